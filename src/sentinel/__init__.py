@@ -1,0 +1,1 @@
+"""Sentinel: self-hosted real-time card-fraud detection."""

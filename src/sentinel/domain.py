@@ -1,0 +1,283 @@
+"""The values that every part of Sentinel speaks of, and the errors it raises.
+
+The error tree (each class has a stable ``code`` that clients may rely on):
+
+    SentinelError
+    ├── ConfigurationError          the deployment is set up wrongly
+    │   ├── DefinitionError         a feature definition cannot be compiled
+    │   └── WorkspaceError          the workspace is busy, half-finished or of another version
+    ├── InputError                  what came in cannot be accepted
+    │   ├── InvalidTransaction
+    │   ├── InvalidLabel
+    │   ├── InvalidQuery
+    │   └── TransactionConflict     the same transaction id with another body
+    ├── NotFound
+    │   ├── UnknownTransaction
+    │   └── UnknownEntity
+    ├── ModelError
+    │   ├── NoModel                 nothing has been promoted yet
+    │   ├── PlanMismatch            the model was trained with another feature plan
+    │   ├── ModelFormatError        a model file cannot be read
+    │   └── GateRefused             the candidate is worse than the champion
+    └── Unavailable
+        ├── LedgerUnavailable       a record could not be made durable
+        └── StateUnavailable        feature state cannot be read right now
+
+Money is an integer in minor units of one base currency (``*_minor``), time is integer
+microseconds since 1970-01-01 UTC (``*_us``).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar, Final
+
+import msgspec
+
+MAX_AMOUNT_MINOR: Final = 10**12
+"""Largest legal absolute amount, in minor units."""
+
+FUTURE_TOLERANCE_US: Final = 5 * 60 * 1_000_000
+"""An event time further ahead of the clock than this is refused."""
+
+MAX_ID_LENGTH: Final = 128
+"""Longest legal identifier, in characters."""
+
+ENTITY_COLUMNS: Final = ("customer_id", "card_id", "merchant_id", "device_id", "ip_address")
+"""Identifier columns of a transaction that feature views may be keyed by."""
+
+AttributeValue = str | float | None
+
+
+class Verdict(enum.StrEnum):
+    """What is known about a transaction after the fact."""
+
+    FRAUD = "fraud"
+    LEGITIMATE = "legitimate"
+
+
+class Outcome(enum.StrEnum):
+    """What the policy decided. The order is that of rising suspicion."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    DECLINE = "decline"
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A payment as the log holds it.
+
+    Attributes:
+        transaction_id: Unique in the log.
+        event_time_us: When the payment happened, microseconds UTC.
+        received_at_us: When Sentinel learnt of it; never decreases along the log.
+        amount_minor: Amount in minor units of the base currency, at most 10^12 in size.
+            Zero is legal, negative amounts are refunds.
+        customer_id, card_id, merchant_id, device_id, ip_address: Entity keys, None if unknown.
+        attributes: Everything else: category text or numbers by name.
+    """
+
+    transaction_id: str
+    event_time_us: int
+    received_at_us: int
+    amount_minor: int
+    customer_id: str | None = None
+    card_id: str | None = None
+    merchant_id: str | None = None
+    device_id: str | None = None
+    ip_address: str | None = None
+    attributes: dict[str, AttributeValue] = {}
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A verdict on a transaction, at the moment it arrived.
+
+    A later label for the same transaction corrects the earlier one; nothing is overwritten.
+    """
+
+    label_id: str
+    transaction_id: str
+    verdict: Verdict
+    received_at_us: int
+    origin: str = "chargeback"
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a score is what it is: one feature's exact Shapley contribution.
+
+    Attributes:
+        feature: Name in the plan.
+        value: The feature's value, None where it is unknown.
+        contribution: Added log-odds of fraud (above 0: towards fraud).
+        words: The same in a sentence.
+    """
+
+    feature: str
+    value: float | None
+    contribution: float
+    words: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What Sentinel answered for a transaction, as the ledger holds it.
+
+    Attributes:
+        transaction_id: The transaction decided on.
+        sequence: Its place in the log.
+        score: The model's raw score (log-odds).
+        fraud_probability: Calibrated probability of fraud, 0 to 1.
+        is_fraud: Whether the probability reaches the model's fraud threshold.
+        outcome: The policy's decision.
+        model_name, model_version: The model that decided.
+        plan_hash: The feature plan the vector was computed with.
+        degraded: True where state could not be read and the vector is null.
+        reasons: Strongest contributions first.
+        latency_us: Time from arrival to commit, microseconds.
+        vector: Feature values in plan order, None where unknown.
+    """
+
+    transaction_id: str
+    sequence: int
+    score: float
+    fraud_probability: float
+    is_fraud: bool
+    outcome: Outcome
+    model_name: str
+    model_version: str
+    plan_hash: str
+    degraded: bool
+    reasons: tuple[Reason, ...]
+    latency_us: int
+    vector: tuple[float | None, ...] = ()
+
+
+class SentinelError(Exception):
+    """Base of all errors that Sentinel raises on purpose.
+
+    Args:
+        message: What was wrong, what is allowed, and what to do next.
+        fields: For input errors, the message of each offending field.
+    """
+
+    code: ClassVar[str] = "sentinel_error"
+
+    def __init__(self, message: str, *, fields: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fields: dict[str, str] = fields or {}
+
+
+class ConfigurationError(SentinelError):
+    code = "configuration_error"
+
+
+class DefinitionError(ConfigurationError):
+    code = "definition_error"
+
+
+class WorkspaceError(ConfigurationError):
+    code = "workspace_error"
+
+
+class InputError(SentinelError):
+    code = "invalid_input"
+
+
+class InvalidTransaction(InputError):
+    code = "invalid_transaction"
+
+
+class InvalidLabel(InputError):
+    code = "invalid_label"
+
+
+class InvalidQuery(InputError):
+    code = "invalid_query"
+
+
+class TransactionConflict(InputError):
+    code = "transaction_conflict"
+
+
+class NotFound(SentinelError):
+    code = "not_found"
+
+
+class UnknownTransaction(NotFound):
+    code = "unknown_transaction"
+
+
+class UnknownEntity(NotFound):
+    code = "unknown_entity"
+
+
+class ModelError(SentinelError):
+    code = "model_error"
+
+
+class NoModel(ModelError):
+    code = "no_model"
+
+
+class PlanMismatch(ModelError):
+    code = "plan_mismatch"
+
+
+class ModelFormatError(ModelError):
+    code = "model_format_error"
+
+
+class GateRefused(ModelError):
+    code = "gate_refused"
+
+
+class Unavailable(SentinelError):
+    code = "unavailable"
+
+
+class LedgerUnavailable(Unavailable):
+    code = "ledger_unavailable"
+
+
+class StateUnavailable(Unavailable):
+    code = "state_unavailable"
+
+
+_NETWORK_PREFIXES: Final = frozenset("23456")
+
+
+def looks_like_card_number(text: str) -> bool:
+    """Whether an identifier is a raw card number (PAN), which must never enter the log.
+
+    13 to 19 digits (spaces and dashes aside), first digit of a card network, and a correct
+    Luhn check digit (ISO/IEC 7812-1, annex B).
+
+    >>> looks_like_card_number("4111 1111 1111 1111")
+    True
+    >>> looks_like_card_number("4111111111111112")
+    False
+    """
+    if not 13 <= len(text) <= 37 or text[0] not in _NETWORK_PREFIXES:
+        return False
+    digits = text.replace(" ", "").replace("-", "")
+    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit()):
+        return False
+    total = 0
+    for place, character in enumerate(reversed(digits)):
+        value = ord(character) - 48
+        if place % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0
+
+
+def id_for_display(identifier: str) -> str | int:
+    """An id as answers show it: a number where it is a whole number below 2^53, else text.
+
+    >>> id_for_display("2987000"), id_for_display("007"), id_for_display("tx-1")
+    (2987000, '007', 'tx-1')
+    """
+    if len(identifier) <= 16 and identifier.isascii() and identifier.isdigit():
+        number = int(identifier)
+        if number < 2**53 and (identifier[0] != "0" or identifier == "0"):
+            return number
+    return identifier
