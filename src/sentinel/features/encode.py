@@ -1,0 +1,204 @@
+"""From a transaction to the numbers the kernel reads: one at a time, and a batch at once.
+
+`EventEncoder.put` and `encode_batch` are twins: the same transaction gives the same event.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Transaction
+from sentinel.features.arena import KEY_SEPARATOR, Arena
+from sentinel.features.kernel import NO_RECORD
+from sentinel.features.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
+from sentinel.features.program import KIND_ADD, KIND_READ, Program
+
+_NAN: Final = float("nan")
+_FLOAT32_OVERFLOW: Final = 2.0**128 - 2.0**103  # rounds to infinity, like all above it
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def as_text(value: str | float) -> str:
+    """The text form under which a plan knows an attribute value.
+
+    >>> as_text("pos"), as_text(5411.0), as_text(0.5)
+    ('pos', '5411', '0.5')
+    """
+    if isinstance(value, str):
+        return value
+    if value == value and abs(value) < 2**53 and value == int(value):
+        return str(int(value))
+    return repr(float(value))
+
+
+def text_hash(text: str) -> int:
+    """64-bit hash of a value counted distinct, signed and never 0 (XXH3, seed 0)."""
+    value = xxhash.xxh3_64_intdigest(text.encode())
+    return (value - (1 << 64) if value >= 1 << 63 else value) or 1
+
+
+def column_value(transaction: Transaction, column: str) -> AttributeValue | int:
+    """A transaction's value of an identifier, an attribute or the amount; NaN is unknown."""
+    if column in ENTITY_COLUMNS:
+        identifier: str | None = getattr(transaction, column)
+        return identifier
+    if column == AMOUNT:
+        return transaction.amount_minor
+    value = transaction.attributes.get(column)
+    return None if value != value else value
+
+
+def satisfies(transaction: Transaction, conditions: tuple[Filter, ...]) -> bool:
+    """Whether all conditions hold; an unknown value satisfies none."""
+    for condition in conditions:
+        value = column_value(transaction, condition.column)
+        if value is None:
+            return False
+        if isinstance(condition.value, str):
+            if not _COMPARE[condition.operator](as_text(value), condition.value):
+                return False
+        elif isinstance(value, str) or not _COMPARE[condition.operator](value, condition.value):
+            return False
+    return True
+
+
+def _packable(value: float) -> float:
+    """The value, or infinity where no float32 is as large; packing it rounds it."""
+    return value if abs(value) < _FLOAT32_OVERFLOW else math.copysign(math.inf, value)
+
+
+class EventEncoder:
+    """Encodes single transactions into rows of preallocated arrays.
+
+    Attributes:
+        events: int64 (capacity, event_width), the kernel's events.
+        given: float32 (capacity, n_given), category codes and numbers, NaN = unknown.
+    """
+
+    def __init__(self, program: Program, arena: Arena, capacity: int = 1) -> None:
+        plan = program.plan
+        self.program = program
+        self.arena = arena
+        self.events: npt.NDArray[np.int64] = np.zeros(
+            (capacity, program.event_width), dtype=np.int64
+        )
+        self.given: npt.NDArray[np.float32] = np.full(
+            (capacity, program.n_given), np.nan, dtype=np.float32
+        )
+        self._event_buffer = self.events.data.cast("B")
+        self._given_buffer = self.given.data.cast("B") if program.n_given else None
+        self._event_struct = struct.Struct(f"<{program.event_width}q")
+        self._given_struct = struct.Struct(f"<{program.n_given}f")
+        self._n_views = len(plan.views)
+        self._no_positions = (0,) * self._n_views
+        self._views = tuple(
+            (i, view.keys[0] if len(view.keys) == 1 else "", view.keys, self.arena.keys[i])
+            for i, view in enumerate(plan.views)
+        )
+        self._filters = tuple((1 << bit, f) for bit, f in enumerate(plan.filter_sets))
+        self._distinct = plan.distinct_columns
+        self._given = tuple(
+            (
+                f.column,
+                {text: float(i + 1) for i, text in enumerate(f.categories)}
+                if f.kind == "category"
+                else None,
+            )
+            for f in plan.request
+            if f.kind in ("category", "number")
+        )
+
+    @property
+    def capacity(self) -> int:
+        return len(self.events)
+
+    def put(self, row: int, transaction: Transaction, kind: int = KIND_ADD) -> None:
+        """Encode a transaction into a row.
+
+        KIND_ADD makes records for entities seen for the first time, other kinds make none.
+        """
+        offsets: list[int] = []
+        locate = self.arena.locate if kind == KIND_ADD else self.arena.find
+        for view, key, keys, known in self._views:
+            if key:
+                text = getattr(transaction, key)
+            else:
+                parts = [getattr(transaction, part) for part in keys]
+                text = None if None in parts else KEY_SEPARATOR.join(parts)
+            if text is None:
+                offsets.append(NO_RECORD)
+            else:
+                offset = known.get(text)
+                if offset is None:
+                    offset = locate(view, text)
+                offsets.append(offset)
+        bits = 0
+        for bit, conditions in self._filters:
+            if satisfies(transaction, conditions):
+                bits |= bit
+        hashes = []
+        for column in self._distinct:
+            value = column_value(transaction, column)
+            hashes.append(0 if value is None else text_hash(as_text(value)))
+        self._event_struct.pack_into(
+            self._event_buffer,
+            row * self._event_struct.size,
+            transaction.event_time_us,
+            transaction.amount_minor,
+            kind,
+            bits,
+            *offsets,
+            *self._no_positions,
+            *hashes,
+        )
+        if self._given_buffer is not None:
+            self._given_struct.pack_into(
+                self._given_buffer, row * self._given_struct.size, *self._given_values(transaction)
+            )
+
+    def put_query(self, row: int, keys: dict[str, str], now_us: int) -> None:
+        """Encode a question for the state of entities at a time; makes no records.
+
+        Args:
+            row: Row to write.
+            keys: Entity column to key; views whose columns are not all named answer null.
+            now_us: Time of the question, microseconds.
+        """
+        event = self.events[row]
+        event[:] = 0
+        event[0], event[2] = now_us, KIND_READ
+        for i, view in enumerate(self.program.plan.views):
+            if all(key in keys for key in view.keys):
+                text = KEY_SEPARATOR.join(keys[key] for key in view.keys)
+                event[4 + i] = self.arena.find(i, text)
+            else:
+                event[4 + i] = NO_RECORD
+        self.given[row] = np.nan
+
+    def _given_values(self, transaction: Transaction) -> list[float]:
+        values = []
+        for column, codes in self._given:
+            value = column_value(transaction, column)
+            if value is None:
+                values.append(_NAN)
+            elif codes is not None:
+                values.append(codes.get(as_text(value), float(UNKNOWN_CATEGORY_CODE)))
+            else:
+                values.append(_NAN if isinstance(value, str) else _packable(value))
+        return values

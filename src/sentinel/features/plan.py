@@ -1,0 +1,357 @@
+"""The feature plan: what every engine computes, as plain data.
+
+A plan is compiled once from the feature definitions and read by training, serving, recovery
+and proof. It is a JSON document; its hash names it, and a model only ever meets vectors of the
+plan that it was trained with.
+
+The order of a vector is: aggregates of each view in order, then request features, then ratios.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from sentinel.domain import ENTITY_COLUMNS, DefinitionError
+
+PLAN_FORMAT: Final = 1
+
+SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
+HOUR_US: Final = 60 * MINUTE_US
+DAY_US: Final = 24 * HOUR_US
+
+HOPS_US: Final = (
+    5 * SECOND_US,
+    10 * SECOND_US,
+    30 * SECOND_US,
+    MINUTE_US,
+    5 * MINUTE_US,
+    15 * MINUTE_US,
+    HOUR_US,
+    2 * HOUR_US,
+    6 * HOUR_US,
+    12 * HOUR_US,
+    DAY_US,
+)
+
+Function = Literal[
+    "count",
+    "sum",
+    "mean",
+    "std",
+    "min",
+    "max",
+    "time_since_last",
+    "distinct_count",
+    "fraud_count",
+    "fraud_rate",
+]
+FilterOperator = Literal["==", "!=", "<", "<=", ">", ">="]
+RequestKind = Literal["amount", "hour_of_day", "day_of_week", "category", "number"]
+
+AMOUNT: Final = "amount_minor"
+UNKNOWN_CATEGORY_CODE: Final = 0
+
+
+def default_hop_us(window_us: int) -> int:
+    """The hop a window gets by default: the largest standard one of at most a twelfth of it.
+
+    >>> default_hop_us(DAY_US) == 2 * HOUR_US, default_hop_us(HOUR_US) == 5 * MINUTE_US
+    (True, True)
+    """
+    fitting = [hop for hop in HOPS_US if hop * 12 <= window_us]
+    if not fitting:
+        raise DefinitionError(
+            f"A window of {window_us / SECOND_US:g} s is shorter than a minute, the shortest "
+            "that has a default hop. Use a longer window or name a slide_interval."
+        )
+    return fitting[-1]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """A condition on a transaction's own fields; unknown values never satisfy it.
+
+    Attributes:
+        column: ``amount_minor``, an entity column or an attribute.
+        operator: Comparison; text knows ``==`` and ``!=`` only.
+        value: What the column is compared with.
+    """
+
+    column: str
+    operator: FilterOperator
+    value: str | float
+
+    def __post_init__(self) -> None:
+        # 5 and 5.0 are one value: a plan's hash must not depend on how it was written down.
+        if isinstance(self.value, int):
+            msgspec.structs.force_setattr(self, "value", float(self.value))
+
+
+class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One windowed feature of a view.
+
+    Attributes:
+        name: Feature name, unique in the plan.
+        function: What is computed.
+        column: ``amount_minor`` for sums and the like, any identifier or attribute for
+            ``distinct_count``, empty for counts, rates and times.
+        window_us, hop_us, offset_us: The window, its tile size, and how far it is shifted back.
+        filters: All must hold for a transaction to count.
+        capacity: ``distinct_count``: exact up to so many values, then it stays there.
+    """
+
+    name: str
+    function: Function
+    window_us: int
+    hop_us: int
+    column: str = ""
+    offset_us: int = 0
+    filters: tuple[Filter, ...] = ()
+    capacity: int = 0
+
+
+class View(msgspec.Struct, frozen=True):
+    """Aggregates that share an entity, kept in one record per entity key.
+
+    Attributes:
+        name: View name.
+        keys: Columns whose values together are the entity key.
+        aggregates: The features.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    aggregates: tuple[Aggregate, ...]
+
+
+class RequestFeature(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A feature of the transaction's own fields.
+
+    Attributes:
+        name: Feature name.
+        kind: ``amount`` (minor units), ``hour_of_day`` (0 to 24, UTC), ``day_of_week``
+            (0 = Monday), ``category`` (its code) or ``number``.
+        column: Attribute or identifier for ``category`` and ``number``.
+        categories: The dictionary: the code of ``categories[i]`` is ``i + 1``, any other value
+            has code 0, a missing one is null.
+    """
+
+    name: str
+    kind: RequestKind
+    column: str = ""
+    categories: tuple[str, ...] = ()
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """``numerator / denominator``; null where either is null or the denominator is 0.
+
+    Attributes:
+        name: Feature name.
+        numerator: ``amount_minor`` (of the request) or the name of an aggregate.
+        denominator: Name of an aggregate.
+    """
+
+    name: str
+    numerator: str
+    denominator: str
+
+
+class Plan(msgspec.Struct, frozen=True, dict=True):
+    """A compiled set of features. See the module's docstring for the order of a vector."""
+
+    views: tuple[View, ...]
+    request: tuple[RequestFeature, ...]
+    ratios: tuple[Ratio, ...] = ()
+    format: int = PLAN_FORMAT
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names in vector order."""
+        return (
+            *(aggregate.name for view in self.views for aggregate in view.aggregates),
+            *(feature.name for feature in self.request),
+            *(ratio.name for ratio in self.ratios),
+        )
+
+    @cached_property
+    def categorical(self) -> tuple[str, ...]:
+        """Names of the features that hold category codes."""
+        return tuple(feature.name for feature in self.request if feature.kind == "category")
+
+    @cached_property
+    def hash(self) -> str:
+        """Sixteen hex digits that name this plan: SHA-256 of its canonical JSON."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+    @cached_property
+    def filter_sets(self) -> tuple[tuple[Filter, ...], ...]:
+        """The distinct non-empty filter conjunctions; the index of one is its bit."""
+        found: dict[tuple[Filter, ...], None] = {}
+        for view in self.views:
+            for aggregate in view.aggregates:
+                if aggregate.filters:
+                    found.setdefault(aggregate.filters)
+        return tuple(found)
+
+    @cached_property
+    def distinct_columns(self) -> tuple[str, ...]:
+        """Columns whose values are counted distinct, in order of first use."""
+        found: dict[str, None] = {}
+        for view in self.views:
+            for aggregate in view.aggregates:
+                if aggregate.function == "distinct_count":
+                    found.setdefault(aggregate.column)
+        return tuple(found)
+
+    @cached_property
+    def number_columns(self) -> frozenset[str]:
+        """Attributes the plan reads as numbers; all others it reads as text."""
+        return frozenset(
+            [f.column for f in self.request if f.kind == "number" and f.column != AMOUNT]
+            + [
+                condition.column
+                for conditions in self.filter_sets
+                for condition in conditions
+                if not isinstance(condition.value, str) and condition.column != AMOUNT
+            ]
+        )
+
+    def view(self, name: str) -> View:
+        """The view of that name; raises DefinitionError if there is none."""
+        for view in self.views:
+            if view.name == name:
+                return view
+        known = ", ".join(view.name for view in self.views)
+        raise DefinitionError(f"There is no view {name!r} in the plan. It has: {known}.")
+
+    def save(self, path: Path) -> None:
+        """Write the plan as readable JSON, replacing the file at once."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(text + b"\n")
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a plan file; raises DefinitionError if it is missing or not a plan."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise DefinitionError(
+                f"There is no feature plan at {path}. Run `sentinel features apply` first."
+            ) from None
+        except msgspec.DecodeError as error:
+            raise DefinitionError(
+                f"{path} is not a feature plan of format {PLAN_FORMAT} ({error}). "
+                "Run `sentinel features apply` to write it anew."
+            ) from None
+
+
+_AMOUNT_FUNCTIONS: Final = frozenset({"sum", "mean", "std", "min", "max"})
+MAX_FILTER_SETS: Final = 62
+MAX_CAPACITY: Final = 256
+
+
+def _validate(plan: Plan) -> None:
+    if plan.format != PLAN_FORMAT:
+        raise DefinitionError(
+            f"The plan has format {plan.format}, this version reads {PLAN_FORMAT}. "
+            "Run `sentinel features apply` to write it anew."
+        )
+    seen: set[str] = set()
+    for name in plan.feature_names:
+        if name in seen:
+            raise DefinitionError(f"Two features are named {name!r}. Rename one.")
+        seen.add(name)
+    view_names: set[str] = set()
+    for view in plan.views:
+        if view.name in view_names:
+            raise DefinitionError(f"Two views are named {view.name!r}. Rename one.")
+        view_names.add(view.name)
+        if len(set(view.keys)) < len(view.keys):
+            raise DefinitionError(f"View {view.name!r} names a key twice.")
+        if not view.keys:
+            raise DefinitionError(f"View {view.name!r} has no entity key.")
+        for key in view.keys:
+            if key not in ENTITY_COLUMNS:
+                raise DefinitionError(
+                    f"View {view.name!r} is keyed by {key!r}; "
+                    f"a key is one of {', '.join(ENTITY_COLUMNS)}."
+                )
+        for aggregate in view.aggregates:
+            _validate_aggregate(view, aggregate)
+    for feature in plan.request:
+        if feature.kind in ("category", "number") and not feature.column:
+            raise DefinitionError(f"Feature {feature.name!r} ({feature.kind}) needs a column.")
+        if len(set(feature.categories)) < len(feature.categories):
+            raise DefinitionError(f"Feature {feature.name!r} names a category twice.")
+    aggregates = {a.name for view in plan.views for a in view.aggregates}
+    if AMOUNT in aggregates:
+        raise DefinitionError(f"An aggregate cannot be named {AMOUNT!r}: ratios use that name.")
+    for ratio in plan.ratios:
+        for name in (ratio.numerator, ratio.denominator):
+            if name not in aggregates and (name != AMOUNT or name == ratio.denominator):
+                raise DefinitionError(
+                    f"Ratio {ratio.name!r} uses {name!r}, which is not an aggregate of the plan."
+                )
+    texts = {f.column for f in plan.request if f.kind == "category"} | {
+        condition.column
+        for conditions in plan.filter_sets
+        for condition in conditions
+        if isinstance(condition.value, str)
+    }
+    for column in sorted(plan.number_columns & (texts | set(plan.distinct_columns))):
+        raise DefinitionError(
+            f"Attribute {column!r} is used as a number and as text. Use it one way."
+        )
+    for column in sorted(plan.number_columns & set(ENTITY_COLUMNS)):
+        raise DefinitionError(f"{column!r} is an identifier; it cannot be used as a number.")
+    if len(plan.filter_sets) > MAX_FILTER_SETS:
+        raise DefinitionError(
+            f"The plan has {len(plan.filter_sets)} different filters; at most {MAX_FILTER_SETS}."
+        )
+
+
+def _validate_aggregate(view: View, aggregate: Aggregate) -> None:
+    where = f"Feature {aggregate.name!r} of view {view.name!r}"
+    if aggregate.window_us <= 0 or aggregate.hop_us <= 0 or aggregate.offset_us < 0:
+        raise DefinitionError(
+            f"{where} needs a window and a hop above 0 and an offset of 0 or more."
+        )
+    if aggregate.hop_us > aggregate.window_us:
+        raise DefinitionError(f"{where} has a hop longer than its window.")
+    if aggregate.function in _AMOUNT_FUNCTIONS and aggregate.column != AMOUNT:
+        raise DefinitionError(
+            f"{where}: {aggregate.function} works on {AMOUNT!r}, not {aggregate.column!r}."
+        )
+    if aggregate.function == "distinct_count":
+        if not aggregate.column or not 1 <= aggregate.capacity <= MAX_CAPACITY:
+            raise DefinitionError(
+                f"{where}: distinct_count needs a column and a capacity of 1 to {MAX_CAPACITY}."
+            )
+        if aggregate.offset_us or aggregate.filters:
+            raise DefinitionError(f"{where}: distinct_count takes no offset and no filter.")
+    if aggregate.function == "time_since_last" and aggregate.offset_us:
+        raise DefinitionError(f"{where}: time_since_last takes no offset.")
+    for condition in aggregate.filters:
+        if isinstance(condition.value, str) and condition.column == AMOUNT:
+            raise DefinitionError(
+                f"{where}: {AMOUNT!r} is a number; compare it with a number, "
+                f"not with {condition.value!r}."
+            )
+        if isinstance(condition.value, float) and not math.isfinite(condition.value):
+            raise DefinitionError(f"{where}: a filter compares with a finite number or with text.")
+        if isinstance(condition.value, str) and condition.operator not in ("==", "!="):
+            raise DefinitionError(
+                f"{where}: text is compared by == or !=, not by {condition.operator}."
+            )

@@ -1,0 +1,1 @@
+"""Tests of plans, the fold and everything that runs it."""

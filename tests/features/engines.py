@@ -1,0 +1,248 @@
+"""Every way to compute the vectors of a log. A new engine is one line in ``ENGINES``."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import Label, Transaction
+from sentinel.features.arena import Arena
+from sentinel.features.encode import EventEncoder
+from sentinel.features.encode_batch import encode_batch
+from sentinel.features.fold import LabelBook, OfflineFold
+from sentinel.features.kernel import finish_rows, fold, fold_view
+from sentinel.features.plan import Plan
+from sentinel.features.program import (
+    EVENT_KIND,
+    EVENT_VIEWS,
+    FLAG_SHIFT,
+    KIND_FRAUD,
+    POSITION_MASK,
+    Program,
+    compile_program,
+)
+from sentinel.state.embedded import EmbeddedState, restore
+from tests.features.logs import batch_of, batches_of
+from tests.oracle import Oracle
+
+Entry = Transaction | Label
+Vectors = npt.NDArray[np.float32]
+Engine = Callable[[Plan, Sequence[Entry], random.Random], Vectors]
+"""Vectors of a log's transactions in log order; the randomness cuts the log into pieces."""
+
+
+class OnlineFold:
+    """The fold as serving runs it: entries are encoded into a micro-batch and folded at once.
+
+    Args:
+        program: The compiled plan.
+        arena: State to start from, changed in place.
+        capacity: Most events of a micro-batch.
+        book: Labels known so far, and the events of the transactions they may be about.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        arena: Arena | None = None,
+        capacity: int = 1,
+        book: LabelBook | None = None,
+    ) -> None:
+        self.program = program
+        self.arena = arena if arena is not None else Arena(program)
+        self.encoder = EventEncoder(program, self.arena, capacity)
+        self.book = book if book is not None else LabelBook()
+        self.positions: list[list[int]] = []
+        self.flags: list[list[int]] = []
+        self._out: Vectors = np.zeros((capacity, program.n_features), dtype=np.float32)
+
+    def run(self, entries: Sequence[Entry]) -> Vectors:
+        """Apply log entries; float32 (n_transactions, n_features)."""
+        found = [np.empty((0, self.program.n_features), dtype=np.float32)]
+        rows: list[bool] = []
+        for entry in entries:
+            if len(rows) + 2 > self.encoder.capacity and rows:
+                found.append(self._fold(rows))
+                rows = []
+            if isinstance(entry, Transaction):
+                self.encoder.put(len(rows), entry)
+                event = self.encoder.events[len(rows)].copy()
+                self.book.encoded[entry.transaction_id] = event
+                rows.append(True)
+                kind = KIND_FRAUD if entry.transaction_id in self.book.fraud else -1
+            else:
+                kind = self.book.change(entry.transaction_id, entry.verdict)
+            if kind >= 0 and entry.transaction_id in self.book.encoded:
+                if len(rows) == self.encoder.capacity:
+                    found.append(self._fold(rows))
+                    rows = []
+                self.encoder.events[len(rows)] = self.book.encoded[entry.transaction_id]
+                self.encoder.events[len(rows), EVENT_KIND] = kind
+                rows.append(False)
+        if rows:
+            found.append(self._fold(rows))
+        return np.concatenate(found)
+
+    def _fold(self, rows: list[bool]) -> Vectors:
+        events = self.encoder.events
+        n = len(rows)
+        fold(self.arena.words, self.program.code, events, self.encoder.given, self._out, n)
+        of_transactions = np.array(rows)
+        views = len(self.program.plan.views)
+        words = events[:n][of_transactions, EVENT_VIEWS + views : EVENT_VIEWS + 2 * views]
+        self.positions += (words & POSITION_MASK).tolist()
+        self.flags += (words >> FLAG_SHIFT).tolist()
+        return self._out[:n][of_transactions]
+
+
+def _cuts(log: Sequence[Entry], chance: random.Random) -> list[int]:
+    return [chance.randrange(len(log) + 1) for _ in range(chance.randrange(4))]
+
+
+def offline(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Backfill in batches."""
+    folding = OfflineFold(compile_program(plan), threads=1)
+    batches = batches_of(log, _cuts(log, chance))
+    folding.book.scan(batches)
+    return np.concatenate(list(folding.run(batches)))
+
+
+def offline_in_parts(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """The share of the work that each thread of a backfill does, one after another.
+
+    (The threads themselves only start on long batches; see `test_fold`.)
+    """
+    program = compile_program(plan)
+    folding = _PartsFold(program, threads=1)
+    folding.parts = chance.choice([2, 3])
+    batches = batches_of(log, _cuts(log, chance))
+    folding.book.scan(batches)
+    return np.concatenate(list(folding.run(batches)))
+
+
+class _PartsFold(OfflineFold):
+    parts = 2
+
+    def _run_views(
+        self, events: npt.NDArray[np.int64], out: Vectors, rows: npt.NDArray[np.int64]
+    ) -> None:
+        for view in range(len(self.program.plan.views)):
+            for part in reversed(range(self.parts)):
+                fold_view(
+                    self.arena.words, self.program.code, view, part, self.parts, events, out, rows
+                )
+
+
+def one_at_a_time(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Serving, a request after the other."""
+    return OnlineFold(compile_program(plan)).run(log)
+
+
+def micro_batches(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Serving under load: what comes together is folded together."""
+    return OnlineFold(compile_program(plan), capacity=chance.randrange(2, 9)).run(log)
+
+
+def columnar_online(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Events encoded as a batch, folded as a micro-batch."""
+    program = compile_program(plan)
+    arena = Arena(program)
+    found = [np.empty((0, program.n_features), dtype=np.float32)]
+    online = OnlineFold(program, arena, capacity=4)
+    for batch in _runs(log):
+        if isinstance(batch[0], Label):
+            online.run(batch)
+            continue
+        transactions = [entry for entry in batch if isinstance(entry, Transaction)]
+        events, given = encode_batch(program, arena, batch_of(transactions))
+        out = np.empty((len(events), program.n_features), dtype=np.float32)
+        rows = np.arange(len(events))
+        for i, transaction in enumerate(transactions):
+            event = events[i : i + 1]
+            online.book.encoded[transaction.transaction_id] = event[0].copy()
+            fold(arena.words, program.code, event, given[i : i + 1], out[i : i + 1], 1)
+            if transaction.transaction_id in online.book.fraud:
+                late = event.copy()
+                late[0, EVENT_KIND] = KIND_FRAUD
+                fold(arena.words, program.code, late, given[:1], out[:0], 1)
+        finish_rows(program.code, events, given, out, rows)
+        found.append(out)
+    return np.concatenate(found)
+
+
+def _runs(log: Sequence[Entry]) -> list[list[Entry]]:
+    """Neighbours of the same kind together."""
+    runs: list[list[Entry]] = []
+    for entry in log:
+        if runs and type(runs[-1][0]) is type(entry):
+            runs[-1].append(entry)
+        else:
+            runs.append([entry])
+    return runs
+
+
+def restored_midway(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Serving that stops, and goes on elsewhere from its snapshot."""
+    cut = chance.randrange(len(log) + 1)
+    vectors, state, seen = _serve_until(cut, plan, log)
+    # What the ledger would say of the transactions that later labels are about.
+    book = LabelBook(encoded=seen, fraud=state.fraud)
+    rest = OnlineFold(state.program, state.arena, capacity=4, book=book)
+    return np.concatenate([vectors, rest.run(log[cut:])])
+
+
+def caught_up(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Serving that stops; a backfill goes on from its snapshot."""
+    cut = chance.randrange(len(log) + 1)
+    vectors, state, seen = _serve_until(cut, plan, log)
+    book = LabelBook(fraud=state.fraud)
+    batches = batches_of(log[cut:], _cuts(log[cut:], chance)) if cut < len(log) else []
+    book.scan(batches)
+    book.encoded.update((i, seen[i]) for i in book.wanted if i in seen)
+    folding = OfflineFold(state.program, state.arena, book, threads=1)
+    return np.concatenate([vectors, *folding.run(batches)])
+
+
+def _serve_until(
+    cut: int, plan: Plan, log: Sequence[Entry]
+) -> tuple[Vectors, EmbeddedState, dict[str, npt.NDArray[np.int64]]]:
+    """Vectors up to a cut, the state restored from the snapshot there, and the events seen."""
+    program = compile_program(plan)
+    before = EmbeddedState.empty(program)
+    serving = OnlineFold(program, before.arena, capacity=4)
+    vectors = serving.run(log[:cut])
+    before.sequence = cut
+    before.fraud = serving.book.fraud
+    with tempfile.TemporaryDirectory() as folder:
+        before.freeze().write(Path(folder))
+        after = restore(compile_program(plan), Path(folder))
+    assert after.sequence == cut
+    return vectors, after, serving.book.encoded
+
+
+def oracle(plan: Plan, log: Sequence[Entry]) -> list[list[float | None]]:
+    """What the vectors are by definition."""
+    asked = Oracle(plan)
+    answers = []
+    for entry in log:
+        if isinstance(entry, Transaction):
+            answers.append(asked.ask(entry))
+        asked.tell(entry)
+    return answers
+
+
+ENGINES: Final[dict[str, Engine]] = {
+    "offline": offline,
+    "offline_in_parts": offline_in_parts,
+    "one_at_a_time": one_at_a_time,
+    "micro_batches": micro_batches,
+    "columnar_online": columnar_online,
+    "restored_midway": restored_midway,
+    "caught_up": caught_up,
+}
