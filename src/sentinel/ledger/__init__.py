@@ -1,0 +1,1 @@
+"""The ledger: every transaction, decision and label, append-only and durable."""

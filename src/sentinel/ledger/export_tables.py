@@ -1,0 +1,158 @@
+"""The three tables of the Parquet export, made from groups of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.ledger.columns import unify
+from sentinel.ledger.groups import (
+    FLAG_DEGRADED,
+    FLAG_EXPIRED_EVENT,
+    FLAG_IS_FRAUD,
+    FLAG_LATE_EVENT,
+    N_REASONS,
+    OUTCOMES,
+    DecisionGroup,
+    Group,
+    GroupKind,
+    decode_decisions,
+)
+from sentinel.ledger.log import batches_of
+from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
+
+DAY_US: Final = 86_400_000_000
+
+_TIME: Final = pa.timestamp("us", tz="UTC")
+_LABEL_COLUMNS: Final = ("label_id", "transaction_id", "verdict", "received_at_us", "origin")
+_NOT_OF_TRANSACTIONS: Final = ("kind", "label_id", "verdict", "origin")
+
+DECISIONS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("event_timestamp", _TIME),
+        pa.field("transaction_id", pa.string()),
+        pa.field("event_time_us", pa.int64()),
+        pa.field("received_at_us", pa.int64()),
+        pa.field("fraud_probability", pa.float64()),
+        pa.field("score", pa.float64()),
+        pa.field("outcome", pa.string()),
+        pa.field("is_fraud", pa.bool_()),
+        pa.field("degraded", pa.bool_()),
+        pa.field("late_event", pa.bool_()),
+        pa.field("expired_event", pa.bool_()),
+        pa.field("model_name", pa.string()),
+        pa.field("model_version", pa.string()),
+        pa.field("plan_hash", pa.string()),
+        pa.field("latency_us", pa.int64()),
+        pa.field("reason_features", pa.list_(pa.int16())),
+        pa.field("reason_contributions", pa.list_(pa.float32())),
+        pa.field("vector", pa.list_(pa.float32())),
+    ]
+)
+
+
+def log_tables(groups: Sequence[Group]) -> tuple[pa.Table | None, pa.Table | None]:
+    """Transactions and labels of groups, each with its sequence; None where there are none."""
+    transactions: list[pa.RecordBatch] = []
+    labels: list[pa.RecordBatch] = []
+    for first_sequence, batch in batches_of(groups):
+        sequences = pa.array(np.arange(first_sequence, first_sequence + batch.num_rows))
+        numbered = batch.append_column("sequence", sequences)
+        kind = batch.column("kind")
+        for value, found in ((KIND_TRANSACTION, transactions), (KIND_LABEL, labels)):
+            rows = numbered.filter(pc.equal(kind, value))
+            if rows.num_rows:
+                found.append(rows)
+    return (
+        _transactions_table(unify(transactions)) if transactions else None,
+        _labels_table(unify(labels)) if labels else None,
+    )
+
+
+def decisions_table(groups: Sequence[Group]) -> pa.Table | None:
+    """Decisions of groups; None where there are none."""
+    batches = [
+        _decisions_batch(group.first_sequence, decode_decisions(group.payload))
+        for group in groups
+        if group.kind == GroupKind.DECISIONS
+    ]
+    return pa.Table.from_batches(batches).combine_chunks() if batches else None
+
+
+def by_date(rows: pa.Table, time_us: str) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each day (UTC), in their order; days as YYYY-MM-DD.
+
+    Args:
+        rows: Any rows.
+        time_us: The column that says when, microseconds.
+    """
+    days: npt.NDArray[np.int64] = rows.column(time_us).to_numpy() // DAY_US
+    order = np.argsort(days, kind="stable")
+    ordered = rows.take(pa.array(order))
+    values, starts = np.unique(days[order], return_index=True)
+    stops = [*starts[1:].tolist(), len(days)]
+    for day, start, stop in zip(values.tolist(), starts.tolist(), stops, strict=True):
+        yield str(np.datetime64(day, "D")), ordered.slice(start, stop - start)
+
+
+def _transactions_table(batch: pa.RecordBatch) -> pa.Table:
+    names = [name for name in batch.schema.names if name not in _NOT_OF_TRANSACTIONS]
+    return _led_by_time(batch.select(names), "event_time_us")
+
+
+def _labels_table(batch: pa.RecordBatch) -> pa.Table:
+    return _led_by_time(batch.select(["sequence", *_LABEL_COLUMNS]), "received_at_us")
+
+
+def _led_by_time(batch: pa.RecordBatch, time_us: str) -> pa.Table:
+    """The batch with its sequence first and its time as a timestamp second."""
+    others = [name for name in batch.schema.names if name != "sequence"]
+    columns = [
+        batch.column("sequence"),
+        batch.column(time_us).cast(_TIME),
+        *(batch.column(name) for name in others),
+    ]
+    return pa.Table.from_arrays(columns, names=["sequence", "event_timestamp", *others])
+
+
+def _decisions_batch(first_sequence: int, group: DecisionGroup) -> pa.RecordBatch:
+    transactions = group.transactions
+    n = len(transactions)
+    flags = np.frombuffer(group.flags, np.uint8)
+    event_times = pa.array([t.event_time_us for t in transactions], pa.int64())
+    columns = [
+        pa.array(np.arange(first_sequence, first_sequence + n)),
+        event_times.cast(_TIME),
+        pa.array([t.transaction_id for t in transactions], pa.string()),
+        event_times,
+        pa.array([t.received_at_us for t in transactions], pa.int64()),
+        pa.array(np.frombuffer(group.probabilities, "<f8")),
+        pa.array(np.frombuffer(group.scores, "<f8")),
+        pa.array([OUTCOMES[code].value for code in (flags & 3).tolist()], pa.string()),
+        *(
+            pa.array((flags & bit) > 0)
+            for bit in (FLAG_IS_FRAUD, FLAG_DEGRADED, FLAG_LATE_EVENT, FLAG_EXPIRED_EVENT)
+        ),
+        *(
+            pa.array([text] * n, pa.string())
+            for text in (group.model_name, group.model_version, group.plan_hash)
+        ),
+        pa.array(np.frombuffer(group.latencies_us, "<u4").astype(np.int64)),
+        _lists(np.frombuffer(group.reason_features, "<i2").reshape(n, N_REASONS)),
+        _lists(np.frombuffer(group.reason_contributions, "<f4").reshape(n, N_REASONS)),
+        _lists(group.vector_array()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DECISIONS_SCHEMA)
+
+
+def _lists(rows: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> pa.Array:
+    """A list per row; NaN stays NaN, as the vectors have it."""
+    n, width = rows.shape
+    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))

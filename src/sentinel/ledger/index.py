@@ -1,0 +1,333 @@
+"""The queryable tables, derived from the ledger's groups and rebuilt from them at will."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sentinel.domain import Decision, Reason, Transaction, WorkspaceError
+from sentinel.ledger import index_schema as schema
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.groups import (
+    FLAG_DEGRADED,
+    FLAG_IS_FRAUD,
+    N_REASONS,
+    OUTCOMES,
+    Group,
+    GroupKind,
+    decode_decisions,
+)
+from sentinel.ledger.index_queries import IndexQueries
+from sentinel.ledger.index_rows import Chunk, fingerprint
+from sentinel.ledger.index_values import Explain
+from sentinel.ledger.sqlite_errors import cannot_open, unavailable
+
+CHUNK_ENTRIES: Final = 4096
+"""Entries that go into the index in one transaction, or one group if that has more."""
+_LOCK_SECONDS: Final = 10.0
+_CHECKPOINT_PAGES: Final = 4000
+_CACHE_KIB: Final = 64 << 10
+
+
+def number_features(_plan: str, feature: int, value: float | None, contribution: float) -> Reason:
+    """Names a reason's feature by its number, for want of the plan."""
+    return Reason(feature=f"feature {feature}", value=value, contribution=contribution, words="")
+
+
+class LedgerIndex(IndexQueries):
+    """The index of a ledger.
+
+    Any number of processes may have it open, and any of them may call `catch_up`. Where the
+    file is missing, of another version, or made from another ledger, it is built anew.
+
+    Args:
+        path: SQLite file of the index.
+        ledger: The ledger it is derived from.
+
+    Raises:
+        WorkspaceError: The file is something else, or cannot be written.
+        LedgerUnavailable: It is locked, or the disk is full or failing.
+    """
+
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._filling = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = _connect(path)
+        except OSError as error:
+            raise WorkspaceError(
+                f"Cannot write in the folder {path.parent}: {error.strerror}."
+            ) from error
+        except sqlite3.Error as error:
+            raise cannot_open(error, path, derived=True) from error
+        try:
+            self._prepare(path)
+            super().__init__(path, _connect(path))
+        except BaseException as error:
+            self._writer.close()
+            if isinstance(error, sqlite3.Error):
+                raise cannot_open(error, path, derived=True) from error
+            raise
+        self._known_through = -1
+        self._model_ids: dict[tuple[str, str, str], int] = {}
+        self._waiting: set[str] = set()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._reader.close()
+        self._writer.close()
+
+    def catch_up(self, limit: int | None = None) -> int:
+        """Index what the ledger holds beyond `indexed_through`.
+
+        Args:
+            limit: Stop once so many entries are indexed; None: at the end of the ledger.
+
+        Returns:
+            Number of entries indexed.
+
+        Raises:
+            LedgerUnavailable: Ledger or index cannot be used right now. What was indexed before
+                stays; call again.
+            WorkspaceError: A newer Sentinel wrote the ledger.
+        """
+        done = 0
+        with self._filling:
+            while limit is None or done < limit:
+                room = CHUNK_ENTRIES if limit is None else min(CHUNK_ENTRIES, limit - done)
+                if self._ledger.last_sequence() <= self._known_through:
+                    break
+                indexed = self._index_chunk(room)
+                if indexed == 0:
+                    break
+                done += indexed
+        return done
+
+    def transaction(self, transaction_id: str) -> Transaction | None:
+        """A transaction with its attributes, read from the ledger."""
+        found = self.find(transaction_id)
+        if found is None:
+            return None
+        group = self._group_of(found.sequence)
+        row = found.sequence - group.first_sequence
+        if group.kind == GroupKind.DECISIONS:
+            return decode_decisions(group.payload).transactions[row]
+        from sentinel.ledger.imports import imported_transaction
+
+        return imported_transaction(group, row)
+
+    def decision(self, transaction_id: str, explain: Explain = number_features) -> Decision | None:
+        """A decision with its vector and reasons, read from the ledger; None: none was made.
+
+        Args:
+            transaction_id: The transaction decided on.
+            explain: Puts a recorded reason into words; the ledger knows features by number only.
+        """
+        found = self.find(transaction_id)
+        if found is None or found.origin != "live":
+            return None
+        group = self._group_of(found.sequence)
+        return decision_at(group, found.sequence - group.first_sequence, explain)
+
+    def _group_of(self, sequence: int) -> Group:
+        group = next(iter(self._ledger.groups(sequence - 1)), None)
+        if group is None:
+            raise WorkspaceError(
+                f"The index {self.path} knows of sequence {sequence}, the ledger does not: they "
+                "do not belong together. Delete the index; it is made anew."
+            )
+        return group
+
+    def _index_chunk(self, room: int) -> int:
+        with self._writing() as connection:
+            (through,) = connection.execute("SELECT indexed_through FROM bookmark").fetchone()
+            if through != self._known_through:
+                self._recall(through)
+            # Until the commit is through, what is remembered here is not to be relied on.
+            self._known_through = -1
+            chunk = Chunk(self._model_ids)
+            models_before = len(self._model_ids)
+            for group in self._ledger.groups(through):
+                chunk.add(group)
+                if chunk.entries >= room:
+                    break
+            if chunk.tail is None:
+                self._known_through = through
+                return 0
+            new_models = list(self._model_ids.items())[models_before:]
+            connection.executemany(
+                "INSERT INTO models VALUES (?, ?, ?, ?)", [(i, *key) for key, i in new_models]
+            )
+            self._insert(connection, chunk, through + 1)
+        self._known_through = chunk.through
+        return chunk.entries
+
+    def _insert(self, connection: sqlite3.Connection, chunk: Chunk, first: int) -> None:
+        connection.executemany(schema.INSERT_IMPORTED, chunk.imported)
+        connection.executemany(schema.INSERT_DECISIONS, chunk.decisions)
+        connection.executemany(schema.INSERT_LABELS, chunk.labels)
+        if self._waiting:
+            arrived = self._waiting.intersection(
+                row[1] for rows in (chunk.decisions, chunk.imported) for row in rows
+            )
+            connection.executemany(
+                "DELETE FROM waiting WHERE transaction_id = ?", [(i,) for i in arrived]
+            )
+            self._waiting -= arrived
+        if chunk.labels:
+            connection.execute(schema.INSERT_WAITING, (first, chunk.through))
+            waiting = connection.execute(
+                "SELECT transaction_id FROM waiting WHERE sequence >= ?", (first,)
+            )
+            self._waiting.update(row[0] for row in waiting)
+        minutes = chunk.minutes()
+        connection.executemany(
+            schema.COUNT_MINUTES, [(minute, flags, n) for (minute, flags), n in minutes.items()]
+        )
+        outcomes = [0, 0, 0, 0]
+        for (_, flags), n in minutes.items():
+            outcomes[flags & 3] += n
+        assert chunk.tail is not None
+        tail = fingerprint(chunk.tail)
+        connection.execute(
+            "UPDATE bookmark SET indexed_through = ?, tail_sequence = ?, tail = ?, "
+            "head = CASE head WHEN '' THEN ? ELSE head END, imported = imported + ?, "
+            "labels = labels + ?, approved = approved + ?, to_review = to_review + ?, "
+            "declined = declined + ?",
+            (
+                chunk.through,
+                chunk.tail.first_sequence,
+                tail,
+                _head(self._ledger) if first == 1 else "",
+                len(chunk.imported),
+                len(chunk.labels),
+                *outcomes[: len(OUTCOMES)],
+            ),
+        )
+
+    def _recall(self, through: int) -> None:
+        """Read anew what is kept in memory between chunks: another process went on."""
+        rows = self._writer.execute("SELECT name, version, plan_hash, model_id FROM models")
+        self._model_ids = {(name, version, plan): i for name, version, plan, i in rows}
+        waiting = self._writer.execute("SELECT transaction_id FROM waiting")
+        self._waiting = {row[0] for row in waiting}
+        self._known_through = through
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction; rolled back where anything fails."""
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise unavailable(error, self.path, "write the index", derived=True) from error
+
+    def _prepare(self, path: Path) -> None:
+        """Make the tables, anew where they are not those of this ledger."""
+        connection = self._writer
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        if tables and application != schema.APPLICATION_ID:
+            raise WorkspaceError(
+                f"{path} is a SQLite file, but no index of a ledger. Name another file."
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if not self._belongs():
+                _make_tables(connection)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _belongs(self) -> bool:
+        """Whether the tables are of this version and made from this ledger."""
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if version != schema.FORMAT_VERSION:
+            return False
+        through, head, tail_sequence, tail = self._writer.execute(
+            "SELECT indexed_through, head, tail_sequence, tail FROM bookmark"
+        ).fetchone()
+        if through == 0:
+            return True
+        last = next(iter(self._ledger.groups(tail_sequence - 1)), None)
+        return last is not None and fingerprint(last) == tail and _head(self._ledger) == head
+
+
+def decision_at(group: Group, row: int, explain: Explain = number_features) -> Decision:
+    """A decision of a DECISIONS group.
+
+    Args:
+        group: The group.
+        row: The decision's place in it, from 0.
+        explain: See `LedgerIndex.decision`.
+    """
+    decided = decode_decisions(group.payload)
+    n = len(decided.transactions)
+    vector = tuple(None if math.isnan(v) else v for v in decided.vector_array()[row].tolist())
+    features = np.frombuffer(decided.reason_features, "<i2").reshape(n, N_REASONS)[row].tolist()
+    contributions = np.frombuffer(decided.reason_contributions, "<f4").reshape(n, N_REASONS)
+    flags = decided.flags[row]
+    return Decision(
+        transaction_id=decided.transactions[row].transaction_id,
+        sequence=group.first_sequence + row,
+        score=float(np.frombuffer(decided.scores, "<f8")[row]),
+        fraud_probability=float(np.frombuffer(decided.probabilities, "<f8")[row]),
+        is_fraud=bool(flags & FLAG_IS_FRAUD),
+        outcome=OUTCOMES[flags & 3],
+        model_name=decided.model_name,
+        model_version=decided.model_version,
+        plan_hash=decided.plan_hash,
+        degraded=bool(flags & FLAG_DEGRADED),
+        reasons=tuple(
+            explain(decided.plan_hash, feature, vector[feature], contribution)
+            for feature, contribution in zip(features, contributions[row].tolist(), strict=True)
+            if feature >= 0
+        ),
+        latency_us=int(np.frombuffer(decided.latencies_us, "<u4")[row]),
+        vector=vector,
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=_LOCK_SECONDS
+    )
+
+
+def _head(ledger: Ledger) -> str:
+    """Fingerprint of the ledger's first group, which tells one ledger from another."""
+    first = next(iter(ledger.groups()), None)
+    return "" if first is None else fingerprint(first)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for (name,) in connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table'"
+    ).fetchall():
+        connection.execute(f'DROP TABLE "{name}"')
+    for name, columns in schema.TABLES.items():
+        connection.execute(f"CREATE TABLE {name} {columns}")
+    for statement in schema.INDEXES.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("INSERT INTO bookmark VALUES (0, '', 0, '', 0, 0, 0, 0, 0)")
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")

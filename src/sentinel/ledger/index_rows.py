@@ -1,0 +1,167 @@
+"""From groups of the ledger to rows of the index. Runs beside the hot path: every step counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import xxhash
+
+from sentinel.domain import WorkspaceError
+from sentinel.ledger.groups import GROUP_FORMAT, N_REASONS, Group, GroupKind, decode_labels
+
+MINUTE_US: Final = 60_000_000
+
+Row = tuple[Any, ...]
+ModelKey = tuple[str, str, str]
+"""Model name, model version, plan hash."""
+
+
+class _Transaction(msgspec.Struct, array_like=True, gc=False):
+    """The leading fields of `Transaction`: decoding skips the attributes."""
+
+    transaction_id: str
+    event_time_us: int
+    received_at_us: int
+    amount_minor: int
+    customer_id: str | None
+    card_id: str | None
+    merchant_id: str | None
+    device_id: str | None
+    ip_address: str | None
+
+
+class _DecisionGroup(msgspec.Struct, array_like=True):
+    """The leading fields of `DecisionGroup`: decoding skips what the index does not hold."""
+
+    format: int
+    plan_hash: str
+    model_name: str
+    model_version: str
+    transactions: list[_Transaction]
+    vectors: msgspec.Raw
+    scores: bytes
+    probabilities: bytes
+    flags: bytes
+    reason_features: bytes
+    reason_contributions: msgspec.Raw
+    latencies_us: bytes
+
+
+_decode = msgspec.msgpack.Decoder(_DecisionGroup).decode
+
+
+@dataclass
+class Chunk:
+    """Rows of consecutive groups, on their way into the index.
+
+    Attributes:
+        model_ids: The index's number of each model; `add` counts on for models it has not seen.
+        through: Sequence of the last entry.
+        tail: The last group.
+        imported, decisions, labels: Rows of these tables.
+        minutes: Decisions by (minute since 1970 of their receipt, flags).
+    """
+
+    model_ids: dict[ModelKey, int]
+    through: int = 0
+    tail: Group | None = None
+    entries: int = 0
+    imported: list[Row] = field(default_factory=list)
+    decisions: list[Row] = field(default_factory=list)
+    labels: list[Row] = field(default_factory=list)
+
+    def add(self, group: Group) -> None:
+        """Take in a group.
+
+        Raises:
+            WorkspaceError: A newer Sentinel wrote it.
+        """
+        if group.kind == GroupKind.DECISIONS:
+            self._add_decisions(group)
+        elif group.kind == GroupKind.LABELS:
+            self._add_labels(group)
+        else:
+            from sentinel.ledger.imports import imported_rows
+
+            transactions, labels = imported_rows(group)
+            self.imported += transactions
+            self.labels += labels
+        self.tail = group
+        self.entries += group.entries
+        self.through = group.first_sequence + group.entries - 1
+
+    def minutes(self) -> Counter[tuple[int, int]]:
+        """Number of decisions by minute (of `received_at_us`) and flags."""
+        return Counter((row[3] // MINUTE_US, row[12]) for row in self.decisions)
+
+    def _add_decisions(self, group: Group) -> None:
+        decided = _decode(group.payload)
+        _check_format(decided.format, group)
+        key = (decided.model_name, decided.model_version, decided.plan_hash)
+        model_id = self.model_ids.get(key)
+        if model_id is None:
+            model_id = self.model_ids[key] = len(self.model_ids) + 1
+        sequence = group.first_sequence
+        add = self.decisions.append
+        for t, probability, score, flags, latency_us, reason in zip(
+            decided.transactions,
+            memoryview(decided.probabilities).cast("d"),
+            memoryview(decided.scores).cast("d"),
+            decided.flags,
+            memoryview(decided.latencies_us).cast("I"),
+            memoryview(decided.reason_features).cast("h")[::N_REASONS],
+            strict=True,
+        ):
+            add(
+                (
+                    sequence,
+                    t.transaction_id,
+                    t.event_time_us,
+                    t.received_at_us,
+                    t.amount_minor,
+                    t.customer_id,
+                    t.card_id,
+                    t.merchant_id,
+                    t.device_id,
+                    t.ip_address,
+                    probability,
+                    score,
+                    flags,
+                    model_id,
+                    latency_us,
+                    reason,
+                )
+            )
+            sequence += 1
+
+    def _add_labels(self, group: Group) -> None:
+        arrived = decode_labels(group.payload)
+        _check_format(arrived.format, group)
+        self.labels += [
+            (
+                group.first_sequence + i,
+                label.label_id,
+                label.transaction_id,
+                label.verdict.value,
+                label.received_at_us,
+                label.origin,
+            )
+            for i, label in enumerate(arrived.labels)
+        ]
+
+
+def fingerprint(group: Group) -> str:
+    """What tells a group from any other that could stand in its place."""
+    place = f"{group.first_sequence}/{group.entries}/{group.kind.value}/{group.received_at_us}/"
+    return place + xxhash.xxh3_128_hexdigest(group.payload)
+
+
+def _check_format(found: int, group: Group) -> None:
+    if found != GROUP_FORMAT:
+        raise WorkspaceError(
+            f"The group at sequence {group.first_sequence} has format {found}, this Sentinel "
+            f"reads {GROUP_FORMAT}. Install the version that wrote it."
+        )

@@ -1,0 +1,152 @@
+"""What the index answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from sentinel.domain import Outcome, Reason, Verdict
+
+Origin = Literal["imported", "live"]
+LabelFilter = Verdict | Literal["none"]
+Explain = Callable[[str, int, float | None, float], Reason]
+"""Puts a recorded reason into words: plan hash, index of the feature in that plan, the feature's
+value (None = unknown) and its contribution in log-odds."""
+
+
+class IndexedTransaction(msgspec.Struct, frozen=True, kw_only=True):
+    """A transaction of the log without its attributes.
+
+    Attributes:
+        sequence: Its place in the log.
+        origin: "live" where Sentinel decided on it, "imported" where it is history.
+    """
+
+    sequence: int
+    transaction_id: str
+    event_time_us: int
+    received_at_us: int
+    amount_minor: int
+    customer_id: str | None
+    card_id: str | None
+    merchant_id: str | None
+    device_id: str | None
+    ip_address: str | None
+    origin: Origin
+
+
+class IndexedDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision without its vector.
+
+    Attributes:
+        top_reason: Index, in the plan, of the feature that contributed most; -1 = not explained.
+        verdict: What is known of the transaction now; None = nothing yet.
+
+    For the others see `Transaction`, `Decision` and the flags of a decision group.
+    """
+
+    sequence: int
+    transaction_id: str
+    event_time_us: int
+    received_at_us: int
+    amount_minor: int
+    customer_id: str | None
+    card_id: str | None
+    merchant_id: str | None
+    device_id: str | None
+    ip_address: str | None
+    fraud_probability: float
+    score: float
+    outcome: Outcome
+    is_fraud: bool
+    degraded: bool
+    late_event: bool
+    expired_event: bool
+    model_name: str
+    model_version: str
+    plan_hash: str
+    latency_us: int
+    top_reason: int
+    verdict: Verdict | None
+
+
+class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which decisions a page shows; None = any.
+
+    Attributes:
+        outcomes: Any of these; empty = any.
+        min_probability: Fraud probability at least this.
+        since_us, until_us: `received_at_us` from (included) and to (excluded).
+        customer_id, card_id, merchant_id: Of this entity.
+        is_fraud: Whether the model called it fraud.
+        label: The verdict as of now; "none" = not labelled yet.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    min_probability: float | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    customer_id: str | None = None
+    card_id: str | None = None
+    merchant_id: str | None = None
+    is_fraud: bool | None = None
+    label: LabelFilter | None = None
+
+
+class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Decisions, latest first.
+
+    Attributes:
+        decisions: At most as many as asked for.
+        next_before: Pass as ``before`` for the next page; None = this is the last.
+    """
+
+    decisions: tuple[IndexedDecision, ...]
+    next_before: int | None
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log holds, as far as it is indexed.
+
+    Attributes:
+        transactions: Imported and live.
+        decisions: Live transactions.
+        labels: Labels, corrections included.
+        waiting_labels: Labels whose transaction is not in the log yet.
+        by_outcome: Decisions by outcome.
+        indexed_through: Sequence of the last entry that is counted.
+    """
+
+    transactions: int
+    decisions: int
+    labels: int
+    waiting_labels: int
+    by_outcome: dict[Outcome, int]
+    indexed_through: int
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """Decisions received in one minute or a longer time.
+
+    Attributes:
+        since_us: When the time begins, a whole minute.
+        decisions: All of them.
+        alerts: Those to review or declined.
+        by_outcome: Decisions by outcome.
+        is_fraud: Those that the model called fraud.
+        degraded: Those made without features.
+    """
+
+    since_us: int
+    decisions: int
+    alerts: int
+    by_outcome: dict[Outcome, int]
+    is_fraud: int
+    degraded: int
+
+    @property
+    def alert_rate(self) -> float | None:
+        """Share of alerts, None where nothing was decided."""
+        return self.alerts / self.decisions if self.decisions else None

@@ -1,0 +1,1 @@
+"""State backends: where feature records live between events."""
