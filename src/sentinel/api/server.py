@@ -1,0 +1,105 @@
+"""The scoring server: recover, warm up, then listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from sentinel.api.answers import render, render_recorded
+from sentinel.api.app import Application
+from sentinel.domain import ConfigurationError
+from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.settings import Settings
+
+log = logging.getLogger(__name__)
+
+try:
+    import uvloop
+except ImportError:  # not made for this platform
+    uvloop = None
+
+
+def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; whatever has arrived is answered first.
+
+    Args:
+        settings: The deployment.
+        ready: Told the URL once payments can be scored.
+        progress: Told (entries done, entries in all) while state is recovered.
+
+    Raises:
+        ConfigurationError: The address is in use, or the workspace is not usable.
+    """
+    main = _serve(settings, ready, progress)
+    if uvloop is None:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+async def _serve(
+    settings: Settings,
+    ready: Callable[[str], None] | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    listener = _listen(settings.api.host, settings.api.port)
+    address_file = settings.workspace / "scorer.json"
+    try:
+        runtime = await ScoringRuntime.open(
+            settings, render=render, render_recorded=render_recorded, progress=progress
+        )
+        try:
+            config = uvicorn.Config(
+                Application(runtime),
+                access_log=False,
+                lifespan="off",
+                log_level="warning",
+                timeout_graceful_shutdown=10,
+                timeout_keep_alive=75,
+                server_header=False,
+                ws="none",
+            )
+            host, port = listener.getsockname()[:2]
+            _write_address(address_file, host, port)
+            if ready is not None:
+                ready(f"http://{host}:{port}")
+            with contextlib.suppress(KeyboardInterrupt):
+                await uvicorn.Server(config).serve(sockets=[listener])
+        finally:
+            address_file.unlink(missing_ok=True)
+            await runtime.close()
+    finally:
+        listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set "
+            "SENTINEL_API__PORT to a free one."
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _write_address(path: Path, host: str, port: int) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"pid": os.getpid(), "host": host, "port": port}))
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""Models: training, evaluation, registry, and the compiled kernels that serve them."""

@@ -1,0 +1,292 @@
+"""What a model is: a directory that serving reads without any training library.
+
+    manifest.json   `ModelManifest`: what the model is, what it was trained on, how good it is
+    plan.json       the feature plan of its vectors
+    model.txt       LightGBM's own text format, or
+    model.npz       a random forest as flat arrays
+
+Nothing is pickled, and every file is checked against the hash in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+
+from sentinel.domain import ConfigurationError, ModelFormatError, PlanMismatch
+from sentinel.features.plan import Plan
+from sentinel.models import booster
+from sentinel.models.booster import TreeEnsemble
+from sentinel.models.calibration import Calibration
+from sentinel.models.intervals import Estimate
+from sentinel.models.thresholds import Thresholds
+
+ARTIFACT_FORMAT: Final = 1
+
+MANIFEST: Final = "manifest.json"
+PLAN: Final = "plan.json"
+
+Kind = Literal["lightgbm", "random_forest"]
+_MODEL_FILE: Final[dict[str, str]] = {"lightgbm": "model.txt", "random_forest": "model.npz"}
+_LIBRARIES: Final = ("sentinel-fraud", "lightgbm", "scikit-learn", "numpy")
+
+
+class CalibrationPoints(msgspec.Struct, frozen=True):
+    """A `Calibration` as the manifest holds it; floats survive JSON exactly."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class TrainingWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model learnt from.
+
+    Attributes:
+        start_us, end_us: Event times of its training rows, microseconds; the end is exclusive.
+        cutoff_us: Labels that arrived from here on were not used.
+        rows, frauds: How many training rows there were, and frauds among them.
+    """
+
+    start_us: int
+    end_us: int
+    cutoff_us: int
+    rows: int
+    frauds: int
+
+
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model directory says of itself.
+
+    Attributes:
+        name, version: Under which the registry knows it; the version is empty until registered.
+        run_id: The tracked training run.
+        kind: Which file holds the trees, and in which format.
+        plan_hash: The plan that its vectors must come from.
+        feature_names: In vector order.
+        calibration: From raw score to probability.
+        thresholds: Probabilities.
+        metrics: On held-out rows, by name.
+        training: What it learnt from.
+        data_hash: Names the rows and labels it learnt from.
+        created_at_us: When it was made, microseconds UTC.
+        libraries: Versions it was trained with.
+        files: SHA-256 of each other file of the directory, in hex.
+        format: Version of this layout.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    kind: Kind
+    plan_hash: str
+    feature_names: tuple[str, ...]
+    calibration: CalibrationPoints
+    thresholds: Thresholds
+    metrics: dict[str, Estimate]
+    training: TrainingWindow
+    data_hash: str
+    created_at_us: int
+    libraries: dict[str, str]
+    files: dict[str, str]
+    format: int = ARTIFACT_FORMAT
+
+    def calibrator(self) -> Calibration:
+        """The calibration, ready to apply."""
+        return Calibration(x=np.array(self.calibration.x), y=np.array(self.calibration.y))
+
+
+def save_artifact(
+    directory: Path,
+    *,
+    name: str,
+    plan: Plan,
+    model: str | TreeEnsemble,
+    calibration: Calibration,
+    thresholds: Thresholds,
+    metrics: Mapping[str, Estimate],
+    training: TrainingWindow,
+    data_hash: str,
+    created_at_us: int,
+    run_id: str = "",
+    version: str = "",
+) -> ModelManifest:
+    """Write a model directory; the manifest comes last, so a directory with one is complete.
+
+    Args:
+        directory: Made if missing.
+        name: Name in the registry.
+        plan: The plan the model was trained with.
+        model: LightGBM's model text, or a flattened forest.
+        calibration: From raw score to probability.
+        thresholds: Probabilities.
+        metrics: On held-out rows.
+        training: What it learnt from.
+        data_hash: Names the training data.
+        created_at_us: Now, microseconds UTC.
+        run_id, version: As far as they are known; see `stamp`.
+
+    Raises:
+        PlanMismatch: If the model's features are not the plan's, in the plan's order.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    kind: Kind = "lightgbm" if isinstance(model, str) else "random_forest"
+    ensemble = booster.parse_lightgbm(model) if isinstance(model, str) else model
+    _check_features(ensemble.feature_names, plan, "The model")
+    target = directory / _MODEL_FILE[kind]
+    if isinstance(model, str):
+        target.write_text(model, encoding="utf-8")
+    else:
+        booster.save_npz(model, target)
+    plan.save(directory / PLAN)
+    manifest = ModelManifest(
+        name=name,
+        version=version,
+        run_id=run_id,
+        kind=kind,
+        plan_hash=plan.hash,
+        feature_names=plan.feature_names,
+        calibration=CalibrationPoints(
+            x=tuple(calibration.x.tolist()), y=tuple(calibration.y.tolist())
+        ),
+        thresholds=thresholds,
+        metrics=dict(metrics),
+        training=training,
+        data_hash=data_hash,
+        created_at_us=created_at_us,
+        libraries=_versions(),
+        files={path.name: _sha256(path) for path in (directory / PLAN, target)},
+    )
+    _write(directory, manifest)
+    return manifest
+
+
+def load_manifest(directory: Path, *, plan_hash: str | None = None) -> ModelManifest:
+    """Read and check a model directory.
+
+    Args:
+        directory: What `save_artifact` wrote.
+        plan_hash: The running plan; None skips that check.
+
+    Raises:
+        ModelFormatError: If a file is missing, damaged or of another version.
+        PlanMismatch: If the model was trained with another plan than the running one.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=ModelManifest)
+    except FileNotFoundError:
+        raise ModelFormatError(
+            f"{directory} holds no model: there is no {MANIFEST}. Train one with `sentinel train`."
+        ) from None
+    except msgspec.DecodeError as error:
+        raise ModelFormatError(
+            f"{path} cannot be read ({error}). Fetch the model from the registry again."
+        ) from None
+    if manifest.format != ARTIFACT_FORMAT:
+        raise ModelFormatError(
+            f"The model in {directory} has format {manifest.format}, this version reads "
+            f"{ARTIFACT_FORMAT}. Train it anew with `sentinel train`."
+        )
+    for file in (PLAN, _MODEL_FILE[manifest.kind]):
+        if file not in manifest.files or not (directory / file).is_file():
+            raise ModelFormatError(
+                f"The model in {directory} lacks {file}. Fetch it from the registry again."
+            )
+        if _sha256(directory / file) != manifest.files[file]:
+            raise ModelFormatError(
+                f"{directory / file} was changed after training: its SHA-256 is not the "
+                "manifest's. Fetch the model from the registry again."
+            )
+    if plan_hash is not None and plan_hash != manifest.plan_hash:
+        raise PlanMismatch(
+            f"Model {manifest.name} {manifest.version or '(unregistered)'} was trained with "
+            f"feature plan {manifest.plan_hash}, the running plan is {plan_hash}. Train a model "
+            "with the running plan, or go back to the model's plan."
+        )
+    return manifest
+
+
+def load_plan(directory: Path, manifest: ModelManifest) -> Plan:
+    """The plan of a model directory.
+
+    Raises:
+        PlanMismatch: If plan and manifest do not belong together.
+    """
+    plan = Plan.load(directory / PLAN)
+    if plan.hash != manifest.plan_hash:
+        raise PlanMismatch(
+            f"{directory / PLAN} has hash {plan.hash}, the model was trained with "
+            f"{manifest.plan_hash}. Fetch the model from the registry again."
+        )
+    _check_features(manifest.feature_names, plan, f"The manifest in {directory}")
+    return plan
+
+
+def load_trees(directory: Path, manifest: ModelManifest) -> TreeEnsemble:
+    """The trees of a model directory.
+
+    Raises:
+        ModelFormatError: If the file cannot be read as trees over the manifest's features.
+    """
+    path = directory / _MODEL_FILE[manifest.kind]
+    read = booster.load_lightgbm if manifest.kind == "lightgbm" else booster.load_npz
+    try:
+        trees = read(path)
+    except (booster.ModelFormatError, FileNotFoundError) as error:
+        raise ModelFormatError(str(error)) from error
+    if trees.feature_names != manifest.feature_names:
+        raise ModelFormatError(
+            f"{path} was trained on other features than its manifest names. "
+            "Fetch the model from the registry again."
+        )
+    return trees
+
+
+def stamp(directory: Path, *, version: str, run_id: str | None = None) -> ModelManifest:
+    """Write into a directory's manifest what only the registry knows; returns the new one."""
+    manifest = load_manifest(directory)
+    stamped = msgspec.structs.replace(
+        manifest, version=version, run_id=manifest.run_id if run_id is None else run_id
+    )
+    _write(directory, stamped)
+    return stamped
+
+
+def _check_features(names: tuple[str, ...], plan: Plan, whose: str) -> None:
+    if names != plan.feature_names:
+        differing = sorted(set(names) ^ set(plan.feature_names))[:5]
+        raise PlanMismatch(
+            f"{whose} knows {len(names)} features, the plan {len(plan.feature_names)}; "
+            f"{'they differ in ' + ', '.join(differing) if differing else 'their order differs'}."
+        )
+
+
+def _write(directory: Path, manifest: ModelManifest) -> None:
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    partial = directory / (MANIFEST + ".partial")
+    partial.write_bytes(text + b"\n")
+    partial.replace(directory / MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            raise ConfigurationError(
+                f"{library} is not installed. Run `make install`."
+            ) from None
+    return found

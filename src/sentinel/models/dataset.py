@@ -1,0 +1,258 @@
+"""What a model may learn from at a given moment: rows, and the truth as far as it was known.
+
+Everything here is a pure function of arrays; who reads them from where is not its business.
+
+A label counts only if it arrived before the cut-off. A row without one is legitimate only once
+its maturity period is over by then; before that nobody knows, and it is left out. A time split
+looks like this (the cut-off of the fitting rows is where the test begins):
+
+    |<------- window ------->|<- gap ->|<- test ->|<- gap ->|
+    |      fit       | tail  |         |          |         now
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from sentinel.domain import InvalidQuery
+from sentinel.features.plan import DAY_US
+
+Ints = npt.NDArray[np.int64]
+Targets = npt.NDArray[np.int8]
+
+FRAUD: Final = 1
+LEGITIMATE: Final = 0
+UNKNOWN: Final = -1
+
+_HASH_BLOCK_BYTES: Final = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class History:
+    """The transactions of the log, in log order. All arrays are (n_rows,).
+
+    Attributes:
+        event_time_us: int64, when each happened.
+        received_at_us: int64, when Sentinel learnt of it.
+        amount_minor: int64.
+        card: int64 code of the card or customer, negative = unknown.
+    """
+
+    event_time_us: Ints
+    received_at_us: Ints
+    amount_minor: Ints
+    card: Ints
+
+    def __len__(self) -> int:
+        return len(self.event_time_us)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelLog:
+    """Labels in log order: a later one for the same row corrects the earlier one.
+
+    Attributes:
+        row: int64 (n_labels,), row of the history each is about; negative = not in it.
+        fraud: bool (n_labels,), its verdict.
+        received_at_us: int64 (n_labels,), when it arrived.
+    """
+
+    row: Ints
+    fraud: npt.NDArray[np.bool_]
+    received_at_us: Ints
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Rows of the history with their truth, in log order.
+
+    Attributes:
+        rows: int64 (n,), indices into the history.
+        fraud: bool (n,).
+        start_us, end_us: Event times they were taken from, the end exclusive.
+        cutoff_us: Labels that arrived from here on were not looked at.
+    """
+
+    rows: Ints
+    fraud: npt.NDArray[np.bool_]
+    start_us: int
+    end_us: int
+    cutoff_us: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def frauds(self) -> int:
+        return int(self.fraud.sum())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Fitting rows, their later part kept for early stopping and calibration, and test rows."""
+
+    fit: Sample
+    tail: Sample
+    test: Sample
+
+
+def rows_of(transaction_ids: pa.Array, label_transaction_ids: pa.Array) -> Ints:
+    """For each label the row of its transaction: int64 (n_labels,), -1 = not there."""
+    found = pc.index_in(label_transaction_ids, value_set=transaction_ids)
+    rows: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return rows
+
+
+def codes_of(keys: pa.Array) -> Ints:
+    """Number entity keys: int64 (n_rows,), equal keys alike, null = -1."""
+    indices = keys.dictionary_encode().indices
+    codes: Ints = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
+
+
+def verdicts_by(labels: LabelLog, n_rows: int, cutoff_us: int) -> Targets:
+    """The latest verdict on each row that had arrived before a moment.
+
+    Returns:
+        int8 (n_rows,): FRAUD, LEGITIMATE, or UNKNOWN where no label had arrived.
+    """
+    verdicts = np.full(n_rows, UNKNOWN, dtype=np.int8)
+    arrived = np.flatnonzero((labels.received_at_us < cutoff_us) & (labels.row >= 0))
+    order = arrived[np.argsort(labels.received_at_us[arrived], kind="stable")]
+    rows, last = np.unique(labels.row[order][::-1], return_index=True)
+    verdicts[rows] = labels.fraud[order][::-1][last]
+    return verdicts
+
+
+def targets_at(history: History, labels: LabelLog, cutoff_us: int, maturity_us: int) -> Targets:
+    """What was known of each row at a moment.
+
+    Args:
+        history: Transactions.
+        labels: All labels, also those from after the cut-off.
+        cutoff_us: The moment.
+        maturity_us: How long after a payment its silence starts to count.
+
+    Returns:
+        int8 (n_rows,): FRAUD or LEGITIMATE by the latest label that had arrived, LEGITIMATE
+        where none had within the maturity period, else UNKNOWN.
+    """
+    targets = verdicts_by(labels, len(history), cutoff_us)
+    since = np.maximum(history.event_time_us, history.received_at_us)
+    mature = since + maturity_us <= cutoff_us
+    targets[(targets == UNKNOWN) & mature] = LEGITIMATE
+    targets[history.received_at_us >= cutoff_us] = UNKNOWN
+    return targets
+
+
+def sample(
+    history: History,
+    labels: LabelLog,
+    *,
+    start_us: int,
+    end_us: int,
+    cutoff_us: int,
+    maturity_us: int,
+) -> Sample:
+    """Rows of a span of event time with what was known of them at the cut-off.
+
+    Args:
+        history, labels: The log.
+        start_us, end_us: Span of event times; the end is exclusive.
+        cutoff_us: The moment of knowledge.
+        maturity_us: See `targets_at`.
+    """
+    targets = targets_at(history, labels, cutoff_us, maturity_us)
+    inside = (history.event_time_us >= start_us) & (history.event_time_us < end_us)
+    rows = np.flatnonzero(inside & (targets != UNKNOWN))
+    return Sample(
+        rows=rows,
+        fraud=targets[rows] == FRAUD,
+        start_us=start_us,
+        end_us=end_us,
+        cutoff_us=cutoff_us,
+    )
+
+
+def time_split(
+    history: History,
+    labels: LabelLog,
+    *,
+    now_us: int,
+    window_us: int,
+    test_us: int,
+    maturity_us: int,
+    tail_share: float = 0.15,
+) -> Split:
+    """Split history by time, with the label gap on both sides of the test.
+
+    The gap is one maturity period: within it only the frauds that were reported early have a
+    label, and a model that saw those alone would take recent payments for fraud.
+
+    Args:
+        history, labels: The log.
+        now_us: Nothing after it is looked at.
+        window_us: Longest span to fit on.
+        test_us: Span held out.
+        maturity_us: See `targets_at`; also the gap.
+        tail_share: Share of the window, its latest part, kept for early stopping and calibration.
+
+    Raises:
+        InvalidQuery: If the history is too short, or one part has no fraud or nothing else.
+    """
+    test_end = now_us - maturity_us
+    test_start = test_end - test_us
+    fit_end = test_start - maturity_us
+    first = int(history.event_time_us.min()) if len(history) else now_us
+    fit_start = max(fit_end - window_us, first)
+    if fit_end <= fit_start:
+        raise InvalidQuery(
+            f"There are {(now_us - first) / DAY_US:.0f} days of history; a test of "
+            f"{test_us / DAY_US:g} days between two label gaps of {maturity_us / DAY_US:g} days "
+            "leaves nothing to train on. Lower training.test_days or labels.maturity_days, or "
+            "import more history."
+        )
+    tail_start = fit_end - int((fit_end - fit_start) * tail_share)
+
+    def part(name: str, start: int, end: int, cutoff: int) -> Sample:
+        found = sample(
+            history,
+            labels,
+            start_us=start,
+            end_us=end,
+            cutoff_us=cutoff,
+            maturity_us=maturity_us,
+        )
+        if found.frauds == 0 or found.frauds == len(found):
+            raise InvalidQuery(
+                f"The {name} rows are {len(found):,} with {found.frauds:,} known frauds; both "
+                "classes are needed. Use longer spans, or import the missing labels."
+            )
+        return found
+
+    return Split(
+        fit=part("fitting", fit_start, tail_start, test_start),
+        tail=part("validation", tail_start, fit_end, test_start),
+        test=part("test", test_start, test_end, now_us),
+    )
+
+
+def data_hash(*arrays: npt.NDArray[np.generic]) -> str:
+    """Thirty-two hex digits that name arrays: XXH3-128 of types, shapes and bytes.
+
+    Memory-mapped arrays are read block by block.
+    """
+    digest = xxhash.xxh3_128()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        rows = max(1, _HASH_BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
+        for start in range(0, len(array), rows):
+            digest.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
+    return digest.hexdigest()

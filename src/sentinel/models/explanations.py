@@ -1,0 +1,248 @@
+"""A feature's value in words, for the reasons of a decision.
+
+Sentences are made from the plan's own structures, one function per feature, prepared once:
+
+    9 payments by this card in the last hour
+    amount is 6.2 times this card's mean of the last 30 days
+    12 % of the payments at this merchant in the last 7 days are known fraud
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from sentinel.features.plan import (
+    AMOUNT,
+    DAY_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    Aggregate,
+    Filter,
+    Plan,
+    Ratio,
+    RequestFeature,
+    View,
+)
+
+Words = Callable[[float | None], str]
+"""A feature's value (None or NaN = unknown) to a sentence."""
+
+
+class Money(Protocol):
+    """The base currency: its ISO 4217 code and the decimals of one unit."""
+
+    @property
+    def currency(self) -> str: ...
+
+    @property
+    def scale(self) -> int: ...
+
+
+_NOUNS: Final = {
+    "customer_id": "customer",
+    "card_id": "card",
+    "merchant_id": "merchant",
+    "device_id": "device",
+    "ip_address": "IP address",
+}
+_PLURALS: Final = {"IP address": "IP addresses"}
+_PREPOSITIONS: Final = {
+    "customer_id": "by",
+    "card_id": "by",
+    "merchant_id": "at",
+    "device_id": "on",
+    "ip_address": "from",
+}
+_OPERATORS: Final = {
+    "==": "",
+    "!=": "not ",
+    "<": "below ",
+    "<=": "at most ",
+    ">": "above ",
+    ">=": "at least ",
+}
+_STATISTICS: Final = {"mean": "mean", "min": "smallest", "max": "largest"}
+_WEEKDAYS: Final = (
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+)
+_UNITS: Final = ((DAY_US, "day"), (HOUR_US, "hour"), (MINUTE_US, "minute"), (SECOND_US, "second"))
+
+
+def compile_words(plan: Plan, money: Money) -> list[Words]:
+    """One sentence maker per feature, in vector order.
+
+    Args:
+        plan: The plan the vectors are of.
+        money: Currency and scale of all amounts.
+    """
+    owners = {a.name: (view, a) for view in plan.views for a in view.aggregates}
+    return [
+        *(_aggregate(view, a, money) for view in plan.views for a in view.aggregates),
+        *(_request(feature, money) for feature in plan.request),
+        *(_ratio(ratio, owners, money) for ratio in plan.ratios),
+    ]
+
+
+def _amount(value: float, money: Money) -> str:
+    return f"{value / 10**money.scale:,.{money.scale}f} {money.currency}"
+
+
+def _number(value: float) -> str:
+    """Whole numbers whole, others to two or three significant digits."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def _plural(count: float, noun: str) -> str:
+    return f"{_number(count)} {noun}" if count == 1 else f"{_number(count)} {_many(noun)}"
+
+
+def _many(noun: str) -> str:
+    return _PLURALS.get(noun, noun + "s")
+
+
+def _duration(us: float) -> str:
+    """A length of time in its largest whole unit, days only from two on: 24 hours, 7 days."""
+    for unit, noun in _UNITS:
+        if us >= unit * (2 if unit == DAY_US else 1) and us % unit == 0:
+            return _plural(us / unit, noun)
+    return f"{us / SECOND_US:g} seconds"
+
+
+def _age(seconds: float) -> str:
+    """A measured length of time, to one unit: 3 minutes, 2 days."""
+    us = seconds * SECOND_US
+    for unit, noun in _UNITS:
+        if us >= unit:
+            return _plural(float(round(us / unit)), noun)
+    return "less than a second"
+
+
+def _period(aggregate: Aggregate) -> str:
+    """``the last hour``, ``the last 7 days``, ``the 30 days before the last 7 days``."""
+    window = _duration(aggregate.window_us)
+    if aggregate.offset_us:
+        return f"the {window} before the last {_duration(aggregate.offset_us)}"
+    one, _, unit = window.partition(" ")
+    return f"the last {unit}" if one == "1" else f"the last {window}"
+
+
+def _column(name: str) -> str:
+    return _NOUNS.get(name) or name.removesuffix("_id").replace("_", " ")
+
+
+def _owner(view: View) -> str:
+    """``this card``, ``this card and merchant``."""
+    return "this " + " and ".join(_column(key) for key in view.keys)
+
+
+def _where(view: View) -> str:
+    """``by this card``, ``by this card at this merchant``."""
+    return " ".join(f"{_PREPOSITIONS.get(key, 'of')} this {_column(key)}" for key in view.keys)
+
+
+def _condition(condition: Filter, money: Money) -> str:
+    if condition.column == AMOUNT and not isinstance(condition.value, str):
+        return f"{_OPERATORS[condition.operator]}{_amount(condition.value, money)}"
+    value = condition.value if isinstance(condition.value, str) else _number(condition.value)
+    return f"{_column(condition.column)} {_OPERATORS[condition.operator]}{value}"
+
+
+def _filtered(aggregate: Aggregate, money: Money) -> str:
+    """`` (above 100.00 EUR, channel online)`` or nothing."""
+    if not aggregate.filters:
+        return ""
+    return f" ({', '.join(_condition(condition, money) for condition in aggregate.filters)})"
+
+
+def _or(missing: str, known: Callable[[float], str]) -> Words:
+    """A sentence maker that knows what to say of an unknown value."""
+    return lambda value: missing if value is None or math.isnan(value) else known(value)
+
+
+def _aggregate(view: View, aggregate: Aggregate, money: Money) -> Words:
+    which, where, period = _filtered(aggregate, money), _where(view), _period(aggregate)
+    of = f"{which} {where} in {period}"
+    unnamed = f"{' and '.join(_column(key) for key in view.keys)} unknown"
+    unseen = f"no earlier payment{of}"
+    function = aggregate.function
+    if function == "count":
+        return _or(unnamed, lambda v: f"{_plural(v, 'payment')}{of}" if v else unseen)
+    if function == "sum":
+        return _or(unnamed, lambda v: f"{_amount(v, money)} in payments{of}")
+    if function == "fraud_count":
+        among = f"among the payments{of}"
+        return _or(unnamed, lambda v: f"{_plural(v, 'known fraud')} {among}")
+    if function == "distinct_count":
+        noun, capacity = f"different {_column(aggregate.column)}", aggregate.capacity
+        return _or(
+            unnamed,
+            lambda v: f"{'at least ' if v >= capacity else ''}{_plural(v, noun)} {where} in {period}",
+        )
+    if function == "fraud_rate":
+        return _or(unseen, lambda v: f"{_number(100 * v)} % of the payments{of} are known fraud")
+    if function == "time_since_last":
+        return _or(unseen, lambda v: f"{_age(v)} since the last payment{which} {where}")
+    if function == "std":
+        return _or(
+            f"fewer than two earlier payments{of}",
+            lambda v: f"payments{of} differ by {_amount(v, money)} (standard deviation)",
+        )
+    statistic = _STATISTICS[function]
+    return _or(unseen, lambda v: f"{statistic} payment{of} is {_amount(v, money)}")
+
+
+def _request(feature: RequestFeature, money: Money) -> Words:
+    if feature.kind == "amount":
+        return _or("amount unknown", lambda v: f"amount is {_amount(v, money)}")
+    if feature.kind == "hour_of_day":
+        return _or("time unknown", lambda v: f"paid at {int(v):02d}:{int(v % 1 * 60):02d} UTC")
+    if feature.kind == "day_of_week":
+        return _or("day unknown", lambda v: f"paid on a {_WEEKDAYS[int(v) % 7]}")
+    name = _column(feature.column)
+    if feature.kind == "number":
+        return _or(f"{name} not given", lambda v: f"{name} is {_number(v)}")
+    texts = ("one never seen before", *feature.categories)
+    return _or(f"{name} not given", lambda v: f"{name} is {texts[int(v)]}")
+
+
+def _noun(view: View, aggregate: Aggregate, money: Money) -> str:
+    """A noun phrase for one side of a ratio: ``this card's mean of the last 30 days``."""
+    noun = {
+        "count": "payments",
+        "sum": "total",
+        "mean": "mean",
+        "std": "standard deviation",
+        "min": "smallest payment",
+        "max": "largest payment",
+        "time_since_last": "time since the last payment",
+        "distinct_count": f"different {_many(_column(aggregate.column))}",
+        "fraud_count": "known frauds",
+        "fraud_rate": "share of known fraud",
+    }[aggregate.function]
+    return f"{_owner(view)}'s {noun}{_filtered(aggregate, money)} of {_period(aggregate)}"
+
+
+def _ratio(ratio: Ratio, owners: dict[str, tuple[View, Aggregate]], money: Money) -> Words:
+    below_view, below = owners[ratio.denominator]
+    denominator = _noun(below_view, below, money)
+    if ratio.numerator == AMOUNT:
+        subject, verb = "amount", "is"
+    else:
+        subject = _noun(*owners[ratio.numerator], money)
+        plural = owners[ratio.numerator][1].function in ("count", "distinct_count", "fraud_count")
+        verb = "are" if plural else "is"
+    return _or(
+        f"no history to compare with for {denominator}",
+        lambda v: f"{subject} {verb} {_number(v)} times {denominator}",
+    )

@@ -1,0 +1,271 @@
+"""The model registry: versions of one model, and the aliases that say what each is for.
+
+MLflow is the registry. This is the only place, besides the tracking of training runs, that
+speaks with it through its own client; its errors become ours here. Serving does not come by
+here: see `sentinel.pipeline.follow`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from sentinel.domain import ModelError, NoModel, SentinelError, Unavailable
+from sentinel.settings import Settings
+
+CHAMPION: Final = "champion"
+PREVIOUS_CHAMPION: Final = "previous-champion"
+CANDIDATE: Final = "challenger-latest"
+
+_CHAMPIONS: Final = "sentinel.champions"
+_TIMEOUT_SECONDS: Final = 5.0
+
+# MLflow tries for minutes to reach a server that is away. Whoever waits wants to know sooner.
+_PATIENCE: Final = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered version.
+
+    Attributes:
+        version: Its number, as text.
+        run_id: The training run that it came from.
+        source: Where its files are.
+        aliases: What it is for.
+        tags: What was noted of it.
+        created_at_us: When it was registered, microseconds UTC.
+    """
+
+    version: str
+    run_id: str
+    source: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    created_at_us: int
+
+
+def mlflow_client(uri: str) -> Any:
+    """An MLflow client of a server that answers.
+
+    Args:
+        uri: ``http://`` address of the server.
+
+    Raises:
+        Unavailable: Nothing answers there.
+    """
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    try:
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS)
+    except httpx.HTTPError as error:
+        raise away(uri, error) from error
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def away(uri: str, error: Exception) -> Unavailable:
+    """The error for an MLflow server that cannot be reached."""
+    reason = str(error) or type(error).__name__
+    return Unavailable(
+        f"MLflow does not answer at {uri} ({reason}). Start it with `sentinel up`, or name "
+        "another server with SENTINEL_MLFLOW__TRACKING_URI."
+    )
+
+
+@contextmanager
+def translated(uri: str, doing: str) -> Iterator[None]:
+    """Raise MLflow's errors as ours.
+
+    Args:
+        uri: The server, for the message.
+        doing: What is being done, for the message.
+
+    Raises:
+        Unavailable: The server is away, or busy.
+        ModelError: It refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except SentinelError:
+        raise
+    except MlflowException as error:
+        code = str(error.error_code)
+        if code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
+            raise away(uri, error) from error
+        raise ModelError(
+            f"MLflow at {uri} refused when {doing}: {error.message} ({code})."
+        ) from error
+    except OSError as error:  # of requests, under MLflow
+        raise away(uri, error) from error
+
+
+class Registry:
+    """The versions of one model.
+
+    Args:
+        uri: ``http://`` address of the MLflow server.
+        name: Name of the model.
+
+    Raises:
+        Unavailable: The server does not answer. Raised by every method, too.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri = uri
+        self.name = name
+
+    @classmethod
+    def of(cls, settings: Settings) -> Registry:
+        """The registry of a deployment."""
+        return cls(settings.tracking_uri, settings.mlflow.model_name)
+
+    @cached_property
+    def _client(self) -> Any:
+        return mlflow_client(self.uri)
+
+    def register(
+        self, *, model_id: str, source: str, run_id: str, tags: Mapping[str, str], words: str
+    ) -> ModelVersion:
+        """Register a logged model as the next version.
+
+        Args:
+            model_id, source, run_id: Of the logged model.
+            tags: To note of it.
+            words: A sentence about it, for people.
+        """
+        client = self._client
+        with translated(self.uri, f"registering {self.name}"):
+            with passing_over_existing():
+                client.create_registered_model(
+                    self.name, description="Scores card payments; see the artifact's manifest.json."
+                )
+            found = client.create_model_version(
+                self.name,
+                source=source,
+                run_id=run_id,
+                model_id=model_id,
+                tags=dict(tags),
+                description=words,
+                await_creation_for=0,
+            )
+            return _version(found)
+
+    def version(self, version: str) -> ModelVersion:
+        """A version by its number.
+
+        Raises:
+            NoModel: There is none.
+        """
+        for known in self.versions():
+            if known.version == version:
+                return known
+        raise NoModel(
+            f"{self.name} has no version {version!r} in the registry at {self.uri}. Look at "
+            "what there is in MLflow, or train one with `sentinel train`."
+        )
+
+    def versions(self) -> list[ModelVersion]:
+        """All versions, newest first."""
+        client = self._client
+        with translated(self.uri, f"listing the versions of {self.name}"):
+            found = client.search_model_versions(f"name = '{self.name}'")
+        return sorted((_version(v) for v in found), key=lambda v: int(v.version), reverse=True)
+
+    def by_alias(self, alias: str) -> ModelVersion | None:
+        """The version that an alias points to."""
+        client = self._client
+        with translated(self.uri, f"looking for {self.name}@{alias}"):
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return _version(client.get_model_version_by_alias(self.name, alias))
+            except MlflowException as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    def point(self, alias: str, version: str) -> None:
+        """Point an alias to a version."""
+        client = self._client
+        with translated(self.uri, f"pointing {self.name}@{alias} to version {version}"):
+            client.set_registered_model_alias(self.name, alias, version)
+
+    def champions(self) -> list[str]:
+        """The versions that were champion, oldest first; the last one is."""
+        client = self._client
+        with translated(self.uri, f"reading {self.name}"):
+            from mlflow.exceptions import MlflowException
+
+            try:
+                model = client.get_registered_model(self.name)
+            except MlflowException as error:
+                if _is_missing(error):
+                    return []
+                raise
+        past = [v for v in model.tags.get(_CHAMPIONS, "").split(",") if v]
+        present = str(model.aliases.get(CHAMPION, ""))
+        if not present:
+            return []
+        # The alias may have been moved by hand; it is what serves.
+        if present in past:
+            return past[: len(past) - past[::-1].index(present)]
+        return [*past, present]
+
+    def crown(self, champions: list[str]) -> None:
+        """Make the last of these the champion, and the one before it the previous champion.
+
+        Args:
+            champions: Versions, oldest first, none twice in a row.
+        """
+        client = self._client
+        with translated(self.uri, f"making version {champions[-1]} of {self.name} the champion"):
+            client.set_registered_model_tag(self.name, _CHAMPIONS, ",".join(champions))
+            if len(champions) > 1:
+                client.set_registered_model_alias(self.name, PREVIOUS_CHAMPION, champions[-2])
+            else:
+                client.delete_registered_model_alias(self.name, PREVIOUS_CHAMPION)
+            client.set_registered_model_alias(self.name, CHAMPION, champions[-1])
+
+
+@contextmanager
+def passing_over_existing() -> Iterator[None]:
+    """Pass over MLflow's complaint that something exists already."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _is_missing(error: Any) -> bool:
+    # An alias that is not there is an "invalid parameter" to MLflow.
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or (
+        error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in str(error.message)
+    )
+
+
+def _version(found: Any) -> ModelVersion:
+    return ModelVersion(
+        version=str(found.version),
+        run_id=str(found.run_id or ""),
+        source=str(found.source),
+        aliases=tuple(found.aliases),
+        tags=dict(found.tags),
+        created_at_us=int(found.creation_timestamp) * 1000,
+    )

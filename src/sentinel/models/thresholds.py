@@ -1,0 +1,128 @@
+"""Where to draw the lines: from an alert budget, from a precision, or from costs.
+
+A threshold is a probability; a payment is above it when its probability is at least the
+threshold. Lines drawn on held-out rows hold for the traffic those rows stand for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+NEVER: Final = 1.0
+"""A threshold that no probability reaches: calibrated probabilities stay below 1."""
+
+MIN_DECLINES: Final = 20
+"""A precision is believed from so many payments on."""
+
+
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines of a model, as probabilities.
+
+    Attributes:
+        fraud: From here on an answer says ``is_fraud``.
+        review: From here on an analyst looks at the payment.
+        decline: From here on the payment is declined; not below ``review``.
+    """
+
+    fraud: float
+    review: float
+    decline: float
+
+
+def threshold_for_budget(probability: npt.ArrayLike, alerts_per_1000: float) -> float:
+    """The lowest threshold that raises at most so many alerts per 1,000 payments.
+
+    Payments with equal probabilities are alerted together or not at all.
+
+    Args:
+        probability: (n_rows,), of held-out payments.
+        alerts_per_1000: The budget, 0 to 1,000.
+
+    >>> threshold_for_budget([0.1, 0.2, 0.3, 0.4], 500)
+    0.3
+    """
+    ranked = np.sort(np.asarray(probability, dtype=np.float64))[::-1]
+    if len(ranked) == 0 or not 0.0 <= alerts_per_1000 <= 1000.0:
+        raise ValueError("A budget needs payments, and 0 to 1,000 alerts per 1,000 of them.")
+    allowed = int(np.floor(len(ranked) * alerts_per_1000 / 1000.0 + 1e-9))
+    if allowed == len(ranked):
+        return float(ranked[-1])
+    above = ranked[:allowed][ranked[:allowed] > ranked[allowed]]
+    return float(above[-1]) if len(above) else float(np.nextafter(ranked[0], np.inf))
+
+
+def threshold_for_precision(
+    probability: npt.ArrayLike,
+    fraud: npt.ArrayLike,
+    precision: float,
+    *,
+    min_alerts: int = MIN_DECLINES,
+) -> float:
+    """The lowest threshold above which at least that share is fraud; `NEVER` if there is none.
+
+    Args:
+        probability: (n_rows,), of held-out payments.
+        fraud: (n_rows,), 0 or 1.
+        precision: Wanted share of fraud above the threshold, 0 to 1.
+        min_alerts: The share must be that of at least so many payments.
+    """
+    score = np.asarray(probability, dtype=np.float64)
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    caught = np.cumsum(np.asarray(fraud, dtype=np.float64)[order])
+    alerts = np.arange(1, len(ranked) + 1)
+    last_of_tie = np.append(np.diff(ranked) < 0, True) if len(ranked) else np.zeros(0, np.bool_)
+    reached = last_of_tie & (alerts >= min_alerts) & (caught >= precision * alerts)
+    places = np.flatnonzero(reached)
+    return float(ranked[places[-1]]) if len(places) else NEVER
+
+
+def threshold_for_costs(
+    false_alarm: float, missed_fraud: float, *, caught_fraud: float = 0.0
+) -> float:
+    """The probability from which an alert is the cheaper choice (Elkan, 2001, eq. 2).
+
+    Args:
+        false_alarm: Cost of an alert on a legitimate payment.
+        missed_fraud: Cost of letting a fraud pass.
+        caught_fraud: Cost of an alert on a fraud; letting a legitimate payment pass is free.
+
+    >>> threshold_for_costs(5.0, 95.0)
+    0.05
+    """
+    if false_alarm < 0 or missed_fraud <= caught_fraud:
+        raise ValueError(
+            "Costs need a false alarm of 0 or more, and a missed fraud dearer than a caught one."
+        )
+    return false_alarm / (false_alarm + missed_fraud - caught_fraud)
+
+
+def choose_thresholds(
+    probability: npt.ArrayLike,
+    fraud: npt.ArrayLike,
+    *,
+    alerts_per_1000: float,
+    decline_precision: float,
+    fraud_threshold: float | None = None,
+) -> Thresholds:
+    """The lines of a model from held-out payments.
+
+    Args:
+        probability: (n_rows,), calibrated.
+        fraud: (n_rows,), 0 or 1.
+        alerts_per_1000: Alerts (review and decline) that analysts can take per 1,000 payments.
+        decline_precision: Decline only where at least this share is fraud.
+        fraud_threshold: For ``is_fraud``, say from `threshold_for_costs`; default: an alert is
+            what counts as fraud.
+    """
+    review = threshold_for_budget(probability, alerts_per_1000)
+    decline = threshold_for_precision(probability, fraud, decline_precision)
+    return Thresholds(
+        fraud=review if fraud_threshold is None else fraud_threshold,
+        review=review,
+        decline=max(review, decline),
+    )

@@ -1,0 +1,303 @@
+"""Score tree ensembles, bit for bit as the library that trained them.
+
+The reasons for this layout and its measurements are in docs/decisions/010-tree-and-shap-kernels.md.
+In short: a row is float32, so `x <= threshold` is decided by the largest float32 not above the
+threshold, and a node fits in eight bytes. Sixteen walks advance together, so that the loads of one
+hide the latency of the others, and no step branches: a walk that has arrived stays on its leaf.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba.np.unsafe.ndarray import to_fixed_tuple
+from numpy.typing import NDArray
+
+from sentinel.models.ensemble import ZERO_THRESHOLD, TreeEnsemble
+from sentinel.models.simd import njit
+from sentinel.models.tree_layout import (
+    AVERAGE,
+    BITS,
+    DEPTHS,
+    GROUP_DEPTHS,
+    LINK,
+    N_FEATURES,
+    N_GROUPS,
+    N_SPECIAL,
+    N_TREES,
+    ORDER,
+    ROOTS,
+    SHIFT,
+    SPECIAL,
+    WALKS,
+    lay_out,
+)
+
+_ZERO32 = np.float32(ZERO_THRESHOLD)
+
+_Sixteen = tuple[np.uintp, ...]
+_SAME_ROW = (np.uintp(0),) * WALKS
+
+
+@njit
+def special_goes_left(
+    x: float, threshold: float, start: int, extent: int, words: NDArray[np.int32], first: int
+) -> bool:
+    """Decide a special split: `start`, `extent` are its row of the table `split_columns` returns.
+
+    The bitsets begin at `words[first]`; no slice, for a view costs a reference count.
+    """
+    if start >= 0:
+        # A category is the integer part; NaN, negative and unseen ones go right.
+        if not (x > np.float32(-1.0) and x < np.float32(2147483648.0)):
+            return False
+        category = np.int64(x)
+        word = category >> 5
+        return bool(word < extent and (words[first + start + word] >> (category & 31)) & 1)
+    if math.isnan(x) or abs(x) <= _ZERO32:
+        return extent == 1
+    return x <= threshold
+
+
+@njit
+def widen(x: NDArray[np.float32], wide: NDArray[np.float32]) -> None:
+    """Write a row as it is, then with NaN as -inf. wide: float32 (2 * n_features)."""
+    n_features = x.shape[0]
+    for i in range(n_features):
+        value = x[i]
+        wide[i] = value
+        wide[n_features + i] = np.float32(-np.inf) if math.isnan(value) else value
+
+
+@njit
+def _step(
+    nodes: NDArray[np.int32],
+    thresholds: NDArray[np.float32],
+    plan: NDArray[np.int32],
+    wide: NDArray[np.float32],
+    base: np.uintp,
+    n: np.uintp,
+    shift: np.uintp,
+    mask: np.uintp,
+    special: bool,
+) -> np.uintp:
+    """One step down: unsigned indices keep Python's negative indexing out of the inner loop."""
+    link = np.uintp(np.uint32(nodes[np.uintp(2) * n + np.uintp(1)]))
+    column = link >> shift
+    child = n + (link & mask)
+    threshold = thresholds[np.uintp(2) * n]
+    if special and column >= np.uintp(2 * plan[N_FEATURES]):
+        row = plan[SPECIAL] + 3 * (np.int64(column) - 2 * plan[N_FEATURES])
+        x = wide[base + np.uintp(plan[row])]
+        left = special_goes_left(x, threshold, plan[row + 1], plan[row + 2], plan, plan[BITS])
+        return child + np.uintp(not left)
+    return child + np.uintp(not (wide[base + column] <= threshold))
+
+
+@njit
+def _walk(
+    nodes: NDArray[np.int32],
+    plan: NDArray[np.int32],
+    wide: NDArray[np.float32],
+    walks: NDArray[np.uintp],
+    bases: _Sixteen,
+    depth: int,
+    special: bool,
+) -> None:
+    """Advance sixteen walks by `depth` steps, in place; `bases` are their rows in `wide`."""
+    t = nodes.view(np.float32)
+    shift = np.uintp(plan[SHIFT])
+    mask = (np.uintp(1) << shift) - np.uintp(1)
+    n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12, n13, n14, n15 = to_fixed_tuple(walks, 16)
+    b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15 = bases
+    for _ in range(depth):
+        n0 = _step(nodes, t, plan, wide, b0, n0, shift, mask, special)
+        n1 = _step(nodes, t, plan, wide, b1, n1, shift, mask, special)
+        n2 = _step(nodes, t, plan, wide, b2, n2, shift, mask, special)
+        n3 = _step(nodes, t, plan, wide, b3, n3, shift, mask, special)
+        n4 = _step(nodes, t, plan, wide, b4, n4, shift, mask, special)
+        n5 = _step(nodes, t, plan, wide, b5, n5, shift, mask, special)
+        n6 = _step(nodes, t, plan, wide, b6, n6, shift, mask, special)
+        n7 = _step(nodes, t, plan, wide, b7, n7, shift, mask, special)
+        n8 = _step(nodes, t, plan, wide, b8, n8, shift, mask, special)
+        n9 = _step(nodes, t, plan, wide, b9, n9, shift, mask, special)
+        n10 = _step(nodes, t, plan, wide, b10, n10, shift, mask, special)
+        n11 = _step(nodes, t, plan, wide, b11, n11, shift, mask, special)
+        n12 = _step(nodes, t, plan, wide, b12, n12, shift, mask, special)
+        n13 = _step(nodes, t, plan, wide, b13, n13, shift, mask, special)
+        n14 = _step(nodes, t, plan, wide, b14, n14, shift, mask, special)
+        n15 = _step(nodes, t, plan, wide, b15, n15, shift, mask, special)
+    leaves = (n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12, n13, n14, n15)
+    for k in range(WALKS):
+        walks[k] = leaves[k]
+
+
+@njit
+def _respond(raw: float, plan: NDArray[np.int32], slope: float) -> float:
+    """The response to a raw score, computed as LightGBM's objectives do."""
+    link = plan[LINK]
+    if plan[AVERAGE]:
+        raw /= plan[N_TREES]
+    if link == 1:
+        return 1.0 / (1.0 + math.exp(-slope * raw))
+    if link == 2:
+        return math.exp(raw)
+    if link == 3:
+        return math.log1p(math.exp(raw))
+    if link == 4:
+        return math.copysign(raw * raw, raw)
+    return raw
+
+
+@njit
+def _score_row(
+    x: NDArray[np.float32],
+    nodes: NDArray[np.int32],
+    values: NDArray[np.float64],
+    plan: NDArray[np.int32],
+) -> float:
+    """Walk sixteen trees at a time; trees of like depth walk together."""
+    wide = np.empty(2 * x.shape[0], np.float32)
+    widen(x, wide)
+    walks = np.empty(WALKS, np.uintp)
+    leaf = np.empty(plan[N_TREES], np.int32)
+    for group in range(plan[N_GROUPS]):
+        order = plan[ORDER] + group * WALKS
+        for k in range(WALKS):
+            walks[k] = np.uintp(plan[plan[ROOTS] + plan[order + k]])
+        depth = plan[plan[GROUP_DEPTHS] + group]
+        if plan[N_SPECIAL]:
+            _walk(nodes, plan, wide, walks, _SAME_ROW, depth, True)
+        else:
+            _walk(nodes, plan, wide, walks, _SAME_ROW, depth, False)
+        for k in range(WALKS):
+            leaf[plan[order + k]] = walks[k]
+    # Floating-point sums depend on their order, and the order is the file's.
+    total = 0.0
+    for tree in range(plan[N_TREES]):
+        total += values[np.uintp(leaf[tree])]
+    return total
+
+
+@njit
+def _score_one(
+    x: NDArray[np.float32],
+    nodes: NDArray[np.int32],
+    values: NDArray[np.float64],
+    plan: NDArray[np.int32],
+    respond: bool,
+) -> float:
+    raw = _score_row(x, nodes, values, plan)
+    return _respond(raw, plan, values[-1]) if respond else raw
+
+
+@njit
+def _score_many(
+    X: NDArray[np.float32],
+    nodes: NDArray[np.int32],
+    values: NDArray[np.float64],
+    plan: NDArray[np.int32],
+    respond: bool,
+    out: NDArray[np.float64],
+) -> None:
+    """Walk sixteen rows down one tree at a time; rows that are left over walk alone."""
+    n_rows, n_features = X.shape
+    whole = n_rows // WALKS * WALKS
+    wide = np.empty(WALKS * 2 * n_features, np.float32)
+    walks = np.empty(WALKS, np.uintp)
+    bases = np.empty(WALKS, np.uintp)
+    for k in range(WALKS):
+        bases[k] = np.uintp(2 * n_features * k)
+    for first in range(0, whole, WALKS):
+        for k in range(WALKS):
+            widen(X[first + k], wide[2 * n_features * k : 2 * n_features * (k + 1)])
+            out[first + k] = 0.0
+        for tree in range(plan[N_TREES]):
+            walks[:] = np.uintp(plan[plan[ROOTS] + tree])
+            depth = plan[plan[DEPTHS] + tree]
+            rows = to_fixed_tuple(bases, 16)
+            if plan[N_SPECIAL]:
+                _walk(nodes, plan, wide, walks, rows, depth, True)
+            else:
+                _walk(nodes, plan, wide, walks, rows, depth, False)
+            for k in range(WALKS):
+                out[first + k] += values[walks[k]]
+    for row in range(whole, n_rows):
+        out[row] = _score_row(X[row], nodes, values, plan)
+    if respond:
+        for row in range(n_rows):
+            out[row] = _respond(out[row], plan, values[-1])
+
+
+class Scorer:
+    """Scores rows with one ensemble; immutable, so it may be shared between threads.
+
+    Args:
+        ensemble: The trees.
+
+    Raises:
+        ModelFormatError: If trees and columns are together too large for the node format (a tree
+            of n nodes and a model of m columns need n * m < 2**30 or so).
+    """
+
+    def __init__(self, ensemble: TreeEnsemble) -> None:
+        self.n_features = ensemble.n_features
+        self._nodes, self._values, self._plan = lay_out(ensemble)
+
+    def score_one(self, x: NDArray[np.float32]) -> float:
+        """The response (e.g. fraud probability) for one row.
+
+        Args:
+            x: float32 (n_features,), contiguous; NaN = unknown.
+
+        Raises:
+            ValueError: If the row is of another shape or type.
+        """
+        if x.shape != (self.n_features,) or x.dtype != np.float32:
+            raise self._misshapen(x)
+        return _score_one(x, self._nodes, self._values, self._plan, True)
+
+    def raw_one(self, x: NDArray[np.float32]) -> float:
+        """The raw score (e.g. log-odds) for one row; arguments as `score_one`."""
+        if x.shape != (self.n_features,) or x.dtype != np.float32:
+            raise self._misshapen(x)
+        return _score_one(x, self._nodes, self._values, self._plan, False)
+
+    def score_many(
+        self, X: NDArray[np.float32], out: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """The responses for many rows; each equals `score_one` of its row bit for bit.
+
+        Args:
+            X: float32 (n_rows, n_features), C-contiguous; NaN = unknown.
+            out: float64 (n_rows,), contiguous, written if given.
+
+        Raises:
+            ValueError: If `X` or `out` is of another shape or type.
+        """
+        return self._many(X, True, out)
+
+    def raw_many(
+        self, X: NDArray[np.float32], out: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """The raw scores for many rows; arguments as `score_many`."""
+        return self._many(X, False, out)
+
+    def _many(
+        self, X: NDArray[np.float32], respond: bool, out: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        if X.ndim != 2 or X.shape[1] != self.n_features or X.dtype != np.float32:
+            raise self._misshapen(X)
+        if out is None:
+            out = np.empty(len(X))
+        elif out.shape != (len(X),) or out.dtype != np.float64:
+            raise ValueError(f"out must be float64 ({len(X)},), not {out.dtype} {out.shape}")
+        _score_many(np.ascontiguousarray(X), self._nodes, self._values, self._plan, respond, out)
+        return out
+
+    def _misshapen(self, x: NDArray[Any]) -> ValueError:
+        return ValueError(
+            f"Rows must be float32 with {self.n_features} features, not {x.dtype} {x.shape}."
+        )

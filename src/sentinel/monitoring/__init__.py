@@ -1,0 +1,1 @@
+"""What Sentinel tells of itself: metrics now, drift later."""

@@ -1,0 +1,1 @@
+"""Scoring: features, model and policy to a decision. Knows nothing of HTTP."""

@@ -1,0 +1,155 @@
+"""Labels on their way into the log and into the features that are derived from them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sentinel.domain import InvalidLabel, Label, LedgerUnavailable, Transaction, Verdict
+from sentinel.features.program import KIND_FRAUD, KIND_RETRACT
+from sentinel.ledger.groups import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.scoring.service import ScoringService
+
+Find = Callable[[str], Transaction | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReceipt:
+    """What became of a label.
+
+    Attributes:
+        label: As recorded.
+        repeated: It was in the log already; nothing was added.
+        known_transaction: Whether the log holds the transaction; if not, the label waits for it.
+    """
+
+    label: Label
+    repeated: bool
+    known_transaction: bool
+
+
+class LabelDesk:
+    """Takes labels in the order of the log.
+
+    Args:
+        service: The single writer.
+        find_transaction: Looks a transaction of the queryable tables up.
+        find_label: Looks a label up by its id.
+    """
+
+    def __init__(
+        self, service: ScoringService, find_transaction: Find, find_label: Callable[[str], Label | None]
+    ) -> None:
+        self._service = service
+        self._find_transaction = find_transaction
+        self._find_label = find_label
+        self._recent: dict[str, tuple[int, Label]] = {}
+
+    def submit(self, labels: list[Label]) -> asyncio.Future[list[LabelReceipt]]:
+        """Record labels together.
+
+        Args:
+            labels: With `received_at_us` from the service's clock.
+
+        Returns:
+            A future of one receipt per label, in order.
+        """
+        future: asyncio.Future[list[LabelReceipt]] = asyncio.get_running_loop().create_future()
+        self._service.run_job(lambda: self._record(labels, future))
+        return future
+
+    def forget_indexed(self, through: int) -> None:
+        """Drop labels that the queryable tables hold by now."""
+        self._recent = {
+            key: entry for key, entry in self._recent.items() if entry[0] > through
+        }
+
+    def _transaction(self, transaction_id: str) -> Transaction | None:
+        recorded = self._service.recent.get(transaction_id)
+        if recorded is not None:
+            return recorded.transaction
+        if not self._service.engine.state.known.holds_id(transaction_id):
+            return None
+        return self._find_transaction(transaction_id)
+
+    def _earlier(self, label_id: str) -> Label | None:
+        entry = self._recent.get(label_id)
+        return entry[1] if entry is not None else self._find_label(label_id)
+
+    def _record(
+        self, labels: list[Label], future: asyncio.Future[list[LabelReceipt]]
+    ) -> None:
+        try:
+            receipts = self._examine(labels)
+        except Exception as error:
+            _fail(future, error)
+            return
+        new = [receipt.label for receipt in receipts if not receipt.repeated]
+        if not new:
+            _give(future, receipts)
+            return
+        if self._service.unavailable is not None:
+            _fail(future, LedgerUnavailable(self._service.unavailable))
+            return
+        payload = encode_group(LabelGroup(format=GROUP_FORMAT, labels=new))
+
+        def done(first: int, error: LedgerUnavailable | None) -> None:
+            if error is not None:
+                _fail(future, error)
+                return
+            for place, label in enumerate(new):
+                self._recent[label.label_id] = (first + place, label)
+                self._apply(label)
+                self._service.metrics.labels[label.verdict] += 1
+            _give(future, receipts)
+
+        self._service.commit(
+            GroupKind.LABELS, len(new), new[-1].received_at_us, payload, done
+        )
+
+    def _examine(self, labels: list[Label]) -> list[LabelReceipt]:
+        receipts: list[LabelReceipt] = []
+        here: dict[str, Label] = {}
+        for label in labels:
+            earlier = here.get(label.label_id) or self._earlier(label.label_id)
+            if earlier is not None and (
+                earlier.transaction_id != label.transaction_id or earlier.verdict != label.verdict
+            ):
+                raise InvalidLabel(
+                    f"Label {label.label_id!r} is already recorded with another verdict or "
+                    "transaction. Send a correction under a new label_id.",
+                    fields={"label_id": "already recorded with other content"},
+                )
+            here[label.label_id] = label
+            receipts.append(
+                LabelReceipt(
+                    label=earlier or label,
+                    repeated=earlier is not None,
+                    known_transaction=self._transaction(label.transaction_id) is not None,
+                )
+            )
+        return receipts
+
+    def _apply(self, label: Label) -> None:
+        fraud = self._service.engine.state.fraud
+        was = label.transaction_id in fraud
+        now = label.verdict == Verdict.FRAUD
+        if was == now:
+            return
+        (fraud.add if now else fraud.discard)(label.transaction_id)
+        transaction = self._transaction(label.transaction_id)
+        if transaction is not None:
+            self._service.engine.apply_label_change(
+                transaction, KIND_FRAUD if now else KIND_RETRACT
+            )
+
+
+def _give(future: asyncio.Future[list[LabelReceipt]], receipts: list[LabelReceipt]) -> None:
+    if not future.done():
+        future.set_result(receipts)
+
+
+def _fail(future: asyncio.Future[list[LabelReceipt]], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

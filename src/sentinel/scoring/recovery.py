@@ -1,0 +1,77 @@
+"""State after a start: the newest snapshot, then the log behind it, through the same fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sentinel.domain import Transaction
+from sentinel.features.encode import EventEncoder
+from sentinel.features.fold import LabelBook, OfflineFold
+from sentinel.features.program import Program
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.log import read_log
+from sentinel.schema import KIND_TRANSACTION
+from sentinel.state.embedded import EmbeddedState, restore
+
+
+class FindTransaction(Protocol):
+    """Finds a transaction of the log by id."""
+
+    def __call__(self, transaction_id: str) -> Transaction | None: ...
+
+
+def recover(
+    program: Program,
+    ledger: Ledger,
+    snapshots: Path,
+    find: FindTransaction,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> EmbeddedState:
+    """The state after the ledger's last entry.
+
+    Args:
+        program: The compiled plan.
+        ledger: The source of truth.
+        snapshots: Folder of state snapshots.
+        find: Looks up transactions before the snapshot that later labels are about.
+        progress: Told (entries done, entries in all) as the log is replayed.
+    """
+    state = restore(program, snapshots, until=ledger.last_sequence())
+    catch_up(state, ledger, find, progress=progress)
+    return state
+
+
+def catch_up(
+    state: EmbeddedState,
+    ledger: Ledger,
+    find: FindTransaction,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fold what the ledger holds beyond ``state.sequence`` into the state."""
+    until = ledger.last_sequence()
+    if until <= state.sequence:
+        return
+    start = state.sequence
+    book = LabelBook(fraud=state.fraud)
+    book.scan(batch for _, batch in read_log(ledger, after=start, until=until))
+    encoder = EventEncoder(state.program, state.arena)
+    for transaction_id in book.wanted:
+        transaction = find(transaction_id)
+        if transaction is not None and state.known.holds_id(transaction_id):
+            encoder.put(0, transaction)
+            book.encoded[transaction_id] = encoder.events[0].copy()
+    folding = OfflineFold(state.program, state.arena, book)
+    for first_sequence, batch in read_log(ledger, after=start, until=until):
+        folding.step(batch, vectors=False)
+        ids = batch.column("transaction_id").to_pylist()
+        kinds = batch.column("kind").to_pylist()
+        state.known.add(
+            i for i, kind in zip(ids, kinds, strict=True) if kind == KIND_TRANSACTION
+        )
+        state.sequence = first_sequence + batch.num_rows - 1
+        if progress is not None:
+            progress(state.sequence - start, until - start)
