@@ -179,10 +179,10 @@ class Server:
             self.process.wait()
 
     def stop(self, seconds: float = 30.0) -> int:
-        """SIGTERM and wait; its exit status."""
+        """SIGTERM to it (and to what it runs under) and wait; its exit status."""
         if self.process is None:
             raise RuntimeError("The server was not started.")
-        self.process.send_signal(signal.SIGTERM)
+        os.killpg(self.process.pid, signal.SIGTERM)
         try:
             return self.process.wait(seconds)
         finally:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_for
 
 app = typer.Typer(
     name="sentinel",
@@ -16,33 +19,318 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+features = typer.Typer(
+    name="features", help="Feature definitions, plan and backfill.", no_args_is_help=True
+)
+app.add_typer(features)
 
 Workspace = Annotated[
     Path | None, typer.Option("--workspace", help="Folder of ledger, state and models.")
 ]
 
 
-@app.callback()
-def sentinel() -> None:
-    """Self-hosted real-time fraud detection."""
+def _logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@app.command()
+def up(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Mapping file (.toml) of your own data; default: simulate."),
+    ] = None,
+    workspace: Workspace = None,
+    customers: Annotated[int, typer.Option(help="Customers to simulate.", min=20)] = 2600,
+    days: Annotated[float, typer.Option(help="Days of history to simulate.", min=30)] = 180.0,
+    traffic: Annotated[bool, typer.Option(help="Play live traffic.")] = True,
+    speed: Annotated[
+        float, typer.Option(help="Traffic's speed until it has caught up with the clock.", min=1)
+    ] = 300.0,
+) -> None:
+    """Bring up everything on this machine and keep it up until Ctrl-C."""
+    from sentinel.cli.up import up as run
+
+    with plain_errors():
+        if data is not None and workspace is None:
+            workspace = Path(f".sentinel-{data.stem}")
+        run(
+            settings_for(workspace),
+            data=data,
+            customers=customers,
+            days=days,
+            traffic=traffic,
+            speed=speed,
+        )
 
 
 @app.command()
 def serve(workspace: Workspace = None) -> None:
     """Serve the scoring API until Ctrl-C."""
-    import logging
-
     from sentinel.api.server import serve as run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _logging()
     with plain_errors():
         run(settings_for(workspace), ready=lambda url: out.print(f"Scoring at {url}"))
+
+
+@app.command()
+def dashboard(workspace: Workspace = None) -> None:
+    """Serve the dashboard until Ctrl-C."""
+    from sentinel.cli.services import run_dashboard
+
+    with plain_errors():
+        run_dashboard(settings_for(workspace))
+
+
+@app.command()
+def simulate(
+    workspace: Workspace = None,
+    speed: Annotated[
+        float, typer.Option(help="Speed until it has caught up with the clock.", min=1)
+    ] = 300.0,
+) -> None:
+    """Play live traffic to the scoring API until Ctrl-C."""
+    from sentinel.cli.traffic import play, traffic_file
+
+    _logging()
+    with plain_errors():
+        settings = settings_for(workspace)
+        if not traffic_file(settings).exists():
+            err.print(
+                "This workspace's history was not simulated, so there is no traffic that would "
+                "follow it. `sentinel up` makes one that has."
+            )
+            raise SystemExit(1)
+        stopping: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda n, _: stopping.append(n))
+        url = f"http://{settings.api.host}:{settings.api.port}"
+        play(settings, url, speed=speed, stop=lambda: bool(stopping))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="simulator, ieee-cis, handbook, or a mapping file (.toml).")
+    ],
+    path: Annotated[
+        Path | None, typer.Option(help="Where the files of ieee-cis or handbook are.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show what is understood; import nothing.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Import history into the ledger. Bad rows go to a rejects file with their reasons."""
+    from sentinel.cli.reports import import_report, source_preview
+    from sentinel.pipeline.importing import import_history
+    from sentinel.sources.progress import progress_bar
+    from sentinel.sources.registry import open_source
+
+    with plain_errors():
+        opened = open_source(source, **({} if path is None else {"path": path}))
+        if preview:
+            source_preview(out, opened)
+            return
+        with progress_bar(err) as progress:
+            result = import_history(settings_for(workspace), opened, progress=progress)
+        import_report(out, result)
+
+
+@app.command("import-labels")
+def import_labels(
+    path: Annotated[Path, typer.Argument(help="CSV or Parquet with transaction_id and verdict.")],
+    workspace: Workspace = None,
+) -> None:
+    """Import labels from a file of their own."""
+    from sentinel.cli.reports import import_report
+    from sentinel.pipeline.importing import import_labels as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            result = run(settings_for(workspace), path, progress=progress)
+        import_report(out, result)
+
+
+@app.command()
+def train(workspace: Workspace = None) -> None:
+    """Train, evaluate and register a candidate."""
+    from sentinel.cli.reports import training_report
+    from sentinel.pipeline.backfill import backfill
+    from sentinel.pipeline.training import train as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        with progress_bar(err) as progress:
+            backfill(settings, progress=progress)
+            result = run(settings, progress=progress)
+        training_report(out, result)
+
+
+@app.command()
+def evaluate(
+    version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Compare a candidate with the champion on the same matured labels; changes nothing."""
+    from sentinel.cli.reports import gate_report
+    from sentinel.pipeline.gate import check
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors(), progress_bar(err) as progress:
+        gate_report(out, check(settings_for(workspace), version, progress=progress))
+
+
+@app.command()
+def promote(
+    version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Make a candidate the champion, if the gate lets it through."""
+    from sentinel.cli.reports import promotion_report
+    from sentinel.pipeline.promotion import promote as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            result = run(settings_for(workspace), version, progress=progress)
+        promotion_report(out, result)
+
+
+@app.command()
+def rollback(workspace: Workspace = None) -> None:
+    """Put the champion before the present one back in charge."""
+    from sentinel.cli.reports import promotion_report
+    from sentinel.pipeline.promotion import rollback as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            result = run(settings_for(workspace), progress=progress)
+        promotion_report(out, result)
+
+
+@app.command()
+def export(
+    target: Annotated[
+        Path | None, typer.Argument(help="Folder; default: the workspace's offline store.")
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Export transactions, decisions and labels to partitioned Parquet; only what is new."""
+    from sentinel.ledger.export import export_parquet
+    from sentinel.pipeline.workspace import ledger_reader
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        folder = target or settings.offline_dir
+        with ledger_reader(settings) as ledger, progress_bar(err) as progress:
+            result = export_parquet(ledger, folder, progress=progress)
+        out.print(f"Exported to {folder}: {result}")
+
+
+@app.command()
+def status(workspace: Workspace = None) -> None:
+    """What runs and what the workspace holds."""
+    from sentinel.cli.services import show_status
+
+    with plain_errors():
+        show_status(settings_for(workspace))
+
+
+@app.command()
+def verify(workspace: Workspace = None) -> None:
+    """Check the health of every part; exits with 1 if one is not well."""
+    from sentinel.cli.services import verify_parts
+
+    with plain_errors():
+        sys.exit(0 if verify_parts(settings_for(workspace)) else 1)
+
+
+@app.command()
+def reset(
+    workspace: Workspace = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Delete a workspace with its ledger, models and state."""
+    from sentinel.cli.services import reset_workspace
+
+    with plain_errors():
+        reset_workspace(settings_for(workspace), yes=yes)
+
+
+@features.command("plan")
+def features_plan(workspace: Workspace = None) -> None:
+    """Print the compiled plan of the workspace, readable and diffable."""
+    from sentinel.feast_plugin.describe import describe
+    from sentinel.features.plan import Plan
+
+    with plain_errors():
+        out.print(describe(Plan.load(settings_for(workspace).plan_path)), markup=False)
+
+
+@features.command("apply")
+def features_apply(
+    relearn: Annotated[
+        bool, typer.Option("--relearn", help="Learn all category dictionaries anew.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Compile the definitions into the workspace's plan."""
+    from sentinel.pipeline.apply import apply_definitions
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            applied = apply_definitions(
+                settings_for(workspace), relearn=relearn, progress=progress
+            )
+        for warning in applied.warnings:
+            err.print(warning)
+        out.print(
+            f"Plan {applied.plan.hash} ({'changed' if applied.changed else 'unchanged'}): "
+            f"{len(applied.plan.feature_names)} features over {len(applied.plan.views)} views."
+        )
+
+
+@features.command("backfill")
+def features_backfill(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Start over.")] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Fold the log into vectors, from where the last backfill ended."""
+    from sentinel.pipeline.backfill import backfill
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            done = backfill(settings_for(workspace), rebuild=rebuild, progress=progress)
+        out.print(
+            f"{done.new_rows:,} new vectors through log entry {done.sequence:,} in "
+            f"{done.seconds:.1f} s."
+        )
+
+
+@features.command("verify")
+def features_verify(workspace: Workspace = None) -> None:
+    """Replay the log through the online path and compare every value, bit for bit."""
+    from sentinel.pipeline.verify import verify as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            result = run(settings_for(workspace), progress=progress)
+        out.print(
+            f"{result.rows:,} rows, {result.values:,} values compared, "
+            f"{result.mismatches:,} mismatches."
+        )
+        sys.exit(0 if result.mismatches == 0 else 1)
 
 
 def main() -> None:
     """Entry point of the `sentinel` command."""
     app()
-
-
-if __name__ == "__main__":
-    main()

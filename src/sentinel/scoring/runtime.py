@@ -48,6 +48,35 @@ class Champion(msgspec.Struct, frozen=True):
     folder: str
 
 
+def champion_of(settings: Settings) -> Champion | None:
+    """The model that is to serve, None while nothing has been promoted.
+
+    Raises:
+        ConfigurationError: The file that names it is damaged.
+    """
+    path = settings.models_dir / "champion.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Champion)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error}). Run `sentinel promote` again."
+        ) from None
+
+
+def load_plan(settings: Settings) -> Plan:
+    """The plan that serving runs: the champion's, or the one applied last.
+
+    Raises:
+        DefinitionError: There is none yet.
+    """
+    champion = champion_of(settings)
+    if champion is None:
+        return Plan.load(settings.plan_path)
+    return Plan.load(settings.models_dir / champion.folder / "plan.json")
+
+
 class ScoringRuntime:
     """Everything one scoring process holds. Made by `open`, ended by `close`."""
 
@@ -184,17 +213,14 @@ class ScoringRuntime:
         return self._build_engine(engine.program.plan, engine.model)
 
     def _load_champion(self) -> ServingModel | None:
-        path = self.settings.models_dir / "champion.json"
         try:
-            status = path.stat()
-            self._champion_seen = (status.st_mtime_ns, status.st_ino)
-            champion = msgspec.json.decode(path.read_bytes(), type=Champion)
+            status = (self.settings.models_dir / "champion.json").stat()
         except FileNotFoundError:
             return None
-        except msgspec.DecodeError as error:
-            raise ConfigurationError(
-                f"{path} cannot be read ({error}). Run `sentinel promote` again."
-            ) from None
+        self._champion_seen = (status.st_mtime_ns, status.st_ino)
+        champion = champion_of(self.settings)
+        if champion is None:
+            return None
         return ServingModel.load(
             self.settings.models_dir / champion.folder, self.settings.money
         )

@@ -1,0 +1,190 @@
+"""Commands about running services: the dashboard, their status, their health, and a clean slate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+
+import httpx
+from rich.table import Table
+
+from sentinel.cli.console import err, out
+from sentinel.domain import ConfigurationError, SentinelError, WorkspaceError
+from sentinel.settings import Settings
+
+_TIMEOUT_SECONDS = 5.0
+
+
+def run_dashboard(settings: Settings) -> None:
+    """Become the dashboard's server process."""
+    spec = util.find_spec("sentinel.dashboard.app")
+    if spec is None or spec.origin is None or util.find_spec("streamlit") is None:
+        raise ConfigurationError("The dashboard is not installed. Run `make install`.")
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        spec.origin,
+        "--server.headless=true",
+        f"--server.address={settings.dashboard.host}",
+        f"--server.port={settings.dashboard.port}",
+        "--server.fileWatcherType=none",
+        "--browser.gatherUsageStats=false",
+        "--client.toolbarMode=minimal",
+    ]
+    os.environ["SENTINEL_WORKSPACE"] = str(settings.workspace.resolve())
+    os.execv(sys.executable, command)
+
+
+def show_status(settings: Settings) -> None:
+    """Print what runs and what the workspace holds."""
+    table = Table(title=f"Workspace {settings.workspace}", title_justify="left", show_header=False)
+    for name, url in _addresses(settings).items():
+        state = "running" if _answers(url) else "not running"
+        table.add_row(name, state, url.rsplit("/", 1)[0])
+    health = _health(settings)
+    if health is not None:
+        model, store, ledger = health["model"], health["feature_store"], health["ledger"]
+        table.add_row("Health", health["status"], model["problem"] or "")
+        table.add_row("Model", f"{model['name']} version {model['version']}", "")
+        table.add_row("Features", f"{store['features']}", f"plan {store['plan_hash']}")
+        table.add_row("Entities", f"{store['entities']:,}", f"{store['bytes'] / 1e6:,.1f} MB")
+        table.add_row("Log entries", f"{ledger['sequence']:,}", "")
+    elif settings.ledger_path.exists():
+        from sentinel.ledger.sqlite import SqliteLedger
+
+        with SqliteLedger.open_reader(settings.ledger_path) as reader:
+            table.add_row("Log entries", f"{reader.last_sequence():,}", "")
+    else:
+        table.add_row("Log", "empty", "run `sentinel up`")
+    out.print(table)
+
+
+def verify_parts(settings: Settings) -> bool:
+    """Check every part and print a line for each; True if all are well."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("ledger", lambda: _check_ledger(settings)),
+        ("feature plan", lambda: _check_plan(settings)),
+        ("model", lambda: _check_model(settings)),
+        ("scoring API", lambda: _check_api(settings)),
+        ("MLflow", lambda: _check_url(f"{settings.tracking_uri}/health", "sentinel up")),
+        ("dashboard", lambda: _check_url(_addresses(settings)["Dashboard"], "sentinel up")),
+    ]
+    well = True
+    for name, check in checks:
+        try:
+            detail = check()
+        except (SentinelError, httpx.HTTPError, OSError, KeyError, ValueError) as error:
+            well = False
+            out.print(f"[red]failed[/]  {name}: ", end="")
+            out.print(str(error), markup=False, soft_wrap=True)
+        else:
+            out.print(f"[green]ok[/]      {name}: {detail}")
+    return well
+
+
+def reset_workspace(settings: Settings, *, yes: bool) -> None:
+    """Delete a workspace.
+
+    Raises:
+        WorkspaceError: It is in use, or the folder holds something else.
+    """
+    folder = settings.workspace
+    if not folder.exists():
+        out.print(f"There is no workspace at {folder}.")
+        return
+    ours = {"up.json", "up.lock", "ledger.db", "plan.json", "logs", "models", "mlflow.db"}
+    if not ours & {path.name for path in folder.iterdir()} and any(folder.iterdir()):
+        raise WorkspaceError(f"{folder} is not a workspace of Sentinel; it is left alone.")
+    if (folder / "scorer.json").exists() and _answers(_addresses(settings)["Scoring API"]):
+        raise WorkspaceError(f"A scorer serves from {folder}. Stop it first.")
+    if not yes:
+        answer = err.input(f"Delete {folder.resolve()} with all its data? [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            out.print("Nothing was deleted.")
+            return
+    shutil.rmtree(folder)
+    out.print(f"Deleted {folder}.")
+
+
+def _addresses(settings: Settings) -> dict[str, str]:
+    return {
+        "Scoring API": f"http://{settings.api.host}:{settings.api.port}/livez",
+        "Dashboard": (
+            f"http://{settings.dashboard.host}:{settings.dashboard.port}/_stcore/health"
+        ),
+        "MLflow": f"{settings.tracking_uri}/health",
+    }
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=_TIMEOUT_SECONDS).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _health(settings: Settings) -> dict[str, dict[str, str]] | None:
+    url = f"http://{settings.api.host}:{settings.api.port}/health"
+    try:
+        answer = httpx.get(url, timeout=_TIMEOUT_SECONDS)
+    except httpx.HTTPError:
+        return None
+    return answer.json() if answer.status_code == 200 else None
+
+
+def _check_ledger(settings: Settings) -> str:
+    from sentinel.ledger.sqlite import SqliteLedger
+
+    with SqliteLedger.open_reader(settings.ledger_path) as reader:
+        last = reader.last_sequence()
+        counted = 0
+        for group in reader.groups():
+            if group.first_sequence != counted + 1:
+                raise ValueError(f"entry {counted + 1} is missing")
+            counted += group.entries
+    if counted != last:
+        raise ValueError(f"{counted:,} entries found, {last:,} expected")
+    return f"{last:,} entries without a gap"
+
+
+def _check_plan(settings: Settings) -> str:
+    from sentinel.features.plan import Plan
+
+    plan = Plan.load(settings.plan_path)
+    return f"{plan.hash} with {len(plan.feature_names)} features"
+
+
+def _check_model(settings: Settings) -> str:
+    import msgspec
+
+    from sentinel.models.artifact import load_manifest, load_plan, load_trees
+
+    path = settings.models_dir / "champion.json"
+    if not path.exists():
+        raise ConfigurationError("no model was promoted yet; run `sentinel up` or `train`")
+    folder = settings.models_dir / Path(msgspec.json.decode(path.read_bytes())["folder"])
+    manifest = load_manifest(folder)
+    load_plan(folder, manifest)
+    load_trees(folder, manifest)
+    return f"{manifest.name} version {manifest.version}, files as they were trained"
+
+
+def _check_api(settings: Settings) -> str:
+    health = _health(settings)
+    if health is None:
+        raise ConfigurationError("does not answer; start it with `sentinel up`")
+    if health["status"] != "ok":
+        raise ConfigurationError(f"is {health['status']}; see GET /health")
+    return "ready to score"
+
+
+def _check_url(url: str, starter: str) -> str:
+    if not _answers(url):
+        raise ConfigurationError(f"does not answer at {url}; start it with `{starter}`")
+    return url.rsplit("/", 1)[0]

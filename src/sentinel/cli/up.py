@@ -1,0 +1,386 @@
+"""`sentinel up`: everything on one machine, from an empty folder to live decisions.
+
+The first run makes history, features and a model, one stage after the other; a stage that is
+done is never done again, so a run that was interrupted goes on where it was. Every run then
+starts the services and watches them until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import httpx
+import msgspec
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from sentinel.cli.console import err, out
+from sentinel.cli.processes import Child, Stack
+from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel.pipeline.mlflow_server import mlflow_server_command
+from sentinel.settings import Settings
+
+_LEAST_FREE_BYTES: Final = 1 << 30
+_READY_SECONDS: Final = 180.0
+_WATCH_SECONDS: Final = 1.0
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """Which stages of the first run are done.
+
+    Attributes:
+        data: The mapping file whose data this workspace holds; empty: simulated.
+        stages: Names of the finished stages.
+    """
+
+    data: str = ""
+    stages: list[str] = []
+
+
+class FirstRun:
+    """The stages that turn an empty workspace into one that can serve.
+
+    Args:
+        settings: The workspace.
+        data: Mapping file of the user's own data; None: simulate.
+        customers, days: Size of the simulated world.
+    """
+
+    def __init__(self, settings: Settings, data: Path | None, customers: int, days: float) -> None:
+        self.settings = settings
+        self._data = data
+        self._customers = customers
+        self._days = days
+        self._path = settings.workspace / "up.json"
+        self._progress = self._load()
+
+    @property
+    def simulated(self) -> bool:
+        return not self._progress.data
+
+    @property
+    def complete(self) -> bool:
+        return "promoted" in self._progress.stages
+
+    def prepare(self) -> None:
+        """Import, apply and backfill, as far as that was not done before."""
+        self._once("imported", self._import)
+        self._once("applied", self._apply)
+        self._once("backfilled", self._backfill)
+
+    def train(self) -> None:
+        """Train, pass the gate and promote; needs MLflow."""
+        self._once("trained", self._train)
+        self._once("promoted", self._promote)
+
+    def _load(self) -> Progress:
+        wanted = str(self._data.resolve()) if self._data is not None else ""
+        try:
+            progress = msgspec.json.decode(self._path.read_bytes(), type=Progress)
+        except FileNotFoundError:
+            return Progress(data=wanted)
+        except msgspec.DecodeError:
+            raise WorkspaceError(
+                f"{self._path} is damaged. Run `sentinel reset --workspace "
+                f"{self.settings.workspace}` to start over."
+            ) from None
+        if progress.data != wanted:
+            held = progress.data or "simulated data"
+            raise WorkspaceError(
+                f"The workspace {self.settings.workspace} holds {held}. Use another one: "
+                "`sentinel up --workspace FOLDER`."
+            )
+        return progress
+
+    def _once(self, stage: str, job: object) -> None:
+        if stage in self._progress.stages:
+            return
+        assert callable(job)  # noqa: S101 -- narrows the type
+        job()
+        self._progress.stages.append(stage)
+        partial = self._path.with_suffix(".partial")
+        partial.write_bytes(msgspec.json.encode(self._progress))
+        partial.replace(self._path)
+
+    def _import(self) -> None:
+        from sentinel.cli.reports import import_report
+        from sentinel.cli.traffic import BEHIND_DAYS, remember
+        from sentinel.pipeline.importing import import_history
+        from sentinel.sources.progress import progress_bar
+        from sentinel.sources.registry import open_source
+        from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+
+        self._discard_half_import()
+        if self._data is not None:
+            source = open_source(self._data)
+            now_us = time.time_ns() // 1000
+        else:
+            end_us = time.time_ns() // 1000 - BEHIND_DAYS * 86_400_000_000
+            config = SimulatorConfig.ending(end_us, days=self._days, customers=self._customers)
+            remember(self.settings, config)
+            source = SimulatorSource(config)
+            now_us = config.end_us
+        with progress_bar(err) as progress:
+            result = import_history(self.settings, source, now_us=now_us, progress=progress)
+        import_report(out, result)
+
+    def _discard_half_import(self) -> None:
+        """A first import that was interrupted left an incomplete log: nothing was served yet."""
+        if "imported" in self._progress.stages or not self.settings.ledger_path.exists():
+            return
+        if (self.settings.models_dir / "champion.json").exists():
+            raise WorkspaceError(
+                f"The workspace {self.settings.workspace} was filled by other commands. Serve it "
+                "with `sentinel serve`, or use another workspace."
+            )
+        err.print("The last import was interrupted; it starts over.")
+        for path in self.settings.workspace.glob("ledger.db*"):
+            if path.suffix != ".lock":
+                path.unlink()
+        for path in self.settings.workspace.glob("index.db*"):
+            path.unlink()
+
+    def _apply(self) -> None:
+        from sentinel.pipeline.apply import apply_definitions
+        from sentinel.sources.progress import progress_bar
+
+        with progress_bar(err) as progress:
+            applied = apply_definitions(self.settings, progress=progress)
+        out.print(
+            f"Plan {applied.plan.hash}: {len(applied.plan.feature_names)} features over "
+            f"{len(applied.plan.views)} views."
+        )
+
+    def _backfill(self) -> None:
+        from sentinel.pipeline.backfill import backfill
+        from sentinel.sources.progress import progress_bar
+
+        with progress_bar(err) as progress:
+            done = backfill(self.settings, progress=progress)
+        out.print(f"Backfilled {done.new_rows:,} vectors in {done.seconds:.1f} s.")
+
+    def _train(self) -> None:
+        from sentinel.cli.reports import training_report
+        from sentinel.pipeline.training import train
+        from sentinel.sources.progress import progress_bar
+
+        with progress_bar(err) as progress:
+            trained = train(self.settings, progress=progress)
+        training_report(out, trained)
+
+    def _promote(self) -> None:
+        from sentinel.pipeline.promotion import promote
+        from sentinel.sources.progress import progress_bar
+
+        with progress_bar(err) as progress:
+            promoted = promote(self.settings, progress=progress)
+        out.print(
+            f"Version {promoted.version} is the champion; {promoted.scored:,} historic "
+            "transactions have an answer."
+        )
+
+
+def up(
+    settings: Settings,
+    *,
+    data: Path | None = None,
+    customers: int = 2600,
+    days: float = 180.0,
+    traffic: bool = True,
+    speed: float = 300.0,
+) -> None:
+    """Bring everything up and keep it up until SIGINT or SIGTERM.
+
+    Args:
+        settings: The workspace and the ports.
+        data: Mapping file of the user's own data; None: simulate.
+        customers, days: Size of the simulated world of a first run.
+        traffic: Whether to play live traffic (simulated data only).
+        speed: How fast, see `sentinel.cli.traffic`.
+
+    Raises:
+        ConfigurationError: A port is taken, the disk is nearly full, or a service does not start.
+        WorkspaceError: The workspace is in use, or holds other data.
+    """
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    with _alone(settings), _stopping() as stop:
+        _check_disk(settings.workspace)
+        for port, name in (
+            (settings.api.port, "api"),
+            (settings.mlflow.port, "mlflow"),
+            (settings.dashboard.port, "dashboard"),
+        ):
+            _check_port(port, name)
+        first = FirstRun(settings, data, customers, days)
+        stack = Stack()
+        try:
+            _run(settings, first, stack, stop, traffic=traffic, speed=speed)
+        finally:
+            # A second Ctrl-C must not leave children behind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            err.print("Stopping ...")
+            stack.stop()
+
+
+def _run(
+    settings: Settings,
+    first: FirstRun,
+    stack: Stack,
+    stop: threading.Event,
+    *,
+    traffic: bool,
+    speed: float,
+) -> None:
+    mlflow = stack.start(_mlflow(settings))
+    if not first.complete:
+        first.prepare()
+        mlflow.wait_ready(_READY_SECONDS)
+        first.train()
+    services = [_api(settings), _dashboard(settings), _follower(settings)]
+    for child in services:
+        stack.start(child)
+    services[0].wait_ready(_READY_SECONDS)
+    if traffic and first.simulated:
+        stack.start(_traffic(settings, speed))
+    for child in (mlflow, *services):
+        child.wait_ready(_READY_SECONDS)
+    _print_addresses(settings, traffic=traffic and first.simulated)
+    while not stop.wait(_WATCH_SECONDS):
+        for line in stack.revive():
+            err.print(line)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    lock = FileLock(settings.workspace / "up.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WorkspaceError(
+            f"`sentinel up` already runs in {settings.workspace}. See `sentinel status`."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; before the services run they interrupt the work."""
+    stop = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    previous = [(s, signal.signal(s, interrupt)) for s in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in previous:
+            signal.signal(number, handler)
+
+
+def _check_disk(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE_BYTES:
+        raise ConfigurationError(
+            f"Only {free / 1e9:.1f} GB are free at {folder.resolve()}; Sentinel needs 1 GB. Free "
+            "some space, or name a folder on another disk with --workspace."
+        )
+
+
+def _check_port(port: int, name: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ConfigurationError(
+                f"Port {port} is in use by another program. Stop it, or set "
+                f"SENTINEL_{name.upper()}__PORT to a free port."
+            ) from None
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """So that every child has this run's settings, whatever folder names them."""
+    return {
+        "SENTINEL_WORKSPACE": str(settings.workspace.resolve()),
+        "SENTINEL_FEATURE_STORE": str(settings.feature_store.resolve()),
+        "SENTINEL_API__PORT": str(settings.api.port),
+        "SENTINEL_MLFLOW__PORT": str(settings.mlflow.port),
+        "SENTINEL_DASHBOARD__PORT": str(settings.dashboard.port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _child(settings: Settings, name: str, command: list[str], url: str = "") -> Child:
+    return Child(
+        name=name,
+        command=command,
+        log=settings.workspace / "logs" / f"{name}.log",
+        url=url,
+        environment=_environment(settings),
+    )
+
+
+def _mlflow(settings: Settings) -> Child:
+    command, environment = mlflow_server_command(settings)
+    child = _child(settings, "mlflow", command, f"{settings.tracking_uri}/health")
+    child.environment = {**environment, **child.environment}
+    return child
+
+
+def _api(settings: Settings) -> Child:
+    url = f"http://{settings.api.host}:{settings.api.port}/readyz"
+    return _child(settings, "api", [sys.executable, "-m", "sentinel", "serve"], url)
+
+
+def _dashboard(settings: Settings) -> Child:
+    url = f"http://{settings.dashboard.host}:{settings.dashboard.port}/_stcore/health"
+    command = [sys.executable, "-m", "sentinel", "dashboard"]
+    return _child(settings, "dashboard", command, url)
+
+
+def _follower(settings: Settings) -> Child:
+    return _child(settings, "follower", [sys.executable, "-m", "sentinel.pipeline.follow"])
+
+
+def _traffic(settings: Settings, speed: float) -> Child:
+    command = [sys.executable, "-m", "sentinel", "simulate", "--speed", str(speed)]
+    return _child(settings, "traffic", command)
+
+
+def _print_addresses(settings: Settings, *, traffic: bool) -> None:
+    health = httpx.get(f"http://{settings.api.host}:{settings.api.port}/health", timeout=10).json()
+    table = Table(title="Sentinel is up", show_header=False, title_justify="left")
+    api = f"http://{settings.api.host}:{settings.api.port}"
+    table.add_row("Scoring API", api, "POST /predict")
+    table.add_row("API documentation", f"{api}/docs", "try it there")
+    table.add_row(
+        "Dashboard", f"http://{settings.dashboard.host}:{settings.dashboard.port}", "live decisions"
+    )
+    table.add_row("MLflow", settings.tracking_uri, "experiments and models")
+    model = health["model"]
+    table.add_row("Model", f"{model['name']} version {model['version']}", str(model["kind"]))
+    table.add_row("Live traffic", "playing" if traffic else "off", "")
+    table.add_row("Logs", str(settings.workspace / "logs"), "")
+    out.print(table)
+    out.print("Ctrl-C stops everything; the next start takes seconds.")
+    if os.environ.get("SENTINEL_DEBUG"):
+        out.print(f"pid {os.getpid()}")
