@@ -23,6 +23,11 @@ if sys.version_info < (3, 11):  # the rest of this file may use what 3.11 has
                 os.execv(candidate, [candidate, *sys.argv])
     sys.exit("Sentinel needs Python 3.11 or newer; this is %s." % sys.version.split()[0])
 
+import importlib.util
+
+if importlib.util.find_spec("ctypes") is None:  # Debian's python3-minimal
+    sys.exit("This Python lacks most of its standard library; as root: apt-get install python3")
+
 import argparse
 import ctypes
 import hashlib

@@ -1,0 +1,46 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiled kernels make a first example slow, so no profile has a deadline. CI draws the same
+# examples every time: a failure there can be repeated, and luck decides nothing.
+_SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("dev", deadline=None, suppress_health_check=_SLOW_IS_FINE)
+settings.register_profile(
+    "ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
+)
+settings.register_profile("thorough", settings.get_profile("dev"), max_examples=2_000)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if "CI" in os.environ else "dev")
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers, in one place: an unknown one is an error."""
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    config.addinivalue_line("markers", "browser: opens a page in Chromium")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def handbook_path() -> Path:
+    """The Fraud Detection Handbook's raw data as one Parquet file (1,754,155 rows)."""
+    named = os.environ.get("HANDBOOK_PARQUET")
+    beside = [ROOT / "data", ROOT.parent / "shared" / "data"]
+    for path in [Path(named)] if named else [folder / "handbook_raw.parquet" for folder in beside]:
+        if path.is_file():
+            return path
+    pytest.skip("no Handbook data: set HANDBOOK_PARQUET or put data/handbook_raw.parquet here")
