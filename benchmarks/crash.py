@@ -131,15 +131,15 @@ def _kill_repeatedly(
     port = None
     restarts = []
     for round_number in range(kills + 1):
-        server = Server(
-            settings, port=port, environment={"SENTINEL_STATE__SNAPSHOT_SECONDS": "1"}
-        )
+        server = Server(settings, port=port, environment={"SENTINEL_STATE__SNAPSHOT_SECONDS": "1"})
         port = server.port
         began = time.monotonic()
         server.start()
         restarts.append(time.monotonic() - began)
         last = round_number == kills
-        asyncio.run(_load(server, crew, seconds=2.0 if last else rng.uniform(0.2, seconds), kill=not last))
+        asyncio.run(
+            _load(server, crew, seconds=2.0 if last else rng.uniform(0.2, seconds), kill=not last)
+        )
         if last:
             server.stop()
         print(

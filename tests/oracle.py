@@ -155,9 +155,7 @@ class Oracle:
             vector[ratio.name] = None if value is None else to_float32(value)
         return [vector[name] for name in self.plan.feature_names]
 
-    def _aggregate(
-        self, aggregate: Aggregate, past: Sequence[Transaction], time_us: int
-    ) -> Value:
+    def _aggregate(self, aggregate: Aggregate, past: Sequence[Transaction], time_us: int) -> Value:
         a = aggregate
         now = max([time_us, *(e.event_time_us for e in past)])
         first_tile = (now - a.offset_us - a.window_us) // a.hop_us

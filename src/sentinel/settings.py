@@ -54,6 +54,10 @@ class StateSettings(BaseModel):
     snapshot_seconds: int = Field(300, description="Time between two state snapshots.", ge=1)
 
 
+class ScoringSettings(BaseModel):
+    reasons: bool = Field(True, description="Give exact reasons with every decision.")
+
+
 class LabelSettings(BaseModel):
     maturity_days: float = Field(
         30.0, description="An unlabelled transaction counts as legitimate after so many days.", ge=0
@@ -61,7 +65,9 @@ class LabelSettings(BaseModel):
 
 
 class TrainingSettings(BaseModel):
-    trainer: Literal["lightgbm", "random_forest", "logistic_regression"] = "lightgbm"
+    trainer: Literal["lightgbm", "random_forest"] = Field(
+        "lightgbm", description="What candidates are trained with; baselines are always beside it."
+    )
     window_days: float = Field(120.0, description="Days of history to train on.", gt=0)
     test_days: float = Field(14.0, description="Days held out to evaluate on.", gt=0)
     alert_budget_per_1000: float = Field(
@@ -96,6 +102,7 @@ class Settings(BaseSettings):
     money: MoneySettings = MoneySettings()
     ledger: LedgerSettings = LedgerSettings()
     state: StateSettings = StateSettings()
+    scoring: ScoringSettings = ScoringSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
 

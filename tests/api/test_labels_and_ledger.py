@@ -68,10 +68,8 @@ def test_decisions_can_be_filtered_and_paged(client: httpx.Client) -> None:
         seen = []
         before = None
         while True:
-            page = client.get(
-                "/decisions",
-                params={"card_id": "K-page", "limit": 2} | ({"before": before} if before else {}),
-            ).json()
+            query = f"card_id=K-page&limit=2{f'&before={before}' if before else ''}"
+            page = client.get(f"/decisions?{query}").json()
             seen += [row["transaction_id"] for row in page["decisions"]]
             before = page["next_before"]
             if before is None:
@@ -98,7 +96,10 @@ def test_the_service_tells_what_it_is_and_how_it_is(client: httpx.Client) -> Non
 def test_features_of_unknown_entities_are_no_history_and_unknown_names_are_refused(
     client: httpx.Client,
 ) -> None:
-    read = {"rows": [{"card_id": "never-seen"}], "features": ["card_count_1h", "card_amount_mean_7d"]}
+    read = {
+        "rows": [{"card_id": "never-seen"}],
+        "features": ["card_count_1h", "card_amount_mean_7d"],
+    }
     assert client.post("/features/read", json=read).json()["rows"] == [[0.0, None]]
     read["features"] = ["card_colour"]
     assert client.post("/features/read", json=read).status_code == 422

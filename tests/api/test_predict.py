@@ -159,6 +159,7 @@ def test_a_batch_is_answered_in_order_with_conflicts_in_their_places(client: htt
         ({"transaction_id": "4111 1111 1111 1111"}, "transaction_id"),
         ({"card_id": "4111111111111111"}, "card_id"),
         ({"card_id": 4111111111111111}, "card_id"),
+        ({"card_id": "a\u001fb"}, "card_id"),
         ({"amount_minor": "12"}, "amount_minor"),
         ({"amount_minor": 10**12 + 1}, "amount_minor"),
         ({"amount_minor": 1.5}, "amount_minor"),

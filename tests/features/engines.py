@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,11 +40,14 @@ Engine = Callable[[Plan, Sequence[Entry], random.Random], Vectors]
 class OnlineFold:
     """The fold as serving runs it: entries are encoded into a micro-batch and folded at once.
 
+    ``positions`` and ``flags`` are those of the last run, by transaction and view.
+
     Args:
         program: The compiled plan.
         arena: State to start from, changed in place.
         capacity: Most events of a micro-batch.
         book: Labels known so far, and the events of the transactions they may be about.
+        labelled: Transactions whose events are kept for labels to come; None: all.
     """
 
     def __init__(
@@ -53,27 +56,31 @@ class OnlineFold:
         arena: Arena | None = None,
         capacity: int = 1,
         book: LabelBook | None = None,
+        labelled: Container[str] | None = None,
     ) -> None:
         self.program = program
         self.arena = arena if arena is not None else Arena(program)
         self.encoder = EventEncoder(program, self.arena, capacity)
         self.book = book if book is not None else LabelBook()
+        self.labelled = labelled
         self.positions: list[list[int]] = []
         self.flags: list[list[int]] = []
         self._out: Vectors = np.zeros((capacity, program.n_features), dtype=np.float32)
 
-    def run(self, entries: Sequence[Entry]) -> Vectors:
+    def run(self, entries: Iterable[Entry]) -> Vectors:
         """Apply log entries; float32 (n_transactions, n_features)."""
+        self.positions, self.flags = [], []
         found = [np.empty((0, self.program.n_features), dtype=np.float32)]
         rows: list[bool] = []
         for entry in entries:
-            if len(rows) + 2 > self.encoder.capacity and rows:
+            if len(rows) == self.encoder.capacity:
                 found.append(self._fold(rows))
                 rows = []
             if isinstance(entry, Transaction):
                 self.encoder.put(len(rows), entry)
-                event = self.encoder.events[len(rows)].copy()
-                self.book.encoded[entry.transaction_id] = event
+                if self.labelled is None or entry.transaction_id in self.labelled:
+                    event = self.encoder.events[len(rows)].copy()
+                    self.book.encoded[entry.transaction_id] = event
                 rows.append(True)
                 kind = KIND_FRAUD if entry.transaction_id in self.book.fraud else -1
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -44,7 +45,7 @@ def batches_of(
 ) -> list[pa.RecordBatch]:
     """A log as batches, cut before the entries with those numbers."""
     edges = sorted({0, len(entries), *(cut for cut in cuts if 0 < cut < len(entries))})
-    return [batch_of(entries[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [batch_of(entries[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def keys_of(transaction: Transaction) -> dict[str, str]:

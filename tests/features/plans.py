@@ -41,7 +41,9 @@ def aggregate(
     return Aggregate(name, function, window_us, hop, column, offset_us, filters, capacity)
 
 
-def view(*aggregates: Aggregate, name: str = "customer", keys: tuple[str, ...] = ("customer_id",)) -> View:
+def view(
+    *aggregates: Aggregate, name: str = "customer", keys: tuple[str, ...] = ("customer_id",)
+) -> View:
     """A view of those aggregates."""
     return View(name, keys, aggregates)
 
@@ -64,7 +66,9 @@ def every_function(windows_us: tuple[int, ...] = (10 * MINUTE_US, DAY_US)) -> Pl
                 for function in (*_PLAIN, *_OF_AMOUNTS)
             ]
             aggregates += [
-                aggregate(f"{at}_merchants", "distinct_count", window, column="merchant_id", capacity=4),
+                aggregate(
+                    f"{at}_merchants", "distinct_count", window, column="merchant_id", capacity=4
+                ),
                 aggregate(f"{at}_large", "sum", window, filters=large),
                 aggregate(f"{at}_before", "fraud_rate", window, offset_us=window),
             ]
@@ -81,9 +85,7 @@ def every_function(windows_us: tuple[int, ...] = (10 * MINUTE_US, DAY_US)) -> Pl
         ),
         (
             Ratio("amount_to_mean", AMOUNT, f"customer_{shortest}min_mean"),
-            Ratio(
-                "pair_share", f"pair_{shortest}min_count", f"customer_{shortest}min_count"
-            ),
+            Ratio("pair_share", f"pair_{shortest}min_count", f"customer_{shortest}min_count"),
         ),
     )
 

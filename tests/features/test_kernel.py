@@ -75,7 +75,8 @@ def test_amounts_at_the_bound_are_summed_exactly() -> None:
         aggregate("max", "max"),
     )
     log = [
-        payment(START_US + i, (MAX_AMOUNT_MINOR - i) * (-1 if i % 3 == 0 else 1)) for i in range(400)
+        payment(START_US + i, (MAX_AMOUNT_MINOR - i) * (-1 if i % 3 == 0 else 1))
+        for i in range(400)
     ]
     vectors = OnlineFold(compile_program(plan), capacity=64).run(log)
     assert np.array_equal(bits_of(vectors), bits_of_values(oracle(plan, log), 5))

@@ -207,7 +207,9 @@ def test_a_number_in_a_filter_may_be_written_with_or_without_a_point() -> None:
 
 
 @given(plan=plans())
-def test_a_saved_plan_is_the_same_plan(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_saved_plan_is_the_same_plan(
+    plan: Plan, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.getbasetemp() / "plan.json"
     plan.save(path)
     loaded = Plan.load(path)
@@ -235,5 +237,5 @@ def test_a_large_record_draws_a_warning() -> None:
 
 
 def test_a_view_that_does_not_exist_is_named_with_those_that_do() -> None:
-    with pytest.raises(DefinitionError, match="no view 'card'.*It has: customer, pair"):
+    with pytest.raises(DefinitionError, match=r"no view 'card'.*It has: customer, pair"):
         every_function().view("card")

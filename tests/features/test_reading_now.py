@@ -62,7 +62,8 @@ def test_windows_run_empty_although_nothing_arrives(world: World) -> None:
     program = compile_program(world.plan)
     folding = OnlineFold(program, capacity=4)
     folding.run(world.log)
-    longest = max(a.window_us + a.offset_us + a.hop_us for v in world.plan.views for a in v.aggregates)
+    aggregates = [a for v in world.plan.views for a in v.aggregates]
+    longest = max(a.window_us + a.offset_us + a.hop_us for a in aggregates)
     last = world.log[-1]
     assert isinstance(last, Transaction)
     now = max(e.event_time_us for e in world.log if isinstance(e, Transaction)) + longest

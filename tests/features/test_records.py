@@ -82,11 +82,10 @@ def test_a_record_is_rebuilt_from_what_is_within_retention(world: World) -> None
     program = compile_program(world.plan)
     expected = records_after(program, world.log)
     for v, view in enumerate(world.plan.views):
-        entities = {
-            entity: [e for e in world.log if isinstance(e, Transaction) and entity_of(e, view) == entity]
-            for e in world.log
-            if isinstance(e, Transaction) and (entity := entity_of(e, view)) is not None
-        }
+        entities: dict[tuple[str, ...], list[Transaction]] = {}
+        for e in world.log:
+            if isinstance(e, Transaction) and (entity := entity_of(e, view)) is not None:
+                entities.setdefault(entity, []).append(e)
         for entity, events in entities.items():
             newest = max(e.event_time_us for e in events)
             horizon = newest - retention_us(program, v)
@@ -98,9 +97,7 @@ def test_a_record_is_rebuilt_from_what_is_within_retention(world: World) -> None
 
 def retention_us(program: Program, view: int) -> int:
     """How far back any tile, last time or distinct value of a view's record may reach."""
-    reach = [
-        a.window_us + a.offset_us + 2 * a.hop_us for a in program.plan.views[view].aggregates
-    ]
+    reach = [a.window_us + a.offset_us + 2 * a.hop_us for a in program.plan.views[view].aggregates]
     return max(reach)
 
 
@@ -184,9 +181,7 @@ def test_rings_hold_exactly_the_tiles_that_their_longest_window_can_cover(plan: 
                 and a.function not in ("distinct_count", "time_since_last")
             )
             first = START_US // hop * hop
-            covered = {
-                now // hop - (now - longest) // hop + 1 for now in range(first, first + hop)
-            }
+            covered = {now // hop - (now - longest) // hop + 1 for now in range(first, first + hop)}
             assert tiles == max(covered)
 
 
@@ -202,11 +197,9 @@ def test_a_correction_compensates() -> None:
     )
 
     def label(name: str, verdict: Verdict) -> Label:
-        return Label(
-            label_id=name, transaction_id="t", verdict=verdict, received_at_us=START_US
-        )
+        return Label(label_id=name, transaction_id="t", verdict=verdict, received_at_us=START_US)
 
-    called = [event, label("1", Verdict.FRAUD), label("2", Verdict.LEGITIMATE)]
+    called: list[Entry] = [event, label("1", Verdict.FRAUD), label("2", Verdict.LEGITIMATE)]
     assert without_position(records_after(program, called)) == without_position(
         records_after(program, [event])
     )

@@ -28,10 +28,11 @@ Entry = Transaction | Label
 START_US: Final = 1_520_000_000_000_000
 KEYS: Final = (
     ("customer_id",),
+    ("card_id",),
     ("merchant_id",),
     ("customer_id", "merchant_id"),
-    ("device_id",),
     ("ip_address", "card_id"),
+    ("device_id",),
 )
 FILTERS: Final = (
     (),
@@ -99,7 +100,7 @@ class World:
 @st.composite
 def plans(draw: st.DrawFn, functions: tuple[Function, ...] = FUNCTIONS) -> Plan:
     """Plans of up to three views over a handful of hops, so that features share rings."""
-    hops = draw(st.lists(st.sampled_from([1, 2, 7, 10, 60, 1000]), min_size=1, max_size=2))
+    hops = draw(st.lists(st.sampled_from([10, 7, 60, 1, 2, 1000]), min_size=1, max_size=2))
     views = []
     names: list[str] = []
     for v, keys in enumerate(draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=3))):
@@ -113,9 +114,9 @@ def plans(draw: st.DrawFn, functions: tuple[Function, ...] = FUNCTIONS) -> Plan:
             if function == "distinct_count":
                 column, capacity = draw(st.sampled_from(DISTINCT)), draw(st.integers(1, 3))
             else:
-                filters = draw(st.sampled_from(FILTERS))
+                filters = draw(st.one_of(st.just(()), st.sampled_from(FILTERS)))
                 if function != "time_since_last":
-                    offset = draw(st.sampled_from([0, 0, 1, hop, window, 3 * hop + 1]))
+                    offset = draw(st.sampled_from([0, 0, 0, 0, 1, hop, window, 3 * hop + 1]))
                 if function in ("sum", "mean", "std", "min", "max"):
                     column = AMOUNT
             name = f"v{v}_a{a}"
@@ -135,7 +136,9 @@ def _steps(plan: Plan) -> list[int]:
     steps = {0, 1, 2}
     for view in plan.views:
         for a in view.aggregates:
-            for border in (a.hop_us, a.window_us, a.offset_us, a.window_us + a.offset_us):
+            reach = a.window_us + a.offset_us
+            tiles = -(-reach // a.hop_us) * a.hop_us
+            for border in (a.hop_us, a.window_us, a.offset_us, reach, tiles, tiles + a.hop_us):
                 steps |= {border - 1, border, border + 1}
             steps |= {3 * (a.window_us + a.offset_us), a.window_us // 2}
     return sorted(step for step in steps if step >= 0)
@@ -147,17 +150,19 @@ def _transactions() -> st.SearchStrategy[tuple[int, ...]]:
 
 
 def _labels() -> st.SearchStrategy[tuple[int, ...]]:
-    return st.tuples(st.just(1), st.integers(0, 60), st.booleans().map(int))
+    return st.tuples(st.just(1), st.integers(0, 40), st.integers(0, 3).map(bool))
 
 
 @st.composite
 def worlds(
-    draw: st.DrawFn, *, max_entries: int = 40, labels: bool = True, plan: Plan | None = None
+    draw: st.DrawFn, *, max_entries: int = 60, labels: bool = True, plan: Plan | None = None
 ) -> World:
     """Plans with logs: ties, late and far-late events, gaps, borders, unknown fields, labels."""
     plan = draw(plans()) if plan is None else plan
     entry = st.one_of(_transactions(), _transactions(), _labels()) if labels else _transactions()
-    drawn: list[Any] = draw(st.lists(entry, min_size=1, max_size=max_entries))
+    # A length drawn first: lists of random length are mostly short, and short logs say little.
+    n = draw(st.sampled_from([1, 3, max_entries // 2, max_entries * 3 // 4, max_entries]))
+    drawn: list[Any] = draw(st.lists(entry, min_size=n, max_size=n))
     return World(plan, _log(plan, drawn))
 
 
@@ -173,7 +178,7 @@ def _log(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
             log.append(
                 Label(
                     label_id=f"l{received}",
-                    transaction_id=f"t{item[1]}",  # told, yet to come, or never to come
+                    transaction_id=f"t{item[1] % (n + 3)}",  # known, to come, or never to come
                     verdict=verdict,
                     received_at_us=received,
                 )
@@ -181,15 +186,19 @@ def _log(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
             continue
         _, step, way, who, amount, text, number = item
         size = steps[step % len(steps)]
-        match way % 8:
-            case 0:
+        match way % 16:
+            case 0 | 1 | 2:
                 time = newest - size  # late
-            case 1:
+            case 3:
                 time = newest - size - 2 * longest  # far too late
-            case 2:
+            case 4 | 5:
                 time = newest // (size or 1) * (size or 1)  # on a border
-            case _:
+            case 6 | 7:
                 time = newest + size
+            case 8:
+                time = newest + size % (longest // 4 + 1)
+            case _:
+                time = newest + size % 3  # ties and near ties
         newest = max(newest, time)
         attributes: dict[str, AttributeValue] = {}
         for name, value in (
@@ -205,11 +214,11 @@ def _log(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
                 event_time_us=time,
                 received_at_us=received,
                 amount_minor=AMOUNTS[amount] if amount < len(AMOUNTS) else amount * 7_919,
-                customer_id=(None, "c1", "c2", "c2")[who % 4],
-                merchant_id=(None, "m1", "m2", "m3")[who // 4 % 4],
-                device_id=("d1", "d1", None, "d2")[who // 16 % 4],
-                ip_address=("10.0.0.1", None)[who // 64 % 2],
-                card_id=("k1", "k2")[who // 128],
+                customer_id=(None, *["c1"] * 5, *["c2"] * 2)[who % 8],
+                merchant_id=(None, *["m1"] * 4, "m2", "m3", "m4")[who // 8 % 8],
+                device_id=("d1", None)[who // 64 % 2],
+                ip_address=("10.0.0.1", "10.0.0.1", "10.0.0.2", None)[who // 32 % 4],
+                card_id="k1",
                 attributes=attributes,
             )
         )

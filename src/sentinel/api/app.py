@@ -330,7 +330,9 @@ def _install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        problem = ProblemError(error.status_code, code, str(error.detail), str(error.detail)).problem
+        problem = ProblemError(
+            error.status_code, code, str(error.detail), str(error.detail)
+        ).problem
         return answer(problem, dict(error.headers or {}))
 
     @app.exception_handler(SentinelError)

@@ -154,7 +154,11 @@ def transaction_of(
     texts = [key if key is None or isinstance(key, str) else str(key) for key in keys]
     identifier, customer, card, merchant, device, address = texts
     for place, text in enumerate(texts):
-        if text is not None and len(text) >= 13 and looks_like_card_number(text):
+        if text is None:
+            continue
+        if not text.isprintable():
+            problems[at + _ID_FIELDS[place]] = "holds a control character"
+        elif len(text) >= 13 and looks_like_card_number(text):
             problems[at + _ID_FIELDS[place]] = _CARD_NUMBER
     attributes = request.attributes
     if attributes:

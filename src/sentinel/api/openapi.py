@@ -41,8 +41,10 @@ _ROUTES: Final[tuple[tuple[str, str, str, Any, Any, list[Any], tuple[int, ...]],
     (
         "/predict",
         "Score a payment",
-        "Scores a new payment, records the decision durably and adds the payment to the "
-        "features. A repeat gets the recorded decision.",
+        (
+            "Scores a new payment, records the decision durably and adds the payment to the "
+            "features. A repeat gets the recorded decision."
+        ),
         PredictRequest,
         PredictAnswer,
         [_DRY_RUN],
@@ -60,8 +62,10 @@ _ROUTES: Final[tuple[tuple[str, str, str, Any, Any, list[Any], tuple[int, ...]],
     (
         "/labels",
         "Record verdicts",
-        "One label, or several under `labels`. A later label corrects an earlier one; a label "
-        "for an unknown transaction waits for it.",
+        (
+            "One label, or several under `labels`. A later label corrects an earlier one; a label "
+            "for an unknown transaction waits for it."
+        ),
         (LabelRequest, LabelsRequest),
         LabelsAnswer,
         [],

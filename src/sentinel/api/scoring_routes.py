@@ -28,6 +28,7 @@ from sentinel.api.problems import PROBLEM_TYPE, ProblemError, invalid, problem_b
 from sentinel.domain import (
     ENTITY_COLUMNS,
     InvalidQuery,
+    InvalidTransaction,
     NoModel,
     TransactionConflict,
     Verdict,
@@ -176,8 +177,8 @@ class ScoringRoutes:
         for i, row in enumerate(request.transactions):
             try:
                 transactions.append(transaction_of(row, received, numbers, f"transactions[{i}]."))
-            except Exception as error:
-                problems.update(getattr(error, "fields", {"transactions": str(error)}))
+            except InvalidTransaction as error:
+                problems.update(error.fields)
         if problems:
             raise invalid(problems)
         if service.engine.model is None:
@@ -206,13 +207,10 @@ class ScoringRoutes:
         body = await self._body(scope, receive, self._max_batch_body)
         try:
             requests = [parse(self._label_decoder, body)]
-        except ProblemError:
-            raise
-        except Exception as error:
-            try:
-                requests = parse(self._labels_decoder, body).labels
-            except Exception as second:
-                raise (second if b'"labels"' in body else error) from None
+        except InvalidTransaction:
+            if b'"labels"' not in body:
+                raise
+            requests = parse(self._labels_decoder, body).labels
         received = self._service.receive_time_us()
         labels = [
             label_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from sentinel.api.answers import render, render_recorded
 from sentinel.api.app import Application
@@ -20,11 +20,6 @@ from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
-
-try:
-    import uvloop
-except ImportError:  # not made for this platform
-    uvloop = None
 
 
 def serve(
@@ -43,11 +38,7 @@ def serve(
     Raises:
         ConfigurationError: The address is in use, or the workspace is not usable.
     """
-    main = _serve(settings, ready, progress)
-    if uvloop is None:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+    uvloop.run(_serve(settings, ready, progress))
 
 
 async def _serve(

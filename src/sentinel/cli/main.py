@@ -177,11 +177,11 @@ def evaluate(
 ) -> None:
     """Compare a candidate with the champion on the same matured labels; changes nothing."""
     from sentinel.cli.reports import gate_report
-    from sentinel.pipeline.gate import check
+    from sentinel.pipeline.gate import judge
     from sentinel.sources.progress import progress_bar
 
     with plain_errors(), progress_bar(err) as progress:
-        gate_report(out, check(settings_for(workspace), version, progress=progress))
+        gate_report(out, judge(settings_for(workspace), version, progress=progress))
 
 
 @app.command()
@@ -286,9 +286,7 @@ def features_apply(
 
     with plain_errors():
         with progress_bar(err) as progress:
-            applied = apply_definitions(
-                settings_for(workspace), relearn=relearn, progress=progress
-            )
+            applied = apply_definitions(settings_for(workspace), relearn=relearn, progress=progress)
         for warning in applied.warnings:
             err.print(warning)
         out.print(
@@ -325,10 +323,11 @@ def features_verify(workspace: Workspace = None) -> None:
         with progress_bar(err) as progress:
             result = run(settings_for(workspace), progress=progress)
         out.print(
-            f"{result.rows:,} rows, {result.values:,} values compared, "
-            f"{result.mismatches:,} mismatches."
+            f"{result.rows:,} rows x {result.features} features replayed, "
+            f"{result.mismatches:,} mismatches; {result.recorded:,} recorded decisions, "
+            f"{result.recorded_mismatches:,} mismatches."
         )
-        sys.exit(0 if result.mismatches == 0 else 1)
+        sys.exit(1 if result.mismatches or result.recorded_mismatches else 0)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def run_dashboard(settings: Settings) -> None:
         "--client.toolbarMode=minimal",
     ]
     os.environ["SENTINEL_WORKSPACE"] = str(settings.workspace.resolve())
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, command)  # noqa: S606 -- no shell is wanted
 
 
 def show_status(settings: Settings) -> None:
@@ -115,9 +115,7 @@ def reset_workspace(settings: Settings, *, yes: bool) -> None:
 def _addresses(settings: Settings) -> dict[str, str]:
     return {
         "Scoring API": f"http://{settings.api.host}:{settings.api.port}/livez",
-        "Dashboard": (
-            f"http://{settings.dashboard.host}:{settings.dashboard.port}/_stcore/health"
-        ),
+        "Dashboard": (f"http://{settings.dashboard.host}:{settings.dashboard.port}/_stcore/health"),
         "MLflow": f"{settings.tracking_uri}/health",
     }
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -103,10 +103,9 @@ class FirstRun:
             )
         return progress
 
-    def _once(self, stage: str, job: object) -> None:
+    def _once(self, stage: str, job: Callable[[], None]) -> None:
         if stage in self._progress.stages:
             return
-        assert callable(job)  # noqa: S101 -- narrows the type
         job()
         self._progress.stages.append(stage)
         partial = self._path.with_suffix(".partial")
@@ -282,7 +281,7 @@ def _stopping() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set; before the services run they interrupt the work."""
     stop = threading.Event()
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         stop.set()
         raise KeyboardInterrupt
 

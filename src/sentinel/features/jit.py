@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_KERNEL_PACKAGES = ("features", "models", "state")
 
 
-def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def kernel(function: _Function) -> _Function:
     """Compile to machine code without the interpreter lock, cached on disk, IEEE arithmetic."""
-    compiled: Any = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")(
-        function
-    )
-    return cast(Callable[_P, _R], compiled)
+    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+    return cast("_Function", numba.njit(cache=True, **options)(function))
 
 
+def _cache_folder() -> Path | None:
+    """A folder for compiled kernels that changes with any source they may depend on.
+
+    Numba looks at a kernel's own file only, and would go on using machine code that holds an old
+    constant of another file.
+    """
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for name in _KERNEL_PACKAGES:
+        for path in sorted((package / name).glob("*.py")):
+            digest.update(path.read_bytes())
+    folder = package / "__pycache__" / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    _folder = _cache_folder()
+    if _folder is not None:
+        numba.config.CACHE_DIR = str(_folder)

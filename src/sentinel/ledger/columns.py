@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
-from sentinel.features.encode import as_text
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 
 
@@ -73,6 +72,8 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 def numbers_as_text(numbers: pa.Array) -> pa.Array:
     """The text forms of numbers, null where null."""
+    from sentinel.features.encode import as_text  # slow to load, seldom needed
+
     values = numbers.dictionary_encode()
     texts = pa.array([as_text(value) for value in values.dictionary.to_pylist()], pa.string())
     return texts.take(values.indices)

@@ -46,7 +46,8 @@ class HistoryScores:
     """Batch scores of historic transactions by one model version.
 
     `replace` puts a complete new file in place of the old one, so that readers in any process
-    see all scores of one version or all of the other. From one thread at a time, and `replace` in one process at a time.
+    see all scores of one version or all of the other. From one thread at a time, and `replace`
+    in one process at a time.
 
     Args:
         path: The SQLite file; need not exist.

@@ -24,16 +24,14 @@ from sentinel.ledger.groups import (
     GroupKind,
     decode_decisions,
 )
+from sentinel.ledger.index_file import connect, head_of, open_index
 from sentinel.ledger.index_queries import IndexQueries
 from sentinel.ledger.index_rows import Chunk, fingerprint
 from sentinel.ledger.index_values import Explain
-from sentinel.ledger.sqlite_errors import cannot_open, unavailable
+from sentinel.ledger.sqlite_errors import unavailable
 
 CHUNK_ENTRIES: Final = 4096
 """Entries that go into the index in one transaction, or one group if that has more."""
-_LOCK_SECONDS: Final = 10.0
-_CHECKPOINT_PAGES: Final = 4000
-_CACHE_KIB: Final = 64 << 10
 
 
 def number_features(_plan: str, feature: int, value: float | None, contribution: float) -> Reason:
@@ -59,23 +57,8 @@ class LedgerIndex(IndexQueries):
     def __init__(self, path: Path, ledger: Ledger) -> None:
         self._ledger = ledger
         self._filling = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = _connect(path)
-        except OSError as error:
-            raise WorkspaceError(
-                f"Cannot write in the folder {path.parent}: {error.strerror}."
-            ) from error
-        except sqlite3.Error as error:
-            raise cannot_open(error, path, derived=True) from error
-        try:
-            self._prepare(path)
-            super().__init__(path, _connect(path))
-        except BaseException as error:
-            self._writer.close()
-            if isinstance(error, sqlite3.Error):
-                raise cannot_open(error, path, derived=True) from error
-            raise
+        self._writer = open_index(path, ledger)
+        super().__init__(path, connect(path))
         self._known_through = -1
         self._model_ids: dict[tuple[str, str, str], int] = {}
         self._waiting: set[str] = set()
@@ -206,7 +189,7 @@ class LedgerIndex(IndexQueries):
                 chunk.through,
                 chunk.tail.first_sequence,
                 tail,
-                _head(self._ledger) if first == 1 else "",
+                head_of(self._ledger) if first == 1 else "",
                 len(chunk.imported),
                 len(chunk.labels),
                 *outcomes[: len(OUTCOMES)],
@@ -234,41 +217,6 @@ class LedgerIndex(IndexQueries):
                     self._writer.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise unavailable(error, self.path, "write the index", derived=True) from error
-
-    def _prepare(self, path: Path) -> None:
-        """Make the tables, anew where they are not those of this ledger."""
-        connection = self._writer
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if tables and application != schema.APPLICATION_ID:
-            raise WorkspaceError(
-                f"{path} is a SQLite file, but no index of a ledger. Name another file."
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if not self._belongs():
-                _make_tables(connection)
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-
-    def _belongs(self) -> bool:
-        """Whether the tables are of this version and made from this ledger."""
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if version != schema.FORMAT_VERSION:
-            return False
-        through, head, tail_sequence, tail = self._writer.execute(
-            "SELECT indexed_through, head, tail_sequence, tail FROM bookmark"
-        ).fetchone()
-        if through == 0:
-            return True
-        last = next(iter(self._ledger.groups(tail_sequence - 1)), None)
-        return last is not None and fingerprint(last) == tail and _head(self._ledger) == head
 
 
 def decision_at(group: Group, row: int, explain: Explain = number_features) -> Decision:
@@ -304,30 +252,3 @@ def decision_at(group: Group, row: int, explain: Explain = number_features) -> D
         latency_us=int(np.frombuffer(decided.latencies_us, "<u4")[row]),
         vector=vector,
     )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=_LOCK_SECONDS
-    )
-
-
-def _head(ledger: Ledger) -> str:
-    """Fingerprint of the ledger's first group, which tells one ledger from another."""
-    first = next(iter(ledger.groups()), None)
-    return "" if first is None else fingerprint(first)
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    for (name,) in connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table'"
-    ).fetchall():
-        connection.execute(f'DROP TABLE "{name}"')
-    for name, columns in schema.TABLES.items():
-        connection.execute(f"CREATE TABLE {name} {columns}")
-    for statement in schema.INDEXES.split(";"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute("INSERT INTO bookmark VALUES (0, '', 0, '', 0, 0, 0, 0, 0)")
-    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")

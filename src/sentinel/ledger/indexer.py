@@ -11,12 +11,13 @@ import argparse
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Final
 
-from sentinel.domain import LedgerUnavailable
+from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import Checkpointer, SqliteLedger
 
@@ -102,7 +103,10 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    follow(arguments.ledger, arguments.index, stop, arguments.parent)
+    try:
+        follow(arguments.ledger, arguments.index, stop, arguments.parent)
+    except WorkspaceError as error:
+        sys.exit(f"sentinel.indexer: {error}")
 
 
 if __name__ == "__main__":

@@ -16,19 +16,8 @@ from filelock import FileLock, Timeout
 from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger.groups import Group, GroupKind
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
+from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
 
-APPLICATION_ID: Final = 0x534E544C
-"""Marks the file as a ledger ("SNTL"), in SQLite's header."""
-FORMAT_VERSION: Final = 1
-
-_TABLE: Final = """
-CREATE TABLE groups (
-    first_sequence INTEGER PRIMARY KEY,
-    entries INTEGER NOT NULL,
-    kind INTEGER NOT NULL,
-    received_at_us INTEGER NOT NULL,
-    payload BLOB NOT NULL
-)"""
 _INSERT: Final = "INSERT INTO groups VALUES (?, ?, ?, ?, ?)"
 _TAIL: Final = """
 SELECT first_sequence + entries - 1, received_at_us FROM groups
@@ -39,7 +28,6 @@ _READ: Final = "SELECT * FROM groups WHERE first_sequence >= ? ORDER BY first_se
 _KINDS: Final = tuple(GroupKind)
 _READ_ROWS: Final = (8, 64, 512)
 _READ_BYTES: Final = 4 << 20
-_LOCK_SECONDS: Final = 2.0
 
 CHECKPOINT_BYTES: Final = 8 << 20
 """The writer looks after the write-ahead log itself once so much was appended. With a
@@ -91,8 +79,9 @@ class SqliteLedger:
             ) from error
         connection: sqlite3.Connection | None = None
         try:
-            connection = _connect(path, "rwc")
-            _check_or_make(connection, path)
+            connection = connect(path, "rwc")
+            check_or_make(connection, path)
+            connection.executescript("BEGIN IMMEDIATE; ROLLBACK")  # SQLite opens what is read-only
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
@@ -237,7 +226,7 @@ class SqliteLedger:
         try:
             return self._idle.pop()
         except IndexError:
-            return _open_for_reading(self.path)
+            return open_for_reading(self.path)
 
 
 class Checkpointer:
@@ -258,7 +247,7 @@ class Checkpointer:
         """
         try:
             if self._connection is None:
-                self._connection = _connect(self._path, "rw")
+                self._connection = connect(self._path, "rw")
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
             raise unavailable(error, self._path, "checkpoint") from error
@@ -268,71 +257,6 @@ class Checkpointer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=_LOCK_SECONDS,
-    )
-
-
-def _open_for_reading(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        raise WorkspaceError(
-            f"There is no ledger at {path}. Import transactions or start Sentinel first, or name "
-            "another workspace."
-        )
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = _connect(path, "ro")
-        if not _is_ledger(connection, path):
-            raise WorkspaceError(f"The ledger {path} is empty: its first start was cut short.")
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise cannot_open(error, path) from error
-        raise
-    return connection
-
-
-def _is_ledger(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether it is a ledger of this version; False: an empty file.
-
-    Raises:
-        WorkspaceError: It is something else.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables == 0:
-        return False
-    if application != APPLICATION_ID:
-        raise WorkspaceError(
-            f"{path} is a SQLite file, but no Sentinel ledger. Move it away, or use another "
-            "workspace."
-        )
-    if version != FORMAT_VERSION:
-        raise WorkspaceError(
-            f"The ledger {path} has format {version}, this Sentinel reads {FORMAT_VERSION}. "
-            "Install the version that wrote it, or use another workspace."
-        )
-    return True
-
-
-def _check_or_make(connection: sqlite3.Connection, path: Path) -> None:
-    if _is_ledger(connection, path):
-        return
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-    connection.execute(_TABLE)
-    connection.execute("COMMIT")
 
 
 def _read_some(connection: sqlite3.Connection, start: int, rows: int) -> list[Group]:

@@ -41,9 +41,9 @@ class Calibration:
     def __post_init__(self) -> None:
         rising = len(self.x) == len(self.y) >= 2
         rising = rising and bool((np.diff(self.x) > 0).all() and (np.diff(self.y) > 0).all())
-        if not rising or not (0.0 < self.y[0] and self.y[-1] < 1.0):
+        if not rising or self.y[0] <= 0.0 or self.y[-1] >= 1.0:
             raise ValueError(
-                "A calibration needs two or more points (x, y) with both rising and y inside (0, 1)."
+                "A calibration needs two points (x, y) or more, both rising, with y inside (0, 1)."
             )
 
     def apply(self, raw: npt.ArrayLike) -> Floats:

@@ -185,9 +185,9 @@ def _aggregate(view: View, aggregate: Aggregate, money: Money) -> Words:
         return _or(unnamed, lambda v: f"{_plural(v, 'known fraud')} {among}")
     if function == "distinct_count":
         noun, capacity = f"different {_column(aggregate.column)}", aggregate.capacity
+        seen = f"{where} in {period}"
         return _or(
-            unnamed,
-            lambda v: f"{'at least ' if v >= capacity else ''}{_plural(v, noun)} {where} in {period}",
+            unnamed, lambda v: f"{'at least ' if v >= capacity else ''}{_plural(v, noun)} {seen}"
         )
     if function == "fraud_rate":
         return _or(unseen, lambda v: f"{_number(100 * v)} % of the payments{of} are known fraud")

@@ -198,11 +198,31 @@ class Registry:
                     return None
                 raise
 
+    def candidate(self) -> ModelVersion:
+        """The version that was trained last.
+
+        Raises:
+            NoModel: Nothing was trained yet.
+        """
+        found = self.by_alias(CANDIDATE)
+        if found is None:
+            raise NoModel(
+                f"The registry at {self.uri} has no candidate of {self.name}. Train one with "
+                "`sentinel train`."
+            )
+        return found
+
     def point(self, alias: str, version: str) -> None:
         """Point an alias to a version."""
         client = self._client
         with translated(self.uri, f"pointing {self.name}@{alias} to version {version}"):
             client.set_registered_model_alias(self.name, alias, version)
+
+    def note(self, version: str, key: str, value: str) -> None:
+        """Note something of a version."""
+        client = self._client
+        with translated(self.uri, f"tagging version {version} of {self.name}"):
+            client.set_model_version_tag(self.name, version, key, value)
 
     def champions(self) -> list[str]:
         """The versions that were champion, oldest first; the last one is."""

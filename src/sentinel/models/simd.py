@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -22,13 +21,9 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 from numpy.typing import NDArray
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from sentinel.features.jit import kernel
 
-
-def njit(function: _Function) -> _Function:
-    """Compile with the options every kernel here needs, keeping the type checker's view."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-    return cast("_Function", numba.njit(cache=True, **options)(function))
+njit = kernel
 
 
 class Lanes(types.Type):

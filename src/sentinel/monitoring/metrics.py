@@ -132,10 +132,8 @@ class ScoringMetrics(Collector):
             ("fraud_probability", "Calibrated probabilities given.", self.probability, 1.0),
         ):
             buckets, total = histogram.samples(unit)
-            yield HistogramMetricFamily(
-                f"sentinel_{name}", text, buckets=buckets, sum_value=total
-            )
-        for name, text, value in (
+            yield HistogramMetricFamily(f"sentinel_{name}", text, buckets=buckets, sum_value=total)
+        for name, text, level in (
             ("ledger_sequence", "Sequence of the last durable log entry.", self.sequence),
             ("indexed_sequence", "Last entry in the queryable tables.", self.indexed_through),
             ("snapshot_sequence", "Last entry in the newest snapshot.", self.snapshot_sequence),
@@ -144,7 +142,7 @@ class ScoringMetrics(Collector):
             ("pending_requests", "Requests waiting for their turn.", self.pending),
             ("start_time_seconds", "Unix time of the start.", self.started),
         ):
-            yield GaugeMetricFamily(f"sentinel_{name}", text, value=value)
+            yield GaugeMetricFamily(f"sentinel_{name}", text, value=level)
         yield InfoMetricFamily(
             "sentinel_model",
             "The model in charge.",

@@ -45,7 +45,7 @@ class Committer:
                 first = self._ledger.append(kind, entries, received_at_us, payload)
             except LedgerUnavailable as error:
                 done(0, error)
-            except Exception as error:  # a bug in a backend must not silence all answers
+            except Exception as error:  # noqa: BLE001 -- a bug in a backend must not silence all answers
                 done(0, LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}."))
             else:
                 done(first, None)

@@ -151,14 +151,10 @@ class Engine:
     def _run(self, rows: int) -> npt.NDArray[np.float32]:
         out = np.empty((rows, self.program.n_features), dtype=np.float32)
         encoder = self._encoder
-        fold(
-            self.state.arena.words, self.program.code, encoder.events, encoder.given, out, rows
-        )
+        fold(self.state.arena.words, self.program.code, encoder.events, encoder.given, out, rows)
         return out
 
-    def _add_with_waiting_labels(
-        self, transactions: list[Transaction]
-    ) -> npt.NDArray[np.float32]:
+    def _add_with_waiting_labels(self, transactions: list[Transaction]) -> npt.NDArray[np.float32]:
         """One at a time: a label that came before its transaction takes effect right after it."""
         vectors = np.empty((len(transactions), self.program.n_features), dtype=np.float32)
         for row, transaction in enumerate(transactions):

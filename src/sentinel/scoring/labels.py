@@ -39,7 +39,10 @@ class LabelDesk:
     """
 
     def __init__(
-        self, service: ScoringService, find_transaction: Find, find_label: Callable[[str], Label | None]
+        self,
+        service: ScoringService,
+        find_transaction: Find,
+        find_label: Callable[[str], Label | None],
     ) -> None:
         self._service = service
         self._find_transaction = find_transaction
@@ -61,9 +64,7 @@ class LabelDesk:
 
     def forget_indexed(self, through: int) -> None:
         """Drop labels that the queryable tables hold by now."""
-        self._recent = {
-            key: entry for key, entry in self._recent.items() if entry[0] > through
-        }
+        self._recent = {key: entry for key, entry in self._recent.items() if entry[0] > through}
 
     def _transaction(self, transaction_id: str) -> Transaction | None:
         recorded = self._service.recent.get(transaction_id)
@@ -77,12 +78,10 @@ class LabelDesk:
         entry = self._recent.get(label_id)
         return entry[1] if entry is not None else self._find_label(label_id)
 
-    def _record(
-        self, labels: list[Label], future: asyncio.Future[list[LabelReceipt]]
-    ) -> None:
+    def _record(self, labels: list[Label], future: asyncio.Future[list[LabelReceipt]]) -> None:
         try:
             receipts = self._examine(labels)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whoever waits is told
             _fail(future, error)
             return
         new = [receipt.label for receipt in receipts if not receipt.repeated]
@@ -104,9 +103,7 @@ class LabelDesk:
                 self._service.metrics.labels[label.verdict] += 1
             _give(future, receipts)
 
-        self._service.commit(
-            GroupKind.LABELS, len(new), new[-1].received_at_us, payload, done
-        )
+        self._service.commit(GroupKind.LABELS, len(new), new[-1].received_at_us, payload, done)
 
     def _examine(self, labels: list[Label]) -> list[LabelReceipt]:
         receipts: list[LabelReceipt] = []

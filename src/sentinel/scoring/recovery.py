@@ -69,9 +69,7 @@ def catch_up(
         folding.step(batch, vectors=False)
         ids = batch.column("transaction_id").to_pylist()
         kinds = batch.column("kind").to_pylist()
-        state.known.add(
-            i for i, kind in zip(ids, kinds, strict=True) if kind == KIND_TRANSACTION
-        )
+        state.known.add(i for i, kind in zip(ids, kinds, strict=True) if kind == KIND_TRANSACTION)
         state.sequence = first_sequence + batch.num_rows - 1
         if progress is not None:
             progress(state.sequence - start, until - start)

@@ -34,6 +34,7 @@ from sentinel.scoring.recovery import catch_up, recover
 from sentinel.scoring.service import Render, ScoringService, conflict, same_payment
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
+from sentinel.state.embedded import FrozenState
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,9 @@ class ScoringRuntime:
         if champion is None:
             return None
         return ServingModel.load(
-            self.settings.models_dir / champion.folder, self.settings.money
+            self.settings.models_dir / champion.folder,
+            self.settings.money,
+            reasons=self.settings.scoring.reasons,
         )
 
     def _note_engine(self, engine: Engine) -> None:
@@ -304,7 +307,7 @@ class ScoringRuntime:
                 self.model_problem = None
             except SentinelError as error:
                 self.model_problem = str(error)
-                log.error("The new champion cannot serve; the old one stays. %s", error)
+                log.warning("The new champion cannot serve; the old one stays. %s", error)
             except Exception as error:
                 self.model_problem = f"unexpected error: {error!r}"
                 log.exception("The new champion cannot serve; the old one stays.")
@@ -336,15 +339,18 @@ class ScoringRuntime:
             try:
                 await self.snapshot()
             except OSError as error:
-                log.error("The state snapshot could not be written: %s", error)
+                log.warning("The state snapshot could not be written: %s", error)
 
     async def snapshot(self) -> Path:
         """Write a snapshot of the state as it is between two groups."""
-        frozen = await self._in_order(lambda: self.service.engine.state.freeze())
+        frozen = await self._in_order(self._freeze)
         path: Path = await asyncio.to_thread(frozen.write, self.settings.state_dir)
         self._snapshot_sequence = frozen.header.sequence
         self.metrics.snapshot_sequence = frozen.header.sequence
         return path
+
+    def _freeze(self) -> FrozenState:
+        return self.service.engine.state.freeze()
 
     async def in_order(self, job: Callable[[], Any]) -> Any:
         """Run a callable between two groups, when nothing undurable can be seen."""
@@ -356,7 +362,7 @@ class ScoringRuntime:
         def run() -> None:
             try:
                 result = job()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- whoever waits is told
                 if not future.done():
                     future.set_exception(error)
             else:

@@ -83,7 +83,11 @@ class Pending:
     __slots__ = ("arrived_ns", "dry_run", "future", "transaction")
 
     def __init__(
-        self, transaction: Transaction, future: asyncio.Future[bytes], arrived_ns: int, dry_run: bool
+        self,
+        transaction: Transaction,
+        future: asyncio.Future[bytes],
+        arrived_ns: int,
+        dry_run: bool,
     ) -> None:
         self.transaction = transaction
         self.future = future
@@ -295,7 +299,7 @@ class ScoringService:
             return
         if not isinstance(self._queue[0], Pending):
             job = self._queue.popleft()
-            assert not isinstance(job, Pending)  # noqa: S101 -- narrows the type
+            assert not isinstance(job, Pending)
             job()
         else:
             self._decide(self._next_group())
@@ -371,17 +375,13 @@ class ScoringService:
         for row, pending in enumerate(group):
             identifier = pending.transaction.transaction_id
             body = bodies[row]
-            self.recent[identifier] = Recorded(
-                pending.transaction, body, scored, row, first + row
-            )
+            self.recent[identifier] = Recorded(pending.transaction, body, scored, row, first + row)
             self._inflight.pop(identifier, None)
             _resolve(pending.future, body)
         metrics = self.metrics
         metrics.decisions += np.bincount(scored.flags & 3, minlength=3)
         metrics.probability.observe(scored.probabilities)
-        metrics.latency.observe(
-            np.array([(now - pending.arrived_ns) // 1000 for pending in group])
-        )
+        metrics.latency.observe(np.array([(now - pending.arrived_ns) // 1000 for pending in group]))
         metrics.late_events += int(np.count_nonzero(scored.flags & FLAG_LATE_EVENT))
         metrics.expired_events += int(np.count_nonzero(scored.flags & FLAG_EXPIRED_EVENT))
 

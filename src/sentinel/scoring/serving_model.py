@@ -25,10 +25,17 @@ class ServingModel:
         plan: The plan whose vectors it takes.
         trees: The model itself.
         money: Currency and scale, for the words of reasons.
+        reasons: Whether decisions are explained.
     """
 
     def __init__(
-        self, manifest: ModelManifest, plan: Plan, trees: TreeEnsemble, money: Money
+        self,
+        manifest: ModelManifest,
+        plan: Plan,
+        trees: TreeEnsemble,
+        money: Money,
+        *,
+        reasons: bool = True,
     ) -> None:
         self.manifest = manifest
         self.plan = plan
@@ -40,9 +47,10 @@ class ServingModel:
         self._thresholds = manifest.thresholds
         self._names = plan.feature_names
         self._words = compile_words(plan, money)
+        self._explains = reasons
 
     @classmethod
-    def load(cls, folder: Path, money: Money) -> ServingModel:
+    def load(cls, folder: Path, money: Money, *, reasons: bool = True) -> ServingModel:
         """Read and verify a model folder, and run every kernel once.
 
         Raises:
@@ -51,7 +59,7 @@ class ServingModel:
         """
         manifest = load_manifest(folder)
         plan = load_plan(folder, manifest)
-        model = cls(manifest, plan, load_trees(folder, manifest), money)
+        model = cls(manifest, plan, load_trees(folder, manifest), money, reasons=reasons)
         for rows in (1, 2, 40):
             vectors = np.full((rows, len(plan.feature_names)), np.nan, dtype=np.float32)
             model.score(vectors)
@@ -83,8 +91,15 @@ class ServingModel:
     def explain(
         self, vectors: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
-        """Strongest reasons of each row: feature indices int16 (n, N_REASONS), -1 = none, and
-        their exact contributions float32 (n, N_REASONS)."""
+        """Strongest reasons of each row.
+
+        Returns:
+            Feature indices int16 (n, N_REASONS), -1 = none, and their exact contributions
+            float32 (n, N_REASONS).
+        """
+        if not self._explains:
+            shape = (len(vectors), N_REASONS)
+            return np.full(shape, -1, dtype=np.int16), np.zeros(shape, dtype=np.float32)
         return self._explainer.top_k(vectors, N_REASONS)
 
     def reasons(
@@ -101,8 +116,6 @@ class ServingModel:
                 contribution=contribution,
                 words=self._words[feature](None if value != value else value),
             )
-            for feature, contribution in zip(
-                features.tolist(), contributions.tolist(), strict=True
-            )
+            for feature, contribution in zip(features.tolist(), contributions.tolist(), strict=True)
             if feature >= 0
         )

@@ -109,9 +109,9 @@ class FrozenState:
         with partial.open("wb") as file:
             file.write(_MAGIC)
             sections: list[bytes | memoryview] = [msgspec.msgpack.encode(self.header)]
-            sections += [memoryview(self.words).cast("B"), memoryview(self.known).cast("B")]
+            sections += [self.words.data.cast("B"), self.known.data.cast("B")]
             for keys, offsets in zip(self.keys, self.offsets, strict=True):
-                sections += [msgspec.msgpack.encode(keys), memoryview(offsets).cast("B")]
+                sections += [msgspec.msgpack.encode(keys), offsets.data.cast("B")]
             sections.append(msgspec.msgpack.encode(self.fraud))
             for section in sections:
                 size = len(section).to_bytes(8, "little")
@@ -149,7 +149,7 @@ def _read(program: Program, path: Path) -> EmbeddedState | None:
         content = memoryview(path.read_bytes())
     except OSError:
         return None
-    if len(content) < 32 or content[:8] != _MAGIC:
+    if len(content) < 32 or bytes(content[:8]) != _MAGIC:
         return None
     if xxhash.xxh3_128_digest(content[8:-16]) != content[-16:]:
         return None

@@ -91,4 +91,5 @@ class KnownIds:
 
     def hashes(self) -> Hashes:
         """All hashes, int64 (len(self),), in no particular order."""
-        return self._table[self._table != 0]
+        used: Hashes = self._table[self._table != 0]
+        return used

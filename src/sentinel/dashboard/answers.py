@@ -1,0 +1,112 @@
+"""What the scoring API answers, as far as the dashboard reads it. Unknown keys are ignored."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from sentinel.domain import Outcome, Verdict
+
+HealthStatus = Literal["ok", "degraded", "unavailable"]
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of ``GET /decisions``."""
+
+    sequence: int
+    transaction_id: str | int
+    event_time_us: int
+    received_at_us: int
+    amount_minor: int
+    customer_id: str | None = None
+    card_id: str | None = None
+    merchant_id: str | None = None
+    device_id: str | None = None
+    ip_address: str | None = None
+    fraud_probability: float
+    decision: Outcome
+    is_fraud: bool
+    degraded: bool
+    model_version: str
+    latency_us: int
+    top_reason: str | None = None
+    label: Verdict | None = None
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether somebody has to look at it: reviewed or declined."""
+        return self.decision is not Outcome.APPROVE
+
+
+class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /decisions``: newest first."""
+
+    decisions: tuple[Decision, ...]
+    next_before: int | None = None
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A measured value with its 95 % confidence interval; None where it could not be measured."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """The model in charge, with the metrics of its evaluation."""
+
+    loaded: bool
+    name: str | None = None
+    version: str | None = None
+    kind: str | None = None
+    created_at_us: int | None = None
+    metrics: dict[str, Estimate] = {}
+    problem: str | None = None
+
+
+class FeatureStore(msgspec.Struct, frozen=True, kw_only=True):
+    """The feature state in the scorer."""
+
+    ready: bool
+    plan_hash: str
+    features: int
+    entities: int
+    bytes: int
+    sequence: int
+    problem: str | None = None
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """The log: its last entry, and how far tables and snapshot have come."""
+
+    sequence: int
+    indexed_through: int
+    snapshot_sequence: int
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /health``."""
+
+    status: HealthStatus
+    uptime_seconds: float
+    model: Model
+    feature_store: FeatureStore
+    ledger: Ledger
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of the scorer since it started, from ``GET /metrics``."""
+
+    approve: int = 0
+    review: int = 0
+    decline: int = 0
+    degraded: int = 0
+    labels: int = 0
+    commit_failures: int = 0
+
+    @property
+    def decisions(self) -> int:
+        """All decisions."""
+        return self.approve + self.review + self.decline

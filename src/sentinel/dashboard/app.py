@@ -1,0 +1,15 @@
+"""What `streamlit run` runs: the frame around the pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from sentinel.dashboard import live
+
+# A file of ours: Streamlit would fetch an emoji or a material icon from elsewhere.
+_ICON = Path(__file__).with_name("shield.svg").read_text(encoding="utf-8")
+
+st.set_page_config(page_title="Sentinel", page_icon=_ICON, layout="wide")
+st.navigation([st.Page(live.page, title="Live", default=True)], position="hidden").run()

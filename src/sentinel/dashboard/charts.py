@@ -1,0 +1,139 @@
+"""The charts, as Vega-Lite. Data and drawing are apart, so that a refresh moves only the data."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+HEIGHT: Final = 190
+
+REVIEW: Final = "#e09b2d"
+DECLINE: Final = "#d8434e"
+CALM: Final = "#7f9fd6"
+LINE: Final = "#4a7df0"
+
+_TIME: Final[dict[str, Any]] = {
+    "field": "time_ms",
+    "type": "temporal",
+    "scale": {"type": "utc"},
+    "axis": {"title": None, "format": "%H:%M", "tickCount": 5, "grid": False, "labelFlush": True},
+}
+_UNFINISHED: Final = {"condition": {"test": "datum.state == 'unfinished'", "value": 0.4}}
+
+
+def alert_rate(budget_per_1000: float) -> dict[str, Any]:
+    """Alerts per 1,000 decisions over time, with the budget as a dashed line.
+
+    Args:
+        budget_per_1000: How many alerts analysts can take, per 1,000 decisions.
+    """
+    rate = {
+        "field": "rate",
+        "type": "quantitative",
+        "axis": {"title": None, "tickCount": 4, "domain": False, "ticks": False},
+        "scale": {"domainMin": 0},
+    }
+    return {
+        "height": HEIGHT,
+        "layer": [
+            {
+                "mark": {"type": "area", "color": LINE, "opacity": 0.15, "interpolate": "monotone"},
+                "encoding": {"x": _TIME, "y": rate},
+            },
+            {
+                "mark": {
+                    "type": "line",
+                    "color": LINE,
+                    "strokeWidth": 2.2,
+                    "interpolate": "monotone",
+                    "point": {"size": 22, "filled": True, "color": LINE},
+                },
+                "encoding": {
+                    "x": _TIME,
+                    "y": rate,
+                    "tooltip": [
+                        _when(),
+                        _figure("rate", "Alerts per 1,000", ".1f"),
+                        _figure("review", "Review", ",d"),
+                        _figure("decline", "Declined", ",d"),
+                    ],
+                },
+            },
+            {
+                "mark": {
+                    "type": "rule",
+                    "strokeDash": [5, 4],
+                    "strokeWidth": 1.3,
+                    "color": DECLINE,
+                },
+                "encoding": {"y": {"datum": budget_per_1000}},
+            },
+        ],
+    }
+
+
+def decisions_per_minute() -> dict[str, Any]:
+    """Decisions per minute; the present minute is pale because it is not over."""
+    return {
+        "height": HEIGHT,
+        "mark": {"type": "bar", "color": CALM, "cornerRadiusEnd": 2, "width": {"band": 0.75}},
+        "encoding": {
+            "x": {**_TIME, "timeUnit": "utcyearmonthdatehoursminutes", "bandPosition": 0.5},
+            "y": {
+                "field": "decisions",
+                "type": "quantitative",
+                "axis": {"title": None, "tickCount": 4, "domain": False, "ticks": False},
+            },
+            "opacity": {**_UNFINISHED, "value": 1},
+            "tooltip": [
+                _when(),
+                _figure("decisions", "Decisions", ",d"),
+                _figure("review", "Review", ",d"),
+                _figure("decline", "Declined", ",d"),
+            ],
+        },
+    }
+
+
+def top_reasons() -> dict[str, Any]:
+    """How often a feature weighed heaviest in the latest alerts."""
+    y = {
+        "field": "reason",
+        "type": "nominal",
+        "sort": None,
+        "axis": {
+            "title": None,
+            "labelLimit": 210,
+            "domain": False,
+            "ticks": False,
+            "labelPadding": 8,
+        },
+    }
+    x = {"field": "alerts", "type": "quantitative", "axis": None}
+    return {
+        "height": HEIGHT,
+        "layer": [
+            {
+                "mark": {"type": "bar", "color": REVIEW, "cornerRadiusEnd": 3, "height": 14},
+                "encoding": {
+                    "y": y,
+                    "x": x,
+                    "tooltip": [
+                        {"field": "feature", "title": "Feature"},
+                        _figure("alerts", "Alerts", ",d"),
+                    ],
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 5, "color": "#8492a6"},
+                "encoding": {"y": y, "x": x, "text": {"field": "alerts", "format": ",d"}},
+            },
+        ],
+    }
+
+
+def _when() -> dict[str, str]:
+    return {"field": "time_ms", "type": "temporal", "title": "Minute (UTC)", "format": "%H:%M"}
+
+
+def _figure(field: str, title: str, form: str) -> dict[str, str]:
+    return {"field": field, "type": "quantitative", "title": title, "format": form}

@@ -1,0 +1,144 @@
+"""The scoring API as the dashboard asks it; every failure is one error that says what to do."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import httpx
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from sentinel.dashboard.answers import Decision, DecisionsPage, Health, Totals
+from sentinel.domain import Unavailable
+from sentinel.settings import ApiSettings
+
+T = TypeVar("T")
+
+PAGE_ROWS: Final = 1000
+_TIMEOUT: Final = httpx.Timeout(4.0, connect=1.0)
+_ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 -- compared with, not bound to
+
+
+def api_url(api: ApiSettings) -> str:
+    """Where the scoring API is reached from this machine.
+
+    >>> api_url(ApiSettings(host="0.0.0.0", port=9000)), api_url(ApiSettings(host="::1"))
+    ('http://127.0.0.1:9000', 'http://[::1]:8000')
+    """
+    host = "127.0.0.1" if api.host in _ANY_ADDRESS else api.host
+    return f"http://[{host}]:{api.port}" if ":" in host else f"http://{host}:{api.port}"
+
+
+class ScoringApi:
+    """A connection to a scoring API, usable from many threads.
+
+    Args:
+        url: Its address, without a path.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # A proxy of the environment is for the outside; the scorer is next door.
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False)
+
+    def health(self) -> Health:
+        """How model, feature state and ledger are.
+
+        Raises:
+            Unavailable: As for every question here: no answer, an error, or one not understood.
+        """
+        return self._read("/health", Health)
+
+    def decisions(
+        self, *, since_us: int | None = None, before: int | None = None, limit: int = PAGE_ROWS
+    ) -> DecisionsPage:
+        """Decisions, newest first.
+
+        Args:
+            since_us: Only those received at this time or later.
+            before: Only those with a sequence below this.
+            limit: Most decisions in the page.
+        """
+        asked = {"limit": limit, "since_us": since_us, "before": before}
+        return self._read("/decisions", DecisionsPage, asked)
+
+    def decision(self, sequence: int) -> Decision | None:
+        """The decision at a place of the log, with what is known of the payment by now."""
+        found = self.decisions(before=sequence + 1, limit=1).decisions
+        return found[0] if found and found[0].sequence == sequence else None
+
+    def totals(self) -> Totals:
+        """The scorer's counters since its start."""
+        try:
+            return read_totals(self._get("/metrics").text)
+        except ValueError as error:
+            raise self._not_understood("/metrics", error) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _read(self, path: str, kind: type[T], asked: dict[str, int | None] | None = None) -> T:
+        answer = self._get(path, asked)
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise self._not_understood(path, error) from error
+
+    def _get(self, path: str, asked: dict[str, int | None] | None = None) -> httpx.Response:
+        given = {name: value for name, value in (asked or {}).items() if value is not None}
+        try:
+            answer = self._http.get(path, params=given)
+        except httpx.TimeoutException as error:
+            raise Unavailable(
+                f"The scoring API at {self.url} takes too long to answer. It may be starting or "
+                "overloaded: see `sentinel status`."
+            ) from error
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"The scoring API at {self.url} does not answer. Start it with `sentinel serve`, "
+                "or everything with `sentinel up`."
+            ) from error
+        if answer.status_code != 200:
+            raise Unavailable(
+                f"The scoring API at {self.url} answered {path} with {answer.status_code}: "
+                f"{problem_detail(answer)}"
+            )
+        return answer
+
+    def _not_understood(self, path: str, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"What {self.url}{path} answers is not what this dashboard expects ({error}). Is "
+            "another service at this address, or a scorer of another version?"
+        )
+
+
+def problem_detail(answer: httpx.Response) -> str:
+    """What an error answer says, from its problem document if it is one."""
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:200] or answer.reason_phrase
+
+
+def read_totals(text: str) -> Totals:
+    r"""The counters of a Prometheus exposition.
+
+    >>> read_totals('sentinel_decisions_total{outcome="review"} 3.0\n').review
+    3
+    """
+    found = dict.fromkeys(Totals.__struct_fields__, 0)
+    plain = {
+        "sentinel_degraded_decisions_total": "degraded",
+        "sentinel_commit_failures_total": "commit_failures",
+        "sentinel_labels_total": "labels",
+    }
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "sentinel_decisions_total":
+                name = sample.labels.get("outcome", "")
+            else:
+                name = plain.get(sample.name, "")
+            if name in found:
+                found[name] += int(sample.value)
+    return Totals(**found)

@@ -1,0 +1,292 @@
+"""Feast's offline store: features as of the past, folded from the ledger.
+
+A view over the transaction log is computed by the same kernel as in serving. Other views are
+read by Feast's own file store and joined row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal, NoReturn
+
+import pandas as pd
+import pyarrow as pa
+from feast import FeatureView, utils
+from feast.infra.offline_stores.dask import (
+    DaskOfflineStore,
+    DaskOfflineStoreConfig,
+    DaskRetrievalJob,
+)
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import RepoConfig
+
+from sentinel.domain import InvalidQuery
+from sentinel.feast_plugin.entity_frame import questions_of, with_features
+from sentinel.feast_plugin.questions import answer_questions, only_needed
+from sentinel.feast_plugin.source import TransactionLog, reads_the_log
+from sentinel.feast_plugin.workspace import find_workspace, settings_of
+from sentinel.features.plan import Plan
+from sentinel.ledger.log import read_log
+from sentinel.ledger.sqlite import SqliteLedger
+
+_CLASS_PATH = "sentinel.feast_plugin.offline_store.SentinelOfflineStore"
+_ROW = "__sentinel_row"
+
+Requested = list[tuple[FeatureView, list[str]]]
+"""Views and the names of the features that are asked of them."""
+
+
+class SentinelOfflineStoreConfig(DaskOfflineStoreConfig):
+    """Options in ``feature_store.yaml``.
+
+    Attributes:
+        type: The class path of the store.
+        workspace: Folder of the deployment, relative to the file; ``SENTINEL_WORKSPACE`` in the
+            environment goes before it.
+    """
+
+    type: Literal["sentinel.feast_plugin.offline_store.SentinelOfflineStore"] = _CLASS_PATH  # type: ignore[assignment]
+    workspace: str = "../.sentinel"
+
+
+class SentinelRetrievalJob(DaskRetrievalJob):
+    """A retrieval that is computed when its result is asked for.
+
+    Rows come in the order of the entity data frame, none is left out, and the index is 0, 1, ...
+
+    Args:
+        evaluate: Computes the result.
+        full_feature_names, repo_path, on_demand_feature_views, metadata: See Feast.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[], pd.DataFrame],
+        full_feature_names: bool,
+        repo_path: str,
+        on_demand_feature_views: list[OnDemandFeatureView],
+        metadata: RetrievalMetadata,
+    ) -> None:
+        super().__init__(evaluate, full_feature_names, repo_path, on_demand_feature_views, metadata)
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        frame: pd.DataFrame = self.evaluation_function()
+        return frame
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return pa.Table.from_pandas(self._to_df_internal(timeout), preserve_index=False)
+
+
+class SentinelOfflineStore(DaskOfflineStore):
+    """The offline store that Feast loads by class path."""
+
+    @staticmethod
+    def get_historical_features(
+        config: RepoConfig,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: Any,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        filter_by_created_timestamp: bool = False,
+        **kwargs: Any,
+    ) -> RetrievalJob:
+        """Features of entities as of the past; see Feast's `OfflineStore`.
+
+        A row with time t gets what a reader at t saw: the log entries received before t. Rows
+        that have an ``amount_minor`` are payments and get request features and ratios of the
+        amount as well, from it and from ``attributes.NAME`` columns.
+        """
+        ours = [view for view in feature_views if reads_the_log(view)]
+        if not ours:
+            return DaskOfflineStore.get_historical_features(
+                config,
+                feature_views,
+                feature_refs,
+                entity_df,
+                registry,
+                project,
+                full_feature_names,
+                filter_by_created_timestamp,
+                **kwargs,
+            )
+        frame = _checked_frame(entity_df, ours)
+        timestamp = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
+        on_demand = utils._get_requested_on_demand_feature_views(feature_refs, project, registry)
+        grouped, _ = utils._get_requested_feature_views_to_features_dict(
+            feature_refs, feature_views, on_demand
+        )
+        requested: Requested = list(grouped.items())
+        others = [view for view in feature_views if not reads_the_log(view)]
+        foreign = tuple(f"{_shown_name(view)}:" for view in others)
+        refs = [ref for ref in feature_refs if ref.startswith(foreign)]
+
+        def evaluate() -> pd.DataFrame:
+            result = frame
+            if others:
+                job = DaskOfflineStore.get_historical_features(
+                    config,
+                    others,
+                    refs,
+                    frame.assign(**{_ROW: range(len(frame))}),
+                    registry,
+                    project,
+                    full_feature_names,
+                    filter_by_created_timestamp,
+                )
+                result = _joined_by_row(frame, job._to_df_internal())
+            return _with_window_features(
+                config,
+                result,
+                timestamp,
+                [r for r in requested if r[0] in ours],
+                full_feature_names,
+            )
+
+        return SentinelRetrievalJob(
+            evaluate,
+            full_feature_names,
+            str(config.repo_path),
+            OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
+            RetrievalMetadata(
+                features=feature_refs,
+                keys=[str(name) for name in frame.columns if name != timestamp],
+                min_event_timestamp=frame[timestamp].min(),
+                max_event_timestamp=frame[timestamp].max(),
+            ),
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: Any,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """The newest rows of a source, for materialization; refused for the log."""
+        if isinstance(data_source, TransactionLog):
+            _refuse_to_copy(data_source)
+        return DaskOfflineStore.pull_latest_from_table_or_query(
+            config,
+            data_source,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+            start_date,
+            end_date,
+        )
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: Any,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """The rows of a source; refused for the log."""
+        if isinstance(data_source, TransactionLog):
+            _refuse_to_copy(data_source)
+        return DaskOfflineStore.pull_all_from_table_or_query(
+            config,
+            data_source,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+            start_date,
+            end_date,
+        )
+
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig,
+        feature_view: FeatureView,
+        table: pa.Table,
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Append rows to a view's file; refused for views over the log."""
+        if reads_the_log(feature_view):
+            raise InvalidQuery(
+                f"View {feature_view.name!r} is computed from the transaction log and cannot be "
+                "written. Import transactions with `sentinel import`."
+            )
+        DaskOfflineStore.offline_write_batch(config, feature_view, table, progress)
+
+
+def _refuse_to_copy(source: TransactionLog) -> NoReturn:
+    raise InvalidQuery(
+        f"Source {source.name!r} holds transactions, not features, and views over it are always "
+        "up to date. Ask for features with get_historical_features; `sentinel export` writes the "
+        "transactions as Parquet."
+    )
+
+
+def _checked_frame(entity_df: Any, views: Sequence[FeatureView]) -> pd.DataFrame:
+    if entity_df is None:
+        raise InvalidQuery(
+            "Window features are asked for by entity and time. Give an entity_df with the entity "
+            "columns and event_timestamp instead of start_date and end_date."
+        )
+    if not isinstance(entity_df, pd.DataFrame):
+        raise InvalidQuery(
+            "entity_df is SQL or something else than a pandas DataFrame, which this offline store "
+            "does not take. Run the query first, for instance duckdb.sql(query).df()."
+        )
+    for view in views:
+        if view.projection.join_key_map:
+            raise InvalidQuery(
+                f"View {view.name!r} is asked for with renamed join keys, which window features "
+                "don't know. Rename the columns of entity_df instead."
+            )
+    return entity_df.reset_index(drop=True)
+
+
+def _with_window_features(
+    config: RepoConfig,
+    frame: pd.DataFrame,
+    timestamp: str,
+    requested: Requested,
+    full_feature_names: bool,
+) -> pd.DataFrame:
+    settings = settings_of(find_workspace(config.offline_store.workspace, config.repo_path))
+    wanted = [name for _, names in requested for name in names]
+    plan = only_needed(Plan.load(settings.plan_path), wanted)
+    keys = dict.fromkeys(key for view in plan.views for key in view.keys)
+    questions = questions_of(frame, timestamp, keys)
+    with SqliteLedger.open_reader(settings.ledger_path) as ledger:
+        until = ledger.last_sequence()
+        values = answer_questions(
+            plan, lambda: (batch for _, batch in read_log(ledger, until=until)), questions
+        )
+    places = {name: i for i, name in enumerate(plan.feature_names)}
+    shown = [
+        f"{_shown_name(view)}__{name}" if full_feature_names else name
+        for view, names in requested
+        for name in names
+    ]
+    return with_features(frame, shown, values[:, [places[name] for name in wanted]])
+
+
+def _shown_name(view: Any) -> str:
+    return str(view.projection.name_to_use())
+
+
+def _joined_by_row(frame: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """Features back in the order of the frame; Feast's file store leaves out rows without any."""
+    features = features.set_index(_ROW)
+    new = [name for name in features.columns if name not in frame.columns]
+    return frame.join(features[new], how="left")

@@ -1,0 +1,250 @@
+"""Feast's online store: window features as they are now, everything else from SQLite.
+
+A view over the transaction log is never written to: its values are read from the scorer's state,
+or from snapshot and log where no scorer runs. Other views are Feast's own, materialized as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from feast import FeatureView, utils
+from feast.feature_view import DUMMY_ENTITY_ID
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import RepoConfig
+
+from sentinel.domain import InvalidQuery
+from sentinel.feast_plugin.answers import Answer, Row
+from sentinel.feast_plugin.compile import check_view
+from sentinel.feast_plugin.ledger_reader import LedgerReader
+from sentinel.feast_plugin.scorer_reader import NotRunning, ScorerReader
+from sentinel.feast_plugin.source import reads_the_log
+from sentinel.feast_plugin.workspace import find_workspace, settings_of
+
+_CLASS_PATH = "sentinel.feast_plugin.online_store.SentinelOnlineStore"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+ReadRow = tuple[datetime | None, dict[str, Value] | None]
+
+
+class SentinelOnlineStoreConfig(SqliteOnlineStoreConfig):
+    """Options in ``feature_store.yaml``.
+
+    Attributes:
+        type: The class path of the store.
+        workspace: Folder of the deployment, relative to the file; ``SENTINEL_WORKSPACE`` in the
+            environment goes before it.
+        path: SQLite file for views that are not computed from the log, relative to the workspace.
+        now_us: Answer as of this time, microseconds UTC, instead of now. For replays.
+    """
+
+    type: Literal["sentinel.feast_plugin.online_store.SentinelOnlineStore"] = _CLASS_PATH  # type: ignore[assignment]
+    workspace: str = "../.sentinel"
+    path: str = "feast_online.db"
+    now_us: int | None = None
+
+
+class SentinelOnlineStore(SqliteOnlineStore):
+    """The online store that Feast loads by class path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ledger_reader: LedgerReader | None = None
+        self._one_at_a_time = Lock()
+
+    @staticmethod
+    def _get_db_path(config: RepoConfig) -> str:
+        path = _workspace(config) / config.online_store.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[ReadRow]:
+        """Feature values of some entities; see Feast's `OnlineStore.online_read`."""
+        if not reads_the_log(table):
+            rows: list[ReadRow] = super().online_read(
+                config, table, entity_keys, requested_features
+            )
+            return rows
+        columns = {column.name for column in table.entity_columns}
+        features = requested_features or [
+            field.name for field in table.features if field.name not in columns
+        ]
+        keys = [
+            _row(zip(entity.join_keys, entity.entity_values, strict=True)) for entity in entity_keys
+        ]
+        answer = self._read(config, keys, features)
+        moment = _moment(answer)
+        return [
+            (moment, dict(zip(features, _protos(values), strict=True))) for values in answer.values
+        ]
+
+    def _read_features_per_fv(
+        self,
+        config: RepoConfig,
+        grouped_refs: list[tuple[FeatureView, list[str]]],
+        join_key_values: dict[str, list[Value]],
+        entity_name_to_join_key_map: dict[str, str],
+        online_features_response: Any,
+        full_feature_names: bool,
+        include_feature_view_version_metadata: bool,
+    ) -> None:
+        """Read all views over the log at once, so that their values are of one moment."""
+        together = [
+            (table, names)
+            for table, names in grouped_refs
+            if reads_the_log(table) and not table.projection.join_key_map
+        ]
+        rows = _rows(together, join_key_values, entity_name_to_join_key_map)
+        wanted = list(dict.fromkeys(name for _, names in together for name in names))
+        answer = self._read(config, rows, wanted) if together else None
+        for table, names in grouped_refs:
+            if answer is None or not any(table is ours for ours, _ in together):
+                super()._read_features_per_fv(
+                    config,
+                    [(table, names)],
+                    join_key_values,
+                    entity_name_to_join_key_map,
+                    online_features_response,
+                    full_feature_names,
+                    include_feature_view_version_metadata,
+                )
+                continue
+            columns = answer.values[:, [wanted.index(name) for name in names]]
+            moment = _moment(answer)
+            utils._populate_response_from_feature_data(
+                names,
+                [(moment, dict(zip(names, _protos(row), strict=True))) for row in columns],
+                [[i] for i in range(len(rows))],
+                online_features_response,
+                full_feature_names,
+                table,
+                len(rows),
+                include_feature_view_version_metadata,
+            )
+
+    def _read(self, config: RepoConfig, rows: Sequence[Row], features: Sequence[str]) -> Answer:
+        workspace = _workspace(config)
+        now_us: int | None = config.online_store.now_us
+        scorer = ScorerReader.find(workspace)
+        if scorer is not None:
+            try:
+                answer = scorer.read(rows, features, now_us)
+            except NotRunning:
+                pass
+            else:
+                with self._one_at_a_time:
+                    self._forget_ledger()
+                return answer
+        with self._one_at_a_time:
+            if self._ledger_reader is not None and not self._ledger_reader.is_current:
+                self._forget_ledger()
+            if self._ledger_reader is None:
+                self._ledger_reader = LedgerReader(settings_of(workspace))
+            return self._ledger_reader.read(rows, features, now_us)
+
+    def _forget_ledger(self) -> None:
+        if self._ledger_reader is not None:
+            self._ledger_reader.close()
+            self._ledger_reader = None
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Write rows of a view; views over the log are refused."""
+        if reads_the_log(table):
+            raise InvalidQuery(
+                f"View {table.name!r} is computed from the transaction log and cannot be written. "
+                "Send transactions to POST /predict, or import them with `sentinel import`."
+            )
+        super().online_write_batch(config, table, data, progress)
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Any],
+        entities_to_keep: Sequence[Any],
+        partial: bool,
+    ) -> None:
+        """What ``feast apply`` calls: check views over the log, make tables for the others."""
+        for table in tables_to_keep:
+            if reads_the_log(table):
+                check_view(table)
+        super().update(
+            config,
+            [table for table in tables_to_delete if not reads_the_log(table)],
+            [table for table in tables_to_keep if not reads_the_log(table)],
+            entities_to_delete,
+            entities_to_keep,
+            partial,
+        )
+
+    def teardown(
+        self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Any]
+    ) -> None:
+        """Remove what `update` made. The ledger and the state stay."""
+        super().teardown(config, [table for table in tables if not reads_the_log(table)], entities)
+
+
+def _workspace(config: RepoConfig) -> Path:
+    return find_workspace(config.online_store.workspace, config.repo_path)
+
+
+def _rows(
+    tables: Sequence[tuple[FeatureView, list[str]]],
+    values: Mapping[str, Sequence[Value]],
+    join_keys: Mapping[str, str],
+) -> list[Row]:
+    """One row for each row of the request, with the keys of all views."""
+    needed: dict[str, str] = {}
+    for table, _ in tables:
+        for entity in table.entities:
+            needed.setdefault(join_keys[entity], table.name)
+    needed.pop(DUMMY_ENTITY_ID, None)
+    for key, view in needed.items():
+        if key not in values:
+            raise InvalidQuery(
+                f"View {view!r} is read by {key!r}: give it in every entity row, as None where "
+                "it is unknown, or leave the view's features out."
+            )
+    if not needed:
+        return [{} for _ in next(iter(values.values()), ())]
+    columns = [values[key] for key in needed]
+    return [_row(zip(needed, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _row(keys: Any) -> Row:
+    row = {}
+    for key, value in keys:
+        kind = value.WhichOneof("val")
+        if kind is not None and key != DUMMY_ENTITY_ID:
+            row[str(key)] = str(getattr(value, kind))
+    return row
+
+
+def _protos(values: npt.NDArray[np.float32]) -> list[Value]:
+    return [Value() if value != value else Value(float_val=value) for value in values.tolist()]
+
+
+def _moment(answer: Answer) -> datetime:
+    return _EPOCH + timedelta(microseconds=answer.now_us)

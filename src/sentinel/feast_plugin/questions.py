@@ -1,0 +1,236 @@
+"""Historical questions: what a reader at time t would have seen, for many t in one fold.
+
+A question at t sees the log entries with ``received_at < t``. Questions are put into the log
+before the first entry with ``received_at >= t`` and read by the same kernel as everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.domain import ENTITY_COLUMNS, DefinitionError
+from sentinel.features.encode_batch import Events
+from sentinel.features.fold import LabelBook, OfflineFold
+from sentinel.features.plan import AMOUNT, Plan
+from sentinel.features.program import (
+    EVENT_KIND,
+    KIND_ADD,
+    KIND_PEEK,
+    KIND_READ,
+    compile_program,
+)
+from sentinel.ledger.columns import numbers_as_text
+from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA
+
+Batches = Callable[[], Iterable[pa.RecordBatch]]
+"""Starts reading the log from its beginning."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions to the past, row by row.
+
+    Attributes:
+        sees_before_us: int64 (n,); entries received before this are seen.
+        time_us: int64 (n,); the moment that windows end at.
+        columns: Entity columns (string), and for questions about a payment ``amount_minor``
+            (int64) and ``attributes.NAME`` (string or float64). A row with an amount gets
+            request features, a row without one has none.
+    """
+
+    sees_before_us: npt.NDArray[np.int64]
+    time_us: npt.NDArray[np.int64]
+    columns: dict[str, pa.Array]
+
+    def __len__(self) -> int:
+        return len(self.time_us)
+
+
+def answer_questions(
+    plan: Plan, batches: Batches, questions: Questions, *, threads: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Fold the log once and answer every question on the way.
+
+    Args:
+        plan: What to compute.
+        batches: Gives the log batches in log order, each time anew.
+        questions: In any order.
+        threads: See `OfflineFold`.
+
+    Returns:
+        float32 (len(questions), n_features) in the order of the questions, NaN = unknown.
+    """
+    program = compile_program(plan)
+    result = np.empty((len(questions), program.n_features), dtype=np.float32)
+    if len(questions) == 0:
+        return result
+    order = np.argsort(questions.sees_before_us, kind="stable")
+    times = questions.sees_before_us[order]
+    rows = _question_rows(program.plan, questions, order)
+    book = LabelBook()
+    book.scan(_received_before(batches(), int(times[-1])))
+    fold = _QuestionFold(program, book=book, threads=threads)
+    done = 0
+    for batch in _received_before(batches(), int(times[-1])):
+        received = batch.column("received_at_us").to_numpy()
+        end = int(np.searchsorted(times, received[-1], side="right"))
+        places = np.searchsorted(received, times[done:end], side="left")
+        result[order[done:end]] = fold.ask(
+            _only_used(batch, program.plan), rows.slice(done, end - done), places
+        )
+        done = end
+    left = rows.slice(done)
+    result[order[done:]] = fold.ask(left.slice(0, 0), left, np.zeros(len(left), dtype=np.int64))
+    return result
+
+
+class _QuestionFold(OfflineFold):
+    """The offline fold with questions put between the entries of the log."""
+
+    _kinds: npt.NDArray[np.int64] | None = None
+    """What each transaction row of the batch asks for; None: all are added."""
+
+    def ask(
+        self, batch: pa.RecordBatch, questions: pa.RecordBatch, places: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Fold a log batch and answer the questions that stand before its rows ``places``.
+
+        Returns:
+            float32 (len(questions), n_features).
+        """
+        if questions.num_rows == 0:
+            if batch.num_rows:
+                self.step(batch, vectors=False)
+            return np.empty((0, self.program.n_features), dtype=np.float32)
+        log_rows = batch.num_rows
+        both = _join(batch, questions)
+        order = np.insert(np.arange(log_rows), places, np.arange(log_rows, len(both)))
+        kinds = np.full(len(both), KIND_ADD, dtype=np.int64)
+        about_payment = questions.column(AMOUNT).is_valid().to_numpy(zero_copy_only=False)
+        kinds[log_rows:] = np.where(about_payment, KIND_PEEK, KIND_READ)
+        merged = both.take(pa.array(order))
+        is_transaction = merged.column("kind").to_numpy() == KIND_TRANSACTION
+        self._kinds = kinds[order][is_transaction]
+        out = self.step(_with_amounts(merged))
+        self._kinds = None
+        return out[: questions.num_rows]
+
+    def _merge_labels(
+        self,
+        batch: pa.RecordBatch,
+        is_label: npt.NDArray[np.bool_],
+        events: Events,
+        rows: npt.NDArray[np.int64],
+    ) -> tuple[Events, npt.NDArray[np.int64]]:
+        if self._kinds is not None:
+            asked = self._kinds != KIND_ADD
+            events[:, EVENT_KIND] = self._kinds
+            rows[:] = np.where(asked, np.cumsum(asked) - 1, -1)
+        return super()._merge_labels(batch, is_label, events, rows)
+
+
+def only_needed(plan: Plan, features: Iterable[str]) -> Plan:
+    """The part of a plan that computes some features: whole views, so that records are the same.
+
+    Raises:
+        DefinitionError: A feature is not in the plan.
+    """
+    wanted = set(features)
+    unknown = sorted(wanted - set(plan.feature_names))
+    if unknown:
+        raise DefinitionError(
+            f"The applied plan {plan.hash} has no feature {unknown[0]!r}. "
+            "If the definitions changed, run `sentinel features apply`."
+        )
+    ratios = tuple(ratio for ratio in plan.ratios if ratio.name in wanted)
+    for ratio in ratios:
+        wanted |= {ratio.numerator, ratio.denominator}
+    return Plan(
+        views=tuple(v for v in plan.views if wanted & {a.name for a in v.aggregates}),
+        request=tuple(f for f in plan.request if f.name in wanted),
+        ratios=ratios,
+    )
+
+
+def _received_before(batches: Iterable[pa.RecordBatch], time_us: int) -> Iterator[pa.RecordBatch]:
+    """The part of the log that was received before a time."""
+    for batch in batches:
+        received = batch.column("received_at_us").to_numpy()
+        seen = int(np.searchsorted(received, time_us, side="left"))
+        if seen:
+            yield batch.slice(0, seen)
+        if seen < batch.num_rows:
+            return
+
+
+def _used_attributes(plan: Plan) -> dict[str, pa.DataType]:
+    """Attribute columns that a plan reads, and as what."""
+    used = {f.column for f in plan.request if f.column} | set(plan.distinct_columns)
+    used |= {condition.column for conditions in plan.filter_sets for condition in conditions}
+    return {
+        ATTRIBUTE_PREFIX + name: pa.float64() if name in plan.number_columns else pa.string()
+        for name in sorted(used - {AMOUNT, *ENTITY_COLUMNS})
+    }
+
+
+def _only_used(batch: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
+    """A log batch with the columns that the plan reads, attributes in the type it reads."""
+    arrays = [batch.column(name) for name in LOG_SCHEMA.names]
+    fields = list(LOG_SCHEMA)
+    for name, kind in _used_attributes(plan).items():
+        at = batch.schema.get_field_index(name)
+        column = batch.column(at) if at >= 0 else pa.nulls(batch.num_rows, kind)
+        arrays.append(_as_kind(column, kind))
+        fields.append(pa.field(name, kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _as_kind(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column as the plan reads it: numbers have a text form, text is no number."""
+    if column.type == kind:
+        return column
+    if kind == pa.string():
+        return numbers_as_text(column)
+    return pa.nulls(len(column), kind)
+
+
+def _question_rows(
+    plan: Plan, questions: Questions, order: npt.NDArray[np.int64]
+) -> pa.RecordBatch:
+    """Questions in the form of log entries, in the order they stand in the log."""
+    n = len(questions)
+    at = pa.array(order)
+    given: dict[str, pa.Array] = {
+        "kind": pa.array(np.full(n, KIND_TRANSACTION, dtype=np.int8)),
+        # No transaction has an empty id, so no label is about a question.
+        "transaction_id": pa.array([""] * n, pa.string()),
+        "received_at_us": pa.array(questions.sees_before_us),
+        "event_time_us": pa.array(questions.time_us),
+        **questions.columns,
+    }
+    kinds = {field.name: field.type for field in LOG_SCHEMA} | _used_attributes(plan)
+    arrays = [
+        _as_kind(given[name], kind).take(at) if name in given else pa.nulls(n, kind)
+        for name, kind in kinds.items()
+    ]
+    schema = pa.schema(
+        [*LOG_SCHEMA, *(pa.field(name, kinds[name]) for name in _used_attributes(plan))]
+    )
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _join(batch: pa.RecordBatch, questions: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.concat_batches([batch.cast(questions.schema), questions])
+
+
+def _with_amounts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Questions that are about no payment have no amount; the encoder wants a number."""
+    at = batch.schema.get_field_index(AMOUNT)
+    amounts = pc.fill_null(batch.column(at), 0)
+    return batch.set_column(at, batch.schema.field(at), amounts)

@@ -1,0 +1,51 @@
+"""Where Feast finds a deployment's files: one rule for registry and stores.
+
+The environment variable ``SENTINEL_WORKSPACE`` names the workspace, as it does for `sentinel`.
+Without it, paths in ``feature_store.yaml`` count, relative to the folder of that file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from feast.infra.registry.file import FileRegistryStore
+from feast.repo_config import RegistryConfig
+
+from sentinel.settings import Settings
+
+WORKSPACE_VARIABLE: Final = "SENTINEL_WORKSPACE"
+
+
+def find_workspace(configured: str, repo_path: Path | None) -> Path:
+    """The workspace folder.
+
+    Args:
+        configured: What ``feature_store.yaml`` says.
+        repo_path: The folder of that file.
+    """
+    named = os.environ.get(WORKSPACE_VARIABLE)
+    if named:
+        return Path(named).resolve()
+    return ((repo_path or Path.cwd()) / configured).resolve()
+
+
+def settings_of(workspace: Path) -> Settings:
+    """The settings of a deployment, for the places of its files."""
+    return Settings(workspace=workspace)
+
+
+class WorkspaceRegistryStore(FileRegistryStore):
+    """Feast's registry as a file of the workspace.
+
+    Args:
+        registry_config: Its ``path`` is the file.
+        repo_path: Folder of ``feature_store.yaml``.
+    """
+
+    def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
+        super().__init__(registry_config, repo_path)
+        path = Path(registry_config.path)
+        self._filepath = find_workspace(str(path.parent), repo_path) / path.name
+        self._filepath.parent.mkdir(parents=True, exist_ok=True)

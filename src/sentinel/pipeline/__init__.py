@@ -1,0 +1,14 @@
+"""The jobs of the platform's life: one plain function each, for the command line and Airflow alike.
+
+    importing   history and labels into the ledger
+    apply       feature definitions into the plan
+    backfill    the log into vectors, and the state that serving starts from
+    verify      the proof that offline and online vectors are the same, bit for bit
+    training    vectors and labels into a tracked, registered candidate
+    gate        is the candidate at least as good as the champion?
+    promotion   a candidate into the champion, and one step back
+    follow      the champion of the registry into the folder that serving reads
+
+Every job takes the settings and returns a small frozen result. None of them prints: how far a
+job is, it tells its ``progress`` callback as (stage, done, total), the total None if unknown.
+"""

@@ -1,0 +1,168 @@
+"""Feature definitions into the plan that every engine runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from sentinel.domain import DefinitionError
+from sentinel.features.plan import Plan
+from sentinel.features.program import compile_program
+from sentinel.ledger.log import read_log
+from sentinel.pipeline.workspace import ledger_reader
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+_DEFINING: Final = frozenset({".py", ".yaml", ".yml", ".feastignore"})
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The plan after an apply.
+
+    Attributes:
+        plan: What engines run from now on.
+        changed: Whether it is another plan than before; then features must be backfilled and a
+            model trained with it.
+        learned: Columns whose dictionaries were learned from the log just now.
+        unknown: Categorical columns without a dictionary: the log had no value of them.
+        warnings: One line for each view whose records are large.
+    """
+
+    plan: Plan
+    changed: bool
+    learned: tuple[str, ...]
+    unknown: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    """What a plan file was compiled from: definitions, and dictionaries of a log so long."""
+
+    definitions: str
+    plan_hash: str
+    learned_through: int = 0
+
+
+def apply_definitions(
+    settings: Settings,
+    *,
+    relearn: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> Applied:
+    """Compile the definitions in ``settings.feature_store`` and write ``settings.plan_path``.
+
+    A category keeps its code for as long as its column is in the plan, since models have learnt
+    what the codes mean; columns that are new get a dictionary from the log. Where nothing has
+    changed since the last time, nothing is compiled, and Feast is not even imported.
+
+    Args:
+        settings: The deployment.
+        relearn: Learn all dictionaries anew. The plan changes wherever the log's most frequent
+            values have.
+        progress: Told of the stages "dictionaries" and "compile".
+
+    Raises:
+        DefinitionError: The definitions cannot be compiled.
+    """
+    fingerprint = _fingerprint(settings.feature_store)
+    before = _present_plan(settings)
+    origin_path = settings.plan_path.with_name("plan.origin.json")
+    origin = _read_origin(origin_path)
+    if before is not None and not relearn:
+        same = (origin.definitions, origin.plan_hash) == (fingerprint, before.hash)
+        if same and (origin.learned_through or not _log_length(settings)):
+            return _applied(before, changed=False)
+    # Feast takes seconds to import; whoever gets this far needs it.
+    from sentinel.feast_plugin.compile import category_columns, compile_definitions
+
+    progress("compile", 0, 1)
+    columns = category_columns(settings.feature_store)
+    known = {} if before is None or relearn else _dictionaries(before)
+    missing = tuple(column for column in columns if not known.get(column))
+    length = _log_length(settings)
+    learned = _learn(settings, missing, length, progress)
+    plan = compile_definitions(settings.feature_store, {**known, **learned})
+    plan.save(settings.plan_path)
+    _write_origin(origin_path, _Origin(fingerprint, plan.hash, length))
+    progress("compile", 1, 1)
+    changed = before is None or before.hash != plan.hash
+    return _applied(plan, changed=changed, learned=tuple(c for c in missing if learned.get(c)))
+
+
+def _applied(plan: Plan, *, changed: bool, learned: tuple[str, ...] = ()) -> Applied:
+    unknown = tuple(column for column, values in _dictionaries(plan).items() if not values)
+    return Applied(plan, changed, learned, unknown, tuple(compile_program(plan).warnings()))
+
+
+def _present_plan(settings: Settings) -> Plan | None:
+    return Plan.load(settings.plan_path) if settings.plan_path.exists() else None
+
+
+def _dictionaries(plan: Plan) -> dict[str, tuple[str, ...]]:
+    return {f.column: f.categories for f in plan.request if f.kind == "category"}
+
+
+def _log_length(settings: Settings) -> int:
+    if not settings.ledger_path.exists():
+        return 0
+    with ledger_reader(settings) as ledger:
+        return ledger.last_sequence()
+
+
+def _learn(
+    settings: Settings, columns: tuple[str, ...], length: int, progress: ProgressCallback
+) -> Mapping[str, tuple[str, ...]]:
+    """The dictionaries of columns from so many entries of the log."""
+    if not columns or not length:
+        return {}
+    from sentinel.feast_plugin.dictionaries import learn_dictionaries
+
+    with ledger_reader(settings) as ledger:
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for first, batch in read_log(ledger, until=length):
+                yield batch
+                progress("dictionaries", first + batch.num_rows - 1, length)
+
+        return learn_dictionaries(batches(), columns)
+
+
+def _fingerprint(repo: Path) -> str:
+    """Names the definitions: SHA-256 of their files and of the code that compiles them."""
+    files = sorted(
+        path
+        for path in repo.rglob("*")
+        if (path.suffix in _DEFINING or path.name in _DEFINING) and path.is_file()
+    )
+    if not files:
+        raise DefinitionError(
+            f"There are no feature definitions in {repo}. Run this where your feature_store "
+            "folder is, or name it with SENTINEL_FEATURE_STORE."
+        )
+    digest = hashlib.sha256(metadata.version("sentinel-fraud").encode())
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(repo).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _read_origin(path: Path) -> _Origin:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Origin)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return _Origin("", "")
+
+
+def _write_origin(path: Path, origin: _Origin) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.encode(origin))
+    partial.replace(path)

@@ -1,0 +1,172 @@
+"""The log into vectors, and the state that serving starts from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.features.encode_batch import encode_batch
+from sentinel.features.fold import LabelBook, OfflineFold
+from sentinel.features.plan import Plan
+from sentinel.features.program import compile_program
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.index_rows import fingerprint
+from sentinel.ledger.log import DEFAULT_MAX_ROWS, read_log
+from sentinel.pipeline.feature_parts import FeatureParts, PartsManifest, PartWriter
+from sentinel.pipeline.workspace import ledger_reader, only_one
+from sentinel.schema import KIND_TRANSACTION
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+from sentinel.state.embedded import EmbeddedState, restore
+
+PART_ROWS: Final = 250_000
+"""Transactions of a part; a backfill that is interrupted loses at most so many."""
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """The vectors after a backfill.
+
+    Attributes:
+        parts: Where they are.
+        new_rows: How many of them are new.
+        sequence: The last log entry that they cover.
+        snapshot: The state after it, that serving starts from.
+        seconds: How long it took.
+    """
+
+    parts: FeatureParts
+    new_rows: int
+    sequence: int
+    snapshot: Path
+    seconds: float
+
+
+def backfill(
+    settings: Settings,
+    *,
+    plan: Plan | None = None,
+    rebuild: bool = False,
+    part_rows: int = PART_ROWS,
+    progress: ProgressCallback = no_progress,
+) -> Backfilled:
+    """Bring the vectors and the state of a plan up to the end of the log.
+
+    Goes on where the last backfill of the same plan ended, or was interrupted: after each part
+    the state is kept as a checkpoint.
+
+    Args:
+        settings: The deployment.
+        plan: The plan; default: the one that was applied last.
+        rebuild: Forget what there is and begin with the first entry.
+        part_rows: Transactions of a Parquet file.
+        progress: Told of the stages "labels" and "backfill", in log entries.
+
+    Raises:
+        DefinitionError: No plan was applied yet.
+        WorkspaceError: There is no ledger, or another process backfills the same plan.
+    """
+    started = time.monotonic()
+    plan = Plan.load(settings.plan_path) if plan is None else plan
+    folder = settings.offline_dir / "features" / plan.hash
+    with (
+        only_one(folder / "backfill.lock", f"a backfill of plan {plan.hash}"),
+        ledger_reader(settings) as ledger,
+    ):
+        run = _Backfill(settings, ledger, plan, rebuild=rebuild)
+        before = run.parts.manifest.rows
+        run.fold(part_rows, progress)
+        parts = run.parts
+        state = run.state
+        snapshot = settings.state_dir / plan.hash / f"{state.sequence:020d}.snapshot"
+        if not snapshot.exists():
+            snapshot = state.freeze().write(settings.state_dir)
+    seconds = time.monotonic() - started
+    return Backfilled(
+        parts, parts.manifest.rows - before, parts.manifest.sequence, snapshot, seconds
+    )
+
+
+class _Backfill:
+    """A backfill on its way: the state and the parts belong together at every commit."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, plan: Plan, *, rebuild: bool) -> None:
+        self._ledger = ledger
+        self._plan = plan
+        self._until = ledger.last_sequence()
+        program = compile_program(plan)
+        parts = FeatureParts.open(settings, plan.hash)
+        self._checkpoints = parts.folder / "checkpoint"
+        self.state = restore(program, self._checkpoints, until=parts.manifest.sequence)
+        first = next(ledger.groups(), None)
+        log = "" if first is None else fingerprint(first)
+        sound = (
+            parts.manifest.ledger == log
+            and parts.manifest.sequence <= self._until  # else the ledger was put back
+            and parts.manifest.sequence == self.state.sequence
+        )
+        if rebuild or not sound:
+            self.state = EmbeddedState.empty(program)
+            parts = replace(parts, manifest=PartsManifest(plan_hash=plan.hash, ledger=log))
+        self.parts = parts
+
+    def fold(self, part_rows: int, progress: ProgressCallback) -> None:
+        state, until = self.state, self._until
+        if until <= state.sequence:
+            return
+        plan, folder = self._plan, self.parts.folder
+        plan.save(folder / "plan.json")
+        folding = OfflineFold(state.program, state.arena, self._book(progress))
+        writer = PartWriter(folder, plan, state.sequence + 1)
+        rows = min(part_rows, DEFAULT_MAX_ROWS)
+        for first, batch in read_log(self._ledger, state.sequence, until, rows):
+            writer.add(first, batch, folding.step(batch))
+            is_payment = pc.equal(batch.column("kind"), KIND_TRANSACTION)
+            state.known.add(batch.column("transaction_id").filter(is_payment).to_pylist())
+            state.sequence = first + batch.num_rows - 1
+            if writer.rows >= part_rows:
+                self._commit(writer)
+                writer = PartWriter(folder, plan, state.sequence + 1)
+            progress("backfill", state.sequence, until)
+        if state.sequence > self.parts.manifest.sequence:
+            self._commit(writer)
+
+    def _commit(self, writer: PartWriter) -> None:
+        """Part, then state, then the manifest, which makes both count."""
+        part = writer.write()
+        self.state.freeze().write(self._checkpoints)
+        manifest = self.parts.manifest
+        self.parts = self.parts.commit(
+            msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
+        )
+
+    def _book(self, progress: ProgressCallback) -> LabelBook:
+        """What must be known of labels to go on: frauds so far, and what later labels are about."""
+        state, until = self.state, self._until
+        book = LabelBook(fraud=state.fraud)
+        for first, batch in read_log(self._ledger, after=state.sequence, until=until):
+            book.scan([batch])
+            progress("labels", first + batch.num_rows - 1, until)
+        if state.sequence and book.wanted:
+            wanted = pa.array(sorted(book.wanted), pa.string())
+            for _, batch in read_log(self._ledger, until=state.sequence):
+                self._remember(book, batch, wanted)
+        return book
+
+    def _remember(self, book: LabelBook, batch: pa.RecordBatch, wanted: pa.Array) -> None:
+        """Encode the transactions of an earlier batch that later labels are about."""
+        found = pc.and_(
+            pc.equal(batch.column("kind"), KIND_TRANSACTION),
+            pc.is_in(batch.column("transaction_id"), value_set=wanted),
+        )
+        few = batch.filter(found)
+        if few.num_rows:
+            events, _ = encode_batch(self.state.program, self.state.arena, few)
+            ids = few.column("transaction_id").to_pylist()
+            book.encoded.update(zip(ids, events, strict=True))

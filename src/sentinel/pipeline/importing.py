@@ -1,0 +1,189 @@
+"""History and labels into the ledger."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.log import append_import, read_log
+from sentinel.pipeline.workspace import ledger_writer
+from sentinel.schema import KIND_LABEL
+from sentinel.settings import Settings
+from sentinel.sources.base import BoolMask, Source
+from sentinel.sources.labels_file import labels_from_file
+from sentinel.sources.log import log_batches
+from sentinel.sources.mapping_file import LabelColumns
+from sentinel.sources.progress import ProgressCallback, no_progress
+from sentinel.sources.report import ImportReport
+from sentinel.state.known_ids import KnownIds, id_hash
+
+_FOLDER: Final = "imports"
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What an import did.
+
+    Attributes:
+        report: Counts of what was read, accepted and rejected, and where the rejects are.
+        first_sequence, last_sequence: Its entries in the log; first > last if there are none.
+        clamped: Entries received before the end of the log as it was; they enter it with the
+            time of that end.
+        seconds: How long it took.
+    """
+
+    report: ImportReport
+    first_sequence: int
+    last_sequence: int
+    clamped: int
+    seconds: float
+
+
+class ImportRecord(msgspec.Struct, frozen=True):
+    """An import as the workspace remembers it.
+
+    Attributes:
+        source: Name of the source.
+        started_at_us: When it began, microseconds UTC.
+        finished: False while it runs, and for ever if it was interrupted.
+        entries: Entries it added to the log.
+    """
+
+    source: str
+    started_at_us: int
+    finished: bool
+    entries: int = 0
+
+
+def import_history(
+    settings: Settings,
+    source: Source,
+    *,
+    now_us: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> ImportResult:
+    """Check what a source gives, and append it to the ledger in log order.
+
+    Rows that the ledger has already are rejected as duplicates, so that an interrupted import
+    goes on where it was when it is started again.
+
+    Args:
+        settings: The deployment.
+        source: Where transactions and labels come from.
+        now_us: The clock, microseconds UTC; default: now. Later events are rejected, labels
+            that arrive later are left out.
+        progress: Told of the stages "known", "read", "sort" and "log".
+
+    Raises:
+        WorkspaceError: A scorer holds the ledger; stop it first.
+        ConfigurationError: The source has money of another scale than the deployment.
+        LedgerUnavailable: The disk is full or failing; what was appended before stays.
+    """
+    started = time.monotonic()
+    now = time.time_ns() // 1000 if now_us is None else now_us
+    name = _file_name(source.name, now)
+    folder = settings.workspace / _FOLDER
+    with ledger_writer(settings) as ledger:
+        _remember(folder / f"{name}.json", ImportRecord(source.name, now, finished=False))
+        known, known_labels = _known(ledger, progress)
+        before = ledger.last_sequence()
+        clamped = 0
+        with log_batches(
+            source,
+            now_us=now,
+            rejects_path=folder / f"{name}-rejects.parquet",
+            known=known,
+            known_labels=known_labels,
+            progress=progress,
+            scale=settings.money.scale,
+            work_folder=folder,
+        ) as batches:
+            for batch in batches:
+                clamped += append_import(ledger, batch).clamped
+        last = ledger.last_sequence()
+        _remember(
+            folder / f"{name}.json",
+            ImportRecord(source.name, now, finished=True, entries=last - before),
+        )
+    return ImportResult(batches.report, before + 1, last, clamped, time.monotonic() - started)
+
+
+def import_labels(
+    settings: Settings,
+    path: Path,
+    *,
+    columns: LabelColumns | None = None,
+    now_us: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> ImportResult:
+    """Append the labels of a CSV or Parquet file to the ledger.
+
+    Args:
+        settings: The deployment.
+        path: The file, a folder, or a glob.
+        columns: Which column is what; default: ``transaction_id``, ``verdict``,
+            ``received_at`` and, if it is there, ``label_id``.
+        now_us, progress: See `import_history`.
+
+    Raises:
+        ConfigurationError: A column is missing.
+        WorkspaceError: A scorer holds the ledger; send the labels to it, or stop it first.
+    """
+    source = labels_from_file(path) if columns is None else labels_from_file(path, columns)
+    return import_history(settings, source, now_us=now_us, progress=progress)
+
+
+def import_records(settings: Settings) -> list[ImportRecord]:
+    """The imports of a workspace, oldest first, also those that were interrupted."""
+    paths = (settings.workspace / _FOLDER).glob("*.json")
+    return [msgspec.json.decode(path.read_bytes(), type=ImportRecord) for path in sorted(paths)]
+
+
+def _file_name(source: str, now_us: int) -> str:
+    moment = datetime.fromtimestamp(now_us / 1e6, UTC)
+    return f"{moment:%Y%m%dT%H%M%S%f}-{re.sub(r'[^A-Za-z0-9_-]+', '-', source)}"
+
+
+def _remember(path: Path, record: ImportRecord) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.encode(record))
+    partial.replace(path)
+
+
+class _Known:
+    """Which ids the ledger has, as sources ask for it."""
+
+    def __init__(self) -> None:
+        self._ids = KnownIds()
+
+    def add(self, ids: pa.Array) -> None:
+        self._ids.add(ids.to_pylist())
+
+    def __call__(self, ids: pa.Array) -> BoolMask:
+        holds = self._ids.holds
+        return np.array([holds(id_hash(i)) for i in ids.to_pylist()], dtype=np.bool_)
+
+
+def _known(ledger: Ledger, progress: ProgressCallback) -> tuple[_Known | None, _Known | None]:
+    """The ids of the log's transactions and labels; None where the log is empty."""
+    total = ledger.last_sequence()
+    if total == 0:
+        return None, None
+    transactions, labels = _Known(), _Known()
+    for first, batch in read_log(ledger):
+        is_label = pc.equal(batch.column("kind"), KIND_LABEL)
+        transactions.add(batch.column("transaction_id").filter(pc.invert(is_label)))
+        labels.add(batch.column("label_id").filter(is_label))
+        progress("known", first + batch.num_rows - 1, total)
+    return transactions, labels

@@ -1,0 +1,165 @@
+"""A candidate into the champion, and one step back.
+
+The alias in the registry is what makes a champion. It moves last: before that, the candidate has
+passed the gate, its files are here and verified, and the history has its scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sentinel.domain import NoModel
+from sentinel.ledger.history_scores import HistoryScores, Scored
+from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
+from sentinel.models.registry import Registry
+from sentinel.models.tree_kernel import Scorer
+from sentinel.pipeline.backfill import backfill
+from sentinel.pipeline.feature_parts import FeatureParts
+from sentinel.pipeline.follow import fetch_version, sync_champion
+from sentinel.pipeline.gate import GateReport, judge
+from sentinel.pipeline.workspace import only_one
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+_ROWS: Final = 50_000
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """What is in charge after a promotion or a rollback.
+
+    Attributes:
+        version: The champion.
+        replaced: The champion before; None if there was none.
+        gate: What the gate said; None for a rollback, which does not ask it.
+        scored: Historic transactions that have an answer of the champion now.
+        folder: What serving reads.
+        seconds: How long it took.
+    """
+
+    version: str
+    replaced: str | None
+    gate: GateReport | None
+    scored: int
+    folder: Path
+    seconds: float
+
+
+def promote(
+    settings: Settings,
+    version: str | None = None,
+    *,
+    now_us: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Promoted:
+    """Make a candidate the champion, if the gate lets it through.
+
+    Args:
+        settings: The deployment.
+        version: In the registry; default: the candidate that was trained last.
+        now_us: The clock for the maturity of labels, microseconds UTC; default: the end of the
+            log.
+        progress: Told of the stages "labels", "backfill", "gate" and "history".
+
+    Raises:
+        GateRefused: It is worse than the champion, or no better than chance.
+        NoModel: There is no such version, or no candidate at all.
+        PlanMismatch: It was trained with another plan than the one that was applied last.
+        Unavailable: MLflow does not answer; nothing has changed.
+    """
+    started = time.monotonic()
+    with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
+        registry = Registry.of(settings)
+        wanted = version or registry.candidate().version
+        champions = registry.champions()
+        report = judge(settings, wanted, now_us=now_us, progress=progress)
+        if champions[-1:] != [wanted]:
+            champions = [*champions, wanted]
+        return _install(settings, registry, champions, report, started, progress)
+
+
+def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) -> Promoted:
+    """Put the champion before the present one back in charge. Asks no gate.
+
+    Args:
+        settings: The deployment.
+        progress: Told of the stages "labels", "backfill" and "history".
+
+    Raises:
+        NoModel: There was no champion before.
+        Unavailable: MLflow does not answer; nothing has changed.
+    """
+    started = time.monotonic()
+    with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
+        registry = Registry.of(settings)
+        champions = registry.champions()
+        if len(champions) < 2:
+            raise NoModel(
+                "There is no earlier champion to go back to. `sentinel promote VERSION` puts any "
+                "version of the registry in charge that passes the gate."
+            )
+        return _install(settings, registry, champions[:-1], None, started, progress, champions[-1])
+
+
+def score_history(
+    settings: Settings, folder: Path, *, progress: ProgressCallback = no_progress
+) -> int:
+    """Give every transaction of the log an answer of a model, in place of the answers before.
+
+    Args:
+        settings: The deployment.
+        folder: Of the model.
+        progress: Told of the stages "labels", "backfill" and "history".
+
+    Returns:
+        How many transactions have an answer.
+    """
+    manifest = load_manifest(folder)
+    parts = backfill(settings, plan=load_plan(folder, manifest), progress=progress).parts
+    history = HistoryScores(settings.workspace / "scores.db")
+    try:
+        return history.replace(manifest.version, _scores(folder, manifest, parts, progress))
+    finally:
+        history.close()
+
+
+def _scores(
+    folder: Path, manifest: ModelManifest, parts: FeatureParts, progress: ProgressCallback
+) -> Iterator[Scored]:
+    scorer = Scorer(load_trees(folder, manifest))
+    calibration, fraud = manifest.calibrator(), manifest.thresholds.fraud
+    done, total = 0, parts.manifest.rows
+    progress("history", 0, total)
+    for table in parts.tables(["transaction_id", *manifest.feature_names]):
+        for rows in table.to_batches(_ROWS):
+            vectors = np.column_stack([column.to_numpy() for column in rows.columns[1:]])
+            probability = calibration.apply(scorer.raw_many(vectors))
+            yield rows.column(0).to_pylist(), probability, probability >= fraud
+            done += rows.num_rows
+            progress("history", done, total)
+
+
+def _install(
+    settings: Settings,
+    registry: Registry,
+    champions: list[str],
+    report: GateReport | None,
+    started: float,
+    progress: ProgressCallback,
+    replaced: str | None = None,
+) -> Promoted:
+    """Fetch, score the history, and only then move the alias."""
+    version = champions[-1]
+    folder = fetch_version(settings, version)
+    scored = score_history(settings, folder, progress=progress)
+    registry.crown(champions)
+    sync_champion(settings)
+    if replaced is None and len(champions) > 1:
+        replaced = champions[-2]
+    return Promoted(version, replaced, report, scored, folder, time.monotonic() - started)

@@ -1,0 +1,222 @@
+"""A training run as MLflow tracks it: parameters, metrics with intervals, pictures, the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sentinel.domain import SentinelError
+from sentinel.models.artifact import ModelManifest
+from sentinel.models.intervals import Estimate
+from sentinel.models.registry import (
+    CANDIDATE,
+    ModelVersion,
+    Registry,
+    mlflow_client,
+    passing_over_existing,
+    translated,
+)
+from sentinel.settings import Settings
+
+_BATCH: Final = 100  # MLflow takes at most so many parameters at once
+
+
+class TrackedRun:
+    """One run on the tracking server. Made by `tracked_run`.
+
+    Attributes:
+        run_id: Its id there.
+        experiment_id: The experiment that it belongs to.
+    """
+
+    def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str) -> None:
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self._client = client
+        self._uri = uri
+
+    @property
+    def url(self) -> str:
+        """Where to look at the run."""
+        return f"{self._uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def parameters(self, values: Mapping[str, object]) -> None:
+        """Log what went in."""
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)) for name, value in values.items()]
+        with translated(self._uri, "logging parameters"):
+            for start in range(0, len(entries), _BATCH):
+                self._client.log_batch(self.run_id, params=entries[start : start + _BATCH])
+
+    def metrics(self, values: Mapping[str, Estimate | float], *, prefix: str = "") -> None:
+        """Log what came out; an estimate becomes NAME, NAME_low and NAME_high."""
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        flat: dict[str, float] = {}
+        for name, value in values.items():
+            if isinstance(value, Estimate):
+                flat[f"{prefix}{name}"] = value.value
+                flat[f"{prefix}{name}_low"] = value.low
+                flat[f"{prefix}{name}_high"] = value.high
+            else:
+                flat[f"{prefix}{name}"] = float(value)
+        entries = [
+            Metric(name, value, now_ms, 0) for name, value in flat.items() if math.isfinite(value)
+        ]
+        with translated(self._uri, "logging metrics"):
+            self._client.log_batch(self.run_id, metrics=entries)
+
+    def data(self, *, name: str, digest: str, source: Mapping[str, object], rows: int) -> None:
+        """Log which rows were learnt from."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=name,
+            digest=digest[:36],
+            source_type="sentinel-ledger",
+            source=json.dumps(dict(source)),
+            profile=json.dumps({"num_rows": rows}),
+        )
+        with translated(self._uri, "logging the dataset"):
+            self._client.log_inputs(
+                self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+            )
+
+    def files(self, folder: Path, *, below: str = "") -> None:
+        """Log all files of a folder."""
+        with translated(self._uri, "logging files"):
+            self._client.log_artifacts(self.run_id, str(folder), below or None)
+
+    def document(self, name: str, value: object) -> None:
+        """Log a value as a JSON file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2))
+            with translated(self._uri, f"logging {name}"):
+                self._client.log_artifact(self.run_id, str(path))
+
+    def model(
+        self, folder: Path, manifest: ModelManifest, *, categorical: Sequence[str] = ()
+    ) -> Logged:
+        """Log a model directory, with the signature that MLflow shows.
+
+        The directory goes up as it is, beside an ``MLmodel`` file of a flavour of our own:
+        nothing is pickled, and no MLflow model server pretends that it could serve it.
+
+        Args:
+            folder: What `save_artifact` wrote.
+            manifest: What it returned.
+            categorical: Features that hold category codes, to say so.
+        """
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        client = self._client
+        with translated(self._uri, "logging the model"):
+            logged = client.create_logged_model(
+                self.experiment_id,
+                name=manifest.name,
+                source_run_id=self.run_id,
+                model_type=manifest.kind,
+                tags={"plan_hash": manifest.plan_hash, "data_hash": manifest.data_hash},
+                params={
+                    "features": str(len(manifest.feature_names)),
+                    "categorical": str(len(categorical)),
+                },
+            )
+            self._describe(folder, manifest, logged.model_id)
+            client.log_model_artifacts(logged.model_id, str(folder))
+            logged = client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+            client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, 0)])
+        return Logged(model_id=logged.model_id, source=logged.artifact_location)
+
+    def _describe(self, folder: Path, manifest: ModelManifest, model_id: str) -> None:
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        signature = ModelSignature(
+            inputs=Schema([ColSpec("float", name) for name in manifest.feature_names]),
+            outputs=Schema([ColSpec("double", "fraud_probability")]),
+        )
+        model = Model(run_id=self.run_id, signature=signature, model_id=model_id)
+        model.add_flavor("sentinel", data=".", kind=manifest.kind, format=manifest.format)
+        model.save(str(folder / "MLmodel"))
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """A model that was logged.
+
+    Attributes:
+        model_id: MLflow's id of it.
+        source: Where its files are.
+    """
+
+    model_id: str
+    source: str
+
+
+@contextmanager
+def tracked_run(settings: Settings, name: str, *, tags: Mapping[str, str]) -> Iterator[TrackedRun]:
+    """A run that is finished when the block ends, and failed when it does not end well.
+
+    Args:
+        settings: Give the server and the experiment.
+        name: Of the run, for people.
+        tags: To find it by.
+
+    Raises:
+        Unavailable: MLflow does not answer.
+    """
+    uri = settings.tracking_uri
+    client = mlflow_client(uri)
+    with translated(uri, "starting a run"):
+        run_id, experiment_id = _start(client, settings.mlflow.experiment, name, tags)
+    try:
+        yield TrackedRun(client, uri, experiment_id, run_id)
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        with suppress(SentinelError), translated(uri, "ending a run"):
+            client.set_terminated(run_id, status)
+        raise
+    with translated(uri, "ending a run"):
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _start(client: Any, experiment: str, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        with passing_over_existing():
+            client.create_experiment(experiment)
+        found = client.get_experiment_by_name(experiment)
+    run = client.create_run(found.experiment_id, run_name=name, tags=dict(tags))
+    return run.info.run_id, found.experiment_id
+
+
+def register_candidate(
+    settings: Settings, run: TrackedRun, logged: Logged, manifest: ModelManifest
+) -> ModelVersion:
+    """Register a logged model as the newest candidate."""
+    registry = Registry.of(settings)
+    figure = manifest.metrics.get("average_precision")
+    version = registry.register(
+        model_id=logged.model_id,
+        source=logged.source,
+        run_id=run.run_id,
+        tags={
+            "plan_hash": manifest.plan_hash,
+            "data_hash": manifest.data_hash,
+            "kind": manifest.kind,
+        },
+        words=f"{manifest.kind} on {manifest.training.rows:,} payments; average precision {figure}",
+    )
+    registry.point(CANDIDATE, version.version)
+    return version

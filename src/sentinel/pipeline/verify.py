@@ -1,0 +1,310 @@
+"""The proof that what was backfilled is what serving computes, bit for bit, on every row.
+
+The log is replayed the way serving sees it: one transaction after another, encoded singly, in
+micro-batches of varying size, each label when it arrives. What the ledger recorded when it
+answered is held against the same vectors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sentinel.domain import ENTITY_COLUMNS, Transaction, WorkspaceError
+from sentinel.features.arena import Arena
+from sentinel.features.encode import EventEncoder
+from sentinel.features.fold import LabelBook
+from sentinel.features.kernel import fold
+from sentinel.features.plan import Plan
+from sentinel.features.program import KIND_ADD, KIND_FRAUD, Program, compile_program
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind, decode_decisions
+from sentinel.ledger.log import read_log
+from sentinel.pipeline.feature_parts import FeatureParts
+from sentinel.pipeline.workspace import ledger_reader
+from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, attribute_columns
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+Vectors = npt.NDArray[np.float32]
+
+_SHOWN: Final = 10
+_MICRO_BATCHES: Final = (1, 7, 1, 32, 3, 64)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A value that differs.
+
+    Attributes:
+        sequence, transaction_id: Whose.
+        feature: Which.
+        offline, online: Its two values.
+        engine: ``replay``, or ``recorded`` where the online value is the one that was served.
+    """
+
+    sequence: int
+    transaction_id: str
+    feature: str
+    offline: float
+    online: float
+    engine: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How the two ways compare.
+
+    Attributes:
+        plan_hash: The plan.
+        rows: Transactions that were replayed.
+        features: Values of each.
+        mismatches: Values of the replay that differ.
+        recorded: Decisions whose recorded vectors were compared too.
+        recorded_mismatches: Values of them that differ.
+        examples: Some of the differences.
+        seconds: How long it took.
+    """
+
+    plan_hash: str
+    rows: int
+    features: int
+    mismatches: int
+    recorded: int
+    recorded_mismatches: int
+    examples: tuple[Mismatch, ...]
+    seconds: float
+
+    @property
+    def values(self) -> int:
+        """How many values of the replay were compared."""
+        return self.rows * self.features
+
+    @property
+    def agree(self) -> bool:
+        """Whether every value is the same."""
+        return not self.mismatches and not self.recorded_mismatches
+
+
+def verify(
+    settings: Settings,
+    *,
+    plan: Plan | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Verified:
+    """Compare every backfilled value with the online path.
+
+    Args:
+        settings: The deployment.
+        plan: The plan; default: the one that was applied last.
+        progress: Told of the stages "labels" and "replay", in log entries.
+
+    Raises:
+        DefinitionError: No plan was applied yet.
+        WorkspaceError: Nothing was backfilled yet.
+    """
+    started = time.monotonic()
+    plan = Plan.load(settings.plan_path) if plan is None else plan
+    parts = FeatureParts.open(settings, plan.hash)
+    until = parts.manifest.sequence
+    if until == 0:
+        raise WorkspaceError(
+            f"There are no vectors of plan {plan.hash}. Run `sentinel features backfill` first."
+        )
+    tally = _Tally(plan)
+    with ledger_reader(settings) as ledger:
+        offline = _Offline(parts, plan)
+        replay = _Replay(compile_program(plan), _wanted(ledger, until, progress))
+        for first, batch in read_log(ledger, until=until):
+            sequences, ids, online = replay.run(first, batch)
+            tally.compare(sequences, ids, offline.take(sequences), online, "replay")
+            progress("replay", first + batch.num_rows - 1, until)
+        offline = _Offline(parts, plan)
+        for sequences, ids, served in _recorded(ledger, plan, until):
+            tally.compare(sequences, ids, offline.take(sequences), served, "recorded")
+    return Verified(
+        plan.hash,
+        tally.rows["replay"],
+        len(plan.feature_names),
+        tally.mismatches["replay"],
+        tally.rows["recorded"],
+        tally.mismatches["recorded"],
+        tuple(tally.examples),
+        time.monotonic() - started,
+    )
+
+
+def _wanted(ledger: Ledger, until: int, progress: ProgressCallback) -> set[str]:
+    """Transactions that are called fraud somewhere: only their labels change state."""
+    book = LabelBook()
+    for first, batch in read_log(ledger, until=until):
+        book.scan([batch])
+        progress("labels", first + batch.num_rows - 1, until)
+    return book.wanted
+
+
+class _Replay:
+    """The online path over log batches."""
+
+    def __init__(self, program: Program, wanted: set[str]) -> None:
+        self._program = program
+        self._arena = Arena(program)
+        self._encoder = EventEncoder(program, self._arena, max(_MICRO_BATCHES))
+        self._book = LabelBook(wanted=wanted)
+        self._passed: dict[str, Transaction] = {}
+        self._sizes = itertools.cycle(_MICRO_BATCHES)
+
+    def run(
+        self, first_sequence: int, batch: pa.RecordBatch
+    ) -> tuple[npt.NDArray[np.int64], list[str], Vectors]:
+        """Sequences, ids and vectors of a batch's transactions."""
+        kinds = batch.column("kind").to_numpy(zero_copy_only=False)
+        places = np.flatnonzero(kinds == KIND_TRANSACTION)
+        vectors = np.empty((len(places), self._program.n_features), dtype=np.float32)
+        ids = batch.column("transaction_id").to_pylist()
+        verdicts = batch.column("verdict").to_pylist()
+        transactions = transactions_of(batch)
+        pending: list[Transaction] = []
+        done, size = 0, next(self._sizes)
+
+        def flush() -> None:
+            nonlocal done, size
+            done += self._fold(pending, vectors[done:])
+            pending.clear()
+            size = next(self._sizes)
+
+        for kind, transaction_id, verdict in zip(kinds.tolist(), ids, verdicts, strict=True):
+            if kind == KIND_TRANSACTION:
+                transaction = next(transactions)
+                pending.append(transaction)
+                if transaction_id in self._book.wanted:
+                    self._passed[transaction_id] = transaction
+                    flush()
+                    if transaction_id in self._book.fraud:
+                        self._change(transaction_id, KIND_FRAUD)
+                elif len(pending) >= size:
+                    flush()
+            elif (change := self._book.change(transaction_id, verdict)) >= 0:
+                flush()
+                self._change(transaction_id, change)
+        flush()
+        return first_sequence + places, [ids[i] for i in places.tolist()], vectors
+
+    def _fold(self, transactions: list[Transaction], out: Vectors, kind: int = KIND_ADD) -> int:
+        for row, transaction in enumerate(transactions):
+            self._encoder.put(row, transaction, kind)
+        encoder, n = self._encoder, len(transactions)
+        if n:
+            code = self._program.code
+            fold(self._arena.words, code, encoder.events, encoder.given, out[:n], n)
+        return n
+
+    def _change(self, transaction_id: str, kind: int) -> None:
+        """Let a label take effect, if its transaction is there."""
+        transaction = self._passed.get(transaction_id)
+        if transaction is not None:
+            nowhere = np.empty((1, self._program.n_features), dtype=np.float32)
+            self._fold([transaction], nowhere, kind)
+
+
+def transactions_of(batch: pa.RecordBatch) -> Iterator[Transaction]:
+    """The transactions of a log batch, as the online path takes them."""
+    few = batch.filter(pa.array(batch.column("kind").to_numpy(zero_copy_only=False) == 0))
+    attributes = [
+        (name, few.column(ATTRIBUTE_PREFIX + name).to_pylist())
+        for name in attribute_columns(batch.schema)
+    ]
+    columns = ["transaction_id", "event_time_us", "received_at_us", "amount_minor"]
+    columns += ENTITY_COLUMNS
+    values = zip(*(few.column(name).to_pylist() for name in columns), strict=True)
+    for row, fields in enumerate(values):
+        given = {name: column[row] for name, column in attributes if column[row] is not None}
+        yield Transaction(**dict(zip(columns, fields, strict=True)), attributes=given)
+
+
+class _Offline:
+    """Backfilled vectors by rising sequence, a part in memory at a time."""
+
+    def __init__(self, parts: FeatureParts, plan: Plan) -> None:
+        self._tables = parts.tables(["sequence", *plan.feature_names])
+        self._sequence: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._vectors: Vectors = np.empty((0, len(plan.feature_names)), dtype=np.float32)
+
+    def take(self, sequences: npt.NDArray[np.int64]) -> Vectors:
+        """The vectors of these sequences, infinite where there is none."""
+        while len(sequences) and (not len(self._sequence) or self._sequence[-1] < sequences[-1]):
+            table = next(self._tables, None)
+            if table is None:
+                break
+            more = np.column_stack([c.to_numpy() for c in table.columns[1:]])
+            kept = self._sequence >= sequences[0]
+            self._sequence = np.concatenate([self._sequence[kept], table.column(0).to_numpy()])
+            self._vectors = np.concatenate([self._vectors[kept], more])
+        at = np.searchsorted(self._sequence, sequences)
+        found = at < len(self._sequence)
+        found[found] = self._sequence[at[found]] == sequences[found]
+        out = np.full((len(sequences), self._vectors.shape[1]), np.inf, dtype=np.float32)
+        out[found] = self._vectors[at[found]]
+        return out
+
+
+def _recorded(
+    ledger: Ledger, plan: Plan, until: int
+) -> Iterator[tuple[npt.NDArray[np.int64], list[str], Vectors]]:
+    """What was served with the plan, state at hand."""
+    for group in ledger.groups():
+        if group.first_sequence > until:
+            return
+        if group.kind != GroupKind.DECISIONS:
+            continue
+        decisions = decode_decisions(group.payload)
+        if decisions.plan_hash != plan.hash:
+            continue
+        sound = np.frombuffer(decisions.flags, dtype=np.uint8) & FLAG_DEGRADED == 0
+        sequences = group.first_sequence + np.arange(group.entries, dtype=np.int64)
+        sound &= sequences <= until
+        ids = [t.transaction_id for t in decisions.transactions]
+        rows = np.flatnonzero(sound)
+        vectors = decisions.vector_array()[rows]
+        yield sequences[rows], [ids[row] for row in rows.tolist()], vectors
+
+
+class _Tally:
+    """Counts what differs, and keeps some examples."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._names = plan.feature_names
+        self.rows = {"replay": 0, "recorded": 0}
+        self.mismatches = {"replay": 0, "recorded": 0}
+        self.examples: list[Mismatch] = []
+
+    def compare(
+        self,
+        sequences: npt.NDArray[np.int64],
+        ids: list[str],
+        offline: Vectors,
+        online: Vectors,
+        engine: str,
+    ) -> None:
+        same = offline.view(np.uint32) == online.view(np.uint32)
+        same |= np.isnan(offline) & np.isnan(online)
+        self.rows[engine] += len(sequences)
+        self.mismatches[engine] += int(same.size - np.count_nonzero(same))
+        for row, feature in np.argwhere(~same)[: _SHOWN - len(self.examples)].tolist():
+            self.examples.append(
+                Mismatch(
+                    int(sequences[row]),
+                    ids[row],
+                    self._names[feature],
+                    float(offline[row, feature]),
+                    float(online[row, feature]),
+                    engine,
+                )
+            )

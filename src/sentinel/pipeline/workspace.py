@@ -1,0 +1,58 @@
+"""Opening the parts of a workspace that the jobs work on, and keeping two jobs apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sentinel.domain import WorkspaceError
+from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.settings import Settings
+
+
+def ledger_writer(settings: Settings) -> SqliteLedger:
+    """The ledger, to append to; use it in a ``with`` block.
+
+    Raises:
+        WorkspaceError: Another process appends to it, most likely a scorer that runs.
+        LedgerUnavailable: The disk is full or failing.
+    """
+    return SqliteLedger.open_writer(settings.ledger_path)
+
+
+def ledger_reader(settings: Settings) -> SqliteLedger:
+    """The ledger, to read, whether or not a scorer runs; use it in a ``with`` block.
+
+    Raises:
+        WorkspaceError: There is no ledger yet.
+        LedgerUnavailable: It cannot be read right now.
+    """
+    return SqliteLedger.open_reader(settings.ledger_path)
+
+
+@contextmanager
+def only_one(path: Path, job: str) -> Iterator[None]:
+    """Hold a lock file, so that no second process does the same job.
+
+    Args:
+        path: The lock file.
+        job: What it guards, for the message.
+
+    Raises:
+        WorkspaceError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WorkspaceError(
+            f"Another process is doing the same: {job}. Wait until it is done, or stop it."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

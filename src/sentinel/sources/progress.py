@@ -1,0 +1,101 @@
+"""How far an import is, as a bar on a terminal and as lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+ProgressCallback = Callable[[str, int, int | None], None]
+"""Called with the stage, how much is done, and how much there is (None = unknown)."""
+
+STAGE_WORDS: Final = {
+    "read": "Reading and checking rows",
+    "sort": "Bringing the log in order",
+    "log": "Writing the log",
+}
+
+
+def no_progress(stage: str, done: int, total: int | None) -> None:
+    """Says nothing."""
+
+
+@contextmanager
+def progress_bar(console: Console | None = None) -> Iterator[ProgressCallback]:
+    """A callback that shows progress while the block runs.
+
+    On a terminal, one bar per stage; elsewhere one line when a stage begins and one when the
+    work is over.
+
+    Args:
+        console: Where to show it; default: standard error.
+
+    >>> with progress_bar(Console(force_terminal=False, width=60)) as progress:
+    ...     progress("read", 0, 10)
+    ...     progress("read", 10, 10)
+    Reading and checking rows ...
+    Reading and checking rows: 10 done
+    """
+    console = console or Console(stderr=True)
+    if console.is_terminal:
+        with _bars(console) as bars:
+            yield bars
+    else:
+        with _lines(console) as lines:
+            yield lines
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[ProgressCallback]:
+    last: dict[str, int] = {}
+
+    def finish() -> None:
+        for stage, done in last.items():
+            console.print(f"{STAGE_WORDS.get(stage, stage)}: {done:,} done", highlight=False)
+        last.clear()
+
+    def show(stage: str, done: int, _total: int | None) -> None:
+        if stage not in last:
+            finish()
+            console.print(f"{STAGE_WORDS.get(stage, stage)} ...", highlight=False)
+        last[stage] = done
+
+    yield show
+    finish()
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[ProgressCallback]:
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        if stage not in tasks:
+            tasks[stage] = progress.add_task(STAGE_WORDS.get(stage, stage), total=total)
+        # An estimate that proves too small must not show more than there is.
+        progress.update(
+            tasks[stage], completed=done, total=None if total is None else max(total, done)
+        )
+
+    with progress:
+        yield show

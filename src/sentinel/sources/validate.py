@@ -1,0 +1,245 @@
+"""What may enter the log: every check of an imported row, a whole chunk at a time.
+
+The codes, in the order in which they are looked for (a row is counted under the first):
+
+    malformed_row       the line has too few or too many fields
+    missing_id          no transaction id
+    invalid_time        a time that cannot be read, or before 1970
+    missing_time        no event time (labels: no arrival time and no declared delay)
+    invalid_amount      not a number
+    amount_precision    more decimals than the money scale
+    amount_too_large    beyond 10^12 minor units
+    missing_amount      no amount
+    invalid_verdict     neither fraud nor legitimate
+    missing_verdict     a label without a verdict
+    invalid_attribute   text where the attribute is a number
+    id_too_long         more than 128 characters
+    card_number         an id is a raw card number
+    future_time         ahead of the clock, or of the time it was received, by over five minutes
+    duplicate_id        seen before in this import, or known to the ledger
+
+Zero and negative amounts (refunds) are legal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.domain import (
+    ENTITY_COLUMNS,
+    FUTURE_TOLERANCE_US,
+    MAX_AMOUNT_MINOR,
+    MAX_ID_LENGTH,
+    Verdict,
+    looks_like_card_number,
+)
+from sentinel.sources.base import BoolMask, Chunk, Finding
+from sentinel.sources.columns import mask_of
+
+KnownIds = Callable[[pa.Array], "pa.Array | BoolMask"]
+"""Given ids, says which of them the ledger has already."""
+
+_CARD_PATTERN: Final = r"^[2-6][0-9 -]{12,36}$"
+_TIMELESS_LABEL: Final = "the label has no arrival time; name its column, or declare a delay"
+_VERDICTS: Final = pa.array([verdict.value for verdict in Verdict])
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A chunk after its checks.
+
+    Attributes:
+        chunk: What was checked.
+        findings: All that was found.
+        first: int64, for each row the index of its first finding; -1 = the row is accepted.
+    """
+
+    chunk: Chunk
+    findings: tuple[Finding, ...]
+    first: npt.NDArray[np.int64]
+
+    @property
+    def accepted(self) -> BoolMask:
+        """Mask of the rows without any finding."""
+        return self.first < 0
+
+    def counts(self) -> dict[str, int]:
+        """Rejected rows by code.
+
+        The sum of these and the accepted rows is the number of rows in the chunk.
+        """
+        numbers = np.bincount(self.first[self.first >= 0], minlength=len(self.findings))
+        found: dict[str, int] = {}
+        for finding, number in zip(self.findings, numbers.tolist(), strict=True):
+            if number:
+                found[finding.code] = found.get(finding.code, 0) + number
+        return found
+
+
+def check_transactions(
+    chunk: Chunk,
+    *,
+    now_us: int,
+    known: KnownIds | None = None,
+    label_delay_us: int | None = None,
+) -> Checked:
+    """Check a chunk of transactions.
+
+    Args:
+        chunk: Canonical but unvalidated rows.
+        now_us: The clock, microseconds UTC.
+        known: Which ids the ledger has already.
+        label_delay_us: The declared delay of labels; None = a row with a verdict must say when
+            it arrived.
+
+    Returns:
+        The first finding of every row. Duplicates within the import are found later, once all
+        rows are read.
+    """
+    rows = chunk.rows
+    findings = [*chunk.findings]
+    findings += _missing(rows, "transaction_id", "missing_id", "the row has no transaction id")
+    findings += _before_1970(rows, ("event_time_us", "received_at_us", "label_received_at_us"))
+    findings += _missing(rows, "event_time_us", "missing_time", "the row has no event time")
+    findings += _amounts(rows)
+    findings += _missing(rows, "amount_minor", "missing_amount", "the row has no amount")
+    findings += _verdicts(rows)
+    if label_delay_us is None:
+        verdict, arrival = rows.column("verdict"), rows.column("label_received_at_us")
+        timeless = mask_of(pc.and_(pc.is_valid(verdict), pc.is_null(arrival)))
+        findings.append(Finding("missing_time", timeless, _TIMELESS_LABEL))
+    findings += _ids(rows, ("transaction_id", *ENTITY_COLUMNS))
+    findings += _future(rows, now_us)
+    return _checked(chunk, findings, "transaction_id", known)
+
+
+def check_labels(
+    chunk: Chunk, *, known: KnownIds | None = None, delay_us: int | None = None
+) -> Checked:
+    """Check a chunk of labels.
+
+    A label that arrives after the clock is no error: it has not arrived yet.
+
+    Args:
+        chunk: Canonical but unvalidated labels.
+        known: Which label ids the ledger has already.
+        delay_us: The declared delay; None = every label must say when it arrived.
+    """
+    rows = chunk.rows
+    findings = [*chunk.findings]
+    findings += _missing(rows, "transaction_id", "missing_id", "the label names no transaction")
+    findings += _before_1970(rows, ("received_at_us",))
+    if delay_us is None:
+        findings += _missing(rows, "received_at_us", "missing_time", _TIMELESS_LABEL)
+    findings += _verdicts(rows)
+    findings += _missing(
+        rows, "verdict", "missing_verdict", "the label has no verdict; allowed: fraud, legitimate"
+    )
+    findings += _ids(rows, ("transaction_id", "label_id"))
+    return _checked(chunk, findings, "label_id", known)
+
+
+def _checked(
+    chunk: Chunk, findings: Iterable[Finding], id_name: str, known: KnownIds | None
+) -> Checked:
+    found = [finding for finding in findings if finding.rows.any()]
+    first = np.full(chunk.rows.num_rows, -1, np.int64)
+    for index in range(len(found) - 1, -1, -1):
+        first[found[index].rows] = index
+    if known is not None:
+        good = np.flatnonzero(first < 0)
+        ids = chunk.rows.column(id_name).take(pa.array(good))
+        seen = known(ids)
+        mask = mask_of(seen) if isinstance(seen, pa.Array) else np.asarray(seen, np.bool_)
+        if mask.any():
+            rows = np.zeros(len(first), np.bool_)
+            rows[good[mask]] = True
+            first[rows] = len(found)
+            found.append(Finding("duplicate_id", rows, f"the {id_name} is in the ledger already"))
+    return Checked(chunk, tuple(found), first)
+
+
+def _missing(rows: pa.RecordBatch, column: str, code: str, reason: str) -> list[Finding]:
+    values = rows.column(column)
+    return [Finding(code, mask_of(pc.is_null(values)), reason)] if values.null_count else []
+
+
+def _before_1970(rows: pa.RecordBatch, columns: Iterable[str]) -> list[Finding]:
+    reason = "the {} lies before 1970; check the format and the unit"
+    return [
+        Finding("invalid_time", mask_of(pc.less(rows.column(name), 0)), reason.format(name))
+        for name in columns
+    ]
+
+
+def _amounts(rows: pa.RecordBatch) -> list[Finding]:
+    amounts = rows.column("amount_minor")
+    bound = pa.scalar(MAX_AMOUNT_MINOR, pa.int64())
+    beyond = pc.or_(pc.greater(amounts, bound), pc.less(amounts, pc.negate(bound)))
+    return [Finding("amount_too_large", mask_of(beyond), "the amount is beyond 10^12 minor units")]
+
+
+def _verdicts(rows: pa.RecordBatch) -> list[Finding]:
+    verdicts = rows.column("verdict")
+    wrong = mask_of(pc.and_(pc.is_valid(verdicts), pc.invert(pc.is_in(verdicts, _VERDICTS))))
+    return [Finding("invalid_verdict", wrong, "the verdict is neither 'fraud' nor 'legitimate'")]
+
+
+def _ids(rows: pa.RecordBatch, columns: Iterable[str]) -> list[Finding]:
+    long, cards = [], []
+    for name in columns:
+        ids = rows.column(name)
+        too_long = mask_of(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
+        reason = f"the {name} is longer than {MAX_ID_LENGTH} characters; shorten or hash it"
+        long.append(Finding("id_too_long", too_long, reason))
+        reason = (
+            f"the {name} is a raw card number, which must never be stored; "
+            "tokenise or hash it before the import"
+        )
+        cards.append(Finding("card_number", card_numbers(ids), reason))
+    return long + cards
+
+
+def card_numbers(ids: pa.Array) -> BoolMask:
+    """Mask of the ids that are raw card numbers.
+
+    >>> card_numbers(pa.array(["4111111111111111", "4111111111111112", "c-7", None])).tolist()
+    [True, False, False, False]
+    """
+    suspects = mask_of(pc.match_substring_regex(ids, _CARD_PATTERN))
+    if not suspects.any():
+        return suspects
+    encoded = ids.filter(pa.array(suspects)).dictionary_encode()
+    guilty = np.array([looks_like_card_number(text) for text in encoded.dictionary.to_pylist()])
+    suspects[suspects] = guilty[encoded.indices.to_numpy()]
+    return suspects
+
+
+def _future(rows: pa.RecordBatch, now_us: int) -> list[Finding]:
+    event, received = rows.column("event_time_us"), rows.column("received_at_us")
+    limit = pa.scalar(now_us + FUTURE_TOLERANCE_US, pa.int64())
+    known_by = pc.add(received, pa.scalar(FUTURE_TOLERANCE_US, pa.int64()))
+    return [
+        Finding(
+            "future_time",
+            mask_of(pc.greater(event, limit)),
+            "the event time lies more than five minutes in the future; check unit and time zone",
+        ),
+        Finding(
+            "future_time",
+            mask_of(pc.greater(received, pa.scalar(now_us, pa.int64()))),
+            "the received_at lies in the future; check unit and time zone",
+        ),
+        Finding(
+            "future_time",
+            mask_of(pc.greater(event, known_by)),
+            "the event time lies more than five minutes after received_at",
+        ),
+    ]

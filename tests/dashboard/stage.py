@@ -1,0 +1,144 @@
+"""A scorer with realistic payments, a dashboard beside it, and a browser to look at it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.scratch import Server, default_plan, free_port, synthetic_booster
+from sentinel.domain import Transaction
+from sentinel.models.artifact import TrainingWindow, save_artifact
+from sentinel.models.calibration import Calibration
+from sentinel.models.intervals import Estimate
+from sentinel.models.thresholds import Thresholds
+from sentinel.scoring.runtime import Champion
+from sentinel.settings import Settings
+from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+MODEL_VERSION = "12"
+METRICS = {
+    "average_precision": Estimate(0.71, 0.66, 0.76),
+    "roc_auc": Estimate(0.97, 0.96, 0.98),
+    "brier": Estimate(0.0021, 0.0018, 0.0024),
+}
+
+
+def make_stage(folder: Path) -> Settings:
+    """A workspace whose model has metrics and calls some payments in a hundred an alert."""
+    plan = default_plan()
+    settings = Settings(workspace=folder, feature_store=Path("feature_store").resolve())
+    folder.mkdir(parents=True, exist_ok=True)
+    plan.save(settings.plan_path)
+    save_artifact(
+        settings.models_dir / "stage",
+        name="stage-model",
+        plan=plan,
+        model=synthetic_booster(plan, trees=20, leaves=15),
+        calibration=Calibration(x=np.array([-6.0, 6.0]), y=np.array([0.002, 0.998])),
+        thresholds=Thresholds(fraud=0.25, review=0.25, decline=0.265),
+        metrics=METRICS,
+        training=TrainingWindow(start_us=0, end_us=1, cutoff_us=1, rows=1, frauds=0),
+        data_hash="stage",
+        created_at_us=1_780_000_000_000_000,
+        version=MODEL_VERSION,
+    )
+    champion = Champion(version=MODEL_VERSION, folder="stage")
+    (settings.models_dir / "champion.json").write_bytes(msgspec.json.encode(champion))
+    return settings
+
+
+def payments(customers: int = 200) -> Iterator[dict[str, Any]]:
+    """Bodies of the simulator's payments of the last days, in order, without end."""
+    config = SimulatorConfig.ending(time.time_ns() // 1000, days=20, customers=customers)
+    for event in SimulatorSource(config).stream_from(config.end_us - 10 * 86_400_000_000):
+        if isinstance(event.entry, Transaction):
+            yield body(event.entry)
+
+
+def body(payment: Transaction) -> dict[str, Any]:
+    """A payment as `POST /predict` takes it."""
+    fields = msgspec.structs.asdict(payment)
+    del fields["received_at_us"]
+    seconds, rest = divmod(fields.pop("event_time_us"), 1_000_000)
+    shown = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fields["event_time"] = f"{shown}.{rest:06d}Z"
+    return fields
+
+
+def send(url: str, bodies: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Score so many payments; their answers."""
+    answer = httpx.post(
+        f"{url}/predict/batch", json={"transactions": list(islice(bodies, count))}, timeout=60
+    )
+    answer.raise_for_status()
+    return [result["answer"] for result in answer.json()["results"]]
+
+
+@contextlib.contextmanager
+def dashboard(server: Server) -> Iterator[str]:
+    """The `sentinel dashboard` command beside a scorer; its address."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = server.settings.workspace / "dashboard.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sentinel", "dashboard"],
+            env={
+                **os.environ,
+                "SENTINEL_WORKSPACE": str(server.settings.workspace),
+                "SENTINEL_API__PORT": str(server.port),
+                "SENTINEL_DASHBOARD__PORT": str(port),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/_stcore/health", timeout=2).status_code == 200:
+                    break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The dashboard did not start:\n{log.read_text()[-4000:]}")
+            time.sleep(0.1)
+        yield url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        try:
+            yield chromium
+        finally:
+            chromium.close()

@@ -1,0 +1,406 @@
+"""The index says what the ledger says, however and whenever it was built."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentinel.domain import (
+    Decision,
+    InvalidQuery,
+    Label,
+    LedgerUnavailable,
+    Outcome,
+    Transaction,
+    Verdict,
+    WorkspaceError,
+)
+from sentinel.ledger.groups import OUTCOMES, DecisionGroup, GroupKind
+from sentinel.ledger.index import LedgerIndex
+from sentinel.ledger.index_rows import _DecisionGroup, _Transaction
+from sentinel.ledger.index_schema import TABLES
+from sentinel.ledger.index_values import DecisionFilter
+from sentinel.ledger.sqlite import SqliteLedger
+from tests.ledger.material import (
+    MINUTE_US,
+    NOON_US,
+    append_all,
+    append_decisions,
+    append_history,
+    append_labels,
+    fill,
+    label,
+    logs,
+    new_ledger,
+    transaction,
+)
+
+LIVE_US = NOON_US + 30 * MINUTE_US
+"""When the first live transaction of `filled` was received."""
+
+
+@pytest.fixture
+def index(filled: SqliteLedger, tmp_path: Path) -> Iterator[LedgerIndex]:
+    made = LedgerIndex(tmp_path / "index.db", filled)
+    made.catch_up()
+    yield made
+    made.close()
+
+
+def _content(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    connection = sqlite3.connect(path)
+    tables = {
+        name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+        for name in TABLES
+    }
+    connection.close()
+    return tables
+
+
+@settings(max_examples=25)
+@given(
+    drawn=logs(),
+    pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 4)), min_size=6, max_size=6),
+)
+def test_an_index_that_kept_up_equals_one_built_from_scratch(
+    drawn: list[tuple[GroupKind, list[Transaction | Label]]], pieces: list[tuple[bool, int]]
+) -> None:
+    with tempfile.TemporaryDirectory() as name, new_ledger(Path(name)) as ledger:
+        folder = Path(name)
+        kept = LedgerIndex(folder / "kept.db", ledger)
+        for group, (reopen, limit) in zip(drawn, pieces, strict=False):
+            append_all(ledger, [group])
+            if reopen:
+                kept.close()
+                kept = LedgerIndex(folder / "kept.db", ledger)
+            kept.catch_up(limit=limit)
+        kept.catch_up()
+        waiting = kept.waiting_labels()
+        kept.close()
+        scratch = LedgerIndex(folder / "scratch.db", ledger)
+        scratch.catch_up()
+        entries = [entry for _, of_group in drawn for entry in of_group]
+        known = {e.transaction_id for e in entries if isinstance(e, Transaction)}
+        assert [entry for entry in entries if isinstance(entry, Label)] == [
+            found
+            for entry in entries
+            if isinstance(entry, Label) and (found := scratch.label(entry.label_id))
+        ]
+        assert waiting == tuple(
+            entry
+            for entry in entries
+            if isinstance(entry, Label) and entry.transaction_id not in known
+        )
+        for entry in entries:
+            if isinstance(entry, Transaction):
+                given_ones = {k: v for k, v in entry.attributes.items() if v is not None}
+                expected = msgspec.structs.replace(entry, attributes=given_ones)
+                assert scratch.transaction(entry.transaction_id) == expected
+        scratch.close()
+        ours, theirs = _content(folder / "kept.db"), _content(folder / "scratch.db")
+        assert ours == theirs
+
+
+def test_the_quick_decoders_see_the_leading_fields() -> None:
+    for quick, full in ((_Transaction, Transaction), (_DecisionGroup, DecisionGroup)):
+        names = quick.__struct_fields__
+        assert names == full.__struct_fields__[: len(names)]
+
+
+def test_a_transaction_is_found_by_its_id(index: LedgerIndex) -> None:
+    historic, live = index.find("tx-3"), index.find("tx-12")
+    assert historic is not None
+    assert live is not None
+    assert (historic.origin, historic.sequence) == ("imported", 4)
+    assert (live.origin, live.sequence) == ("live", 14)
+    assert (live.amount_minor, live.customer_id, live.device_id) == (1200, "c2", None)
+    assert index.find("tx-nobody") is None
+    many = [f"tx-{i}" for i in range(2_000)]
+    assert set(index.find_many(many)) == {f"tx-{i}" for i in range(40)}
+
+
+def test_a_transaction_comes_whole_from_the_ledger(index: LedgerIndex) -> None:
+    assert index.transaction("tx-3") == transaction(3, NOON_US + 3 * MINUTE_US)
+    assert index.transaction("tx-12") == transaction(12, LIVE_US + 2 * MINUTE_US)
+    assert index.transaction("tx-nobody") is None
+
+
+def test_a_decision_comes_whole_from_the_ledger(tmp_path: Path) -> None:
+    with new_ledger(tmp_path) as ledger:
+        append_history(ledger, [transaction(0, NOON_US)])
+        arrived = [transaction(i, NOON_US) for i in range(1, 4)]
+        group = append_decisions(ledger, arrived, outcomes=(0, 2), seed=3, model_version="7")
+        index = LedgerIndex(tmp_path / "index.db", ledger)
+        index.catch_up()
+        decision = index.decision("tx-2")
+        assert isinstance(decision, Decision)
+        assert (decision.sequence, decision.model_version, decision.outcome, decision.is_fraud) == (
+            3,
+            "7",
+            Outcome.DECLINE,
+            True,
+        )
+        assert decision.vector[0] is None
+        assert list(decision.vector[1:]) == group.vector_array()[1, 1:].tolist()
+        assert [reason.feature.split()[0] for reason in decision.reasons] == ["feature"] * 3
+        for reason in decision.reasons:
+            assert reason.value == decision.vector[int(reason.feature.split()[1])]
+        row = index.decision_row("tx-2")
+        assert row is not None
+        assert row.fraud_probability == decision.fraud_probability
+        assert row.score == decision.score
+        assert row.latency_us == decision.latency_us
+        assert f"feature {row.top_reason}" == decision.reasons[0].feature
+        assert index.decision("tx-0") is None
+        assert index.decision_row("tx-0") is None
+        index.close()
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(index: LedgerIndex) -> None:
+    seen: list[int] = []
+    before = None
+    for _ in range(5):
+        page = index.decisions_page(limit=7, before=before)
+        seen += [decision.sequence for decision in page.decisions]
+        before = page.next_before
+        if before is None:
+            break
+    assert seen == sorted(seen, reverse=True)
+    assert len(seen) == 30
+    assert before is None
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (DecisionFilter(outcomes=(Outcome.DECLINE,)), lambda d: d.outcome == "decline"),
+        (
+            DecisionFilter(outcomes=(Outcome.APPROVE, Outcome.REVIEW)),
+            lambda d: d.outcome != "decline",
+        ),
+        (DecisionFilter(min_probability=0.6), lambda d: d.fraud_probability >= 0.6),
+        (
+            DecisionFilter(since_us=LIVE_US + 5 * MINUTE_US, until_us=LIVE_US + 9 * MINUTE_US),
+            lambda d: 5 * MINUTE_US <= d.received_at_us - LIVE_US < 9 * MINUTE_US,
+        ),
+        (DecisionFilter(since_us=LIVE_US * 2), lambda _: False),
+        (DecisionFilter(until_us=0), lambda _: False),
+        (DecisionFilter(customer_id="c2", card_id="k5"), lambda d: d.transaction_id == "tx-12"),
+        (DecisionFilter(merchant_id="m1"), lambda d: d.merchant_id == "m1"),
+        (DecisionFilter(is_fraud=True), lambda d: d.is_fraud),
+        (DecisionFilter(is_fraud=False), lambda d: not d.is_fraud),
+        (DecisionFilter(label=Verdict.LEGITIMATE), lambda d: d.transaction_id == "tx-12"),
+        (DecisionFilter(label=Verdict.FRAUD), lambda _: False),
+        (DecisionFilter(label="none"), lambda d: d.transaction_id != "tx-12"),
+    ],
+)
+def test_a_filter_shows_what_it_names(
+    index: LedgerIndex, where: DecisionFilter, expected: object
+) -> None:
+    assert callable(expected)
+    everything = index.recent(100)
+    assert len(everything) == 30
+    assert index.decisions_page(where).decisions == tuple(filter(expected, everything))
+
+
+@pytest.mark.parametrize("limit", [0, 1001])
+def test_a_page_has_a_bound(index: LedgerIndex, limit: int) -> None:
+    with pytest.raises(InvalidQuery, match="1 to 1000"):
+        index.decisions_page(limit=limit)
+
+
+def test_the_latest_label_holds(index: LedgerIndex) -> None:
+    assert [entry.verdict for entry in index.labels_of("tx-12")] == ["fraud", "legitimate"]
+    assert index.verdicts(["tx-3", "tx-12", "tx-13"]) == {
+        "tx-3": Verdict.FRAUD,
+        "tx-12": Verdict.LEGITIMATE,
+    }
+    latest = index.decision_row("tx-12")
+    assert latest is not None
+    assert latest.verdict == Verdict.LEGITIMATE
+
+
+def test_a_label_waits_for_its_transaction(filled: SqliteLedger, index: LedgerIndex) -> None:
+    assert [entry.label_id for entry in index.waiting_labels()] == ["label-4"]
+    late = msgspec.structs.replace(
+        transaction(99, LIVE_US + 99 * MINUTE_US), transaction_id="tx-unknown"
+    )
+    append_decisions(filled, [late])
+    index.catch_up()
+    assert index.waiting_labels() == ()
+    assert index.verdicts(["tx-unknown"]) == {"tx-unknown": Verdict.FRAUD}
+
+
+def test_counts_are_those_of_the_log(index: LedgerIndex) -> None:
+    counts = index.counts()
+    assert (counts.transactions, counts.decisions, counts.labels) == (40, 30, 4)
+    assert counts.waiting_labels == 1
+    assert counts.indexed_through == 44
+    everything = index.recent(100)
+    assert counts.by_outcome == {
+        outcome: sum(d.outcome == outcome for d in everything) for outcome in OUTCOMES
+    }
+
+
+def test_activity_is_that_of_the_last_minutes(index: LedgerIndex) -> None:
+    since_us = LIVE_US + 10 * MINUTE_US
+    recent = [d for d in index.recent(100) if d.received_at_us >= since_us]
+    activity = index.activity(since_us + 17)
+    assert activity.since_us == since_us
+    assert activity.decisions == len(recent)
+    assert activity.alerts == sum(d.outcome != Outcome.APPROVE for d in recent)
+    assert activity.is_fraud == sum(d.is_fraud for d in recent)
+    assert activity.degraded == sum(d.degraded for d in recent)
+    assert activity.alert_rate == activity.alerts / activity.decisions
+    by_minute = index.activity_by_minute(since_us)
+    assert sum(minute.decisions for minute in by_minute) == activity.decisions
+    assert [m.since_us for m in by_minute] == sorted({d.received_at_us for d in recent})
+    assert index.activity(LIVE_US * 2).alert_rate is None
+
+
+def test_a_repeated_id_does_not_stop_the_index(tmp_path: Path) -> None:
+    with new_ledger(tmp_path) as ledger:
+        append_history(ledger, [transaction(1, NOON_US), label(1, "tx-1", NOON_US)])
+        append_decisions(ledger, [transaction(1, NOON_US + 1), transaction(1, NOON_US + 1)])
+        append_labels(ledger, [label(1, "tx-1", NOON_US + 2)])
+        index = LedgerIndex(tmp_path / "index.db", ledger)
+        assert index.catch_up() == 5
+        found = index.find("tx-1")
+        assert found is not None
+        assert found.sequence == 1
+        index.close()
+
+
+def test_an_index_of_another_ledger_is_built_anew(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    (tmp_path / "other").mkdir()
+    with new_ledger(tmp_path) as ledger, new_ledger(tmp_path / "other") as other:
+        fill(ledger)
+        append_decisions(other, [transaction(1_000, NOON_US)])
+        first = LedgerIndex(path, ledger)
+        first.catch_up()
+        first.close()
+        second = LedgerIndex(path, other)
+        assert second.indexed_through == 0
+        assert second.catch_up() == 1
+        assert second.find("tx-1") is None
+        assert second.find("tx-1000") is not None
+        second.close()
+
+
+def test_an_index_beyond_a_restored_ledger_is_built_anew(tmp_path: Path) -> None:
+    with new_ledger(tmp_path) as ledger:
+        append_decisions(ledger, [transaction(1, NOON_US)])
+    backup = ledger.path.read_bytes()
+    with SqliteLedger.open_writer(ledger.path) as ledger:
+        append_decisions(ledger, [transaction(2, NOON_US + 1)])
+        index = LedgerIndex(tmp_path / "index.db", ledger)
+        index.catch_up()
+        index.close()
+    ledger.path.write_bytes(backup)
+    with SqliteLedger.open_writer(ledger.path) as ledger:
+        append_decisions(ledger, [transaction(3, NOON_US + 1)])
+        index = LedgerIndex(tmp_path / "index.db", ledger)
+        index.catch_up()
+        assert set(index.find_many(["tx-1", "tx-2", "tx-3"])) == {"tx-1", "tx-3"}
+        index.close()
+
+
+def test_an_index_of_another_version_is_built_anew(filled: SqliteLedger, tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    LedgerIndex(path, filled).close()
+    connection = sqlite3.connect(path)
+    connection.executescript("PRAGMA user_version = 99; DROP TABLE decisions;")
+    connection.close()
+    index = LedgerIndex(path, filled)
+    assert index.catch_up() == 44
+    index.close()
+
+
+def test_another_programs_file_is_left_alone(filled: SqliteLedger, tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no index of a ledger"):
+        LedgerIndex(filled.path, filled)
+    text = tmp_path / "notes.txt"
+    text.write_text("hello " * 1_000)
+    with pytest.raises(WorkspaceError, match="not a SQLite database"):
+        LedgerIndex(text, filled)
+
+
+def test_a_failed_chunk_leaves_no_trace(filled: SqliteLedger, tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    index = LedgerIndex(path, filled)
+    index.catch_up(limit=1)
+    blocker = sqlite3.connect(path)
+    blocker.execute(
+        "CREATE TRIGGER stop BEFORE INSERT ON labels BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+    )
+    with pytest.raises(LedgerUnavailable, match="write the index"):
+        index.catch_up()
+    assert index.counts().decisions == 0
+    blocker.execute("DROP TRIGGER stop")
+    blocker.close()
+    assert index.catch_up() == 33
+    assert index.counts().decisions == 30
+    index.close()
+
+
+def test_processes_may_fill_it_at_once(filled: SqliteLedger, tmp_path: Path) -> None:
+    for i in range(200):
+        append_decisions(
+            filled, [transaction(1_000 + i, NOON_US * 2 + i)], model_version=str(i % 9)
+        )
+    path = tmp_path / "index.db"
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from sentinel.ledger.index import LedgerIndex\n"
+        "from sentinel.ledger.sqlite import SqliteLedger\n"
+        "index = LedgerIndex(Path(sys.argv[2]), SqliteLedger.open_reader(Path(sys.argv[1])))\n"
+        "while index.catch_up(limit=3): pass\n"
+    )
+    command = [sys.executable, "-c", script, str(filled.path), str(path)]
+    others = [subprocess.Popen(command) for _ in range(3)]
+    assert [other.wait() for other in others] == [0, 0, 0]
+    index = LedgerIndex(path, filled)
+    assert index.catch_up() == 0
+    assert index.counts().decisions == 230
+    index.close()
+    scratch = LedgerIndex(tmp_path / "scratch.db", filled)
+    scratch.catch_up()
+    scratch.close()
+    assert _content(path) == _content(tmp_path / "scratch.db")
+
+
+def test_threads_ask_while_it_is_filled(filled: SqliteLedger, tmp_path: Path) -> None:
+    index = LedgerIndex(tmp_path / "index.db", filled)
+    problems: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            counts = index.counts()
+            page = index.decisions_page(DecisionFilter(outcomes=(Outcome.DECLINE,)), limit=1_000)
+            if len(page.decisions) < counts.by_outcome[Outcome.DECLINE]:
+                problems.append("a decision is counted that is not there")
+
+    askers = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in askers:
+        thread.start()
+    for i in range(100):
+        append_decisions(filled, [transaction(100 + i, NOON_US * 2 + i)], outcomes=(2,))
+        index.catch_up()
+    done.set()
+    for thread in askers:
+        thread.join()
+    assert problems == []
+    assert index.activity(NOON_US * 2).is_fraud == 100
+    index.close()

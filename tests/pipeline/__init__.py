@@ -1,0 +1,1 @@
+"""The jobs of the platform's life, against a real MLflow server."""

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sentinel.domain import NoModel, Unavailable
+from sentinel.models.artifact import load_manifest
+from sentinel.models.registry import Registry
+from sentinel.pipeline.follow import fetch_version, follow, serving_champion, sync_champion
+from sentinel.settings import Settings
+from tests.pipeline.conftest import free_port
+from tests.pipeline.small_models import PLAN, register_small_model
+
+
+def crown(settings: Settings, *versions: str) -> None:
+    Registry.of(settings).crown(list(versions))
+
+
+def folders(settings: Settings) -> list[str]:
+    """What is in the models folder; an interrupted fetch would show here."""
+    if not settings.models_dir.exists():
+        return []
+    return sorted(path.name for path in settings.models_dir.iterdir())
+
+
+def test_nothing_is_served_before_a_promotion(settings: Settings, tmp_path: Path) -> None:
+    assert sync_champion(settings) is None
+    register_small_model(settings, tmp_path / "a")
+    assert sync_champion(settings) is None
+    assert folders(settings) == []
+
+
+def test_the_champion_is_fetched_verified_and_named(settings: Settings, tmp_path: Path) -> None:
+    version = register_small_model(settings, tmp_path / "a")
+    crown(settings, version.version)
+    assert sync_champion(settings) == version.version
+    name = f"{settings.mlflow.model_name}-{version.version}"
+    assert folders(settings) == ["champion.json", name]
+    said = json.loads((settings.models_dir / "champion.json").read_text())
+    assert said == {"version": version.version, "folder": name}
+    manifest = load_manifest(settings.models_dir / name, plan_hash=PLAN.hash)
+    assert (manifest.version, manifest.run_id) == (version.version, version.run_id)
+
+
+def test_a_second_look_changes_nothing(settings: Settings, tmp_path: Path) -> None:
+    version = register_small_model(settings, tmp_path / "a")
+    crown(settings, version.version)
+    sync_champion(settings)
+    before = (settings.models_dir / "champion.json").stat()
+    assert sync_champion(settings) == version.version
+    assert (settings.models_dir / "champion.json").stat() == before
+
+
+def test_the_previous_champion_stays_for_a_rollback(settings: Settings, tmp_path: Path) -> None:
+    for seed in range(5):
+        register_small_model(settings, tmp_path / str(seed), seed=seed)
+    for version in ("1", "2", "3", "4", "5"):
+        crown(settings, version)
+        sync_champion(settings)
+    name = settings.mlflow.model_name
+    assert folders(settings) == ["champion.json", f"{name}-3", f"{name}-4", f"{name}-5"]
+    kept = (settings.models_dir / f"{name}-4" / "model.txt").stat()
+    crown(settings, "4")
+    assert sync_champion(settings) == "4"
+    assert (settings.models_dir / f"{name}-4" / "model.txt").stat() == kept
+
+
+def test_a_folder_that_was_tampered_with_is_fetched_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    version = register_small_model(settings, tmp_path / "a")
+    folder = fetch_version(settings, version.version)
+    (folder / "model.txt").write_text("tree\nversion=v4\n")
+    assert fetch_version(settings, version.version) == folder
+    load_manifest(folder)
+    assert folders(settings) == [folder.name]
+
+
+def test_the_same_number_of_another_registry_is_another_model(
+    settings: Settings, tmp_path: Path
+) -> None:
+    version = register_small_model(settings, tmp_path / "a")
+    other = settings.model_copy(
+        update={"mlflow": settings.mlflow.model_copy(update={"model_name": "elsewhere"})}
+    )
+    elsewhere = register_small_model(other, tmp_path / "b", seed=1)
+    assert version.version == elsewhere.version == "1"
+    crown(settings, "1")
+    sync_champion(settings)
+    folder = settings.models_dir / f"{settings.mlflow.model_name}-1"
+    found = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(found | {"run_id": elsewhere.run_id}))
+    assert sync_champion(settings) == "1"
+    assert load_manifest(folder).run_id == version.run_id
+
+
+def test_an_unknown_version_says_so(settings: Settings, tmp_path: Path) -> None:
+    register_small_model(settings, tmp_path / "a")
+    with pytest.raises(NoModel, match="no version '7'"):
+        fetch_version(settings, "7")
+
+
+def test_a_server_that_is_away_is_named(settings: Settings) -> None:
+    port = free_port()
+    away = settings.model_copy(update={"mlflow": settings.mlflow.model_copy(update={"port": port})})
+    with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}.*sentinel up"):
+        sync_champion(away)
+    with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}.*sentinel up"):
+        Registry.of(away).versions()
+
+
+def test_what_is_not_mlflow_is_told_apart(settings: Settings) -> None:
+    with listening(say_hello) as port, pytest.raises(Unavailable, match="not MLflow"):
+        sync_champion(at(settings, port))
+
+
+@pytest.mark.parametrize("cut_after", [0, 400, 3_000, 9_000])
+def test_an_interrupted_fetch_leaves_no_half_folder(
+    settings: Settings, tmp_path: Path, cut_after: int
+) -> None:
+    register_small_model(settings, tmp_path / "a")
+    crown(settings, "1")
+    sync_champion(settings)
+    register_small_model(settings, tmp_path / "b", seed=1)
+    crown(settings, "1", "2")
+    before = folders(settings)
+    with cutting_relay(settings.mlflow.port, cut_after) as port, pytest.raises(Unavailable):
+        sync_champion(at(settings, port))
+    assert folders(settings) == before
+    champion = serving_champion(settings)
+    assert champion is not None
+    assert champion.version == "1"
+    assert sync_champion(settings) == "2"
+
+
+def test_the_follower_survives_a_server_that_comes_and_goes(
+    settings: Settings, tmp_path: Path
+) -> None:
+    register_small_model(settings, tmp_path / "a")
+    crown(settings, "1")
+    stop = threading.Event()
+    port = free_port()
+    follower = threading.Thread(target=follow, args=(at(settings, port), stop))
+    follower.start()
+    try:
+        time.sleep(0.5)
+        assert serving_champion(settings) is None
+        with cutting_relay(settings.mlflow.port, 1 << 30, port=port):
+            deadline = time.monotonic() + 20
+            while serving_champion(settings) is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+        champion = serving_champion(settings)
+        assert champion is not None
+        assert champion.version == "1"
+    finally:
+        stop.set()
+        follower.join(10)
+    assert not follower.is_alive()
+
+
+def at(settings: Settings, port: int) -> Settings:
+    mlflow = settings.mlflow.model_copy(update={"tracking_uri": f"http://127.0.0.1:{port}"})
+    return settings.model_copy(update={"mlflow": mlflow})
+
+
+@contextmanager
+def listening(serve, port: int = 0) -> Iterator[int]:
+    """A TCP server on a loopback port, a thread a connection."""
+    server = socket.create_server(("127.0.0.1", port))
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+    def handle(connection: socket.socket) -> None:
+        with connection:
+            serve(connection)
+
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        accepting.join(5)
+
+
+@contextmanager
+def cutting_relay(to: int, cut_after: int, port: int = 0) -> Iterator[int]:
+    """Passes everything on to a server, until it has given back so many bytes in all."""
+    budget = [cut_after]
+
+    def serve(connection: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", to)) as upstream:
+
+            def ask() -> None:
+                while data := receive(connection):
+                    upstream.sendall(data)
+
+            threading.Thread(target=ask, daemon=True).start()
+            while data := receive(upstream):
+                connection.sendall(data[: max(0, budget[0])])
+                budget[0] -= len(data)
+                if budget[0] <= 0:
+                    connection.shutdown(socket.SHUT_RDWR)
+                    upstream.shutdown(socket.SHUT_RDWR)
+                    return
+
+    with listening(serve, port) as own:
+        yield own
+
+
+def say_hello(connection: socket.socket) -> None:
+    connection.recv(65_536)
+    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+
+def receive(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65_536)
+    except OSError:
+        return b""
