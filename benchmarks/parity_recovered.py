@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.parity_log import batches
-from benchmarks.parity_replay import entries_of, labelled_in
+from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
 from sentinel.domain import Transaction
 from sentinel.features.fold import LabelBook
 from sentinel.features.plan import Plan
@@ -25,7 +25,6 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.pipeline.verify import transactions_of
 from sentinel.schema import KIND_TRANSACTION
 from sentinel.scoring.recovery import recover
-from tests.features.engines import OnlineFold
 
 MICRO_BATCH = 16
 

@@ -21,6 +21,9 @@ MONTH, QUARTER = timedelta(days=30), timedelta(days=90)
 # ago, when most of the truth is known; the counts of frauds "known" reach up to now.
 MATURE = windowed(offset=WEEK)
 
+# What was usual before last week: a spree of the last days does not blur what it is held against.
+USUAL = windowed(offset=WEEK)
+
 log = TransactionLog(description="Payments and labels in the order Sentinel learnt of them")
 transactions = PushSource(name="transactions", batch_source=log)
 
@@ -64,9 +67,11 @@ def fraud_count(name: str, window: timedelta) -> Aggregation:
     return Aggregation(name=name, function="sum", column="is_fraud", time_window=window)
 
 
-def fraud_rate(name: str, window: timedelta) -> Aggregation:
+def fraud_rate(name: str, window: timedelta, hop: timedelta | None = None) -> Aggregation:
     """Known frauds as a share of the transactions of the window."""
-    return Aggregation(name=name, function="mean", column="is_fraud", time_window=window)
+    return Aggregation(
+        name=name, function="mean", column="is_fraud", time_window=window, slide_interval=hop
+    )
 
 
 # Card: is this how the card is used? Bursts, unusual amounts, unfamiliar shops and devices.
@@ -81,7 +86,11 @@ card_windows = [
     amount("card_amount_mean_7d", "mean", WEEK),
     amount("card_amount_mean_30d", "mean", MONTH),
     amount("card_amount_std_30d", "std", MONTH),
+    amount("card_amount_max_7d", "max", WEEK),
     amount("card_amount_max_30d", "max", MONTH),
+    amount("card_amount_mean_usual", "mean", MONTH),
+    amount("card_amount_std_usual", "std", MONTH),
+    amount("card_amount_max_usual", "max", MONTH),
     since_last("card_seconds_since_last", MONTH),
     distinct("card_merchants_1d", "merchant_id", DAY),
     distinct("card_merchants_30d", "merchant_id", MONTH),
@@ -105,6 +114,9 @@ card_features = StreamFeatureView(
                 "card_devices_30d": windowed(capacity=8),
                 "card_ips_7d": windowed(capacity=8),
                 "card_fraud_rate_30d": MATURE,
+                "card_amount_mean_usual": USUAL,
+                "card_amount_std_usual": USUAL,
+                "card_amount_max_usual": USUAL,
             },
         ),
         Field(
@@ -116,6 +128,26 @@ card_features = StreamFeatureView(
             name="card_amount_to_max_30d",
             dtype=Float32,
             tags=ratio("amount_minor", "card_amount_max_30d"),
+        ),
+        Field(
+            name="card_amount_to_mean_usual",
+            dtype=Float32,
+            tags=ratio("amount_minor", "card_amount_mean_usual"),
+        ),
+        Field(
+            name="card_amount_to_max_usual",
+            dtype=Float32,
+            tags=ratio("amount_minor", "card_amount_max_usual"),
+        ),
+        Field(
+            name="card_mean_7d_to_usual",
+            dtype=Float32,
+            tags=ratio("card_amount_mean_7d", "card_amount_mean_usual"),
+        ),
+        Field(
+            name="card_max_7d_to_usual",
+            dtype=Float32,
+            tags=ratio("card_amount_max_7d", "card_amount_mean_usual"),
         ),
         Field(
             name="card_count_1d_to_30d",
@@ -139,6 +171,9 @@ customer_windows = [
     amount("customer_amount_std_30d", "std", MONTH),
     amount("customer_amount_max_7d", "max", WEEK),
     amount("customer_amount_max_30d", "max", MONTH),
+    amount("customer_amount_mean_usual", "mean", MONTH),
+    amount("customer_amount_std_usual", "std", MONTH),
+    amount("customer_amount_max_usual", "max", MONTH),
     since_last("customer_seconds_since_last", MONTH),
     distinct("customer_merchants_7d", "merchant_id", WEEK),
     distinct("customer_cards_30d", "card_id", MONTH),
@@ -160,6 +195,9 @@ customer_features = StreamFeatureView(
                 "customer_cards_30d": windowed(capacity=8),
                 "customer_devices_30d": windowed(capacity=8),
                 "customer_fraud_rate_30d": MATURE,
+                "customer_amount_mean_usual": USUAL,
+                "customer_amount_std_usual": USUAL,
+                "customer_amount_max_usual": USUAL,
             },
         ),
         Field(
@@ -176,6 +214,26 @@ customer_features = StreamFeatureView(
             name="customer_amount_to_max_30d",
             dtype=Float32,
             tags=ratio("amount_minor", "customer_amount_max_30d"),
+        ),
+        Field(
+            name="customer_amount_to_mean_usual",
+            dtype=Float32,
+            tags=ratio("amount_minor", "customer_amount_mean_usual"),
+        ),
+        Field(
+            name="customer_amount_to_max_usual",
+            dtype=Float32,
+            tags=ratio("amount_minor", "customer_amount_max_usual"),
+        ),
+        Field(
+            name="customer_mean_7d_to_usual",
+            dtype=Float32,
+            tags=ratio("customer_amount_mean_7d", "customer_amount_mean_usual"),
+        ),
+        Field(
+            name="customer_max_7d_to_usual",
+            dtype=Float32,
+            tags=ratio("customer_amount_max_7d", "customer_amount_mean_usual"),
         ),
         Field(
             name="customer_count_1d_to_30d",
@@ -197,10 +255,15 @@ merchant_windows = [
     since_last("merchant_seconds_since_last", WEEK),
     distinct("merchant_customers_1h", "customer_id", HOUR),
     fraud_count("merchant_frauds_known_7d", WEEK),
+    fraud_count("merchant_frauds_known_14d", 2 * WEEK),
     fraud_count("merchant_frauds_known_30d", MONTH),
     fraud_rate("merchant_fraud_rate_1d", DAY),
     fraud_rate("merchant_fraud_rate_7d", WEEK),
     fraud_rate("merchant_fraud_rate_30d", MONTH),
+    # Week by week further back: a compromise begins, and ends when it has been dealt with.
+    fraud_rate("merchant_fraud_rate_2_weeks_ago", WEEK, hop=DAY),
+    fraud_rate("merchant_fraud_rate_3_weeks_ago", WEEK, hop=DAY),
+    fraud_rate("merchant_fraud_rate_4_weeks_ago", WEEK, hop=DAY),
 ]
 merchant_features = StreamFeatureView(
     name="merchant",
@@ -216,6 +279,9 @@ merchant_features = StreamFeatureView(
                 "merchant_fraud_rate_1d": MATURE,
                 "merchant_fraud_rate_7d": MATURE,
                 "merchant_fraud_rate_30d": MATURE,
+                "merchant_fraud_rate_2_weeks_ago": windowed(offset=2 * WEEK),
+                "merchant_fraud_rate_3_weeks_ago": windowed(offset=3 * WEEK),
+                "merchant_fraud_rate_4_weeks_ago": windowed(offset=4 * WEEK),
             },
         ),
         Field(

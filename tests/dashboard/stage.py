@@ -100,7 +100,7 @@ def send(url: str, bodies: Iterator[dict[str, Any]], count: int) -> list[dict[st
 
 @contextlib.contextmanager
 def dashboard(server: Server) -> Iterator[str]:
-    """The `sentinel dashboard` command beside a scorer; its address."""
+    """The `sentinel dashboard` command beside a scorer, just started; its address."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = server.settings.workspace / "dashboard.log"
@@ -118,19 +118,22 @@ def dashboard(server: Server) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/_stcore/health", timeout=2).status_code == 200:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"The dashboard did not start:\n{log.read_text()[-4000:]}")
-            time.sleep(0.1)
         yield url
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def wait_until_up(url: str, seconds: float = 60.0) -> None:
+    """Until a dashboard answers; raises TimeoutError otherwise."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/_stcore/health", timeout=2).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"No dashboard at {url}; see dashboard.log in its workspace.")
 
 
 @contextlib.contextmanager

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.fold import OfflineFold
 from sentinel.features.plan import MINUTE_US, Plan
 from sentinel.features.program import compile_program
-from tests.features.engines import OnlineFold, oracle
+from tests.features.engines import oracle
 from tests.features.logs import batches_of, bits_of, bits_of_values
 from tests.features.plans import aggregate, every_function, plan_of
 from tests.features.worlds import START_US, Entry

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.plan import Plan
@@ -21,7 +22,6 @@ from sentinel.features.program import (
     Program,
     compile_program,
 )
-from tests.features.engines import OnlineFold
 from tests.features.plans import every_function
 from tests.features.worlds import START_US, Entry, World, plans, worlds
 from tests.oracle import Oracle, entity_of

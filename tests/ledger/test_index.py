@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,23 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.domain import (
-    Decision,
-    InvalidQuery,
     Label,
     LedgerUnavailable,
     Outcome,
     Transaction,
-    Verdict,
     WorkspaceError,
 )
-from sentinel.ledger.groups import OUTCOMES, DecisionGroup, GroupKind
+from sentinel.ledger.groups import DecisionGroup, GroupKind
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.index_rows import _DecisionGroup, _Transaction
 from sentinel.ledger.index_schema import TABLES
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.ledger.sqlite import SqliteLedger
 from tests.ledger.material import (
-    MINUTE_US,
     NOON_US,
     append_all,
     append_decisions,
@@ -44,17 +39,6 @@ from tests.ledger.material import (
     new_ledger,
     transaction,
 )
-
-LIVE_US = NOON_US + 30 * MINUTE_US
-"""When the first live transaction of `filled` was received."""
-
-
-@pytest.fixture
-def index(filled: SqliteLedger, tmp_path: Path) -> Iterator[LedgerIndex]:
-    made = LedgerIndex(tmp_path / "index.db", filled)
-    made.catch_up()
-    yield made
-    made.close()
 
 
 def _content(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -115,157 +99,6 @@ def test_the_quick_decoders_see_the_leading_fields() -> None:
     for quick, full in ((_Transaction, Transaction), (_DecisionGroup, DecisionGroup)):
         names = quick.__struct_fields__
         assert names == full.__struct_fields__[: len(names)]
-
-
-def test_a_transaction_is_found_by_its_id(index: LedgerIndex) -> None:
-    historic, live = index.find("tx-3"), index.find("tx-12")
-    assert historic is not None
-    assert live is not None
-    assert (historic.origin, historic.sequence) == ("imported", 4)
-    assert (live.origin, live.sequence) == ("live", 14)
-    assert (live.amount_minor, live.customer_id, live.device_id) == (1200, "c2", None)
-    assert index.find("tx-nobody") is None
-    many = [f"tx-{i}" for i in range(2_000)]
-    assert set(index.find_many(many)) == {f"tx-{i}" for i in range(40)}
-
-
-def test_a_transaction_comes_whole_from_the_ledger(index: LedgerIndex) -> None:
-    assert index.transaction("tx-3") == transaction(3, NOON_US + 3 * MINUTE_US)
-    assert index.transaction("tx-12") == transaction(12, LIVE_US + 2 * MINUTE_US)
-    assert index.transaction("tx-nobody") is None
-
-
-def test_a_decision_comes_whole_from_the_ledger(tmp_path: Path) -> None:
-    with new_ledger(tmp_path) as ledger:
-        append_history(ledger, [transaction(0, NOON_US)])
-        arrived = [transaction(i, NOON_US) for i in range(1, 4)]
-        group = append_decisions(ledger, arrived, outcomes=(0, 2), seed=3, model_version="7")
-        index = LedgerIndex(tmp_path / "index.db", ledger)
-        index.catch_up()
-        decision = index.decision("tx-2")
-        assert isinstance(decision, Decision)
-        assert (decision.sequence, decision.model_version, decision.outcome, decision.is_fraud) == (
-            3,
-            "7",
-            Outcome.DECLINE,
-            True,
-        )
-        assert decision.vector[0] is None
-        assert list(decision.vector[1:]) == group.vector_array()[1, 1:].tolist()
-        assert [reason.feature.split()[0] for reason in decision.reasons] == ["feature"] * 3
-        for reason in decision.reasons:
-            assert reason.value == decision.vector[int(reason.feature.split()[1])]
-        row = index.decision_row("tx-2")
-        assert row is not None
-        assert row.fraud_probability == decision.fraud_probability
-        assert row.score == decision.score
-        assert row.latency_us == decision.latency_us
-        assert f"feature {row.top_reason}" == decision.reasons[0].feature
-        assert index.decision("tx-0") is None
-        assert index.decision_row("tx-0") is None
-        index.close()
-
-
-def test_pages_follow_each_other_without_gap_or_repeat(index: LedgerIndex) -> None:
-    seen: list[int] = []
-    before = None
-    for _ in range(5):
-        page = index.decisions_page(limit=7, before=before)
-        seen += [decision.sequence for decision in page.decisions]
-        before = page.next_before
-        if before is None:
-            break
-    assert seen == sorted(seen, reverse=True)
-    assert len(seen) == 30
-    assert before is None
-
-
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [
-        (DecisionFilter(outcomes=(Outcome.DECLINE,)), lambda d: d.outcome == "decline"),
-        (
-            DecisionFilter(outcomes=(Outcome.APPROVE, Outcome.REVIEW)),
-            lambda d: d.outcome != "decline",
-        ),
-        (DecisionFilter(min_probability=0.6), lambda d: d.fraud_probability >= 0.6),
-        (
-            DecisionFilter(since_us=LIVE_US + 5 * MINUTE_US, until_us=LIVE_US + 9 * MINUTE_US),
-            lambda d: 5 * MINUTE_US <= d.received_at_us - LIVE_US < 9 * MINUTE_US,
-        ),
-        (DecisionFilter(since_us=LIVE_US * 2), lambda _: False),
-        (DecisionFilter(until_us=0), lambda _: False),
-        (DecisionFilter(customer_id="c2", card_id="k5"), lambda d: d.transaction_id == "tx-12"),
-        (DecisionFilter(merchant_id="m1"), lambda d: d.merchant_id == "m1"),
-        (DecisionFilter(is_fraud=True), lambda d: d.is_fraud),
-        (DecisionFilter(is_fraud=False), lambda d: not d.is_fraud),
-        (DecisionFilter(label=Verdict.LEGITIMATE), lambda d: d.transaction_id == "tx-12"),
-        (DecisionFilter(label=Verdict.FRAUD), lambda _: False),
-        (DecisionFilter(label="none"), lambda d: d.transaction_id != "tx-12"),
-    ],
-)
-def test_a_filter_shows_what_it_names(
-    index: LedgerIndex, where: DecisionFilter, expected: object
-) -> None:
-    assert callable(expected)
-    everything = index.recent(100)
-    assert len(everything) == 30
-    assert index.decisions_page(where).decisions == tuple(filter(expected, everything))
-
-
-@pytest.mark.parametrize("limit", [0, 1001])
-def test_a_page_has_a_bound(index: LedgerIndex, limit: int) -> None:
-    with pytest.raises(InvalidQuery, match="1 to 1000"):
-        index.decisions_page(limit=limit)
-
-
-def test_the_latest_label_holds(index: LedgerIndex) -> None:
-    assert [entry.verdict for entry in index.labels_of("tx-12")] == ["fraud", "legitimate"]
-    assert index.verdicts(["tx-3", "tx-12", "tx-13"]) == {
-        "tx-3": Verdict.FRAUD,
-        "tx-12": Verdict.LEGITIMATE,
-    }
-    latest = index.decision_row("tx-12")
-    assert latest is not None
-    assert latest.verdict == Verdict.LEGITIMATE
-
-
-def test_a_label_waits_for_its_transaction(filled: SqliteLedger, index: LedgerIndex) -> None:
-    assert [entry.label_id for entry in index.waiting_labels()] == ["label-4"]
-    late = msgspec.structs.replace(
-        transaction(99, LIVE_US + 99 * MINUTE_US), transaction_id="tx-unknown"
-    )
-    append_decisions(filled, [late])
-    index.catch_up()
-    assert index.waiting_labels() == ()
-    assert index.verdicts(["tx-unknown"]) == {"tx-unknown": Verdict.FRAUD}
-
-
-def test_counts_are_those_of_the_log(index: LedgerIndex) -> None:
-    counts = index.counts()
-    assert (counts.transactions, counts.decisions, counts.labels) == (40, 30, 4)
-    assert counts.waiting_labels == 1
-    assert counts.indexed_through == 44
-    everything = index.recent(100)
-    assert counts.by_outcome == {
-        outcome: sum(d.outcome == outcome for d in everything) for outcome in OUTCOMES
-    }
-
-
-def test_activity_is_that_of_the_last_minutes(index: LedgerIndex) -> None:
-    since_us = LIVE_US + 10 * MINUTE_US
-    recent = [d for d in index.recent(100) if d.received_at_us >= since_us]
-    activity = index.activity(since_us + 17)
-    assert activity.since_us == since_us
-    assert activity.decisions == len(recent)
-    assert activity.alerts == sum(d.outcome != Outcome.APPROVE for d in recent)
-    assert activity.is_fraud == sum(d.is_fraud for d in recent)
-    assert activity.degraded == sum(d.degraded for d in recent)
-    assert activity.alert_rate == activity.alerts / activity.decisions
-    by_minute = index.activity_by_minute(since_us)
-    assert sum(minute.decisions for minute in by_minute) == activity.decisions
-    assert [m.since_us for m in by_minute] == sorted({d.received_at_us for d in recent})
-    assert index.activity(LIVE_US * 2).alert_rate is None
 
 
 def test_a_repeated_id_does_not_stop_the_index(tmp_path: Path) -> None:

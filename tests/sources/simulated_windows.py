@@ -26,6 +26,8 @@ def raw_frame(world: World) -> pd.DataFrame:
     people, shops = world.population.customers, world.population.merchants
     frame = pd.DataFrame({name: getattr(events, name) for name in events.__dataclass_fields__})
     frame["row"] = np.arange(len(frame))
+    for name in ("device", "address"):  # nobody is not one big device
+        frame[name] = frame[name].where(frame[name] >= 0, -1 - frame.row)
     frame["hour"] = frame.time_us // _HOUR % 24
     frame["weekday"] = frame.time_us // _DAY % 7
     frame["category"] = shops.category[events.merchant]

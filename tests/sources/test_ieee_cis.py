@@ -72,14 +72,15 @@ def test_amounts_have_three_decimals_and_times_count_from_december_2017(
 def test_a_client_is_card1_addr1_and_the_day_it_began(
     payments: pd.DataFrame, joined: pd.DataFrame
 ) -> None:
-    begun = (joined.TransactionDT / 86_400 - joined.D1).apply(np.floor)
-    for name, row in joined.iterrows():
-        client = payments.customer_id[name]
-        if pd.isna(row.D1):
+    clients = payments.customer_id.to_dict()
+    for row in joined.reset_index().to_dict("records"):
+        client = clients[row["TransactionID"]]
+        if pd.isna(row["D1"]):
             assert client is None
         else:
-            address = "-" if pd.isna(row.addr1) else f"{row.addr1:.0f}"
-            assert client == f"{row.card1:.0f}|{address}|{begun[name]:.0f}"
+            address = "-" if pd.isna(row["addr1"]) else f"{row['addr1']:.0f}"
+            begun = np.floor(row["TransactionDT"] / 86_400 - row["D1"])
+            assert client == f"{row['card1']:.0f}|{address}|{begun:.0f}"
     shared = payments.customer_id.value_counts()
     assert shared.max() > 3
     assert payments.merchant_id.isna().all()

@@ -148,7 +148,12 @@ class Application:
         async def health() -> Health:
             return self._health()
 
-        @app.get("/livez", tags=["service"], summary="Whether the process lives")
+        @app.get(
+            "/livez",
+            tags=["service"],
+            summary="Whether the process lives",
+            response_class=PlainTextResponse,
+        )
         async def livez() -> PlainTextResponse:
             return PlainTextResponse("ok")
 
@@ -156,6 +161,7 @@ class Application:
             "/readyz",
             tags=["service"],
             summary="Whether payments can be scored",
+            response_class=PlainTextResponse,
             responses=problem_responses(503),
         )
         async def readyz() -> PlainTextResponse:
@@ -168,7 +174,12 @@ class Application:
                 raise ProblemError(503, "no_model", "No model yet", "No model has been promoted.")
             return PlainTextResponse("ok")
 
-        @app.get("/metrics", tags=["service"], summary="Prometheus metrics")
+        @app.get(
+            "/metrics",
+            tags=["service"],
+            summary="Prometheus metrics",
+            response_class=PlainTextResponse,
+        )
         async def metrics() -> Response:
             return Response(
                 generate_latest(self._running.metrics.registry), media_type=CONTENT_TYPE_LATEST

@@ -177,11 +177,11 @@ def evaluate(
 ) -> None:
     """Compare a candidate with the champion on the same matured labels; changes nothing."""
     from sentinel.cli.reports import gate_report
-    from sentinel.pipeline.gate import judge
+    from sentinel.pipeline.gate import check
     from sentinel.sources.progress import progress_bar
 
     with plain_errors(), progress_bar(err) as progress:
-        gate_report(out, judge(settings_for(workspace), version, progress=progress))
+        gate_report(out, check(settings_for(workspace), version, progress=progress))
 
 
 @app.command()

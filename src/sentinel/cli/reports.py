@@ -66,17 +66,18 @@ def source_preview(console: Console, source: Source) -> None:
 
 def training_report(console: Console, trained: Trained) -> None:
     """A candidate's metrics with their intervals, beside the baselines."""
-    names = list(dict.fromkeys(name for metrics in trained.metrics.values() for name in metrics))
-    table = Table(title=f"Candidate version {trained.version}", title_justify="left")
+    columns = {trained.manifest.kind: trained.metrics, **trained.baselines}
+    table = Table(
+        title=f"Candidate version {trained.version}, with 95 % intervals", title_justify="left"
+    )
     table.add_column("metric")
-    for model in trained.metrics:
+    for model in columns:
         table.add_column(model, justify="right")
-    for name in names:
-        cells = [
-            str(metrics[name]) if name in metrics else "" for metrics in trained.metrics.values()
-        ]
+    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
+        cells = [str(metrics[name]) if name in metrics else "" for metrics in columns.values()]
         table.add_row(name, *cells)
     console.print(table)
+    console.print(f"Tracked at {trained.run_url}", soft_wrap=True)
 
 
 def gate_report(console: Console, report: GateReport) -> None:

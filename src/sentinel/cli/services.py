@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.table import Table
@@ -127,7 +128,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _health(settings: Settings) -> dict[str, dict[str, str]] | None:
+def _health(settings: Settings) -> dict[str, Any] | None:
     url = f"http://{settings.api.host}:{settings.api.port}/health"
     try:
         answer = httpx.get(url, timeout=_TIMEOUT_SECONDS)

@@ -38,7 +38,7 @@ class Traffic(msgspec.Struct, kw_only=True):
         played_us: Everything that happened before this time was sent.
     """
 
-    config: dict[str, str | float]
+    config: dict[str, str | int | float]
     played_us: int
 
 

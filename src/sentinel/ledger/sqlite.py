@@ -6,6 +6,7 @@ Why it is set up as it is: docs/decisions/030-ledger-groups-and-index.md.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,8 +81,9 @@ class SqliteLedger:
         connection: sqlite3.Connection | None = None
         try:
             connection = connect(path, "rwc")
+            if not os.access(path, os.W_OK):  # SQLite would say so at the first append only
+                raise WorkspaceError(f"The ledger {path} is read-only; make it writable.")
             check_or_make(connection, path)
-            connection.executescript("BEGIN IMMEDIATE; ROLLBACK")  # SQLite opens what is read-only
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")

@@ -42,10 +42,10 @@ LIGHTGBM_PARAMETERS: Final[Mapping[str, Any]] = {
     "boost_from_average": True,
     "learning_rate": 0.05,
     "num_leaves": 31,
-    "lambda_l2": 10.0,
+    "lambda_l2": 20.0,
     "min_sum_hessian_in_leaf": 5.0,
     "min_data_in_leaf": 50,
-    "feature_fraction": 0.7,
+    "feature_fraction": 0.5,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "cat_l2": 20.0,
@@ -203,7 +203,7 @@ def train(
         seed: Of everything random; the same data and seed give the same model.
         validation: Later rows for early stopping; without them LightGBM takes FIXED_ROUNDS.
         weight: float64 (n_rows,), how many rows each stands for.
-        threads: Default: the cores of this machine.
+        threads: Default: the cores this process may use.
         parameters: Changes to the trainer's own settings.
 
     Raises:
@@ -228,7 +228,7 @@ def train(
         seed=seed,
         validation=validation,
         weight=weight,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or _own_cores(),
         parameters=dict(parameters or {}),
     )
     return _TRAINERS[name](task)
@@ -313,6 +313,13 @@ def _logistic_regression(task: _Task) -> FittedModel:
     )
     pipeline.fit(task.X, task.y, fit__sample_weight=task.weight)
     return _Logistic(pipeline, task.feature_names)
+
+
+def _own_cores() -> int:
+    """Cores this process may use: in a container or under `taskset` fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _shares(sizes: npt.ArrayLike) -> Floats:

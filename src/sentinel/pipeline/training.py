@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from sentinel.domain import ConfigurationError
 from sentinel.features.plan import DAY_US
 from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration, fit_calibration
+from sentinel.models.curves import draw_curves
 from sentinel.models.dataset import Sample, Split, data_hash, time_split
 from sentinel.models.evaluation import HeldOut, evaluate
 from sentinel.models.intervals import Estimate
@@ -25,7 +26,6 @@ from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.models.trainers import FittedModel, TrainerName, Validation
 from sentinel.models.trainers import train as fit
 from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, maturity_us
-from sentinel.pipeline.pictures import draw
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -70,6 +70,8 @@ def train(
     *,
     now_us: int | None = None,
     baselines: bool = True,
+    parameters: Mapping[str, Any] | None = None,
+    threads: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Trained:
     """Train a model on what was known at a moment, and register it as the newest candidate.
@@ -78,6 +80,8 @@ def train(
         settings: The deployment.
         now_us: The moment of knowledge, microseconds UTC; default: the end of the log.
         baselines: Whether the baselines are trained and reported beside it.
+        parameters: Changes to the trainer's own settings, such as ``num_leaves``.
+        threads: Default: the cores of this machine.
         progress: Told of the stages "labels", "backfill", "vectors", "fit", "evaluate" and
             "track".
 
@@ -112,8 +116,9 @@ def train(
         results: dict[str, _Result] = {}
         for number, trainer in enumerate([name, *others]):
             progress("fit", number, 1 + len(others))
-            results[trainer] = _fit(settings, trainer, data)
-        progress("fit", 1 + len(others), 1 + len(others))
+            changes = parameters if trainer == name else None
+            results[trainer] = _fit(settings, trainer, data, changes, threads)
+        progress("fit", len(results), len(results))
         for number, result in enumerate(results.values()):
             progress("evaluate", number, len(results))
             result.metrics = _evaluate(settings, result.held_out)
@@ -170,7 +175,13 @@ def _split(settings: Settings, known: LabelledHistory, now_us: int | None) -> Sp
     )
 
 
-def _fit(settings: Settings, name: TrainerName, data: _Data) -> _Result:
+def _fit(
+    settings: Settings,
+    name: TrainerName,
+    data: _Data,
+    parameters: Mapping[str, Any] | None,
+    threads: int | None,
+) -> _Result:
     plan, split = data.known.plan, data.split
     model = fit(
         name,
@@ -180,6 +191,8 @@ def _fit(settings: Settings, name: TrainerName, data: _Data) -> _Result:
         categorical=plan.categorical,
         seed=settings.training.seed,
         validation=Validation(X=data.tail, y=split.tail.fraud),
+        threads=threads,
+        parameters=parameters,
     )
     tail = model.raw_score(data.tail)
     calibration = fit_calibration(tail, split.tail.fraud)
@@ -242,7 +255,14 @@ def _track(
     run.document("feature_importance.json", importance)
     with tempfile.TemporaryDirectory(prefix="sentinel-training-") as place:
         pictures, folder = Path(place, "pictures"), Path(place, "model")
-        draw(pictures, {key: result.held_out for key, result in results.items()}, importance)
+        for other, result in results.items():
+            draw_curves(
+                result.held_out,
+                pictures if other == name else pictures / other,
+                feature_names=known.plan.feature_names,
+                importance=candidate.model.importance() if other == name else (),
+                fraud_threshold=result.thresholds.fraud,
+            )
         run.files(pictures, below="pictures")
         manifest = save_artifact(
             folder,
@@ -268,9 +288,7 @@ def _track(
     return version.version, manifest
 
 
-def _parameters(
-    settings: Settings, known: LabelledHistory, data: _Data
-) -> dict[str, object]:
+def _parameters(settings: Settings, known: LabelledHistory, data: _Data) -> dict[str, object]:
     split = data.split
     values: dict[str, object] = {
         **settings.training.model_dump(),

@@ -1,0 +1,1 @@
+"""Other ways to build a scoring API, that `benchmarks serving` compares Sentinel with."""

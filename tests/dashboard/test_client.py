@@ -1,0 +1,97 @@
+"""The dashboard's view of the API: real answers, real failures, nothing unescaped."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.scratch import free_port
+from sentinel.dashboard import panels
+from sentinel.dashboard.answers import Model
+from sentinel.dashboard.client import ScoringApi
+from sentinel.domain import Unavailable
+from sentinel.settings import MoneySettings
+from tests.dashboard.conftest import Stage
+from tests.dashboard.test_feed import decision, health
+
+
+class Strange(http.server.BaseHTTPRequestHandler):
+    """Another service at the scorer's address."""
+
+    def do_GET(self) -> None:
+        body = b'{"detail": "not today"}' if self.path == "/health" else b"<html>"
+        self.send_response(503 if self.path == "/health" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def strange() -> Iterator[ScoringApi]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Strange)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    api = ScoringApi(f"http://127.0.0.1:{server.server_port}")
+    yield api
+    api.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_nobody_at_the_address_says_what_to_start() -> None:
+    api = ScoringApi(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Unavailable, match="does not answer.* `sentinel serve`"):
+        api.health()
+    api.close()
+
+
+def test_an_address_that_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = ScoringApi(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(Unavailable, match="takes too long to answer"):
+            api.health()
+        api.close()
+
+
+def test_an_error_answer_is_passed_on(strange: ScoringApi) -> None:
+    with pytest.raises(Unavailable, match="answered /health with 503: not today"):
+        strange.health()
+
+
+def test_another_service_is_recognised(strange: ScoringApi) -> None:
+    with pytest.raises(Unavailable, match="not what this dashboard expects"):
+        strange.decisions()
+    with pytest.raises(Unavailable, match="not what this dashboard expects"):
+        strange.totals()
+
+
+@pytest.mark.slow
+def test_a_scorer_answers_every_question(stage_with_payments: Stage) -> None:
+    api = ScoringApi(stage_with_payments.server.url)
+    answers = stage_with_payments.answers
+    page = api.decisions(limit=3)
+    assert len(page.decisions) == 3
+    assert page.next_before == page.decisions[-1].sequence
+    one = page.decisions[1]
+    assert api.decision(one.sequence) == one
+    assert api.decision(10**9) is None
+    totals = api.totals()
+    assert totals.review == sum(answer["decision"] == "review" for answer in answers)
+    assert totals.decisions == len(answers)
+    assert api.health().model.metrics["average_precision"].value == 0.71
+    api.close()
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    evil = "<script>alert(1)</script>"
+    shown = panels.detail(decision(1, transaction_id=evil, merchant_id=evil), MoneySettings())
+    shown += panels.model(health(model=Model(loaded=True, name=evil, version=evil, kind=evil)))
+    shown += panels.model(health(model=Model(loaded=False, problem=evil)))
+    assert "<script>" not in shown
+    assert shown.count("&lt;script&gt;") == 6

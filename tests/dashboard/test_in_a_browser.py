@@ -1,0 +1,109 @@
+"""The dashboard as somebody sees it: a real scorer, a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.dashboard.conftest import Stage
+from tests.dashboard.stage import MODEL_VERSION
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SOON_MS = 15_000
+
+
+def figure(page: Page, label: str) -> Locator:
+    """The value of one of the figures at the top."""
+    return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
+
+
+def rows(page: Page) -> Locator:
+    return page.locator("tr[data-sequence]")
+
+
+def test_it_shows_what_the_scorer_decided(
+    page: Page, stage_with_payments: Stage, tmp_path: Path
+) -> None:
+    answers = stage_with_payments.answers
+    newest = rows(page).first
+    expect(newest).to_contain_text(str(answers[-1]["transaction_id"]), timeout=SOON_MS)
+    expect(newest).to_contain_text(f"{100 * answers[-1]['fraud_probability']:.1f} %")
+    expect(figure(page, "since the scorer's start")).to_have_text(f"{len(answers):,}")
+    outcomes = [answer["decision"] for answer in answers]
+    expect(figure(page, "Review and declined")).to_have_text(
+        f"{outcomes.count('review')} + {outcomes.count('decline')}"
+    )
+    assert outcomes.count("approve") < len(outcomes), "the stage needs alerts"
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
+    page.screenshot(path=tmp_path / "dashboard.png")
+    assert (tmp_path / "dashboard.png").stat().st_size > 20_000
+
+
+def test_it_shows_the_model_in_charge_with_its_intervals(page: Page) -> None:
+    model = page.locator(".st-key-model")
+    expect(model).to_contain_text("stage-model")
+    expect(model).to_contain_text(f"version {MODEL_VERSION}")
+    expect(model).to_contain_text("Average precision")
+    expect(model).to_contain_text("0.710")
+    expect(model).to_contain_text("0.660 to 0.760")
+
+
+def test_it_shows_how_each_part_is(page: Page, stage_with_payments: Stage) -> None:
+    service = page.locator(".st-key-service")
+    entries = len(stage_with_payments.answers)
+    expect(service).to_contain_text(f"{entries:,} entries", timeout=SOON_MS)
+    for part in ("Scoring API", "Model", "Feature state", "Ledger", "Query tables"):
+        expect(service.locator(".s-ok").filter(has_text=part).first).to_be_visible()
+    expect(page.get_by_text("All parts work")).to_be_visible()
+
+
+def test_new_decisions_appear_by_themselves(page: Page, stage_with_payments: Stage) -> None:
+    fresh = stage_with_payments.send(3)[-1]
+    expect(rows(page).first).to_contain_text(str(fresh["transaction_id"]), timeout=SOON_MS)
+    expect(figure(page, "since the scorer's start")).to_have_text(
+        f"{len(stage_with_payments.answers):,}"
+    )
+
+
+def test_a_click_opens_a_payment_and_another_closes_it(
+    page: Page, stage_with_payments: Stage
+) -> None:
+    row = rows(page).nth(4)
+    shown = row.locator(".transaction").text_content()
+    sequence = row.get_attribute("data-sequence")
+    row.click()
+    detail = page.locator(".st-key-detail")
+    expect(detail).to_contain_text(str(shown), timeout=SOON_MS)
+    expect(detail).to_contain_text("Merchant")
+    stage_with_payments.send(2)
+    expect(page.locator(f"tr[data-sequence='{sequence}'].open")).to_be_visible(timeout=SOON_MS)
+    expect(detail).to_contain_text(str(shown))
+    detail.get_by_role("button", name="Close").click()
+    expect(detail).to_have_count(0, timeout=SOON_MS)
+
+
+def test_alerts_can_be_seen_alone(page: Page, stage_with_payments: Stage) -> None:
+    alerts = [a for a in stage_with_payments.answers if a["decision"] != "approve"]
+    page.get_by_role("radio", name="Alerts").or_(
+        page.get_by_role("button", name="Alerts", exact=True)
+    ).click()
+    expect(rows(page).first).to_contain_text(str(alerts[-1]["transaction_id"]), timeout=SOON_MS)
+    expect(page.locator("tr[data-sequence] .badge.approve")).to_have_count(0)
+
+
+def test_it_says_when_the_scorer_is_away_and_goes_on_when_it_is_back(
+    page: Page, stage_with_payments: Stage
+) -> None:
+    server = stage_with_payments.server
+    server.kill()
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("does not answer", timeout=SOON_MS)
+    expect(alert).to_contain_text("sentinel serve")
+    server.start()
+    expect(page.get_by_text("All parts work")).to_be_visible(timeout=SOON_MS)
+    expect(alert).to_have_count(0)
+    last = stage_with_payments.answers[-1]
+    expect(rows(page).first).to_contain_text(str(last["transaction_id"]), timeout=SOON_MS)
