@@ -52,8 +52,8 @@ def _known_terminal(data: Transactions) -> npt.NDArray[np.bool_]:
     rows = np.flatnonzero(data.scenario == 2)
     rows = rows[np.lexsort((data.time_us[rows], data.terminal[rows]))]
     terminal, time = data.terminal[rows], data.time_us[rows]
-    gap = np.diff(time) > TERMINAL_DAYS * DAY_US
-    begins = np.concatenate([[True], (np.diff(terminal) != 0) | gap])
+    begins = np.ones(len(rows), dtype=np.bool_)
+    begins[1:] = (np.diff(terminal) != 0) | (np.diff(time) > TERMINAL_DAYS * DAY_US)
     first = time[begins][np.cumsum(begins) - 1]
     known = np.zeros(len(data.day), dtype=np.bool_)
     known[rows] = time >= first + DELAY_DAYS * DAY_US

@@ -96,7 +96,8 @@ class OnlineFold:
         words = events[:n][of_transactions, EVENT_VIEWS + views : EVENT_VIEWS + 2 * views]
         self.positions += (words & POSITION_MASK).tolist()
         self.flags += (words >> FLAG_SHIFT).tolist()
-        return self._out[:n][of_transactions]
+        vectors: Vectors = self._out[:n][of_transactions]
+        return vectors
 
 
 def entries_of(batch: pa.RecordBatch) -> Iterator[Entry]:

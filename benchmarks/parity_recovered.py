@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from benchmarks.parity_log import batches
+from benchmarks.parity_log import batches, transactions_in
 from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
 from sentinel.domain import Transaction
 from sentinel.features.fold import LabelBook
@@ -22,8 +19,6 @@ from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.ledger.groups import Group
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.pipeline.verify import transactions_of
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.scoring.recovery import recover
 
 MICRO_BATCH = 16
@@ -74,7 +69,7 @@ class _LogSoFar:
 def run(task: Task) -> None:
     plan = Plan.load(task.plan)
     labelled = labelled_in(batch for _, batch in batches(task.ledger))
-    known = _transactions(task.ledger, labelled)
+    known = transactions_in(task.ledger, labelled)
 
     def find(transaction_id: str) -> Transaction | None:
         return known.get(transaction_id)
@@ -94,18 +89,6 @@ def run(task: Task) -> None:
     with task.vectors.open("wb") as file:
         for _, batch in batches(task.ledger, after=task.until):
             file.write(online.run(entries_of(batch)).tobytes())
-
-
-def _transactions(ledger: Path, wanted: set[str]) -> dict[str, Transaction]:
-    ids = pa.array(sorted(wanted), pa.string())
-    found: dict[str, Transaction] = {}
-    for _, batch in batches(ledger):
-        chosen = pc.and_(
-            pc.equal(batch.column("kind"), KIND_TRANSACTION),
-            pc.is_in(batch.column("transaction_id"), value_set=ids),
-        )
-        found.update((t.transaction_id, t) for t in transactions_of(batch.filter(chosen)))
-    return found
 
 
 if __name__ == "__main__":

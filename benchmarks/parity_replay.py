@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,16 +16,14 @@ import pyarrow as pa
 
 from benchmarks.parity_breaks import Break, backfill_of
 from benchmarks.parity_log import REPOSITORY, batches
+from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
 from benchmarks.parity_sample import sample
 from benchmarks.parity_tally import Tally, Vectors
-from sentinel.domain import Label, Transaction, Verdict
+from sentinel.domain import Transaction
 from sentinel.features.fold import LabelBook
 from sentinel.features.plan import Plan
-from sentinel.features.program import Program, compile_program
-from sentinel.pipeline.verify import transactions_of
-from sentinel.schema import KIND_TRANSACTION
+from sentinel.features.program import compile_program
 from sentinel.state.embedded import EmbeddedState, restore
-from tests.features.engines import OnlineFold
 
 ENGINES = ("online", "recovered", "oracle")
 _SEED = 11
@@ -147,48 +145,18 @@ def _recovered(
         rows = slice(start, start + 100_000)
         tally.compare(list(plan.feature_names), np.array(expected[rows]), np.array(found[rows]))
     after = restore(compile_program(plan), folder / "after")
-    words, differing = _differing_words(reached.program, reached, after)
-    tally.words += words
-    if differing:
-        tally.mismatches += differing
-        tally.features["(state)"] = differing
+    tally.add_state(*differing_words(reached, after))
 
 
-def _differing_words(program: Program, a: EmbeddedState, b: EmbeddedState) -> tuple[int, int]:
+def differing_words(a: EmbeddedState, b: EmbeddedState) -> tuple[int, int]:
     """How many words of state there are, and how many of them differ, record by record."""
     words = differing = 0
-    for view in range(len(program.record_words)):
+    for view in range(len(a.program.record_words)):
         for key in a.arena.keys[view].keys() | b.arena.keys[view].keys():
             one, other = a.arena.record(view, key), b.arena.record(view, key)
             words += len(one)
             differing += int(np.count_nonzero(one != other))
     return words, differing
-
-
-def entries_of(batch: pa.RecordBatch) -> Iterator[Transaction | Label]:
-    """The entries of a log batch as the values that serving handles."""
-    transactions = transactions_of(batch)
-    kinds, ids, verdicts, received = (
-        batch.column(name).to_pylist()
-        for name in ("kind", "transaction_id", "verdict", "received_at_us")
-    )
-    for kind, transaction_id, verdict, at in zip(kinds, ids, verdicts, received, strict=True):
-        if kind == KIND_TRANSACTION:
-            yield next(transactions)
-        else:
-            yield Label(
-                label_id="",
-                transaction_id=transaction_id,
-                verdict=Verdict(verdict),
-                received_at_us=at,
-            )
-
-
-def labelled_in(log: Iterable[pa.RecordBatch]) -> set[str]:
-    """Transactions that are called fraud somewhere in a log."""
-    book = LabelBook()
-    book.scan(log)
-    return book.wanted
 
 
 def _middle_transaction(ledger: Path, half: int) -> str:

@@ -47,3 +47,10 @@ class Tally:
         for column in np.flatnonzero(wrong).tolist():
             name = names[column]
             self.features[name] = self.features.get(name, 0) + int(wrong[column])
+
+    def add_state(self, words: int, differing: int) -> None:
+        """Count words of state that were compared besides."""
+        self.words += words
+        if differing:
+            self.mismatches += differing
+            self.features["(state)"] = self.features.get("(state)", 0) + differing

@@ -13,9 +13,7 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(payment: Payment) -> Answer:
-    return Answer(
-        transaction_id=payment.transaction_id, is_fraud=False, fraud_probability=0.0123
-    )
+    return Answer(transaction_id=payment.transaction_id, is_fraud=False, fraud_probability=0.0123)
 
 
 if __name__ == "__main__":

@@ -139,8 +139,6 @@ if __name__ == "__main__":
     parser.add_argument("--leaves", type=int, default=31)
     arguments = parser.parse_args()
     serve(
-        make_app(
-            Features(Redis(port=arguments.redis)), train(arguments.trees, arguments.leaves)
-        ),
+        make_app(Features(Redis(port=arguments.redis)), train(arguments.trees, arguments.leaves)),
         arguments.port,
     )

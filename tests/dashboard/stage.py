@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import lightgbm as lgb
 import msgspec
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.scratch import Server, default_plan, free_port, synthetic_booster
+from benchmarks.scratch import Server, default_plan, free_port
 from sentinel.domain import Transaction
+from sentinel.features.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.intervals import Estimate
@@ -48,7 +50,7 @@ METRICS = {
 
 
 def make_stage(folder: Path) -> Settings:
-    """A workspace whose model has metrics and calls some payments in a hundred an alert."""
+    """A workspace whose model has metrics, and thinks little of large amounts and quick repeats."""
     plan = default_plan()
     settings = Settings(workspace=folder, feature_store=Path("feature_store").resolve())
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +59,9 @@ def make_stage(folder: Path) -> Settings:
         settings.models_dir / "stage",
         name="stage-model",
         plan=plan,
-        model=synthetic_booster(plan, trees=20, leaves=15),
+        model=_booster(plan),
         calibration=Calibration(x=np.array([-6.0, 6.0]), y=np.array([0.002, 0.998])),
-        thresholds=Thresholds(fraud=0.25, review=0.25, decline=0.265),
+        thresholds=Thresholds(fraud=0.4, review=0.4, decline=0.57),
         metrics=METRICS,
         training=TrainingWindow(start_us=0, end_us=1, cutoff_us=1, rows=1, frauds=0),
         data_hash="stage",
@@ -69,6 +71,19 @@ def make_stage(folder: Path) -> Settings:
     champion = Champion(version=MODEL_VERSION, folder="stage")
     (settings.models_dir / "champion.json").write_bytes(msgspec.json.encode(champion))
     return settings
+
+
+def _booster(plan: Plan) -> str:
+    rng = np.random.default_rng(7)
+    X = np.zeros((4_000, len(plan.feature_names)), dtype=np.float32)
+    amount, repeats = (plan.feature_names.index(name) for name in ("amount", "card_count_1h"))
+    X[:, amount] = rng.lognormal(8.0, 1.2, len(X))
+    X[:, repeats] = rng.poisson(0.3, len(X))
+    suspicion = (X[:, amount] > 15_000).astype(int) + (X[:, repeats] >= 2)
+    y = rng.random(len(X)) < np.array([0.1, 0.75, 0.98])[suspicion]
+    options = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "seed": 7}
+    rows = lgb.Dataset(X, y, feature_name=list(plan.feature_names))
+    return lgb.train(options, rows, 30).model_to_string()
 
 
 def payments(customers: int = 200) -> Iterator[dict[str, Any]]:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
-from sentinel.features.encode import EventEncoder
 from sentinel.features.encode_batch import encode_batch
 from sentinel.features.fold import LabelBook, OfflineFold
 from sentinel.features.kernel import finish_rows, fold, fold_view
 from sentinel.features.plan import Plan
 from sentinel.features.program import (
     EVENT_KIND,
-    EVENT_VIEWS,
-    FLAG_SHIFT,
     KIND_FRAUD,
-    POSITION_MASK,
-    Program,
     compile_program,
 )
 from sentinel.state.embedded import EmbeddedState, restore

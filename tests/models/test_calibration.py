@@ -72,7 +72,7 @@ def test_weights_undo_a_sample_of_negatives() -> None:
     kept = fraud | (np.random.default_rng(5).random(len(raw)) < 0.1)
     weight = np.where(fraud[kept], 1.0, 10.0)
     for method in ("isotonic", "platt"):
-        fitted = fit_calibration(raw[kept], fraud[kept], method=method, weight=weight)  # type: ignore[arg-type]
+        fitted = fit_calibration(raw[kept], fraud[kept], method=method, weight=weight)
         assert np.abs(fitted.apply(raw) - truth).mean() < 0.005
 
 

@@ -21,7 +21,7 @@ from sentinel.models.ranking import CardDays, Ranking
 def held_out(n_rows: int, seed: int, *, signal: float = 2.0, cards: int = 2_000) -> HeldOut:
     random = np.random.default_rng(seed)
     fraud = random.random(n_rows) < 0.02
-    score = np.round(random.normal(size=n_rows) + signal * fraud, 2)
+    score = np.round(random.normal(size=n_rows) + signal * fraud.astype(np.float64), 2)
     return HeldOut(
         fraud=fraud,
         score=score,

@@ -162,6 +162,8 @@ def test_promotion_gives_the_history_its_answers(candidate: Trained, deployment:
     version = registry.version(candidate.version)
     assert CHAMPION in version.aliases
     assert version.tags["gate"].startswith("passed: ")
+    listed = {known.version: known.aliases for known in registry.versions()}
+    assert listed == {"1": (CHAMPION,), "2": (CANDIDATE,)}
 
 
 def test_an_answer_of_the_history_is_what_serving_would_say(deployment: Settings) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -41,6 +43,19 @@ def serve(
     uvloop.run(_serve(settings, ready, progress))
 
 
+class _Server(uvicorn.Server):
+    """Uvicorn ends the process by the signal it got; ours has a snapshot to write first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    def stop(self) -> None:
+        """Answer what has arrived, then return from `serve`."""
+        self.should_exit = True
+
+
 async def _serve(
     settings: Settings,
     ready: Callable[[str], None] | None,
@@ -67,8 +82,11 @@ async def _serve(
             _write_address(address_file, host, port)
             if ready is not None:
                 ready(f"http://{host}:{port}")
-            with contextlib.suppress(KeyboardInterrupt):
-                await uvicorn.Server(config).serve(sockets=[listener])
+            server = _Server(config)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, server.stop)
+            await server.serve(sockets=[listener])
         finally:
             address_file.unlink(missing_ok=True)
             await runtime.close()

@@ -11,6 +11,7 @@ DECLINE: Final = "#d8434e"
 CALM: Final = "#7f9fd6"
 LINE: Final = "#4a7df0"
 
+_PADDING: Final = {"left": 0, "right": 4, "top": 6, "bottom": 0}
 _TIME: Final[dict[str, Any]] = {
     "field": "time_ms",
     "type": "temporal",
@@ -34,6 +35,7 @@ def alert_rate(budget_per_1000: float) -> dict[str, Any]:
     }
     return {
         "height": HEIGHT,
+        "padding": _PADDING,
         "layer": [
             {
                 "mark": {"type": "area", "color": LINE, "opacity": 0.15, "interpolate": "monotone"},
@@ -75,6 +77,7 @@ def decisions_per_minute() -> dict[str, Any]:
     """Decisions per minute; the present minute is pale because it is not over."""
     return {
         "height": HEIGHT,
+        "padding": _PADDING,
         "mark": {"type": "bar", "color": CALM, "cornerRadiusEnd": 2, "width": {"band": 0.75}},
         "encoding": {
             "x": {**_TIME, "timeUnit": "utcyearmonthdatehoursminutes", "bandPosition": 0.5},
@@ -111,6 +114,7 @@ def top_reasons() -> dict[str, Any]:
     x = {"field": "alerts", "type": "quantitative", "axis": None}
     return {
         "height": HEIGHT,
+        "padding": _PADDING,
         "layer": [
             {
                 "mark": {"type": "bar", "color": REVIEW, "cornerRadiusEnd": 3, "height": 14},

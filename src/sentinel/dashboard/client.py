@@ -15,7 +15,7 @@ from sentinel.settings import ApiSettings
 T = TypeVar("T")
 
 PAGE_ROWS: Final = 1000
-_TIMEOUT: Final = httpx.Timeout(4.0, connect=1.0)
+_CONNECT_SECONDS: Final = 1.0
 _ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 -- compared with, not bound to
 
 
@@ -34,12 +34,14 @@ class ScoringApi:
 
     Args:
         url: Its address, without a path.
+        timeout_seconds: How long an answer may take.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 4.0) -> None:
         self.url = url
+        timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
         # A proxy of the environment is for the outside; the scorer is next door.
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
 
     def health(self) -> Health:
         """How model, feature state and ledger are.

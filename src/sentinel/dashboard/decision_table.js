@@ -60,7 +60,7 @@ function drawn(decision, open, fresh, pick) {
   cell(row, "", ...badge);
   const reason = element("span", "", decision.reason);
   reason.title = decision.reason;
-  cell(row, "reason", reason);
+  cell(row, `reason of-${decision.outcome}`, reason);
   return row;
 }
 

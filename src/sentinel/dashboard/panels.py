@@ -65,11 +65,10 @@ def model(health: Health) -> str:
     if not measured:
         measured = '<div class="s-muted">Its training recorded no metrics.</div>'
     return (
-        f"{title('Model in charge')}"
+        f"{title('Model in charge', 'on payments it had not seen')}"
         f'<div class="s-line"><span class="s-value">{escape(given.name or "")}</span>'
         f'<span class="s-value">version {escape(given.version or "")}</span></div>'
-        f'<div class="s-muted">{escape(made)}</div><div class="s-muted">Held-out payments, '
-        f"95 % intervals</div>{measured}"
+        f'<div class="s-muted s-below">{escape(made)}</div>{measured}'
     )
 
 

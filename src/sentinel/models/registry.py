@@ -8,7 +8,7 @@ here: see `sentinel.pipeline.follow`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
@@ -170,33 +170,45 @@ class Registry:
         Raises:
             NoModel: There is none.
         """
-        for known in self.versions():
-            if known.version == version:
-                return known
-        raise NoModel(
-            f"{self.name} has no version {version!r} in the registry at {self.uri}. Look at "
-            "what there is in MLflow, or train one with `sentinel train`."
-        )
+        client = self._client
+        with translated(self.uri, f"looking for version {version} of {self.name}"):
+            found = _if_there(client.get_model_version, self.name, version)
+        if found is None:
+            raise NoModel(
+                f"{self.name} has no version {version!r} in the registry at {self.uri}. Look at "
+                "what there is in MLflow, or train one with `sentinel train`."
+            )
+        return _version(found)
 
     def versions(self) -> list[ModelVersion]:
         """All versions, newest first."""
         client = self._client
         with translated(self.uri, f"listing the versions of {self.name}"):
-            found = client.search_model_versions(f"name = '{self.name}'")
-        return sorted((_version(v) for v in found), key=lambda v: int(v.version), reverse=True)
+            model = _if_there(client.get_registered_model, self.name)
+            if model is None:
+                return []
+            found = []
+            token = None
+            while token is None or token:
+                page = client.search_model_versions(f"name = '{self.name}'", page_token=token)
+                found += [_version(version) for version in page]
+                token = page.token or ""
+        # A search does not say aliases.
+        aliases: dict[str, list[str]] = {}
+        for alias, version in model.aliases.items():
+            aliases.setdefault(str(version), []).append(alias)
+        complete = [
+            msgspec.structs.replace(v, aliases=tuple(sorted(aliases.get(v.version, ()))))
+            for v in found
+        ]
+        return sorted(complete, key=lambda v: int(v.version), reverse=True)
 
     def by_alias(self, alias: str) -> ModelVersion | None:
         """The version that an alias points to."""
         client = self._client
         with translated(self.uri, f"looking for {self.name}@{alias}"):
-            from mlflow.exceptions import MlflowException
-
-            try:
-                return _version(client.get_model_version_by_alias(self.name, alias))
-            except MlflowException as error:
-                if _is_missing(error):
-                    return None
-                raise
+            found = _if_there(client.get_model_version_by_alias, self.name, alias)
+        return None if found is None else _version(found)
 
     def candidate(self) -> ModelVersion:
         """The version that was trained last.
@@ -228,14 +240,9 @@ class Registry:
         """The versions that were champion, oldest first; the last one is."""
         client = self._client
         with translated(self.uri, f"reading {self.name}"):
-            from mlflow.exceptions import MlflowException
-
-            try:
-                model = client.get_registered_model(self.name)
-            except MlflowException as error:
-                if _is_missing(error):
-                    return []
-                raise
+            model = _if_there(client.get_registered_model, self.name)
+        if model is None:
+            return []
         past = [v for v in model.tags.get(_CHAMPIONS, "").split(",") if v]
         present = str(model.aliases.get(CHAMPION, ""))
         if not present:
@@ -273,11 +280,19 @@ def passing_over_existing() -> Iterator[None]:
             raise
 
 
-def _is_missing(error: Any) -> bool:
-    # An alias that is not there is an "invalid parameter" to MLflow.
-    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or (
-        error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in str(error.message)
-    )
+def _if_there(ask: Callable[..., Any], *what: str) -> Any:
+    """What MLflow answers, None where it has nothing of that name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask(*what)
+    except MlflowException as error:
+        # An alias that is not there is an "invalid parameter" to MLflow.
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        if error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in str(error.message):
+            return None
+        raise
 
 
 def _version(found: Any) -> ModelVersion:

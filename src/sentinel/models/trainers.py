@@ -27,6 +27,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sentinel.domain import ConfigurationError, ModelError
 from sentinel.models.booster import from_sklearn_forest
 from sentinel.models.ensemble import TreeEnsemble
+from sentinel.models.tree_kernel import Scorer
 
 Matrix = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -138,6 +139,7 @@ class _Forest(FittedModel):
     def __init__(self, forest: RandomForestClassifier, feature_names: tuple[str, ...]) -> None:
         self.forest = forest
         self.feature_names = feature_names
+        self._scorer = Scorer(self.native())
         self.parameters = {
             "n_estimators": forest.n_estimators,
             "max_depth": forest.max_depth,
@@ -146,7 +148,8 @@ class _Forest(FittedModel):
         }
 
     def raw_score(self, X: Matrix) -> Floats:
-        return np.asarray(self.forest.predict_proba(X)[:, 1], dtype=np.float64)
+        # Our own kernel: the library's sum over trees depends on how its threads were scheduled.
+        return np.asarray(self._scorer.score_many(X), dtype=np.float64)
 
     def importance(self) -> Floats:
         return _shares(self.forest.feature_importances_)

@@ -33,7 +33,7 @@ from sentinel.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 2.0
-_LONGEST_WAIT_SECONDS: Final = 30.0
+_LONGEST_WAIT_SECONDS: Final = 10.0
 _FOLDERS_KEPT: Final = 3
 _PARTIAL: Final = ".fetching-"
 _STALE_SECONDS: Final = 3600.0

@@ -1,0 +1,228 @@
+"""The dataset of a moment: nothing that was unknown then is in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sentinel.domain import InvalidQuery
+from sentinel.features.plan import DAY_US
+from sentinel.models.dataset import (
+    FRAUD,
+    LEGITIMATE,
+    UNKNOWN,
+    History,
+    LabelLog,
+    codes_of,
+    data_hash,
+    rows_of,
+    sample,
+    targets_at,
+    time_split,
+)
+
+MATURITY = 30 * DAY_US
+
+
+def history_of(times_days: list[float], late_days: float = 0.0) -> History:
+    times = (np.array(times_days) * DAY_US).astype(np.int64)
+    return History(
+        event_time_us=times,
+        received_at_us=times + int(late_days * DAY_US),
+        amount_minor=np.full(len(times), 100),
+        card=np.arange(len(times)),
+    )
+
+
+def labels_of(*labels: tuple[int, bool, float]) -> LabelLog:
+    """Labels of (row, is fraud, arrival in days)."""
+    return LabelLog(
+        row=np.array([row for row, _, _ in labels], dtype=np.int64),
+        fraud=np.array([fraud for _, fraud, _ in labels], dtype=np.bool_),
+        received_at_us=np.array([int(day * DAY_US) for _, _, day in labels], dtype=np.int64),
+    )
+
+
+def at(history: History, labels: LabelLog, day: float) -> list[int]:
+    return targets_at(history, labels, int(day * DAY_US), MATURITY).tolist()
+
+
+def test_a_label_counts_from_the_moment_after_it_arrived() -> None:
+    history, labels = history_of([1.0]), labels_of((0, True, 9.0))
+    assert at(history, labels, 9.0) == [UNKNOWN]
+    assert targets_at(history, labels, 9 * DAY_US + 1, MATURITY).tolist() == [FRAUD]
+
+
+def test_silence_is_innocence_only_after_the_maturity_period() -> None:
+    history, labels = history_of([1.0]), labels_of()
+    assert at(history, labels, 30.9) == [UNKNOWN]
+    assert at(history, labels, 31.0) == [LEGITIMATE]
+
+
+def test_a_payment_learnt_of_late_matures_late() -> None:
+    history, labels = history_of([1.0], late_days=20.0), labels_of()
+    assert at(history, labels, 40.0) == [UNKNOWN]
+    assert at(history, labels, 51.0) == [LEGITIMATE]
+
+
+def test_an_early_acquittal_needs_no_maturity() -> None:
+    assert at(history_of([1.0]), labels_of((0, False, 2.0)), 3.0) == [LEGITIMATE]
+
+
+def test_a_correction_replaces_the_verdict_from_its_own_arrival_on() -> None:
+    history = history_of([1.0])
+    labels = labels_of((0, True, 5.0), (0, False, 50.0))
+    assert at(history, labels, 49.0) == [FRAUD]
+    assert at(history, labels, 51.0) == [LEGITIMATE]
+
+
+def test_a_correction_at_the_same_moment_wins_by_its_place_in_the_log() -> None:
+    labels = labels_of((0, True, 5.0), (0, False, 5.0))
+    assert at(history_of([1.0]), labels, 6.0) == [LEGITIMATE]
+
+
+def test_a_payment_that_had_not_been_received_is_unknown() -> None:
+    history = history_of([1.0], late_days=60.0)
+    assert at(history, labels_of((0, True, 5.0)), 40.0) == [UNKNOWN]
+
+
+def test_labels_of_strangers_are_ignored() -> None:
+    assert at(history_of([1.0]), labels_of((-1, True, 2.0)), 3.0) == [UNKNOWN]
+
+
+label = st.tuples(st.integers(-1, 7), st.booleans(), st.integers(0, 100).map(float))
+
+
+@given(st.lists(label, max_size=20), st.integers(1, 100), st.lists(label, max_size=20))
+def test_what_arrives_after_the_cutoff_changes_nothing(
+    known: list[tuple[int, bool, float]], day: int, later: list[tuple[int, bool, float]]
+) -> None:
+    history = history_of([float(10 * i) for i in range(8)])
+    later = [(row, fraud, max(arrival, float(day))) for row, fraud, arrival in later]
+    assert at(history, labels_of(*known), day) == at(history, labels_of(*known, *later), day)
+
+
+@given(st.lists(label, max_size=20), st.integers(0, 140))
+def test_targets_are_those_of_a_plain_reading_of_the_log(
+    labels: list[tuple[int, bool, float]], day: int
+) -> None:
+    history = history_of([float(10 * i) for i in range(8)])
+    expected = []
+    for row in range(8):
+        verdict = UNKNOWN
+        for _, fraud, _ in sorted(
+            (one for one in labels if one[0] == row and one[2] < day), key=lambda one: one[2]
+        ):
+            verdict = FRAUD if fraud else LEGITIMATE
+        if verdict == UNKNOWN and 10 * row + 30 <= day:
+            verdict = LEGITIMATE
+        expected.append(verdict if 10 * row < day else UNKNOWN)
+    assert at(history, labels_of(*labels), day) == expected
+
+
+def test_a_sample_takes_the_span_without_its_end() -> None:
+    history = history_of([0.0, 1.0, 2.0, 3.0])
+    found = sample(
+        history,
+        labels_of((1, True, 4.0)),
+        start_us=DAY_US,
+        end_us=3 * DAY_US,
+        cutoff_us=100 * DAY_US,
+        maturity_us=MATURITY,
+    )
+    assert found.rows.tolist() == [1, 2]
+    assert found.fraud.tolist() == [True, False]
+    assert found.frauds == 1
+
+
+def dense(days: int) -> tuple[History, LabelLog]:
+    """Ten payments a day; every tenth is a fraud whose label comes 3 days later."""
+    history = history_of([i / 10 for i in range(10 * days)])
+    return history, labels_of(*((i, True, i / 10 + 3) for i in range(0, 10 * days, 10)))
+
+
+def test_a_split_keeps_the_label_gap_on_both_sides_of_the_test() -> None:
+    history, labels = dense(200)
+    split = time_split(
+        history,
+        labels,
+        now_us=200 * DAY_US,
+        window_us=60 * DAY_US,
+        test_us=14 * DAY_US,
+        maturity_us=MATURITY,
+        tail_share=0.25,
+    )
+
+    def days(rows: NDArray[np.int64]) -> tuple[float, float]:
+        times = history.event_time_us[rows] / DAY_US
+        return round(float(times.min()), 1), round(float(times.max()), 1)
+
+    assert days(split.test.rows) == (156.0, 169.9)
+    assert days(split.tail.rows) == (111.0, 125.9)
+    assert days(split.fit.rows) == (66.0, 110.9)
+    assert split.fit.cutoff_us == split.test.start_us
+    assert split.fit.fraud.mean() == split.test.fraud.mean() == 0.1
+
+
+def test_a_short_history_is_used_as_far_as_it_goes() -> None:
+    history, labels = dense(100)
+    split = time_split(
+        history,
+        labels,
+        now_us=100 * DAY_US,
+        window_us=365 * DAY_US,
+        test_us=14 * DAY_US,
+        maturity_us=MATURITY,
+    )
+    assert split.fit.rows[0] == 0
+    assert len(split.fit) + len(split.tail) == 260
+
+
+def test_too_little_history_says_what_to_do() -> None:
+    history, labels = dense(60)
+    with pytest.raises(InvalidQuery, match=r"60 days of history.*labels\.maturity_days"):
+        time_split(
+            history,
+            labels,
+            now_us=60 * DAY_US,
+            window_us=60 * DAY_US,
+            test_us=14 * DAY_US,
+            maturity_us=MATURITY,
+        )
+
+
+def test_a_part_without_frauds_says_which() -> None:
+    history, _ = dense(200)
+    with pytest.raises(InvalidQuery, match=r"fitting rows are .* with 0 known frauds"):
+        time_split(
+            history,
+            labels_of(),
+            now_us=200 * DAY_US,
+            window_us=60 * DAY_US,
+            test_us=14 * DAY_US,
+            maturity_us=MATURITY,
+        )
+
+
+def test_labels_find_their_rows_by_id() -> None:
+    assert rows_of(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "c"])).tolist() == [
+        2,
+        -1,
+        0,
+        2,
+    ]
+    assert codes_of(pa.array(["p", None, "q", "p"])).tolist() == [0, -1, 1, 0]
+
+
+def test_a_data_hash_names_values_types_and_shapes() -> None:
+    X = np.arange(12, dtype=np.float32).reshape(4, 3)
+    same = data_hash(X.copy(), np.arange(4))
+    assert data_hash(X, np.arange(4)) == same
+    assert len(same) == 32
+    assert data_hash(X.astype(np.float64), np.arange(4)) != same
+    assert data_hash(X.reshape(3, 4), np.arange(4)) != same
+    assert data_hash(np.where(X == 5, 6, X), np.arange(4)) != same

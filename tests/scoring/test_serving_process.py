@@ -1,0 +1,188 @@
+"""A scoring process over its life: new models, no model, a failing disk, what it loads."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from benchmarks.payments import payments
+from benchmarks.scratch import (
+    Server,
+    default_plan,
+    install_champion,
+    make_workspace,
+    serving,
+    synthetic_booster,
+)
+from sentinel.features.fold import LabelBook, OfflineFold
+from sentinel.features.plan import Plan
+from sentinel.features.program import compile_program
+from sentinel.ledger.groups import GroupKind, decode_decisions
+from sentinel.ledger.log import read_log
+from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return default_plan()
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+async def hammer(server: Server, stop: asyncio.Event, bodies: Any) -> list[tuple[int, str]]:
+    """Send payments one after the other; status and model version of each answer."""
+    seen = []
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        for body in bodies:
+            if stop.is_set():
+                break
+            answer = await client.post("/predict", json=body)
+            seen.append((answer.status_code, answer.json().get("model_version", "")))
+    return seen
+
+
+def mismatches(settings: Settings, plan: Plan) -> tuple[int, int]:
+    """Recorded vectors that differ from a recomputation of the log, and rows compared."""
+    with SqliteLedger.open_reader(settings.ledger_path) as ledger:
+        served = [
+            decode_decisions(group.payload).vector_array()
+            for group in ledger.groups()
+            if group.kind == GroupKind.DECISIONS
+        ]
+        book = LabelBook()
+        book.scan(batch for _, batch in read_log(ledger))
+        folding = OfflineFold(compile_program(plan), book=book)
+        computed = np.concatenate([folding.step(batch) for _, batch in read_log(ledger)])
+    recorded = np.concatenate(served)
+    return int(np.count_nonzero(recorded.view(np.int32) != computed.view(np.int32))), len(recorded)
+
+
+def test_a_new_champion_takes_over_without_a_dropped_request(tmp_path: Path, plan: Plan) -> None:
+    settings = make_workspace(tmp_path / "w", plan=plan)
+    second = synthetic_booster(plan, trees=25, leaves=7, seed=8)
+    with serving(settings) as server:
+
+        async def swap() -> list[tuple[int, str]]:
+            stop = asyncio.Event()
+            clients = [
+                asyncio.create_task(hammer(server, stop, payments(i, prefix=f"s{i}")))
+                for i in range(4)
+            ]
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(install_champion, settings, plan, second, "2")
+            await asyncio.to_thread(
+                wait_for,
+                lambda: httpx.get(f"{server.url}/health").json()["model"]["version"] == "2",
+            )
+            await asyncio.sleep(0.3)
+            stop.set()
+            return [answer for task in clients for answer in await task]
+
+        answers = asyncio.run(swap())
+    assert {status for status, _ in answers} == {200}
+    assert {version for _, version in answers} == {"1", "2"}
+
+
+def test_a_champion_with_another_plan_brings_its_own_state(tmp_path: Path, plan: Plan) -> None:
+    settings = make_workspace(tmp_path / "w", plan=plan)
+    smaller = msgspec.structs.replace(plan, views=plan.views[:1], request=(), ratios=())
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        for body in islice(payments(3, prefix="before"), 50):
+            assert client.post("/predict", json=body).status_code == 200
+        install_champion(settings, smaller, synthetic_booster(smaller, trees=5, leaves=7), "2")
+        wait_for(lambda: client.get("/health").json()["feature_store"]["plan_hash"] == smaller.hash)
+        for body in islice(payments(4, prefix="after"), 50):
+            answer = client.post("/predict", json=body)
+            assert (answer.status_code, answer.json()["model_version"]) == (200, "2")
+        assert server.stop() == 0
+    with SqliteLedger.open_reader(settings.ledger_path) as ledger:
+        hashes = [decode_decisions(group.payload).plan_hash for group in ledger.groups()]
+        folding = OfflineFold(compile_program(smaller))
+        computed = np.concatenate([folding.step(batch) for _, batch in read_log(ledger)])
+        served = np.concatenate(
+            [
+                decoded.vector_array()
+                for decoded in (decode_decisions(g.payload) for g in ledger.groups())
+                if decoded.plan_hash == smaller.hash
+            ]
+        )
+    assert hashes == sorted(hashes, key=lambda h: h == smaller.hash)
+    assert len(served) == 50
+    assert np.array_equal(served.view(np.int32), computed[-50:].view(np.int32))
+
+
+def test_a_broken_champion_is_refused_and_the_old_one_stays(tmp_path: Path, plan: Plan) -> None:
+    settings = make_workspace(tmp_path / "w", plan=plan)
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        folder = settings.models_dir / "broken"
+        folder.mkdir()
+        (settings.models_dir / "champion.json").write_text('{"version":"9","folder":"broken"}')
+        wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+        health = client.get("/health").json()["model"]
+        assert health["version"] == "1"
+        assert "manifest.json" in health["problem"]
+        body = next(payments(1))
+        assert client.post("/predict", json=body).json()["model_version"] == "1"
+
+
+def test_without_a_model_the_answer_is_503_until_there_is_one(tmp_path: Path, plan: Plan) -> None:
+    settings = Settings(workspace=tmp_path / "w")
+    plan.save(settings.plan_path)
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        answer = client.post("/predict", json=next(payments(1)))
+        assert (answer.status_code, answer.json()["code"]) == (503, "no_model")
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/health").json()["status"] == "unavailable"
+        install_champion(settings, plan, synthetic_booster(plan, trees=3, leaves=7), "1")
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/predict", json=next(payments(1))).status_code == 200
+
+
+def test_a_failed_commit_leaves_no_phantom_and_heals(tmp_path: Path, plan: Plan) -> None:
+    settings = make_workspace(tmp_path / "w", plan=plan)
+    bodies = payments(2, prefix="full")
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        for body in islice(bodies, 30):
+            assert client.post("/predict", json=body).status_code == 200
+        process = psutil.Process(server.pid)
+        soft, hard = process.rlimit(resource.RLIMIT_FSIZE)
+        process.rlimit(resource.RLIMIT_FSIZE, (1, hard))
+        refused = next(bodies)
+        answer = client.post("/predict", json=refused)
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        process.rlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/predict", json=refused).status_code == 200
+        for body in islice(bodies, 30):
+            assert client.post("/predict", json=body).status_code == 200
+        assert server.stop() == 0
+    assert mismatches(settings, plan) == (0, 61)
+
+
+def test_serving_loads_no_training_and_no_feature_store_library() -> None:
+    heavy = "feast mlflow pandas streamlit sklearn lightgbm matplotlib duckdb".split()
+    probe = (
+        "import sys, sentinel.api.server; "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
