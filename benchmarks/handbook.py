@@ -250,9 +250,7 @@ def _tune(path: Path) -> None:
         "lambda_l2 50": {"lambda_l2": 50.0},
         "num_leaves 15": {"num_leaves": 15},
         "num_leaves 63": {"num_leaves": 63},
-        "feature_fraction 0.3": {"feature_fraction": 0.3},
         "feature_fraction 0.8": {"feature_fraction": 0.8},
-        "100 rounds": {"rounds": 100},
         "400 rounds of half the rate": {"rounds": 400, "learning_rate": 0.025},
     }
     print(f"{'':44}{'AUC':>8}{'AP':>8}{'CP@100':>8}")

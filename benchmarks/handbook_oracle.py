@@ -11,7 +11,9 @@ the labels only those that have arrived, though each with its scenario:
    payments have five times the amount: the chance follows from a card's recent amounts.
 
 It is generous where exactness would take effort (a customer's mean comes from all six months, and
-the last day of a known compromise is known), so it bounds from above what features can reach.
+the last day of a known compromise is known), so it bounds from above what features can reach on
+average. On the frauds of a few weeks luck can still put a model a point above it: an interval says
+how much.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
@@ -32,6 +33,8 @@ _MSG_NOSIGNAL: Final = 0x4000
 _CLOCK_MONOTONIC: Final = 1
 _LENGTH: Final = np.frombuffer(b"content-length:", dtype=np.uint8)
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _Bytes = npt.NDArray[np.uint8]
 _Longs = npt.NDArray[np.int64]
 
@@ -43,6 +46,11 @@ def _libc(name: str, result: Any, *arguments: Any) -> Any:
     return function
 
 
+def _compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    # Without the disk cache of the product's kernels: addresses of the C library change.
+    return cast(Callable[_P, _R], numba.njit(nogil=True)(function))
+
+
 # Pointers go as numbers: that is what compiled code has of an array.
 _long, _int, _pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_int64
 _send = _libc("send", _long, _int, _pointer, _long, _int)
@@ -51,13 +59,13 @@ _ppoll = _libc("ppoll", _int, _pointer, _long, _pointer, _pointer)
 _clock_gettime = _libc("clock_gettime", _int, _int, _pointer)
 
 
-@numba.njit(inline="always")
+@_compiled
 def _clock_ns(scratch: _Longs) -> int:
     _clock_gettime(_CLOCK_MONOTONIC, scratch.ctypes.data)
     return int(scratch[0] * 1_000_000_000 + scratch[1])
 
 
-@numba.njit
+@_compiled
 def _status(answer: _Bytes, size: int) -> int:
     """The status of an answer, -1 as long as it is not complete."""
     length = -1
@@ -82,7 +90,7 @@ def _status(answer: _Bytes, size: int) -> int:
     return -1
 
 
-@numba.njit(nogil=True)
+@_compiled
 def _drive(
     sockets: npt.NDArray[np.int32],
     requests: _Bytes,

@@ -22,6 +22,7 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.settings import Settings
 
 START_SECONDS = 180.0
+_REDIS_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 FEATURE_STORE = REPOSITORY / "feature_store"
 
 
@@ -94,8 +95,7 @@ class Peer(Stack):
         arguments = [*self._arguments, "--port", str(self.port)]
         if self._redis_port is not None:
             self._spawn(
-                ["redis-server", "--bind", "127.0.0.1", "--port", str(self._redis_port)]
-                + ["--save", "", "--appendonly", "no", "--dir", str(self._folder)],
+                ["redis-server", "--port", str(self._redis_port), *_REDIS_OPTIONS],
                 log,
             )
             redis_port = self._redis_port
@@ -103,7 +103,7 @@ class Peer(Stack):
             arguments += ["--redis", str(self._redis_port)]
         self._spawn([sys.executable, "-m", f"benchmarks.peers.{self.name}", *arguments], log)
         template = read_templates(self._folder.parent / f"{self.layout}.txt")[0]
-        _wait(lambda: _answers(self.url, template.body(0, "ready")), log)
+        _wait(lambda: _answers(f"{self.url}/predict", template.body(0, "ready")), log)
 
     def _spawn(self, command: list[str], log: Path) -> None:
         with log.open("ab") as output:
@@ -165,6 +165,9 @@ class Sentinel(Stack):
 
     def settle(self) -> None:
         """Wait until the queryable tables hold all decisions: making them counts, too."""
+        # Answered in the order of arrival, so after whatever clients that hung up have sent.
+        template = read_templates(self._folder.parent / "nested.txt")[0]
+        _answers(f"{self.url}/predict?dry_run=true", template.body(0, "settle"))
         with SqliteLedger.open_reader(self.settings.ledger_path) as ledger:
             index = LedgerIndex(self.settings.index_path, ledger)
             with contextlib.closing(index):
@@ -223,7 +226,7 @@ def sync_microseconds(folder: Path, rounds: int = 100) -> float:
 
 def _answers(url: str, body: bytes) -> bool:
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{url}/predict", content=body, headers=headers, timeout=30)
+    answer = httpx.post(url, content=body, headers=headers, timeout=30)
     if answer.status_code == 422:
         raise RuntimeError(answer.text)
     return answer.status_code == 200

@@ -111,8 +111,9 @@ def make_app(features: Features, booster: lgb.Booster) -> FastAPI:
     @app.post("/predict")
     async def predict(payment: Payment) -> Explained:
         X = features.vector(payment)
-        probability = float(booster.predict(X, num_threads=1)[0])
-        contributions = booster.predict(X, pred_contrib=True, num_threads=1)[0, :-1]
+        probability = float(np.asarray(booster.predict(X, num_threads=1))[0])
+        explained = booster.predict(X, pred_contrib=True, num_threads=1)
+        contributions = np.asarray(explained)[0, :-1]
         strongest = np.argsort(-contributions)[:N_REASONS].tolist()
         return Explained(
             transaction_id=payment.transaction_id,

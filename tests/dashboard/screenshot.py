@@ -17,7 +17,7 @@ from tests.dashboard.stage import browser
 
 TARGET = Path("docs/images/dashboard.png")
 WIDTH = 1440
-HEIGHT = 1130
+HEIGHT = 1310
 
 
 def photograph(chromium: Browser, url: str, target: Path, *, scheme: str = "light") -> None:

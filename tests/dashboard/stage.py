@@ -61,7 +61,7 @@ def make_stage(folder: Path) -> Settings:
         plan=plan,
         model=_booster(plan),
         calibration=Calibration(x=np.array([-6.0, 6.0]), y=np.array([0.002, 0.998])),
-        thresholds=Thresholds(fraud=0.4, review=0.4, decline=0.57),
+        thresholds=Thresholds(fraud=0.4, review=0.4, decline=0.585),
         metrics=METRICS,
         training=TrainingWindow(start_us=0, end_us=1, cutoff_us=1, rows=1, frauds=0),
         data_hash="stage",

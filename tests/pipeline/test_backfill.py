@@ -168,6 +168,25 @@ def test_a_log_that_was_begun_anew_is_told_from_the_old_one(
         append_import(ledger, batches[1])
     done = backfill(workspace)
     assert done.sequence == batches[1].num_rows
+    assert done.snapshot.stem == f"{done.sequence:020d}"
+    assert [path.stem for path in done.snapshot.parent.iterdir()] == [done.snapshot.stem]
+    assert verify(workspace).agree
+    assert backfill(workspace).new_rows == 0
+
+
+def test_a_torn_checkpoint_costs_a_backfill_and_no_more(workspace: Settings) -> None:
+    whole = backfill(workspace, part_rows=9_000)
+    (newest, *_) = sorted((whole.parts.folder / "checkpoint").rglob("*.snapshot"), reverse=True)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with ledger_reader(workspace) as ledger:
+        _, batch = next(read_log(ledger, max_rows=10))
+    at = batch.schema.get_field_index("transaction_id")
+    ids = pa.array([f"later-{i}" for i in range(batch.num_rows)], pa.string())
+    batch = batch.set_column(at, batch.schema.field(at), ids)
+    with ledger_writer(workspace) as ledger:
+        append_import(ledger, batch)
+    done = backfill(workspace, part_rows=9_000)
+    assert done.parts.manifest.rows == whole.parts.manifest.rows + batch.num_rows
     assert verify(workspace).agree
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -123,15 +124,16 @@ def import_(
     workspace: Workspace = None,
 ) -> None:
     """Import history into the ledger. Bad rows go to a rejects file with their reasons."""
-    from sentinel.cli.reports import import_report, source_preview
+    from sentinel.cli.reports import import_report
     from sentinel.pipeline.importing import import_history
+    from sentinel.sources.preview import preview as look
     from sentinel.sources.progress import progress_bar
     from sentinel.sources.registry import open_source
 
     with plain_errors():
         opened = open_source(source, **({} if path is None else {"path": path}))
         if preview:
-            source_preview(out, opened)
+            out.print(look(opened, now_us=time.time_ns() // 1000).render())
             return
         with progress_bar(err) as progress:
             result = import_history(settings_for(workspace), opened, progress=progress)

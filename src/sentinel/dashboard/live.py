@@ -16,7 +16,7 @@ from sentinel.settings import Settings, load_settings
 
 REFRESH_SECONDS: Final = 2.0
 
-_TABLE_ROWS: Final = 60
+_TABLE_ROWS: Final = 100
 _SPANS: Final = {"15 min": 15, "1 hour": 60, "All": None}
 _HERE: Final = Path(__file__).parent
 _EMPTY: Final = {
@@ -156,7 +156,7 @@ def _charts(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
     budget = settings.training.alert_budget_per_1000
     one, two, three = st.columns(3, gap="small")
     with one.container(border=True, height="stretch"):
-        st.html(panels.title("Alert rate", "per 1,000 decisions, mean of 5 minutes"))
+        st.html(panels.title("Alert rate", "per 1,000 in 5 minutes; dashed: the budget"))
         st.vega_lite_chart(minutes, charts.alert_rate(budget), key="alert-rate")
     with two.container(border=True, height="stretch"):
         st.html(panels.title("Decisions per minute"))

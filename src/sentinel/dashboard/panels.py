@@ -11,6 +11,7 @@ from sentinel.dashboard.answers import Decision, Estimate, Health
 from sentinel.dashboard.shape import Part, metric_rows, parts
 from sentinel.settings import MoneySettings
 
+_LOSSES: Final = ("error", "score", "loss")
 _WORDS: Final = {
     "ok": "All parts work",
     "degraded": "Degraded",
@@ -119,11 +120,12 @@ def _line(name: str, value: str) -> str:
 
 
 def _metric(name: str, estimate: Estimate) -> str:
-    """A metric with its interval; those between 0 and 1 also on a scale."""
+    """A metric with its interval; a share of something also on a scale from 0 to 1."""
     value, low, high = estimate.value or 0.0, estimate.low, estimate.high
     interval = f"{_figure(low)} to {_figure(high)}" if low is not None and high is not None else ""
     scale = ""
-    if low is not None and high is not None and 0 <= low <= high <= 1:
+    share = not name.endswith(_LOSSES)
+    if share and low is not None and high is not None and 0 <= low <= high <= 1:
         band = f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"
         dot = f"left:{100 * value:.2f}%"
         scale = f'<div class="s-scale"><i style="{band}"></i><b style="{dot}"></b></div>'

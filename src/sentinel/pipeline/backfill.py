@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -83,10 +85,7 @@ def backfill(
         before = run.parts.manifest.rows
         run.fold(part_rows, progress)
         parts = run.parts
-        state = run.state
-        snapshot = settings.state_dir / plan.hash / f"{state.sequence:020d}.snapshot"
-        if not snapshot.exists():
-            snapshot = state.freeze().write(settings.state_dir)
+        snapshot = run.snapshot(settings.state_dir)
     seconds = time.monotonic() - started
     return Backfilled(
         parts, parts.manifest.rows - before, parts.manifest.sequence, snapshot, seconds
@@ -100,26 +99,52 @@ class _Backfill:
         self._ledger = ledger
         self._plan = plan
         self._until = ledger.last_sequence()
-        program = compile_program(plan)
+        self._program = compile_program(plan)
         parts = FeatureParts.open(settings, plan.hash)
         self._checkpoints = parts.folder / "checkpoint"
-        self.state = restore(program, self._checkpoints, until=parts.manifest.sequence)
+        self.parts = parts
         first = next(ledger.groups(), None)
         log = "" if first is None else fingerprint(first)
-        sound = (
-            parts.manifest.ledger == log
-            and parts.manifest.sequence <= self._until  # else the ledger was put back
-            and parts.manifest.sequence == self.state.sequence
-        )
-        if rebuild or not sound:
-            self.state = EmbeddedState.empty(program)
-            parts = replace(parts, manifest=PartsManifest(plan_hash=plan.hash, ledger=log))
-        self.parts = parts
+        if parts.manifest.parts and parts.manifest.ledger != log:
+            # Another log has taken its place, and no state of the old one must serve it.
+            shutil.rmtree(settings.state_dir / plan.hash, ignore_errors=True)
+            rebuild = True
+        ahead = parts.manifest.sequence > self._until  # of a ledger that was put back
+        if rebuild or ahead or not self._checkpoint(parts.manifest.sequence).exists():
+            self._begin_anew(log)
+
+    def _begin_anew(self, log: str) -> None:
+        # Old checkpoints would outlive new ones, being of later entries.
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
+        manifest = PartsManifest(plan_hash=self._plan.hash, ledger=log)
+        self.parts = replace(self.parts, manifest=manifest)
+
+    @cached_property
+    def _state(self) -> EmbeddedState:
+        """The state after the parts; where the checkpoint is torn, all begins anew."""
+        sequence = self.parts.manifest.sequence
+        if sequence:
+            state = restore(self._program, self._checkpoints, until=sequence)
+            if state.sequence == sequence:
+                return state
+            self._begin_anew(self.parts.manifest.ledger)
+        return EmbeddedState.empty(self._program)
+
+    def _checkpoint(self, sequence: int) -> Path:
+        return self._checkpoints / self._plan.hash / f"{sequence:020d}.snapshot"
+
+    def snapshot(self, folder: Path) -> Path:
+        """Make sure that serving finds a state that is no older than the parts."""
+        newest = max((folder / self._plan.hash).glob("*.snapshot"), default=None)
+        if newest is not None and int(newest.stem) >= self.parts.manifest.sequence:
+            return newest
+        return self._state.freeze().write(folder)
 
     def fold(self, part_rows: int, progress: ProgressCallback) -> None:
-        state, until = self.state, self._until
-        if until <= state.sequence:
+        until = self._until
+        if until <= self.parts.manifest.sequence:
             return
+        state = self._state
         plan, folder = self._plan, self.parts.folder
         plan.save(folder / "plan.json")
         folding = OfflineFold(state.program, state.arena, self._book(progress))
@@ -140,7 +165,7 @@ class _Backfill:
     def _commit(self, writer: PartWriter) -> None:
         """Part, then state, then the manifest, which makes both count."""
         part = writer.write()
-        self.state.freeze().write(self._checkpoints)
+        self._state.freeze().write(self._checkpoints)
         manifest = self.parts.manifest
         self.parts = self.parts.commit(
             msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
@@ -148,7 +173,7 @@ class _Backfill:
 
     def _book(self, progress: ProgressCallback) -> LabelBook:
         """What must be known of labels to go on: frauds so far, and what later labels are about."""
-        state, until = self.state, self._until
+        state, until = self._state, self._until
         book = LabelBook(fraud=state.fraud)
         for first, batch in read_log(self._ledger, after=state.sequence, until=until):
             book.scan([batch])
@@ -167,6 +192,6 @@ class _Backfill:
         )
         few = batch.filter(found)
         if few.num_rows:
-            events, _ = encode_batch(self.state.program, self.state.arena, few)
+            events, _ = encode_batch(self._state.program, self._state.arena, few)
             ids = few.column("transaction_id").to_pylist()
             book.encoded.update(zip(ids, events, strict=True))

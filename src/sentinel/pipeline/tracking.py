@@ -57,8 +57,20 @@ class TrackedRun:
             for start in range(0, len(entries), _BATCH):
                 self._client.log_batch(self.run_id, params=entries[start : start + _BATCH])
 
-    def metrics(self, values: Mapping[str, Estimate | float], *, prefix: str = "") -> None:
-        """Log what came out; an estimate becomes NAME, NAME_low and NAME_high."""
+    def metrics(
+        self,
+        values: Mapping[str, Estimate | float],
+        *,
+        prefix: str = "",
+        model_id: str | None = None,
+    ) -> None:
+        """Log what came out; an estimate becomes NAME, NAME_low and NAME_high.
+
+        Args:
+            values: By name.
+            prefix: Before each name.
+            model_id: The logged model that they are of, to show them there too.
+        """
         from mlflow.entities import Metric
 
         now_ms = time.time_ns() // 1_000_000
@@ -71,7 +83,9 @@ class TrackedRun:
             else:
                 flat[f"{prefix}{name}"] = float(value)
         entries = [
-            Metric(name, value, now_ms, 0) for name, value in flat.items() if math.isfinite(value)
+            Metric(name, value, now_ms, 0, model_id=model_id)
+            for name, value in flat.items()
+            if math.isfinite(value)
         ]
         with translated(self._uri, "logging metrics"):
             self._client.log_batch(self.run_id, metrics=entries)

@@ -235,7 +235,6 @@ def _track(
     """Log everything there is to say of the results, and register the candidate."""
     candidate, split = results[name], data.split
     run.parameters({f"model.{key}": value for key, value in candidate.model.parameters.items()})
-    run.metrics(candidate.metrics)
     run.metrics(
         {
             "threshold_review": candidate.thresholds.review,
@@ -284,6 +283,7 @@ def _track(
             run_id=run.run_id,
         )
         logged = run.model(folder, manifest, categorical=known.plan.categorical)
+        run.metrics(candidate.metrics, model_id=logged.model_id)
         version = register_candidate(settings, run, logged, manifest)
     return version.version, manifest
 

@@ -1,0 +1,144 @@
+"""The command line: what it says when all is well, and when something is not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MAPPING = """
+id = "ref"
+
+[files]
+path = "payments.csv"
+
+[time]
+column = "created"
+
+[amount]
+column = "amount"
+
+[entities]
+customer_id = "customer"
+merchant_id = "shop"
+"""
+ROWS = """ref,created,amount,customer,shop
+a,2026-01-01T10:00:00Z,12.50,c1,s1
+b,2026-01-01T10:05:00Z,0,c1,s2
+c,2026-01-01T10:06:00Z,nonsense,c1,s2
+,2026-01-01T10:07:00Z,3.00,c2,s2
+d,2026-01-01T10:08:00Z,7.00,4111111111111111,s2
+"""
+
+
+def sentinel(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sentinel", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "COLUMNS": "120", **environment},
+    )
+
+
+@pytest.fixture
+def mapping(tmp_path: Path) -> Path:
+    (tmp_path / "payments.csv").write_text(ROWS)
+    path = tmp_path / "mapping.toml"
+    path.write_text(MAPPING)
+    return path
+
+
+def test_help_names_every_verb() -> None:
+    text = sentinel("--help").stdout
+    verbs = (
+        "up status verify import import-labels simulate features train evaluate promote rollback "
+        "serve dashboard export reset"
+    )
+    for verb in verbs.split():
+        assert f" {verb} " in text
+    features = sentinel("features", "--help").stdout
+    for verb in ("plan", "apply", "backfill", "verify"):
+        assert f" {verb} " in features
+
+
+def test_preview_shows_what_is_understood_and_imports_nothing(
+    mapping: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "w"
+    done = sentinel("import", str(mapping), "--preview", "--workspace", str(workspace))
+    assert done.returncode == 0, done.stderr
+    assert "customer_id" in done.stdout
+    assert not (workspace / "ledger.db").exists()
+
+
+def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "w"
+    done = sentinel("import", str(mapping), "--workspace", str(workspace))
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.replace("│", " ").split()) for line in done.stdout.splitlines()]
+    assert {"transactions read 5", "accepted 2", "rejected 3"} <= set(lines)
+    status = sentinel("status", "--workspace", str(workspace))
+    assert "2" in status.stdout
+    again = sentinel("import", str(mapping), "--workspace", str(workspace))
+    assert "accepted 0" in " ".join(again.stdout.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("serve",), "sentinel features apply"),
+        (("features", "plan"), "sentinel features apply"),
+        (("import", "simulater"), "did you mean 'simulator'"),
+        (("import", "nowhere.toml"), "nowhere.toml"),
+        (("simulate",), "sentinel up"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_with_a_way_out(
+    tmp_path: Path, arguments: tuple[str, ...], hint: str
+) -> None:
+    done = sentinel(*arguments, "--workspace", str(tmp_path / "w"))
+    assert done.returncode == 1
+    assert hint in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_busy_port_is_named_with_the_setting_that_changes_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = sentinel("up", "--workspace", str(tmp_path / "w"), SENTINEL_API__PORT=port)
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "SENTINEL_API__PORT" in done.stderr
+
+
+def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
+    done = sentinel("status", "--workspace", str(tmp_path), SENTINEL_API__PORT="0")
+    assert done.returncode == 1
+    assert "api.port" in done.stderr
+
+
+def test_verify_fails_where_nothing_is(tmp_path: Path) -> None:
+    done = sentinel("verify", "--workspace", str(tmp_path / "w"))
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_reset_deletes_a_workspace_and_nothing_else(mapping: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "w"
+    sentinel("import", str(mapping), "--workspace", str(workspace))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious.txt").write_text("x")
+    assert sentinel("reset", "--yes", "--workspace", str(other)).returncode == 1
+    assert (other / "precious.txt").exists()
+    assert sentinel("reset", "--yes", "--workspace", str(workspace)).returncode == 0
+    assert not workspace.exists()
