@@ -124,7 +124,6 @@ class ScoringRuntime:
             self.reader = SqliteLedger.open_reader(settings.ledger_path)
             self.index = LedgerIndex(settings.index_path, self.reader)
             self.history = HistoryScores(settings.workspace / "scores.db")
-            await asyncio.to_thread(self.index.catch_up)
             engine = await asyncio.to_thread(self._first_engine, progress)
         except BaseException:
             ledger.close()
@@ -197,6 +196,7 @@ class ScoringRuntime:
         model: ServingModel | None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Engine:
+        self.index.catch_up()
         state = recover(
             compile_program(plan),
             self.reader,
@@ -210,7 +210,6 @@ class ScoringRuntime:
 
     def _rebuild(self) -> Engine:
         engine = self.service.engine
-        self.index.catch_up()
         return self._build_engine(engine.program.plan, engine.model)
 
     def _load_champion(self) -> ServingModel | None:
@@ -323,6 +322,8 @@ class ScoringRuntime:
             engine = await asyncio.to_thread(self._build_engine, model.plan, model)
 
             def take_over() -> None:
+                # Labels may be about transactions that are in the log but not indexed yet.
+                self.index.catch_up()
                 catch_up(engine.state, self.reader, self.index.transaction)
                 self.service.engine = engine
 
