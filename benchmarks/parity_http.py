@@ -31,7 +31,7 @@ from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState, restore
 
 CLIENTS: Final = 8
-LATE: Final = 0.06  # of which one in six is in time for all its entities
+LATE: Final = 0.05
 TIED: Final = 0.01
 LABELLED: Final = 0.03
 _TIED_FIELDS: Final = (

@@ -20,6 +20,7 @@ from sentinel.models.simd import njit
 from sentinel.models.tree_layout import (
     AVERAGE,
     BITS,
+    BOUNDS,
     DEPTHS,
     GROUP_DEPTHS,
     LINK,
@@ -72,27 +73,55 @@ def widen(x: NDArray[np.float32], wide: NDArray[np.float32]) -> None:
 
 
 @njit
+def _widen_all(x: NDArray[np.float32], plan: NDArray[np.int32], wide: NDArray[np.float32]) -> None:
+    """`widen`, then decide every special split: -inf goes left, +inf right.
+
+    Deciding them all, once a row, is cheaper than asking at each step whether a split is special.
+    """
+    widen(x, wide)
+    bounds = plan.view(np.float32)
+    first = 2 * x.shape[0]
+    feature = -1
+    value = np.float32(0)
+    word = np.int64(-1)
+    bit = np.int64(0)
+    for i in range(plan[N_SPECIAL]):
+        row = plan[SPECIAL] + 3 * i
+        if plan[row] != feature:
+            feature = plan[row]
+            value = x[feature]
+            # A category is the integer part; NaN, negative and unseen ones go right.
+            known = value > np.float32(-1.0) and value < np.float32(2147483648.0)
+            category = np.int64(value) if known else np.int64(-1)
+            word = category >> 5
+            bit = category & 31
+        start = np.int64(plan[row + 1])
+        if start >= 0:
+            left = word >= 0 and word < plan[row + 2]
+            if left:
+                left = ((plan[plan[BITS] + start + word] >> bit) & 1) != 0
+        elif math.isnan(value) or abs(value) <= _ZERO32:
+            left = plan[row + 2] == 1
+        else:
+            left = value <= bounds[plan[BOUNDS] + i]
+        wide[first + i] = np.float32(-np.inf) if left else np.float32(np.inf)
+
+
+@njit
 def _step(
     nodes: NDArray[np.int32],
     thresholds: NDArray[np.float32],
-    plan: NDArray[np.int32],
     wide: NDArray[np.float32],
     base: np.uintp,
     n: np.uintp,
     shift: np.uintp,
     mask: np.uintp,
-    special: bool,
 ) -> np.uintp:
     """One step down: unsigned indices keep Python's negative indexing out of the inner loop."""
     link = np.uintp(np.uint32(nodes[np.uintp(2) * n + np.uintp(1)]))
     column = link >> shift
     child = n + (link & mask)
     threshold = thresholds[np.uintp(2) * n]
-    if special and column >= np.uintp(2 * plan[N_FEATURES]):
-        row = plan[SPECIAL] + 3 * (np.int64(column) - 2 * plan[N_FEATURES])
-        x = wide[base + np.uintp(plan[row])]
-        left = special_goes_left(x, threshold, plan[row + 1], plan[row + 2], plan, plan[BITS])
-        return child + np.uintp(not left)
     return child + np.uintp(not (wide[base + column] <= threshold))
 
 
@@ -104,7 +133,6 @@ def _walk(
     walks: NDArray[np.uintp],
     bases: _Sixteen,
     depth: int,
-    special: bool,
 ) -> None:
     """Advance sixteen walks by `depth` steps, in place; `bases` are their rows in `wide`."""
     t = nodes.view(np.float32)
@@ -113,22 +141,22 @@ def _walk(
     n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12, n13, n14, n15 = to_fixed_tuple(walks, 16)
     b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15 = bases
     for _ in range(depth):
-        n0 = _step(nodes, t, plan, wide, b0, n0, shift, mask, special)
-        n1 = _step(nodes, t, plan, wide, b1, n1, shift, mask, special)
-        n2 = _step(nodes, t, plan, wide, b2, n2, shift, mask, special)
-        n3 = _step(nodes, t, plan, wide, b3, n3, shift, mask, special)
-        n4 = _step(nodes, t, plan, wide, b4, n4, shift, mask, special)
-        n5 = _step(nodes, t, plan, wide, b5, n5, shift, mask, special)
-        n6 = _step(nodes, t, plan, wide, b6, n6, shift, mask, special)
-        n7 = _step(nodes, t, plan, wide, b7, n7, shift, mask, special)
-        n8 = _step(nodes, t, plan, wide, b8, n8, shift, mask, special)
-        n9 = _step(nodes, t, plan, wide, b9, n9, shift, mask, special)
-        n10 = _step(nodes, t, plan, wide, b10, n10, shift, mask, special)
-        n11 = _step(nodes, t, plan, wide, b11, n11, shift, mask, special)
-        n12 = _step(nodes, t, plan, wide, b12, n12, shift, mask, special)
-        n13 = _step(nodes, t, plan, wide, b13, n13, shift, mask, special)
-        n14 = _step(nodes, t, plan, wide, b14, n14, shift, mask, special)
-        n15 = _step(nodes, t, plan, wide, b15, n15, shift, mask, special)
+        n0 = _step(nodes, t, wide, b0, n0, shift, mask)
+        n1 = _step(nodes, t, wide, b1, n1, shift, mask)
+        n2 = _step(nodes, t, wide, b2, n2, shift, mask)
+        n3 = _step(nodes, t, wide, b3, n3, shift, mask)
+        n4 = _step(nodes, t, wide, b4, n4, shift, mask)
+        n5 = _step(nodes, t, wide, b5, n5, shift, mask)
+        n6 = _step(nodes, t, wide, b6, n6, shift, mask)
+        n7 = _step(nodes, t, wide, b7, n7, shift, mask)
+        n8 = _step(nodes, t, wide, b8, n8, shift, mask)
+        n9 = _step(nodes, t, wide, b9, n9, shift, mask)
+        n10 = _step(nodes, t, wide, b10, n10, shift, mask)
+        n11 = _step(nodes, t, wide, b11, n11, shift, mask)
+        n12 = _step(nodes, t, wide, b12, n12, shift, mask)
+        n13 = _step(nodes, t, wide, b13, n13, shift, mask)
+        n14 = _step(nodes, t, wide, b14, n14, shift, mask)
+        n15 = _step(nodes, t, wide, b15, n15, shift, mask)
     leaves = (n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12, n13, n14, n15)
     for k in range(WALKS):
         walks[k] = leaves[k]
@@ -159,8 +187,8 @@ def _score_row(
     plan: NDArray[np.int32],
 ) -> float:
     """Walk sixteen trees at a time; trees of like depth walk together."""
-    wide = np.empty(2 * x.shape[0], np.float32)
-    widen(x, wide)
+    wide = np.empty(2 * x.shape[0] + plan[N_SPECIAL], np.float32)
+    _widen_all(x, plan, wide)
     walks = np.empty(WALKS, np.uintp)
     leaf = np.empty(plan[N_TREES], np.int32)
     for group in range(plan[N_GROUPS]):
@@ -168,10 +196,7 @@ def _score_row(
         for k in range(WALKS):
             walks[k] = np.uintp(plan[plan[ROOTS] + plan[order + k]])
         depth = plan[plan[GROUP_DEPTHS] + group]
-        if plan[N_SPECIAL]:
-            _walk(nodes, plan, wide, walks, _SAME_ROW, depth, True)
-        else:
-            _walk(nodes, plan, wide, walks, _SAME_ROW, depth, False)
+        _walk(nodes, plan, wide, walks, _SAME_ROW, depth)
         for k in range(WALKS):
             leaf[plan[order + k]] = walks[k]
     # Floating-point sums depend on their order, and the order is the file's.
@@ -205,23 +230,21 @@ def _score_many(
     """Walk sixteen rows down one tree at a time; rows that are left over walk alone."""
     n_rows, n_features = X.shape
     whole = n_rows // WALKS * WALKS
-    wide = np.empty(WALKS * 2 * n_features, np.float32)
+    width = 2 * n_features + plan[N_SPECIAL]
+    wide = np.empty(WALKS * width, np.float32)
     walks = np.empty(WALKS, np.uintp)
     bases = np.empty(WALKS, np.uintp)
     for k in range(WALKS):
-        bases[k] = np.uintp(2 * n_features * k)
+        bases[k] = np.uintp(width * k)
     for first in range(0, whole, WALKS):
         for k in range(WALKS):
-            widen(X[first + k], wide[2 * n_features * k : 2 * n_features * (k + 1)])
+            _widen_all(X[first + k], plan, wide[width * k : width * (k + 1)])
             out[first + k] = 0.0
         for tree in range(plan[N_TREES]):
             walks[:] = np.uintp(plan[plan[ROOTS] + tree])
             depth = plan[plan[DEPTHS] + tree]
             rows = to_fixed_tuple(bases, 16)
-            if plan[N_SPECIAL]:
-                _walk(nodes, plan, wide, walks, rows, depth, True)
-            else:
-                _walk(nodes, plan, wide, walks, rows, depth, False)
+            _walk(nodes, plan, wide, walks, rows, depth)
             for k in range(WALKS):
                 out[first + k] += values[walks[k]]
     for row in range(whole, n_rows):

@@ -21,7 +21,7 @@ WALKS = 16
 LINK_CODES = ("identity", "sigmoid", "exp", "softplus", "signed_square")
 # The int32 plan: this header, then what the offsets in it point to.
 N_FEATURES, SHIFT, N_TREES, N_GROUPS, N_SPECIAL, LINK, AVERAGE = range(7)
-ROOTS, DEPTHS, ORDER, GROUP_DEPTHS, SPECIAL, BITS, HEADER = range(7, 14)
+ROOTS, DEPTHS, ORDER, GROUP_DEPTHS, SPECIAL, BOUNDS, BITS, HEADER = range(7, 15)
 
 
 def floor_float32(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -84,6 +84,12 @@ def lay_out(
         plan: int32, the header and what it points to.
     """
     columns, special, bits = split_columns(ensemble)
+    # Special splits of one feature side by side: the kernel makes its category once for all.
+    first_special = 2 * ensemble.n_features
+    by_feature = np.argsort(special[:, 0], kind="stable")
+    is_special = columns >= first_special
+    columns[is_special] = first_special + np.argsort(by_feature)
+    special = special[by_feature]
     thresholds = floor_float32(ensemble.threshold)
     roots = (ensemble.node_offset[:-1] + ensemble.leaf_offset[:-1]).astype(np.int32)
     n_slots = len(columns) + len(ensemble.leaf_value)
@@ -125,7 +131,9 @@ def lay_out(
     order = np.argsort(depths, kind="stable").astype(np.int32)
     order = np.pad(order, (0, -len(order) % WALKS), mode="edge")
     parts = [roots, depths, order, depths[order].reshape(-1, WALKS).max(axis=1)]
-    parts += [special.ravel(), bits]
+    bounds = thresholds[is_special][by_feature]
+    parts += [special.ravel(), bounds.view(np.int32), bits]
+    # A special split reads a column of its own that says -inf for left and +inf for right.
     offsets = HEADER + np.cumsum([0] + [len(part) for part in parts[:-1]])
     facts = [ensemble.n_features, shift, ensemble.n_trees, len(parts[3]), len(special)]
     facts += [LINK_CODES.index(kind), int(ensemble.average_output)]
