@@ -9,10 +9,9 @@ log-odds.
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 
 import lightgbm
 import numpy as np
@@ -25,13 +24,17 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sentinel.domain import ConfigurationError, ModelError
-from sentinel.models.booster import from_sklearn_forest
-from sentinel.models.ensemble import TreeEnsemble
-from sentinel.models.tree_kernel import Scorer
+from sentinel.models.fitted import (
+    FittedModel,
+    Floats,
+    ForestModel,
+    LightGBMModel,
+    LogisticModel,
+    Matrix,
+    TrainerName,
+)
 
-Matrix = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-TrainerName = Literal["lightgbm", "random_forest", "logistic_regression"]
+__all__ = ["FittedModel", "TrainerName", "Validation", "train"]
 
 MAX_ROUNDS: Final = 600
 PATIENCE: Final = 50
@@ -68,118 +71,6 @@ class Validation:
 
     X: Matrix
     y: npt.NDArray[Any]
-
-
-class FittedModel(ABC):
-    """A fitted model.
-
-    Attributes:
-        name: Which trainer made it.
-        feature_names: In column order.
-        parameters: What it was fitted with, for the record.
-    """
-
-    name: TrainerName
-    feature_names: tuple[str, ...]
-    parameters: dict[str, str | float]
-
-    @abstractmethod
-    def raw_score(self, X: Matrix) -> Floats:
-        """Scores that rank: log-odds, or the forest's share of votes.
-
-        Args:
-            X: float32 (n_rows, n_features), NaN = unknown.
-
-        Returns:
-            float64 (n_rows,).
-        """
-
-    @abstractmethod
-    def importance(self) -> Floats:
-        """How much each feature is used: float64 (n_features,), summing to 1."""
-
-    def native(self) -> str | TreeEnsemble:
-        """The model as `save_artifact` takes it; never a pickle.
-
-        Raises:
-            ModelError: If this kind of model is not served.
-        """
-        raise ModelError(
-            f"{self.name} is a baseline to compare with; it is not served. "
-            "Set training.trainer to lightgbm or random_forest."
-        )
-
-
-class _LightGBM(FittedModel):
-    name = "lightgbm"
-
-    def __init__(
-        self,
-        booster: lightgbm.Booster,
-        feature_names: tuple[str, ...],
-        parameters: Mapping[str, Any],
-    ) -> None:
-        self.booster = booster
-        self.feature_names = feature_names
-        self.parameters = {**parameters, "rounds": booster.num_trees()}
-
-    def raw_score(self, X: Matrix) -> Floats:
-        return np.asarray(self.booster.predict(X, raw_score=True), dtype=np.float64)
-
-    def importance(self) -> Floats:
-        return _shares(self.booster.feature_importance(importance_type="gain"))
-
-    def native(self) -> str:
-        return str(self.booster.model_to_string())
-
-
-class _Forest(FittedModel):
-    name = "random_forest"
-
-    def __init__(self, forest: RandomForestClassifier, feature_names: tuple[str, ...]) -> None:
-        self.forest = forest
-        self.feature_names = feature_names
-        self._scorer = Scorer(self.native())
-        self.parameters = {
-            "n_estimators": forest.n_estimators,
-            "max_depth": forest.max_depth,
-            "min_samples_leaf": forest.min_samples_leaf,
-            "seed": forest.random_state,
-        }
-
-    def raw_score(self, X: Matrix) -> Floats:
-        # Our own kernel: the library's sum over trees depends on how its threads were scheduled.
-        return np.asarray(self._scorer.score_many(X), dtype=np.float64)
-
-    def importance(self) -> Floats:
-        return _shares(self.forest.feature_importances_)
-
-    def native(self) -> TreeEnsemble:
-        return replace(from_sklearn_forest(self.forest), feature_names=self.feature_names)
-
-
-class _Logistic(FittedModel):
-    name = "logistic_regression"
-
-    def __init__(self, pipeline: Pipeline, feature_names: tuple[str, ...]) -> None:
-        self.pipeline = pipeline
-        self.feature_names = feature_names
-        self.parameters = {"C": pipeline[-1].C, "max_iter": pipeline[-1].max_iter}
-
-    def raw_score(self, X: Matrix) -> Floats:
-        return np.asarray(self.pipeline.decision_function(X), dtype=np.float64)
-
-    def importance(self) -> Floats:
-        """Size of the coefficients, those of a feature's categories summed."""
-        (_, _, numeric), (_, categories, places) = self.pipeline[0].transformers_[:2]
-        weights = np.abs(self.pipeline[-1].coef_[0])
-        sizes = np.zeros(len(self.feature_names))
-        sizes[numeric] = weights[: len(numeric)]
-        at = len(numeric)
-        for place, known in zip(places, categories[-1].categories_ if places else (), strict=True):
-            sizes[place] = weights[at : at + len(known)].sum()
-            at += len(known)
-        return _shares(sizes)
 
 
 def train(
@@ -277,7 +168,7 @@ def _lightgbm(task: _Task) -> FittedModel:
         booster = lightgbm.Booster(
             model_str=booster.model_to_string(num_iteration=booster.best_iteration)
         )
-    return _LightGBM(booster, task.feature_names, settings)
+    return LightGBMModel(booster, task.feature_names, settings)
 
 
 def _random_forest(task: _Task) -> FittedModel:
@@ -285,7 +176,7 @@ def _random_forest(task: _Task) -> FittedModel:
     # The forest splits on missing values by itself; nothing is imputed.
     forest = RandomForestClassifier(**settings, random_state=task.seed, n_jobs=task.threads)
     forest.fit(task.X, task.y, sample_weight=task.weight)
-    return _Forest(forest, task.feature_names)
+    return ForestModel(forest, task.feature_names)
 
 
 def _logistic_regression(task: _Task) -> FittedModel:
@@ -315,7 +206,7 @@ def _logistic_regression(task: _Task) -> FittedModel:
         [("prepare", prepare), ("fit", LogisticRegression(**settings, random_state=task.seed))]
     )
     pipeline.fit(task.X, task.y, fit__sample_weight=task.weight)
-    return _Logistic(pipeline, task.feature_names)
+    return LogisticModel(pipeline, task.feature_names)
 
 
 def _own_cores() -> int:
@@ -323,12 +214,6 @@ def _own_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _shares(sizes: npt.ArrayLike) -> Floats:
-    """Sizes as shares of their sum; zeros stay zeros."""
-    given = np.asarray(sizes, dtype=np.float64)
-    return given / max(float(given.sum()), 1e-300)
 
 
 _TRAINERS: Final[dict[str, Callable[[_Task], FittedModel]]] = {

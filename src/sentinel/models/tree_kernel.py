@@ -24,7 +24,6 @@ from sentinel.models.tree_layout import (
     DEPTHS,
     GROUP_DEPTHS,
     LINK,
-    N_FEATURES,
     N_GROUPS,
     N_SPECIAL,
     N_TREES,

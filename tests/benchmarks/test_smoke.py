@@ -1,0 +1,52 @@
+"""The benchmarks run, and what they count adds up; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+
+from benchmarks import backfill, serving
+
+pytestmark = pytest.mark.slow
+
+
+def result_of(printed: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return result
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_serving_loses_nothing_and_every_stack_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    peers = ["strong"] if shutil.which("redis-server") else []
+    stacks = ",".join(["empty_asgi", "empty_fastapi", "sentinel_200x31", *peers])
+    assert serving.main(["--quick", "--json", "--stacks", stacks]) == 0
+    result = result_of(capsys.readouterr().out)
+    assert set(result["checks"].values()) == {0}
+    expected = {
+        "cpu_reasons_200x31_vs_empty_asgi",
+        "rps_vs_empty_fastapi",
+        "p99_half_load_vs_empty",
+        "durable_added_p50_ms",
+        "batch_vs_single",
+    } | {f"rps_vs_{peer}" for peer in peers}
+    assert set(result["ratios"]) == expected
+    assert all(figures["payments_per_second"] > 0 for figures in result["raw"].values())
+
+
+@pytest.mark.skipif(
+    shutil.which("wrk") is None or shutil.which("redis-server") is None,
+    reason="needs wrk and redis-server",
+)
+def test_the_textbook_stack_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert serving.main(["--quick", "--json", "--stacks", "textbook"]) == 0
+    assert result_of(capsys.readouterr().out)["raw"]["textbook, 8 connections"]["cpu_us"] > 0
+
+
+def test_the_backfill_equals_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert backfill.main(["--rows", "4000", "--rounds", "1", "--json"]) == 0
+    result = result_of(capsys.readouterr().out)
+    assert result["checks"] == {"values_compared": 2 * 44_000 * 16, "mismatches": 0}
+    assert set(result["ratios"]) == {"card_vs_duckdb", "merchant_vs_duckdb", "growth_10x"}
