@@ -83,7 +83,7 @@ class Template:
 
 def read_templates(path: Path) -> list[Template]:
     """What `write_templates` wrote."""
-    rows = (line.rstrip("\n").split("\t") for line in path.open())
+    rows = (line.split("\t") for line in path.read_text().splitlines())
     return [Template(int(late), head, middle, tail) for late, head, middle, tail in rows]
 
 

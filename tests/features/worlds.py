@@ -161,7 +161,8 @@ def worlds(
     plan = draw(plans()) if plan is None else plan
     entry = st.one_of(_transactions(), _transactions(), _labels()) if labels else _transactions()
     # A length drawn first: lists of random length are mostly short, and short logs say little.
-    n = draw(st.sampled_from([1, 3, max_entries // 2, max_entries * 3 // 4, max_entries]))
+    lengths = [1, 3, *[max_entries // 2] * 2, *[max_entries * 3 // 4] * 3, *[max_entries] * 3]
+    n = draw(st.sampled_from(lengths))
     drawn: list[Any] = draw(st.lists(entry, min_size=n, max_size=n))
     return World(plan, _log(plan, drawn))
 

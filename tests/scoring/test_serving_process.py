@@ -179,7 +179,16 @@ def test_a_failed_commit_leaves_no_phantom_and_heals(tmp_path: Path, plan: Plan)
 
 
 def test_serving_loads_no_training_and_no_feature_store_library() -> None:
-    heavy = "feast mlflow pandas streamlit sklearn lightgbm matplotlib duckdb".split()
+    heavy = [
+        "feast",
+        "mlflow",
+        "pandas",
+        "streamlit",
+        "sklearn",
+        "lightgbm",
+        "matplotlib",
+        "duckdb",
+    ]
     probe = (
         "import sys, sentinel.api.server; "
         f"print([name for name in {heavy!r} if name in sys.modules])"

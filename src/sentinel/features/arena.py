@@ -29,9 +29,7 @@ class Arena:
         self.program = program
         self.empty = 0
         self.used = max(program.record_words, default=0)
-        self.words: npt.NDArray[np.int64] = np.zeros(
-            max(capacity_words, self.used), dtype=np.int64
-        )
+        self.words: npt.NDArray[np.int64] = np.zeros(max(capacity_words, self.used), dtype=np.int64)
         self.keys: tuple[dict[str, int], ...] = tuple({} for _ in program.record_words)
 
     def locate(self, view: int, key: str) -> int:

@@ -46,19 +46,13 @@ def encode_batch(
         events[:, EVENT_FILTERS] |= _satisfied(batch, conditions).astype(np.int64) << bit
     for i, view in enumerate(plan.views):
         keys = [batch.column(key) for key in view.keys]
-        joined = (
-            keys[0] if len(keys) == 1 else pc.binary_join_element_wise(*keys, KEY_SEPARATOR)
-        )
-        events[:, EVENT_VIEWS + i] = _by_value(
-            joined, partial(arena.locate_many, i), NO_RECORD
-        )
+        joined = keys[0] if len(keys) == 1 else pc.binary_join_element_wise(*keys, KEY_SEPARATOR)
+        events[:, EVENT_VIEWS + i] = _by_value(joined, partial(arena.locate_many, i), NO_RECORD)
     hashes = EVENT_VIEWS + 2 * len(plan.views)
     for i, column in enumerate(plan.distinct_columns):
         values = _text_column(batch, column)
         if values is not None:
-            events[:, hashes + i] = _by_value(
-                values, _hashes, 0
-            )
+            events[:, hashes + i] = _by_value(values, _hashes, 0)
     given = np.full((rows, program.n_given), np.nan, dtype=np.float32)
     place = 0
     for feature in plan.request:

@@ -124,9 +124,7 @@ def _standard_deviation(count: int, total: int, high: int, low: int) -> float:
 
 
 @kernel
-def read_view(
-    arena: Words, code: Words, view: int, offset: int, time: int, out: Vectors
-) -> None:
+def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out: Vectors) -> None:
     """Write the features of one view's record, as of ``time``, into its places of ``out``.
 
     Args:
@@ -378,9 +376,7 @@ def _covered(code: Words, v: int, time: int, newest: int) -> bool:
 
 
 @kernel
-def add_event(
-    arena: Words, code: Words, view: int, offset: int, event: Words, hashes: int
-) -> int:
+def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, hashes: int) -> int:
     """Add an event to one view's record; returns FLAG_LATE / FLAG_EXPIRED.
 
     Args:
@@ -569,17 +565,13 @@ def fold_view(
                 flags = add_event(arena, code, view, offset, event, hashes)
         else:
             change = 1 if kind == KIND_FRAUD else -1
-            add_label(
-                arena, code, view, offset, event[EVENT_TIME], event[EVENT_FILTERS], change
-            )
+            add_label(arena, code, view, offset, event[EVENT_TIME], event[EVENT_FILTERS], change)
         if offset >= 0:
             event[EVENT_VIEWS + n_views + view] = arena[offset + 1] | (flags << FLAG_SHIFT)
 
 
 @kernel
-def finish_rows(
-    code: Words, events: Words, given: Vectors, out: Vectors, rows: Words
-) -> None:
+def finish_rows(code: Words, events: Words, given: Vectors, out: Vectors, rows: Words) -> None:
     """`finish` for every event that has a row. Shapes as in `fold_view`; given by event."""
     for i in range(events.shape[0]):
         if rows[i] >= 0:

@@ -111,8 +111,11 @@ _REQUEST_CODES: Final = {
 
 def tile_words(fields: int) -> int:
     """Words of one tile with those fields."""
-    return 1 + bool(fields & FIELD_SUM) + 2 * bool(fields & (FIELD_SQUARES | FIELD_RANGE)) + (
-        2 if fields & FIELD_SQUARES and fields & FIELD_RANGE else 0
+    return (
+        1
+        + bool(fields & FIELD_SUM)
+        + 2 * bool(fields & (FIELD_SQUARES | FIELD_RANGE))
+        + (2 if fields & FIELD_SQUARES and fields & FIELD_RANGE else 0)
     )
 
 

@@ -286,7 +286,5 @@ def _versions() -> dict[str, str]:
         try:
             found[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
-            raise ConfigurationError(
-                f"{library} is not installed. Run `make install`."
-            ) from None
+            raise ConfigurationError(f"{library} is not installed. Run `make install`.") from None
     return found

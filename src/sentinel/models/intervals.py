@@ -83,7 +83,5 @@ def resamples(n_clusters: int, rounds: int, seed: int, *, n_rows: int) -> Iterat
     for start in range(0, rounds, size):
         chunk = np.empty((min(size, rounds - start), n_clusters), dtype=np.int32)
         for row in chunk:
-            row[:] = np.bincount(
-                random.integers(n_clusters, size=n_clusters), minlength=n_clusters
-            )
+            row[:] = np.bincount(random.integers(n_clusters, size=n_clusters), minlength=n_clusters)
         yield chunk
