@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.features.engines import ENGINES, oracle
@@ -30,6 +30,7 @@ def disagreements(world: World, seed: int) -> list[str]:
     return found
 
 
+@settings(max_examples=3 * settings().max_examples)
 @given(worlds(), st.integers(0, 2**16))
 def test_every_engine_agrees_with_the_definition(world: World, seed: int) -> None:
     assert disagreements(world, seed) == []

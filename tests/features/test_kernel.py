@@ -14,7 +14,7 @@ from benchmarks.parity_online import OnlineFold
 from sentinel.domain import MAX_AMOUNT_MINOR, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.kernel import _standard_deviation
-from sentinel.features.plan import DAY_US, HOUR_US, Plan
+from sentinel.features.plan import AMOUNT, DAY_US, HOUR_US, Plan, Ratio
 from sentinel.features.program import compile_program
 from tests.features.engines import oracle
 from tests.features.logs import bits_of, bits_of_values
@@ -57,14 +57,20 @@ def test_standard_deviations_are_exact_until_the_last_three_roundings(
     assert abs(Fraction(expected) ** 2 - exact) <= exact * Fraction(1, 2**50)
 
 
-@given(st.integers(0, (1 << 126) - 1))
+@st.composite
+def nearly_halfway(draw: st.DrawFn) -> int:
+    """A number whose 54th bit is its last but for some far below, up to 2^104."""
+    leading = (1 << 52) | draw(st.integers(0, (1 << 52) - 1))
+    below = draw(st.integers(12, 50))
+    return (leading << (below + 1)) + (1 << below) + draw(st.sampled_from([-2, 0, 2]))
+
+
+@given(st.one_of(st.integers(0, (1 << 104) - 1), nearly_halfway()))
 def test_a_spread_is_rounded_once(spread: int) -> None:
     """Two amounts whose total is 0: the spread is twice the squares, whatever its low bits."""
     squares = spread // 2
     expected = math.sqrt(float(2 * squares) / 2.0)
-    high, low = limbs(squares)
-    if high < 1 << 63:
-        assert _standard_deviation(2, 0, high, low) == expected
+    assert _standard_deviation(2, 0, *limbs(squares)) == expected
 
 
 def test_amounts_at_the_bound_are_summed_exactly() -> None:
@@ -102,6 +108,15 @@ def test_a_sum_beyond_2_to_the_53_is_rounded_as_a_double_and_then_as_a_float32()
     log = [payment(START_US + i, amount) for i, amount in enumerate(amounts)]
     vectors = OnlineFold(compile_program(plan), capacity=512).run(log)
     assert vectors[-1, 0] == np.float32(1 << 54)
+
+
+def test_a_ratio_divides_the_amount_and_not_its_float32() -> None:
+    amount, below = (1 << 24) + 5, 3
+    assert np.float32(amount / below) != np.float32(float(np.float32(amount)) / below)
+    plan = Plan(plan_of(aggregate("mean", "mean")).views, (), (Ratio("to_mean", AMOUNT, "mean"),))
+    log = [payment(START_US, below), payment(START_US, amount)]
+    vectors = OnlineFold(compile_program(plan)).run(log)
+    assert vectors[1, 1] == np.float32(amount / below)
 
 
 @pytest.mark.parametrize("around_us", [-1, 0, 1])

@@ -125,7 +125,8 @@ def plans(draw: st.DrawFn, functions: tuple[Function, ...] = FUNCTIONS) -> Plan:
                 Aggregate(name, function, window, hop, column, offset, filters, capacity)
             )
         views.append(View(f"v{v}", keys, tuple(aggregates)))
-    pairs = st.tuples(st.sampled_from([AMOUNT, *names]), st.sampled_from(names))
+    numerators = st.one_of(st.just(AMOUNT), st.sampled_from(names))
+    pairs = st.tuples(numerators, st.sampled_from(names))
     ratios = [Ratio(f"r{i}", *pair) for i, pair in enumerate(draw(st.lists(pairs, max_size=3)))]
     request = draw(st.lists(st.sampled_from(REQUEST), unique=True, max_size=4))
     return Plan(tuple(views), tuple(request), tuple(ratios))
@@ -214,7 +215,7 @@ def _log(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
                 transaction_id=f"t{n}",
                 event_time_us=time,
                 received_at_us=received,
-                amount_minor=AMOUNTS[amount] if amount < len(AMOUNTS) else amount * 7_919,
+                amount_minor=AMOUNTS[amount % len(AMOUNTS)] if amount < 100 else amount * 7_919,
                 customer_id=(None, *["c1"] * 5, *["c2"] * 2)[who % 8],
                 merchant_id=(None, *["m1"] * 4, "m2", "m3", "m4")[who // 8 % 8],
                 device_id=("d1", None)[who // 64 % 2],

@@ -236,7 +236,7 @@ def _offending(kind: Any, body: bytes, first: str) -> dict[str, str]:
     found = dict([_located(first)])
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return found
     if kind is PredictRequest and isinstance(content, dict):
         found.update(_offending_fields(content, ""))

@@ -1,0 +1,164 @@
+"""Where the time of a decision goes: CPU of each stage by payment, for groups of some sizes.
+
+The stages of `POST /predict` are run one by one, in one process without a server, on the payments
+that `serving` sends. What a request costs beyond their sum is HTTP and the event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.scratch import make_workspace
+from benchmarks.serving_bodies import read_templates, write_templates
+from sentinel.api.answers import render
+from sentinel.api.messages import PredictRequest, parse, transaction_of
+from sentinel.domain import Transaction
+from sentinel.features.program import compile_program
+from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
+from sentinel.ledger.index import LedgerIndex
+from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.scoring.engine import Engine, Scored
+from sentinel.scoring.runtime import champion_of
+from sentinel.scoring.serving_model import ServingModel
+from sentinel.settings import Settings
+from sentinel.state.embedded import EmbeddedState
+
+GROUPS = (1, 8, 32)
+_T = TypeVar("_T")
+
+
+class Stopwatch:
+    """CPU time of this thread by stage, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, int] = {}
+
+    def run(self, stage: str, call: Callable[[], _T]) -> _T:
+        """Run a stage and count it."""
+        began = time.thread_time_ns()
+        result = call()
+        self.spent[stage] = self.spent.get(stage, 0) + time.thread_time_ns() - began
+        return result
+
+
+def pack(transactions: list[Transaction], scored: Scored) -> bytes:
+    """The ledger's record of a group."""
+    return encode_group(
+        DecisionGroup(
+            format=GROUP_FORMAT,
+            plan_hash=scored.model.plan.hash,
+            model_name=scored.model.name,
+            model_version=scored.model.version,
+            transactions=transactions,
+            vectors=scored.vectors.tobytes(),
+            scores=scored.scores.tobytes(),
+            probabilities=scored.probabilities.tobytes(),
+            flags=scored.flags.tobytes(),
+            reason_features=scored.reason_features.tobytes(),
+            reason_contributions=scored.reason_contributions.tobytes(),
+            latencies_us=np.zeros(len(transactions), dtype="<u4").tobytes(),
+        )
+    )
+
+
+def measure(
+    folder: Path, settings: Settings, bodies: Sequence[bytes], size: int
+) -> dict[str, float]:
+    """µs of CPU by stage and payment, in groups of ``size``."""
+    champion = champion_of(settings)
+    assert champion is not None
+    model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
+    engine = Engine(EmbeddedState.empty(compile_program(model.plan)), model)
+    engine.warm()
+    decoder = msgspec.json.Decoder(PredictRequest)
+    numbers = model.plan.number_columns
+    watch = Stopwatch()
+    with contextlib.ExitStack() as opened:
+        writer = opened.enter_context(SqliteLedger.open_writer(folder / f"ledger-{size}.db"))
+        for start in range(0, len(bodies), size):
+            group = bodies[start : start + size]
+            now = time.time_ns() // 1000
+            requests = watch.run("parse", lambda g=group: [parse(decoder, b) for b in g])
+            transactions = watch.run(
+                "validate", lambda r=requests, n=now: [transaction_of(x, n, numbers) for x in r]
+            )
+            scored = watch.run("decide", lambda t=transactions: engine.decide(t))
+            watch.run("score", lambda s=scored: model.score(s.vectors))
+            watch.run("reasons", lambda s=scored: model.explain(s.vectors))
+            payload = watch.run("pack", lambda t=transactions, s=scored: pack(t, s))
+            watch.run(
+                "commit",
+                lambda p=payload, n=now: writer.append(GroupKind.DECISIONS, size, n, p),
+            )
+            watch.run(
+                "answer",
+                lambda t=transactions, s=scored: [render(x, s, i, 0) for i, x in enumerate(t)],
+            )
+        index = LedgerIndex(folder / f"index-{size}.db", writer)
+        opened.callback(index.close)
+        watch.run("index", index.catch_up)
+    spent = {stage: ns / 1000 / len(bodies) for stage, ns in watch.spent.items()}
+    # `decide` is features, score and reasons; the latter two were run once more by themselves.
+    features = spent.pop("decide") - spent["score"] - spent["reasons"]
+    return {
+        "parse": spent.pop("parse"),
+        "validate": spent.pop("validate"),
+        "features": features,
+    } | (spent)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all groups."""
+    before = os.getloadavg()
+    folder = Path(tempfile.mkdtemp(prefix="sentinel-stages-", dir=options.folder))
+    try:
+        write_templates(folder)
+        templates = read_templates(folder / "nested.txt")
+        settings = make_workspace(folder / "made", trees=options.trees, leaves=options.leaves)
+        count = options.payments
+        bodies = [templates[n % len(templates)].body(n, "stage") for n in range(count)]
+        groups = {size: measure(folder, settings, bodies, size) for size in GROUPS}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "raw": {f"groups of {size}": spent for size, spent in groups.items()},
+        "model": f"{options.trees}x{options.leaves}",
+        "machine": {"loadavg_before": before, "loadavg_after": os.getloadavg()},
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="benchmarks serving_stages", description=__doc__)
+    parser.add_argument("--payments", type=int, default=9_600, help="for each size of group")
+    parser.add_argument("--trees", type=int, default=200)
+    parser.add_argument("--leaves", type=int, default=31)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure (a temporary folder)")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    options = parser.parse_args(argv)
+    result = run(options)
+    table = Table(title="CPU µs by payment", title_justify="left")
+    table.add_column("")
+    for name in result["raw"]:
+        table.add_column(name, justify="right")
+    for stage in next(iter(result["raw"].values())):
+        table.add_row(stage, *(f"{spent[stage]:.1f}" for spent in result["raw"].values()))
+    table.add_row("sum", *(f"{sum(spent.values()):.1f}" for spent in result["raw"].values()))
+    Console().print(table)
+    if options.json:
+        print(json.dumps(result))
+    return 0
