@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
@@ -38,6 +38,7 @@ from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
 
 GROUPS = (1, 8, 32)
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -47,16 +48,32 @@ class Stopwatch:
     def __init__(self) -> None:
         self.spent: dict[str, int] = {}
 
-    def run(self, stage: str, call: Callable[[], _T]) -> _T:
+    def run(self, stage: str, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a stage and count it."""
         began = time.thread_time_ns()
-        result = call()
+        result = call(*args, **kwargs)
         self.spent[stage] = self.spent.get(stage, 0) + time.thread_time_ns() - began
         return result
 
 
-def pack(transactions: list[Transaction], scored: Scored) -> bytes:
-    """The ledger's record of a group."""
+_decoder = msgspec.json.Decoder(PredictRequest)
+
+
+def _parse(bodies: Sequence[bytes]) -> list[PredictRequest]:
+    return [parse(_decoder, body) for body in bodies]
+
+
+def _validate(
+    requests: list[PredictRequest], now_us: int, numbers: frozenset[str]
+) -> list[Transaction]:
+    return [transaction_of(request, now_us, numbers) for request in requests]
+
+
+def _answer(transactions: list[Transaction], scored: Scored) -> list[bytes]:
+    return [render(transaction, scored, i, 0) for i, transaction in enumerate(transactions)]
+
+
+def _pack(transactions: list[Transaction], scored: Scored) -> bytes:
     return encode_group(
         DecisionGroup(
             format=GROUP_FORMAT,
@@ -84,7 +101,6 @@ def measure(
     model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
     engine = Engine(EmbeddedState.empty(compile_program(model.plan)), model)
     engine.warm()
-    decoder = msgspec.json.Decoder(PredictRequest)
     numbers = model.plan.number_columns
     watch = Stopwatch()
     with contextlib.ExitStack() as opened:
@@ -92,22 +108,14 @@ def measure(
         for start in range(0, len(bodies), size):
             group = bodies[start : start + size]
             now = time.time_ns() // 1000
-            requests = watch.run("parse", lambda g=group: [parse(decoder, b) for b in g])
-            transactions = watch.run(
-                "validate", lambda r=requests, n=now: [transaction_of(x, n, numbers) for x in r]
-            )
-            scored = watch.run("decide", lambda t=transactions: engine.decide(t))
-            watch.run("score", lambda s=scored: model.score(s.vectors))
-            watch.run("reasons", lambda s=scored: model.explain(s.vectors))
-            payload = watch.run("pack", lambda t=transactions, s=scored: pack(t, s))
-            watch.run(
-                "commit",
-                lambda p=payload, n=now: writer.append(GroupKind.DECISIONS, size, n, p),
-            )
-            watch.run(
-                "answer",
-                lambda t=transactions, s=scored: [render(x, s, i, 0) for i, x in enumerate(t)],
-            )
+            requests = watch.run("parse", _parse, group)
+            transactions = watch.run("validate", _validate, requests, now, numbers)
+            scored = watch.run("decide", engine.decide, transactions)
+            watch.run("score", model.score, scored.vectors)
+            watch.run("reasons", model.explain, scored.vectors)
+            payload = watch.run("pack", _pack, transactions, scored)
+            watch.run("commit", writer.append, GroupKind.DECISIONS, len(group), now, payload)
+            watch.run("answer", _answer, transactions, scored)
         index = LedgerIndex(folder / f"index-{size}.db", writer)
         opened.callback(index.close)
         watch.run("index", index.catch_up)

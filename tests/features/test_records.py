@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ from sentinel.features.program import (
     Program,
     compile_program,
 )
-from tests.features.plans import every_function
+from tests.features.plans import aggregate, every_function, plan_of
 from tests.features.worlds import START_US, Entry, World, plans, worlds
 from tests.oracle import Oracle, entity_of
 
@@ -56,6 +57,26 @@ def test_any_order_of_the_same_events_gives_the_same_bytes(
     shuffled = list(world.log)
     chance.shuffle(shuffled)
     assert records_after(program, shuffled) == records_after(program, world.log)
+
+
+def test_of_values_tied_at_the_edge_of_a_full_set_the_same_stay_in_any_order() -> None:
+    plan = plan_of(
+        aggregate("merchants", "distinct_count", column="merchant_id", capacity=2),
+    )
+    program = compile_program(plan)
+    tied = [
+        Transaction(
+            transaction_id=name,
+            event_time_us=START_US,
+            received_at_us=START_US,
+            amount_minor=1,
+            customer_id="c",
+            merchant_id=name,
+        )
+        for name in "wxyz"
+    ]
+    found = [records_after(program, order) for order in itertools.permutations(tied)]
+    assert all(other == found[0] for other in found)
 
 
 @given(worlds(), st.randoms(use_true_random=False))

@@ -124,6 +124,93 @@ def _standard_deviation(count: int, total: int, high: int, low: int) -> float:
 
 
 @kernel
+def write_span(
+    code: Words,
+    s: int,
+    packed: int,
+    total: int,
+    low: int,
+    high: int,
+    smallest: int,
+    largest: int,
+    out: Vectors,
+) -> None:
+    """Write the features of one window.
+
+    Args:
+        code: The compiled program.
+        s: Where the window's row of the program begins.
+        packed, total, low, high, smallest, largest: Fields of its tiles taken together.
+        out: float32 (n_features,), written in place.
+    """
+    outputs = code[2 * SECTION_OUTPUTS]
+    count = packed & _COUNT_MASK
+    frauds = packed >> 32
+    for o in range(outputs + code[s + 4] * _OUTPUT, outputs + code[s + 5] * _OUTPUT, _OUTPUT):
+        kind = code[o]
+        at = code[o + 1]
+        if kind == OUT_COUNT:
+            out[at] = count
+        elif kind == OUT_SUM:
+            out[at] = np.float64(total)
+        elif kind == OUT_FRAUD_COUNT:
+            out[at] = frauds
+        elif count == 0:
+            out[at] = np.nan
+        elif kind == OUT_MEAN:
+            out[at] = np.float64(total) / np.float64(count)
+        elif kind == OUT_MIN:
+            out[at] = smallest
+        elif kind == OUT_MAX:
+            out[at] = largest
+        elif kind == OUT_FRAUD_RATE:
+            out[at] = np.float64(frauds) / np.float64(count)
+        elif kind == OUT_STD:
+            if count < 2:
+                out[at] = np.nan
+            else:
+                out[at] = _standard_deviation(
+                    count, total, high + (low >> _LIMB_BITS), low & _LIMB_MASK
+                )
+
+
+@kernel
+def read_rest(
+    arena: Words, code: Words, v: int, offset: int, written: bool, now: int, out: Vectors
+) -> None:
+    """Write the features of one view's record that no ring holds: last times, distinct counts."""
+    lasts = code[2 * SECTION_LASTS]
+    for r in range(lasts + code[v + 5] * _LAST, lasts + code[v + 6] * _LAST, _LAST):
+        last_time = arena[offset + code[r]] if written else 0
+        # Stored times are shifted by one so that an untouched word (0) means "never".
+        if last_time == 0 or (last_time - 1) // code[r + 3] < (now - code[r + 2]) // code[r + 3]:
+            out[code[r + 4]] = np.nan
+        else:
+            out[code[r + 4]] = np.float64(now - (last_time - 1)) / 1e6
+    distincts = code[2 * SECTION_DISTINCTS]
+    places = code[2 * SECTION_DISTINCT_OUTPUTS]
+    for d in range(
+        distincts + code[v + 7] * _DISTINCT, distincts + code[v + 8] * _DISTINCT, _DISTINCT
+    ):
+        base = offset + code[d]
+        capacity = code[d + 1]
+        for o in range(
+            places + code[d + 3] * _DISTINCT_OUTPUT,
+            places + code[d + 4] * _DISTINCT_OUTPUT,
+            _DISTINCT_OUTPUT,
+        ):
+            found = 0
+            if written:
+                hop = code[o + 1]
+                first = (now - code[o]) // hop
+                for i in range(capacity):
+                    if arena[base + 2 * i + 1] == 0 or arena[base + 2 * i] // hop < first:
+                        break
+                    found += 1
+            out[code[o + 2]] = min(found, code[o + 3])
+
+
+@kernel
 def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out: Vectors) -> None:
     """Write the features of one view's record, as of ``time``, into its places of ``out``.
 
@@ -142,7 +229,6 @@ def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out:
         return
     rings = code[2 * SECTION_RINGS]
     spans = code[2 * SECTION_SPANS]
-    outputs = code[2 * SECTION_OUTPUTS]
     written = arena[offset] != 0
     newest = arena[offset + 2] if written else _NO_TIME
     now = max(time, newest)
@@ -208,67 +294,12 @@ def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out:
                     place += 1
                     if place == tiles:
                         place = 0
-        count = packed & _COUNT_MASK
-        frauds = packed >> 32
-        for o in range(outputs + code[s + 4] * _OUTPUT, outputs + code[s + 5] * _OUTPUT, _OUTPUT):
-            kind = code[o]
-            at = code[o + 1]
-            if kind == OUT_COUNT:
-                out[at] = count
-            elif kind == OUT_SUM:
-                out[at] = np.float64(total)
-            elif kind == OUT_FRAUD_COUNT:
-                out[at] = frauds
-            elif count == 0:
-                out[at] = np.nan
-            elif kind == OUT_MEAN:
-                out[at] = np.float64(total) / np.float64(count)
-            elif kind == OUT_MIN:
-                out[at] = smallest
-            elif kind == OUT_MAX:
-                out[at] = largest
-            elif kind == OUT_FRAUD_RATE:
-                out[at] = np.float64(frauds) / np.float64(count)
-            elif kind == OUT_STD:
-                if count < 2:
-                    out[at] = np.nan
-                else:
-                    out[at] = _standard_deviation(
-                        count, total, high + (low >> _LIMB_BITS), low & _LIMB_MASK
-                    )
-    lasts = code[2 * SECTION_LASTS]
-    for r in range(lasts + code[v + 5] * _LAST, lasts + code[v + 6] * _LAST, _LAST):
-        last_time = arena[offset + code[r]] if written else 0
-        # Stored times are shifted by one so that an untouched word (0) means "never".
-        if last_time == 0 or (last_time - 1) // code[r + 3] < (now - code[r + 2]) // code[r + 3]:
-            out[code[r + 4]] = np.nan
-        else:
-            out[code[r + 4]] = np.float64(now - (last_time - 1)) / 1e6
-    distincts = code[2 * SECTION_DISTINCTS]
-    places = code[2 * SECTION_DISTINCT_OUTPUTS]
-    for d in range(
-        distincts + code[v + 7] * _DISTINCT, distincts + code[v + 8] * _DISTINCT, _DISTINCT
-    ):
-        base = offset + code[d]
-        capacity = code[d + 1]
-        for o in range(
-            places + code[d + 3] * _DISTINCT_OUTPUT,
-            places + code[d + 4] * _DISTINCT_OUTPUT,
-            _DISTINCT_OUTPUT,
-        ):
-            found = 0
-            if written:
-                hop = code[o + 1]
-                first = (now - code[o]) // hop
-                for i in range(capacity):
-                    if arena[base + 2 * i + 1] == 0 or arena[base + 2 * i] // hop < first:
-                        break
-                    found += 1
-            out[code[o + 2]] = min(found, code[o + 3])
+        write_span(code, s, packed, total, low, high, smallest, largest, out)
+    read_rest(arena, code, v, offset, written, now, out)
 
 
 @kernel
-def _advance(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
+def advance(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
     """Make ``time`` the newest event time: empty the tiles and entries that leave retention."""
     rings = code[2 * SECTION_RINGS]
     newest = arena[offset + 2]
@@ -283,6 +314,12 @@ def _advance(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
             word = base + ((old + 1 + i) % tiles) * width
             for w in range(word, word + width):
                 arena[w] = 0
+    advance_rest(arena, code, v, offset, time)
+
+
+@kernel
+def advance_rest(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
+    """The part of `advance` that no ring holds: last times, distinct values, the newest time."""
     lasts = code[2 * SECTION_LASTS]
     for r in range(lasts + code[v + 5] * _LAST, lasts + code[v + 6] * _LAST, _LAST):
         word = offset + code[r]
@@ -376,6 +413,62 @@ def _covered(code: Words, v: int, time: int, newest: int) -> bool:
 
 
 @kernel
+def add_to_tile(arena: Words, word: int, fields: int, amount: int) -> None:
+    """Add a transaction to the tile that begins at a word."""
+    first = arena[word] & _COUNT_MASK == 0
+    arena[word] += 1
+    word += 1
+    if fields & FIELD_SUM:
+        arena[word] += amount
+        word += 1
+    if fields & FIELD_SQUARES:
+        size = abs(amount)
+        upper = size >> 20
+        lower = size & 0xFFFFF
+        # size^2 in limbs of 40 bits, from halves of 20
+        cross = 2 * upper * lower
+        low = arena[word] + lower * lower + ((cross & 0xFFFFF) << 20)
+        arena[word] = low & _LIMB_MASK
+        arena[word + 1] += upper * upper + (cross >> 20) + (low >> _LIMB_BITS)
+        word += 2
+    if fields & FIELD_RANGE:
+        if first:
+            arena[word] = amount
+            arena[word + 1] = amount
+        else:
+            arena[word] = min(arena[word], amount)
+            arena[word + 1] = max(arena[word + 1], amount)
+
+
+@kernel
+def add_rest(
+    arena: Words, code: Words, v: int, offset: int, event: Words, hashes: int, flags: int
+) -> int:
+    """The part of `add_event` that no ring holds; returns FLAG_EXPIRED where it applies."""
+    time = event[EVENT_TIME]
+    filters = event[EVENT_FILTERS]
+    newest = arena[offset + 2]
+    lasts = code[2 * SECTION_LASTS]
+    for r in range(lasts + code[v + 5] * _LAST, lasts + code[v + 6] * _LAST, _LAST):
+        bit = code[r + 1]
+        if bit >= 0 and (filters >> bit) & 1 == 0:
+            continue
+        hop = code[r + 3]
+        if time // hop >= (newest - code[r + 2]) // hop:
+            arena[offset + code[r]] = max(arena[offset + code[r]], time + 1)
+    distincts = code[2 * SECTION_DISTINCTS]
+    for d in range(
+        distincts + code[v + 7] * _DISTINCT, distincts + code[v + 8] * _DISTINCT, _DISTINCT
+    ):
+        value = event[hashes + code[d + 2]]
+        if value != 0 and time >= _distinct_horizon(code, d, newest):
+            _remember_distinct(arena, offset + code[d], code[d + 1], value, time)
+    if flags and not _covered(code, v, time, newest):
+        return FLAG_EXPIRED
+    return 0
+
+
+@kernel
 def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, hashes: int) -> int:
     """Add an event to one view's record; returns FLAG_LATE / FLAG_EXPIRED.
 
@@ -398,7 +491,7 @@ def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, h
         arena[offset] = RECORD_FORMAT
         arena[offset + 2] = time
     elif time > arena[offset + 2]:
-        _advance(arena, code, v, offset, time)
+        advance(arena, code, v, offset, time)
     elif time < arena[offset + 2]:
         flags = FLAG_LATE
     arena[offset + 1] += 1
@@ -414,48 +507,8 @@ def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, h
         if bit >= 0 and (filters >> bit) & 1 == 0:
             continue
         word = offset + code[ring] + (tile % tiles) * code[ring + 3]
-        fields = code[ring + 5]
-        first = arena[word] & _COUNT_MASK == 0
-        arena[word] += 1
-        word += 1
-        if fields & FIELD_SUM:
-            arena[word] += amount
-            word += 1
-        if fields & FIELD_SQUARES:
-            size = abs(amount)
-            upper = size >> 20
-            lower = size & 0xFFFFF
-            # size^2 in limbs of 40 bits, from halves of 20
-            cross = 2 * upper * lower
-            low = arena[word] + lower * lower + ((cross & 0xFFFFF) << 20)
-            arena[word] = low & _LIMB_MASK
-            arena[word + 1] += upper * upper + (cross >> 20) + (low >> _LIMB_BITS)
-            word += 2
-        if fields & FIELD_RANGE:
-            if first:
-                arena[word] = amount
-                arena[word + 1] = amount
-            else:
-                arena[word] = min(arena[word], amount)
-                arena[word + 1] = max(arena[word + 1], amount)
-    lasts = code[2 * SECTION_LASTS]
-    for r in range(lasts + code[v + 5] * _LAST, lasts + code[v + 6] * _LAST, _LAST):
-        bit = code[r + 1]
-        if bit >= 0 and (filters >> bit) & 1 == 0:
-            continue
-        hop = code[r + 3]
-        if time // hop >= (newest - code[r + 2]) // hop:
-            arena[offset + code[r]] = max(arena[offset + code[r]], time + 1)
-    distincts = code[2 * SECTION_DISTINCTS]
-    for d in range(
-        distincts + code[v + 7] * _DISTINCT, distincts + code[v + 8] * _DISTINCT, _DISTINCT
-    ):
-        value = event[hashes + code[d + 2]]
-        if value != 0 and time >= _distinct_horizon(code, d, newest):
-            _remember_distinct(arena, offset + code[d], code[d + 1], value, time)
-    if flags and not _covered(code, v, time, newest):
-        flags |= FLAG_EXPIRED
-    return flags
+        add_to_tile(arena, word, code[ring + 5], amount)
+    return flags | add_rest(arena, code, v, offset, event, hashes, flags)
 
 
 @kernel
@@ -521,61 +574,6 @@ def finish(code: Words, event: Words, given: Vectors, out: Vectors) -> None:
             out[code[r + 2]] = np.nan
         else:
             out[code[r + 2]] = above / below
-
-
-@kernel
-def fold_view(
-    arena: Words,
-    code: Words,
-    view: int,
-    part: int,
-    parts: int,
-    events: Words,
-    out: Vectors,
-    rows: Words,
-) -> None:
-    """Run one view over events in log order: read, then add, one event at a time.
-
-    Args:
-        arena: int64 state words, changed in place.
-        code: The compiled program.
-        view: Index of the view.
-        part, parts: Only records whose number modulo ``parts`` is ``part``, so that parts may
-            run side by side; entities don't touch each other's state.
-        events: int64 (n_events, event_width); positions and flags are written into it.
-        out: float32 (n_rows, n_features).
-        rows: int64 (n_events,), the row of ``out`` an event writes, -1 for none.
-    """
-    n_views = code[2 * SECTION_VIEWS + 1]
-    words = code[code[2 * SECTION_VIEWS] + view * _VIEW]
-    hashes = EVENT_VIEWS + 2 * n_views
-    for i in range(events.shape[0]):
-        event = events[i]
-        offset = event[EVENT_VIEWS + view]
-        if parts > 1:
-            number = offset // words if offset >= 0 else i
-            if number % parts != part:
-                continue
-        kind = event[EVENT_KIND]
-        flags = 0
-        if kind <= KIND_READ:
-            if rows[i] >= 0:
-                read_view(arena, code, view, offset, event[EVENT_TIME], out[rows[i]])
-            if kind == KIND_ADD:
-                flags = add_event(arena, code, view, offset, event, hashes)
-        else:
-            change = 1 if kind == KIND_FRAUD else -1
-            add_label(arena, code, view, offset, event[EVENT_TIME], event[EVENT_FILTERS], change)
-        if offset >= 0:
-            event[EVENT_VIEWS + n_views + view] = arena[offset + 1] | (flags << FLAG_SHIFT)
-
-
-@kernel
-def finish_rows(code: Words, events: Words, given: Vectors, out: Vectors, rows: Words) -> None:
-    """`finish` for every event that has a row. Shapes as in `fold_view`; given by event."""
-    for i in range(events.shape[0]):
-        if rows[i] >= 0:
-            finish(code, events[i], given[i], out[rows[i]])
 
 
 @kernel
