@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
 
@@ -36,8 +38,18 @@ class Stage:
         self.answers += fresh
         return fresh
 
+    def wait_until_indexed(self) -> None:
+        """Until the queryable tables hold what the log holds."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            ledger = httpx.get(f"{self.server.url}/health", timeout=30).json()["ledger"]
+            if ledger["indexed_through"] >= ledger["sequence"]:
+                return
+            time.sleep(0.05)
+        raise TimeoutError("The queryable tables don't catch up with the log.")
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="package")
 def stage_with_payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     if not stage.CHROMIUM.exists():
         pytest.skip("no Chromium: install the Debian packages chromium and fonts-dejavu-core")
@@ -54,7 +66,7 @@ def stage_with_payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
             server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def window(stage_with_payments: Stage) -> Iterator[BrowserContext]:
     """A browser that keeps what it has fetched from page to page."""
     with stage.browser() as browser:

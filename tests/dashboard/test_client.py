@@ -6,6 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -37,26 +38,28 @@ class Strange(http.server.BaseHTTPRequestHandler):
 def strange() -> Iterator[ScoringApi]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Strange)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    api = ScoringApi(f"http://127.0.0.1:{server.server_port}")
-    yield api
-    api.close()
+    with closing(ScoringApi(f"http://127.0.0.1:{server.server_port}")) as api:
+        yield api
     server.shutdown()
     server.server_close()
 
 
 def test_nobody_at_the_address_says_what_to_start() -> None:
-    api = ScoringApi(f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(Unavailable, match=r"does not answer\. Start it with `sentinel serve`"):
+    with (
+        closing(ScoringApi(f"http://127.0.0.1:{free_port()}")) as api,
+        pytest.raises(Unavailable, match=r"does not answer\. Start it with `sentinel serve`"),
+    ):
         api.health()
-    api.close()
 
 
 def test_an_address_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        api = ScoringApi(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_seconds=0.3)
-        with pytest.raises(Unavailable, match="takes too long to answer"):
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            closing(ScoringApi(url, timeout_seconds=0.3)) as api,
+            pytest.raises(Unavailable, match="takes too long to answer"),
+        ):
             api.health()
-        api.close()
 
 
 def test_an_error_answer_is_passed_on(strange: ScoringApi) -> None:
@@ -73,19 +76,21 @@ def test_another_service_is_recognised(strange: ScoringApi) -> None:
 
 @pytest.mark.slow
 def test_a_scorer_answers_every_question(stage_with_payments: Stage) -> None:
-    api = ScoringApi(stage_with_payments.server.url)
+    stage_with_payments.wait_until_indexed()
     answers = stage_with_payments.answers
-    page = api.decisions(limit=3)
-    assert len(page.decisions) == 3
-    assert page.next_before == page.decisions[-1].sequence
-    one = page.decisions[1]
-    assert api.decision(one.sequence) == one
-    assert api.decision(10**9) is None
-    totals = api.totals()
-    assert totals.review == sum(answer["decision"] == "review" for answer in answers)
-    assert totals.decisions == len(answers)
-    assert api.health().model.metrics["average_precision"].value == 0.71
-    api.close()
+    with closing(ScoringApi(stage_with_payments.server.url)) as api:
+        page = api.decisions(limit=3)
+        assert [row.transaction_id for row in page.decisions] == [
+            answer["transaction_id"] for answer in answers[:-4:-1]
+        ]
+        assert page.next_before == page.decisions[-1].sequence
+        one = page.decisions[1]
+        assert api.decision(one.sequence) == one
+        assert api.decision(10**9) is None
+        totals = api.totals()
+        assert totals.review == sum(answer["decision"] == "review" for answer in answers)
+        assert totals.decisions == len(answers)
+        assert api.health().model.metrics["average_precision"].value == 0.71
 
 
 def test_what_comes_from_outside_is_escaped() -> None:

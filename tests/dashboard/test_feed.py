@@ -255,7 +255,7 @@ def test_parts_tell_what_is_wrong() -> None:
     assert found["Scoring API"].status == "unavailable"
     assert found["Model"].line == "the plan does not match"
     assert found["Query tables"].status == "degraded"
-    assert found["Query tables"].line == "80,000 entries behind"
+    assert found["Query tables"].line == "through 10,000, 80,000 behind"
     assert {part.status for part in shape.parts(health())} == {"ok"}
 
 

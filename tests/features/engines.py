@@ -16,13 +16,14 @@ from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import encode_batch
 from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.kernel import finish_rows, fold, fold_view
+from sentinel.features.kernel import fold
 from sentinel.features.plan import Plan
 from sentinel.features.program import (
     EVENT_KIND,
     KIND_FRAUD,
     compile_program,
 )
+from sentinel.features.sweep import finish_rows, fold_view
 from sentinel.state.embedded import EmbeddedState, restore
 from tests.features.logs import batch_of, batches_of
 from tests.oracle import Oracle

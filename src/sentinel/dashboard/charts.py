@@ -78,7 +78,13 @@ def decisions_per_minute() -> dict[str, Any]:
     return {
         "height": HEIGHT,
         "padding": _PADDING,
-        "mark": {"type": "bar", "color": CALM, "cornerRadiusEnd": 2, "width": {"band": 0.75}},
+        "mark": {
+            "type": "bar",
+            "color": CALM,
+            "cornerRadiusEnd": 2,
+            "width": {"band": 0.75},
+            "invalid": "break-paths-show-domains",  # minutes not known keep their place
+        },
         "encoding": {
             "x": {**_TIME, "timeUnit": "utcyearmonthdatehoursminutes", "bandPosition": 0.5},
             "y": {

@@ -46,10 +46,9 @@ def service(health: Health) -> str:
     lines = [_part(part) for part in parts(health)]
     store, ledger = health.feature_store, health.ledger
     behind = ledger.sequence - ledger.snapshot_sequence
+    plan = f'<span class="s-mono">{escape(store.plan_hash[:12])}</span>'
     lines += [
-        _line("Features", words.count(store.features)),
-        _line("Feature plan", f'<span class="s-mono">{escape(store.plan_hash[:12])}</span>'),
-        _line("Indexed through", words.count(ledger.indexed_through)),
+        _line("Feature plan", f"{plan} · {words.count(store.features)} features"),
         _line("Since the last snapshot", f"{words.count(max(0, behind))} entries"),
     ]
     return f'{title("Service health")}<div class="s-list">{"".join(lines)}</div>'

@@ -218,7 +218,8 @@ def parts(health: Health) -> list[Part]:
         Part(
             "Query tables",
             "degraded" if behind > _BEHIND else "ok",
-            f"{words.count(behind)} entries behind" if behind > 0 else "up to date",
+            f"through {words.count(ledger.indexed_through)}"
+            + (f", {words.count(behind)} behind" if behind > 0 else ""),
         ),
     ]
 

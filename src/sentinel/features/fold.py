@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from sentinel.domain import Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import Events, encode_batch
-from sentinel.features.kernel import finish_rows, fold_view
 from sentinel.features.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
+from sentinel.features.sweep import finish_rows, fold_view
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
 Resolve = Callable[[list[str]], dict[str, pa.RecordBatch]]

@@ -134,6 +134,7 @@ def write_span(
     smallest: int,
     largest: int,
     out: Vectors,
+    row: int,
 ) -> None:
     """Write the features of one window.
 
@@ -141,7 +142,7 @@ def write_span(
         code: The compiled program.
         s: Where the window's row of the program begins.
         packed, total, low, high, smallest, largest: Fields of its tiles taken together.
-        out: float32 (n_features,), written in place.
+        out, row: float32 (n_rows, n_features), of which one row is written in place.
     """
     outputs = code[2 * SECTION_OUTPUTS]
     count = packed & _COUNT_MASK
@@ -150,33 +151,33 @@ def write_span(
         kind = code[o]
         at = code[o + 1]
         if kind == OUT_COUNT:
-            out[at] = count
+            out[row, at] = count
         elif kind == OUT_SUM:
-            out[at] = np.float64(total)
+            out[row, at] = np.float64(total)
         elif kind == OUT_FRAUD_COUNT:
-            out[at] = frauds
+            out[row, at] = frauds
         elif count == 0:
-            out[at] = np.nan
+            out[row, at] = np.nan
         elif kind == OUT_MEAN:
-            out[at] = np.float64(total) / np.float64(count)
+            out[row, at] = np.float64(total) / np.float64(count)
         elif kind == OUT_MIN:
-            out[at] = smallest
+            out[row, at] = smallest
         elif kind == OUT_MAX:
-            out[at] = largest
+            out[row, at] = largest
         elif kind == OUT_FRAUD_RATE:
-            out[at] = np.float64(frauds) / np.float64(count)
+            out[row, at] = np.float64(frauds) / np.float64(count)
         elif kind == OUT_STD:
             if count < 2:
-                out[at] = np.nan
+                out[row, at] = np.nan
             else:
-                out[at] = _standard_deviation(
+                out[row, at] = _standard_deviation(
                     count, total, high + (low >> _LIMB_BITS), low & _LIMB_MASK
                 )
 
 
 @kernel
 def read_rest(
-    arena: Words, code: Words, v: int, offset: int, written: bool, now: int, out: Vectors
+    arena: Words, code: Words, v: int, offset: int, written: bool, now: int, out: Vectors, row: int
 ) -> None:
     """Write the features of one view's record that no ring holds: last times, distinct counts."""
     lasts = code[2 * SECTION_LASTS]
@@ -184,9 +185,9 @@ def read_rest(
         last_time = arena[offset + code[r]] if written else 0
         # Stored times are shifted by one so that an untouched word (0) means "never".
         if last_time == 0 or (last_time - 1) // code[r + 3] < (now - code[r + 2]) // code[r + 3]:
-            out[code[r + 4]] = np.nan
+            out[row, code[r + 4]] = np.nan
         else:
-            out[code[r + 4]] = np.float64(now - (last_time - 1)) / 1e6
+            out[row, code[r + 4]] = np.float64(now - (last_time - 1)) / 1e6
     distincts = code[2 * SECTION_DISTINCTS]
     places = code[2 * SECTION_DISTINCT_OUTPUTS]
     for d in range(
@@ -207,11 +208,13 @@ def read_rest(
                     if arena[base + 2 * i + 1] == 0 or arena[base + 2 * i] // hop < first:
                         break
                     found += 1
-            out[code[o + 2]] = min(found, code[o + 3])
+            out[row, code[o + 2]] = min(found, code[o + 3])
 
 
 @kernel
-def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out: Vectors) -> None:
+def read_view(
+    arena: Words, code: Words, view: int, offset: int, time: int, out: Vectors, row: int
+) -> None:
     """Write the features of one view's record, as of ``time``, into its places of ``out``.
 
     Args:
@@ -220,12 +223,12 @@ def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out:
         view: Index of the view.
         offset: First word of the record, or NO_RECORD.
         time: Event time or now, microseconds.
-        out: float32 (n_features,), written in place.
+        out, row: float32 (n_rows, n_features), of which one row is written in place.
     """
     v = code[2 * SECTION_VIEWS] + view * _VIEW
     if offset < 0:
         for i in range(code[v + 9], code[v + 10]):
-            out[i] = np.nan
+            out[row, i] = np.nan
         return
     rings = code[2 * SECTION_RINGS]
     spans = code[2 * SECTION_SPANS]
@@ -294,8 +297,8 @@ def read_view(arena: Words, code: Words, view: int, offset: int, time: int, out:
                     place += 1
                     if place == tiles:
                         place = 0
-        write_span(code, s, packed, total, low, high, smallest, largest, out)
-    read_rest(arena, code, v, offset, written, now, out)
+        write_span(code, s, packed, total, low, high, smallest, largest, out, row)
+    read_rest(arena, code, v, offset, written, now, out, row)
 
 
 @kernel
@@ -442,11 +445,11 @@ def add_to_tile(arena: Words, word: int, fields: int, amount: int) -> None:
 
 @kernel
 def add_rest(
-    arena: Words, code: Words, v: int, offset: int, event: Words, hashes: int, flags: int
+    arena: Words, code: Words, v: int, offset: int, events: Words, i: int, hashes: int, flags: int
 ) -> int:
     """The part of `add_event` that no ring holds; returns FLAG_EXPIRED where it applies."""
-    time = event[EVENT_TIME]
-    filters = event[EVENT_FILTERS]
+    time = events[i, EVENT_TIME]
+    filters = events[i, EVENT_FILTERS]
     newest = arena[offset + 2]
     lasts = code[2 * SECTION_LASTS]
     for r in range(lasts + code[v + 5] * _LAST, lasts + code[v + 6] * _LAST, _LAST):
@@ -460,7 +463,7 @@ def add_rest(
     for d in range(
         distincts + code[v + 7] * _DISTINCT, distincts + code[v + 8] * _DISTINCT, _DISTINCT
     ):
-        value = event[hashes + code[d + 2]]
+        value = events[i, hashes + code[d + 2]]
         if value != 0 and time >= _distinct_horizon(code, d, newest):
             _remember_distinct(arena, offset + code[d], code[d + 1], value, time)
     if flags and not _covered(code, v, time, newest):
@@ -469,7 +472,9 @@ def add_rest(
 
 
 @kernel
-def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, hashes: int) -> int:
+def add_event(
+    arena: Words, code: Words, view: int, offset: int, events: Words, i: int, hashes: int
+) -> int:
     """Add an event to one view's record; returns FLAG_LATE / FLAG_EXPIRED.
 
     Args:
@@ -477,15 +482,15 @@ def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, h
         code: The compiled program.
         view: Index of the view.
         offset: First word of the record; negative: nothing is added.
-        event: int64 (event_width,), the encoded event.
-        hashes: Column of ``event`` at which the distinct hashes begin.
+        events, i: int64 (n_events, event_width), of which one encoded event is added.
+        hashes: Column of ``events`` at which the distinct hashes begin.
     """
     if offset < 0:
         return 0
     v = code[2 * SECTION_VIEWS] + view * _VIEW
-    time = event[EVENT_TIME]
-    amount = event[EVENT_AMOUNT]
-    filters = event[EVENT_FILTERS]
+    time = events[i, EVENT_TIME]
+    amount = events[i, EVENT_AMOUNT]
+    filters = events[i, EVENT_FILTERS]
     flags = 0
     if arena[offset] == 0:
         arena[offset] = RECORD_FORMAT
@@ -508,7 +513,7 @@ def add_event(arena: Words, code: Words, view: int, offset: int, event: Words, h
             continue
         word = offset + code[ring] + (tile % tiles) * code[ring + 3]
         add_to_tile(arena, word, code[ring + 5], amount)
-    return flags | add_rest(arena, code, v, offset, event, hashes, flags)
+    return flags | add_rest(arena, code, v, offset, events, i, hashes, flags)
 
 
 @kernel
@@ -536,44 +541,44 @@ def add_label(
 
 
 @kernel
-def finish(code: Words, event: Words, given: Vectors, out: Vectors) -> None:
+def finish(code: Words, events: Words, i: int, given: Vectors, out: Vectors, row: int) -> None:
     """Write request features and ratios, the part of a vector that needs no state.
 
     Args:
         code: The compiled program.
-        event: int64 (event_width,), the encoded event.
-        given: float32 (n_given,), category codes and numbers of the request.
-        out: float32 (n_features,), whose aggregates are already there.
+        events, i: int64 (n_events, event_width), of which one is finished.
+        given: float32 (n_events, n_given), category codes and numbers of the request.
+        out, row: float32 (n_rows, n_features), of which one row has its aggregates already.
     """
-    queried = event[EVENT_KIND] == KIND_READ
-    time = event[EVENT_TIME]
+    queried = events[i, EVENT_KIND] == KIND_READ
+    time = events[i, EVENT_TIME]
     start = code[2 * SECTION_REQUEST]
     for r in range(start, start + code[2 * SECTION_REQUEST + 1] * _REQUEST, _REQUEST):
         kind = code[r]
         at = code[r + 1]
         if queried:
-            out[at] = np.nan
+            out[row, at] = np.nan
         elif kind == REQUEST_AMOUNT:
-            out[at] = event[EVENT_AMOUNT]
+            out[row, at] = events[i, EVENT_AMOUNT]
         elif kind == REQUEST_HOUR:
-            out[at] = np.float64(time % _DAY_US) / np.float64(_HOUR_US)
+            out[row, at] = np.float64(time % _DAY_US) / np.float64(_HOUR_US)
         elif kind == REQUEST_WEEKDAY:
             # 1970-01-01 was a Thursday, day 3 of a week that starts on Monday.
-            out[at] = (time // _DAY_US + 3) % 7
+            out[row, at] = (time // _DAY_US + 3) % 7
         else:
-            out[at] = given[code[r + 2]]
+            out[row, at] = given[i, code[r + 2]]
     start = code[2 * SECTION_RATIOS]
     for r in range(start, start + code[2 * SECTION_RATIOS + 1] * _RATIO, _RATIO):
-        below = np.float64(out[code[r + 1]])
+        below = np.float64(out[row, code[r + 1]])
         above = np.float64(np.nan)
         if code[r] >= 0:
-            above = np.float64(out[code[r]])
+            above = np.float64(out[row, code[r]])
         elif not queried:
-            above = np.float64(event[EVENT_AMOUNT])
+            above = np.float64(events[i, EVENT_AMOUNT])
         if below == 0.0 or np.isnan(below) or np.isnan(above):
-            out[code[r + 2]] = np.nan
+            out[row, code[r + 2]] = np.nan
         else:
-            out[code[r + 2]] = above / below
+            out[row, code[r + 2]] = above / below
 
 
 @kernel
@@ -593,21 +598,26 @@ def fold(
     n_views = code[2 * SECTION_VIEWS + 1]
     hashes = EVENT_VIEWS + 2 * n_views
     for i in range(n_events):
-        event = events[i]
-        kind = event[EVENT_KIND]
+        kind = events[i, EVENT_KIND]
         for view in range(n_views):
-            offset = event[EVENT_VIEWS + view]
+            offset = events[i, EVENT_VIEWS + view]
             flags = 0
             if kind <= KIND_READ:
-                read_view(arena, code, view, offset, event[EVENT_TIME], out[i])
+                read_view(arena, code, view, offset, events[i, EVENT_TIME], out, i)
                 if kind == KIND_ADD:
-                    flags = add_event(arena, code, view, offset, event, hashes)
+                    flags = add_event(arena, code, view, offset, events, i, hashes)
             else:
                 change = 1 if kind == KIND_FRAUD else -1
                 add_label(
-                    arena, code, view, offset, event[EVENT_TIME], event[EVENT_FILTERS], change
+                    arena,
+                    code,
+                    view,
+                    offset,
+                    events[i, EVENT_TIME],
+                    events[i, EVENT_FILTERS],
+                    change,
                 )
             if offset >= 0:
-                event[EVENT_VIEWS + n_views + view] = arena[offset + 1] | (flags << FLAG_SHIFT)
+                events[i, EVENT_VIEWS + n_views + view] = arena[offset + 1] | (flags << FLAG_SHIFT)
         if kind <= KIND_READ:
-            finish(code, event, given[i], out[i])
+            finish(code, events, i, given, out, i)
