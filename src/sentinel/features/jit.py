@@ -11,13 +11,22 @@ from typing import Any, TypeVar, cast
 import numba
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 _KERNEL_PACKAGES = ("features", "models", "state")
 
 
 def kernel(function: _Function) -> _Function:
     """Compile to machine code without the interpreter lock, cached on disk, IEEE arithmetic."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-    return cast("_Function", numba.njit(cache=True, **options)(function))
+    return cast("_Function", numba.njit(cache=True, **_OPTIONS)(function))
+
+
+def inner_kernel(function: _Function) -> _Function:
+    """`kernel` for functions that make no arrays: they don't count references to those they get.
+
+    Counting is atomic, and costs more than what a small function does that a kernel calls for
+    every event.
+    """
+    return cast("_Function", numba.njit(cache=True, _nrt=False, forceinline=True, **_OPTIONS)(function))
 
 
 def _cache_folder() -> Path | None:

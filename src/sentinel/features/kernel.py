@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.jit import kernel
+from sentinel.features.jit import inner_kernel
 from sentinel.features.program import (
     EVENT_AMOUNT,
     EVENT_FILTERS,
@@ -78,7 +78,7 @@ _HOUR_US = 3_600_000_000
 _NO_TIME = -(1 << 62)
 
 
-@kernel
+@inner_kernel
 def _product(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     """128 bits of ``a * b`` as (high, low), by halves of 32 bits."""
     u32 = np.uint64(32)
@@ -91,7 +91,7 @@ def _product(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     return p11 + (p01 >> u32) + (p10 >> u32) + (middle >> u32), low
 
 
-@kernel
+@inner_kernel
 def _standard_deviation(count: int, total: int, high: int, low: int) -> float:
     """Sample standard deviation, ``sqrt(V / (n * (n - 1)))`` with ``V = n * squares - total^2``.
 
@@ -123,7 +123,7 @@ def _standard_deviation(count: int, total: int, high: int, low: int) -> float:
     return float(np.sqrt(deviations / (np.float64(count) * np.float64(count - 1))))
 
 
-@kernel
+@inner_kernel
 def write_span(
     code: Words,
     s: int,
@@ -175,7 +175,7 @@ def write_span(
                 )
 
 
-@kernel
+@inner_kernel
 def read_rest(
     arena: Words, code: Words, v: int, offset: int, written: bool, now: int, out: Vectors, row: int
 ) -> None:
@@ -211,7 +211,7 @@ def read_rest(
             out[row, code[o + 2]] = min(found, code[o + 3])
 
 
-@kernel
+@inner_kernel
 def read_view(
     arena: Words, code: Words, view: int, offset: int, time: int, out: Vectors, row: int
 ) -> None:
@@ -301,7 +301,7 @@ def read_view(
     read_rest(arena, code, v, offset, written, now, out, row)
 
 
-@kernel
+@inner_kernel
 def advance(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
     """Make ``time`` the newest event time: empty the tiles and entries that leave retention."""
     rings = code[2 * SECTION_RINGS]
@@ -320,7 +320,7 @@ def advance(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
     advance_rest(arena, code, v, offset, time)
 
 
-@kernel
+@inner_kernel
 def advance_rest(arena: Words, code: Words, v: int, offset: int, time: int) -> None:
     """The part of `advance` that no ring holds: last times, distinct values, the newest time."""
     lasts = code[2 * SECTION_LASTS]
@@ -345,7 +345,7 @@ def advance_rest(arena: Words, code: Words, v: int, offset: int, time: int) -> N
     arena[offset + 2] = time
 
 
-@kernel
+@inner_kernel
 def _distinct_horizon(code: Words, d: int, newest: int) -> int:
     """Earliest event time that any window over this distinct set still covers."""
     places = code[2 * SECTION_DISTINCT_OUTPUTS]
@@ -360,7 +360,7 @@ def _distinct_horizon(code: Words, d: int, newest: int) -> int:
     return horizon
 
 
-@kernel
+@inner_kernel
 def _remember_distinct(arena: Words, base: int, capacity: int, value: int, time: int) -> None:
     """Put (time, value) into a set ordered by (time, value), newest first, one entry a value."""
     at = capacity
@@ -390,7 +390,7 @@ def _remember_distinct(arena: Words, base: int, capacity: int, value: int, time:
     arena[base + 2 * at + 1] = value
 
 
-@kernel
+@inner_kernel
 def _covered(code: Words, v: int, time: int, newest: int) -> bool:
     """Whether any window of the view, filters aside, reaches back to ``time`` from ``newest``.
 
@@ -415,7 +415,7 @@ def _covered(code: Words, v: int, time: int, newest: int) -> bool:
     return False
 
 
-@kernel
+@inner_kernel
 def add_to_tile(arena: Words, word: int, fields: int, amount: int) -> None:
     """Add a transaction to the tile that begins at a word."""
     first = arena[word] & _COUNT_MASK == 0
@@ -443,7 +443,7 @@ def add_to_tile(arena: Words, word: int, fields: int, amount: int) -> None:
             arena[word + 1] = max(arena[word + 1], amount)
 
 
-@kernel
+@inner_kernel
 def add_rest(
     arena: Words, code: Words, v: int, offset: int, events: Words, i: int, hashes: int, flags: int
 ) -> int:
@@ -471,7 +471,7 @@ def add_rest(
     return 0
 
 
-@kernel
+@inner_kernel
 def add_event(
     arena: Words, code: Words, view: int, offset: int, events: Words, i: int, hashes: int
 ) -> int:
@@ -516,7 +516,7 @@ def add_event(
     return flags | add_rest(arena, code, v, offset, events, i, hashes, flags)
 
 
-@kernel
+@inner_kernel
 def add_label(
     arena: Words, code: Words, view: int, offset: int, time: int, filters: int, change: int
 ) -> None:
@@ -540,7 +540,7 @@ def add_label(
         arena[offset + code[ring] + (tile % tiles) * code[ring + 3]] += change * _ONE_FRAUD
 
 
-@kernel
+@inner_kernel
 def finish(code: Words, events: Words, i: int, given: Vectors, out: Vectors, row: int) -> None:
     """Write request features and ratios, the part of a vector that needs no state.
 
@@ -581,7 +581,7 @@ def finish(code: Words, events: Words, i: int, given: Vectors, out: Vectors, row
             out[row, code[r + 2]] = above / below
 
 
-@kernel
+@inner_kernel
 def fold(
     arena: Words, code: Words, events: Words, given: Vectors, out: Vectors, n_events: int
 ) -> None:
