@@ -26,7 +26,9 @@ def inner_kernel(function: _Function) -> _Function:
     Counting is atomic, and costs more than what a small function does that a kernel calls for
     every event.
     """
-    return cast("_Function", numba.njit(cache=True, _nrt=False, forceinline=True, **_OPTIONS)(function))
+    return cast(
+        "_Function", numba.njit(cache=True, _nrt=False, forceinline=True, **_OPTIONS)(function)
+    )
 
 
 def _cache_folder() -> Path | None:
