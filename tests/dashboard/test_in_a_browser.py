@@ -14,6 +14,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SOON_MS = 15_000
 
+LARGEST = """charts => charts.map(chart => {
+  const boxes = [...chart.querySelectorAll(".role-mark path")]
+    .filter(mark => Number(getComputedStyle(mark).opacity) > 0.1)
+    .map(mark => mark.getBBox());
+  return [Math.max(0, ...boxes.map(b => b.width)), Math.max(0, ...boxes.map(b => b.height))];
+})"""
+"""The largest width and height of what each chart draws, in pixels."""
+
 
 def figure(page: Page, label: str) -> Locator:
     """The value of one of the figures at the top."""
@@ -40,6 +48,20 @@ def test_it_shows_what_the_scorer_decided(
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
     page.screenshot(path=tmp_path / "dashboard.png")
     assert (tmp_path / "dashboard.png").stat().st_size > 20_000
+
+
+def test_every_chart_draws_something(page: Page, stage_with_payments: Stage) -> None:
+    stage_with_payments.send(20)
+    charts = page.get_by_test_id("stVegaLiteChart")
+    expect(charts).to_have_count(3, timeout=SOON_MS)
+    for span in ("15 min", "1 hour", "All"):
+        page.get_by_text(span, exact=True).click()
+        page.wait_for_timeout(3_000)  # one refresh, and the chart's own transition
+        rate, pace, reasons = charts.evaluate_all(LARGEST)
+        assert max(rate) > 2, span
+        assert pace[0] > 2, span  # the bar of the busiest minute
+        assert pace[1] > 60, span
+        assert reasons[0] > 60, span
 
 
 def test_it_shows_the_model_in_charge_with_its_intervals(page: Page) -> None:

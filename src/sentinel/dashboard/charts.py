@@ -75,27 +75,23 @@ def alert_rate(budget_per_1000: float) -> dict[str, Any]:
 
 def decisions_per_minute() -> dict[str, Any]:
     """Decisions per minute; the present minute is pale because it is not over."""
-    x = {**_TIME, "timeUnit": "utcyearmonthdatehoursminutes", "bandPosition": 0.5}
     return {
         "height": HEIGHT,
         "padding": _PADDING,
         "layer": [
             # Unseen marks keep the place of minutes that are not known: no bar is drawn for them.
-            {"mark": {"type": "tick", "opacity": 0}, "encoding": {"x": x}},
+            {"mark": {"type": "tick", "opacity": 0}, "encoding": {"x": _TIME}},
             {
-                "mark": {
-                    "type": "bar",
-                    "color": CALM,
-                    "cornerRadiusEnd": 2,
-                    "width": {"band": 0.75},
-                },
+                "mark": {"type": "bar", "color": CALM},
                 "encoding": {
-                    "x": x,
+                    "x": _TIME,
+                    "x2": {"field": "until_ms"},
                     "y": {
                         "field": "decisions",
                         "type": "quantitative",
                         "axis": {"title": None, "tickCount": 4, "domain": False, "ticks": False},
                     },
+                    
                     "opacity": {**_UNFINISHED, "value": 1},
                     "tooltip": [
                         _when(),

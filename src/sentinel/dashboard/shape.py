@@ -29,6 +29,7 @@ _METRIC_ORDER: Final = (
     "log_loss",
 )
 _LEAST_SPAN_US: Final = 15 * MINUTE_US
+_BAR_US: Final = 48_000_000
 _FOREVER_US: Final = 2**62
 _BEHIND: Final = 5_000
 """A table that lacks more entries than this is behind, not just catching its breath."""
@@ -115,8 +116,9 @@ def by_minute(snapshot: Snapshot, since_us: int) -> list[dict[str, float | str |
         since_us: Beginning of the chart.
 
     Returns:
-        ``time_ms``; ``decisions``, ``review``, ``decline`` (counts), ``rate`` (alerts per 1,000
-        decisions over the five minutes up to this one), None where it is not known; ``state``.
+        ``time_ms``, ``until_ms`` (where its bar ends), ``state``; and, None where it is not known,
+        ``decisions``, ``review``, ``decline`` (counts) and ``rate`` (alerts per 1,000 decisions
+        over the five minutes up to this one).
     """
     counts: dict[int, Bin] = {}
     for one in snapshot.bins:
@@ -135,6 +137,7 @@ def by_minute(snapshot: Snapshot, since_us: int) -> list[dict[str, float | str |
         rows.append(
             {
                 "time_ms": minute * MINUTE_US // 1000,
+                "until_ms": (minute * MINUTE_US + _BAR_US) // 1000,
                 "decisions": one.decisions if known else None,
                 "review": one.review if known else None,
                 "decline": one.decline if known else None,
