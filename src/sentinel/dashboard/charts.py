@@ -82,7 +82,7 @@ def decisions_per_minute() -> dict[str, Any]:
             # Unseen marks keep the place of minutes that are not known: no bar is drawn for them.
             {"mark": {"type": "tick", "opacity": 0}, "encoding": {"x": _TIME}},
             {
-                "mark": {"type": "bar", "color": CALM},
+                "mark": {"type": "rect", "color": CALM, "cornerRadius": 1.5},
                 "encoding": {
                     "x": _TIME,
                     "x2": {"field": "until_ms"},
@@ -91,7 +91,7 @@ def decisions_per_minute() -> dict[str, Any]:
                         "type": "quantitative",
                         "axis": {"title": None, "tickCount": 4, "domain": False, "ticks": False},
                     },
-                    
+                    "y2": {"datum": 0},
                     "opacity": {**_UNFINISHED, "value": 1},
                     "tooltip": [
                         _when(),
