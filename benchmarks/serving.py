@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 running.callback(stack.stop)
                 stack.start()
             sync_us = sync_microseconds(folder)
-            results = measure(
-                Bench(folder),
-                chosen,
-                rounds=options.rounds,
-                seconds=options.seconds,
-                report=status.update,
-            )
+            try:
+                results = measure(
+                    Bench(folder),
+                    chosen,
+                    rounds=options.rounds,
+                    seconds=options.seconds,
+                    report=status.update,
+                )
+            except Exception:
+                for stack in chosen:
+                    print(f"--- {stack.name}\n{stack.log()}", file=sys.stderr)
+                raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {

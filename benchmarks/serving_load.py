@@ -66,13 +66,15 @@ def wrk(
     """
     script = [templates, path, prefix, first, batch, START_US, GAP_US]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-    text = subprocess.run(
+    ended = subprocess.run(
         [*command, "-s", str(_SCRIPT), url, "--", *map(str, script)],
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
-    return Load(**json.loads(text.strip().splitlines()[-1]))
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise RuntimeError(f"wrk failed: {ended.stdout} {ended.stderr}")
+    return Load(**json.loads(ended.stdout.strip().splitlines()[-1]))
 
 
 def open_loop(

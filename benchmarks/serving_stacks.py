@@ -60,6 +60,10 @@ class Stack:
         """Processes whose time, with that of their children, is the stack's."""
         raise NotImplementedError
 
+    def log(self) -> str:
+        """The end of what its processes wrote."""
+        raise NotImplementedError
+
     def settle(self) -> None:
         """Wait until nothing of what was sent is still worked on."""
 
@@ -124,6 +128,9 @@ class Peer(Stack):
     def roots(self) -> list[int]:
         return [process.pid for process in self._processes]
 
+    def log(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")[-4000:]
+
 
 class Sentinel(Stack):
     """The product: a scorer with its indexer and durable ledger, a model and the default plan."""
@@ -162,6 +169,10 @@ class Sentinel(Stack):
     def roots(self) -> list[int]:
         assert self._server is not None
         return [self._server.pid]
+
+    def log(self) -> str:
+        assert self._server is not None
+        return self._server.log.read_text(errors="replace")[-4000:]
 
     def settle(self) -> None:
         """Wait until the queryable tables hold all decisions: making them counts, too."""
