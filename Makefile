@@ -57,6 +57,7 @@ lock: ## Renew requirements/*.txt after a change of pyproject.toml; UPGRADE=1 ta
 	@uv=$$($(PYTHON) scripts/bootstrap.py uv) && set -x && \
 	$$uv $(LOCK) pyproject.toml -o requirements/base.txt && \
 	$$uv $(LOCK) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt && \
+	$$uv $(LOCK) pyproject.toml --extra airflow -o requirements/airflow.txt && \
 	$$uv $(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 
 .PHONY: clean
