@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BASE := .venv/.sentinel/base
 DEV := .venv/.sentinel/dev
+AIRFLOW := .venv-airflow/.sentinel/airflow
 BOOTSTRAP := scripts/bootstrap.py scripts/fetch_uv.py scripts/pip_settings.py
 LOCK := pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --fork-strategy fewest \
 	$(if $(UPGRADE),--upgrade)
@@ -23,8 +24,11 @@ up: $(BASE) ## Start everything on this machine; ARGS="--data mapping.toml" for 
 .PHONY: install
 install: $(DEV) ## Make .venv with everything a developer needs
 
+.PHONY: airflow
+airflow: $(AIRFLOW) ## Make .venv-airflow, the environment that Airflow runs the pipeline in
+
 .PHONY: test
-test: $(DEV) ## Run all tests; ARGS="tests/features -k late" for some
+test: $(DEV) $(AIRFLOW) ## Run all tests; ARGS="tests/features -k late" for some
 	@scripts/debian-packages
 	@$(BIN)/pytest $(ARGS)
 
@@ -62,7 +66,7 @@ lock: ## Renew requirements/*.txt after a change of pyproject.toml; UPGRADE=1 ta
 
 .PHONY: clean
 clean: ## Remove what make can make again; workspaces (.sentinel) stay
-	rm -rf .venv .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-airflow .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find src tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 $(BASE): requirements/base.txt requirements/bootstrap.txt pyproject.toml $(BOOTSTRAP)
@@ -70,3 +74,6 @@ $(BASE): requirements/base.txt requirements/bootstrap.txt pyproject.toml $(BOOTS
 
 $(DEV): requirements/dev.txt requirements/bootstrap.txt pyproject.toml $(BOOTSTRAP)
 	@$(PYTHON) scripts/bootstrap.py dev
+
+$(AIRFLOW): requirements/airflow.txt requirements/bootstrap.txt pyproject.toml $(BOOTSTRAP)
+	@$(PYTHON) scripts/bootstrap.py airflow

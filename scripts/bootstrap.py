@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Make .venv from the locked, hashed requirement files; needs Python 3.11 or newer and no more.
 
-    python3 scripts/bootstrap.py base    what `sentinel up` needs
-    python3 scripts/bootstrap.py dev     that, and what developers need
-    python3 scripts/bootstrap.py uv      only uv, into .uv/
+    python3 scripts/bootstrap.py base      what `sentinel up` needs
+    python3 scripts/bootstrap.py dev       that, and what developers need
+    python3 scripts/bootstrap.py airflow   Airflow with Sentinel beside it, into .venv-airflow
+    python3 scripts/bootstrap.py uv        only uv, into .uv/
 
 No pip, no venv module, no compiler, no root: uv's wheel is fetched from the configured package
 index with the standard library, checked against the hashes of requirements/bootstrap.txt and
@@ -40,9 +41,6 @@ from pip_settings import PipSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
-STAMPS = VENV / ".sentinel"
 
 GOMP_HOOK = '''\
 """Gives LightGBM the OpenMP runtime that this machine does not have; see scripts/bootstrap.py."""
@@ -69,60 +67,74 @@ sys.meta_path.insert(0, _PreloadGomp)
 def main(arguments: list[str] | None = None) -> None:
     """Install one set of requirements."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["base", "dev", "uv"])
+    parser.add_argument("what", choices=["base", "dev", "airflow", "uv"])
     what = parser.parse_args(arguments).what
     settings = PipSettings.of_this_machine()
     if what == "uv":
         print(install_uv(ROOT, settings))
         return
-    if what == "base" and (STAMPS / "dev").exists():
+    stamps = environment_of(what) / ".sentinel"
+    if what == "base" and (stamps / "dev").exists():
         what = "dev"  # a developer's environment stays one
-    stamp = STAMPS / what
+    stamp = stamps / what
     if not (stamp.exists() and stamp.read_text() == fingerprint(what)):
         install(what, settings)
-        STAMPS.mkdir(exist_ok=True)
+        stamps.mkdir(exist_ok=True)
         stamp.write_text(fingerprint(what))
-    for fresh in {"base", what}:  # newer than the requirement files, which is what make looks at
-        (STAMPS / fresh).touch()
+    held = {what} if what == "airflow" else {"base", what}
+    for fresh in held:  # newer than the requirement files, which is what make looks at
+        (stamps / fresh).touch()
+
+
+def environment_of(what: str) -> Path:
+    """The folder that a set of requirements goes into; Airflow's hold others back."""
+    return ROOT / (".venv-airflow" if what == "airflow" else ".venv")
+
+
+def python_of(venv: Path) -> Path:
+    """The Python of an environment."""
+    return venv / "bin" / "python"
 
 
 def fingerprint(what: str) -> str:
     """Hash of everything the environment is made from."""
-    digest = hashlib.sha256(os.fsencode(PYTHON.resolve()))  # an upgraded system has another one
+    python = python_of(environment_of(what)).resolve()  # an upgraded system has another one
+    digest = hashlib.sha256(os.fsencode(python))
     for path in (REQUIREMENTS / f"{what}.txt", ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def install(what: str, settings: PipSettings) -> None:
-    """Create .venv where there is none and bring it to exactly the locked packages."""
+    """Create the environment where there is none and bring it to exactly the locked packages."""
     uv = install_uv(ROOT, settings)
-    environment = os.environ | settings.for_uv() | {"VIRTUAL_ENV": str(VENV)}
+    venv = environment_of(what)
+    environment = os.environ | settings.for_uv() | {"VIRTUAL_ENV": str(venv)}
 
     def run(*words: str) -> None:
         if subprocess.run([str(uv), *words], env=environment, cwd=ROOT, check=False).returncode:
             sys.exit("Installing stopped, uv says why above. The same command goes on from there.")
 
-    if not usable():
-        python = getattr(sys, "_base_executable", sys.executable)  # not .venv's own
-        run("venv", "--quiet", "--clear", "--no-project", "--python", python, str(VENV))
+    if not usable(venv):
+        python = getattr(sys, "_base_executable", sys.executable)  # not the environment's own
+        run("venv", "--quiet", "--clear", "--no-project", "--python", python, str(venv))
     locked = str(REQUIREMENTS / f"{what}.txt")
     run("pip", "sync", "--require-hashes", "--only-binary", ":all:", locked)
     # uv builds with its own backend: nothing is downloaded that has no hash.
     run("pip", "install", "--quiet", "--no-deps", "--offline", "--editable", str(ROOT))
-    provide_gomp()
+    provide_gomp(venv)
 
 
-def usable() -> bool:
-    """Whether .venv has a Python that runs and finds its packages."""
+def usable(venv: Path) -> bool:
+    """Whether an environment has a Python that runs and finds its packages."""
     code = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
     try:
-        return subprocess.run([str(PYTHON), "-c", code], check=False).returncode == 0
+        return subprocess.run([str(python_of(venv)), "-c", code], check=False).returncode == 0
     except OSError:
         return False
 
 
-def provide_gomp() -> None:
+def provide_gomp(venv: Path) -> None:
     """Give LightGBM the OpenMP runtime that it wants from the system, where the system has none.
 
     scikit-learn's wheel brings the same library under another name. A copy that bears the right
@@ -131,13 +143,14 @@ def provide_gomp() -> None:
     if sys.platform == "linux":
         if loads("libgomp.so.1"):
             return
-        packages = next((VENV / "lib").glob("python3*/site-packages"))
+        packages = next((venv / "lib").glob("python3*/site-packages"))
         for bundled in packages.glob("scikit_learn.libs/libgomp-*.so*"):
             library = renamed_library(bundled.read_bytes(), bundled.name)
             (packages / "libgomp.so.1").write_bytes(library)
             (packages / "sentinel_libgomp.py").write_text(GOMP_HOOK)
             (packages / "sentinel_libgomp.pth").write_text("import sentinel_libgomp\n")
-    if subprocess.run([str(PYTHON), "-c", "import lightgbm"], check=False).returncode:
+    command = [str(python_of(venv)), "-c", "import lightgbm"]
+    if subprocess.run(command, check=False).returncode:
         sys.exit(
             "LightGBM misses the system's OpenMP runtime. Install it and run the same command"
             " again: apt-get install libgomp1, dnf install libgomp or brew install libomp."

@@ -175,17 +175,16 @@ def test_a_stamped_environment_is_left_alone(
 ) -> None:
     requirements = tmp_path / "requirements"
     requirements.mkdir()
-    for name in ["requirements/base.txt", "requirements/dev.txt", "pyproject.toml"]:
-        (tmp_path / name).write_text(name)
+    for what in ["base", "dev", "airflow"]:
+        (requirements / f"{what}.txt").write_text(what)
+    (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
     monkeypatch.setattr(bootstrap, "REQUIREMENTS", requirements)
-    monkeypatch.setattr(bootstrap, "PYTHON", tmp_path / ".venv" / "bin" / "python")
-    monkeypatch.setattr(bootstrap, "STAMPS", tmp_path / ".venv" / ".sentinel")
     installed: list[str] = []
 
     def install(what: str, settings: PipSettings) -> None:
         installed.append(what)
-        (tmp_path / ".venv").mkdir(exist_ok=True)
+        bootstrap.environment_of(what).mkdir(exist_ok=True)
 
     monkeypatch.setattr(bootstrap, "install", install)
     bootstrap.main(["base"])
@@ -197,3 +196,8 @@ def test_a_stamped_environment_is_left_alone(
     (requirements / "dev.txt").write_text("renewed")
     bootstrap.main(["base"])
     assert installed == ["base", "dev", "dev"], "a developer's environment stays one"
+    bootstrap.main(["airflow"])
+    bootstrap.main(["airflow"])
+    assert installed == ["base", "dev", "dev", "airflow"]
+    assert (tmp_path / ".venv-airflow" / ".sentinel" / "airflow").exists(), "a folder of its own"
+    assert not (tmp_path / ".venv" / ".sentinel" / "airflow").exists()
