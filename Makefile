@@ -62,6 +62,7 @@ lock: ## Renew requirements/*.txt after a change of pyproject.toml; UPGRADE=1 ta
 	$$uv $(LOCK) pyproject.toml -o requirements/base.txt && \
 	$$uv $(LOCK) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt && \
 	$$uv $(LOCK) pyproject.toml --extra airflow -o requirements/airflow.txt && \
+	$$uv $(LOCK) requirements/api.in -c requirements/base.txt -o requirements/api.txt && \
 	$$uv $(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 
 .PHONY: clean

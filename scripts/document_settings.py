@@ -28,6 +28,9 @@ port = 9000
 ```
 
 The same from the environment: `SENTINEL_WORKSPACE=/var/lib/sentinel SENTINEL_API__PORT=9000`.
+
+A variable's name with `_FILE` at its end names a file that holds the value. Secrets belong there:
+`SENTINEL_LEDGER__URL_FILE=/run/secrets/ledger_url`.
 """
 
 

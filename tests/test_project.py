@@ -20,7 +20,7 @@ from sentinel.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ["airflow", "base", "bootstrap", "dev"]
+LOCKS = ["airflow", "api", "base", "bootstrap", "dev"]
 
 VENDORS = {
     # A vendor -> the folders or modules that may import it, lazily or not.
@@ -101,7 +101,9 @@ def test_every_locked_package_has_hashes(lock: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("airflow", ["airflow"]), ("base", []), ("dev", ["dev"])])
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("airflow", ["airflow"]), ("base", []), ("dev", ["dev"])]
+)
 def test_every_direct_dependency_is_locked_within_its_bounds(lock: str, extras: list[str]) -> None:
     locked = pins(lock)
     for requirement in direct(*extras):
@@ -114,6 +116,7 @@ def test_every_direct_dependency_is_locked_within_its_bounds(lock: str, extras: 
 
 def test_what_is_tested_is_what_runs() -> None:
     assert pins("base").items() <= pins("dev").items()
+    assert pins("api").items() <= pins("base").items()
 
 
 def test_what_is_installed_is_what_is_locked() -> None:

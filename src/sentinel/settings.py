@@ -1,10 +1,14 @@
 """One settings tree: defaults, then ``sentinel.toml``, then ``SENTINEL_`` environment variables.
 
-Nested settings use two underscores in the environment: ``SENTINEL_API__PORT=9000``.
+Nested settings use two underscores in the environment: ``SENTINEL_API__PORT=9000``. A variable
+that ends in ``_FILE`` names a file that holds the value, and keeps a secret out of the
+environment: ``SENTINEL_LEDGER__URL_FILE=/run/secrets/ledger_url``.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -12,10 +16,13 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from sentinel.domain import ConfigurationError
 
 
 class ApiSettings(BaseModel):
@@ -80,6 +87,57 @@ class TrainingSettings(BaseModel):
     seed: int = Field(7, description="Seed of everything random in training.")
 
 
+class ServicesSettings(BaseModel):
+    proxy_url: str = Field(
+        "", description="Proxy in front of the scorers; `verify` asks it, as the four below."
+    )
+    airflow_url: str = Field("", description="Airflow's API server; empty: none here.")
+    prometheus_url: str = Field("", description="Prometheus; empty: none here.")
+    alertmanager_url: str = Field("", description="Alertmanager; empty: none here.")
+    grafana_url: str = Field("", description="Grafana; empty: none here.")
+
+
+class SecretFileSource(EnvSettingsSource):
+    """Values from the files that ``SENTINEL_..._FILE`` variables name.
+
+    Raises:
+        ConfigurationError: A file cannot be read, a variable names no setting, or the value is
+            given twice.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        known = set(_variables(settings_cls))
+        values: dict[str, str | None] = {}
+        for name, path in sorted(os.environ.items()):
+            variable = name.upper().removesuffix("_FILE")
+            if variable == name.upper() or not variable.startswith("SENTINEL_"):
+                continue
+            if variable not in known:
+                raise ConfigurationError(
+                    f"{name} is set, but {variable} is no setting. See docs/settings.md."
+                )
+            if variable in os.environ:
+                raise ConfigurationError(f"{name} and {variable} are both set. Keep one of them.")
+            try:
+                values[variable.lower()] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(
+                    f"{name} names {path}, which cannot be read ({error}). Make the file readable "
+                    "for this process, or unset the variable."
+                ) from None
+        self.env_vars = values
+
+
+def _variables(model: type[BaseModel], prefix: str = "SENTINEL_") -> Iterator[str]:
+    """Environment variables of all settings."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _variables(field.annotation, f"{prefix}{name.upper()}__")
+        else:
+            yield prefix + name.upper()
+
+
 class Settings(BaseSettings):
     """All settings of a deployment."""
 
@@ -105,6 +163,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
+    services: ServicesSettings = ServicesSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -115,7 +174,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        secret_files = SecretFileSource(settings_cls)
+        return init_settings, env_settings, secret_files, TomlConfigSettingsSource(settings_cls)
 
     # Where each part keeps its files. One place, so that no two parts disagree.
     @property

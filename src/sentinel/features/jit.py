@@ -34,15 +34,16 @@ def inner_kernel(function: _Function) -> _Function:
 def _cache_folder() -> Path | None:
     """A folder for compiled kernels that changes with any source they may depend on.
 
-    Numba looks at a kernel's own file only, and would go on using machine code that holds an old
-    constant of another file.
+    It is made in ``NUMBA_CACHE_DIR``, or else beside this package. Numba looks at a kernel's own
+    file only, and would go on using machine code that holds an old constant of another file.
     """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for name in _KERNEL_PACKAGES:
         for path in sorted((package / name).glob("*.py")):
             digest.update(path.read_bytes())
-    folder = package / "__pycache__" / f"kernels-{digest.hexdigest()[:16]}"
+    parent = Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__")
+    folder = parent / f"kernels-{digest.hexdigest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -50,7 +51,6 @@ def _cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
-    _folder = _cache_folder()
-    if _folder is not None:
-        numba.config.CACHE_DIR = str(_folder)
+_folder = _cache_folder()
+if _folder is not None:
+    numba.config.CACHE_DIR = str(_folder)
