@@ -62,7 +62,9 @@ lock: ## Renew requirements/*.txt after a change of pyproject.toml; UPGRADE=1 ta
 	$$uv $(LOCK) pyproject.toml -o requirements/base.txt && \
 	$$uv $(LOCK) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt && \
 	$$uv $(LOCK) pyproject.toml --extra airflow -o requirements/airflow.txt && \
-	$$uv $(LOCK) requirements/api.in -c requirements/base.txt -o requirements/api.txt && \
+	for image in api dashboard mlflow; do \
+	  $$uv $(LOCK) requirements/$$image.in -c requirements/base.txt -o requirements/$$image.txt || exit 1; \
+	done && \
 	$$uv $(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 
 .PHONY: clean

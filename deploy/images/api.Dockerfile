@@ -1,0 +1,34 @@
+# A scorer, or with another command the process that follows the registry: only what those import.
+# Build it at the top of the checkout: docker build -f deploy/images/api.Dockerfile .
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /build
+COPY requirements/api.txt requirements/bootstrap.txt requirements/
+COPY scripts/bootstrap.py scripts/fetch_uv.py scripts/pip_settings.py scripts/image_environment.py scripts/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    python3 scripts/image_environment.py packages api /opt/sentinel
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN python3 scripts/image_environment.py project /opt/sentinel
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="Sentinel scoring API" \
+      org.opencontainers.image.licenses="MIT"
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/sentinel sentinel \
+    && install -d -o sentinel -g sentinel \
+       /var/lib/sentinel /var/lib/sentinel/models /var/cache/sentinel
+COPY --from=build /opt/sentinel /opt/sentinel
+ENV PATH=/opt/sentinel/bin:${PATH} \
+    PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/var/cache/sentinel \
+    SENTINEL_WORKSPACE=/var/lib/sentinel \
+    SENTINEL_API__HOST=0.0.0.0
+WORKDIR /var/lib/sentinel
+USER 10001:10001
+EXPOSE 8000
+# Kernels are compiled at the first start on a kind of processor.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
+    CMD ["python", "-m", "sentinel.cli.ask", "http://127.0.0.1:8000/readyz"]
+ENTRYPOINT ["sentinel"]
+CMD ["serve"]
