@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the environment of a container image from a lock; deploy/images/*.Dockerfile call it.
 
-    python3 scripts/image_environment.py packages LOCK TARGET   the packages of requirements/LOCK.txt
+    python3 scripts/image_environment.py packages LOCK TARGET   packages of requirements/LOCK.txt
     python3 scripts/image_environment.py project TARGET         Sentinel itself, on top
 
 Two steps, so that a change of code rebuilds only the second layer. As in scripts/bootstrap.py, uv
