@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, Self
 
 from benchmarks.parity_log import batches, transactions_in
 from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
@@ -59,11 +60,17 @@ class _LogSoFar:
     def groups(self, after: int = 0) -> Iterator[Group]:
         return self._ledger.groups(after)
 
-    def append(self, *_: object) -> int:
+    def append(self, *_: object, **__: object) -> NoReturn:
         raise AssertionError("recovery appends nothing")
 
     def close(self) -> None:
         self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def run(task: Task) -> None:

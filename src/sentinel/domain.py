@@ -10,7 +10,8 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── InvalidTransaction
     │   ├── InvalidLabel
     │   ├── InvalidQuery
-    │   └── TransactionConflict     the same transaction id with another body
+    │   ├── TransactionConflict     the same transaction id with another body
+    │   └── AlreadyRecorded         the log holds some of these ids already
     ├── NotFound
     │   ├── UnknownTransaction
     │   └── UnknownEntity
@@ -196,6 +197,21 @@ class InvalidQuery(InputError):
 
 class TransactionConflict(InputError):
     code = "transaction_conflict"
+
+
+class AlreadyRecorded(InputError):
+    """The log holds some of what was to be appended; nothing was.
+
+    Args:
+        message: See `SentinelError`.
+        ids: The ids that it holds.
+    """
+
+    code = "already_recorded"
+
+    def __init__(self, message: str, *, ids: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.ids = ids
 
 
 class NotFound(SentinelError):

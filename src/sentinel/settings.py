@@ -53,7 +53,22 @@ class MoneySettings(BaseModel):
 
 
 class LedgerSettings(BaseModel):
-    url: str = Field("", description="SQLAlchemy-style URL; empty: SQLite in the workspace.")
+    url: str = Field(
+        "",
+        description="`postgresql://user@host/database`, or empty: SQLite in the workspace. A "
+        "password is better kept in `PGPASSWORD` or `~/.pgpass`.",
+        repr=False,
+    )
+    namespace: str = Field(
+        "sentinel", description="PostgreSQL schema of the ledger's tables.", pattern="^[a-z_0-9]+$"
+    )
+    retry_seconds: float = Field(
+        30.0, description="How long an append outlasts a PostgreSQL that is gone.", ge=0
+    )
+    connect_seconds: int = Field(5, description="Longest wait for a connection.", ge=2)
+    statement_seconds: float = Field(
+        60.0, description="A statement of the ledger that takes longer is cancelled.", gt=0
+    )
 
 
 class StateSettings(BaseModel):

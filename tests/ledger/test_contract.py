@@ -13,7 +13,7 @@ from tests.ledger.conftest import Backend
 
 
 def _append(ledger: Ledger, entries: int, received_at_us: int, payload: bytes = b"x") -> int:
-    return ledger.append(GroupKind.DECISIONS, entries, received_at_us, payload)
+    return ledger.append(GroupKind.DECISIONS, entries, received_at_us, payload).first_sequence
 
 
 def test_an_empty_ledger_holds_nothing(backend: Backend) -> None:
@@ -33,7 +33,7 @@ def test_sequences_number_the_entries_of_all_groups_from_one(backend: Backend) -
 def test_a_group_reads_as_it_was_appended(backend: Backend) -> None:
     ledger = backend.open_writer()
     payload = bytes(range(256)) * 5_000
-    first = ledger.append(GroupKind.LABELS, 7, 123, payload)
+    first = ledger.append(GroupKind.LABELS, 7, 123, payload).first_sequence
     expected = Group(
         first_sequence=first,
         entries=7,

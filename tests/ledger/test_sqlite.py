@@ -168,7 +168,8 @@ assert ledger.last_sequence() == appended
 assert len(list(ledger.groups())) == appended
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 if sys.argv[2] == "go on":
-    assert ledger.append(GroupKind.DECISIONS, 1, appended, b"%06d" % appended) == appended + 1
+    again = ledger.append(GroupKind.DECISIONS, 1, appended, b"%06d" % appended)
+    assert again.first_sequence == appended + 1
     appended += 1
 print(appended, flush=True)
 import os

@@ -107,7 +107,7 @@ class World:
                 positions=np.stack([placed for _, _, placed in decided]).astype("<i8").tobytes(),
             )
         )
-        return self.ledger.append(GroupKind.DECISIONS, n, self.now, payload)
+        return self.ledger.append(GroupKind.DECISIONS, n, self.now, payload).first_sequence
 
     def label(self, transaction: Transaction) -> None:
         """A chargeback: first durable, then in the state."""
@@ -121,7 +121,7 @@ class World:
             )
         ]
         payload = encode_group(LabelGroup(format=GROUP_FORMAT, labels=labels))
-        sequence = self.ledger.append(GroupKind.LABELS, 1, self.now, payload)
+        sequence = self.ledger.append(GroupKind.LABELS, 1, self.now, payload).first_sequence
         _, placed = self.add(transaction, KIND_FRAUD)
         positions = tuple(placed.tolist())
         self.effects.append(Effect(transaction.transaction_id, KIND_FRAUD, positions, sequence))

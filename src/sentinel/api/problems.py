@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel.domain import (
+    AlreadyRecorded,
     GateRefused,
     InputError,
     InvalidTransaction,
@@ -22,6 +23,7 @@ _TYPE_PREFIX: Final = "urn:sentinel:problem:"
 
 _STATUS: Final[tuple[tuple[type[SentinelError], int, str], ...]] = (
     (TransactionConflict, 409, "Conflicting transaction"),
+    (AlreadyRecorded, 409, "Already recorded"),
     (InputError, 422, "Invalid input"),
     (NotFound, 404, "Not found"),
     (NoModel, 503, "No model yet"),

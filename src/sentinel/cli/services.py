@@ -15,6 +15,7 @@ from rich.table import Table
 
 from sentinel.cli.console import err, out
 from sentinel.domain import ConfigurationError, SentinelError, WorkspaceError
+from sentinel.ledger.open import ledger_exists, open_reader
 from sentinel.settings import Settings
 
 _TIMEOUT_SECONDS = 5.0
@@ -56,10 +57,8 @@ def show_status(settings: Settings) -> None:
         table.add_row("Features", f"{store['features']}", f"plan {store['plan_hash']}")
         table.add_row("Entities", f"{store['entities']:,}", f"{store['bytes'] / 1e6:,.1f} MB")
         table.add_row("Log entries", f"{ledger['sequence']:,}", "")
-    elif settings.ledger_path.exists():
-        from sentinel.ledger.sqlite import SqliteLedger
-
-        with SqliteLedger.open_reader(settings.ledger_path) as reader:
+    elif ledger_exists(settings):
+        with open_reader(settings) as reader:
             table.add_row("Log entries", f"{reader.last_sequence():,}", "")
     else:
         table.add_row("Log", "empty", "run `sentinel up`")
@@ -138,9 +137,7 @@ def _health(settings: Settings) -> dict[str, Any] | None:
 
 
 def _check_ledger(settings: Settings) -> str:
-    from sentinel.ledger.sqlite import SqliteLedger
-
-    with SqliteLedger.open_reader(settings.ledger_path) as reader:
+    with open_reader(settings) as reader:
         last = reader.last_sequence()
         counted = 0
         for group in reader.groups():

@@ -15,7 +15,7 @@ from sentinel.features.kernel import fold
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.ledger.index import LedgerIndex
-from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.ledger.open import open_reader
 from sentinel.scoring.recovery import catch_up, recover
 from sentinel.settings import Settings
 
@@ -40,7 +40,7 @@ class LedgerReader:
         self._index_path = settings.index_path
         self._index: LedgerIndex | None = None
         self._places = {name: i for i, name in enumerate(self.plan.feature_names)}
-        self._ledger = SqliteLedger.open_reader(settings.ledger_path)
+        self._ledger = open_reader(settings)
         self._state = recover(
             compile_program(self.plan), self._ledger, settings.state_dir, self._find
         )

@@ -31,7 +31,7 @@ from sentinel.feast_plugin.source import TransactionLog, reads_the_log
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
 from sentinel.features.plan import Plan
 from sentinel.ledger.log import read_log
-from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.ledger.open import open_reader
 
 _CLASS_PATH = "sentinel.feast_plugin.offline_store.SentinelOfflineStore"
 _ROW = "__sentinel_row"
@@ -267,7 +267,7 @@ def _with_window_features(
     plan = only_needed(Plan.load(settings.plan_path), wanted)
     keys = dict.fromkeys(key for view in plan.views for key in view.keys)
     questions = questions_of(frame, timestamp, keys)
-    with SqliteLedger.open_reader(settings.ledger_path) as ledger:
+    with open_reader(settings) as ledger:
         until = ledger.last_sequence()
         values = answer_questions(
             plan, lambda: (batch for _, batch in read_log(ledger, until=until)), questions

@@ -2,10 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
 
+from sentinel.domain import Verdict
 from sentinel.ledger.groups import Group, GroupKind
+
+
+class Standing(NamedTuple):
+    """What the log says of a transaction.
+
+    Attributes:
+        sequence: Of the transaction; 0: the log does not hold it (yet).
+        verdict: Of the newest label about it; None: there is none.
+        label_sequence: Of that label; 0: there is none.
+    """
+
+    sequence: int
+    verdict: Verdict | None
+    label_sequence: int
+
+
+class Appended(NamedTuple):
+    """What an append did.
+
+    Attributes:
+        first_sequence: Sequence of the first entry.
+        received_at_us: Of the last entry as the log has it. A ledger that many write raises it to
+            that of the entry before, since clocks differ.
+        before: What the log said just before this append, by transaction id, where many write to
+            it. For decisions: the transactions that have a label already. For labels: every
+            transaction they are about. So whichever of a transaction and its label comes second
+            sees the first. Empty where only one process writes: it knows by itself.
+    """
+
+    first_sequence: int
+    received_at_us: int
+    before: Mapping[str, Standing] = {}
+
+
+class StateRebuild(NamedTuple):
+    """A record of shared state that was replaced by one rebuilt from the log.
+
+    Attributes:
+        plan_hash, view, entity_key: Which record.
+        position: Of the record after it was replaced.
+        through_sequence: The log was read up to here.
+    """
+
+    plan_hash: str
+    view: str
+    entity_key: str
+    position: int
+    through_sequence: int
 
 
 class Ledger(Protocol):
@@ -14,20 +63,33 @@ class Ledger(Protocol):
     Appends may come from one thread at a time; reads may come from any process meanwhile.
     """
 
-    def append(self, kind: GroupKind, entries: int, received_at_us: int, payload: bytes) -> int:
+    def append(
+        self,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        *,
+        transaction_ids: Sequence[str] = (),
+        token: bytes | None = None,
+    ) -> Appended:
         """Append a group; when this returns, it is on disk.
 
         Args:
             kind: What the payload is.
             entries: Number of log entries in it, at least 1.
-            received_at_us: Of the last entry; must not be below that of the group before.
+            received_at_us: Of the last entry. Where only one process writes, it must not be below
+                that of the group before; where many do, it is raised.
             payload: See `Group`.
-
-        Returns:
-            The sequence of the first entry.
+            transaction_ids: Of a group of decisions, in its order, to save the ledger from reading
+                them in the payload. Where many write, they are unique in the log.
+            token: 16 bytes of the caller's choice. Where many write, a second append with the same
+                token appends nothing and returns what the first did.
 
         Raises:
-            LedgerUnavailable: The record could not be made durable; nothing was appended.
+            AlreadyRecorded: The log holds some of the transactions or labels; nothing was appended.
+            LedgerUnavailable: The record could not be made durable. Nothing was appended, unless a
+                connection was lost in the middle (see `SharedLedger.settle`).
         """
         ...
 
@@ -45,4 +107,49 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Release files and connections."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class SharedLedger(Ledger, Protocol):
+    """A ledger that many processes append to at once. See `sentinel.ledger.open.open_shared`."""
+
+    def verdicts(self, transaction_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """What the log says of transactions now; those it knows nothing of are left out.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be read right now.
+        """
+        ...
+
+    def settle(self, token: bytes) -> int:
+        """Find out for good what became of an append whose answer was lost.
+
+        An append with this token that has not reached the log by now never will.
+
+        Returns:
+            The sequence of its first entry, 0 if it is not in the log.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be reached right now.
+        """
+        ...
+
+    def record_rebuild(self, rebuild: StateRebuild) -> None:
+        """Remember that a record was replaced; durable when this returns.
+
+        Raises:
+            LedgerUnavailable: It could not be made durable.
+        """
+        ...
+
+    def rebuilds(self, plan_hash: str) -> Iterator[StateRebuild]:
+        """The rebuilt records of a plan, in the order they were recorded in.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be read right now.
+        """
         ...

@@ -43,6 +43,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         entries: Number of entries.
         kind: How to read the payload.
         received_at_us: `received_at_us` of its last entry.
+        floor_us: `received_at_us` of the group before, where many write: an entry that claims an
+            earlier time entered the log at this one. 0: every entry's time is as it says.
         payload: IMPORT: an Arrow IPC stream of one log batch (see `sentinel.schema`).
             DECISIONS: MessagePack of `DecisionGroup`. LABELS: MessagePack of `LabelGroup`.
     """
@@ -52,6 +54,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     kind: GroupKind
     received_at_us: int
     payload: bytes
+    floor_us: int = 0
 
 
 class DecisionGroup(msgspec.Struct, frozen=True, array_like=True):

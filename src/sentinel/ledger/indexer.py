@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from sentinel.domain import LedgerUnavailable, WorkspaceError
+from sentinel.domain import ConfigurationError, LedgerUnavailable
 from sentinel.ledger.index import LedgerIndex
-from sentinel.ledger.sqlite import Checkpointer, SqliteLedger
+from sentinel.ledger.open import DEFAULT_NAMESPACE, checkpointer_of, named_exists, open_named
 
 log = logging.getLogger("sentinel.indexer")
 
@@ -32,24 +32,31 @@ TROUBLE_SECONDS: Final = 2.0
 CHECKPOINT_SECONDS: Final = 1.0
 
 
-def follow(ledger_path: Path, index_path: Path, stop: threading.Event, parent: int | None) -> None:
+def follow(
+    ledger: str,
+    index_path: Path,
+    stop: threading.Event,
+    parent: int | None,
+    namespace: str = DEFAULT_NAMESPACE,
+) -> None:
     """Keep the index up with the ledger until told to stop.
 
     Args:
-        ledger_path: The ledger; waited for where it does not exist yet.
+        ledger: Path or URL of the ledger; waited for where it does not exist yet.
         index_path: The index; made where it does not exist yet.
         stop: Ends it.
         parent: Ends it, too, once the parent is another process than this; None: no matter.
+        namespace: PostgreSQL schema of the ledger's tables.
 
     Raises:
-        WorkspaceError: Ledger or index is something else, or of another version.
+        ConfigurationError: Ledger or index is something else, or of another version.
     """
-    while not ledger_path.exists():
-        if _told_to_stop(stop, IDLE_SECONDS, parent):
-            return
     while not _told_to_stop(stop, 0.0, parent):
         try:
-            _follow_until_trouble(ledger_path, index_path, stop, parent)
+            if named_exists(ledger, namespace):
+                _follow_until_trouble(ledger, namespace, index_path, stop, parent)
+            elif _told_to_stop(stop, IDLE_SECONDS, parent):
+                return
         except LedgerUnavailable as error:
             log.warning("%s Trying again in %g s.", error, TROUBLE_SECONDS)
             if _told_to_stop(stop, TROUBLE_SECONDS, parent):
@@ -57,10 +64,10 @@ def follow(ledger_path: Path, index_path: Path, stop: threading.Event, parent: i
 
 
 def _follow_until_trouble(
-    ledger_path: Path, index_path: Path, stop: threading.Event, parent: int | None
+    named: str, namespace: str, index_path: Path, stop: threading.Event, parent: int | None
 ) -> None:
-    ledger = SqliteLedger.open_reader(ledger_path)
-    checkpointer = Checkpointer(ledger_path)
+    ledger = open_named(named, namespace)
+    checkpointer = checkpointer_of(named)
     index: LedgerIndex | None = None
     try:
         index = LedgerIndex(index_path, ledger)
@@ -70,7 +77,11 @@ def _follow_until_trouble(
         while True:
             indexed = index.catch_up(limit=50_000)
             unchecked += indexed
-            if unchecked and time.monotonic() - checkpointed >= CHECKPOINT_SECONDS:
+            if (
+                checkpointer is not None
+                and unchecked
+                and time.monotonic() - checkpointed >= CHECKPOINT_SECONDS
+            ):
                 checkpointer.run()
                 checkpointed, unchecked = time.monotonic(), 0
             pause = BUSY_SECONDS if indexed else min(pause * 1.25, IDLE_SECONDS)
@@ -79,7 +90,8 @@ def _follow_until_trouble(
     finally:
         if index is not None:
             index.close()
-        checkpointer.close()
+        if checkpointer is not None:
+            checkpointer.close()
         ledger.close()
 
 
@@ -90,7 +102,10 @@ def _told_to_stop(stop: threading.Event, wait_seconds: float, parent: int | None
 def main() -> None:
     """Run as a process."""
     parser = argparse.ArgumentParser(prog="sentinel.ledger.indexer", description=__doc__)
-    parser.add_argument("--ledger", type=Path, required=True, help="SQLite file of the ledger")
+    parser.add_argument("--ledger", required=True, help="SQLite file or URL of the ledger")
+    parser.add_argument(
+        "--namespace", default=DEFAULT_NAMESPACE, help="PostgreSQL schema of the ledger's tables"
+    )
     parser.add_argument("--index", type=Path, required=True, help="SQLite file of the index")
     parser.add_argument(
         "--parent",
@@ -104,8 +119,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        follow(arguments.ledger, arguments.index, stop, arguments.parent)
-    except WorkspaceError as error:
+        follow(arguments.ledger, arguments.index, stop, arguments.parent, arguments.namespace)
+    except ConfigurationError as error:
         sys.exit(f"sentinel.indexer: {error}")
 
 

@@ -133,13 +133,13 @@ def append_import(ledger: Ledger, batch: pa.RecordBatch) -> Imported:
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
-    first = ledger.append(
+    appended = ledger.append(
         GroupKind.IMPORT,
         batch.num_rows,
         max(last, int(received[-1])),
         sink.getvalue().to_pybytes(),
     )
-    return Imported(first, clamped)
+    return Imported(appended.first_sequence, clamped)
 
 
 def _check(batch: pa.RecordBatch) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
 from sentinel.domain import LedgerUnavailable, WorkspaceError
+from sentinel.ledger.base import Appended
 from sentinel.ledger.groups import Group, GroupKind
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
 from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
@@ -106,8 +107,19 @@ class SqliteLedger:
         """
         return cls(path, None, None)
 
-    def append(self, kind: GroupKind, entries: int, received_at_us: int, payload: bytes) -> int:
+    def append(
+        self,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        *,
+        transaction_ids: Sequence[str] = (),
+        token: bytes | None = None,
+    ) -> Appended:
         """Append a group; see `Ledger.append`.
+
+        The one process that writes knows what it has appended, so the ids and the token go unused.
 
         Raises:
             LedgerUnavailable: It could not be made durable; nothing was appended.
@@ -139,7 +151,7 @@ class SqliteLedger:
             # The group is durable in the write-ahead log whether or not this succeeds.
             with contextlib.suppress(sqlite3.Error):
                 self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        return first
+        return Appended(first, received_at_us)
 
     def last_sequence(self) -> int:
         """Sequence of the last entry, 0 if there is none."""

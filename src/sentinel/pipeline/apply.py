@@ -16,6 +16,7 @@ from sentinel.domain import DefinitionError
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.ledger.log import read_log
+from sentinel.ledger.open import ledger_exists
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -111,7 +112,7 @@ def _dictionaries(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def _log_length(settings: Settings) -> int:
-    if not settings.ledger_path.exists():
+    if not ledger_exists(settings):
         return 0
     with ledger_reader(settings) as ledger:
         return ledger.last_sequence()

@@ -9,28 +9,29 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sentinel.domain import WorkspaceError
-from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.open import open_reader, open_writer
 from sentinel.settings import Settings
 
 
-def ledger_writer(settings: Settings) -> SqliteLedger:
+def ledger_writer(settings: Settings) -> Ledger:
     """The ledger, to append to; use it in a ``with`` block.
 
     Raises:
         WorkspaceError: Another process appends to it, most likely a scorer that runs.
         LedgerUnavailable: The disk is full or failing.
     """
-    return SqliteLedger.open_writer(settings.ledger_path)
+    return open_writer(settings)
 
 
-def ledger_reader(settings: Settings) -> SqliteLedger:
+def ledger_reader(settings: Settings) -> Ledger:
     """The ledger, to read, whether or not a scorer runs; use it in a ``with`` block.
 
     Raises:
         WorkspaceError: There is no ledger yet.
         LedgerUnavailable: It cannot be read right now.
     """
-    return SqliteLedger.open_reader(settings.ledger_path)
+    return open_reader(settings)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -42,10 +43,11 @@ class Committer:
         while (work := self._queue.get()) is not None:
             kind, entries, received_at_us, payload, done = work
             try:
-                first = self._ledger.append(kind, entries, received_at_us, payload)
+                token = secrets.token_bytes(16)
+                appended = self._ledger.append(kind, entries, received_at_us, payload, token=token)
             except LedgerUnavailable as error:
                 done(0, error)
             except Exception as error:  # noqa: BLE001 -- a bug in a backend must not silence all answers
                 done(0, LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}."))
             else:
-                done(first, None)
+                done(appended.first_sequence, None)

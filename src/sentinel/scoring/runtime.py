@@ -23,9 +23,10 @@ from sentinel.domain import (
 )
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
+from sentinel.ledger.base import Ledger
 from sentinel.ledger.history_scores import HistoryScores
 from sentinel.ledger.index import LedgerIndex, number_features
-from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.ledger.open import named_on_command_line, open_reader, open_writer
 from sentinel.models.explanations import Words, compile_words
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.engine import Engine
@@ -92,7 +93,7 @@ class ScoringRuntime:
         self._indexer: subprocess.Popen[bytes] | None = None
         self._snapshot_sequence = 0
         self._plans: dict[str, tuple[tuple[str, ...], list[Words]]] = {}
-        self.reader: SqliteLedger
+        self.reader: Ledger
         self.index: LedgerIndex
         self.history: HistoryScores
         self.service: ScoringService
@@ -119,9 +120,9 @@ class ScoringRuntime:
             ConfigurationError: There is no plan, or the workspace is in use.
         """
         self = cls(settings, render_recorded)
-        ledger = await asyncio.to_thread(SqliteLedger.open_writer, settings.ledger_path)
+        ledger = await asyncio.to_thread(open_writer, settings)
         try:
-            self.reader = SqliteLedger.open_reader(settings.ledger_path)
+            self.reader = open_reader(settings)
             self.index = LedgerIndex(settings.index_path, self.reader)
             self.history = HistoryScores(settings.workspace / "scores.db")
             engine = await asyncio.to_thread(self._first_engine, progress)
@@ -266,16 +267,10 @@ class ScoringRuntime:
     # Keeping current.
 
     def _start_indexer(self) -> None:
+        ledger, environment = named_on_command_line(self.settings)
+        index = ["--index", str(self.settings.index_path)]
         self._indexer = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "sentinel.ledger.indexer",
-                "--ledger",
-                str(self.settings.ledger_path),
-                "--index",
-                str(self.settings.index_path),
-            ]
+            [sys.executable, "-m", "sentinel.ledger.indexer", *ledger, *index], env=environment
         )
 
     async def _watch_index(self) -> None:

@@ -1,0 +1,130 @@
+"""The one place that chooses a ledger's backend: SQLite in the workspace, or PostgreSQL.
+
+PostgreSQL's driver is loaded only where it is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from sentinel.domain import ConfigurationError
+from sentinel.ledger.base import Ledger, SharedLedger
+from sentinel.ledger.database import Database, database_of, is_url
+from sentinel.ledger.sqlite import Checkpointer, SqliteLedger
+
+if TYPE_CHECKING:
+    from sentinel.settings import Settings
+
+DEFAULT_NAMESPACE: Final = "sentinel"
+
+
+def open_writer(settings: Settings) -> Ledger:
+    """The ledger, to append to; made where there is none.
+
+    With embedded state this is the only process that appends; with shared state any number may.
+
+    Raises:
+        ConfigurationError: `ledger.url` is of no database that can hold a ledger.
+        WorkspaceError: Another process appends to it, it is no ledger, a newer Sentinel wrote it,
+            or it cannot be written at all.
+        LedgerUnavailable: It cannot be reached, or the disk is full or failing.
+    """
+    if settings.ledger.url:
+        return _postgres().open_writer(database_of(settings), exclusive=_exclusive(settings))
+    return SqliteLedger.open_writer(settings.ledger_path)
+
+
+def open_shared(settings: Settings) -> SharedLedger:
+    """The ledger, to append to beside other processes.
+
+    Raises:
+        ConfigurationError: The settings are not those of a ledger that many write.
+        WorkspaceError, LedgerUnavailable: See `open_writer`.
+    """
+    if not settings.ledger.url or _exclusive(settings):
+        raise ConfigurationError(
+            "Several processes can write one ledger only in PostgreSQL and with shared state. Set "
+            "SENTINEL_LEDGER__URL and SENTINEL_STATE__BACKEND=redis."
+        )
+    return _postgres().open_writer(database_of(settings), exclusive=False)
+
+
+def open_reader(settings: Settings) -> Ledger:
+    """The ledger, to read, whether or not a scorer runs.
+
+    Raises:
+        ConfigurationError: `ledger.url` is of no database that can hold a ledger.
+        WorkspaceError: There is no ledger yet, it is none, or a newer Sentinel wrote it.
+        LedgerUnavailable: It cannot be read right now.
+    """
+    if settings.ledger.url:
+        return _postgres().open_reader(database_of(settings))
+    return SqliteLedger.open_reader(settings.ledger_path)
+
+
+def ledger_exists(settings: Settings) -> bool:
+    """Whether there is a ledger to open for reading.
+
+    Raises:
+        LedgerUnavailable: The database cannot be reached.
+    """
+    if settings.ledger.url:
+        return _postgres().exists(database_of(settings))
+    return settings.ledger_path.exists()
+
+
+def ledger_name(settings: Settings) -> str:
+    """Where the ledger is, fit to be shown: without a password."""
+    return database_of(settings).shown if settings.ledger.url else str(settings.ledger_path)
+
+
+# A ledger named on the command line of a process, which has no settings.
+
+
+def named_on_command_line(settings: Settings) -> tuple[list[str], Mapping[str, str]]:
+    """How to tell the indexer's process about the ledger.
+
+    Returns:
+        Arguments, which other users of the machine can see, and environment, which they cannot.
+    """
+    if not settings.ledger.url:
+        return ["--ledger", str(settings.ledger_path)], os.environ
+    database = database_of(settings)
+    secret = {"PGPASSWORD": database.password} if database.password else {}
+    return [
+        *("--ledger", database.shown, "--namespace", database.namespace),
+    ], os.environ | secret
+
+
+def open_named(ledger: str, namespace: str = DEFAULT_NAMESPACE) -> Ledger:
+    """A ledger to read, by the path or the URL that a command line gave.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `open_reader`.
+    """
+    if is_url(ledger):
+        return _postgres().open_reader(Database(ledger, namespace))
+    return SqliteLedger.open_reader(Path(ledger))
+
+
+def named_exists(ledger: str, namespace: str = DEFAULT_NAMESPACE) -> bool:
+    """Whether there is a ledger at the path or the URL that a command line gave."""
+    if is_url(ledger):
+        return _postgres().exists(Database(ledger, namespace))
+    return Path(ledger).exists()
+
+
+def checkpointer_of(ledger: str) -> Checkpointer | None:
+    """What moves the ledger's write-ahead log along; None: its database does so by itself."""
+    return None if is_url(ledger) else Checkpointer(Path(ledger))
+
+
+def _exclusive(settings: Settings) -> bool:
+    return settings.state.backend == "embedded"
+
+
+def _postgres() -> NoReturn:
+    raise ConfigurationError("A ledger in PostgreSQL cannot be opened yet; unset ledger.url.")
