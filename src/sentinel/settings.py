@@ -72,7 +72,17 @@ class LedgerSettings(BaseModel):
 
 
 class StateSettings(BaseModel):
-    backend: Literal["embedded"] = Field("embedded", description="Where feature state lives.")
+    backend: Literal["embedded", "redis"] = Field(
+        "embedded",
+        description="Where feature state lives: in the scorer, or in Redis for many scorers.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis 7 or newer that holds feature state; any node of a cluster.",
+    )
+    timeout_ms: int = Field(
+        100, description="Without an answer of Redis for so long, decide without state.", ge=1
+    )
     snapshot_seconds: int = Field(300, description="Time between two state snapshots.", ge=1)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.parity_online import OnlineFold
+from benchmarks.parity_redis import RedisFold
 from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import encode_batch
@@ -27,6 +28,7 @@ from sentinel.features.sweep import finish_rows, fold_view
 from sentinel.state.embedded import EmbeddedState, restore
 from tests.features.logs import batch_of, batches_of
 from tests.oracle import Oracle
+from tests.state.shared_redis import fresh_state
 
 Entry = Transaction | Label
 Vectors = npt.NDArray[np.float32]
@@ -159,6 +161,12 @@ def _serve_until(
     return vectors, after, serving.book.encoded
 
 
+def redis(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """Serving with state in Redis."""
+    with fresh_state(plan) as state:
+        return RedisFold(state, capacity=chance.choice([4, 64])).run(log)
+
+
 def oracle(plan: Plan, log: Sequence[Entry]) -> list[list[float | None]]:
     """What the vectors are by definition."""
     asked = Oracle(plan)
@@ -178,4 +186,5 @@ ENGINES: Final[dict[str, Engine]] = {
     "columnar_online": columnar_online,
     "restored_midway": restored_midway,
     "caught_up": caught_up,
+    "redis": redis,
 }

@@ -1,0 +1,382 @@
+"""Packed commands to Redis and their replies, in one round trip, within a time limit.
+
+redis-py makes the connections and follows the cluster; the calls of the scoring path are packed
+here, since packing and pipelining in general form costs more than the server's own work. Every
+failure of Redis becomes `StateUnavailable`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
+from redis.retry import Retry
+
+from sentinel.domain import ConfigurationError, StateUnavailable
+
+OLDEST_VERSION: Final = (7, 0)
+_REDIRECTED: Final = (MovedError, AskError, TryAgainError)
+
+
+def pack(*parts: bytes | str | int) -> bytes:
+    r"""A command as Redis reads it.
+
+    >>> pack("GET", b"k")
+    b'*2\r\n$3\r\nGET\r\n$1\r\nk\r\n'
+    """
+    packed = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        raw = part if isinstance(part, bytes) else str(part).encode()
+        packed.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(packed)
+
+
+class Link:
+    """A connection to one server.
+
+    Attributes:
+        run_id: Names the server's run; another after every restart.
+        lost: Connections on which no answer came in time. What was sent on them may still be
+            waiting to be read, so they are ended from the other side before anything else.
+    """
+
+    def __init__(self, connection: Any, greet: Callable[[Link, dict[str, str]], None]) -> None:
+        self.connection = connection
+        self.run_id = ""
+        self.lost: list[int] = []
+        self._greet = greet
+        self._client_id = 0
+        self._connected = False
+
+    @property
+    def address(self) -> str:
+        """Host and port, or the socket's path."""
+        at = self.connection
+        return f"{at.host}:{at.port}" if hasattr(at, "host") else str(at.path)
+
+    def open(self) -> None:
+        """Connect where there is no connection, or one that the server has closed."""
+        if self._connected:
+            try:
+                if not self.connection.can_read(timeout=0):
+                    return
+            except (RedisError, OSError):
+                pass
+            # Closed, or with an answer that nobody waits for.
+            self.close()
+        self.connection.connect()
+        self._connected = True
+        self._client_id = int(self.ask("CLIENT", "ID"))
+        while self.lost:
+            self.ask("CLIENT", "KILL", "ID", self.lost[-1])
+            self.lost.pop()
+        self._greet(self, _info(self.ask("INFO", "server", "memory")))
+
+    def ask(self, *command: bytes | str | int) -> Any:
+        """One command and its reply; raises what redis-py raises."""
+        self.connection.send_packed_command([pack(*command)], check_health=False)
+        return self.connection.read_response()
+
+    def send(self, packed: bytes) -> None:
+        """Send packed commands."""
+        self.connection.send_packed_command([packed], check_health=False)
+
+    def receive(self, replies: int, deadline: float, timeout_seconds: float) -> list[Any]:
+        """Read so many replies; one that is an error stands in the place of its reply."""
+        found: list[Any] = []
+        read, clock = self.connection.read_response, time.monotonic
+        hurried = False
+        for _ in range(replies):
+            left = deadline - clock()
+            if left < timeout_seconds / 2:
+                self.connection.update_current_socket_timeout(max(left, 0.0005))
+                hurried = True
+            try:
+                found.append(read(disable_decoding=True))
+            except ResponseError as error:
+                found.append(error)
+        if hurried:
+            self.connection.update_current_socket_timeout(timeout_seconds)
+        return found
+
+    def give_up(self) -> None:
+        """Drop a connection on which an answer is missing."""
+        if self._connected and self._client_id:
+            self.lost.append(self._client_id)
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connected = False
+        self._client_id = 0
+        self.connection.disconnect()
+
+
+def _info(raw: Any) -> dict[str, str]:
+    text = raw.decode() if isinstance(raw, bytes) else str(raw)
+    pairs = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+class Wire:
+    """Connections to one Redis server or to all primaries of a cluster, for one thread.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``; of any node, if it is a cluster.
+        timeout_seconds: For one exchange, a new connection included.
+        rest_seconds: After a failure, so long everything fails at once.
+        restarted: Told the address of a server that runs anew since it was last seen.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float,
+        rest_seconds: float = 0.0,
+        restarted: Callable[[str], None] | None = None,
+    ) -> None:
+        self.url = url
+        self.timeout_seconds = timeout_seconds
+        self.rest_seconds = rest_seconds
+        self._restarted = restarted
+        self._resting_until = 0.0
+        self._links: dict[str, Link] = {}
+        self._runs: dict[str, str] = {}
+        self._cluster: Any = None  # a RedisCluster, whose annotations are few
+        self._options: dict[str, Any] = {
+            "socket_timeout": timeout_seconds,
+            "socket_connect_timeout": timeout_seconds,
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
+            "health_check_interval": 0,
+            "protocol": 2,
+        }
+        try:
+            self._pool = redis.ConnectionPool.from_url(url, **self._options)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"state.redis_url cannot be read: {error}. It looks like redis://HOST:6379/0."
+            ) from None
+
+    def exchange(self, commands: Sequence[tuple[bytes, bytes]]) -> list[Any]:
+        """Send packed commands, each to where its key lives, and read their replies.
+
+        Args:
+            commands: (key, packed command). Those of one key are made in this order.
+
+        Returns:
+            The replies in order; an error reply is an exception in its place.
+
+        Raises:
+            StateUnavailable: Redis did not answer in time. What was sent may have been done.
+        """
+        started = time.monotonic()
+        if started < self._resting_until:
+            raise StateUnavailable(
+                f"Redis failed a moment ago; it is asked again in "
+                f"{self._resting_until - started:.1f} s."
+            )
+        deadline = started + self.timeout_seconds
+        used: list[Link] = []
+        try:
+            link = self._single()
+            if link is not None:
+                used.append(link)
+                link.open()
+                link.send(b"".join([packed for _, packed in commands]))
+                return link.receive(len(commands), deadline, self.timeout_seconds)
+            return self._exchange_cluster(commands, deadline, used)
+        except (RedisError, OSError) as error:
+            for link in used:
+                link.give_up()
+            raise self._unavailable(error) from error
+
+    def call(self, key: bytes, *command: bytes | str | int) -> Any:
+        """One command; an error reply is raised as StateUnavailable."""
+        (reply,) = self.exchange([(key, pack(*command))])
+        if isinstance(reply, Exception):
+            raise self._unavailable(reply) from reply
+        return reply
+
+    def load_library(self, text: str) -> None:
+        """Put a function library on every primary."""
+        self._everywhere("FUNCTION", "LOAD", "REPLACE", text)
+
+    def delete_library(self, name: str) -> None:
+        """Take a function library from every primary that has it."""
+        self._everywhere("FUNCTION", "DELETE", name, but="Library not found")
+
+    def _everywhere(self, *command: bytes | str | int, but: str | None = None) -> None:
+        links: list[Link] = []
+        try:
+            for link in self._all_links():
+                links.append(link)
+                link.open()
+                try:
+                    link.ask(*command)
+                except ResponseError as error:
+                    if but is None or but not in str(error):
+                        raise
+        except (RedisError, OSError) as error:
+            for link in links:
+                link.give_up()
+            raise self._unavailable(error) from error
+
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """Keys of a pattern on every primary, some at a time."""
+        try:
+            for link in self._all_links():
+                cursor = b"0"
+                while True:
+                    link.open()
+                    cursor, keys = link.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                    if keys:
+                        yield keys
+                    if cursor == b"0":
+                        break
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    def settle(self) -> None:
+        """Make sure that nothing sent on a connection that was given up can still take effect.
+
+        Raises:
+            StateUnavailable: A server does not answer yet.
+        """
+        for link in list(self._links.values()):
+            if link.lost:
+                try:
+                    link.open()
+                except (RedisError, OSError) as error:
+                    link.give_up()
+                    raise self._unavailable(error) from error
+
+    def close(self) -> None:
+        """Disconnect from all servers."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+    # One server.
+
+    def _single(self) -> Link | None:
+        """The only server; None in a cluster."""
+        if "" not in self._links:
+            first = self._links[""] = Link(self._pool.make_connection(), self._greet)
+            first.open()  # finds out whether this is a cluster
+        return self._links[""] if self._cluster is None else None
+
+    def _greet(self, link: Link, info: dict[str, str]) -> None:
+        version = info.get("redis_version", "0")
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+            raise ConfigurationError(
+                f"Redis at {link.address} is version {version}; Sentinel needs 7.0 or newer, "
+                "which has functions."
+            )
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy.startswith("allkeys") and info.get("maxmemory", "0") != "0":
+            raise ConfigurationError(
+                f"Redis at {link.address} evicts keys (maxmemory-policy {policy}), which would "
+                "silently change features. Set maxmemory-policy to noeviction."
+            )
+        link.run_id = info.get("run_id", "")
+        before = self._runs.get(link.address)
+        self._runs[link.address] = link.run_id
+        if before is not None and before != link.run_id and self._restarted is not None:
+            self._restarted(link.address)
+        if info.get("redis_mode") == "cluster" and self._cluster is None:
+            self._join_cluster()
+
+    # A cluster.
+
+    def _join_cluster(self) -> None:
+        options = dict(self._options)
+        options.pop("retry")
+        self._cluster = RedisCluster.from_url(
+            self.url, retry=Retry(NoBackoff(), 2), require_full_coverage=False, **options
+        )
+
+    def _all_links(self) -> list[Link]:
+        single = self._single()
+        if single is not None:
+            return [single]
+        return [self._node_link(node) for node in self._cluster.get_primaries()]
+
+    def _node_link(self, node: Any) -> Link:
+        link = self._links.get(node.name)
+        if link is None:
+            pool = self._cluster.get_redis_connection(node).connection_pool
+            link = self._links[node.name] = Link(pool.make_connection(), self._greet)
+        return link
+
+    def _exchange_cluster(
+        self, commands: Sequence[tuple[bytes, bytes]], deadline: float, used: list[Link]
+    ) -> list[Any]:
+        cluster = self._cluster
+        by_link: dict[Link, list[int]] = {}
+        for i, (key, _) in enumerate(commands):
+            node = cluster.nodes_manager.get_node_from_slot(key_slot(key))
+            by_link.setdefault(self._node_link(node), []).append(i)
+        for link, places in by_link.items():
+            used.append(link)
+            link.open()
+            link.send(b"".join([commands[i][1] for i in places]))
+        replies: list[Any] = [None] * len(commands)
+        for link, places in by_link.items():
+            for i, reply in zip(
+                places, link.receive(len(places), deadline, self.timeout_seconds), strict=True
+            ):
+                replies[i] = reply
+        moved = [i for i, reply in enumerate(replies) if isinstance(reply, _REDIRECTED)]
+        if moved:
+            cluster.nodes_manager.initialize()
+            for i in moved:
+                replies[i] = self._follow(cluster, commands[i])
+        return replies
+
+    def _follow(self, cluster: Any, command: tuple[bytes, bytes]) -> Any:
+        """A command whose key has moved, by redis-py's own means."""
+        try:
+            return cluster.execute_command(*_parts(command[1]))
+        except ResponseError as error:
+            return error
+
+    def _unavailable(self, error: Exception) -> StateUnavailable:
+        self._resting_until = time.monotonic() + self.rest_seconds
+        if isinstance(error, redis.exceptions.TimeoutError):
+            what = f"did not answer within {1000 * self.timeout_seconds:.0f} ms"
+        else:
+            what = f"failed: {error}"
+        return StateUnavailable(
+            f"Feature state in Redis cannot be used: {_without_password(self.url)} {what}. "
+            "Check that Redis runs and that state.redis_url is right."
+        )
+
+
+def _parts(packed: bytes) -> Iterable[bytes]:
+    """The parts of a packed command.
+
+    >>> list(_parts(pack("GET", b"k")))
+    [b'GET', b'k']
+    """
+    at = packed.index(b"\r\n") + 2
+    while at < len(packed):
+        end = packed.index(b"\r\n", at)
+        size = int(packed[at + 1 : end])
+        yield packed[end + 2 : end + 2 + size]
+        at = end + 4 + size
+
+
+def _without_password(url: str) -> str:
+    scheme, slashes, rest = url.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
