@@ -19,8 +19,7 @@ from sentinel.domain import DefinitionError
 from sentinel.feast_plugin import scorer_reader
 from sentinel.feast_plugin.scorer_reader import ScorerReader
 from sentinel.features.plan import DAY_US, MINUTE_US
-from sentinel.ledger.groups import GroupKind
-from sentinel.ledger.log import entries_of
+from sentinel.ledger.groups import GroupKind, entries_of
 from sentinel.ledger.sqlite import SqliteLedger
 from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, questions, same_bits, told_before
 from tests.feast_plugin.conftest import Deployment

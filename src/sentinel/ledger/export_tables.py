@@ -18,7 +18,6 @@ from sentinel.ledger.groups import (
     FLAG_LATE_EVENT,
     N_REASONS,
     OUTCOMES,
-    DecisionGroup,
     Group,
     GroupKind,
     decode_decisions,
@@ -77,11 +76,7 @@ def log_tables(groups: Sequence[Group]) -> tuple[pa.Table | None, pa.Table | Non
 
 def decisions_table(groups: Sequence[Group]) -> pa.Table | None:
     """Decisions of groups; None where there are none."""
-    batches = [
-        _decisions_batch(group.first_sequence, decode_decisions(group.payload))
-        for group in groups
-        if group.kind == GroupKind.DECISIONS
-    ]
+    batches = [_decisions_batch(group) for group in groups if group.kind == GroupKind.DECISIONS]
     return pa.Table.from_batches(batches).combine_chunks() if batches else None
 
 
@@ -121,8 +116,9 @@ def _led_by_time(batch: pa.RecordBatch, time_us: str) -> pa.Table:
     return pa.Table.from_arrays(columns, names=["sequence", "event_timestamp", *others])
 
 
-def _decisions_batch(first_sequence: int, group: DecisionGroup) -> pa.RecordBatch:
-    transactions = group.transactions
+def _decisions_batch(in_log: Group) -> pa.RecordBatch:
+    group = decode_decisions(in_log.payload)
+    first_sequence, transactions = in_log.first_sequence, group.transactions
     n = len(transactions)
     flags = np.frombuffer(group.flags, np.uint8)
     event_times = pa.array([t.event_time_us for t in transactions], pa.int64())
@@ -131,7 +127,7 @@ def _decisions_batch(first_sequence: int, group: DecisionGroup) -> pa.RecordBatc
         event_times.cast(_TIME),
         pa.array([t.transaction_id for t in transactions], pa.string()),
         event_times,
-        pa.array([t.received_at_us for t in transactions], pa.int64()),
+        pa.array([max(t.received_at_us, in_log.floor_us) for t in transactions], pa.int64()),
         pa.array(np.frombuffer(group.probabilities, "<f8")),
         pa.array(np.frombuffer(group.scores, "<f8")),
         pa.array([OUTCOMES[code].value for code in (flags & 3).tolist()], pa.string()),

@@ -8,6 +8,7 @@ that came together. Sequences number the entries of all groups from 1, in log or
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -121,3 +122,23 @@ def decode_decisions(payload: bytes) -> DecisionGroup:
 def decode_labels(payload: bytes) -> LabelGroup:
     """Read the payload of a LABELS group."""
     return _decode_labels(payload)
+
+
+def entries_of(group: Group) -> Sequence[Transaction | Label]:
+    """The entries of a live group, each received when the log says so.
+
+    A payload has the times that the clock of its writer showed; see `Group.floor_us`.
+    """
+    entries: Sequence[Transaction | Label] = (
+        decode_decisions(group.payload).transactions
+        if group.kind == GroupKind.DECISIONS
+        else decode_labels(group.payload).labels
+    )
+    if group.floor_us == 0 or entries[0].received_at_us >= group.floor_us:
+        return entries
+    return [
+        entry
+        if entry.received_at_us >= group.floor_us
+        else msgspec.structs.replace(entry, received_at_us=group.floor_us)
+        for entry in entries
+    ]

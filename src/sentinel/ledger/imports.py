@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS, Transaction
 from sentinel.ledger.groups import Group
@@ -22,9 +23,14 @@ _LABEL_COLUMNS = ("label_id", "transaction_id", "verdict", "received_at_us", "or
 
 
 def read_import(group: Group) -> pa.RecordBatch:
-    """The log batch of an IMPORT group."""
+    """The log batch of an IMPORT group, its rows received when the log says so."""
     with pa.ipc.open_stream(group.payload) as reader:
-        return reader.read_next_batch()
+        batch = reader.read_next_batch()
+    if group.floor_us == 0 or batch.column("received_at_us")[0].as_py() >= group.floor_us:
+        return batch
+    at = batch.schema.get_field_index("received_at_us")
+    raised = pc.max_element_wise(batch.column(at), pa.scalar(group.floor_us, pa.int64()))
+    return batch.set_column(at, batch.schema.field(at), raised)
 
 
 def imported_rows(

@@ -105,6 +105,7 @@ class Chunk:
         if model_id is None:
             model_id = self.model_ids[key] = len(self.model_ids) + 1
         sequence = group.first_sequence
+        floor_us = group.floor_us
         add = self.decisions.append
         for t, probability, score, flags, latency_us, reason in zip(
             decided.transactions,
@@ -120,7 +121,7 @@ class Chunk:
                     sequence,
                     t.transaction_id,
                     t.event_time_us,
-                    t.received_at_us,
+                    max(t.received_at_us, floor_us),
                     t.amount_minor,
                     t.customer_id,
                     t.card_id,
@@ -146,7 +147,7 @@ class Chunk:
                 label.label_id,
                 label.transaction_id,
                 label.verdict.value,
-                label.received_at_us,
+                max(label.received_at_us, group.floor_us),
                 label.origin,
             )
             for i, label in enumerate(arrived.labels)

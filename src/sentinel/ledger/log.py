@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from sentinel.domain import AttributeValue, InputError, Label, Transaction
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.columns import entries_batch
-from sentinel.ledger.groups import Group, GroupKind, decode_decisions, decode_labels
+from sentinel.ledger.groups import Group, GroupKind, entries_of
 from sentinel.ledger.imports import read_import
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 
@@ -96,13 +96,6 @@ def batches_of(
         else:
             yield from live.add(group.first_sequence + skip, entries_of(group)[skip:stop])
     yield from live.flush()
-
-
-def entries_of(group: Group) -> Sequence[Transaction | Label]:
-    """The entries of a live group."""
-    if group.kind == GroupKind.DECISIONS:
-        return decode_decisions(group.payload).transactions
-    return decode_labels(group.payload).labels
 
 
 def append_import(ledger: Ledger, batch: pa.RecordBatch) -> Imported:

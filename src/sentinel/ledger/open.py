@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from sentinel.domain import ConfigurationError
 from sentinel.ledger.base import Ledger, SharedLedger
@@ -16,6 +16,7 @@ from sentinel.ledger.database import Database, database_of, is_url
 from sentinel.ledger.sqlite import Checkpointer, SqliteLedger
 
 if TYPE_CHECKING:
+    from sentinel.ledger.postgres import PostgresLedger
     from sentinel.settings import Settings
 
 DEFAULT_NAMESPACE: Final = "sentinel"
@@ -126,5 +127,7 @@ def _exclusive(settings: Settings) -> bool:
     return settings.state.backend == "embedded"
 
 
-def _postgres() -> NoReturn:
-    raise ConfigurationError("A ledger in PostgreSQL cannot be opened yet; unset ledger.url.")
+def _postgres() -> type[PostgresLedger]:
+    from sentinel.ledger.postgres import PostgresLedger
+
+    return PostgresLedger

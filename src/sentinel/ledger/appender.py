@@ -1,0 +1,207 @@
+"""The writing end of a PostgreSQL ledger: one statement per append, tried until it is settled."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from sentinel.domain import AlreadyRecorded, LedgerUnavailable, Verdict, WorkspaceError
+from sentinel.ledger import schema
+from sentinel.ledger.base import Appended, Standing
+from sentinel.ledger.connections import Connection, connect
+from sentinel.ledger.database import Database
+from sentinel.ledger.group_keys import GroupKeys
+from sentinel.ledger.groups import GroupKind
+from sentinel.ledger.postgres_errors import cannot_open, is_passing, unavailable
+
+log = logging.getLogger(__name__)
+
+_APPEND: Final = """
+SELECT * FROM {ns}.append_group(
+    %b::smallint, %b::integer, %b::bigint, %b::bytea, %b::text[], %b::integer[],
+    %b::text[], %b::integer[], %b::text[], %b::boolean[], %b::bytea, %b::bigint)"""
+_TAIL: Final = "SELECT coalesce(max(first_sequence + entries - 1), 0) FROM {ns}.groups"
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_SHOWN_IDS: Final = 5
+
+
+class _Answer(NamedTuple):
+    """What `append_group` returns; see its migration."""
+
+    status: str
+    sequence: int
+    received_at_us: int
+    recorded: list[str] | None
+    ids: list[str] | None
+    sequences: list[int]
+    is_fraud: list[bool | None]
+    label_sequences: list[int]
+
+
+class Appender:
+    """Appends from one thread at a time, over one connection that is replaced when it breaks.
+
+    Args:
+        database: Where to.
+        exclusive: As the only writer. While the connection lives, a lock on the server keeps
+            others out; when it was lost, the log's end tells whether one came in between.
+
+    Raises:
+        WorkspaceError: Another process appends, and one of the two must be the only one.
+        LedgerUnavailable: The database cannot be used right now.
+    """
+
+    def __init__(self, database: Database, *, exclusive: bool) -> None:
+        self._database = database
+        self._exclusive = exclusive
+        self._namespace = sql.Identifier(database.namespace)
+        self._query = sql.SQL(_APPEND).format(ns=self._namespace)
+        self._connection: Connection | None = None
+        self._expected: int | None = None
+        self._closing = threading.Event()
+        try:
+            self._connection = self._connect()
+            if exclusive:
+                self._expected = self._tail(self._connection)
+        except psycopg.Error as error:
+            self.close()
+            raise cannot_open(error, database) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def append(
+        self,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        keys: GroupKeys,
+        token: bytes,
+    ) -> Appended:
+        """Append a group with the ids that it brings; see `Ledger.append`."""
+        values = (kind.value, entries, received_at_us, payload, *keys, token)
+        answer = self._ask(values)
+        if answer.status == "recorded":
+            assert answer.recorded is not None
+            raise _already_recorded(answer.recorded, self._database)
+        if answer.status == "given up":
+            raise LedgerUnavailable(
+                f"This append to {self._database.shown} was given up before it came. Append the "
+                "group anew, under another token."
+            )
+        if answer.status == "moved":
+            self._expected = answer.sequence
+            raise LedgerUnavailable(
+                f"The log in {self._database.shown} has gone on to entry {answer.sequence} without "
+                "this process: an append whose answer was lost, or another writer. What was made "
+                "of the log has to be made anew."
+            )
+        if self._exclusive:
+            self._expected = answer.sequence + entries - 1
+        return Appended(answer.sequence, answer.received_at_us, _before(answer))
+
+    def close(self) -> None:
+        """Release the connection and with it the right to append."""
+        self._closing.set()
+        self._drop()
+
+    def _ask(self, values: tuple[Any, ...]) -> _Answer:
+        """The statement's answer, tried again for as long as the server is gone."""
+        started = time.monotonic()
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                with self._connection.cursor(binary=True) as cursor:
+                    cursor.execute(self._query, (*values, self._expected))
+                    row = cursor.fetchone()
+                assert row is not None
+                return _Answer(*row)
+            except psycopg.Error as error:
+                # Whether it is in the log is not known; the token tells when it is tried again.
+                self._drop()
+                left = started + self._database.retry_seconds - time.monotonic()
+                if left <= 0 or not is_passing(error):
+                    raise unavailable(error, self._database, "append a group to") from error
+                log.warning("%s Trying again.", unavailable(error, self._database, "append to"))
+            except WorkspaceError as error:
+                # The server may not have noticed yet that the connection before this one is gone.
+                left = started + self._database.retry_seconds - time.monotonic()
+                if left <= 0:
+                    raise LedgerUnavailable(str(error)) from error
+            if self._closing.wait(min(pause, left)):
+                raise LedgerUnavailable(
+                    f"The ledger {self._database.shown} was closed in the middle of an append."
+                )
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _connect(self) -> Connection:
+        """A connection that holds the lock of a writer."""
+        connection = connect(self._database, writing=True)
+        try:
+            call = "pg_try_advisory_lock" if self._exclusive else "pg_try_advisory_lock_shared"
+            key = schema.lock_key(self._database.namespace, "write")
+            row = connection.execute(sql.SQL("SELECT {}(%s)").format(sql.SQL(call)), (key,))
+            (locked,) = row.fetchone() or (False,)
+            if not locked:
+                raise WorkspaceError(
+                    f"Another process is writing the ledger {self._database.shown}. "
+                    + (
+                        "With embedded state only one may: stop it first, use another "
+                        "ledger.namespace, or share the state in Redis."
+                        if self._exclusive
+                        else "It keeps its state to itself (state.backend = embedded) and must be "
+                        "alone: stop it first."
+                    )
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _tail(self, connection: Connection) -> int:
+        row = connection.execute(sql.SQL(_TAIL).format(ns=self._namespace)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+
+def standing(sequence: int, is_fraud: bool | None, label_sequence: int) -> Standing:
+    """A `Standing` of what the database says."""
+    if is_fraud is None:
+        return Standing(sequence, None, 0)
+    return Standing(sequence, Verdict.FRAUD if is_fraud else Verdict.LEGITIMATE, label_sequence)
+
+
+def _before(answer: _Answer) -> dict[str, Standing]:
+    if answer.ids is None:
+        return {}
+    columns = (answer.ids, answer.sequences, answer.is_fraud, answer.label_sequences)
+    return {
+        identifier: standing(sequence, is_fraud, label_sequence)
+        for identifier, sequence, is_fraud, label_sequence in zip(*columns, strict=True)
+    }
+
+
+def _already_recorded(ids: list[str], database: Database) -> AlreadyRecorded:
+    shown = ", ".join(repr(i) for i in ids[:_SHOWN_IDS])
+    more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
+    return AlreadyRecorded(
+        f"The log in {database.shown} holds {shown}{more} already; nothing was appended. Leave "
+        "out what is recorded and append the rest.",
+        ids=tuple(ids),
+    )

@@ -1,0 +1,15 @@
+"""Alembic's entry point: migrates on the connection that `sentinel.ledger.schema` opened."""
+
+from __future__ import annotations
+
+from alembic import context
+
+config = context.config
+
+context.configure(
+    connection=config.attributes["connection"],
+    version_table_schema=config.attributes["namespace"],
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

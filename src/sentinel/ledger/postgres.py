@@ -1,0 +1,296 @@
+"""The ledger on PostgreSQL: for several scorers at once, and for one that keeps its log elsewhere.
+
+Why it is set up as it is: docs/decisions/104-a-ledger-that-many-write.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import sql
+
+from sentinel.domain import LedgerUnavailable, WorkspaceError
+from sentinel.ledger import schema
+from sentinel.ledger.appender import Appender, standing
+from sentinel.ledger.base import Appended, Standing, StateRebuild
+from sentinel.ledger.connections import Connection, Connections, connect
+from sentinel.ledger.database import Database
+from sentinel.ledger.group_keys import keys_of
+from sentinel.ledger.groups import Group, GroupKind
+from sentinel.ledger.postgres_errors import cannot_open
+
+_KINDS: Final = tuple(GroupKind)
+_READ_ROWS: Final = (8, 64, 512)
+_READ_BYTES: Final = 4 << 20
+_REBUILDS_ROWS: Final = 1_000
+
+_TAIL: Final = """
+SELECT first_sequence + entries - 1, received_at_us FROM {ns}.groups
+ORDER BY first_sequence DESC LIMIT 1"""
+_READ: Final = """
+SELECT first_sequence, entries, kind, received_at_us, floor_us, payload FROM (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY first_sequence)
+              - octet_length(payload) AS bytes_before
+    FROM (
+        SELECT * FROM {ns}.groups
+        WHERE first_sequence >= coalesce(
+            (SELECT max(first_sequence) FROM {ns}.groups WHERE first_sequence <= %(start)s), 1)
+        AND first_sequence + entries > %(start)s
+        ORDER BY first_sequence LIMIT %(rows)s
+    ) AS following
+) AS sized WHERE bytes_before < %(bytes)s ORDER BY first_sequence"""
+_REBUILDS: Final = """
+SELECT number, view, entity_key, position, through_sequence FROM {ns}.state_rebuilds
+WHERE plan_hash = %s AND number > %s ORDER BY number LIMIT %s"""
+
+
+class PostgresLedger:
+    """A ledger in a schema of a PostgreSQL database. Made by `open_writer` or `open_reader`.
+
+    Appends must come from one thread at a time; all else is safe from any thread. Connections
+    that break are replaced.
+
+    Attributes:
+        database: Where it is.
+    """
+
+    def __init__(self, database: Database, appender: Appender | None) -> None:
+        self.database = database
+        self._appender = appender
+        self._connections = Connections(database)
+        self._closed = False
+        self._tail_query = self._named(_TAIL)
+        self._read_query = self._named(_READ)
+
+    @classmethod
+    def open_writer(cls, database: Database, *, exclusive: bool) -> Self:
+        """Open for appending; makes the tables, or brings them up to date, where that is due.
+
+        Args:
+            database: Where the ledger is.
+            exclusive: As the only process that appends.
+
+        Raises:
+            ConfigurationError: The URL cannot be understood.
+            WorkspaceError: Another process appends to it and one of the two must be the only one;
+                a newer Sentinel wrote it; or this user may not do what is needed.
+            LedgerUnavailable: The database cannot be used right now.
+        """
+        migrate(database)
+        return cls(database, Appender(database, exclusive=exclusive))
+
+    @classmethod
+    def open_reader(cls, database: Database) -> Self:
+        """Open for reading only, whether or not processes are appending.
+
+        Raises:
+            ConfigurationError: The URL cannot be understood.
+            WorkspaceError: There is no ledger, its tables are of another version, or this user may
+                not read it.
+            LedgerUnavailable: The database cannot be used right now.
+        """
+        version = _version(database)
+        if version is None:
+            raise WorkspaceError(
+                f"There is no ledger in schema {database.namespace!r} of {database.shown}. Import "
+                "transactions or start Sentinel first, or name another ledger.namespace."
+            )
+        if version != schema.VERSIONS[-1]:
+            raise WorkspaceError(
+                f"The ledger {database.shown} has schema version {version}, this Sentinel needs "
+                f"{schema.VERSIONS[-1]}. Run `sentinel ledger migrate`."
+            )
+        return cls(database, None)
+
+    @classmethod
+    def exists(cls, database: Database) -> bool:
+        """Whether there is a ledger.
+
+        Raises:
+            ConfigurationError, WorkspaceError, LedgerUnavailable: See `open_reader`.
+        """
+        return _version(database) is not None
+
+    def append(
+        self,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        *,
+        transaction_ids: Sequence[str] = (),
+        token: bytes | None = None,
+    ) -> Appended:
+        """Append a group; see `Ledger.append`. Outlasts a lost connection for `retry_seconds`.
+
+        Raises:
+            AlreadyRecorded: The log holds some of the transactions or labels; nothing was appended.
+            LedgerUnavailable: It could not be made durable in time, or another process broke into
+                a log that this one was alone to write.
+            ValueError: No entries.
+        """
+        if entries < 1:
+            raise ValueError(f"A group holds at least one entry, not {entries}.")
+        if self._appender is None:
+            raise LedgerUnavailable(
+                f"The ledger {self.database.shown} is {'closed' if self._closed else 'open for'} "
+                f"{'' if self._closed else 'reading'}: nothing can be appended. Open it with "
+                "open_writer."
+            )
+        keys = keys_of(kind, payload, transaction_ids)
+        return self._appender.append(
+            kind, entries, received_at_us, payload, keys, token or secrets.token_bytes(16)
+        )
+
+    def last_sequence(self) -> int:
+        """Sequence of the last entry, 0 if there is none."""
+        return self._tail()[0]
+
+    def last_received_at_us(self) -> int:
+        """`received_at_us` of the last entry, 0 if there is none."""
+        return self._tail()[1]
+
+    def groups(self, after: int = 0) -> Iterator[Group]:
+        """Groups that hold entries with a sequence above ``after``, in order.
+
+        Nothing is held on the server between two steps of the iterator.
+
+        Raises:
+            LedgerUnavailable: The database cannot be used right now.
+        """
+        start = after + 1
+        step = 0
+        while groups := self._read_some(start, _READ_ROWS[step]):
+            yield from groups
+            start = groups[-1].first_sequence + groups[-1].entries
+            step = min(step + 1, len(_READ_ROWS) - 1)
+
+    def verdicts(self, transaction_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """See `SharedLedger.verdicts`."""
+        query = self._named("SELECT * FROM {ns}.standings(%s, 9223372036854775807)")
+
+        def read(connection: Connection) -> list[tuple[str, int, bool | None, int]]:
+            return connection.execute(query, (list(transaction_ids),)).fetchall()
+
+        return {
+            identifier: standing(sequence, is_fraud, label_sequence)
+            for identifier, sequence, is_fraud, label_sequence in self._connections.run(
+                read, "read"
+            )
+            if sequence or label_sequence
+        }
+
+    def settle(self, token: bytes) -> int:
+        """See `SharedLedger.settle`."""
+        query = self._named("SELECT {ns}.settle(%s)")
+
+        def ask(connection: Connection) -> int:
+            (sequence,) = _one(connection.execute(query, (token,)))
+            return int(sequence)
+
+        return self._connections.run(ask, "settle an append to")
+
+    def record_rebuild(self, rebuild: StateRebuild) -> None:
+        """See `SharedLedger.record_rebuild`."""
+        query = self._named(
+            "INSERT INTO {ns}.state_rebuilds (plan_hash, view, entity_key, position, "
+            "through_sequence) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        )
+        self._connections.run(
+            lambda connection: connection.execute(query, rebuild), "record a rebuild in"
+        )
+
+    def rebuilds(self, plan_hash: str) -> Iterator[StateRebuild]:
+        """See `SharedLedger.rebuilds`."""
+        query = self._named(_REBUILDS)
+        number = 0
+        while True:
+
+            def read(connection: Connection, after: int = number) -> list[tuple[Any, ...]]:
+                return connection.execute(query, (plan_hash, after, _REBUILDS_ROWS)).fetchall()
+
+            rows = self._connections.run(read, "read")
+            if not rows:
+                return
+            for _, *values in rows:
+                yield StateRebuild(plan_hash, *values)
+            number = rows[-1][0]
+
+    def close(self) -> None:
+        """Release the connections and the right to append. May be called more than once."""
+        self._closed = True
+        self._connections.close()
+        if self._appender is not None:
+            self._appender.close()
+            self._appender = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _named(self, query: str) -> sql.Composed:
+        return sql.SQL(query).format(ns=sql.Identifier(self.database.namespace))
+
+    def _tail(self) -> tuple[int, int]:
+        row = self._connections.run(lambda c: c.execute(self._tail_query).fetchone(), "read")
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+    def _read_some(self, start: int, rows: int) -> list[Group]:
+        """A few groups, bounded by number and by size."""
+        wanted = {"start": start, "rows": rows, "bytes": _READ_BYTES}
+
+        def read(connection: Connection) -> list[Group]:
+            with connection.cursor(binary=True) as cursor:
+                return [
+                    Group(
+                        first_sequence=first,
+                        entries=entries,
+                        kind=_KINDS[kind],
+                        received_at_us=received_at_us,
+                        payload=payload,
+                        floor_us=floor_us,
+                    )
+                    for first, entries, kind, received_at_us, floor_us, payload in cursor.execute(
+                        self._read_query, wanted
+                    )
+                ]
+
+        return self._connections.run(read, "read")
+
+
+def migrate(database: Database) -> tuple[str | None, str]:
+    """Bring a ledger's tables up to date.
+
+    Returns:
+        The schema versions before (None: there was no ledger) and after.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `PostgresLedger.open_writer`.
+    """
+    try:
+        with connect(database, writing=True) as connection:
+            before = schema.version_of(connection, database)
+            if before == schema.VERSIONS[-1]:
+                return before, before
+            return schema.migrate(connection, database)
+    except psycopg.Error as error:
+        raise cannot_open(error, database) from error
+
+
+def _version(database: Database) -> str | None:
+    try:
+        with connect(database, writing=False) as connection:
+            return schema.version_of(connection, database)
+    except psycopg.Error as error:
+        raise cannot_open(error, database) from error
+
+
+def _one(cursor: psycopg.Cursor[Any]) -> Any:
+    row = cursor.fetchone()
+    assert row is not None  # the statements here always give one
+    return row

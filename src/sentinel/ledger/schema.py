@@ -1,0 +1,131 @@
+"""The tables of a PostgreSQL ledger: which version a database has, and bringing it up to date.
+
+Alembic and SQLAlchemy are loaded only where there is something to do: a scorer's image can do
+without them, and its start need not wait for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from sentinel.domain import WorkspaceError
+from sentinel.ledger.database import Database
+from sentinel.ledger.postgres_errors import cannot_open
+
+VERSIONS: Final = ("0001",)
+"""All revisions of `sentinel/ledger/migrations`, oldest first."""
+FOLDER: Final = Path(__file__).with_name("migrations")
+
+
+def lock_key(namespace: str, purpose: str) -> int:
+    """Key of an advisory lock, signed 64 bits: the same in every process, of this ledger alone."""
+    digest = hashlib.sha256(f"sentinel/{namespace}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def version_of(connection: psycopg.Connection, database: Database) -> str | None:
+    """The revision that a database has; None: there is no ledger in it.
+
+    Raises:
+        WorkspaceError: A newer Sentinel wrote it, or something else owns the schema.
+    """
+    name = f"{database.namespace}.alembic_version"
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
+    if found is None or not found[0]:
+        return None
+    query = sql.SQL("SELECT version_num FROM {}").format(
+        sql.Identifier(database.namespace, "alembic_version")
+    )
+    row = connection.execute(query).fetchone()
+    if row is None:
+        return None
+    version = str(row[0])
+    if version not in VERSIONS:
+        raise WorkspaceError(
+            f"The ledger {database.shown} has schema version {version}, this Sentinel knows up to "
+            f"{VERSIONS[-1]}. Install the version that wrote it, or name another database or "
+            "ledger.namespace."
+        )
+    return version
+
+
+def migrate(connection: psycopg.Connection, database: Database) -> tuple[str | None, str]:
+    """Bring a ledger's tables up to date; makes them where there are none.
+
+    Processes that do so at once wait for each other.
+
+    Args:
+        connection: In autocommit mode; for this alone meanwhile.
+        database: Where it leads.
+
+    Returns:
+        The revisions before (None: there was no ledger) and after.
+
+    Raises:
+        WorkspaceError: It may not be done by this user, a newer Sentinel wrote the ledger, or
+            something else owns the schema.
+        LedgerUnavailable: The database cannot be used right now.
+    """
+    key = lock_key(database.namespace, "migrate")
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+        try:
+            before = version_of(connection, database)
+            if before != VERSIONS[-1]:
+                _make_namespace(connection, database)
+                _upgrade(connection, database)
+        finally:
+            if not connection.closed:
+                connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+    except psycopg.Error as error:
+        raise cannot_open(error, database) from error
+    return before, VERSIONS[-1]
+
+
+def _make_namespace(connection: psycopg.Connection, database: Database) -> None:
+    found = connection.execute(
+        "SELECT 1 FROM pg_namespace WHERE nspname = %s", (database.namespace,)
+    )
+    if found.fetchone() is None:
+        name = sql.Identifier(database.namespace)
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+
+
+def _upgrade(connection: psycopg.Connection, database: Database) -> None:
+    try:
+        import sqlalchemy
+        import sqlalchemy.pool
+        from alembic import command
+        from alembic.config import Config
+    except ModuleNotFoundError as error:
+        raise WorkspaceError(
+            f"The tables of the ledger {database.shown} are not up to date, and {error.name} is "
+            "not installed here. Run `sentinel ledger migrate` where all of Sentinel is installed."
+        ) from None
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
+    )
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["namespace"] = database.namespace
+    config.attributes["append_lock"] = lock_key(database.namespace, "append")
+    try:
+        connection.autocommit = False
+        with engine.connect() as migrating:
+            config.attributes["connection"] = migrating
+            command.upgrade(config, "head")
+            migrating.commit()
+    except sqlalchemy.exc.DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise error.orig from error
+        raise
+    finally:
+        if not connection.closed:
+            connection.rollback()
+            connection.autocommit = True
