@@ -172,6 +172,12 @@ class Postgres(LocalServer):
 
     user = "postgres"
 
+    def __init__(
+        self, folder: Path, port: int | None = None, *, settings: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(folder, port)
+        self.settings = dict(settings or {})
+
     def url(self, database: str = "postgres", driver: str = "postgresql") -> str:
         """Where a database is; made by `make_database`, except for ``postgres``."""
         return f"{driver}://{self.user}@127.0.0.1:{self.port}/{database}"
@@ -208,6 +214,7 @@ class Postgres(LocalServer):
 
     def command(self) -> Sequence[str]:
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder)}
+        settings |= self.settings
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [
             *_as_postgres(),

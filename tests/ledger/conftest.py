@@ -1,45 +1,46 @@
-"""The ledgers that the contract is checked on."""
+"""The ledgers that tests are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
+from benchmarks.servers import Postgres
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.sqlite import SqliteLedger
+from tests.ledger.backends import Backend, PostgresBackend, SqliteBackend
 from tests.ledger.material import fill, new_ledger
 
 
-class Backend(Protocol):
-    """A place for one ledger."""
-
-    def open_writer(self) -> Ledger: ...
-
-    def open_reader(self) -> Ledger: ...
-
-
-class SqliteBackend:
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "ledger.db"
-
-    def open_writer(self) -> Ledger:
-        return SqliteLedger.open_writer(self.path)
-
-    def open_reader(self) -> Ledger:
-        return SqliteLedger.open_reader(self.path)
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database. Its server syncs nothing, which is quick; crashes are tested on another."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with Postgres(folder, settings={"fsync": "off", "synchronous_commit": "off"}) as server:
+        yield server.make_database("ledger")
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {
-    "sqlite": SqliteBackend,
-}
+@pytest.fixture
+def postgres(postgres_url: str) -> PostgresBackend:
+    return PostgresBackend(postgres_url)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return BACKENDS[request.param](tmp_path)
+    """Each backend in turn."""
+    if request.param == "sqlite":
+        return SqliteBackend(tmp_path)
+    made: Backend = request.getfixturevalue("postgres")
+    return made
+
+
+@pytest.fixture
+def ledger(backend: Backend) -> Iterator[Ledger]:
+    """An empty ledger of each backend in turn, to append to."""
+    with backend.open_writer() as opened:
+        yield opened
 
 
 @pytest.fixture

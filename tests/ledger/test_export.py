@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction, WorkspaceError
 from sentinel.features.encode import as_text
@@ -20,6 +20,7 @@ from sentinel.ledger import export
 from sentinel.ledger.export import export_parquet, open_table
 from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.sqlite import SqliteLedger
+from tests.ledger.backends import Backend
 from tests.ledger.material import (
     MINUTE_US,
     NOON_US,
@@ -47,12 +48,13 @@ def _parts(target: Path) -> dict[str, bytes]:
     return {str(p.relative_to(target)): p.read_bytes() for p in target.glob("*/date=*/*")}
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=logs())
 def test_the_export_holds_every_entry_once(
+    backend: Backend,
     drawn: list[tuple[GroupKind, list[Transaction | Label]]],
 ) -> None:
-    with tempfile.TemporaryDirectory() as name, new_ledger(Path(name)) as ledger:
+    with tempfile.TemporaryDirectory() as name, backend.empty() as ledger:
         target = Path(name) / "offline"
         for group in drawn:
             append_all(ledger, [group])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.domain import (
@@ -27,6 +27,7 @@ from sentinel.ledger.index_rows import _DecisionGroup, _Transaction
 from sentinel.ledger.index_schema import TABLES
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.ledger.sqlite import SqliteLedger
+from tests.ledger.backends import Backend
 from tests.ledger.material import (
     NOON_US,
     append_all,
@@ -51,15 +52,17 @@ def _content(path: Path) -> dict[str, list[tuple[object, ...]]]:
     return tables
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     drawn=logs(),
     pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 4)), min_size=6, max_size=6),
 )
 def test_an_index_that_kept_up_equals_one_built_from_scratch(
-    drawn: list[tuple[GroupKind, list[Transaction | Label]]], pieces: list[tuple[bool, int]]
+    backend: Backend,
+    drawn: list[tuple[GroupKind, list[Transaction | Label]]],
+    pieces: list[tuple[bool, int]],
 ) -> None:
-    with tempfile.TemporaryDirectory() as name, new_ledger(Path(name)) as ledger:
+    with tempfile.TemporaryDirectory() as name, backend.empty() as ledger:
         folder = Path(name)
         kept = LedgerIndex(folder / "kept.db", ledger)
         for group, (reopen, limit) in zip(drawn, pieces, strict=False):

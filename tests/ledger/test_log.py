@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.domain import InputError, Label, Transaction
+from sentinel.ledger.base import Ledger
 from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.log import append_import, read_log
-from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.schema import LOG_SCHEMA
 from tests.features.logs import batch_of
+from tests.ledger.backends import Backend
 from tests.ledger.material import (
     NOON_US,
     append_all,
@@ -25,19 +23,18 @@ from tests.ledger.material import (
     entries_from,
     label,
     logs,
-    new_ledger,
     transaction,
 )
 
 Drawn = list[tuple[GroupKind, list[Transaction | Label]]]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=logs(), max_rows=st.integers(1, 8), data=st.data())
 def test_entries_come_back_as_they_went_in(
-    drawn: Drawn, max_rows: int, data: st.DataObject
+    backend: Backend, drawn: Drawn, max_rows: int, data: st.DataObject
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, new_ledger(Path(folder)) as ledger:
+    with backend.empty() as ledger:
         entries = append_all(ledger, drawn)
         after = data.draw(st.integers(0, len(entries)))
         until = data.draw(st.one_of(st.none(), st.integers(0, len(entries) + 1)))
@@ -51,41 +48,37 @@ def test_entries_come_back_as_they_went_in(
     assert read == [(sequence, e) for sequence, e in expected if after < sequence <= last]
 
 
-def test_small_groups_are_joined(tmp_path: Path) -> None:
-    with new_ledger(tmp_path) as ledger:
-        for i in range(20):
-            append_decisions(ledger, [transaction(i, NOON_US + i)])
-            if i % 5 == 0:
-                append_labels(ledger, [label(i, f"tx-{i}", NOON_US + i)])
-        batches = list(read_log(ledger))
+def test_small_groups_are_joined(ledger: Ledger) -> None:
+    for i in range(20):
+        append_decisions(ledger, [transaction(i, NOON_US + i)])
+        if i % 5 == 0:
+            append_labels(ledger, [label(i, f"tx-{i}", NOON_US + i)])
+    batches = list(read_log(ledger))
     assert [batch.num_rows for _, batch in batches] == [24]
 
 
-def test_a_large_import_is_read_in_parts(tmp_path: Path) -> None:
-    with new_ledger(tmp_path) as ledger:
-        append_history(ledger, [transaction(i, NOON_US + i) for i in range(25)])
-        parts = [(first, batch.num_rows) for first, batch in read_log(ledger, max_rows=10)]
+def test_a_large_import_is_read_in_parts(ledger: Ledger) -> None:
+    append_history(ledger, [transaction(i, NOON_US + i) for i in range(25)])
+    parts = [(first, batch.num_rows) for first, batch in read_log(ledger, max_rows=10)]
     assert parts == [(1, 10), (11, 10), (21, 5)]
 
 
-def test_a_number_stays_a_number_beside_text_of_the_same_name(tmp_path: Path) -> None:
+def test_a_number_stays_a_number_beside_text_of_the_same_name(ledger: Ledger) -> None:
     values: list[str | float | None] = [1.0, None, 2.5, "seven", None, 3.0]
-    with new_ledger(tmp_path) as ledger:
-        append_decisions(
-            ledger,
-            [transaction(i, NOON_US, attributes={"x": v}) for i, v in enumerate(values)],
-        )
-        columns = [batch.column("attributes.x") for _, batch in read_log(ledger)]
+    append_decisions(
+        ledger,
+        [transaction(i, NOON_US, attributes={"x": v}) for i, v in enumerate(values)],
+    )
+    columns = [batch.column("attributes.x") for _, batch in read_log(ledger)]
     assert [column.to_pylist() for column in columns] == [[1.0, None, 2.5], ["seven", None], [3.0]]
     assert [column.type for column in columns] == [pa.float64(), pa.string(), pa.float64()]
 
 
-def test_history_enters_a_running_log_at_its_end(tmp_path: Path) -> None:
-    with new_ledger(tmp_path) as ledger:
-        append_decisions(ledger, [transaction(1, NOON_US)])
-        late = [transaction(i, NOON_US - 10 + i, event_time_us=i) for i in range(2, 15)]
-        imported = append_history(ledger, late)
-        rows = [e for first, b in read_log(ledger, after=1) for _, e in entries_from(first, b)]
+def test_history_enters_a_running_log_at_its_end(ledger: Ledger) -> None:
+    append_decisions(ledger, [transaction(1, NOON_US)])
+    late = [transaction(i, NOON_US - 10 + i, event_time_us=i) for i in range(2, 15)]
+    imported = append_history(ledger, late)
+    rows = [e for first, b in read_log(ledger, after=1) for _, e in entries_from(first, b)]
     assert imported.first_sequence == 2
     assert imported.clamped == 8
     assert [e.received_at_us - NOON_US for e in rows] == [0] * 9 + [1, 2, 3, 4]
@@ -127,18 +120,16 @@ def test_history_enters_a_running_log_at_its_end(tmp_path: Path) -> None:
     ],
 )
 def test_a_batch_that_is_no_log_is_refused_whole(
-    tmp_path: Path, batch: pa.RecordBatch, message: str
+    ledger: Ledger, batch: pa.RecordBatch, message: str
 ) -> None:
-    with new_ledger(tmp_path) as ledger:
-        with pytest.raises(InputError, match=message):
-            append_import(ledger, batch)
-        assert ledger.last_sequence() == 0
+    with pytest.raises(InputError, match=message):
+        append_import(ledger, batch)
+    assert ledger.last_sequence() == 0
 
 
-def test_a_reader_follows_the_log(tmp_path: Path) -> None:
-    with new_ledger(tmp_path) as ledger:
-        append_history(ledger, [transaction(1, NOON_US)])
-        with SqliteLedger.open_reader(ledger.path) as reader:
-            assert [first for first, _ in read_log(reader)] == [1]
-            append_decisions(ledger, [transaction(2, NOON_US)])
-            assert [first for first, _ in read_log(reader, after=1)] == [2]
+def test_a_reader_follows_the_log(backend: Backend, ledger: Ledger) -> None:
+    append_history(ledger, [transaction(1, NOON_US)])
+    with backend.open_reader() as reader:
+        assert [first for first, _ in read_log(reader)] == [1]
+        append_decisions(ledger, [transaction(2, NOON_US)])
+        assert [first for first, _ in read_log(reader, after=1)] == [2]

@@ -22,6 +22,14 @@ def _append(ledger: SqliteLedger, payload: bytes = b"x" * 500, n: int = 1) -> No
         ledger.append(GroupKind.DECISIONS, 1, 10, payload)
 
 
+def test_time_does_not_run_backwards_along_the_log(tmp_path: Path) -> None:
+    with SqliteLedger.open_writer(tmp_path / "ledger.db") as ledger:
+        ledger.append(GroupKind.DECISIONS, 1, 10, b"x")
+        with pytest.raises(ValueError, match="runs backwards: 9 after 10"):
+            ledger.append(GroupKind.DECISIONS, 1, 9, b"x")
+        assert ledger.last_sequence() == 1
+
+
 def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with sqlite3.connect(path) as other:

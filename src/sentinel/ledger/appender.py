@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 _APPEND: Final = """
 SELECT * FROM {ns}.append_group(
-    %b::smallint, %b::integer, %b::bigint, %b::bytea, %b::text[], %b::integer[],
-    %b::text[], %b::integer[], %b::text[], %b::boolean[], %b::bytea, %b::bigint)"""
+    %b::smallint, %b::integer, %b::bigint, %b::bytea, %b::bytea[], %b::integer[],
+    %b::bytea[], %b::integer[], %b::bytea[], %b::boolean[], %b::bytea, %b::bigint)"""
 _TAIL: Final = "SELECT coalesce(max(first_sequence + entries - 1), 0) FROM {ns}.groups"
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -38,8 +38,8 @@ class _Answer(NamedTuple):
     status: str
     sequence: int
     received_at_us: int
-    recorded: list[str] | None
-    ids: list[str] | None
+    recorded: list[bytes] | None
+    ids: list[bytes] | None
     sequences: list[int]
     is_fraud: list[bool | None]
     label_sequences: list[int]
@@ -91,7 +91,7 @@ class Appender:
         answer = self._ask(values)
         if answer.status == "recorded":
             assert answer.recorded is not None
-            raise _already_recorded(answer.recorded, self._database)
+            raise _already_recorded([i.decode() for i in answer.recorded], self._database)
         if answer.status == "given up":
             raise LedgerUnavailable(
                 f"This append to {self._database.shown} was given up before it came. Append the "
@@ -192,7 +192,7 @@ def _before(answer: _Answer) -> dict[str, Standing]:
         return {}
     columns = (answer.ids, answer.sequences, answer.is_fraud, answer.label_sequences)
     return {
-        identifier: standing(sequence, is_fraud, label_sequence)
+        identifier.decode(): standing(sequence, is_fraud, label_sequence)
         for identifier, sequence, is_fraud, label_sequence in zip(*columns, strict=True)
     }
 

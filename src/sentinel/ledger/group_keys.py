@@ -12,7 +12,7 @@ from sentinel.ledger.groups import Group, GroupKind, decode_labels
 
 
 class GroupKeys(NamedTuple):
-    """Ids of a group, by its row.
+    """Ids of a group as UTF-8, by its row.
 
     Attributes:
         transaction_ids, transaction_rows: Its transactions.
@@ -20,11 +20,11 @@ class GroupKeys(NamedTuple):
         labelled, is_fraud: What each label is about and says.
     """
 
-    transaction_ids: list[str]
+    transaction_ids: list[bytes]
     transaction_rows: list[int]
-    label_ids: list[str]
+    label_ids: list[bytes]
     label_rows: list[int]
-    labelled: list[str]
+    labelled: list[bytes]
     is_fraud: list[bool]
 
 
@@ -62,16 +62,16 @@ def keys_of(kind: GroupKind, payload: bytes, transaction_ids: Sequence[str] = ()
     ids = list(transaction_ids) or [
         t.transaction_id for t in _decode_decisions(payload).transactions
     ]
-    return GroupKeys(ids, list(range(len(ids))), [], [], [], [])
+    return GroupKeys([i.encode() for i in ids], list(range(len(ids))), [], [], [], [])
 
 
 def _of_labels(labels: Sequence[Label]) -> GroupKeys:
     return GroupKeys(
         [],
         [],
-        [label.label_id for label in labels],
+        [label.label_id.encode() for label in labels],
         list(range(len(labels))),
-        [label.transaction_id for label in labels],
+        [label.transaction_id.encode() for label in labels],
         [label.verdict == Verdict.FRAUD for label in labels],
     )
 
@@ -84,10 +84,10 @@ def _of_import(payload: bytes) -> GroupKeys:
     )
     transactions, labels = imported_rows(group)
     return GroupKeys(
-        [row[1] for row in transactions],
+        [row[1].encode() for row in transactions],
         [row[0] for row in transactions],
-        [row[1] for row in labels],
+        [row[1].encode() for row in labels],
         [row[0] for row in labels],
-        [row[2] for row in labels],
+        [row[2].encode() for row in labels],
         [row[3] == Verdict.FRAUD.value for row in labels],
     )

@@ -136,9 +136,9 @@ class PostgresLedger:
             raise ValueError(f"A group holds at least one entry, not {entries}.")
         if self._appender is None:
             raise LedgerUnavailable(
-                f"The ledger {self.database.shown} is {'closed' if self._closed else 'open for'} "
-                f"{'' if self._closed else 'reading'}: nothing can be appended. Open it with "
-                "open_writer."
+                f"The ledger {self.database.shown} is "
+                f"{'closed' if self._closed else 'open for reading'}: nothing can be appended. "
+                "Open it with open_writer."
             )
         keys = keys_of(kind, payload, transaction_ids)
         return self._appender.append(
@@ -170,13 +170,14 @@ class PostgresLedger:
 
     def verdicts(self, transaction_ids: Sequence[str]) -> Mapping[str, Standing]:
         """See `SharedLedger.verdicts`."""
-        query = self._named("SELECT * FROM {ns}.standings(%s, 9223372036854775807)")
+        query = self._named("SELECT * FROM {ns}.standings(%s::bytea[], 9223372036854775807)")
+        wanted = [identifier.encode() for identifier in transaction_ids]
 
-        def read(connection: Connection) -> list[tuple[str, int, bool | None, int]]:
-            return connection.execute(query, (list(transaction_ids),)).fetchall()
+        def read(connection: Connection) -> list[tuple[bytes, int, bool | None, int]]:
+            return connection.execute(query, (wanted,)).fetchall()
 
         return {
-            identifier: standing(sequence, is_fraud, label_sequence)
+            identifier.decode(): standing(sequence, is_fraud, label_sequence)
             for identifier, sequence, is_fraud, label_sequence in self._connections.run(
                 read, "read"
             )
@@ -199,8 +200,10 @@ class PostgresLedger:
             "INSERT INTO {ns}.state_rebuilds (plan_hash, view, entity_key, position, "
             "through_sequence) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
         )
+        plan_hash, view, entity_key, *rest = rebuild
+        values = (plan_hash, view, entity_key.encode(), *rest)
         self._connections.run(
-            lambda connection: connection.execute(query, rebuild), "record a rebuild in"
+            lambda connection: connection.execute(query, values), "record a rebuild in"
         )
 
     def rebuilds(self, plan_hash: str) -> Iterator[StateRebuild]:
@@ -215,8 +218,8 @@ class PostgresLedger:
             rows = self._connections.run(read, "read")
             if not rows:
                 return
-            for _, *values in rows:
-                yield StateRebuild(plan_hash, *values)
+            for _, view, entity_key, position, through in rows:
+                yield StateRebuild(plan_hash, view, entity_key.decode(), position, through)
             number = rows[-1][0]
 
     def close(self) -> None:

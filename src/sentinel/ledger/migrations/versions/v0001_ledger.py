@@ -23,14 +23,15 @@ CREATE TABLE {ns}.groups (
 );
 -- Packed numbers and compressed columns: to compress them again costs time and gains nothing.
 ALTER TABLE {ns}.groups ALTER COLUMN payload SET STORAGE EXTERNAL;
+-- Ids are UTF-8 as bytes: compared without a collation, and free to hold what text may not.
 CREATE TABLE {ns}.transactions (
-    transaction_id text PRIMARY KEY,
+    transaction_id bytea PRIMARY KEY,
     sequence bigint NOT NULL
 );
 CREATE TABLE {ns}.labels (
-    label_id text PRIMARY KEY,
+    label_id bytea PRIMARY KEY,
     sequence bigint NOT NULL,
-    transaction_id text NOT NULL,
+    transaction_id bytea NOT NULL,
     is_fraud boolean NOT NULL
 );
 CREATE INDEX labels_by_transaction ON {ns}.labels (transaction_id, sequence);
@@ -43,7 +44,7 @@ CREATE TABLE {ns}.state_rebuilds (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     plan_hash text NOT NULL,
     view text NOT NULL,
-    entity_key text NOT NULL,
+    entity_key bytea NOT NULL,
     position bigint NOT NULL,
     through_sequence bigint NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
@@ -62,19 +63,19 @@ CREATE FUNCTION {ns}.append_group(
     IN p_entries integer,
     IN p_received_at_us bigint,
     IN p_payload bytea,
-    IN p_transaction_ids text[],
+    IN p_transaction_ids bytea[],
     IN p_transaction_rows integer[],
-    IN p_label_ids text[],
+    IN p_label_ids bytea[],
     IN p_label_rows integer[],
-    IN p_labelled text[],
+    IN p_labelled bytea[],
     IN p_is_fraud boolean[],
     IN p_token bytea,
     IN p_expected bigint,
     OUT o_status text,
     OUT o_sequence bigint,
     OUT o_received_at_us bigint,
-    OUT o_recorded text[],
-    OUT o_ids text[],
+    OUT o_recorded bytea[],
+    OUT o_ids bytea[],
     OUT o_sequences bigint[],
     OUT o_is_fraud boolean[],
     OUT o_label_sequences bigint[]
@@ -141,9 +142,9 @@ $function$;
 """
 
 STANDINGS: Final = """
-CREATE FUNCTION {ns}.standings(p_ids text[], p_before bigint)
+CREATE FUNCTION {ns}.standings(p_ids bytea[], p_before bigint)
 RETURNS TABLE (
-    transaction_id text, sequence bigint, is_fraud boolean, label_sequence bigint
+    transaction_id bytea, sequence bigint, is_fraud boolean, label_sequence bigint
 ) LANGUAGE sql STABLE AS $function$
     SELECT i.id,
            coalesce(t.sequence, 0),
