@@ -32,6 +32,7 @@ from aiosmtpd.handlers import Mailbox
 from botocore.config import Config
 
 from benchmarks.scratch import free_port
+from sentinel.settings import S3Settings
 
 START_SECONDS = 60.0
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
@@ -48,6 +49,8 @@ class LocalServer:
         folder: Its data and its log; made where there is none.
         port: To listen on; default: a free one. It stays the same over restarts.
     """
+
+    start_seconds = START_SECONDS
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder.resolve()
@@ -89,7 +92,7 @@ class LocalServer:
                 env=os.environ | dict(self.environment()),
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
@@ -270,6 +273,16 @@ class S3(LocalServer):
             "MLFLOW_S3_ENDPOINT_URL": self.url,
         }
 
+    def settings(self, **more: Any) -> S3Settings:
+        """Settings that lead here, with the right keys."""
+        right = {
+            "endpoint_url": self.url,
+            "region": self.region,
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+        }
+        return S3Settings.model_validate(right | more)
+
     def prepare(self) -> None:
         self.buckets.mkdir(exist_ok=True)
 
@@ -299,6 +312,56 @@ class S3(LocalServer):
             region_name=self.region,
             config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
         )
+
+
+class Mlflow(LocalServer):
+    """`sentinel mlflow` over a database, with its files in a bucket.
+
+    Args:
+        folder: Its workspace and its log.
+        database: URL; made by the server where it is missing.
+        s3: Where its files go.
+        bucket: Made by the server where it is missing.
+        environment: Further settings, as variables.
+    """
+
+    start_seconds = 240.0  # most of it is imports, which crawl on a busy machine
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        database: str,
+        s3: S3Settings,
+        bucket: str = "mlflow-artifacts",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(folder, port)
+        self._variables = {
+            "SENTINEL_WORKSPACE": str(self.folder),
+            "SENTINEL_MLFLOW__PORT": str(self.port),
+            "SENTINEL_MLFLOW__BACKEND_STORE_URI": database,
+            "SENTINEL_S3__ENDPOINT_URL": s3.endpoint_url,
+            "SENTINEL_S3__REGION": s3.region,
+            "SENTINEL_S3__ACCESS_KEY_ID": s3.access_key_id,
+            "SENTINEL_S3__SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
+            "SENTINEL_S3__ARTIFACTS_BUCKET": bucket,
+            **(environment or {}),
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "sentinel", "mlflow"]
+
+    def environment(self) -> Mapping[str, str]:
+        return self._variables
+
+    def is_ready(self) -> bool:
+        return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
 
 
 class Mail:

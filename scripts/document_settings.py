@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from sentinel.settings import Settings
@@ -64,7 +64,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 def shown(default: object) -> str:
     """A default as one writes it."""
-    if default is None or default == "":
+    if default is None or default == "" or isinstance(default, SecretStr):
         return "empty"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

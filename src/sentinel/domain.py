@@ -22,6 +22,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   └── GateRefused             the candidate is worse than the champion
     └── Unavailable
         ├── LedgerUnavailable       a record could not be made durable
+        ├── ObjectStoreUnavailable  the S3 server does not answer
         └── StateUnavailable        feature state cannot be read right now
 
 Money is an integer in minor units of one base currency (``*_minor``), time is integer
@@ -252,6 +253,10 @@ class Unavailable(SentinelError):
 
 class LedgerUnavailable(Unavailable):
     code = "ledger_unavailable"
+
+
+class ObjectStoreUnavailable(Unavailable):
+    code = "object_store_unavailable"
 
 
 class StateUnavailable(Unavailable):

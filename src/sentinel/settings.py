@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -45,6 +45,51 @@ class MlflowSettings(BaseModel):
     )
     experiment: str = Field("sentinel", description="Experiment that training runs go to.")
     model_name: str = Field("sentinel-fraud", description="Name in the model registry.")
+    backend_store_uri: SecretStr = Field(
+        SecretStr(""),
+        description="Database of the MLflow server, `postgresql://user@host/name`; made where it "
+        "is missing. Empty: SQLite in the workspace.",
+    )
+    artifacts_destination: str = Field(
+        "",
+        description="Where the MLflow server keeps files: a folder or `s3://bucket/path`. Empty: "
+        "`s3.artifacts_bucket`, or the workspace where that is empty too.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names that clients may call the MLflow server by, with commas between: "
+        "`mlflow,mlflow:5000`. Empty: localhost and private addresses.",
+    )
+    workers: int = Field(1, description="Processes of the MLflow server.", ge=1, le=64)
+    start_seconds: float = Field(
+        120.0,
+        description="How long `sentinel mlflow` waits for its database and its S3 server.",
+        ge=0,
+    )
+
+
+class S3Settings(BaseModel):
+    endpoint_url: str = Field("", description="An S3 server, `http://s3:8333`; empty: AWS.")
+    region: str = Field("us-east-1", description="Region of the buckets.")
+    access_key_id: str = Field(
+        "", description="Empty: what the environment, a profile or the machine's role gives."
+    )
+    secret_access_key: SecretStr = Field(SecretStr(""), description="Belongs to the key id.")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Bucket in the path or in the host name; auto: in the path, except at AWS.",
+    )
+    artifacts_bucket: str = Field(
+        "", description="Bucket of MLflow's files; empty: they stay in the workspace."
+    )
+    offline_bucket: str = Field(
+        "", description="Bucket that `sentinel export` fills; empty: the workspace's folder."
+    )
+    offline_prefix: str = Field("offline", description="Where in that bucket.")
+    create_buckets: bool = Field(True, description="Make a bucket where it is missing.")
+    timeout_seconds: float = Field(
+        20.0, description="S3 is away if it keeps silent for so long.", gt=0
+    )
 
 
 class MoneySettings(BaseModel):
@@ -182,6 +227,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     dashboard: DashboardSettings = DashboardSettings()
     mlflow: MlflowSettings = MlflowSettings()
+    s3: S3Settings = S3Settings()
     money: MoneySettings = MoneySettings()
     ledger: LedgerSettings = LedgerSettings()
     state: StateSettings = StateSettings()

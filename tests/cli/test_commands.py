@@ -58,7 +58,7 @@ def test_help_names_every_verb() -> None:
     text = sentinel("--help").stdout
     verbs = (
         "up status verify import import-labels simulate features train evaluate promote rollback "
-        "serve dashboard export reset"
+        "serve dashboard mlflow follow export reset"
     )
     for verb in verbs.split():
         assert f" {verb} " in text

@@ -85,6 +85,26 @@ def dashboard(workspace: Workspace = None) -> None:
 
 
 @app.command()
+def mlflow(workspace: Workspace = None) -> None:
+    """Serve MLflow until Ctrl-C, making its database and buckets where they are missing."""
+    from sentinel.pipeline.mlflow_server import run_mlflow
+
+    _logging()
+    with plain_errors():
+        run_mlflow(settings_for(workspace))
+
+
+@app.command()
+def follow(workspace: Workspace = None) -> None:
+    """Keep the served model that of the registry until Ctrl-C."""
+    from sentinel.pipeline.follow import run_follower
+
+    _logging()
+    with plain_errors():
+        run_follower(settings_for(workspace))
+
+
+@app.command()
 def simulate(
     workspace: Workspace = None,
     speed: Annotated[
@@ -218,21 +238,25 @@ def rollback(workspace: Workspace = None) -> None:
 @app.command()
 def export(
     target: Annotated[
-        Path | None, typer.Argument(help="Folder; default: the workspace's offline store.")
+        str | None,
+        typer.Argument(help="Folder or s3://bucket/prefix; default: the offline store's."),
     ] = None,
     workspace: Workspace = None,
 ) -> None:
     """Export transactions, decisions and labels to partitioned Parquet; only what is new."""
-    from sentinel.ledger.export import export_parquet
-    from sentinel.pipeline.workspace import ledger_reader
+    from sentinel.pipeline.exporting import export_history
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
-        settings = settings_for(workspace)
-        folder = target or settings.offline_dir
-        with ledger_reader(settings) as ledger, progress_bar(err) as progress:
-            result = export_parquet(ledger, folder, progress=progress)
-        out.print(f"Exported to {folder}: {result}")
+        with progress_bar(err) as progress:
+            result = export_history(settings_for(workspace), target, progress=progress)
+        out.print(f"{result.where} holds the log through entry {result.exported_through:,}.")
+        if result.published is not None:
+            done = result.published
+            out.print(
+                f"{done.uploaded:,} files ({done.uploaded_bytes / 1e6:,.1f} MB) went up, "
+                f"{done.kept:,} were there, {done.removed:,} were removed."
+            )
 
 
 @app.command()

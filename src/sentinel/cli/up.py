@@ -28,7 +28,6 @@ from rich.table import Table
 from sentinel.cli.console import err, out
 from sentinel.cli.processes import Child, Stack
 from sentinel.domain import ConfigurationError, WorkspaceError
-from sentinel.pipeline.mlflow_server import mlflow_server_command
 from sentinel.settings import Settings
 
 _LEAST_FREE_BYTES: Final = 1 << 30
@@ -339,10 +338,8 @@ def _child(settings: Settings, name: str, command: list[str], url: str = "") -> 
 
 
 def _mlflow(settings: Settings) -> Child:
-    command, environment = mlflow_server_command(settings)
-    child = _child(settings, "mlflow", command, f"{settings.tracking_uri}/health")
-    child.environment = {**environment, **child.environment}
-    return child
+    command = [sys.executable, "-m", "sentinel", "mlflow"]
+    return _child(settings, "mlflow", command, f"{settings.tracking_uri}/health")
 
 
 def _api(settings: Settings) -> Child:

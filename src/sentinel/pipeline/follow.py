@@ -221,16 +221,21 @@ def _sweep(models: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def main() -> None:
+def run_follower(settings: Settings) -> None:
     """Follow the registry until the process is told to end."""
+    stop = threading.Event()
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(wanted, lambda *_: stop.set())
+    follow(settings, stop)
+
+
+def main() -> None:
+    """Entry point of ``python -m sentinel.pipeline.follow``, without the command line's weight."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stop = threading.Event()
-    for wanted in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(wanted, lambda *_: stop.set())
-    follow(load_settings(), stop)
+    run_follower(load_settings())
 
 
 if __name__ == "__main__":

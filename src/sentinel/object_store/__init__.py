@@ -1,0 +1,1 @@
+"""Files in S3, whoever serves it: AWS, SeaweedFS, Ceph, rclone."""
