@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 
-import psutil
-
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -122,9 +120,12 @@ def run_mlflow(settings: Settings) -> None:
 
 
 def _stop_children(*_: object) -> None:
-    # MLflow waits for a server that it starts as a child, and would leave it behind.
-    for child in psutil.Process().children():
-        child.terminate()
+    # MLflow waits for a server that it starts as a child, and would leave it behind. In a
+    # container, under a supervisor and from a shell, this process leads the group of both.
+    if os.getpgrp() != os.getpid():
+        sys.exit(128 + signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(os.getpgrp(), signal.SIGTERM)
 
 
 def _s3_environment(settings: Settings) -> dict[str, str]:
