@@ -24,6 +24,8 @@ features = typer.Typer(
     name="features", help="Feature definitions, plan and backfill.", no_args_is_help=True
 )
 app.add_typer(features)
+ledger = typer.Typer(name="ledger", help="The ledger's database.", no_args_is_help=True)
+app.add_typer(ledger)
 
 Workspace = Annotated[
     Path | None, typer.Option("--workspace", help="Folder of ledger, state and models.")
@@ -281,12 +283,15 @@ def verify(workspace: Workspace = None) -> None:
 def reset(
     workspace: Workspace = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Delete the ledger in PostgreSQL, too.")
+    ] = False,
 ) -> None:
     """Delete a workspace with its ledger, models and state."""
     from sentinel.cli.services import reset_workspace
 
     with plain_errors():
-        reset_workspace(settings_for(workspace), yes=yes)
+        reset_workspace(settings_for(workspace), yes=yes, ledger=ledger)
 
 
 @features.command("plan")
@@ -354,6 +359,28 @@ def features_verify(workspace: Workspace = None) -> None:
             f"{result.recorded_mismatches:,} mismatches."
         )
         sys.exit(1 if result.mismatches or result.recorded_mismatches else 0)
+
+
+@ledger.command("migrate")
+def ledger_migrate(workspace: Workspace = None) -> None:
+    """Bring the tables of a ledger in PostgreSQL up to date; makes them where there are none."""
+    from sentinel.ledger.open import ledger_name, migrate_ledger
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        migrated = migrate_ledger(settings)
+        if migrated is None:
+            said = f"The ledger {ledger_name(settings)} is in SQLite: there is nothing to migrate."
+        else:
+            before, after = migrated
+            where = f"the ledger in schema {settings.ledger.namespace} of {ledger_name(settings)}"
+            if before is None:
+                said = f"Made {where}, schema version {after}."
+            elif before == after:
+                said = f"Nothing to do: {where} has schema version {after}."
+            else:
+                said = f"Brought {where} from schema version {before} to {after}."
+        out.print(said, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sentinel.cli.console import err, out
 from sentinel.domain import ConfigurationError, SentinelError, WorkspaceError
-from sentinel.ledger.open import ledger_exists, open_reader
+from sentinel.ledger.open import delete_ledger, ledger_exists, ledger_name, open_reader
 from sentinel.settings import Settings
 
 _TIMEOUT_SECONDS = 5.0
@@ -88,12 +88,19 @@ def verify_parts(settings: Settings) -> bool:
     return well
 
 
-def reset_workspace(settings: Settings, *, yes: bool) -> None:
+def reset_workspace(settings: Settings, *, yes: bool, ledger: bool) -> None:
     """Delete a workspace.
+
+    Args:
+        settings: Name it.
+        yes: Don't ask.
+        ledger: Delete the ledger in PostgreSQL, too, which is not in the workspace.
 
     Raises:
         WorkspaceError: It is in use, or the folder holds something else.
     """
+    if settings.ledger.url:
+        _reset_ledger(settings, yes=yes, ledger=ledger)
     folder = settings.workspace
     if not folder.exists():
         out.print(f"There is no workspace at {folder}.")
@@ -103,13 +110,26 @@ def reset_workspace(settings: Settings, *, yes: bool) -> None:
         raise WorkspaceError(f"{folder} is not a workspace of Sentinel; it is left alone.")
     if (folder / "scorer.json").exists() and _answers(_addresses(settings)["Scoring API"]):
         raise WorkspaceError(f"A scorer serves from {folder}. Stop it first.")
-    if not yes:
-        answer = err.input(f"Delete {folder.resolve()} with all its data? [y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
-            out.print("Nothing was deleted.")
-            return
+    if not (yes or _agreed(f"Delete {folder.resolve()} with all its data?")):
+        return
     shutil.rmtree(folder)
     out.print(f"Deleted {folder}.")
+
+
+def _reset_ledger(settings: Settings, *, yes: bool, ledger: bool) -> None:
+    name = f"the ledger in schema {settings.ledger.namespace} of {ledger_name(settings)}"
+    if not ledger:
+        out.print(f"Kept {name}; --ledger deletes it, too.", markup=False, soft_wrap=True)
+    elif yes or _agreed(f"Delete {name} for all scorers, with all decisions and labels?"):
+        was = "Deleted" if delete_ledger(settings) else "There was no ledger to delete:"
+        out.print(f"{was} {name}.", markup=False, soft_wrap=True)
+
+
+def _agreed(question: str) -> bool:
+    if err.input(f"{question} [y/N] ").strip().lower() in ("y", "yes"):
+        return True
+    out.print("Nothing was deleted.")
+    return False
 
 
 def _addresses(settings: Settings) -> dict[str, str]:

@@ -28,6 +28,7 @@ from rich.table import Table
 from sentinel.cli.console import err, out
 from sentinel.cli.processes import Child, Stack
 from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel.ledger.open import ledger_exists, ledger_name, open_reader
 from sentinel.settings import Settings
 
 _LEAST_FREE_BYTES: Final = 1 << 30
@@ -135,7 +136,10 @@ class FirstRun:
 
     def _discard_half_import(self) -> None:
         """A first import that was interrupted left an incomplete log: nothing was served yet."""
-        if "imported" in self._progress.stages or not self.settings.ledger_path.exists():
+        if "imported" in self._progress.stages or not ledger_exists(self.settings):
+            return
+        if self.settings.ledger.url:
+            self._refuse_entries_of_others()
             return
         if (self.settings.models_dir / "champion.json").exists():
             raise WorkspaceError(
@@ -148,6 +152,18 @@ class FirstRun:
                 path.unlink()
         for path in self.settings.workspace.glob("index.db*"):
             path.unlink()
+
+    def _refuse_entries_of_others(self) -> None:
+        """A database may be shared: what it holds is not for a first run to delete."""
+        with open_reader(self.settings) as ledger:
+            entries = ledger.last_sequence()
+        if entries:
+            raise WorkspaceError(
+                f"The ledger {ledger_name(self.settings)} holds {entries:,} entries already, from "
+                "a first import that was cut short or from elsewhere. Serve it with `sentinel "
+                "serve`, delete it with `sentinel reset --ledger`, or set another "
+                "SENTINEL_LEDGER__NAMESPACE."
+            )
 
     def _apply(self) -> None:
         from sentinel.pipeline.apply import apply_definitions

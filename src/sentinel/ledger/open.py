@@ -77,6 +77,36 @@ def ledger_exists(settings: Settings) -> bool:
     return settings.ledger_path.exists()
 
 
+def migrate_ledger(settings: Settings) -> tuple[str | None, str] | None:
+    """Bring the tables of a ledger in PostgreSQL up to date; makes them where there are none.
+
+    Returns:
+        The schema versions before (None: there was no ledger) and after; None: a ledger in SQLite
+        has no tables to migrate.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `open_writer`.
+    """
+    if not settings.ledger.url:
+        return None
+    from sentinel.ledger.postgres import migrate
+
+    return migrate(database_of(settings))
+
+
+def delete_ledger(settings: Settings) -> bool:
+    """Delete a ledger in PostgreSQL with all it holds. One in SQLite goes with its workspace.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        WorkspaceError: A process is writing it, or this user may not.
+        LedgerUnavailable: The database cannot be reached.
+    """
+    return bool(settings.ledger.url) and _postgres().delete(database_of(settings))
+
+
 def ledger_name(settings: Settings) -> str:
     """Where the ledger is, fit to be shown: without a password."""
     return database_of(settings).shown if settings.ledger.url else str(settings.ledger_path)

@@ -114,6 +114,27 @@ class PostgresLedger:
         """
         return _version(database) is not None
 
+    @classmethod
+    def delete(cls, database: Database) -> bool:
+        """Delete a ledger with all it holds; returns whether there was one.
+
+        Raises:
+            WorkspaceError: A process is writing it, or this user may not.
+            LedgerUnavailable: The database cannot be used right now.
+        """
+        if not cls.exists(database):
+            return False
+        appender = Appender(database, exclusive=True)
+        try:
+            with connect(database, writing=True) as connection:
+                name = sql.Identifier(database.namespace)
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
+        except psycopg.Error as error:
+            raise cannot_open(error, database) from error
+        finally:
+            appender.close()
+        return True
+
     def append(
         self,
         kind: GroupKind,
