@@ -8,10 +8,11 @@ from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, PushSource, StreamFeatureView
 from feast.aggregation import Aggregation
-from feast.types import Float32
+from feast.types import Array, Bool, Float32, Float64, Int64, String
 from feast.value_type import ValueType
 
-from sentinel.feast_plugin.source import TransactionLog
+from sentinel.feast_plugin import profiles
+from sentinel.feast_plugin.source import EntityProfiles, TransactionHistory, TransactionLog
 from sentinel.feast_plugin.tags import fields, ratio, request, windowed
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
@@ -32,6 +33,7 @@ card = Entity(name="card", join_keys=["card_id"], value_type=ValueType.STRING)
 merchant = Entity(name="merchant", join_keys=["merchant_id"], value_type=ValueType.STRING)
 device = Entity(name="device", join_keys=["device_id"], value_type=ValueType.STRING)
 ip = Entity(name="ip", join_keys=["ip_address"], value_type=ValueType.STRING)
+transaction = Entity(name="transaction", join_keys=["transaction_id"], value_type=ValueType.STRING)
 
 
 def count(name: str, window: timedelta, hop: timedelta | None = None) -> Aggregation:
@@ -434,4 +436,58 @@ fraud_detection_v1 = FeatureService(
         ieee_cis_features,
     ],
     description="The vector that fraud models see, in this order",
+)
+
+# Slow-changing views. They are not in the vector: `sentinel features materialize` computes them
+# once a day from all of an entity's transactions, for analysts, rules and Feast's SDK.
+customer_profile = FeatureView(
+    name="customer_profile",
+    entities=[customer],
+    source=EntityProfiles("customer_profiles"),
+    schema=[
+        profiles.first_seen("customer_since"),
+        profiles.last_seen("customer_last_seen"),
+        profiles.transactions("customer_transactions"),
+        profiles.usual("customer_usual_mcc", "mcc"),
+        profiles.usual("customer_usual_country", "merchant_country"),
+        profiles.usual("customer_usual_channel", "channel"),
+        profiles.amount_quantile("customer_amount_p50", 0.5),
+        profiles.amount_quantile("customer_amount_p90", 0.9),
+        profiles.amount_quantile("customer_amount_p99", 0.99),
+    ],
+    description="What is usual for a customer, over all that is known",
+)
+merchant_profile = FeatureView(
+    name="merchant_profile",
+    entities=[merchant],
+    source=EntityProfiles("merchant_profiles"),
+    schema=[
+        profiles.first_seen("merchant_since"),
+        profiles.last_seen("merchant_last_seen"),
+        profiles.transactions("merchant_transactions"),
+        profiles.usual("merchant_usual_mcc", "mcc"),
+        profiles.usual("merchant_usual_card_country", "card_country"),
+        profiles.amount_quantile("merchant_amount_p10", 0.1),
+        profiles.amount_quantile("merchant_amount_p50", 0.5),
+        profiles.amount_quantile("merchant_amount_p90", 0.9),
+    ],
+    description="What is usual at a merchant, over all that is known",
+)
+
+# Every transaction of the log with its vector, and what the champion said of it when it was
+# materialized. `GET /predict/{transaction_id}` answers from here for history that other machines
+# imported.
+transaction_history = FeatureView(
+    name="transaction_history",
+    entities=[transaction],
+    source=TransactionHistory("transaction_history"),
+    schema=[
+        Field(name="amount_minor", dtype=Int64),
+        Field(name="plan_hash", dtype=String),
+        Field(name="vector", dtype=Array(Float32)),
+        Field(name="fraud_probability", dtype=Float64),
+        Field(name="is_fraud", dtype=Bool),
+        Field(name="model_version", dtype=String),
+    ],
+    description="Vector and score of each transaction",
 )

@@ -131,6 +131,26 @@ class StateSettings(BaseModel):
     snapshot_seconds: int = Field(300, description="Time between two state snapshots.", ge=1)
 
 
+class FeastSettings(BaseModel):
+    registry_url: str = Field(
+        "",
+        description="Database of Feast's registry, `postgresql://user@host/name`; empty: a file in "
+        "the workspace.",
+        repr=False,
+    )
+    online_url: str = Field(
+        "",
+        description="Redis of Feast's online store, `redis://host:6379/1`; empty: SQLite in the "
+        "workspace.",
+        repr=False,
+    )
+    offline_url: str = Field(
+        "",
+        description="Where materialized views are kept as Parquet: a folder or `s3://bucket/path`; "
+        "empty: the workspace.",
+    )
+
+
 class ScoringSettings(BaseModel):
     reasons: bool = Field(True, description="Give exact reasons with every decision.")
 
@@ -231,6 +251,7 @@ class Settings(BaseSettings):
     money: MoneySettings = MoneySettings()
     ledger: LedgerSettings = LedgerSettings()
     state: StateSettings = StateSettings()
+    feast: FeastSettings = FeastSettings()
     scoring: ScoringSettings = ScoringSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()

@@ -311,7 +311,7 @@ def features_apply(
     ] = False,
     workspace: Workspace = None,
 ) -> None:
-    """Compile the definitions into the workspace's plan."""
+    """Compile the definitions into the workspace's plan and write them to Feast's registry."""
     from sentinel.pipeline.apply import apply_definitions
     from sentinel.sources.progress import progress_bar
 
@@ -324,6 +324,8 @@ def features_apply(
             f"Plan {applied.plan.hash} ({'changed' if applied.changed else 'unchanged'}): "
             f"{len(applied.plan.feature_names)} features over {len(applied.plan.views)} views."
         )
+        if applied.registry:
+            out.print(f"Registered in {applied.registry}.", soft_wrap=True)
 
 
 @features.command("backfill")
@@ -342,6 +344,24 @@ def features_backfill(
             f"{done.new_rows:,} new vectors through log entry {done.sequence:,} in "
             f"{done.seconds:.1f} s."
         )
+
+
+@features.command("materialize")
+def features_materialize(
+    full: Annotated[
+        bool, typer.Option("--full", help="Compute and write everything again.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Bring the online store's profiles and historic transactions up to date."""
+    from sentinel.cli.reports import materialize_report
+    from sentinel.pipeline.materialize import materialize
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            report = materialize(settings_for(workspace), full=full, progress=progress)
+        materialize_report(out, report)
 
 
 @features.command("verify")

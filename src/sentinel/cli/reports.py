@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from rich.console import Console
 from rich.table import Table
 
 from sentinel.pipeline.gate import GateReport
 from sentinel.pipeline.importing import ImportResult
+from sentinel.pipeline.materialize import MaterializeReport
 from sentinel.pipeline.promotion import Promoted
 from sentinel.pipeline.training import Trained
 
@@ -51,3 +54,24 @@ def promotion_report(console: Console, promoted: Promoted) -> None:
         f"Version {promoted.version} is the champion{before}; {promoted.scored:,} historic "
         f"transactions have an answer ({promoted.seconds:.1f} s)."
     )
+
+
+def materialize_report(console: Console, report: MaterializeReport) -> None:
+    """Rows written, view by view."""
+    table = Table(title=f"Materialized ({report.mode})", title_justify="left")
+    for name in ("view", "mode", "rows written", "from", "to", "seconds"):
+        table.add_column(name, justify="right" if name in ("rows written", "seconds") else "left")
+    for view in report.views:
+        since = _moment(view.from_us) if view.from_us else "the beginning"
+        until = _moment(view.to_us)
+        rows = f"{view.rows:,}"
+        table.add_row(view.view, view.mode, rows, since, until, f"{view.seconds:.1f}")
+    console.print(table)
+    console.print(
+        f"{report.rows:,} rows through log entry {report.sequence:,} in {report.seconds:.1f} s."
+    )
+
+
+def _moment(time_us: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+    return f"{moment:%Y-%m-%d %H:%M:%S}"

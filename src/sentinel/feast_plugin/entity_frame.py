@@ -58,6 +58,11 @@ def questions_of(frame: pd.DataFrame, timestamp_column: str, keys: Iterable[str]
     )
 
 
+def texts_of(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
+    """Identifier columns of a data frame as text."""
+    return pa.table({name: _texts(frame[name]) for name in names})
+
+
 def with_features(
     frame: pd.DataFrame, names: Sequence[str], values: npt.NDArray[np.float32]
 ) -> pd.DataFrame:
@@ -66,14 +71,23 @@ def with_features(
     Raises:
         InvalidQuery: A feature has the name of a column that is there already.
     """
-    taken = [name for name in names if name in frame.columns]
+    features = pd.DataFrame(values, columns=list(names), index=frame.index)
+    return joined(frame, features)
+
+
+def joined(frame: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """The data frame with the columns of another one with the same rows.
+
+    Raises:
+        InvalidQuery: A feature has the name of a column that is there already.
+    """
+    taken = [str(name) for name in features.columns if name in frame.columns]
     if taken:
         raise InvalidQuery(
             f"The entity data frame has a column {taken[0]!r} already, which is also the name of a "
             f"requested feature. Rename it (attributes are named {ATTRIBUTE_PREFIX}NAME), or ask "
             "with full_feature_names=True."
         )
-    features = pd.DataFrame(values, columns=list(names), index=frame.index)
     return pd.concat([frame, features], axis=1)
 
 

@@ -1,7 +1,7 @@
 """Feast's offline store: features as of the past, folded from the ledger.
 
-A view over the transaction log is computed by the same kernel as in serving. Other views are
-read by Feast's own file store and joined row by row.
+A view over the transaction log is computed by the same kernel as in serving. A materialized view is
+read from its table, other views by Feast's own file store; both are joined row by row.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 
 from sentinel.domain import InvalidQuery
-from sentinel.feast_plugin.entity_frame import questions_of, with_features
+from sentinel.feast_plugin.entity_frame import joined, questions_of, texts_of, with_features
+from sentinel.feast_plugin.point_in_time import newest_rows, rows_known_at
 from sentinel.feast_plugin.questions import answer_questions, only_needed
-from sentinel.feast_plugin.source import TransactionLog, reads_the_log
+from sentinel.feast_plugin.source import (
+    MaterializedTable,
+    TransactionLog,
+    is_materialized,
+    reads_the_log,
+)
+from sentinel.feast_plugin.view_table import ViewTable, offline_root
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
 from sentinel.features.plan import Plan
 from sentinel.ledger.log import read_log
@@ -47,10 +54,12 @@ class SentinelOfflineStoreConfig(DaskOfflineStoreConfig):
         type: The class path of the store.
         workspace: Folder of the deployment, relative to the file; ``SENTINEL_WORKSPACE`` in the
             environment goes before it.
+        path: Folder or ``s3://`` address of materialized views; empty: in the workspace.
     """
 
     type: Literal["sentinel.feast_plugin.offline_store.SentinelOfflineStore"] = _CLASS_PATH  # type: ignore[assignment]
     workspace: str = "../.sentinel"
+    path: str = ""
 
 
 class SentinelRetrievalJob(DaskRetrievalJob):
@@ -81,6 +90,23 @@ class SentinelRetrievalJob(DaskRetrievalJob):
         return pa.Table.from_pandas(self._to_df_internal(timeout), preserve_index=False)
 
 
+class TableRetrievalJob(SentinelRetrievalJob):
+    """Rows of a materialized table, in their own types.
+
+    Args:
+        rows: Reads them.
+        repo_path: See Feast.
+    """
+
+    def __init__(self, rows: Callable[[], pa.Table], repo_path: str) -> None:
+        nothing = RetrievalMetadata(features=[], keys=[])
+        super().__init__(lambda: rows().to_pandas(), False, repo_path, [], nothing)
+        self._rows = rows
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self._rows()
+
+
 class SentinelOfflineStore(DaskOfflineStore):
     """The offline store that Feast loads by class path."""
 
@@ -103,7 +129,8 @@ class SentinelOfflineStore(DaskOfflineStore):
         amount as well, from it and from ``attributes.NAME`` columns.
         """
         ours = [view for view in feature_views if reads_the_log(view)]
-        if not ours:
+        tables = [view for view in feature_views if is_materialized(view)]
+        if not ours and not tables:
             return DaskOfflineStore.get_historical_features(
                 config,
                 feature_views,
@@ -115,14 +142,14 @@ class SentinelOfflineStore(DaskOfflineStore):
                 filter_by_created_timestamp,
                 **kwargs,
             )
-        frame = _checked_frame(entity_df, ours)
+        frame = _checked_frame(entity_df, [*ours, *tables])
         timestamp = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
         on_demand = utils._get_requested_on_demand_feature_views(feature_refs, project, registry)
         grouped, _ = utils._get_requested_feature_views_to_features_dict(
             feature_refs, feature_views, on_demand
         )
         requested: Requested = list(grouped.items())
-        others = [view for view in feature_views if not reads_the_log(view)]
+        others = [v for v in feature_views if not reads_the_log(v) and not is_materialized(v)]
         foreign = tuple(f"{_shown_name(view)}:" for view in others)
         refs = [ref for ref in feature_refs if ref.startswith(foreign)]
 
@@ -140,11 +167,18 @@ class SentinelOfflineStore(DaskOfflineStore):
                     filter_by_created_timestamp,
                 )
                 result = _joined_by_row(frame, job._to_df_internal())
+            for view, names in requested:
+                if is_materialized(view):
+                    result = _with_table_features(
+                        config, result, timestamp, view, names, full_feature_names
+                    )
+            if not ours:
+                return result
             return _with_window_features(
                 config,
                 result,
                 timestamp,
-                [r for r in requested if r[0] in ours],
+                [r for r in requested if reads_the_log(r[0])],
                 full_feature_names,
             )
 
@@ -175,6 +209,17 @@ class SentinelOfflineStore(DaskOfflineStore):
         """The newest rows of a source, for materialization; refused for the log."""
         if isinstance(data_source, TransactionLog):
             _refuse_to_copy(data_source)
+        if isinstance(data_source, MaterializedTable):
+            return TableRetrievalJob(
+                lambda: newest_rows(
+                    _table(config, data_source.name),
+                    join_key_columns,
+                    feature_name_columns,
+                    start_date,
+                    end_date,
+                ),
+                str(config.repo_path),
+            )
         return DaskOfflineStore.pull_latest_from_table_or_query(
             config,
             data_source,
@@ -200,6 +245,18 @@ class SentinelOfflineStore(DaskOfflineStore):
         """The rows of a source; refused for the log."""
         if isinstance(data_source, TransactionLog):
             _refuse_to_copy(data_source)
+        if isinstance(data_source, MaterializedTable):
+            return TableRetrievalJob(
+                lambda: newest_rows(
+                    _table(config, data_source.name),
+                    join_key_columns,
+                    feature_name_columns,
+                    start_date,
+                    end_date,
+                    all_rows=True,
+                ),
+                str(config.repo_path),
+            )
         return DaskOfflineStore.pull_all_from_table_or_query(
             config,
             data_source,
@@ -219,7 +276,7 @@ class SentinelOfflineStore(DaskOfflineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Append rows to a view's file; refused for views over the log."""
-        if reads_the_log(feature_view):
+        if reads_the_log(feature_view) or is_materialized(feature_view):
             raise InvalidQuery(
                 f"View {feature_view.name!r} is computed from the transaction log and cannot be "
                 "written. Import transactions with `sentinel import`."
@@ -279,6 +336,35 @@ def _with_window_features(
         for name in names
     ]
     return with_features(frame, shown, values[:, [places[name] for name in wanted]])
+
+
+def _with_table_features(
+    config: RepoConfig,
+    frame: pd.DataFrame,
+    timestamp: str,
+    view: Any,
+    names: list[str],
+    full_feature_names: bool,
+) -> pd.DataFrame:
+    keys = [column.name for column in view.entity_columns]
+    questions = questions_of(frame, timestamp, keys)
+    found = rows_known_at(
+        _table(config, view.batch_source.name),
+        keys,
+        names,
+        texts_of(frame, keys),
+        questions.time_us,
+        view.ttl,
+    )
+    shown = [f"{_shown_name(view)}__{name}" if full_feature_names else name for name in names]
+    return joined(frame, found.rename_columns(shown).to_pandas())
+
+
+def _table(config: RepoConfig, name: str) -> ViewTable:
+    settings = settings_of(find_workspace(config.offline_store.workspace, config.repo_path))
+    path = config.offline_store.path
+    root = path if path and not path.startswith("${") else offline_root(settings)
+    return ViewTable.open(root, name)
 
 
 def _shown_name(view: Any) -> str:

@@ -6,16 +6,19 @@ or from snapshot and log where no scorer runs. Other views are Feast's own, mate
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from feast import FeatureView, utils
 from feast.feature_view import DUMMY_ENTITY_ID
+from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -25,8 +28,10 @@ from sentinel.domain import InvalidQuery
 from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.feast_plugin.compile import check_view
 from sentinel.feast_plugin.ledger_reader import LedgerReader
+from sentinel.feast_plugin.profiles import read_profile
 from sentinel.feast_plugin.scorer_reader import NotRunning, ScorerReader
-from sentinel.feast_plugin.source import reads_the_log
+from sentinel.feast_plugin.source import is_profile, reads_the_log
+from sentinel.feast_plugin.watermarks import Watermark, decode_watermark, encode_watermark
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
 
 _CLASS_PATH = "sentinel.feast_plugin.online_store.SentinelOnlineStore"
@@ -53,19 +58,24 @@ class SentinelOnlineStoreConfig(SqliteOnlineStoreConfig):
     now_us: int | None = None
 
 
-class SentinelOnlineStore(SqliteOnlineStore):
-    """The online store that Feast loads by class path."""
+_StoreBehind: Any = OnlineStore
+"""Each method of the mixed-in class may go on to the store that it is mixed into."""
+
+
+class WindowReads(_StoreBehind):
+    """What an online store does for views over the log; the store behind does the rest.
+
+    Mixed into one of Feast's online stores.
+    """
+
+    _overwriting: ClassVar[dict[str, Any]] = {}
+    """Options of the store's configuration that make it write without looking."""
 
     def __init__(self) -> None:
         super().__init__()
         self._ledger_reader: LedgerReader | None = None
         self._one_at_a_time = Lock()
-
-    @staticmethod
-    def _get_db_path(config: RepoConfig) -> str:
-        path = _workspace(config) / config.online_store.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return str(path)
+        self.rows_written = 0  # of views that are not over the log, by this object
 
     def online_read(
         self,
@@ -176,6 +186,26 @@ class SentinelOnlineStore(SqliteOnlineStore):
                 "Send transactions to POST /predict, or import them with `sentinel import`."
             )
         super().online_write_batch(config, table, data, progress)
+        self.rows_written += len(data)
+
+    def overwrite(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]],
+    ) -> None:
+        """Write rows even where the store has rows of the same or a later time."""
+        always = config.model_copy()
+        always._online_store = config.online_store.model_copy(update=self._overwriting)
+        self.online_write_batch(always, table, data, None)
+
+    async def get_online_features_async(self, *args: Any, **kwargs: Any) -> Any:
+        """In a thread: reading the windows has no other way."""
+        return await asyncio.to_thread(self.get_online_features, *args, **kwargs)
+
+    async def online_write_batch_async(self, *args: Any, **kwargs: Any) -> None:
+        """In a thread, by the same rules."""
+        await asyncio.to_thread(self.online_write_batch, *args, **kwargs)
 
     def update(
         self,
@@ -190,6 +220,8 @@ class SentinelOnlineStore(SqliteOnlineStore):
         for table in tables_to_keep:
             if reads_the_log(table):
                 check_view(table)
+            elif is_profile(table):
+                read_profile(table)
         super().update(
             config,
             [table for table in tables_to_delete if not reads_the_log(table)],
@@ -204,6 +236,46 @@ class SentinelOnlineStore(SqliteOnlineStore):
     ) -> None:
         """Remove what `update` made. The ledger and the state stay."""
         super().teardown(config, [table for table in tables if not reads_the_log(table)], entities)
+
+
+class SentinelOnlineStore(WindowReads, SqliteOnlineStore):
+    """The online store of one machine; Feast loads it by class path."""
+
+    @staticmethod
+    def _get_db_path(config: RepoConfig) -> str:
+        path = _workspace(config) / config.online_store.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    def watermark(self, config: RepoConfig, view: FeatureView) -> Watermark:
+        """How much of a view's table is in the file."""
+        row = (
+            self._with_watermarks(config)
+            .execute("SELECT value FROM sentinel_watermarks WHERE view = ?", (view.name,))
+            .fetchone()
+        )
+        return decode_watermark(None if row is None else row[0])
+
+    def set_watermark(self, config: RepoConfig, view: FeatureView, watermark: Watermark) -> None:
+        """Remember it."""
+        connection = self._with_watermarks(config)
+        with connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO sentinel_watermarks VALUES (?, ?)",
+                (view.name, encode_watermark(watermark)),
+            )
+
+    def empty(self, config: RepoConfig, view: FeatureView) -> None:
+        """Delete a view's rows."""
+        super().teardown(config, [view], [])
+        self.update(config, [], [view], [], [], partial=True)
+
+    def _with_watermarks(self, config: RepoConfig) -> sqlite3.Connection:
+        connection: sqlite3.Connection = self._get_conn(config)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS sentinel_watermarks (view TEXT PRIMARY KEY, value BLOB)"
+        )
+        return connection
 
 
 def _workspace(config: RepoConfig) -> Path:

@@ -57,7 +57,12 @@ def _put(known: dict[str, Any], name: str, item: object, kind: str) -> None:
 
 
 def load_repo(repo: Path) -> Definitions:
-    """Import the Python files of a feature repository, as ``feast apply`` does.
+    """What a feature repository defines, see `repo_objects`."""
+    return collect(repo_objects(repo))
+
+
+def repo_objects(repo: Path) -> list[object]:
+    """Import the Python files of a feature repository, as ``feast apply`` does; everything in them.
 
     Files that Feast would ignore (``.feastignore``) are ignored. The files are read anew each
     time, so that an edit shows without a new process.
@@ -77,7 +82,7 @@ def load_repo(repo: Path) -> Definitions:
         for file in files:
             module = _import(root, file)
             objects.update((id(item), item) for item in vars(module).values())
-    return collect(objects.values())
+    return list(objects.values())
 
 
 def _import(root: Path, file: Path) -> Any:

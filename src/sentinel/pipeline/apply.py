@@ -1,8 +1,9 @@
-"""Feature definitions into the plan that every engine runs."""
+"""Feature definitions into the plan that every engine runs, and into Feast's registry."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,6 +36,7 @@ class Applied:
         learned: Columns whose dictionaries were learned from the log just now.
         unknown: Categorical columns without a dictionary: the log had no value of them.
         warnings: One line for each view whose records are large.
+        registry: Feast's registry that the definitions were written to; empty where it held them.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Applied:
     learned: tuple[str, ...]
     unknown: tuple[str, ...]
     warnings: tuple[str, ...]
+    registry: str = ""
 
 
 class _Origin(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class _Origin(msgspec.Struct, frozen=True):
     definitions: str
     plan_hash: str
     learned_through: int = 0
+    registered: bool = False
 
 
 def apply_definitions(
@@ -58,20 +62,25 @@ def apply_definitions(
     relearn: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Applied:
-    """Compile the definitions in ``settings.feature_store`` and write ``settings.plan_path``.
+    """Compile the definitions in ``settings.feature_store``, and do what ``feast apply`` does.
+
+    The plan goes to ``settings.plan_path``, the definitions to Feast's registry.
 
     A category keeps its code for as long as its column is in the plan, since models have learnt
     what the codes mean; columns that are new get a dictionary from the log. Where nothing has
-    changed since the last time, nothing is compiled, and Feast is not even imported.
+    changed since the last time, nothing is compiled, and Feast is not even imported; only a
+    registry that is a database is looked at each time.
 
     Args:
         settings: The deployment.
         relearn: Learn all dictionaries anew. The plan changes wherever the log's most frequent
             values have.
-        progress: Told of the stages "dictionaries" and "compile".
+        progress: Told of the stages "dictionaries", "compile" and "register".
 
     Raises:
         DefinitionError: The definitions cannot be compiled.
+        ConfigurationError: Feast's settings file is missing or incomplete.
+        Unavailable: Feast's registry does not answer; the plan is written all the same.
     """
     fingerprint = _fingerprint(settings.feature_store)
     before = _present_plan(settings)
@@ -80,7 +89,10 @@ def apply_definitions(
     if before is not None and not relearn:
         same = (origin.definitions, origin.plan_hash) == (fingerprint, before.hash)
         if same and (origin.learned_through or not _log_length(settings)):
-            return _applied(before, changed=False)
+            if _is_registered(settings, origin):
+                return _applied(before, changed=False)
+            registry = _register(settings, origin_path, origin, progress)
+            return _applied(before, changed=False, registry=registry)
     # Feast takes seconds to import; whoever gets this far needs it.
     from sentinel.feast_plugin.compile import category_columns, compile_definitions
 
@@ -92,15 +104,39 @@ def apply_definitions(
     learned = _learn(settings, missing, length, progress)
     plan = compile_definitions(settings.feature_store, {**known, **learned})
     plan.save(settings.plan_path)
-    _write_origin(origin_path, _Origin(fingerprint, plan.hash, length))
+    origin = _Origin(fingerprint, plan.hash, length)
+    _write_origin(origin_path, origin)
     progress("compile", 1, 1)
     changed = before is None or before.hash != plan.hash
-    return _applied(plan, changed=changed, learned=tuple(c for c in missing if learned.get(c)))
+    registry = _register(settings, origin_path, origin, progress)
+    found = tuple(column for column in missing if learned.get(column))
+    return _applied(plan, changed=changed, learned=found, registry=registry)
 
 
-def _applied(plan: Plan, *, changed: bool, learned: tuple[str, ...] = ()) -> Applied:
+def _applied(
+    plan: Plan, *, changed: bool, learned: tuple[str, ...] = (), registry: str = ""
+) -> Applied:
     unknown = tuple(column for column, values in _dictionaries(plan).items() if not values)
-    return Applied(plan, changed, learned, unknown, tuple(compile_program(plan).warnings()))
+    warnings = tuple(compile_program(plan).warnings())
+    return Applied(plan, changed, learned, unknown, warnings, registry)
+
+
+def _is_registered(settings: Settings, origin: _Origin) -> bool:
+    """Whether the registry is a file of the workspace that holds the definitions already."""
+    elsewhere = settings.feast.registry_url or os.environ.get("FEAST_FS_YAML_FILE_PATH")
+    return origin.registered and not elsewhere and (settings.workspace / "registry.db").exists()
+
+
+def _register(
+    settings: Settings, origin_path: Path, origin: _Origin, progress: ProgressCallback
+) -> str:
+    from sentinel.feast_plugin.registry import register
+
+    progress("register", 0, 1)
+    registry = register(settings)
+    _write_origin(origin_path, msgspec.structs.replace(origin, registered=True))
+    progress("register", 1, 1)
+    return registry
 
 
 def _present_plan(settings: Settings) -> Plan | None:

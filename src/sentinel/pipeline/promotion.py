@@ -6,30 +6,25 @@ passed the gate, its files are here and verified, and the history has its scores
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from sentinel.domain import NoModel
 from sentinel.ledger.history_scores import HistoryScores, Scored
-from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
+from sentinel.models.artifact import load_plan
 from sentinel.models.registry import Registry
-from sentinel.models.tree_kernel import Scorer
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, sync_champion
 from sentinel.pipeline.gate import GateReport, judge
+from sentinel.pipeline.history import ROWS, HistoryModel
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
-
-_ROWS: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -122,32 +117,28 @@ def score_history(
     Returns:
         How many transactions have an answer.
     """
-    manifest = load_manifest(folder)
-    parts = backfill(settings, plan=load_plan(folder, manifest), progress=progress).parts
+    model = HistoryModel(folder)
+    plan = load_plan(folder, model.manifest)
+    parts = backfill(settings, plan=plan, progress=progress).parts
     history = HistoryScores(settings.workspace / "scores.db")
     try:
-        return history.replace(manifest.version, _scores(folder, manifest, parts, progress))
+        return history.replace(model.manifest.version, _scores(model, parts, progress))
     finally:
         history.close()
 
 
 def _scores(
-    folder: Path, manifest: ModelManifest, parts: FeatureParts, progress: ProgressCallback
+    model: HistoryModel, parts: FeatureParts, progress: ProgressCallback
 ) -> Iterator[Scored]:
-    scorer = Scorer(load_trees(folder, manifest))
-    calibration, fraud = manifest.calibrator(), manifest.thresholds.fraud
     done, total = 0, parts.manifest.rows
     progress("history", 0, total)
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:  # the kernel lets go of the interpreter lock
-        for table in parts.tables(["transaction_id", *manifest.feature_names]):
-            for rows in table.to_batches(_ROWS):
-                vectors = np.column_stack([column.to_numpy() for column in rows.columns[1:]])
-                shares = pool.map(scorer.raw_many, np.array_split(vectors, threads))
-                probability = calibration.apply(np.concatenate(list(shares)))
-                yield rows.column(0).to_pylist(), probability, probability >= fraud
-                done += rows.num_rows
-                progress("history", done, total)
+    for table in parts.tables(["transaction_id", *model.manifest.feature_names]):
+        for rows in table.to_batches(ROWS):
+            vectors = np.column_stack([column.to_numpy() for column in rows.columns[1:]])
+            probability, is_fraud = model.score(vectors)
+            yield rows.column(0).to_pylist(), probability, is_fraud
+            done += rows.num_rows
+            progress("history", done, total)
 
 
 def _install(
