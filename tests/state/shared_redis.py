@@ -43,3 +43,15 @@ def fresh_state(plan: Plan, timeout_seconds: float = 20.0) -> Iterator[RedisStat
     finally:
         state.drop()
         state.close()
+
+
+@contextmanager
+def second_state(first: RedisState) -> Iterator[RedisState]:
+    """The same records for another thread, or as another scorer sees them."""
+    prefix = first.base.split(":", 1)[0]
+    timeout = first.wire.timeout_seconds
+    state = RedisState(first.program, first.wire.url, timeout_seconds=timeout, prefix=prefix)
+    try:
+        yield state
+    finally:
+        state.close()

@@ -107,8 +107,14 @@ class RedisState:
         """Where a record is kept."""
         return self._prefixes[view] + key.encode()
 
-    def change(self, calls: Sequence[Call]) -> list[Reply]:
+    def change(
+        self, calls: Sequence[Call], intent: tuple[bytes, bytes] | None = None
+    ) -> list[Reply]:
         """Make changes in order, in one round trip.
+
+        Args:
+            calls: The changes.
+            intent: `RedisMarks.intent`, sent in front of them.
 
         Raises:
             StateUnavailable: Redis did not answer. Each change may have been made or not.
@@ -119,7 +125,9 @@ class RedisState:
             key = prefixes[view] + entity.encode()
             packed = b"%b$%d\r\n%b%b%b\r\n" % (head, len(key), key, views[view], change)
             commands.append((key, packed))
-        return [Reply(*reply) for reply in self._exchange(commands)]
+        if intent is not None:
+            return [Reply(*reply) for reply in self.exchange([intent, *commands])[1:]]
+        return [Reply(*reply) for reply in self.exchange(commands)]
 
     def read(self, records: Sequence[tuple[int, str]]) -> list[bytes]:
         """The bytes of records as they are now, empty where there is none, in one round trip.
@@ -136,13 +144,20 @@ class RedisState:
                 self._read_tails[view],
             )
             commands.append((key, packed))
-        return self._exchange(commands)
+        return self.exchange(commands)
+
+    def get_range(self, view: int, key: str, first: int) -> bytes:
+        """What a record's key holds from a byte on."""
+        where = self.key(view, key)
+        (found,) = self.exchange([(where, pack("GETRANGE", where, first, -1))])
+        raw: bytes = found
+        return raw
 
     def function(self, name: str, view: int, key: str, *arguments: bytes | str | int) -> Any:
         """Call one of the library's functions on a record."""
         where = self.key(view, key)
         packed = pack("FCALL", self.library.function(name), 1, where, view, *arguments)
-        (reply,) = self._exchange([(where, packed)])
+        (reply,) = self.exchange([(where, packed)])
         return reply
 
     # Whole states.
@@ -171,7 +186,7 @@ class RedisState:
                     where = self.key(view, name)
                     record = arena.record(view, name).tobytes()
                     commands.append((where, pack("SET", where, record)))
-                self._exchange(commands)
+                self.exchange(commands)
                 written += len(part)
         self.wire.load_library(self.library.text)
         self.wire.call(self._loaded_key, "SET", self._loaded_key, through_sequence)
@@ -189,9 +204,10 @@ class RedisState:
     def drop(self) -> int:
         """Delete this plan's state and functions; returns the number of keys there were."""
         dropped = 0
-        for keys in self.wire.scan(self.base.encode() + b":*"):
-            self._exchange([(key, pack("UNLINK", key)) for key in keys])
-            dropped += len(keys)
+        for pattern in (f"{self.base}:*", f"{{{self.base}}}:*"):
+            for keys in self.wire.scan(pattern.encode()):
+                self.exchange([(key, pack("UNLINK", key)) for key in keys])
+                dropped += len(keys)
         self.wire.delete_library(self.library.name)
         return dropped
 
@@ -199,7 +215,12 @@ class RedisState:
         """Disconnect."""
         self.wire.close()
 
-    def _exchange(self, commands: list[tuple[bytes, bytes]]) -> list[Any]:
+    def exchange(self, commands: list[tuple[bytes, bytes]]) -> list[Any]:
+        """Commands with their keys, in one round trip; loads the functions where they are missing.
+
+        Raises:
+            StateUnavailable: Redis did not answer, or refused a command.
+        """
         replies = self.wire.exchange(commands)
         failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
         if not failed:

@@ -17,6 +17,7 @@ from sentinel.features.program import EVENT_KIND, EVENT_VIEWS, KIND_ADD, KIND_PE
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import FLAG_REPEATED, Call, RedisState, Reply
 from sentinel.state.redis_library import CHANGE_HEADER_WORDS
+from sentinel.state.redis_marks import RedisMarks
 
 Vectors = npt.NDArray[np.float32]
 
@@ -110,17 +111,23 @@ class RedisFeatures:
 
     def __init__(self, state: RedisState, capacity: int = 64) -> None:
         self.state = state
+        self.marks = RedisMarks(state)
         self.program = state.program
         self.scratch = ScratchArena(self.program)
         self._n_views = len(self.program.plan.views)
         self._encoder = EventEncoder(self.program, self.scratch, capacity)
 
-    def add(self, transactions: Sequence[Transaction]) -> Applied:
+    def add(self, transactions: Sequence[Transaction], token: bytes | None = None) -> Applied:
         """Read features of transactions and add them, in order, in one round trip."""
-        return self.apply([Change(transaction) for transaction in transactions])
+        return self.apply([Change(transaction) for transaction in transactions], token)
 
-    def apply(self, changes: Sequence[Change]) -> Applied:
+    def apply(self, changes: Sequence[Change], token: bytes | None = None) -> Applied:
         """Make changes in order, in one round trip.
+
+        Args:
+            changes: What to change.
+            token: Names this piece of work, 16 bytes. The records it touches are written down
+                until `RedisMarks.finish`, so that others find them should this scorer end.
 
         Raises:
             StateUnavailable: Redis did not answer. Each change may have been made or not, in
@@ -138,7 +145,10 @@ class RedisFeatures:
             Call(view, key, encoded[row])
             for (view, key, _), row in zip(self.scratch.asked, rows.tolist(), strict=True)
         ]
-        replies = self.state.change(calls) if calls else []
+        intent = None
+        if token is not None:
+            intent = self.marks.intent(token, dict.fromkeys((c.view, c.key) for c in calls))
+        replies = self.state.change(calls, intent) if calls else []
         positions = np.zeros((n, self._n_views), dtype=np.int64)
         flags = np.zeros((n, self._n_views), dtype=np.uint8)
         positions[rows, columns] = [reply.position for reply in replies]

@@ -1,4 +1,4 @@
-"""The function library that Redis runs for a plan: its views' layouts, then `redis_functions.lua`.
+"""The function library that Redis runs for a plan: its views' layouts, then our two Lua files.
 
 The layout is part of the library, so a call carries no more than a view's number, and a replica
 that takes over knows everything. A library is named by a digest of its text: scorers of two plans
@@ -35,6 +35,10 @@ RECENT: Final = 32
 MOST_LOGGED: Final = 4_096
 """Changes of a record that its fence takes; with one more the fence falls."""
 
+TOKEN_BYTES: Final = 16
+FENCE_BYTES: Final = TOKEN_BYTES + 16
+"""Of a fence: its token, the position at which and the time when it was put up."""
+
 CHANGE_HEADER_WORDS: Final = 5
 """id, time, amount, kind, filters; the hashes of distinct values follow."""
 
@@ -54,8 +58,9 @@ class Library:
         self.program = program
         self.record_bytes = tuple(8 * words for words in program.record_words)
         self.change_bytes = 8 * (CHANGE_HEADER_WORDS + len(program.plan.distinct_columns))
-        functions = files("sentinel.state").joinpath("redis_functions.lua").read_text()
-        body = f"{self._layout()}\n{functions}"
+        here = files("sentinel.state")
+        parts = [here.joinpath(f"redis_{name}.lua").read_text() for name in ("functions", "marks")]
+        body = "\n".join([self._layout(), *parts])
         self.name = f"sentinel_{hashlib.sha256(body.encode()).hexdigest()[:16]}"
         self.text = f"#!lua name={self.name}\nlocal NAME = '{self.name}'\n{body}"
 
