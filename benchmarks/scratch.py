@@ -24,7 +24,7 @@ from sentinel.features.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.thresholds import Thresholds
-from sentinel.scoring.runtime import Champion
+from sentinel.scoring.champions import Champion
 from sentinel.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent

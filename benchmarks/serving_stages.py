@@ -31,8 +31,8 @@ from sentinel.features.program import compile_program
 from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.scoring.champions import champion_of
 from sentinel.scoring.engine import Engine, Scored
-from sentinel.scoring.runtime import champion_of
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState

@@ -26,7 +26,7 @@ from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.intervals import Estimate
 from sentinel.models.thresholds import Thresholds
-from sentinel.scoring.runtime import Champion
+from sentinel.scoring.champions import Champion
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 

@@ -32,6 +32,7 @@ from sentinel.features.program import compile_program
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.models.registry_view import KnownVersion, RegistryView, write_view
 from sentinel.settings import Settings
 
 
@@ -141,6 +142,69 @@ def test_a_broken_champion_is_refused_and_the_old_one_stays(tmp_path: Path, plan
         assert "manifest.json" in health["problem"]
         body = next(payments(1))
         assert client.post("/predict", json=body).json()["model_version"] == "1"
+
+
+def test_going_back_is_a_change_of_one_reference(tmp_path: Path, plan: Plan) -> None:
+    """The model before the last stays warm: nothing is loaded, though its trees are gone."""
+    settings = make_workspace(tmp_path / "w", plan=plan)
+    back = (settings.models_dir / "champion.json").read_bytes()
+    second = synthetic_booster(plan, trees=25, leaves=7, seed=8)
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+
+        def served() -> Any:
+            return client.get("/models").json()
+
+        install_champion(settings, plan, second, "2")
+        wait_for(lambda: served()["serving"] == "2")
+        assert {v["version"]: v["in_memory"] for v in served()["versions"]} == {"2": True}
+        (settings.models_dir / "scratch-1" / "model.txt").unlink()
+        target = settings.models_dir / "champion.json"
+        target.with_suffix(".partial").write_bytes(back)
+        target.with_suffix(".partial").replace(target)
+        wait_for(lambda: served()["serving"] == "1")
+        answer = client.post("/predict", json=next(payments(1)))
+        assert answer.json()["model_version"] == "1"
+        assert served()["problem"] is None
+        metrics = dict(
+            line.rsplit(" ", 1)
+            for line in client.get("/metrics").text.splitlines()
+            if line.startswith("sentinel_model_")
+        )
+        assert float(metrics["sentinel_model_swaps_total"]) == 2
+        assert float(metrics["sentinel_model_problem"]) == 0
+        assert float(metrics["sentinel_model_swap_seconds"]) < 0.1
+
+
+def test_what_the_follower_saw_is_shown(tmp_path: Path, plan: Plan) -> None:
+    settings = make_workspace(tmp_path / "w", plan=plan)
+    known = [
+        KnownVersion(version="2", run_id="b", aliases=("champion",), tags={"gate": "passed"}),
+        KnownVersion(version="1", run_id="a", aliases=("previous-champion",)),
+    ]
+    view = RegistryView(
+        name="scratch", answered_at_us=7_000_000, champions=("1", "2"), versions=tuple(known)
+    )
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        assert client.get("/models").json()["registry_answered_at_us"] is None
+        write_view(settings.models_dir, view)
+        page = client.get("/models").json()
+        assert (page["serving"], page["champions"], page["problem"]) == ("1", ["1", "2"], None)
+        assert [v["serving"] for v in page["versions"]] == [False, True]
+        assert page["versions"][0]["tags"] == {"gate": "passed"}
+        away = msgspec.structs.replace(view, problem="MLflow does not answer")
+        write_view(settings.models_dir, away)
+        assert client.get("/models").json()["registry_problem"] == "MLflow does not answer"
+        assert client.get("/health").json()["status"] == "ok", "it serves what it should"
+        refused = msgspec.structs.replace(view, problem="version 2 is damaged", refused=True)
+        write_view(settings.models_dir, refused)
+        health = client.get("/health").json()
+        assert (health["status"], health["model"]["problem"]) == (
+            "degraded",
+            "version 2 is damaged",
+        )
+        assert client.get("/readyz").status_code == 200, "the old champion decides"
+        wait_for(lambda: "sentinel_model_problem 1.0" in client.get("/metrics").text)
+        assert "sentinel_registry_answered_time_seconds 7.0" in client.get("/metrics").text
 
 
 def test_without_a_model_the_answer_is_503_until_there_is_one(tmp_path: Path, plan: Plan) -> None:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from sentinel.api.answers import KnownAnswer
 from sentinel.api.decisions import DecisionsPage, decisions_page
+from sentinel.api.models import ModelsPage, models_page
 from sentinel.api.openapi import install_openapi
 from sentinel.api.problems import (
     PROBLEM_TYPE,
@@ -147,6 +148,10 @@ class Application:
         @app.get("/health", tags=["service"], summary="Health of model, features and ledger")
         async def health() -> Health:
             return self._health()
+
+        @app.get("/models", tags=["service"], summary="Versions of the model and what serves")
+        async def models() -> ModelsPage:
+            return models_page(self._running)
 
         @app.get(
             "/livez",
@@ -288,12 +293,12 @@ class Application:
         status: Literal["ok", "degraded", "unavailable"] = "ok"
         if problem is not None or model is None:
             status = "unavailable"
-        elif runtime.model_problem is not None:
+        elif runtime.problem_with_model() is not None:
             status = "degraded"
         return Health(
             status=status,
             uptime_seconds=round(time.time() - runtime.started_at, 1),
-            model=ModelStatus(loaded=False, problem=runtime.model_problem)
+            model=ModelStatus(loaded=False, problem=runtime.problem_with_model())
             if model is None
             else ModelStatus(
                 loaded=True,
@@ -302,7 +307,7 @@ class Application:
                 kind=model.manifest.kind,
                 created_at_us=model.manifest.created_at_us,
                 metrics=msgspec.to_builtins(model.manifest.metrics),
-                problem=runtime.model_problem,
+                problem=runtime.problem_with_model(),
             ),
             feature_store=FeatureStoreStatus(
                 ready=problem is None,

@@ -81,6 +81,9 @@ class ScoringMetrics(Collector):
         self.model_version = ""
         self.plan_hash = ""
         self.model_swaps = 0
+        self.model_swap_seconds = 0.0
+        self.model_problem = False
+        self.registry_answered = 0.0
         self.sequence = 0
         self.indexed_through = 0
         self.entities = 0
@@ -140,6 +143,17 @@ class ScoringMetrics(Collector):
             ("state_entities", "Entity records in memory.", self.entities),
             ("state_bytes", "Bytes of entity records in memory.", self.state_bytes),
             ("pending_requests", "Requests waiting for their turn.", self.pending),
+            (
+                "model_swap_seconds",
+                "How long the last change of models took.",
+                self.model_swap_seconds,
+            ),
+            ("model_problem", "1 while the registry's champion cannot serve.", self.model_problem),
+            (
+                "registry_answered_time_seconds",
+                "Unix time of its last answer.",
+                self.registry_answered,
+            ),
             ("start_time_seconds", "Unix time of the start.", self.started),
         ):
             yield GaugeMetricFamily(f"sentinel_{name}", text, value=level)

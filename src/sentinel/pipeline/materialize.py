@@ -21,7 +21,8 @@ from sentinel.ledger.index_rows import fingerprint
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.history import HistoryModel, history_rows
 from sentinel.pipeline.workspace import ledger_reader, only_one
-from sentinel.scoring.runtime import champion_of, load_plan
+from sentinel.scoring.champions import champion_of
+from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 

@@ -11,10 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from sentinel.domain import (
-    ConfigurationError,
     Decision,
     Label,
     Reason,
@@ -29,6 +26,7 @@ from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader, open_writer
 from sentinel.models.explanations import Words, compile_words
 from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.champions import RegistryWatch, WarmModels, champion_of
 from sentinel.scoring.engine import Engine
 from sentinel.scoring.labels import LabelDesk
 from sentinel.scoring.recovery import catch_up, recover
@@ -40,31 +38,8 @@ from sentinel.state.embedded import FrozenState
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS: Final = 0.5
+_CHAMPION_SECONDS: Final = 0.1
 _SNAPSHOT_ENTRIES: Final = 1_000
-
-
-class Champion(msgspec.Struct, frozen=True):
-    """What `champion.json` in the models folder says: the model that is to serve."""
-
-    version: str
-    folder: str
-
-
-def champion_of(settings: Settings) -> Champion | None:
-    """The model that is to serve, None while nothing has been promoted.
-
-    Raises:
-        ConfigurationError: The file that names it is damaged.
-    """
-    path = settings.models_dir / "champion.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Champion)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error}). Run `sentinel promote` again."
-        ) from None
 
 
 def load_plan(settings: Settings) -> Plan:
@@ -86,6 +61,8 @@ class ScoringRuntime:
         self.settings = settings
         self.metrics = ScoringMetrics()
         self.model_problem: str | None = None
+        self.models = WarmModels(settings)
+        self.registry = RegistryWatch(settings)
         self.started_at = time.time()
         self._render_recorded = render_recorded
         self._champion_seen: tuple[int, int] | None = None
@@ -222,11 +199,7 @@ class ScoringRuntime:
         champion = champion_of(self.settings)
         if champion is None:
             return None
-        return ServingModel.load(
-            self.settings.models_dir / champion.folder,
-            self.settings.money,
-            reasons=self.settings.scoring.reasons,
-        )
+        return self.models.load(champion)
 
     def _note_engine(self, engine: Engine) -> None:
         plan = engine.program.plan
@@ -289,7 +262,8 @@ class ScoringRuntime:
     async def _watch_champion(self) -> None:
         path = self.settings.models_dir / "champion.json"
         while True:
-            await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.sleep(_CHAMPION_SECONDS)
+            self._note_registry()
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -306,7 +280,20 @@ class ScoringRuntime:
                 self.model_problem = f"unexpected error: {error!r}"
                 log.exception("The new champion cannot serve; the old one stays.")
 
+    def problem_with_model(self) -> str | None:
+        """Why the champion of the registry does not serve; None: it does, or nobody knows."""
+        view = self.registry.look()
+        if self.model_problem is None and view is not None and view.refused:
+            return view.problem
+        return self.model_problem
+
+    def _note_registry(self) -> None:
+        view = self.registry.look()
+        self.metrics.registry_answered = 0.0 if view is None else view.answered_at_us / 1e6
+        self.metrics.model_problem = self.problem_with_model() is not None
+
     async def _take_over_champion(self) -> None:
+        started = time.perf_counter()
         model = await asyncio.to_thread(self._load_champion)
         if model is None:
             return
@@ -324,6 +311,7 @@ class ScoringRuntime:
 
             await self._in_order(take_over)
         self.metrics.model_swaps += 1
+        self.metrics.model_swap_seconds = time.perf_counter() - started
         self._note_engine(self.service.engine)
         log.info("Model %s version %s serves from now on.", model.name, model.version)
 

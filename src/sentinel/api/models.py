@@ -1,0 +1,73 @@
+"""The answer to which models there are."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from sentinel.models.registry_view import KnownVersion
+from sentinel.scoring.runtime import ScoringRuntime
+
+
+class KnownModel(BaseModel):
+    """A version of the model."""
+
+    version: str
+    aliases: list[str] = Field(description="What the registry says it is for.")
+    run_id: str = Field(description="The training run that it came from.")
+    description: str
+    tags: dict[str, str] = Field(description="What the registry has noted of it.")
+    created_at_us: int
+    serving: bool = Field(description="Whether it decides now.")
+    in_memory: bool = Field(description="Whether it could decide at once.")
+
+
+class ModelsPage(BaseModel):
+    """The model in charge, and the versions of the registry as they were last seen."""
+
+    name: str | None
+    serving: str | None = Field(description="The version that decides now.")
+    champions: list[str] = Field(description="Who was champion in the registry, oldest first.")
+    registry_answered_at_us: int | None = Field(
+        description="When the registry last answered; null where nothing follows one."
+    )
+    problem: str | None = Field(description="Why the registry's champion does not serve.")
+    registry_problem: str | None = Field(description="Why the last look at the registry failed.")
+    versions: list[KnownModel]
+
+
+def models_page(runtime: ScoringRuntime) -> ModelsPage:
+    """What this process serves, beside what its follower saw in the registry."""
+    model = runtime.service.engine.model
+    view = runtime.registry.look()
+    serving = None if model is None else model.version
+    held = runtime.models.versions
+    known = [] if view is None else list(view.versions)
+    if model is not None and all(version.version != serving for version in known):
+        here = KnownVersion(
+            version=model.version,
+            run_id=model.manifest.run_id,
+            created_at_us=model.manifest.created_at_us,
+        )
+        known.insert(0, here)
+    name = None if model is None else model.name
+    return ModelsPage(
+        name=name if view is None else view.name,
+        serving=serving,
+        champions=[] if view is None else list(view.champions),
+        registry_answered_at_us=None if view is None else view.answered_at_us,
+        problem=runtime.problem_with_model(),
+        registry_problem=(view.problem or None) if view is not None else None,
+        versions=[
+            KnownModel(
+                version=version.version,
+                aliases=list(version.aliases),
+                run_id=version.run_id,
+                description=version.description,
+                tags=version.tags,
+                created_at_us=version.created_at_us,
+                serving=version.version == serving,
+                in_memory=version.version in held,
+            )
+            for version in known
+        ],
+    )

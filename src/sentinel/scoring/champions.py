@@ -1,0 +1,102 @@
+"""Which model is to serve, and the models that a scoring process has at hand."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from sentinel.domain import ConfigurationError
+from sentinel.models.artifact import MANIFEST
+from sentinel.models.registry_view import VIEW, RegistryView, read_view
+from sentinel.scoring.serving_model import ServingModel
+from sentinel.settings import Settings
+
+_HELD: Final = 2
+
+
+class Champion(msgspec.Struct, frozen=True):
+    """What `champion.json` in the models folder says: the model that is to serve."""
+
+    version: str
+    folder: str
+
+
+def champion_of(settings: Settings) -> Champion | None:
+    """The model that is to serve, None while nothing has been promoted.
+
+    Raises:
+        ConfigurationError: The file that names it is damaged.
+    """
+    path = settings.models_dir / "champion.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Champion)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error}). Run `sentinel promote` again."
+        ) from None
+
+
+class WarmModels:
+    """The model that serves and the one before it, both loaded and warm.
+
+    Going back to the one before is then a change of one reference, whatever else is away.
+
+    Args:
+        settings: Where models are, and how their answers are worded.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._held: OrderedDict[str, tuple[bytes, ServingModel]] = OrderedDict()
+
+    def load(self, champion: Champion) -> ServingModel:
+        """The model of a folder: from memory, if that is what the folder still holds.
+
+        Raises:
+            ModelFormatError: A file is missing, changed or not readable.
+            PlanMismatch: The folder's plan is not the one the model was trained with.
+        """
+        folder = self._settings.models_dir / champion.folder
+        try:
+            manifest = (folder / MANIFEST).read_bytes()  # it has the hashes of all other files
+        except OSError:
+            manifest = b""
+        held = self._held.get(champion.folder)
+        if held is None or held[0] != manifest:
+            model = ServingModel.load(
+                folder, self._settings.money, reasons=self._settings.scoring.reasons
+            )
+            self._held[champion.folder] = held = (manifest, model)
+        self._held.move_to_end(champion.folder)
+        while len(self._held) > _HELD:
+            self._held.popitem(last=False)
+        return held[1]
+
+    @property
+    def versions(self) -> list[str]:
+        """Versions at hand, the one asked for last first."""
+        return [model.version for _, model in reversed(self._held.values())]
+
+
+class RegistryWatch:
+    """What the follower saw in the registry, read again when it changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._models = settings.models_dir
+        self._seen: tuple[int, int] | None = None
+        self._view: RegistryView | None = None
+
+    def look(self) -> RegistryView | None:
+        """What was seen last; None where no follower has looked."""
+        try:
+            status = (self._models / VIEW).stat()
+        except FileNotFoundError:
+            return self._view
+        if (status.st_mtime_ns, status.st_ino) != self._seen:
+            self._seen = (status.st_mtime_ns, status.st_ino)
+            self._view = read_view(self._models)
+        return self._view
