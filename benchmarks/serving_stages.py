@@ -70,7 +70,7 @@ def _validate(
 
 
 def _answer(transactions: list[Transaction], scored: Scored) -> list[bytes]:
-    return [render(transaction, scored, i, 0) for i, transaction in enumerate(transactions)]
+    return render(transactions, scored, [0] * len(transactions))
 
 
 def _pack(transactions: list[Transaction], scored: Scored) -> bytes:

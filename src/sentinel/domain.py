@@ -66,7 +66,7 @@ class Outcome(enum.StrEnum):
     DECLINE = "decline"
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A payment as the log holds it.
 
     Attributes:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from sentinel.api.answers import KnownAnswer
 from sentinel.api.decisions import DecisionsPage, decisions_page
+from sentinel.api.intake import Intake
 from sentinel.api.models import ModelsPage, models_page
 from sentinel.api.openapi import install_openapi
 from sentinel.api.problems import (
@@ -104,11 +105,16 @@ class Application:
 
     Args:
         runtime: The scoring process, already recovered and warm.
+
+    Attributes:
+        intake: Takes payments.
+        fastapi: Answers on all other routes.
     """
 
     def __init__(self, runtime: ScoringRuntime) -> None:
         self._running = runtime
-        self._routes = ScoringRoutes(runtime)
+        self.intake = Intake(runtime)
+        self._routes = ScoringRoutes(runtime, self.intake)
         self._raw_paths = frozenset(self._routes.handlers)
         self.fastapi = self._build()
 
@@ -255,7 +261,7 @@ class Application:
         shown = id_for_display(transaction_id)
         if not 0 < len(transaction_id) <= MAX_ID_LENGTH:
             raise invalid({"transaction_id": f"must have 1 to {MAX_ID_LENGTH} characters"})
-        recorded = runtime.service.recent.get(transaction_id)
+        recorded = runtime.service.recorded(transaction_id)
         if recorded is not None:
             answer = KnownAnswer(
                 transaction_id=shown,

@@ -15,6 +15,7 @@ from sentinel.domain import (
     MAX_AMOUNT_MINOR,
     MAX_ID_LENGTH,
     AttributeValue,
+    InvalidTransaction,
     Label,
     Transaction,
     Verdict,
@@ -30,11 +31,10 @@ MAX_ATTRIBUTE_TEXT: Final = 1_000
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _EXACT: Final = 2**53
+_DAY_US: Final = 86_400_000_000
 
-Id = (
-    Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-    | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-)
+_TextId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+Id = _TextId | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
@@ -179,6 +179,179 @@ def transaction_of(
         ip_address=address,
         attributes=plain,
     )
+
+
+class _Payment(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """`PredictRequest` as most payments are: ids are text, and all numbers fit a double."""
+
+    transaction_id: _TextId
+    amount_minor: Annotated[int, msgspec.Meta(ge=-MAX_AMOUNT_MINOR, le=MAX_AMOUNT_MINOR)]
+    event_time: Moment | None = None
+    customer_id: _TextId | None = None
+    card_id: _TextId | None = None
+    merchant_id: _TextId | None = None
+    device_id: _TextId | None = None
+    ip_address: _TextId | None = None
+    attributes: dict[str, str | float | bool | None] | None = None
+
+
+class _Payments(msgspec.Struct, forbid_unknown_fields=True):
+    """`BatchRequest` of such payments."""
+
+    transactions: Annotated[list[_Payment], msgspec.Meta(min_length=1)]
+
+
+_decode_payment: Final = msgspec.json.Decoder(_Payment).decode
+_decode_payments: Final = msgspec.json.Decoder(_Payments).decode
+_request_decoder: Final = msgspec.json.Decoder(PredictRequest)
+_batch_decoder: Final = msgspec.json.Decoder(BatchRequest)
+_UNUSUAL: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_good_names: Final[set[str]] = set()
+_GOOD_NAMES_KEPT: Final = 4096
+
+
+def read_payment(body: bytes, received_at_us: int, numbers: frozenset[str]) -> Transaction:
+    """The transaction of a body.
+
+    What is unusual in any way, or wrong, is left to `parse` and `transaction_of`, whose result
+    this has for all others in a fraction of the time.
+
+    Args:
+        body: JSON of a `PredictRequest`.
+        received_at_us: When it arrived.
+        numbers: Attributes that the running plan reads as numbers.
+
+    Raises:
+        ProblemError: 400 if the body is not JSON.
+        InvalidTransaction: Naming every offending field.
+    """
+    try:
+        payment = _decode_payment(body)
+    except _UNUSUAL:
+        transaction = None
+    else:
+        transaction = _usual(payment, received_at_us, numbers, len(body) > MAX_ATTRIBUTE_TEXT)
+    if transaction is None:
+        return transaction_of(parse(_request_decoder, body), received_at_us, numbers)
+    return transaction
+
+
+def read_payments(
+    body: bytes, received_at_us: int, numbers: frozenset[str], most: int
+) -> list[Transaction]:
+    """The transactions of a batch's body; see `read_payment`.
+
+    Args:
+        body: JSON of a `BatchRequest`.
+        received_at_us: When it arrived.
+        numbers: Attributes that the running plan reads as numbers.
+        most: Most transactions in it.
+
+    Raises:
+        ProblemError: 400 if the body is not JSON.
+        InvalidTransaction: Naming every offending field.
+    """
+    transactions: list[Transaction] = []
+    try:
+        payments = _decode_payments(body).transactions
+    except _UNUSUAL:
+        payments = []
+    if len(payments) <= most:
+        for payment in payments:
+            transaction = _usual(payment, received_at_us, numbers, True)
+            if transaction is None:
+                break
+            transactions.append(transaction)
+        else:
+            if payments:
+                return transactions
+    rows = parse(_batch_decoder, body).transactions
+    if len(rows) > most:
+        raise invalid({"transactions": f"more than {most:,}"})
+    transactions.clear()
+    problems: dict[str, str] = {}
+    for i, row in enumerate(rows):
+        try:
+            transactions.append(transaction_of(row, received_at_us, numbers, f"transactions[{i}]."))
+        except InvalidTransaction as error:
+            problems.update(error.fields)
+    if problems:
+        raise invalid(problems)
+    return transactions
+
+
+def _usual(
+    payment: _Payment, received_at_us: int, numbers: frozenset[str], long: bool
+) -> Transaction | None:
+    """The transaction of a usual payment; None: it takes a closer look.
+
+    Args:
+        payment: Decoded.
+        received_at_us: When it arrived.
+        numbers: Attributes that the running plan reads as numbers.
+        long: Whether its text may be longer than an attribute's may be.
+    """
+    moment = payment.event_time
+    if moment is None:
+        event_time_us = received_at_us
+    else:
+        since = moment - _EPOCH
+        event_time_us = since.days * _DAY_US + since.seconds * 1_000_000 + since.microseconds
+        if not 0 <= event_time_us <= received_at_us + FUTURE_TOLERANCE_US:
+            return None
+    identifier = payment.transaction_id
+    customer = payment.customer_id
+    card = payment.card_id
+    merchant = payment.merchant_id
+    device = payment.device_id
+    address = payment.ip_address
+    if not f"{identifier}{customer}{card}{merchant}{device}{address}".isprintable():
+        return None
+    for key in (identifier, customer, card, merchant, device, address):
+        if key is not None and len(key) >= 13 and looks_like_card_number(key):
+            return None
+    attributes = payment.attributes
+    if not attributes:
+        plain: dict[str, AttributeValue] = {}
+    else:
+        if not attributes.keys() <= _good_names and not _learn_names(attributes):
+            return None
+        if len(attributes) > MAX_ATTRIBUTES:
+            return None
+        for name in numbers:
+            if type(attributes.get(name)) is str:
+                return None
+        for name, value in attributes.items():
+            if type(value) is str:
+                if long and len(value) > MAX_ATTRIBUTE_TEXT:
+                    return None
+            elif type(value) is bool:
+                attributes[name] = float(value)
+            elif type(value) is not float or not -_EXACT < value < _EXACT:
+                return None
+        plain = attributes
+    return Transaction(
+        transaction_id=identifier,
+        event_time_us=event_time_us,
+        received_at_us=received_at_us,
+        amount_minor=payment.amount_minor,
+        customer_id=customer,
+        card_id=card,
+        merchant_id=merchant,
+        device_id=device,
+        ip_address=address,
+        attributes=plain,
+    )
+
+
+def _learn_names(attributes: Mapping[str, object]) -> bool:
+    """Remember names of attributes that need no further look; False: one does."""
+    if any(not 0 < len(name) <= MAX_ID_LENGTH for name in attributes):
+        return False
+    if len(_good_names) + len(attributes) > _GOOD_NAMES_KEPT:
+        _good_names.clear()
+    _good_names.update(attributes)
+    return True
 
 
 _ID_FIELDS: Final = ("transaction_id", *ENTITY_COLUMNS)

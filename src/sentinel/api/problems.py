@@ -19,6 +19,8 @@ from sentinel.domain import (
 )
 
 PROBLEM_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = (b"retry-after", b"1")
+"""The header that goes with a 503."""
 _TYPE_PREFIX: Final = "urn:sentinel:problem:"
 
 _STATUS: Final[tuple[tuple[type[SentinelError], int, str], ...]] = (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-import urllib.parse
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -13,28 +11,31 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from sentinel.api.answers import BatchAnswer, BatchItem
+from sentinel.api.intake import Intake, read_dry_run, too_large
 from sentinel.api.messages import (
-    BatchRequest,
     FeaturesRequest,
     LabelRequest,
     LabelsRequest,
-    PredictRequest,
     label_of,
     parse,
-    transaction_of,
 )
-from sentinel.api.problems import PROBLEM_TYPE, ProblemError, invalid, problem_body, problem_of
+from sentinel.api.problems import (
+    PROBLEM_TYPE,
+    RETRY_AFTER,
+    ProblemError,
+    invalid,
+    problem_body,
+    problem_of,
+)
 from sentinel.domain import (
     ENTITY_COLUMNS,
     InvalidQuery,
     InvalidTransaction,
-    NoModel,
-    TransactionConflict,
     Verdict,
     id_for_display,
 )
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.scoring.service import FutureReceiver
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -86,15 +87,13 @@ class ScoringRoutes:
 
     Args:
         runtime: The scoring process.
+        intake: Takes payments.
     """
 
-    def __init__(self, runtime: ScoringRuntime) -> None:
+    def __init__(self, runtime: ScoringRuntime, intake: Intake) -> None:
         self._runtime = runtime
         self._service = runtime.service
-        self._max_body = runtime.settings.api.max_body_bytes
-        self._max_batch_body = self._max_body * 20
-        self._predict_decoder = msgspec.json.Decoder(PredictRequest)
-        self._batch_decoder = msgspec.json.Decoder(BatchRequest)
+        self._intake = intake
         self._label_decoder = msgspec.json.Decoder(LabelRequest)
         self._labels_decoder = msgspec.json.Decoder(LabelsRequest)
         self._features_decoder = msgspec.json.Decoder(FeaturesRequest)
@@ -127,7 +126,7 @@ class ScoringRoutes:
         if status == 405:
             headers.append((b"allow", b"POST"))
         elif status == 503:
-            headers.append((b"retry-after", b"1"))
+            headers.append(RETRY_AFTER)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -143,68 +142,23 @@ class ScoringRoutes:
                 size += len(pieces[-1])
             body = b"".join(pieces)
         if len(body) > limit:
-            raise ProblemError(
-                413, "body_too_large", "Body too large", f"A body has at most {limit:,} bytes."
-            )
+            raise too_large(limit)
         return body
 
     async def _predict(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(scope, receive, self._max_body)
-        service = self._service
-        engine = service.engine
-        request = parse(self._predict_decoder, body)
-        transaction = transaction_of(
-            request, service.receive_time_us(), engine.program.plan.number_columns
-        )
-        if engine.model is None:
-            raise _no_model()
-        dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
-        answer = service.submit(transaction, dry_run=dry_run)
-        return answer if type(answer) is bytes else await answer  # type: ignore[misc]
+        body = await self._body(scope, receive, self._intake.max_body)
+        receiver = FutureReceiver()
+        answer = self._intake.predict(body, read_dry_run(scope["query_string"]), receiver)
+        return await receiver.future if answer is None else answer
 
     async def _predict_batch(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(scope, receive, self._max_batch_body)
-        service = self._service
-        request = parse(self._batch_decoder, body)
-        limit = self._runtime.settings.api.max_batch
-        if len(request.transactions) > limit:
-            raise invalid({"transactions": f"more than {limit:,}"})
-        dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
-        received = service.receive_time_us()
-        numbers = service.engine.program.plan.number_columns
-        problems: dict[str, str] = {}
-        transactions = []
-        for i, row in enumerate(request.transactions):
-            try:
-                transactions.append(transaction_of(row, received, numbers, f"transactions[{i}]."))
-            except InvalidTransaction as error:
-                problems.update(error.fields)
-        if problems:
-            raise invalid(problems)
-        if service.engine.model is None:
-            raise _no_model()
-        answers: list[bytes | asyncio.Future[bytes] | TransactionConflict] = []
-        for transaction in transactions:
-            try:
-                answers.append(service.submit(transaction, dry_run=dry_run))
-            except TransactionConflict as error:
-                answers.append(error)
-        results = []
-        for transaction, answer in zip(transactions, answers, strict=True):
-            shown = id_for_display(transaction.transaction_id)
-            if isinstance(answer, TransactionConflict):
-                results.append(
-                    BatchItem(transaction_id=shown, status="Conflict", detail=str(answer))
-                )
-                continue
-            text = answer if isinstance(answer, bytes) else await answer
-            results.append(
-                BatchItem(transaction_id=shown, status="Success", answer=msgspec.Raw(text))
-            )
-        return msgspec.json.encode(BatchAnswer(results=results))
+        body = await self._body(scope, receive, self._intake.max_batch_body)
+        receiver = FutureReceiver()
+        self._intake.predict_batch(body, read_dry_run(scope["query_string"]), receiver)
+        return await receiver.future
 
     async def _labels(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(scope, receive, self._max_batch_body)
+        body = await self._body(scope, receive, self._intake.max_batch_body)
         try:
             requests = [parse(self._label_decoder, body)]
         except InvalidTransaction:
@@ -237,7 +191,7 @@ class ScoringRoutes:
         )
 
     async def _read_features(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(scope, receive, self._max_batch_body)
+        body = await self._body(scope, receive, self._intake.max_batch_body)
         request = parse(self._features_decoder, body)
         now_us = request.now_us if request.now_us is not None else time.time_ns() // 1000
         problems = {
@@ -270,24 +224,3 @@ class ScoringRoutes:
         return msgspec.json.encode(
             FeaturesAnswer(plan_hash=plan_hash, now_us=now_us, features=names, rows=rows)
         )
-
-
-def _no_model() -> NoModel:
-    return NoModel(
-        "No model has been promoted yet. Train one with `sentinel train`, then promote it with "
-        "`sentinel promote`."
-    )
-
-
-def _dry_run(query: bytes) -> bool:
-    values = urllib.parse.parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dry_run")
-    if values is None:
-        return False
-    value = values[-1].lower()
-    if value in ("true", "1"):
-        return True
-    if value in ("false", "0"):
-        return False
-    raise InvalidQuery(
-        f"dry_run is true or false, not {value!r}.", fields={"dry_run": "true or false"}
-    )

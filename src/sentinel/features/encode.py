@@ -22,6 +22,8 @@ from sentinel.features.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.program import KIND_ADD, KIND_READ, Program
 
 _NAN: Final = float("nan")
+_UNKNOWN: Final = float(UNKNOWN_CATEGORY_CODE)
+_HASHES_KEPT: Final = 1 << 16
 _FLOAT32_OVERFLOW: Final = 2.0**128 - 2.0**103  # rounds to infinity, like all above it
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -32,6 +34,8 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+_entities: Final = operator.attrgetter(*ENTITY_COLUMNS)
 
 
 def as_text(value: str | float) -> str:
@@ -108,14 +112,24 @@ class EventEncoder:
         self._n_views = len(plan.views)
         self._no_positions = (0,) * self._n_views
         self._views = tuple(
-            (i, view.keys[0] if len(view.keys) == 1 else "", view.keys, self.arena.keys[i])
+            (
+                i,
+                ENTITY_COLUMNS.index(view.keys[0]),
+                tuple(ENTITY_COLUMNS.index(key) for key in view.keys[1:]),
+                self.arena.keys[i],
+            )
             for i, view in enumerate(plan.views)
         )
         self._filters = tuple((1 << bit, f) for bit, f in enumerate(plan.filter_sets))
-        self._distinct = plan.distinct_columns
+        self._distinct = tuple(
+            (column, ENTITY_COLUMNS.index(column) if column in ENTITY_COLUMNS else -1)
+            for column in plan.distinct_columns
+        )
+        self._hashes: dict[str, int] = {}
         self._given = tuple(
             (
                 f.column,
+                f.column not in ENTITY_COLUMNS and f.column != AMOUNT,
                 {text: float(i + 1) for i, text in enumerate(f.categories)}
                 if f.kind == "category"
                 else None,
@@ -133,29 +147,33 @@ class EventEncoder:
 
         KIND_ADD makes records for entities seen for the first time, other kinds make none.
         """
+        entities = _entities(transaction)
         offsets: list[int] = []
-        locate = self.arena.locate if kind == KIND_ADD else self.arena.find
-        for view, key, keys, known in self._views:
-            if key:
-                text = getattr(transaction, key)
-            else:
-                parts = [getattr(transaction, part) for part in keys]
-                text = None if None in parts else KEY_SEPARATOR.join(parts)
+        for view, first, others, known in self._views:
+            text = entities[first]
+            for other in others:
+                more = entities[other]
+                text = None if text is None or more is None else text + KEY_SEPARATOR + more
             if text is None:
                 offsets.append(NO_RECORD)
-            else:
-                offset = known.get(text)
-                if offset is None:
-                    offset = locate(view, text)
-                offsets.append(offset)
+                continue
+            offset = known.get(text)
+            if offset is None:
+                locate = self.arena.locate if kind == KIND_ADD else self.arena.find
+                offset = locate(view, text)
+            offsets.append(offset)
         bits = 0
         for bit, conditions in self._filters:
             if satisfies(transaction, conditions):
                 bits |= bit
         hashes = []
-        for column in self._distinct:
-            value = column_value(transaction, column)
-            hashes.append(0 if value is None else text_hash(as_text(value)))
+        for column, entity in self._distinct:
+            value = entities[entity] if entity >= 0 else column_value(transaction, column)
+            if value is None:
+                hashes.append(0)
+            else:
+                text = value if type(value) is str else as_text(value)
+                hashes.append(self._hashes.get(text) or self._hash(text))
         self._event_struct.pack_into(
             self._event_buffer,
             row * self._event_struct.size,
@@ -191,14 +209,23 @@ class EventEncoder:
                 event[4 + i] = NO_RECORD
         self.given[row] = np.nan
 
+    def _hash(self, text: str) -> int:
+        """`text_hash`, remembered: most entities come again."""
+        if len(self._hashes) >= _HASHES_KEPT:
+            self._hashes.clear()
+        value = self._hashes[text] = text_hash(text)
+        return value
+
     def _given_values(self, transaction: Transaction) -> list[float]:
         values = []
-        for column, codes in self._given:
-            value = column_value(transaction, column)
-            if value is None:
+        attribute = transaction.attributes.get
+        for column, is_attribute, codes in self._given:
+            value = attribute(column) if is_attribute else column_value(transaction, column)
+            if value is None or value != value:
                 values.append(_NAN)
             elif codes is not None:
-                values.append(codes.get(as_text(value), float(UNKNOWN_CATEGORY_CODE)))
+                text = value if type(value) is str else as_text(value)
+                values.append(codes.get(text, _UNKNOWN))
             else:
                 values.append(_NAN if isinstance(value, str) else _packable(value))
         return values

@@ -78,6 +78,14 @@ class Engine:
         if self.model is not None:
             self.peek([probe])
 
+    def note_ids(self, transactions: list[Transaction]) -> list[int]:
+        """Remember the ids of transactions that are to be decided on.
+
+        Returns:
+            The places of those that were known before: the log may hold them.
+        """
+        return self.state.known.add(t.transaction_id for t in transactions)
+
     def decide(self, transactions: list[Transaction]) -> Scored:
         """Read features, score and add each transaction to the state, in order.
 
@@ -98,7 +106,6 @@ class Engine:
         if event_flags.any():
             scored.flags[(event_flags & FLAG_LATE) != 0] |= FLAG_LATE_EVENT
             scored.flags[(event_flags & FLAG_EXPIRED) != 0] |= FLAG_EXPIRED_EVENT
-        self.state.known.add(t.transaction_id for t in transactions)
         return scored
 
     def peek(self, transactions: list[Transaction]) -> Scored:

@@ -67,7 +67,7 @@ class LabelDesk:
         self._recent = {key: entry for key, entry in self._recent.items() if entry[0] > through}
 
     def _transaction(self, transaction_id: str) -> Transaction | None:
-        recorded = self._service.recent.get(transaction_id)
+        recorded = self._service.recorded(transaction_id)
         if recorded is not None:
             return recorded.transaction
         if not self._service.engine.state.known.holds_id(transaction_id):

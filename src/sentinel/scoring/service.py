@@ -15,8 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -40,33 +39,66 @@ from sentinel.ledger.groups import (
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.committer import Committer
 from sentinel.scoring.engine import Engine, Scored
-from sentinel.state.known_ids import id_hash
 
 log = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 256
 """Most transactions that share one commit."""
 
-Render = Callable[[Transaction, Scored, int, int], bytes]
-"""(transaction, scored, row, latency_us) -> the answer's body."""
+Render = Callable[[list[Transaction], Scored, list[int]], list[bytes]]
+"""(transactions, scored, latencies_us) -> the bodies of the answers."""
+
+_NOBODY: Final[list[Receiver]] = []
 
 
-@dataclass(slots=True)
-class Recorded:
-    """A decision that is durable but may not be in the queryable tables yet.
+class Receiver(Protocol):
+    """Who waits for a decision. Called once, on the event loop."""
+
+    def answered(self, body: bytes) -> None:
+        """The decision is durable; ``body`` is the answer."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """There is no decision."""
+        ...
+
+
+class Pending:
+    """A payment from its arrival until the queryable tables hold it.
 
     Attributes:
-        transaction: What was decided on.
-        body: The answer that was given.
-        scored, row: Where the figures are.
-        sequence: Its place in the log.
+        transaction: What is decided on.
+        arrived_ns: When, by `time.perf_counter_ns`.
+        dry_run: Score only.
+        receivers: Who waits; more than one where the payment was repeated meanwhile.
+        body: The answer, once there is one.
+        scored, row: Where the figures are, once there are any.
+        sequence: Its place in the log; 0 = not durable yet.
     """
 
-    transaction: Transaction
-    body: bytes
+    __slots__ = (
+        "arrived_ns",
+        "body",
+        "dry_run",
+        "receivers",
+        "row",
+        "scored",
+        "sequence",
+        "transaction",
+    )
+
     scored: Scored
     row: int
-    sequence: int
+
+    def __init__(
+        self, transaction: Transaction, receiver: Receiver, arrived_ns: int, dry_run: bool
+    ) -> None:
+        self.transaction = transaction
+        self.receivers = [receiver]
+        self.arrived_ns = arrived_ns
+        self.dry_run = dry_run
+        self.body = b""
+        self.sequence = 0
 
     @property
     def probability(self) -> float:
@@ -76,23 +108,32 @@ class Recorded:
     def is_fraud(self) -> bool:
         return bool(self.scored.flags[self.row] & FLAG_IS_FRAUD)
 
+    def answer(self, body: bytes) -> None:
+        """Tell all who wait."""
+        for receiver in self.receivers:
+            receiver.answered(body)
 
-class Pending:
-    """A payment waiting for its turn."""
+    def fail(self, error: Exception) -> None:
+        """Tell all who wait that there is no decision."""
+        for receiver in self.receivers:
+            receiver.failed(error)
 
-    __slots__ = ("arrived_ns", "dry_run", "future", "transaction")
 
-    def __init__(
-        self,
-        transaction: Transaction,
-        future: asyncio.Future[bytes],
-        arrived_ns: int,
-        dry_run: bool,
-    ) -> None:
-        self.transaction = transaction
-        self.future = future
-        self.arrived_ns = arrived_ns
-        self.dry_run = dry_run
+class FutureReceiver:
+    """A receiver for code that awaits."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def answered(self, body: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result(body)
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 FindRecorded = Callable[[Transaction], bytes | None]
@@ -155,7 +196,7 @@ class ScoringService:
         self.engine = engine
         self.metrics = metrics
         self.unavailable: str | None = None
-        self.recent: dict[str, Recorded] = {}
+        self._recent: dict[str, Pending] = {}
         self.last_received_us = ledger.last_received_at_us()
         self.last_sequence = ledger.last_sequence()
         self._loop = asyncio.get_running_loop()
@@ -165,7 +206,6 @@ class ScoringService:
         self._find_recorded = find_recorded
         self._rebuild = rebuild
         self._queue: deque[Pending | Callable[[], None]] = deque()
-        self._inflight: dict[str, Pending] = {}
         self._busy = False
         self._scheduled = False
         self._closing = False
@@ -181,48 +221,58 @@ class ScoringService:
     def submit(
         self, transaction: Transaction, *, dry_run: bool = False
     ) -> asyncio.Future[bytes] | bytes:
-        """Score a payment.
+        """Score a payment for a caller that awaits; see `enqueue`.
 
         Returns:
             The recorded answer of a repeat, or a future of the answer.
+        """
+        receiver = FutureReceiver()
+        body = self.enqueue(transaction, receiver, dry_run=dry_run)
+        return receiver.future if body is None else body
+
+    def enqueue(
+        self, transaction: Transaction, receiver: Receiver, *, dry_run: bool = False
+    ) -> bytes | None:
+        """Score a payment in its turn.
+
+        Args:
+            transaction: The payment, stamped with `receive_time_us`.
+            receiver: Told the answer, unless it is returned.
+            dry_run: Score only.
+
+        Returns:
+            The answer of a repeat that was recorded a moment ago, else None.
 
         Raises:
             TransactionConflict: The id stands for another payment.
             Unavailable: State or ledger cannot be used right now.
         """
-        arrived = time.perf_counter_ns()
         if self.unavailable is not None:
             raise StateUnavailable(self.unavailable)
         if not dry_run:
             identifier = transaction.transaction_id
-            waiting = self._inflight.get(identifier)
-            if waiting is not None:
-                if not same_payment(waiting.transaction, transaction):
+            earlier = self._recent.get(identifier)
+            if earlier is not None:
+                if not same_payment(earlier.transaction, transaction):
                     raise self._conflict(identifier)
                 self.metrics.repeats += 1
-                # Shielded: one caller that goes away must not take the answer from the other.
-                return asyncio.shield(waiting.future)
-            recorded = self.recent.get(identifier)
-            if recorded is not None:
-                if not same_payment(recorded.transaction, transaction):
-                    raise self._conflict(identifier)
-                self.metrics.repeats += 1
-                return recorded.body
-            if self.engine.state.known.holds(id_hash(identifier)):
-                try:
-                    body = self._find_recorded(transaction)
-                except TransactionConflict:
-                    self.metrics.conflicts += 1
-                    raise
-                if body is not None:
-                    self.metrics.repeats += 1
-                    return body
-        pending = Pending(transaction, self._loop.create_future(), arrived, dry_run)
-        if not dry_run:
-            self._inflight[transaction.transaction_id] = pending
+                if earlier.sequence:
+                    return earlier.body
+                earlier.receivers.append(receiver)
+                return None
+            pending = Pending(transaction, receiver, time.perf_counter_ns(), False)
+            self._recent[identifier] = pending
+        else:
+            pending = Pending(transaction, receiver, time.perf_counter_ns(), True)
         self._queue.append(pending)
-        self._schedule()
-        return pending.future
+        if not self._scheduled:
+            self._schedule()
+        return None
+
+    def recorded(self, transaction_id: str) -> Pending | None:
+        """A decision that is durable but may not be in the queryable tables yet."""
+        found = self._recent.get(transaction_id)
+        return found if found is not None and found.sequence else None
 
     def run_job(self, job: Callable[[], None]) -> None:
         """Run a callable in the order of the log, between two groups.
@@ -269,10 +319,14 @@ class ScoringService:
     def forget_indexed(self, through: int) -> None:
         """Drop recorded answers that the queryable tables hold by now."""
         self.metrics.indexed_through = through
-        for identifier in list(self.recent):
-            if self.recent[identifier].sequence > through:
+        recent = self._recent
+        indexed = []
+        for identifier, pending in recent.items():
+            if not 0 < pending.sequence <= through:
                 break
-            del self.recent[identifier]
+            indexed.append(identifier)
+        for identifier in indexed:
+            del recent[identifier]
 
     async def close(self) -> None:
         """Answer what has arrived, then release the ledger."""
@@ -320,11 +374,20 @@ class ScoringService:
         if self.unavailable is not None:
             self._reject(group, StateUnavailable(self.unavailable))
             return
-        transactions = [pending.transaction for pending in group]
         dry_run = group[0].dry_run
         engine = self.engine
+        transactions = [pending.transaction for pending in group]
         try:
-            scored = engine.peek(transactions) if dry_run else engine.decide(transactions)
+            if dry_run:
+                scored = engine.peek(transactions)
+            else:
+                known = engine.note_ids(transactions)
+                if known:
+                    group = self._without_recorded(group, frozenset(known))
+                    if not group:
+                        return
+                    transactions = [pending.transaction for pending in group]
+                scored = engine.decide(transactions)
         except Exception as error:
             self._reject(group, error)
             if not isinstance(error, Unavailable) and not dry_run and engine.model is not None:
@@ -334,11 +397,11 @@ class ScoringService:
         now = time.perf_counter_ns()
         latencies = [(now - pending.arrived_ns) // 1000 for pending in group]
         if dry_run:
-            for row, pending in enumerate(group):
-                body = self._render(pending.transaction, scored, row, latencies[row])
-                _resolve(pending.future, body)
+            for pending, body in zip(
+                group, self._render(transactions, scored, latencies), strict=True
+            ):
+                pending.answer(body)
             return
-        n = len(group)
         payload = encode_group(
             DecisionGroup(
                 format=GROUP_FORMAT,
@@ -363,21 +426,48 @@ class ScoringService:
                 return
             self._record(group, scored, bodies, first)
 
-        self.commit(GroupKind.DECISIONS, n, transactions[-1].received_at_us, payload, done)
+        received_at_us = transactions[-1].received_at_us
+        self.commit(GroupKind.DECISIONS, len(group), received_at_us, payload, done)
         # The answers are put into words while the disk works.
-        for row, pending in enumerate(group):
-            bodies.append(self._render(pending.transaction, scored, row, latencies[row]))
+        bodies += self._render(transactions, scored, latencies)
+
+    def _without_recorded(self, group: list[Pending], known: frozenset[int]) -> list[Pending]:
+        """Answer those payments of a group that the log holds already; the others.
+
+        Args:
+            group: Payments in order.
+            known: The places of those that it may hold.
+        """
+        new = []
+        for place, pending in enumerate(group):
+            transaction = pending.transaction
+            try:
+                body = self._find_recorded(transaction) if place in known else None
+            except Exception as error:  # noqa: BLE001 -- whoever waits is told
+                if isinstance(error, TransactionConflict):
+                    self.metrics.conflicts += 1
+                self._reject([pending], error)
+                continue
+            if body is None:
+                new.append(pending)
+                continue
+            self.metrics.repeats += 1
+            del self._recent[transaction.transaction_id]
+            pending.answer(body)
+        return new
 
     def _record(
         self, group: list[Pending], scored: Scored, bodies: list[bytes], first: int
     ) -> None:
         now = time.perf_counter_ns()
         for row, pending in enumerate(group):
-            identifier = pending.transaction.transaction_id
-            body = bodies[row]
-            self.recent[identifier] = Recorded(pending.transaction, body, scored, row, first + row)
-            self._inflight.pop(identifier, None)
-            _resolve(pending.future, body)
+            pending.body = body = bodies[row]
+            pending.scored = scored
+            pending.row = row
+            pending.sequence = first + row
+            for receiver in pending.receivers:
+                receiver.answered(body)
+            pending.receivers = _NOBODY
         metrics = self.metrics
         metrics.decisions += np.bincount(scored.flags & 3, minlength=3)
         metrics.probability.observe(scored.probabilities)
@@ -388,9 +478,8 @@ class ScoringService:
     def _reject(self, group: list[Pending], error: Exception) -> None:
         for pending in group:
             if not pending.dry_run:
-                self._inflight.pop(pending.transaction.transaction_id, None)
-            if not pending.future.done():
-                pending.future.set_exception(error)
+                self._recent.pop(pending.transaction.transaction_id, None)
+            pending.fail(error)
 
     # After a failure.
 
@@ -421,8 +510,3 @@ class ScoringService:
                 log.warning("State is rebuilt through entry %d.", engine.state.sequence)
                 self._schedule()
                 return
-
-
-def _resolve(future: asyncio.Future[bytes], body: bytes) -> None:
-    if not future.done():
-        future.set_result(body)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.domain import Reason
 from sentinel.features.plan import Plan
 from sentinel.ledger.groups import FLAG_IS_FRAUD, N_REASONS
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
@@ -15,6 +16,10 @@ from sentinel.models.booster import TreeEnsemble
 from sentinel.models.explanations import Money, compile_words
 from sentinel.models.shap_kernel import Explainer
 from sentinel.models.tree_kernel import Scorer
+
+_encode = msgspec.json.Encoder().encode
+_SAID_KEPT: Final = 2048
+"""Most values of a feature whose words are remembered."""
 
 
 class ServingModel:
@@ -48,6 +53,7 @@ class ServingModel:
         self._names = plan.feature_names
         self._words = compile_words(plan, money)
         self._explains = reasons
+        self._said: list[dict[int, tuple[str, str]]] = [{} for _ in self._names]
 
     @classmethod
     def load(cls, folder: Path, money: Money, *, reasons: bool = True) -> ServingModel:
@@ -102,20 +108,52 @@ class ServingModel:
             return np.full(shape, -1, dtype=np.int16), np.zeros(shape, dtype=np.float32)
         return self._explainer.top_k(vectors, N_REASONS)
 
-    def reasons(
+    def reasons_json(
         self,
-        vector: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
         features: npt.NDArray[np.int16],
         contributions: npt.NDArray[np.float32],
-    ) -> tuple[Reason, ...]:
-        """Put one row's reasons into words."""
-        return tuple(
-            Reason(
-                feature=self._names[feature],
-                value=None if (value := float(vector[feature])) != value else value,
-                contribution=contribution,
-                words=self._words[feature](None if value != value else value),
-            )
-            for feature, contribution in zip(features.tolist(), contributions.tolist(), strict=True)
-            if feature >= 0
+    ) -> list[str]:
+        """The reasons of each row as JSON, the elements of an array of `Reason`.
+
+        Args:
+            vectors: float32 (n, n_features).
+            features, contributions: (n, N_REASONS), what `explain` said of them.
+        """
+        if not self._explains:
+            return [""] * len(vectors)
+        # By their bits: NaN is not equal to itself, and minus zero to zero.
+        values = np.take_along_axis(vectors.view(np.int32), features.astype(np.intp), axis=1)
+        weights = _encode(contributions.ravel().tolist())[1:-1].decode().split(",")
+        parts: list[str] = []
+        append = parts.append
+        for feature, bits, weight in zip(
+            features.ravel().tolist(), values.ravel().tolist(), weights, strict=True
+        ):
+            if feature < 0:
+                append("")
+                continue
+            known = self._said[feature]
+            around = known.get(bits)
+            if around is None:
+                around = self._say(feature, bits)
+            append(f"{around[0]}{weight}{around[1]}")
+        rows = [parts[i : i + N_REASONS] for i in range(0, len(parts), N_REASONS)]
+        if (features < 0).any():
+            rows = [[part for part in row if part] for row in rows]
+        return [",".join(row) for row in rows]
+
+    def _say(self, feature: int, bits: int) -> tuple[str, str]:
+        """The JSON of a reason before and after its contribution; remembered."""
+        value = float(np.int32(bits).view(np.float32))
+        shown = None if value != value else value
+        name, number, words = (
+            _encode(part).decode()
+            for part in (self._names[feature], shown, self._words[feature](shown))
         )
+        known = self._said[feature]
+        if len(known) >= _SAID_KEPT:
+            known.clear()
+        said = (f'{{"feature":{name},"value":{number},"contribution":', f',"words":{words}}}')
+        known[bits] = said
+        return said

@@ -24,14 +24,16 @@ def id_hash(identifier: str) -> int:
 
 
 @kernel
-def _insert(table: Hashes, hashes: Hashes) -> int:
-    """Put hashes into an open-addressing table; returns how many were new."""
+def _insert(table: Hashes, hashes: Hashes, known: npt.NDArray[np.bool_]) -> int:
+    """Put hashes into an open-addressing table; returns how many were new, marks the others."""
     mask = len(table) - 1
     new = 0
-    for value in hashes:
+    for i in range(len(hashes)):
+        value = hashes[i]
         place = value & mask
         while table[place] != 0 and table[place] != value:
             place = (place + 1) & mask
+        known[i] = table[place] == value
         if table[place] == 0:
             table[place] = value
             new += 1
@@ -53,9 +55,10 @@ class KnownIds:
     """A growing set of id hashes, half full at most.
 
     >>> known = KnownIds()
-    >>> known.add(["a", "b"])
-    >>> known.holds(id_hash("a")), known.holds(id_hash("c")), len(known)
-    (True, False, 2)
+    >>> known.add(["a", "b"]), known.add(["c", "a"])
+    ([], [1])
+    >>> known.holds(id_hash("a")), known.holds(id_hash("d")), len(known)
+    (True, False, 3)
     """
 
     def __init__(self, capacity: int = 1 << 16) -> None:
@@ -65,12 +68,12 @@ class KnownIds:
     def __len__(self) -> int:
         return self._size
 
-    def add(self, identifiers: Iterable[str]) -> None:
-        """Add ids."""
-        self.add_hashes(np.array([id_hash(i) for i in identifiers], dtype=np.int64))
+    def add(self, identifiers: Iterable[str]) -> list[int]:
+        """Add ids; the places of those (their hashes) that were known before."""
+        return self.add_hashes(np.array([id_hash(i) for i in identifiers], dtype=np.int64))
 
-    def add_hashes(self, hashes: Hashes) -> None:
-        """Add the hashes of ids, int64 (n,)."""
+    def add_hashes(self, hashes: Hashes) -> list[int]:
+        """Add the hashes of ids, int64 (n,); the places of those that were known before."""
         needed = 2 * (self._size + len(hashes))
         if needed > len(self._table):
             old = self.hashes()
@@ -78,8 +81,11 @@ class KnownIds:
             while capacity < needed:
                 capacity *= 2
             self._table = np.zeros(capacity, dtype=np.int64)
-            _insert(self._table, old)
-        self._size += _insert(self._table, hashes)
+            _insert(self._table, old, np.empty(len(old), dtype=np.bool_))
+        known = np.empty(len(hashes), dtype=np.bool_)
+        new = _insert(self._table, hashes, known)
+        self._size += new
+        return [] if new == len(hashes) else np.flatnonzero(known).tolist()
 
     def holds(self, value: int) -> bool:
         """Whether an id with this hash was added."""
