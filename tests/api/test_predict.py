@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from itertools import islice
 from typing import Any
 
 import httpx
 import pytest
 
+from benchmarks.payments import payments
 from benchmarks.scratch import Server
 from tests.api.conftest import payment
 
@@ -67,11 +69,15 @@ def test_a_repeat_gets_the_recorded_decision_and_changes_nothing(client: httpx.C
 def test_a_repeat_is_the_same_to_the_byte_after_the_index_has_taken_it_over(
     client: httpx.Client,
 ) -> None:
-    body = payment()
-    first = client.post("/predict", json=body)
+    bodies = [payment(), *islice(payments(5, prefix="bytes"), 60)]
+    bodies += [
+        payment(amount_minor=0, card_id="K-zero"),
+        payment(amount_minor=-5, card_id="K-zero"),
+    ]
+    first = [client.post("/predict", json=body).content for body in bodies]
     _wait_until_indexed(client)
-    time.sleep(1.2)  # the recorded answer has left the scorer's memory by now
-    assert client.post("/predict", json=body).content == first.content
+    time.sleep(1.2)  # the recorded answers have left the scorer's memory by now
+    assert [client.post("/predict", json=body).content for body in bodies] == first
 
 
 def test_the_same_id_with_another_body_is_a_conflict(client: httpx.Client) -> None:
