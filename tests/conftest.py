@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def handbook_path() -> Path:
         if path.is_file():
             return path
     pytest.skip("no Handbook data: set HANDBOOK_PARQUET or put data/handbook_raw.parquet here")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database. Its server syncs nothing, which is quick; crashes are tested on another."""
+    from benchmarks.servers import Postgres  # loads the clients of all servers
+
+    folder = tmp_path_factory.mktemp("postgres")
+    with Postgres(folder, settings={"fsync": "off", "synchronous_commit": "off"}) as server:
+        yield server.make_database("ledger")

@@ -7,19 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import Postgres
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.sqlite import SqliteLedger
 from tests.ledger.backends import Backend, PostgresBackend, SqliteBackend
 from tests.ledger.material import fill, new_ledger
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database. Its server syncs nothing, which is quick; crashes are tested on another."""
-    folder = tmp_path_factory.mktemp("postgres")
-    with Postgres(folder, settings={"fsync": "off", "synchronous_commit": "off"}) as server:
-        yield server.make_database("ledger")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ SELECT * FROM {ns}.append_group(
 _TAIL: Final = "SELECT coalesce(max(first_sequence + entries - 1), 0) FROM {ns}.groups"
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 1.5
 _SHOWN_IDS: Final = 5
 
 
@@ -148,11 +149,7 @@ class Appender:
         """A connection that holds the lock of a writer."""
         connection = connect(self._database, writing=True)
         try:
-            call = "pg_try_advisory_lock" if self._exclusive else "pg_try_advisory_lock_shared"
-            key = schema.lock_key(self._database.namespace, "write")
-            row = connection.execute(sql.SQL("SELECT {}(%s)").format(sql.SQL(call)), (key,))
-            (locked,) = row.fetchone() or (False,)
-            if not locked:
+            if not self._locked(connection):
                 raise WorkspaceError(
                     f"Another process is writing the ledger {self._database.shown}. "
                     + (
@@ -167,6 +164,19 @@ class Appender:
             connection.close()
             raise
         return connection
+
+    def _locked(self, connection: Connection) -> bool:
+        """Take the lock. A process that was just killed may hold it for another moment."""
+        call = "pg_try_advisory_lock" if self._exclusive else "pg_try_advisory_lock_shared"
+        query = sql.SQL("SELECT {}(%s)").format(sql.SQL(call))
+        key = schema.lock_key(self._database.namespace, "write")
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            row = connection.execute(query, (key,)).fetchone()
+            if row == (True,):
+                return True
+            if self._closing.wait(0.1) or time.monotonic() > deadline:
+                return False
 
     def _tail(self, connection: Connection) -> int:
         row = connection.execute(sql.SQL(_TAIL).format(ns=self._namespace)).fetchone()

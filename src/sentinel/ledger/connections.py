@@ -19,9 +19,13 @@ Connection = psycopg.Connection[Any]
 
 # A commit must be on disk before it is answered, whatever the server's default; a stronger
 # default, as with synchronous standbys, stays. Only READ COMMITTED lets a statement see what was
-# committed while it waited for the lock.
+# committed while it waited for the lock. A client that is gone must not hold a writer's lock long.
 _SET_UP: Final = """
 SELECT set_config('statement_timeout', %s, false),
+       set_config('tcp_keepalives_idle', '10', false),
+       set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '3', false),
+       set_config('client_connection_check_interval', '5s', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('synchronous_commit',
                   CASE WHEN current_setting('synchronous_commit') = 'remote_apply'
