@@ -65,6 +65,7 @@ def wait_until_indexed(client: httpx.Client, decisions: int) -> None:
 
 def test_a_scorer_lives_through_restarts_on_postgres(settings: Settings) -> None:
     bodies = list(islice(payments(1, prefix="pg"), 90))
+    ids = [body["transaction_id"] for body in bodies]
     answers: dict[str, bytes] = {}
 
     def send(client: httpx.Client, some: list[dict[str, Any]]) -> None:
@@ -74,12 +75,12 @@ def test_a_scorer_lives_through_restarts_on_postgres(settings: Settings) -> None
             answers[body["transaction_id"]] = answer.content
 
     def say(client: httpx.Client, number: int, verdict: str, label: str) -> int:
-        body = {"transaction_id": bodies[number]["transaction_id"], "verdict": verdict}
+        body = {"transaction_id": ids[number], "verdict": verdict}
         return client.post("/labels", json={**body, "label_id": label}).status_code
 
     with start(settings) as server, told(server) as client:
         send(client, bodies[:40])
-        assert client.post("/predict", json=bodies[3]).content == answers[bodies[3]["transaction_id"]]
+        assert client.post("/predict", json=bodies[3]).content == answers[ids[3]]
         changed = {**bodies[3], "amount_minor": bodies[3]["amount_minor"] + 1}
         assert client.post("/predict", json=changed).status_code == 409
         assert {say(client, n, "fraud", f"l-{n}") for n in (1, 5, 50)} <= {200, 201, 202}
@@ -104,15 +105,14 @@ def test_a_scorer_lives_through_restarts_on_postgres(settings: Settings) -> None
         )
         assert server.stop() == 0
     with start(settings) as server, told(server) as client:
-        assert client.post("/predict", json=bodies[39]).content == answers[bodies[39]["transaction_id"]]
-        assert client.get(f"/predict/{bodies[7]['transaction_id']}").status_code == 200
+        assert client.post("/predict", json=bodies[39]).content == answers[ids[39]]
+        assert client.get(f"/predict/{ids[7]}").status_code == 200
         send(client, bodies[40:60])
         assert say(client, 1, "legitimate", "l-again") in {200, 201, 202}
         server.kill()
     with start(settings) as server, told(server) as client:
         for number in (0, 45, 59):
-            body = bodies[number]
-            assert client.post("/predict", json=body).content == answers[body["transaction_id"]]
+            assert client.post("/predict", json=bodies[number]).content == answers[ids[number]]
         send(client, bodies[60:])
         assert server.stop() == 0
     with open_reader(settings) as ledger:
