@@ -22,6 +22,7 @@ def locked(lock: str) -> set[str]:
 
 def test_there_is_an_image_for_each_service_that_is_ours() -> None:
     assert {path.stem for path in DOCKERFILES} == {
+        "airflow",
         "api",
         "dashboard",
         "mlflow",

@@ -292,12 +292,15 @@ def status(workspace: Workspace = None) -> None:
 
 
 @app.command()
-def verify(workspace: Workspace = None) -> None:
-    """Check the health of every part; exits with 1 if one is not well."""
+def verify(
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Check every service that the settings name; exits with 1 if one is not well."""
     from sentinel.cli.services import verify_parts
 
     with plain_errors():
-        sys.exit(0 if verify_parts(settings_for(workspace)) else 1)
+        sys.exit(0 if verify_parts(settings_for(workspace), as_json=as_json) else 1)
 
 
 @app.command()

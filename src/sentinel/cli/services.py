@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from importlib import util
-from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from rich.table import Table
 
 from sentinel.cli.console import err, out
-from sentinel.domain import ConfigurationError, SentinelError, WorkspaceError
+from sentinel.domain import ConfigurationError, WorkspaceError
 from sentinel.ledger.open import delete_ledger, ledger_exists, ledger_name, open_reader
 from sentinel.settings import Settings
 
@@ -65,26 +64,20 @@ def show_status(settings: Settings) -> None:
     out.print(table)
 
 
-def verify_parts(settings: Settings) -> bool:
-    """Check every part and print a line for each; True if all are well."""
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("ledger", lambda: _check_ledger(settings)),
-        ("feature plan", lambda: _check_plan(settings)),
-        ("model", lambda: _check_model(settings)),
-        ("scoring API", lambda: _check_api(settings)),
-        ("MLflow", lambda: _check_url(f"{settings.tracking_uri}/health", "sentinel up")),
-        ("dashboard", lambda: _check_url(_addresses(settings)["Dashboard"], "sentinel up")),
-    ]
-    well = True
-    for name, check in checks:
-        try:
-            detail = check()
-        except (SentinelError, httpx.HTTPError, OSError, KeyError, ValueError) as error:
-            well = False
-            out.print(f"[red]failed[/]  {name}: ", end="")
-            out.print(str(error), markup=False, soft_wrap=True)
-        else:
-            out.print(f"[green]ok[/]      {name}: {detail}")
+def verify_parts(settings: Settings, *, as_json: bool = False) -> bool:
+    """Check every service that the settings name, print a line for each; True if all are well."""
+    from sentinel.pipeline.health import Finding, verify_services
+
+    findings: list[Finding] = []
+    for finding in verify_services(settings):
+        findings.append(finding)
+        if not as_json:
+            out.print("[green]ok[/]      " if finding.well else "[red]failed[/]  ", end="")
+            out.print(f"{finding.name}: {finding.detail}", markup=False, soft_wrap=True)
+    well = all(finding.well for finding in findings)
+    if as_json:
+        report = {"well": well, "checks": findings}
+        out.print_json(msgspec.json.encode(report).decode())
     return well
 
 
@@ -154,53 +147,3 @@ def _health(settings: Settings) -> dict[str, Any] | None:
     except httpx.HTTPError:
         return None
     return answer.json() if answer.status_code == 200 else None
-
-
-def _check_ledger(settings: Settings) -> str:
-    with open_reader(settings) as reader:
-        last = reader.last_sequence()
-        counted = 0
-        for group in reader.groups():
-            if group.first_sequence != counted + 1:
-                raise ValueError(f"entry {counted + 1} is missing")
-            counted += group.entries
-    if counted != last:
-        raise ValueError(f"{counted:,} entries found, {last:,} expected")
-    return f"{last:,} entries without a gap"
-
-
-def _check_plan(settings: Settings) -> str:
-    from sentinel.features.plan import Plan
-
-    plan = Plan.load(settings.plan_path)
-    return f"{plan.hash} with {len(plan.feature_names)} features"
-
-
-def _check_model(settings: Settings) -> str:
-    import msgspec
-
-    from sentinel.models.artifact import load_manifest, load_plan, load_trees
-
-    path = settings.models_dir / "champion.json"
-    if not path.exists():
-        raise ConfigurationError("no model was promoted yet; run `sentinel up` or `train`")
-    folder = settings.models_dir / Path(msgspec.json.decode(path.read_bytes())["folder"])
-    manifest = load_manifest(folder)
-    load_plan(folder, manifest)
-    load_trees(folder, manifest)
-    return f"{manifest.name} version {manifest.version}, files as they were trained"
-
-
-def _check_api(settings: Settings) -> str:
-    health = _health(settings)
-    if health is None:
-        raise ConfigurationError("does not answer; start it with `sentinel up`")
-    if health["status"] != "ok":
-        raise ConfigurationError(f"is {health['status']}; see GET /health")
-    return "ready to score"
-
-
-def _check_url(url: str, starter: str) -> str:
-    if not _answers(url):
-        raise ConfigurationError(f"does not answer at {url}; start it with `{starter}`")
-    return url.rsplit("/", 1)[0]

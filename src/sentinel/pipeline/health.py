@@ -1,0 +1,258 @@
+"""`sentinel verify`: one check for each service that the settings name.
+
+A check returns a line that says what it found, or raises. What is not configured is not checked:
+on one machine that leaves the ledger, the plan, the model and three services; in production every
+one of them.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from sentinel.domain import ConfigurationError, SentinelError, Unavailable
+from sentinel.settings import Settings
+
+_SECONDS: Final = 5.0
+_ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 -- compared with, not bound to
+
+Check = tuple[str, Callable[[], str]]
+"""What is checked, and how: returns what was found, or raises."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a check found.
+
+    Attributes:
+        name: What was checked.
+        well: Whether it is as it should be.
+        detail: What was found, or what is wrong and what to do.
+        seconds: How long it took to find out.
+    """
+
+    name: str
+    well: bool
+    detail: str
+    seconds: float
+
+
+def verify_services(settings: Settings) -> Iterator[Finding]:
+    """Check one service after the other, each with a time limit.
+
+    Args:
+        settings: The deployment. What they do not name is not there.
+
+    Yields:
+        A finding as soon as it is known.
+    """
+    for name, check in checks(settings):
+        began = time.perf_counter()
+        try:
+            detail, well = check(), True
+        except (SentinelError, httpx.HTTPError, OSError, LookupError, ValueError) as error:
+            detail, well = str(error) or type(error).__name__, False
+        except ModuleNotFoundError as error:
+            detail = f"{error.name} is not installed here; run `verify` where the pipeline runs"
+            well = False
+        yield Finding(name, well, detail, round(time.perf_counter() - began, 3))
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """The checks that belong to a deployment, in the order in which services depend on another."""
+    services = settings.services
+    yield from _databases(settings)
+    if settings.state.backend == "redis":
+        yield "Redis", lambda: _redis(settings.state.redis_url)
+    yield from _buckets(settings)
+    yield "ledger", lambda: _ledger(settings)
+    yield "feature plan", lambda: _plan(settings)
+    yield "model", lambda: _model(settings)
+    yield "MLflow", lambda: _mlflow(settings)
+    yield from _scorers(settings)
+    if services.proxy_url:
+        yield "proxy", lambda: _answer(services.proxy_url, "/readyz", "the proxy")
+    yield "dashboard", lambda: _dashboard(settings)
+    if services.airflow_url:
+        yield "Airflow", lambda: _airflow(services.airflow_url)
+    if services.prometheus_url:
+        yield "Prometheus", lambda: _prometheus(services.prometheus_url)
+    if services.alertmanager_url:
+        yield "Alertmanager", lambda: _answer(services.alertmanager_url, "/-/ready", "Alertmanager")
+    if services.grafana_url:
+        yield "Grafana", lambda: _answer(services.grafana_url, "/api/health", "Grafana")
+
+
+def reachable(host: str) -> str:
+    """The host to ask a server that binds to this address.
+
+    >>> reachable("0.0.0.0"), reachable("::1"), reachable("scorer-2")
+    ('127.0.0.1', '[::1]', 'scorer-2')
+    """
+    if host in _ANY_ADDRESS:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _databases(settings: Settings) -> Iterator[Check]:
+    from sentinel.ledger.database_health import database_health
+
+    urls = {
+        "ledger's database": settings.ledger.url,
+        "MLflow's database": settings.mlflow.backend_store_uri.get_secret_value(),
+    }
+    for name, url in urls.items():
+        if url.startswith("postgres"):
+            yield name, partial(database_health, url)
+
+
+def _redis(url: str) -> str:
+    from sentinel.state.redis_health import redis_health
+
+    return redis_health(url)
+
+
+def _buckets(settings: Settings) -> Iterator[Check]:
+    s3 = settings.s3
+    for bucket in dict.fromkeys((s3.artifacts_bucket, s3.offline_bucket)):
+        if bucket:
+            yield f"S3 bucket {bucket}", partial(_bucket, settings, bucket)
+
+
+def _bucket(settings: Settings, bucket: str) -> str:
+    from sentinel.object_store.store import ObjectStore
+
+    store = ObjectStore(settings.s3)
+    empty = next(store.objects(bucket, ""), None) is None
+    return f"{store.where}, {'empty' if empty else 'holds files'}"
+
+
+def _ledger(settings: Settings) -> str:
+    from sentinel.pipeline.workspace import ledger_reader
+
+    with ledger_reader(settings) as reader:
+        last = reader.last_sequence()
+        counted = 0
+        for group in reader.groups():
+            if group.first_sequence > last:
+                break  # appended meanwhile
+            if group.first_sequence != counted + 1:
+                raise ValueError(f"entry {counted + 1:,} is missing")
+            counted += group.entries
+    if counted < last:
+        raise ValueError(f"{counted:,} entries found, {last:,} expected")
+    return f"{counted:,} entries without a gap"
+
+
+def _plan(settings: Settings) -> str:
+    from sentinel.features.plan import Plan
+
+    plan = Plan.load(settings.plan_path)
+    return f"{plan.hash} with {len(plan.feature_names)} features"
+
+
+def _model(settings: Settings) -> str:
+    from sentinel.models.artifact import load_manifest, load_plan, load_trees
+    from sentinel.pipeline.follow import serving_champion
+
+    champion = serving_champion(settings)
+    if champion is None:
+        raise ConfigurationError("no model was promoted yet; run `sentinel up` or `train`")
+    folder = settings.models_dir / champion.folder
+    manifest = load_manifest(folder)
+    load_plan(folder, manifest)
+    load_trees(folder, manifest)
+    return f"{manifest.name} version {manifest.version}, files as they were trained"
+
+
+def _mlflow(settings: Settings) -> str:
+    from sentinel.pipeline.registry_http import RegistryOverHttp
+
+    _answer(settings.tracking_uri, "/health", "MLflow")
+    with RegistryOverHttp(settings.tracking_uri) as registry:
+        champion = registry.champion(settings.mlflow.model_name)
+    crowned = "no champion" if champion is None else f"champion is version {champion.version}"
+    return f"{settings.tracking_uri}, {crowned}"
+
+
+def _scorers(settings: Settings) -> Iterator[Check]:
+    """A check for each address that the API's name stands for: replicas share a name."""
+    host, port = settings.api.host, settings.api.port
+    if host in _ANY_ADDRESS:
+        addresses = ["127.0.0.1"]
+    else:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = sorted({str(entry[4][0]) for entry in found})
+        except OSError:
+            addresses = [host]
+    for number, address in enumerate(addresses, 1):
+        url = f"http://{reachable(address)}:{port}"
+        name = "scoring API" if len(addresses) == 1 else f"scoring API {number}"
+        yield name, partial(_scorer, url)
+
+
+def _scorer(url: str) -> str:
+    health = _json(_get(url, "/health", "the scoring API"))
+    if health["status"] != "ok":
+        model, store = health["model"], health["feature_store"]
+        why = model.get("problem") or store.get("problem") or f"see {url}/health"
+        raise Unavailable(f"is {health['status']}: {why}")
+    return f"{url} ready to score with version {health['model']['version']}"
+
+
+def _dashboard(settings: Settings) -> str:
+    host, port = reachable(settings.dashboard.host), settings.dashboard.port
+    return _answer(f"http://{host}:{port}", "/_stcore/health", "the dashboard")
+
+
+def _airflow(url: str) -> str:
+    health = _json(_get(url, "/api/v2/monitor/health", "Airflow"))
+    parts = {
+        name: health[name]["status"] for name in ("metadatabase", "scheduler", "dag_processor")
+    }
+    ill = [f"its {name} is {status}" for name, status in parts.items() if status != "healthy"]
+    if ill:
+        raise Unavailable(f"{url}: {', '.join(ill)}; look at that service's log")
+    return f"{url}, {', '.join(parts)} healthy"
+
+
+def _prometheus(url: str) -> str:
+    _get(url, "/-/ready", "Prometheus")
+    active = _json(_get(url, "/api/v1/targets?state=active", "Prometheus"))
+    targets = active["data"]["activeTargets"]
+    down = sorted(target["scrapeUrl"] for target in targets if target["health"] == "down")
+    if down:
+        raise Unavailable(f"{url} cannot scrape {', '.join(down)}")
+    return f"{url}, {len(targets)} targets"
+
+
+def _answer(url: str, path: str, name: str) -> str:
+    _get(url, path, name)
+    return url
+
+
+def _get(url: str, path: str, name: str) -> httpx.Response:
+    try:
+        # A proxy of the environment is for the outside; services are next door.
+        with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
+            answer = client.get(f"{url.rstrip('/')}{path}")
+    except httpx.HTTPError as error:
+        raise Unavailable(
+            f"{name} does not answer at {url} ({error}); start it, or correct the setting"
+        ) from error
+    if answer.status_code >= httpx.codes.BAD_REQUEST:
+        raise Unavailable(f"{name} answered {answer.status_code} at {url}{path}; see its log")
+    return answer
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        raise Unavailable(f"what answers at {answer.request.url} is something else") from None

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.scratch import Server, make_workspace
+from tests.deploy.servers import COMPOSE, MONITORING
+
+START_SECONDS = 280.0  # kernels may have to be compiled first, on a machine that has more to do
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of deploy/compose after `setup.sh --prepare`."""
+    top = tmp_path_factory.mktemp("deployment")
+    shutil.copytree(MONITORING, top / "monitoring")
+    folder = top / "deploy" / "compose"
+    left_out = shutil.ignore_patterns(".env", "secrets", "generated", "data", "backups")
+    shutil.copytree(COMPOSE, folder, ignore=left_out)
+    prepare(folder)
+    return folder
+
+
+def prepare(folder: Path) -> None:
+    done = subprocess.run([folder / "setup.sh", "--prepare"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(make_workspace(tmp_path_factory.mktemp("scorer")))
+    running.start(START_SECONDS)
+    try:
+        yield running
+    finally:
+        running.kill()

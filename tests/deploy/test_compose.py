@@ -1,0 +1,270 @@
+"""The production profile as Compose declares it: pinned, locked down, with real settings."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import document_settings
+import pytest
+import yaml
+
+from benchmarks.servers import Postgres, Redis, needed, program
+from sentinel.settings import Settings
+from tests.deploy.conftest import prepare
+from tests.deploy.servers import COMPOSE, ROOT
+
+BIN = Path(sys.executable).parent
+TEXT = (COMPOSE / "compose.yaml").read_text()
+DECLARED: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = DECLARED["services"]
+ONCE = {"s3-volume", "migrate", "pipeline", "airflow-init"}  # end when their work is done
+SETTINGS = {
+    "SENTINEL_" + path.replace(".", "__").upper() for path, _ in document_settings.fields(Settings)
+}
+
+
+def each(*without: str) -> Any:
+    return pytest.mark.parametrize("name", sorted(SERVICES.keys() - set(without)))
+
+
+def secrets_of(name: str) -> set[str]:
+    return set(SERVICES[name].get("secrets", []))
+
+
+def test_it_is_what_compose_understands(prepared: Path) -> None:
+    schema = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*schema, str(COMPOSE / "compose.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [str(BIN / "podman-compose"), "-f", "compose.yaml", "--profile", "jobs", "config"]
+    done = subprocess.run(command, cwd=prepared, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    resolved = yaml.safe_load(done.stdout)
+    assert resolved["services"].keys() == SERVICES.keys()
+    assert "${" not in done.stdout
+
+
+def test_every_system_is_there() -> None:
+    wanted = (
+        "postgres redis s3 mlflow airflow-api airflow-scheduler airflow-dag-processor airflow-init"
+        " migrate pipeline follower api proxy dashboard prometheus grafana alertmanager"
+    )
+    assert set(wanted.split()) <= SERVICES.keys()
+    databases = (COMPOSE / "postgres" / "databases.sh").read_text()
+    for name in ("airflow_db", "feast_registry", "mlflow", "sentinel"):
+        assert f"make {name} " in databases
+
+
+@each()
+def test_every_setting_in_the_environment_exists(name: str) -> None:
+    for variable, value in SERVICES[name].get("environment", {}).items():
+        if not variable.startswith("SENTINEL_"):
+            continue
+        assert variable.removesuffix("_FILE") in SETTINGS, variable
+        if variable.endswith("_FILE"):
+            assert Path(value).parent == Path("/run/secrets")
+            assert Path(value).name in secrets_of(name)
+
+
+@each()
+def test_every_secret_is_a_file_that_setup_writes(name: str, prepared: Path) -> None:
+    secrets = secrets_of(name)
+    assert secrets <= DECLARED["secrets"].keys()
+    for secret in secrets:
+        assert DECLARED["secrets"][secret] == {"file": f"./secrets/{secret}"}
+        assert (prepared / "secrets" / secret).is_file()
+    text = str(SERVICES[name])
+    assert set(re.findall(r"/run/secrets/([\w.]+)", text)) <= secrets
+
+
+def test_setup_writes_no_secret_that_nobody_uses(prepared: Path) -> None:
+    used = set().union(*map(secrets_of, SERVICES))
+    assert {path.name for path in (prepared / "secrets").iterdir()} == used
+    assert DECLARED["secrets"].keys() == used
+
+
+@each()
+def test_images_are_pinned(name: str) -> None:
+    image = SERVICES[name]["image"]
+    ours = r"\$\{SENTINEL_IMAGES:-sentinel\}-(api|pipeline|mlflow|airflow|dashboard)"
+    tag = r"\$\{SENTINEL_TAG:-local\}"
+    vendors = r"docker\.io/[\w./-]+:v?\d+\.\d+(\.\d+)?(-[\w.]+)?"
+    assert re.fullmatch(f"{ours}:{tag}|{vendors}", image), image
+    if "build" in SERVICES[name]:
+        assert (ROOT / SERVICES[name]["build"]["dockerfile"]).is_file()
+
+
+@each()
+def test_services_run_locked_down_within_limits(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    limits = service["deploy"]["resources"]["limits"]
+    assert limits["cpus"]
+    assert limits["memory"]
+    if name != "s3-volume":  # gives a fresh volume to the S3 server, and ends
+        assert not str(service.get("user", "nobody")).startswith(("0", "root"))
+    assert "privileged" not in service
+
+
+@each()
+def test_ports_are_published_on_loopback(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert port.startswith("${BIND_ADDRESS:-127.0.0.1}:")
+        assert "edge" in SERVICES[name]["networks"]
+
+
+def test_stores_have_no_way_out() -> None:
+    assert DECLARED["networks"]["stores"]["internal"] is True
+    for name in ("postgres", "redis", "s3"):
+        assert SERVICES[name]["networks"] == ["stores"]
+        assert "ports" not in SERVICES[name]
+
+
+@each(*ONCE)
+def test_services_that_stay_say_how_they_are_and_come_back(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"].get("test") or name == "follower"  # it listens nowhere
+
+
+@each()
+def test_services_wait_for_what_they_need(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        condition = how["condition"]
+        if other in ONCE:
+            assert condition == "service_completed_successfully"
+        elif condition == "service_healthy":
+            assert SERVICES[other]["healthcheck"].get("test")
+        else:  # the proxy looks for scorers itself
+            assert (name, other) == ("proxy", "api")
+
+
+def test_what_must_survive_is_in_named_volumes() -> None:
+    places = {
+        "postgres": "/var/lib/postgresql/data",
+        "redis": "/data",
+        "s3": "/data",
+        "pipeline": "/var/lib/sentinel",
+        "prometheus": "/prometheus",
+        "grafana": "/var/lib/grafana",
+    }
+    for name, place in places.items():
+        mounts = dict(volume.split(":")[:2][::-1] for volume in SERVICES[name]["volumes"])
+        assert mounts[place] in DECLARED["volumes"]
+
+
+def test_every_mounted_file_exists() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            if source.startswith("."):
+                there = (COMPOSE / source).exists()
+                assert there or source.startswith("./generated/"), source
+
+
+def test_no_password_is_written_down() -> None:
+    for service in SERVICES.values():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET(?!S__)|TOKEN|_KEY|CONN", variable):
+                assert variable.endswith(("_FILE", "_CMD")), variable
+                assert "/run/secrets/" in value or value.startswith("/tmp/")
+    for line in (COMPOSE / ".env.example").read_text().splitlines():
+        assert line.startswith("#") or not re.search("PASSWORD|SECRET|TOKEN", line)
+
+
+# ------------------------------------------------------------------------------------- the scripts
+
+
+def test_the_linter_finds_nothing_in_the_scripts() -> None:
+    shellcheck = needed("shellcheck", "apt-get install shellcheck")
+    scripts = [*COMPOSE.glob("*.sh"), COMPOSE / "postgres" / "databases.sh"]
+    scripts += [
+        path
+        for path in (ROOT / "scripts").iterdir()
+        if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
+    ]
+    assert len(scripts) > 6
+    done = subprocess.run([shellcheck, "-x", *scripts], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+def test_secrets_are_random_and_stay_when_setup_runs_again(prepared: Path) -> None:
+    secrets = prepared / "secrets"
+    assert secrets.stat().st_mode & 0o077 == 0
+    before = {path.name: path.read_text() for path in secrets.iterdir()}
+    passwords = [text for name, text in before.items() if name.endswith("_password") and text]
+    assert len(set(passwords)) == len(passwords) >= 6
+    assert all(len(text) == 40 for text in passwords)
+    prepare(prepared)
+    assert {path.name: path.read_text() for path in secrets.iterdir()} == before
+    assert before["sentinel_password"] in before["ledger_url"]
+
+
+def test_setup_says_what_is_missing(prepared: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", prepared / "setup.sh"],
+        capture_output=True,
+        text=True,
+        env={"PATH": str(prepared / "nothing") + ":/usr/bin:/bin"},
+    )
+    assert done.returncode == 1
+    assert "docker" in done.stderr
+
+
+def test_each_database_has_an_owner_who_can_open_no_other(prepared: Path, tmp_path: Path) -> None:
+    import psycopg
+
+    with Postgres(tmp_path / "postgres") as postgres:
+        environment = {
+            "PATH": f"{Path(program('psql')).parent}:/usr/bin:/bin",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(postgres.port),
+            "POSTGRES_USER": postgres.user,
+            "SECRETS": str(prepared / "secrets"),
+        }
+        script = [str(COMPOSE / "postgres" / "databases.sh")]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        owners = {"sentinel": "sentinel", "feast_registry": "feast", "mlflow": "mlflow"}
+        owners["airflow_db"] = "airflow"
+        for database, owner in owners.items():
+            for role in owners.values():
+                url = f"postgresql://{role}@127.0.0.1:{postgres.port}/{database}"
+                if role != owner:
+                    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                        psycopg.connect(url)
+                    continue
+                with psycopg.connect(url) as connection:
+                    connection.execute("CREATE TABLE kept (n int)")
+
+
+def test_redis_keeps_what_it_got_and_wants_a_password(prepared: Path, tmp_path: Path) -> None:
+    import redis
+
+    text = (COMPOSE / "redis" / "redis.conf").read_text()
+    text = text.replace("/run/secrets", str(prepared / "secrets")).replace("dir /data", "")
+    (tmp_path / "redis.conf").write_text(text)
+    password = (prepared / "secrets" / "redis_password").read_text()
+
+    class Deployed(Redis):
+        def command(self) -> list[str]:
+            place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+            return [super().command()[0], str(tmp_path / "redis.conf"), *place]
+
+        def is_ready(self) -> bool:
+            return bool(redis.Redis(port=self.port, password=password).ping())
+
+    with Deployed(tmp_path / "redis") as server:
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=server.port).set("k", "v")
+        client = redis.Redis(port=server.port, password=password)
+        client.set("k", "v")
+        server.restart()
+        client = redis.Redis(port=server.port, password=password)
+        assert client.get("k") == b"v"
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}

@@ -1,0 +1,213 @@
+"""Rules, alerts and the dashboard ask for what a scorer really exports, and mail really arrives."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from benchmarks.scratch import Server
+from benchmarks.servers import Mail, needed, wait_until
+from sentinel.pipeline.health import Finding, verify_services
+from sentinel.settings import ServicesSettings, Settings
+from tests.deploy.conftest import prepare
+from tests.deploy.servers import MONITORING, Alertmanager, Prometheus
+
+RULES: dict[str, Any] = yaml.safe_load((MONITORING / "prometheus" / "rules.yml").read_text())
+DASHBOARD: dict[str, Any] = json.loads(
+    (MONITORING / "grafana" / "dashboards" / "sentinel.json").read_text()
+)
+CASES = sorted((MONITORING / "prometheus").glob("tests*.yml"))
+NAME = re.compile(r"\b(?:sentinel_\w+|process_\w+|sentinel:[\w:]+)\b")
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in RULES["groups"] for rule in group["rules"]]
+
+
+def panel_queries() -> list[tuple[str, str]]:
+    return [
+        (panel["title"], target["expr"])
+        for panel in DASHBOARD["panels"]
+        for target in panel["targets"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def mail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mail]:
+    with Mail(tmp_path_factory.mktemp("mail") / "box") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def alertmanager(
+    prepared: Path, mail: Mail, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Alertmanager]:
+    """Alertmanager with what setup.sh writes from a .env that names our mail server."""
+    env = prepared / ".env"
+    text = env.read_text()
+    changes = {
+        r"SMTP_HOST=.*": "SMTP_HOST=127.0.0.1",
+        r"SMTP_PORT=.*": f"SMTP_PORT={mail.port}",
+        r"SMTP_TLS=.*": "SMTP_TLS=false",
+        r"ALERTS_TO=.*": "ALERTS_TO=night@example.com",
+    }
+    for pattern, line in changes.items():
+        text = re.sub(f"^{pattern}$", line, text, flags=re.MULTILINE)
+    env.write_text(text)
+    prepare(prepared)
+    config = (prepared / "generated" / "alertmanager.yml").read_text()
+    password = str(prepared / "secrets" / "smtp_password")
+    config = config.replace("/run/secrets/smtp_password", password)
+    config = config.replace("group_wait: 10s", "group_wait: 1s")
+    with Alertmanager(tmp_path_factory.mktemp("alertmanager"), config) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    scorer: Server, alertmanager: Alertmanager, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    address = scorer.url.removeprefix("http://")
+    folder = tmp_path_factory.mktemp("prometheus")
+    with Prometheus(folder, scorers=[address], alertmanager=alertmanager.address) as server:
+        yield server
+
+
+def test_rules_pass_the_tools_that_prometheus_ships() -> None:
+    promtool = needed("promtool", "apt-get install prometheus")
+    cases = [path.name for path in CASES]
+    for arguments in (["check", "config", "prometheus.yml"], ["test", "rules", *cases]):
+        done = subprocess.run(
+            [promtool, *arguments],
+            cwd=MONITORING / "prometheus",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
+    cases = [case for path in CASES for case in yaml.safe_load(path.read_text())["tests"]]
+    asked = [case for test in cases for case in test["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    assert {case["alertname"] for case in asked if case.get("exp_alerts")} == alerts
+    quiet = {case["alertname"] for case in asked if not case.get("exp_alerts")}
+    assert alerts - quiet == {"FewLabels"}  # a week long; its other half is the counter's
+
+
+def test_every_alert_says_what_happened_and_what_to_do() -> None:
+    for rule in rules():
+        if "alert" in rule:
+            assert rule["labels"]["severity"] in {"page", "ticket"}
+            assert rule["annotations"].keys() == {"summary", "action"}
+
+
+def test_alertmanagers_file_passes_its_tool(prepared: Path) -> None:
+    amtool = needed("amtool", "apt-get install prometheus-alertmanager")
+    for path in (
+        MONITORING / "alertmanager" / "alertmanager.yml",
+        prepared / "generated" / "alertmanager.yml",
+    ):
+        done = subprocess.run([amtool, "check-config", path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_everything_asked_for_is_exported_by_a_scorer(scorer: Server) -> None:
+    httpx.post(f"{scorer.url}/predict", json={})  # error answers are counted from the first on
+    scraped = httpx.get(f"{scorer.url}/metrics").text
+    exported = set(re.findall(r"^(\w+)(?:\{| )", scraped, re.MULTILINE))
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    asked = [(rule.get("alert", rule.get("record")), rule["expr"]) for rule in rules()]
+    for title, expression in asked + panel_queries():
+        for name in NAME.findall(expression):
+            assert name in exported | recorded, f"{title} asks for {name}"
+
+
+def test_the_dashboard_is_one_that_grafana_provisions() -> None:
+    sources = yaml.safe_load(
+        (MONITORING / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )
+    uids = {source["uid"] for source in sources["datasources"]}
+    numbers = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(numbers)) == len(numbers)
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        assert panel["title"]
+        assert {
+            panel["datasource"]["uid"],
+            *(t["datasource"]["uid"] for t in panel["targets"]),
+        } <= uids
+    cells = [
+        (x, y)
+        for panel in DASHBOARD["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(cells)) == len(cells), "panels overlap"
+
+
+def test_prometheus_answers_every_panel(prometheus: Prometheus, scorer: Server) -> None:
+    def ask(path: str, **parameters: str) -> Any:
+        answer = httpx.get(f"{prometheus.url}/api/v1/{path}", params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    payment = {"transaction_id": "seen", "amount_minor": 100, "card_id": "K1"}
+    httpx.post(f"{scorer.url}/predict", json=payment).raise_for_status()
+    wait_until(
+        lambda: bool(ask("query", query="sentinel_decisions_total > 0")["result"]), 30, "a scrape"
+    )
+    for title, expression in panel_queries():
+        expression = expression.replace("$__rate_interval", "30s")
+        assert ask("query", query=expression)["resultType"] == "vector", title
+    states = {rule["health"] for group in ask("rules")["groups"] for rule in group["rules"]}
+    assert states <= {"ok", "unknown"}
+
+
+def test_an_alert_becomes_a_mail(alertmanager: Alertmanager, mail: Mail) -> None:
+    alert = {
+        "labels": {"alertname": "NoScorer", "severity": "page"},
+        "annotations": {"summary": "No scorer answers.", "action": "docker compose ps"},
+    }
+    httpx.post(f"{alertmanager.url}/api/v2/alerts", json=[alert]).raise_for_status()
+    wait_until(lambda: bool(mail.messages()), 60, "the mail")
+    (message,) = mail.messages()
+    assert "night@example.com" in message
+    assert "[Sentinel page] NoScorer (firing)" in message
+    assert "docker compose ps" in message
+
+
+def test_verify_asks_the_services_that_watch(
+    prometheus: Prometheus, alertmanager: Alertmanager, scorer: Server
+) -> None:
+    settings = Settings(
+        workspace=scorer.settings.workspace,
+        services=ServicesSettings(
+            prometheus_url=prometheus.url,
+            alertmanager_url=alertmanager.url,
+            grafana_url="http://127.0.0.1:9",
+        ),
+        api=scorer.settings.api.model_copy(update={"port": scorer.port}),
+    )
+    deadline = time.monotonic() + 30
+    found: dict[str, Finding] = {}
+    while time.monotonic() < deadline:
+        found = {finding.name: finding for finding in verify_services(settings)}
+        if found["Prometheus"].well:
+            break
+    assert found["Prometheus"].well, found["Prometheus"].detail
+    for name in ("ledger", "feature plan", "model", "scoring API", "Alertmanager"):
+        assert found[name].well, found[name].detail
+    assert not found["Grafana"].well
+    assert "does not answer at http://127.0.0.1:9" in found["Grafana"].detail
+    assert "Airflow" not in found
