@@ -125,6 +125,9 @@ class StateSettings(BaseModel):
         "redis://127.0.0.1:6379/0",
         description="Redis 7 or newer that holds feature state; any node of a cluster.",
     )
+    redis_prefix: str = Field(
+        "sentinel", description="Begins every key, so that deployments can share a Redis."
+    )
     timeout_ms: int = Field(
         100, description="Without an answer of Redis for so long, decide without state.", ge=1
     )
@@ -175,20 +178,6 @@ class TrainingSettings(BaseModel):
     )
     bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
     seed: int = Field(7, description="Seed of everything random in training.")
-
-
-class AirflowSettings(BaseModel):
-    mail_to: str = Field(
-        "", description="Who is told of failed runs and refused candidates, separated by commas."
-    )
-    mail_from: str = Field("sentinel@localhost", description="Sender of these e-mails.")
-    retries: int = Field(3, description="Retries of a task that failed.", ge=0)
-    retry_seconds: float = Field(
-        60.0, description="Pause before the first retry; each further one is twice as long.", gt=0
-    )
-    timeout_minutes: float = Field(
-        120.0, description="A task that takes longer is ended and counts as failed.", gt=0
-    )
 
 
 class ServicesSettings(BaseModel):
@@ -270,7 +259,6 @@ class Settings(BaseSettings):
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
     services: ServicesSettings = ServicesSettings()
-    airflow: AirflowSettings = AirflowSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -57,6 +57,23 @@ class StateRebuild(NamedTuple):
     through_sequence: int
 
 
+class LabelEffect(NamedTuple):
+    """Where a label's change stands in the shared records of its transaction.
+
+    Attributes:
+        plan_hash, transaction_id: Whose records.
+        label_sequence: The label's place in the log.
+        kind: KIND_FRAUD or KIND_RETRACT of `sentinel.features.program`.
+        positions: The change's own in each view's record; 0 where there is none.
+    """
+
+    plan_hash: str
+    transaction_id: str
+    label_sequence: int
+    kind: int
+    positions: tuple[int, ...]
+
+
 class Ledger(Protocol):
     """An append-only sequence of groups.
 
@@ -148,6 +165,22 @@ class SharedLedger(Ledger, Protocol):
 
     def rebuilds(self, plan_hash: str) -> Iterator[StateRebuild]:
         """The rebuilt records of a plan, in the order they were recorded in.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be read right now.
+        """
+        ...
+
+    def record_label_effect(self, effect: LabelEffect) -> None:
+        """Remember where a label took effect; durable when this returns.
+
+        Raises:
+            LedgerUnavailable: It could not be made durable.
+        """
+        ...
+
+    def label_effects(self, plan_hash: str) -> Iterator[LabelEffect]:
+        """Where labels took effect in the records of a plan, in the order of the labels.
 
         Raises:
             LedgerUnavailable: The ledger cannot be read right now.

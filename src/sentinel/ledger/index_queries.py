@@ -62,6 +62,23 @@ class IndexQueries:
         """Sequence of the last entry that the index holds, 0 if there is none."""
         return int(self._rows("SELECT indexed_through FROM bookmark")[0][0])
 
+    def ids_after(self, after: int, through: int) -> list[str]:
+        """Ids of the transactions with a sequence above ``after`` and up to ``through``."""
+        query = "SELECT transaction_id FROM {} WHERE sequence > ? AND sequence <= ?"
+        tables = ("imported", "decisions")
+        return [
+            row[0] for table in tables for row in self._rows(query.format(table), [after, through])
+        ]
+
+    def sequence_before(self, received_at_us: int) -> int:
+        """Sequence of the last decision received before a time, 0 if there is none."""
+        rows = self._rows(
+            "SELECT sequence FROM decisions WHERE received_at_us < ? "
+            "ORDER BY sequence DESC LIMIT 1",
+            [received_at_us],
+        )
+        return int(rows[0][0]) if rows else 0
+
     def find(self, transaction_id: str) -> IndexedTransaction | None:
         """A transaction by its id."""
         return self.find_many((transaction_id,)).get(transaction_id)

@@ -15,7 +15,7 @@ from psycopg import sql
 from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger import schema
 from sentinel.ledger.appender import Appender, standing
-from sentinel.ledger.base import Appended, Standing, StateRebuild
+from sentinel.ledger.base import Appended, LabelEffect, Standing, StateRebuild
 from sentinel.ledger.connections import Connection, Connections, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import keys_of
@@ -45,6 +45,10 @@ SELECT first_sequence, entries, kind, received_at_us, floor_us, payload FROM (
 _REBUILDS: Final = """
 SELECT number, view, entity_key, position, through_sequence FROM {ns}.state_rebuilds
 WHERE plan_hash = %s AND number > %s ORDER BY number LIMIT %s"""
+
+_EFFECTS: Final = """
+SELECT transaction_id, label_sequence, kind, positions FROM {ns}.label_effects
+WHERE plan_hash = %s AND label_sequence > %s ORDER BY label_sequence LIMIT %s"""
 
 
 class PostgresLedger:
@@ -242,6 +246,35 @@ class PostgresLedger:
             for _, view, entity_key, position, through in rows:
                 yield StateRebuild(plan_hash, view, entity_key.decode(), position, through)
             number = rows[-1][0]
+
+    def record_label_effect(self, effect: LabelEffect) -> None:
+        """See `SharedLedger.record_label_effect`."""
+        query = self._named(
+            "INSERT INTO {ns}.label_effects (plan_hash, transaction_id, label_sequence, kind, "
+            "positions) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        )
+        identifier = effect.transaction_id.encode()
+        place = (effect.label_sequence, effect.kind, list(effect.positions))
+        values = (effect.plan_hash, identifier, *place)
+        self._connections.run(
+            lambda connection: connection.execute(query, values), "record a label's effect in"
+        )
+
+    def label_effects(self, plan_hash: str) -> Iterator[LabelEffect]:
+        """See `SharedLedger.label_effects`."""
+        query = self._named(_EFFECTS)
+        after = -1
+        while True:
+
+            def read(connection: Connection, after: int = after) -> list[tuple[Any, ...]]:
+                return connection.execute(query, (plan_hash, after, _REBUILDS_ROWS)).fetchall()
+
+            rows = self._connections.run(read, "read")
+            if not rows:
+                return
+            for identifier, sequence, kind, positions in rows:
+                yield LabelEffect(plan_hash, identifier.decode(), sequence, kind, tuple(positions))
+            after = rows[-1][1]
 
     def close(self) -> None:
         """Release the connections and the right to append. May be called more than once."""

@@ -89,6 +89,7 @@ class ScoringMetrics(Collector):
         self.entities = 0
         self.state_bytes = 0
         self.pending = 0
+        self.repairs_pending = 0
         self.snapshot_sequence = 0
         self.started = time.time()
 
@@ -142,6 +143,7 @@ class ScoringMetrics(Collector):
             ("snapshot_sequence", "Last entry in the newest snapshot.", self.snapshot_sequence),
             ("state_entities", "Entity records in memory.", self.entities),
             ("state_bytes", "Bytes of entity records in memory.", self.state_bytes),
+            ("repairs_pending", "Records of shared state to be rebuilt.", self.repairs_pending),
             ("pending_requests", "Requests waiting for their turn.", self.pending),
             (
                 "model_swap_seconds",

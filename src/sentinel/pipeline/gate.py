@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from sentinel.domain import GateRefused, WorkspaceError
+from sentinel.domain import GateRefused
 from sentinel.features.plan import DAY_US, Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
-from sentinel.models.dataset import Sample, sample
-from sentinel.models.evaluation import HeldOut, average_precision, compare
-from sentinel.models.evaluation import evaluate as figures_of
+from sentinel.models.dataset import Ints, Sample, sample
+from sentinel.models.evaluation import average_precision, compare
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import CHAMPION, Registry
 from sentinel.models.tree_kernel import Scorer
@@ -34,8 +33,9 @@ MIN_FRAUDS: Final = 10
 """With fewer known frauds nothing can be said of a model."""
 
 
-class GateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How a candidate and the champion compare.
+@dataclass(frozen=True)
+class GateReport:
+    """What the gate found.
 
     Attributes:
         version: The candidate.
@@ -44,9 +44,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         start_us, end_us: Their event times, the end exclusive.
         candidate_ap: The candidate's average precision.
         champion_ap: The champion's, or the share of fraud.
-        difference: Candidate minus champion. This is what the gate looks at.
-        candidate_metrics, champion_metrics: All figures of both on the same payments, to look at;
-            none of a champion that is not there.
+        difference: Candidate minus champion.
     """
 
     version: str
@@ -58,33 +56,6 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     candidate_ap: float
     champion_ap: float
     difference: Estimate
-    candidate_metrics: dict[str, Estimate] = {}
-    champion_metrics: dict[str, Estimate] = {}
-
-    @classmethod
-    def load(cls, path: Path) -> GateReport:
-        """Read a report that `evaluate` wrote.
-
-        Raises:
-            WorkspaceError: It is not there, or is not one.
-        """
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (FileNotFoundError, msgspec.DecodeError) as error:
-            raise WorkspaceError(
-                f"{path} is not the report of an evaluation ({error}). Make one with "
-                "`sentinel evaluate`."
-            ) from None
-
-    @property
-    def words(self) -> str:
-        """The verdict in a sentence."""
-        if self.passed:
-            other = "no model" if self.champion is None else f"champion {self.champion}"
-            return f"version {self.version} is not worse than {other}"
-        if self.champion is None:
-            return "its average precision is not above that of knowing nothing"
-        return f"its average precision is worse than that of champion {self.champion}"
 
     @property
     def passed(self) -> bool:
@@ -103,31 +74,38 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def judge(settings: Settings, report: GateReport) -> None:
+def judge(
+    settings: Settings,
+    version: str,
+    *,
+    now_us: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> GateReport:
     """Let a candidate through the gate, or refuse it; the registry notes which.
 
     Args:
-        settings: The deployment.
-        report: What `evaluate` found.
+        settings, version, now_us, progress: See `check`.
 
     Raises:
-        GateRefused: It is worse.
-        Unavailable: MLflow does not answer.
+        GateRefused: It is worse, or there are too few matured labels to tell.
+        PlanMismatch, NoModel, Unavailable: See `check`.
     """
+    report = check(settings, version, now_us=now_us, progress=progress)
     verdict = "passed" if report.passed else "refused"
-    Registry.of(settings).note(report.version, "gate", f"{verdict}: {report}")
+    Registry.of(settings).note(version, "gate", f"{verdict}: {report}")
     if not report.passed:
         raise GateRefused(_refusal(report))
+    return report
 
 
-def evaluate(
+def check(
     settings: Settings,
     version: str | None = None,
     *,
     now_us: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> GateReport:
-    """Compare a candidate with the champion; changes nothing but the file with the report.
+    """Compare a candidate with the champion; changes nothing.
 
     Args:
         settings: The deployment.
@@ -158,45 +136,29 @@ def evaluate(
             f"frauds; {MIN_FRAUDS} are needed. Wait for labels, or hold out more with "
             "training.test_days and train anew."
         )
-    own = candidate.score(known, rows)
+    card = known.history.card[rows.rows]
+    own = candidate.score(known, rows.rows)
     if champion is None:
-        other, theirs = np.zeros(len(rows)), dict[str, Estimate]()
+        other = np.zeros(len(rows))
     else:
         if champion.plan.hash != candidate.plan.hash:
             known = labelled_history(settings, plan=champion.plan, progress=progress)
-        against = champion.score(known, rows)
-        other, theirs = against.score, _figures(settings, against)
+        other = champion.score(known, rows.rows)
     options = settings.training
-    report = GateReport(
+    progress("gate", 1, 1)
+    return GateReport(
         version=version,
         champion=None if present is None else present.version,
         rows=len(rows),
         frauds=rows.frauds,
         start_us=rows.start_us,
         end_us=rows.end_us,
-        candidate_ap=average_precision(rows.fraud, own.score),
+        candidate_ap=average_precision(rows.fraud, own),
         champion_ap=average_precision(rows.fraud, other),
         difference=compare(
-            rows.fraud,
-            own.score,
-            other,
-            own.card,
-            rounds=options.bootstrap_rounds,
-            seed=options.seed,
+            rows.fraud, own, other, card, rounds=options.bootstrap_rounds, seed=options.seed
         ),
-        candidate_metrics=_figures(settings, own),
-        champion_metrics=theirs,
     )
-    progress("gate", 1, 1)
-    path = report_path(settings, version)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
-    return report
-
-
-def report_path(settings: Settings, version: str) -> Path:
-    """Where the newest report on a candidate is."""
-    return settings.workspace / "evaluations" / f"{version}.json"
 
 
 def held_out(
@@ -233,34 +195,19 @@ class _Contestant:
         manifest = load_manifest(folder, plan_hash=plan_hash)
         return cls(folder, manifest, load_plan(folder, manifest))
 
-    def score(self, known: LabelledHistory, rows: Sample) -> HeldOut:
-        """What it says of rows from the vectors of its own plan."""
-        history, places = known.history, rows.rows
-        raw = Scorer(load_trees(self.folder, self.manifest)).raw_many(known.vectors(places))
-        return HeldOut(
-            fraud=rows.fraud,
-            score=raw,
-            probability=self.manifest.calibrator().apply(raw),
-            card=history.card[places],
-            event_time_us=history.event_time_us[places],
-            amount_minor=history.amount_minor[places],
-        )
-
-
-def _figures(settings: Settings, rows: HeldOut) -> dict[str, Estimate]:
-    options = settings.training
-    return figures_of(
-        rows,
-        alerts_per_1000=options.alert_budget_per_1000,
-        rounds=options.bootstrap_rounds,
-        seed=options.seed,
-    )
+    def score(self, known: LabelledHistory, rows: Ints) -> npt.NDArray[np.float64]:
+        """Raw scores of rows from the vectors of the model's own plan: float64 (n,)."""
+        return Scorer(load_trees(self.folder, self.manifest)).raw_many(known.vectors(rows))
 
 
 def _refusal(report: GateReport) -> str:
     days = (report.end_us - report.start_us) / DAY_US
+    if report.champion is None:
+        why = "its average precision is not above that of knowing nothing"
+    else:
+        why = f"it is worse than champion {report.champion}"
     return (
-        f"Version {report.version} is refused: {report.words}. {report} of {days:.0f} days. "
+        f"Version {report.version} is refused: {why}. {report} of {days:.0f} days. "
         "The champion stays. Look at the runs in MLflow; more history, or the features that the "
         "candidate lacks, may help."
     )

@@ -6,13 +6,25 @@ import secrets
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import NamedTuple
 
-from sentinel.domain import LedgerUnavailable
-from sentinel.ledger.base import Ledger
+from sentinel.domain import AlreadyRecorded, LedgerUnavailable, SentinelError
+from sentinel.ledger.base import Appended, Ledger
 from sentinel.ledger.groups import GroupKind
 
-Done = Callable[[int, LedgerUnavailable | None], None]
-"""Called in the committing thread with the first sequence, or with what went wrong."""
+Done = Callable[[Appended | None, SentinelError | None], None]
+"""Called in the committing thread with what was appended, or with what went wrong."""
+
+
+class Work(NamedTuple):
+    """A group to append; see `Ledger.append`."""
+
+    kind: GroupKind
+    entries: int
+    received_at_us: int
+    payload: bytes
+    transaction_ids: tuple[str, ...] = ()
+    token: bytes | None = None
 
 
 class Committer:
@@ -24,15 +36,13 @@ class Committer:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._queue: SimpleQueue[tuple[GroupKind, int, int, bytes, Done] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-commit", daemon=True)
         self._thread.start()
 
-    def append(
-        self, kind: GroupKind, entries: int, received_at_us: int, payload: bytes, done: Done
-    ) -> None:
+    def append(self, work: Work, done: Done) -> None:
         """Queue a group; ``done`` is called once it is on disk or has failed."""
-        self._queue.put((kind, entries, received_at_us, payload, done))
+        self._queue.put((work, done))
 
     def close(self) -> None:
         """Finish what is queued and end the thread."""
@@ -40,14 +50,20 @@ class Committer:
         self._thread.join()
 
     def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            kind, entries, received_at_us, payload, done = work
+        while (queued := self._queue.get()) is not None:
+            work, done = queued
             try:
-                token = secrets.token_bytes(16)
-                appended = self._ledger.append(kind, entries, received_at_us, payload, token=token)
-            except LedgerUnavailable as error:
-                done(0, error)
+                appended = self._ledger.append(
+                    work.kind,
+                    work.entries,
+                    work.received_at_us,
+                    work.payload,
+                    transaction_ids=work.transaction_ids,
+                    token=work.token or secrets.token_bytes(16),
+                )
+            except (AlreadyRecorded, LedgerUnavailable) as error:
+                done(None, error)
             except Exception as error:  # noqa: BLE001 -- a bug in a backend must not silence all answers
-                done(0, LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}."))
+                done(None, LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}."))
             else:
-                done(appended.first_sequence, None)
+                done(appended, None)

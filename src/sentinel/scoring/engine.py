@@ -7,6 +7,7 @@ caller commits them and, if that fails, throws the engine away and recovers anot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from sentinel.features.program import (
     KIND_ADD,
     KIND_FRAUD,
     KIND_PEEK,
+    Program,
 )
 from sentinel.ledger.groups import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
 from sentinel.scoring.serving_model import ServingModel
@@ -41,6 +43,10 @@ class Scored:
         flags: uint8 (n,), outcome code and flags as the ledger keeps them.
         reason_features: int16 (n, N_REASONS).
         reason_contributions: float32 (n, N_REASONS).
+        positions: int64 (n, views) of each transaction in the shared records, as bytes; empty
+            where positions follow the sequence.
+        repeated: Rows of transactions that the shared state held before: their vectors say nothing.
+        token: Names the changes of shared state that this made.
     """
 
     model: ServingModel
@@ -50,9 +56,70 @@ class Scored:
     flags: npt.NDArray[np.uint8]
     reason_features: npt.NDArray[np.int16]
     reason_contributions: npt.NDArray[np.float32]
+    positions: bytes = b""
+    repeated: tuple[int, ...] = ()
+    token: bytes = b""
 
 
-class Engine:
+class ScoringEngine(Protocol):
+    """State and model together, as the service uses them; one thread at a time."""
+
+    program: Program
+    model: ServingModel | None
+
+    @property
+    def state(self) -> Any:
+        """What is known of the log: ``sequence``, ``known``, ``entities``, ``bytes``."""
+        ...
+
+    def warm(self) -> None:
+        """See `Engine.warm`."""
+        ...
+
+    def note_ids(self, transactions: list[Transaction]) -> list[int]:
+        """See `Engine.note_ids`."""
+        ...
+
+    def decide(self, transactions: list[Transaction]) -> Scored:
+        """See `Engine.decide`."""
+        ...
+
+    def peek(self, transactions: list[Transaction]) -> Scored:
+        """See `Engine.peek`."""
+        ...
+
+    def read(self, keys: list[dict[str, str]], now_us: int) -> npt.NDArray[np.float32]:
+        """See `Engine.read`."""
+        ...
+
+
+class ModelHolder:
+    """A model that may be missing, and the program of the plan that state is kept for.
+
+    Args:
+        program: The compiled plan.
+        model: The champion, or None while nothing has been promoted.
+    """
+
+    def __init__(self, program: Program, model: ServingModel | None) -> None:
+        self.program = program
+        self.model = model
+
+    def _require_model(self) -> ServingModel:
+        if self.model is None:
+            raise NoModel(
+                "No model has been promoted yet. Train one with `sentinel train`, then promote "
+                "it with `sentinel promote`."
+            )
+        return self.model
+
+    def _score(self, model: ServingModel, vectors: npt.NDArray[np.float32]) -> Scored:
+        scores, probabilities, flags = model.score(vectors)
+        features, contributions = model.explain(vectors)
+        return Scored(model, vectors, scores, probabilities, flags, features, contributions)
+
+
+class Engine(ModelHolder):
     """State and model together.
 
     Args:
@@ -61,9 +128,8 @@ class Engine:
     """
 
     def __init__(self, state: EmbeddedState, model: ServingModel | None) -> None:
+        super().__init__(state.program, model)
         self.state = state
-        self.model = model
-        self.program = state.program
         self._encoder = EventEncoder(self.program, state.arena, 64)
         self._n_views = len(self.program.plan.views)
 
@@ -130,19 +196,6 @@ class Engine:
         for row, entity in enumerate(keys):
             self._encoder.put_query(row, entity, now_us)
         return self._run(len(keys))
-
-    def _require_model(self) -> ServingModel:
-        if self.model is None:
-            raise NoModel(
-                "No model has been promoted yet. Train one with `sentinel train`, then promote "
-                "it with `sentinel promote`."
-            )
-        return self.model
-
-    def _score(self, model: ServingModel, vectors: npt.NDArray[np.float32]) -> Scored:
-        scores, probabilities, flags = model.score(vectors)
-        features, contributions = model.explain(vectors)
-        return Scored(model, vectors, scores, probabilities, flags, features, contributions)
 
     def _grow(self, rows: int) -> None:
         if rows > self._encoder.capacity:

@@ -6,9 +6,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sentinel.domain import InvalidLabel, Label, LedgerUnavailable, Transaction, Verdict
+from sentinel.domain import (
+    InvalidLabel,
+    Label,
+    LedgerUnavailable,
+    SentinelError,
+    Transaction,
+    Verdict,
+)
 from sentinel.features.program import KIND_FRAUD, KIND_RETRACT
+from sentinel.ledger.base import Appended
 from sentinel.ledger.groups import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.scoring.engine import Engine
 from sentinel.scoring.service import ScoringService
 
 Find = Callable[[str], Transaction | None]
@@ -93,15 +102,15 @@ class LabelDesk:
             return
         payload = encode_group(LabelGroup(format=GROUP_FORMAT, labels=new))
 
-        def done(first: int, error: LedgerUnavailable | None) -> None:
-            if error is not None:
-                _fail(future, error)
+        def done(appended: Appended | None, error: SentinelError | None) -> None:
+            if appended is None:
+                assert error is not None
+                self._refused(labels, future, error)
                 return
             for place, label in enumerate(new):
-                self._recent[label.label_id] = (first + place, label)
-                self._apply(label)
+                self._recent[label.label_id] = (appended.first_sequence + place, label)
                 self._service.metrics.labels[label.verdict] += 1
-            _give(future, receipts)
+            _give(future, self._apply(new, receipts, appended))
 
         self._service.commit(GroupKind.LABELS, len(new), new[-1].received_at_us, payload, done)
 
@@ -128,18 +137,29 @@ class LabelDesk:
             )
         return receipts
 
-    def _apply(self, label: Label) -> None:
-        fraud = self._service.engine.state.fraud
-        was = label.transaction_id in fraud
-        now = label.verdict == Verdict.FRAUD
-        if was == now:
-            return
-        (fraud.add if now else fraud.discard)(label.transaction_id)
-        transaction = self._transaction(label.transaction_id)
-        if transaction is not None:
-            self._service.engine.apply_label_change(
-                transaction, KIND_FRAUD if now else KIND_RETRACT
-            )
+    def _refused(
+        self, labels: list[Label], future: asyncio.Future[list[LabelReceipt]], error: SentinelError
+    ) -> None:
+        """The labels did not reach the log."""
+        _fail(future, error)
+
+    def _apply(
+        self, labels: list[Label], receipts: list[LabelReceipt], appended: Appended
+    ) -> list[LabelReceipt]:
+        """Let durable labels take effect on features; the receipts as they are now known."""
+        engine = self._service.engine
+        assert isinstance(engine, Engine)
+        fraud = engine.state.fraud
+        for label in labels:
+            was = label.transaction_id in fraud
+            now = label.verdict == Verdict.FRAUD
+            if was == now:
+                continue
+            (fraud.add if now else fraud.discard)(label.transaction_id)
+            transaction = self._transaction(label.transaction_id)
+            if transaction is not None:
+                engine.apply_label_change(transaction, KIND_FRAUD if now else KIND_RETRACT)
+        return receipts
 
 
 def _give(future: asyncio.Future[list[LabelReceipt]], receipts: list[LabelReceipt]) -> None:

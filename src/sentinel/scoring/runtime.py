@@ -19,17 +19,16 @@ from sentinel.domain import (
     Transaction,
 )
 from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.history_scores import HistoryScores
 from sentinel.ledger.index import LedgerIndex, number_features
-from sentinel.ledger.open import named_on_command_line, open_reader, open_writer
+from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.explanations import Words, compile_words
 from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.backends import backend_of
 from sentinel.scoring.champions import RegistryWatch, WarmModels, champion_of
-from sentinel.scoring.engine import Engine
+from sentinel.scoring.engine import ScoringEngine
 from sentinel.scoring.labels import LabelDesk
-from sentinel.scoring.recovery import catch_up, recover
 from sentinel.scoring.service import Render, ScoringService, conflict, same_payment
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
@@ -60,7 +59,9 @@ class ScoringRuntime:
     def __init__(self, settings: Settings, render_recorded: Callable[[Decision], bytes]) -> None:
         self.settings = settings
         self.metrics = ScoringMetrics()
+        self._backend = backend_of(settings, self.metrics)
         self.model_problem: str | None = None
+        self.state_problem: str | None = None
         self.models = WarmModels(settings)
         self.registry = RegistryWatch(settings)
         self.started_at = time.time()
@@ -97,25 +98,26 @@ class ScoringRuntime:
             ConfigurationError: There is no plan, or the workspace is in use.
         """
         self = cls(settings, render_recorded)
-        ledger = await asyncio.to_thread(open_writer, settings)
+        ledger = await asyncio.to_thread(self._backend.open_ledger)
         try:
             self.reader = open_reader(settings)
             self.index = LedgerIndex(settings.index_path, self.reader)
+            self._backend.attach(self.reader, self.index)
             self.history = HistoryScores(settings.workspace / "scores.db")
             engine = await asyncio.to_thread(self._first_engine, progress)
         except BaseException:
             ledger.close()
             raise
         self._snapshot_sequence = engine.state.sequence
-        self.service = ScoringService(
+        self.service = self._backend.service(
             engine,
             ledger,
             render=render,
             find_recorded=self._find_recorded,
-            rebuild=self._rebuild,
+            rebuild=lambda: self._backend.rebuild(self.service.engine),
             metrics=self.metrics,
         )
-        self.labels = LabelDesk(self.service, self.index.transaction, self.find_label)
+        self.labels = self._backend.desk(self.service, self.index.transaction, self.find_label)
         self._note_engine(engine)
         self._start_indexer()
         self._tasks = [
@@ -131,9 +133,10 @@ class ScoringRuntime:
             task.cancel()
         await self.service.close()
         if self.service.unavailable is None:
-            state = self.service.engine.state
-            if state.sequence > self._snapshot_sequence:
-                await asyncio.to_thread(state.freeze().write, self.settings.state_dir)
+            frozen = self._freeze()
+            if frozen is not None and frozen.header.sequence > self._snapshot_sequence:
+                await asyncio.to_thread(frozen.write, self.settings.state_dir)
+        self._backend.close()
         if self._indexer is not None:
             self._indexer.terminate()
             try:
@@ -163,32 +166,10 @@ class ScoringRuntime:
 
     # Engines.
 
-    def _first_engine(self, progress: Callable[[int, int], None] | None) -> Engine:
+    def _first_engine(self, progress: Callable[[int, int], None] | None) -> ScoringEngine:
         model = self._load_champion()
         plan = model.plan if model is not None else Plan.load(self.settings.plan_path)
-        return self._build_engine(plan, model, progress)
-
-    def _build_engine(
-        self,
-        plan: Plan,
-        model: ServingModel | None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Engine:
-        self.index.catch_up()
-        state = recover(
-            compile_program(plan),
-            self.reader,
-            self.settings.state_dir,
-            self.index.transaction,
-            progress=progress,
-        )
-        engine = Engine(state, model)
-        engine.warm()
-        return engine
-
-    def _rebuild(self) -> Engine:
-        engine = self.service.engine
-        return self._build_engine(engine.program.plan, engine.model)
+        return self._backend.build(plan, model, progress)
 
     def _load_champion(self) -> ServingModel | None:
         try:
@@ -201,7 +182,7 @@ class ScoringRuntime:
             return None
         return self.models.load(champion)
 
-    def _note_engine(self, engine: Engine) -> None:
+    def _note_engine(self, engine: ScoringEngine) -> None:
         plan = engine.program.plan
         self.metrics.plan_hash = plan.hash
         words = compile_words(plan, self.settings.money)
@@ -255,9 +236,10 @@ class ScoringRuntime:
             through = self.index.indexed_through
             self.service.forget_indexed(through)
             self.labels.forget_indexed(through)
-            state = self.service.engine.state
-            self.metrics.entities = state.arena.entities
-            self.metrics.state_bytes = state.arena.used_bytes
+            engine = self.service.engine
+            self.state_problem = await asyncio.to_thread(self._backend.watch, engine)
+            self.metrics.entities = engine.state.entities
+            self.metrics.state_bytes = engine.state.bytes
 
     async def _watch_champion(self) -> None:
         path = self.settings.models_dir / "champion.json"
@@ -301,12 +283,10 @@ class ScoringRuntime:
             await self._in_order(lambda: setattr(self.service.engine, "model", model))
         else:
             # Another plan: its state is built beside the running one, then both change at once.
-            engine = await asyncio.to_thread(self._build_engine, model.plan, model)
+            engine = await asyncio.to_thread(self._backend.build, model.plan, model)
 
             def take_over() -> None:
-                # Labels may be about transactions that are in the log but not indexed yet.
-                self.index.catch_up()
-                catch_up(engine.state, self.reader, self.index.transaction)
+                self._backend.adopt(engine)
                 self.service.engine = engine
 
             await self._in_order(take_over)
@@ -325,16 +305,18 @@ class ScoringRuntime:
             except OSError as error:
                 log.warning("The state snapshot could not be written: %s", error)
 
-    async def snapshot(self) -> Path:
-        """Write a snapshot of the state as it is between two groups."""
+    async def snapshot(self) -> Path | None:
+        """Write a snapshot of the state as it is between two groups; None: it is kept elsewhere."""
         frozen = await self._in_order(self._freeze)
+        if frozen is None:
+            return None
         path: Path = await asyncio.to_thread(frozen.write, self.settings.state_dir)
         self._snapshot_sequence = frozen.header.sequence
         self.metrics.snapshot_sequence = frozen.header.sequence
         return path
 
-    def _freeze(self) -> FrozenState:
-        return self.service.engine.state.freeze()
+    def _freeze(self) -> FrozenState | None:
+        return self._backend.freeze(self.service.engine)
 
     async def in_order(self, job: Callable[[], Any]) -> Any:
         """Run a callable between two groups, when nothing undurable can be seen."""

@@ -14,19 +14,20 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import numpy as np
 
 from sentinel.domain import (
     LedgerUnavailable,
+    SentinelError,
     StateUnavailable,
     Transaction,
     TransactionConflict,
     Unavailable,
 )
-from sentinel.ledger.base import Ledger
+from sentinel.ledger.base import Appended, Ledger
 from sentinel.ledger.groups import (
     FLAG_EXPIRED_EVENT,
     FLAG_IS_FRAUD,
@@ -37,8 +38,8 @@ from sentinel.ledger.groups import (
     encode_group,
 )
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.scoring.committer import Committer
-from sentinel.scoring.engine import Engine, Scored
+from sentinel.scoring.committer import Committer, Work
+from sentinel.scoring.engine import Scored, ScoringEngine
 
 log = logging.getLogger(__name__)
 
@@ -185,12 +186,12 @@ class ScoringService:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ScoringEngine,
         ledger: Ledger,
         *,
         render: Render,
         find_recorded: FindRecorded,
-        rebuild: Callable[[], Engine],
+        rebuild: Callable[[], ScoringEngine],
         metrics: ScoringMetrics,
     ) -> None:
         self.engine = engine
@@ -288,33 +289,37 @@ class ScoringService:
         entries: int,
         received_at_us: int,
         payload: bytes,
-        done: Callable[[int, LedgerUnavailable | None], None],
+        done: Callable[[Appended | None, SentinelError | None], None],
+        *,
+        transaction_ids: Sequence[str] = (),
+        token: bytes | None = None,
     ) -> None:
         """Append a group; ``done`` runs on the event loop once it is durable or has failed.
 
-        Only to be called from a job; nothing else runs in between.
+        Only to be called from a job; nothing else runs in between. See `Ledger.append`.
         """
         self._busy = True
         started = time.perf_counter_ns()
 
-        def finish(first: int, error: LedgerUnavailable | None) -> None:
+        def finish(appended: Appended | None, error: SentinelError | None) -> None:
             self._busy = False
             elapsed = np.array([(time.perf_counter_ns() - started) // 1000])
             self.metrics.commit_latency.observe(elapsed)
-            if error is None:
+            if appended is not None:
                 self.metrics.commits += 1
-                self.last_sequence = first + entries - 1
+                self.last_sequence = appended.first_sequence + entries - 1
                 self.engine.state.sequence = self.last_sequence
                 self.metrics.sequence = self.last_sequence
-            else:
+            elif isinstance(error, LedgerUnavailable):
                 self._fail(error)
-            done(first, error)
+            done(appended, error)
             self._schedule()
 
-        def committed(first: int, error: LedgerUnavailable | None) -> None:
-            self._loop.call_soon_threadsafe(finish, first, error)
+        def committed(appended: Appended | None, error: SentinelError | None) -> None:
+            self._loop.call_soon_threadsafe(finish, appended, error)
 
-        self._committer.append(kind, entries, received_at_us, payload, committed)
+        work = Work(kind, entries, received_at_us, payload, tuple(transaction_ids), token)
+        self._committer.append(work, committed)
 
     def forget_indexed(self, through: int) -> None:
         """Drop recorded answers that the queryable tables hold by now."""
@@ -402,30 +407,26 @@ class ScoringService:
             ):
                 pending.answer(body)
             return
-        payload = encode_group(
-            DecisionGroup(
-                format=GROUP_FORMAT,
-                plan_hash=scored.model.plan.hash,
-                model_name=scored.model.name,
-                model_version=scored.model.version,
-                transactions=transactions,
-                vectors=scored.vectors.tobytes(),
-                scores=scored.scores.tobytes(),
-                probabilities=scored.probabilities.tobytes(),
-                flags=scored.flags.tobytes(),
-                reason_features=scored.reason_features.tobytes(),
-                reason_contributions=scored.reason_contributions.tobytes(),
-                latencies_us=np.array(latencies, dtype="<u4").tobytes(),
-            )
-        )
+        self._commit_decisions(group, transactions, scored, latencies)
+
+    def _commit_decisions(
+        self,
+        group: list[Pending],
+        transactions: list[Transaction],
+        scored: Scored,
+        latencies: list[int],
+    ) -> None:
+        """Make decisions durable, then answer."""
         bodies: list[bytes] = []
 
-        def done(first: int, error: LedgerUnavailable | None) -> None:
-            if error is not None:
+        def done(appended: Appended | None, error: SentinelError | None) -> None:
+            if appended is None:
+                assert error is not None
                 self._reject(group, error)
-                return
-            self._record(group, scored, bodies, first)
+            else:
+                self._record(group, scored, bodies, appended.first_sequence)
 
+        payload = decisions_payload(transactions, scored, latencies)
         received_at_us = transactions[-1].received_at_us
         self.commit(GroupKind.DECISIONS, len(group), received_at_us, payload, done)
         # The answers are put into words while the disk works.
@@ -510,3 +511,26 @@ class ScoringService:
                 log.warning("State is rebuilt through entry %d.", engine.state.sequence)
                 self._schedule()
                 return
+
+
+def decisions_payload(
+    transactions: list[Transaction], scored: Scored, latencies_us: list[int]
+) -> bytes:
+    """Decisions as a group of the ledger holds them."""
+    return encode_group(
+        DecisionGroup(
+            format=GROUP_FORMAT,
+            plan_hash=scored.model.plan.hash,
+            model_name=scored.model.name,
+            model_version=scored.model.version,
+            transactions=transactions,
+            vectors=scored.vectors.tobytes(),
+            scores=scored.scores.tobytes(),
+            probabilities=scored.probabilities.tobytes(),
+            flags=scored.flags.tobytes(),
+            reason_features=scored.reason_features.tobytes(),
+            reason_contributions=scored.reason_contributions.tobytes(),
+            latencies_us=np.array(latencies_us, dtype="<u4").tobytes(),
+            positions=scored.positions,
+        )
+    )

@@ -49,6 +49,16 @@ class EmbeddedState:
         """The state before the first log entry."""
         return cls(program=program, arena=Arena(program))
 
+    @property
+    def entities(self) -> int:
+        """Number of records."""
+        return self.arena.entities
+
+    @property
+    def bytes(self) -> int:
+        """Size of the records."""
+        return self.arena.used_bytes
+
     def freeze(self) -> FrozenState:
         """A copy that a background thread can write while scoring goes on."""
         arena = self.arena

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -62,7 +62,7 @@ class History:
     """
 
     words: bytes
-    ids: frozenset[int]
+    ids: Container[int]
     through_sequence: int
 
 

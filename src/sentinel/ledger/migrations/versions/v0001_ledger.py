@@ -51,6 +51,14 @@ CREATE TABLE {ns}.state_rebuilds (
     UNIQUE (plan_hash, view, entity_key, position)
 );
 CREATE INDEX state_rebuilds_by_plan ON {ns}.state_rebuilds (plan_hash, number);
+CREATE TABLE {ns}.label_effects (
+    plan_hash text NOT NULL,
+    label_sequence bigint NOT NULL,
+    transaction_id bytea NOT NULL,
+    kind smallint NOT NULL,
+    positions bigint[] NOT NULL,
+    PRIMARY KEY (plan_hash, label_sequence)
+);
 """
 
 # All appends queue for one lock, which is released once the commit is on disk and visible. Under

@@ -1,0 +1,148 @@
+"""Several scorers over one state and one log: nothing lost, nothing twice, everything provable."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from benchmarks.payments import payments
+from benchmarks.scratch import Server, default_plan, fraud_label, make_workspace
+from benchmarks.servers import Postgres, Redis
+from benchmarks.shared import Books, books, repairs_done, replayed, scorers, send, workspaces
+from sentinel.features.plan import Plan
+from sentinel.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+
+class Stack(NamedTuple):
+    redis: Redis
+    postgres: Postgres
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("shared")
+    with Redis(folder / "redis") as redis, Postgres(folder / "postgres") as postgres:
+        yield Stack(redis, postgres)
+
+
+class Deployment:
+    """Two scorers with a database of their own."""
+
+    def __init__(self, folder: Path, stack: Stack, name: str) -> None:
+        self.stack = stack
+        self.plan: Plan = default_plan()
+        self.environment = {
+            "SENTINEL_LEDGER__URL": stack.postgres.make_database(name),
+            "SENTINEL_STATE__BACKEND": "redis",
+            "SENTINEL_STATE__REDIS_URL": f"redis://127.0.0.1:{stack.redis.port}/0",
+            "SENTINEL_STATE__REDIS_PREFIX": name,
+        }
+        first = make_workspace(folder / "scorer-1", plan=self.plan)
+        url = self.environment["SENTINEL_LEDGER__URL"]
+        self.settings: Settings = first.model_copy(
+            update={
+                "ledger": first.ledger.model_copy(update={"url": url}),
+                "state": first.state.model_copy(update={"backend": "redis"}),
+            }
+        )
+        self.workspaces = workspaces(folder, first, 2)
+
+    def books(self, answers: object) -> Books:
+        return books(self.settings, answers)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, stack: Stack, request: pytest.FixtureRequest) -> Deployment:
+    name = "t" + str(abs(hash(request.node.name)) % 10**9)
+    return Deployment(tmp_path, stack, name)
+
+
+def some_payments(number: int, prefix: str = "p") -> list[dict[str, object]]:
+    return list(islice(payments(3, prefix=prefix, customers=40, merchants=8), number))
+
+
+def urls(servers: list[Server]) -> list[str]:
+    return [server.url for server in servers]
+
+
+def test_two_scorers_decide_each_payment_once_and_provably(deployment: Deployment) -> None:
+    with scorers(deployment.workspaces, deployment.environment) as servers:
+        sent = some_payments(600)
+        # Each payment goes to both scorers at about the same time.
+        twice = [payment for payment in sent for _ in range(2)]
+        answers = send(urls(servers), twice)
+        labels = [fraud_label(str(payment["transaction_id"])) for payment in sent[:100:7]]
+        early = [fraud_label(f"q-{number}") for number in (3, 17)]
+        for server, some in zip(servers, (labels, early), strict=True):
+            receipt = httpx.post(f"{server.url}/labels", json={"labels": some}, timeout=30)
+            assert receipt.status_code == 200, receipt.text
+        more = send(urls(servers), some_payments(200, "q"))
+        repairs_done(servers)
+    answers.bodies |= more.bodies
+    assert deployment.books(answers) == Books(recorded=800, lost=0, twice=0, differing=0)
+    result = replayed(deployment.settings, deployment.plan)
+    assert result.decisions + result.degraded == 800
+    assert (result.mismatches, result.degraded) == (0, 0), result.examples
+    assert result.unverifiable < 0.2 * result.values
+    fraud = [i for i, name in enumerate(deployment.plan.feature_names) if "fraud" in name]
+    assert fraud
+
+
+def test_redis_and_postgres_restart_under_load(deployment: Deployment) -> None:
+    with scorers(deployment.workspaces, deployment.environment) as servers:
+
+        def disturb() -> None:
+            time.sleep(1.0)
+            deployment.stack.redis.restart()
+            time.sleep(1.0)
+            deployment.stack.postgres.restart()
+            time.sleep(1.0)
+            deployment.stack.redis.kill()
+            deployment.stack.redis.start()
+
+        trouble = threading.Thread(target=disturb)
+        trouble.start()
+        answers = send(urls(servers), some_payments(300))
+        trouble.join()
+        answers.bodies |= send(urls(servers), some_payments(200, "q")).bodies
+        repairs_done(servers)
+        degraded_before = replayed(deployment.settings, deployment.plan).degraded
+        answers.bodies |= send(urls(servers), some_payments(100, "r")).bodies
+    assert deployment.books(answers) == Books(recorded=600, lost=0, twice=0, differing=0)
+    result = replayed(deployment.settings, deployment.plan)
+    assert result.mismatches == 0, result.examples
+    assert result.degraded == degraded_before, "decisions after the repair had their state"
+
+
+def test_a_scorer_that_is_killed_leaves_nothing_wrong(deployment: Deployment) -> None:
+    with scorers(deployment.workspaces, deployment.environment) as servers:
+
+        def kill() -> None:
+            time.sleep(0.7)
+            servers[1].kill()
+
+        killing = threading.Thread(target=kill)
+        killing.start()
+        answers = send(urls(servers), some_payments(400))
+        killing.join()
+        assert deployment.books(answers).lost == 0
+        # It comes back and goes on.
+        servers[1].start()
+        answers.bodies |= send([servers[1].url], some_payments(50, "q")).bodies
+        assert servers[0].process is not None
+        servers[0].process.send_signal(signal.SIGTERM)
+        assert servers[0].process.wait(30) == 0
+    found = deployment.books(answers)
+    assert (found.lost, found.twice, found.differing) == (0, 0, 0)
+    result = replayed(deployment.settings, deployment.plan)
+    assert result.mismatches == 0, result.examples
