@@ -180,6 +180,20 @@ class TrainingSettings(BaseModel):
     seed: int = Field(7, description="Seed of everything random in training.")
 
 
+class AirflowSettings(BaseModel):
+    mail_to: str = Field(
+        "", description="Who is told of failed runs and refused candidates, separated by commas."
+    )
+    mail_from: str = Field("sentinel@localhost", description="Sender of these e-mails.")
+    retries: int = Field(3, description="Retries of a task that failed.", ge=0)
+    retry_seconds: float = Field(
+        60.0, description="Pause before the first retry; each further one is twice as long.", gt=0
+    )
+    timeout_minutes: float = Field(
+        120.0, description="A task that takes longer is ended and counts as failed.", gt=0
+    )
+
+
 class ServicesSettings(BaseModel):
     proxy_url: str = Field(
         "", description="Proxy in front of the scorers; `verify` asks it, as the four below."
@@ -259,6 +273,7 @@ class Settings(BaseSettings):
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
     services: ServicesSettings = ServicesSettings()
+    airflow: AirflowSettings = AirflowSettings()
 
     @classmethod
     def settings_customise_sources(

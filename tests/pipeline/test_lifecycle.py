@@ -23,7 +23,7 @@ from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import serving_champion
-from sentinel.pipeline.gate import check
+from sentinel.pipeline.gate import evaluate
 from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import Trained, train
 from sentinel.pipeline.verify import transactions_of, verify
@@ -77,16 +77,20 @@ def test_training_measures_every_model_with_intervals(candidate: Trained) -> Non
     for metrics in (candidate.metrics, *candidate.baselines.values()):
         figure = metrics["average_precision"]
         assert figure.low <= figure.value <= figure.high
-    prior = candidate.test.frauds / len(candidate.test)
+    prior = candidate.dataset.test.frauds / candidate.dataset.test.rows
     assert candidate.metrics["average_precision"].low > 3 * prior
 
 
 def test_the_parts_of_a_split_do_not_meet(candidate: Trained, deployment: Settings) -> None:
     gap = round(deployment.labels.maturity_days * 86_400_000_000)
-    assert candidate.fit.end_us == candidate.tail.start_us
-    assert candidate.tail.end_us + gap == candidate.test.start_us
-    assert candidate.fit.cutoff_us == candidate.test.start_us
-    assert candidate.test.end_us + gap == candidate.test.cutoff_us <= HISTORY_END_US + 1
+    assert candidate.dataset.fit.end_us == candidate.dataset.tail.start_us
+    assert candidate.dataset.tail.end_us + gap == candidate.dataset.test.start_us
+    assert candidate.dataset.fit.cutoff_us == candidate.dataset.test.start_us
+    assert (
+        candidate.dataset.test.end_us + gap
+        == candidate.dataset.test.cutoff_us
+        <= HISTORY_END_US + 1
+    )
 
 
 def test_the_run_is_tracked_whole(candidate: Trained, deployment: Settings) -> None:
@@ -95,7 +99,7 @@ def test_the_run_is_tracked_whole(candidate: Trained, deployment: Settings) -> N
     parameters = {p["key"]: p["value"] for p in run["data"]["params"]}
     assert parameters["plan_hash"] == candidate.manifest.plan_hash
     assert parameters["data_hash"] == candidate.manifest.data_hash
-    assert int(parameters["fit.rows"]) == len(candidate.fit)
+    assert int(parameters["fit.rows"]) == candidate.dataset.fit.rows
     assert "model.lambda_l2" in parameters
     metrics = {m["key"]: m["value"] for m in run["data"]["metrics"]}
     figure = candidate.metrics["average_precision"]
@@ -133,7 +137,7 @@ def test_the_version_has_a_signature_and_no_pickle(
 
 
 def test_evaluating_changes_nothing(candidate: Trained, deployment: Settings) -> None:
-    report = check(deployment)
+    report = evaluate(deployment)
     assert report.version == candidate.version
     assert report.champion is None
     assert report.passed
@@ -186,9 +190,11 @@ def test_an_answer_of_the_history_is_what_serving_would_say(deployment: Settings
 
 def test_a_worse_model_is_refused_with_figures(deployment: Settings, candidate: Trained) -> None:
     worse = train(deployment, baselines=False, threads=1, parameters=WEAK)
-    with pytest.raises(GateRefused, match=r"worse than champion 1.*difference -0\.\d+ \[-0\.") as e:
+    with pytest.raises(
+        GateRefused, match=r"worse than that of champion 1.*difference -0\.\d+ \[-0\."
+    ) as e:
         promote(deployment)
-    assert f"{check(deployment).frauds:,} frauds" in str(e.value)
+    assert f"{evaluate(deployment).frauds:,} frauds" in str(e.value)
     registry = Registry.of(deployment)
     assert registry.champions() == [candidate.version]
     assert registry.version(worse.version).tags["gate"].startswith("refused: ")

@@ -180,17 +180,22 @@ def import_labels(
 
 @app.command()
 def train(workspace: Workspace = None) -> None:
-    """Train, evaluate and register a candidate."""
-    from sentinel.cli.reports import training_report
+    """Build a dataset from the log, train on it, and register a candidate with its figures."""
+    from sentinel.cli.reports import dataset_report, training_report
+    from sentinel.models.registry import mlflow_client
     from sentinel.pipeline.backfill import backfill
+    from sentinel.pipeline.datasets import build_dataset
     from sentinel.pipeline.training import train as run
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
         settings = settings_for(workspace)
+        mlflow_client(settings.tracking_uri)  # if it is away, say so before the work
         with progress_bar(err) as progress:
             backfill(settings, progress=progress)
-            result = run(settings, progress=progress)
+            built = build_dataset(settings, progress=progress)
+            result = run(settings, built.folder, progress=progress)
+        dataset_report(out, built)
         training_report(out, result)
 
 
@@ -199,28 +204,44 @@ def evaluate(
     version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
     workspace: Workspace = None,
 ) -> None:
-    """Compare a candidate with the champion on the same matured labels; changes nothing."""
+    """Compare a candidate with the champion on the same matured labels, and write the report."""
     from sentinel.cli.reports import gate_report
-    from sentinel.pipeline.gate import check
+    from sentinel.pipeline.gate import evaluate as run
+    from sentinel.pipeline.gate import report_path
     from sentinel.sources.progress import progress_bar
 
-    with plain_errors(), progress_bar(err) as progress:
-        gate_report(out, check(settings_for(workspace), version, progress=progress))
+    with plain_errors():
+        settings = settings_for(workspace)
+        with progress_bar(err) as progress:
+            report = run(settings, version, progress=progress)
+        gate_report(out, report)
+        out.print(f"Written to {report_path(settings, report.version)}", soft_wrap=True)
 
 
 @app.command()
 def promote(
     version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask the gate, and only say what would be done.")
+    ] = False,
     workspace: Workspace = None,
 ) -> None:
     """Make a candidate the champion, if the gate lets it through."""
-    from sentinel.cli.reports import promotion_report
+    from sentinel.cli.reports import gate_report, promotion_report
+    from sentinel.pipeline.gate import evaluate, judge
     from sentinel.pipeline.promotion import promote as run
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
+        settings = settings_for(workspace)
         with progress_bar(err) as progress:
-            result = run(settings_for(workspace), version, progress=progress)
+            report = evaluate(settings, version, progress=progress)
+        gate_report(out, report)
+        judge(settings, report)
+        with progress_bar(err) as progress:
+            result = run(
+                settings, report.version, report=report, dry_run=dry_run, progress=progress
+            )
         promotion_report(out, result)
 
 
@@ -315,20 +336,14 @@ def features_apply(
     workspace: Workspace = None,
 ) -> None:
     """Compile the definitions into the workspace's plan and write them to Feast's registry."""
+    from sentinel.cli.reports import plan_report
     from sentinel.pipeline.apply import apply_definitions
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
         with progress_bar(err) as progress:
             applied = apply_definitions(settings_for(workspace), relearn=relearn, progress=progress)
-        for warning in applied.warnings:
-            err.print(warning)
-        out.print(
-            f"Plan {applied.plan.hash} ({'changed' if applied.changed else 'unchanged'}): "
-            f"{len(applied.plan.feature_names)} features over {len(applied.plan.views)} views."
-        )
-        if applied.registry:
-            out.print(f"Registered in {applied.registry}.", soft_wrap=True)
+        plan_report(out, applied)
 
 
 @features.command("backfill")
@@ -337,16 +352,14 @@ def features_backfill(
     workspace: Workspace = None,
 ) -> None:
     """Fold the log into vectors, from where the last backfill ended."""
+    from sentinel.cli.reports import backfill_report
     from sentinel.pipeline.backfill import backfill
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
         with progress_bar(err) as progress:
             done = backfill(settings_for(workspace), rebuild=rebuild, progress=progress)
-        out.print(
-            f"{done.new_rows:,} new vectors through log entry {done.sequence:,} in "
-            f"{done.seconds:.1f} s."
-        )
+        backfill_report(out, done)
 
 
 @features.command("materialize")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
 
+from sentinel.models.intervals import Estimate
+from sentinel.pipeline.apply import Applied
+from sentinel.pipeline.backfill import Backfilled
+from sentinel.pipeline.datasets import BuiltDataset
 from sentinel.pipeline.gate import GateReport
 from sentinel.pipeline.importing import ImportResult
 from sentinel.pipeline.materialize import MaterializeReport
@@ -27,29 +32,34 @@ def import_report(console: Console, result: ImportResult) -> None:
 def training_report(console: Console, trained: Trained) -> None:
     """A candidate's metrics with their intervals, beside the baselines."""
     columns = {trained.manifest.kind: trained.metrics, **trained.baselines}
-    table = Table(
-        title=f"Candidate version {trained.version}, with 95 % intervals", title_justify="left"
-    )
-    table.add_column("metric")
-    for model in columns:
-        table.add_column(model, justify="right")
-    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
-        cells = [str(metrics[name]) if name in metrics else "" for metrics in columns.values()]
-        table.add_row(name, *cells)
-    console.print(table)
+    title = f"Candidate version {trained.version}, with 95 % intervals"
+    console.print(_metrics_table(title, columns))
     console.print(f"Tracked at {trained.run_url}", soft_wrap=True)
 
 
 def gate_report(console: Console, report: GateReport) -> None:
     """A candidate beside the champion."""
+    columns = {f"candidate {report.version}": report.candidate_metrics}
+    if report.champion is not None:
+        columns[f"champion {report.champion}"] = report.champion_metrics
+    title = f"On {report.rows:,} payments that neither was trained on, with 95 % intervals"
+    console.print(_metrics_table(title, columns))
     console.print(f"{'Passes' if report.passed else 'Refused'}: {report}", soft_wrap=True)
 
 
 def promotion_report(console: Console, promoted: Promoted) -> None:
     """Who is in charge now."""
     if promoted.gate is not None:
-        gate_report(console, promoted.gate)
+        gate = promoted.gate
+        console.print(f"{'Passes' if gate.passed else 'Refused'}: {gate}", soft_wrap=True)
     before = f" in place of {promoted.replaced}" if promoted.replaced else ""
+    if promoted.dry_run:
+        console.print(
+            f"Dry run: nothing was changed. Version {promoted.version} would become the champion"
+            f"{before}, and {promoted.scored:,} historic transactions would get its answer.",
+            soft_wrap=True,
+        )
+        return
     console.print(
         f"Version {promoted.version} is the champion{before}; {promoted.scored:,} historic "
         f"transactions have an answer ({promoted.seconds:.1f} s)."
@@ -75,3 +85,53 @@ def materialize_report(console: Console, report: MaterializeReport) -> None:
 def _moment(time_us: int) -> str:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
     return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def plan_report(console: Console, applied: Applied) -> None:
+    """The plan after an apply."""
+    for warning in applied.warnings:
+        console.print(warning, soft_wrap=True)
+    console.print(
+        f"Plan {applied.plan.hash} ({'changed' if applied.changed else 'unchanged'}): "
+        f"{len(applied.plan.feature_names)} features over {len(applied.plan.views)} views."
+    )
+    if applied.registry:
+        console.print(f"Registered in {applied.registry}.", soft_wrap=True)
+
+
+def backfill_report(console: Console, done: Backfilled) -> None:
+    """How many vectors are new."""
+    total = done.parts.manifest.rows
+    kind = "Incremental" if done.new_rows < total else "Full"
+    console.print(
+        f"{kind}: {done.new_rows:,} new vectors through log entry {done.sequence:,} in "
+        f"{done.seconds:.1f} s; {total:,} in all."
+    )
+
+
+def dataset_report(console: Console, built: BuiltDataset) -> None:
+    """What a dataset holds."""
+    about = built.manifest
+    table = Table(title=f"Dataset {about.name[:12]}, plan {about.plan_hash}", title_justify="left")
+    for heading in ("part", "from", "to"):
+        table.add_column(heading)
+    for heading in ("days", "payments", "known frauds", "share"):
+        table.add_column(heading, justify="right")
+    for name, span in (("fit", about.fit), ("tail", about.tail), ("test", about.test)):
+        share = f"{100 * span.frauds / span.rows:.2f} %"
+        figures = (f"{span.days:.1f}", f"{span.rows:,}", f"{span.frauds:,}", share)
+        table.add_row(name, _moment(span.start_us), _moment(span.end_us), *figures)
+    console.print(table)
+    console.print(f"Written to {built.folder}", soft_wrap=True)
+
+
+def _metrics_table(title: str, columns: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Models side by side, a row for each figure."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for model in columns:
+        table.add_column(model, justify="right")
+    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
+        cells = [str(metrics[name]) if name in metrics else "" for metrics in columns.values()]
+        table.add_row(name, *cells)
+    return table

@@ -4,7 +4,8 @@
     apply       feature definitions into the plan
     backfill    the log into vectors, and the state that serving starts from
     verify      the proof that offline and online vectors are the same, bit for bit
-    training    vectors and labels into a tracked, registered candidate
+    datasets    vectors and what was known of them at a moment, as files
+    training    a dataset into a tracked, registered candidate
     gate        is the candidate at least as good as the champion?
     promotion   a candidate into the champion, and one step back
     follow      the champion of the registry into the folder that serving reads

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from sentinel.domain import GateRefused
+from sentinel.domain import GateRefused, WorkspaceError
 from sentinel.features.plan import DAY_US, Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
-from sentinel.models.dataset import Ints, Sample, sample
-from sentinel.models.evaluation import average_precision, compare
+from sentinel.models.dataset import Sample, sample
+from sentinel.models.evaluation import HeldOut, average_precision, compare
+from sentinel.models.evaluation import evaluate as figures_of
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import CHAMPION, Registry
 from sentinel.models.tree_kernel import Scorer
@@ -33,9 +34,8 @@ MIN_FRAUDS: Final = 10
 """With fewer known frauds nothing can be said of a model."""
 
 
-@dataclass(frozen=True)
-class GateReport:
-    """What the gate found.
+class GateReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a candidate and the champion compare.
 
     Attributes:
         version: The candidate.
@@ -44,7 +44,9 @@ class GateReport:
         start_us, end_us: Their event times, the end exclusive.
         candidate_ap: The candidate's average precision.
         champion_ap: The champion's, or the share of fraud.
-        difference: Candidate minus champion.
+        difference: Candidate minus champion. This is what the gate looks at.
+        candidate_metrics, champion_metrics: All figures of both on the same payments, to look at;
+            none of a champion that is not there.
     """
 
     version: str
@@ -56,6 +58,33 @@ class GateReport:
     candidate_ap: float
     champion_ap: float
     difference: Estimate
+    candidate_metrics: dict[str, Estimate] = {}
+    champion_metrics: dict[str, Estimate] = {}
+
+    @classmethod
+    def load(cls, path: Path) -> GateReport:
+        """Read a report that `evaluate` wrote.
+
+        Raises:
+            WorkspaceError: It is not there, or is not one.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (FileNotFoundError, msgspec.DecodeError) as error:
+            raise WorkspaceError(
+                f"{path} is not the report of an evaluation ({error}). Make one with "
+                "`sentinel evaluate`."
+            ) from None
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence."""
+        if self.passed:
+            other = "no model" if self.champion is None else f"champion {self.champion}"
+            return f"version {self.version} is not worse than {other}"
+        if self.champion is None:
+            return "its average precision is not above that of knowing nothing"
+        return f"its average precision is worse than that of champion {self.champion}"
 
     @property
     def passed(self) -> bool:
@@ -74,38 +103,31 @@ class GateReport:
         )
 
 
-def judge(
-    settings: Settings,
-    version: str,
-    *,
-    now_us: int | None = None,
-    progress: ProgressCallback = no_progress,
-) -> GateReport:
+def judge(settings: Settings, report: GateReport) -> None:
     """Let a candidate through the gate, or refuse it; the registry notes which.
 
     Args:
-        settings, version, now_us, progress: See `check`.
+        settings: The deployment.
+        report: What `evaluate` found.
 
     Raises:
-        GateRefused: It is worse, or there are too few matured labels to tell.
-        PlanMismatch, NoModel, Unavailable: See `check`.
+        GateRefused: It is worse.
+        Unavailable: MLflow does not answer.
     """
-    report = check(settings, version, now_us=now_us, progress=progress)
     verdict = "passed" if report.passed else "refused"
-    Registry.of(settings).note(version, "gate", f"{verdict}: {report}")
+    Registry.of(settings).note(report.version, "gate", f"{verdict}: {report}")
     if not report.passed:
         raise GateRefused(_refusal(report))
-    return report
 
 
-def check(
+def evaluate(
     settings: Settings,
     version: str | None = None,
     *,
     now_us: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> GateReport:
-    """Compare a candidate with the champion; changes nothing.
+    """Compare a candidate with the champion; changes nothing but the file with the report.
 
     Args:
         settings: The deployment.
@@ -136,29 +158,45 @@ def check(
             f"frauds; {MIN_FRAUDS} are needed. Wait for labels, or hold out more with "
             "training.test_days and train anew."
         )
-    card = known.history.card[rows.rows]
-    own = candidate.score(known, rows.rows)
+    own = candidate.score(known, rows)
     if champion is None:
-        other = np.zeros(len(rows))
+        other, theirs = np.zeros(len(rows)), dict[str, Estimate]()
     else:
         if champion.plan.hash != candidate.plan.hash:
             known = labelled_history(settings, plan=champion.plan, progress=progress)
-        other = champion.score(known, rows.rows)
+        against = champion.score(known, rows)
+        other, theirs = against.score, _figures(settings, against)
     options = settings.training
-    progress("gate", 1, 1)
-    return GateReport(
+    report = GateReport(
         version=version,
         champion=None if present is None else present.version,
         rows=len(rows),
         frauds=rows.frauds,
         start_us=rows.start_us,
         end_us=rows.end_us,
-        candidate_ap=average_precision(rows.fraud, own),
+        candidate_ap=average_precision(rows.fraud, own.score),
         champion_ap=average_precision(rows.fraud, other),
         difference=compare(
-            rows.fraud, own, other, card, rounds=options.bootstrap_rounds, seed=options.seed
+            rows.fraud,
+            own.score,
+            other,
+            own.card,
+            rounds=options.bootstrap_rounds,
+            seed=options.seed,
         ),
+        candidate_metrics=_figures(settings, own),
+        champion_metrics=theirs,
     )
+    progress("gate", 1, 1)
+    path = report_path(settings, version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    return report
+
+
+def report_path(settings: Settings, version: str) -> Path:
+    """Where the newest report on a candidate is."""
+    return settings.workspace / "evaluations" / f"{version}.json"
 
 
 def held_out(
@@ -195,19 +233,34 @@ class _Contestant:
         manifest = load_manifest(folder, plan_hash=plan_hash)
         return cls(folder, manifest, load_plan(folder, manifest))
 
-    def score(self, known: LabelledHistory, rows: Ints) -> npt.NDArray[np.float64]:
-        """Raw scores of rows from the vectors of the model's own plan: float64 (n,)."""
-        return Scorer(load_trees(self.folder, self.manifest)).raw_many(known.vectors(rows))
+    def score(self, known: LabelledHistory, rows: Sample) -> HeldOut:
+        """What it says of rows from the vectors of its own plan."""
+        history, places = known.history, rows.rows
+        raw = Scorer(load_trees(self.folder, self.manifest)).raw_many(known.vectors(places))
+        return HeldOut(
+            fraud=rows.fraud,
+            score=raw,
+            probability=self.manifest.calibrator().apply(raw),
+            card=history.card[places],
+            event_time_us=history.event_time_us[places],
+            amount_minor=history.amount_minor[places],
+        )
+
+
+def _figures(settings: Settings, rows: HeldOut) -> dict[str, Estimate]:
+    options = settings.training
+    return figures_of(
+        rows,
+        alerts_per_1000=options.alert_budget_per_1000,
+        rounds=options.bootstrap_rounds,
+        seed=options.seed,
+    )
 
 
 def _refusal(report: GateReport) -> str:
     days = (report.end_us - report.start_us) / DAY_US
-    if report.champion is None:
-        why = "its average precision is not above that of knowing nothing"
-    else:
-        why = f"it is worse than champion {report.champion}"
     return (
-        f"Version {report.version} is refused: {why}. {report} of {days:.0f} days. "
+        f"Version {report.version} is refused: {report.words}. {report} of {days:.0f} days. "
         "The champion stays. Look at the runs in MLflow; more history, or the features that the "
         "candidate lacks, may help."
     )

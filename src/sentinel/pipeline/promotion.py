@@ -15,12 +15,12 @@ import numpy as np
 
 from sentinel.domain import NoModel
 from sentinel.ledger.history_scores import HistoryScores, Scored
-from sentinel.models.artifact import load_plan
+from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.registry import Registry
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, sync_champion
-from sentinel.pipeline.gate import GateReport, judge
+from sentinel.pipeline.gate import GateReport, evaluate, judge
 from sentinel.pipeline.history import ROWS, HistoryModel
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
@@ -38,6 +38,7 @@ class Promoted:
         scored: Historic transactions that have an answer of the champion now.
         folder: What serving reads.
         seconds: How long it took.
+        dry_run: Whether all this only would be so.
     """
 
     version: str
@@ -46,12 +47,15 @@ class Promoted:
     scored: int
     folder: Path
     seconds: float
+    dry_run: bool = False
 
 
 def promote(
     settings: Settings,
     version: str | None = None,
     *,
+    report: GateReport | None = None,
+    dry_run: bool = False,
     now_us: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Promoted:
@@ -60,6 +64,9 @@ def promote(
     Args:
         settings: The deployment.
         version: In the registry; default: the candidate that was trained last.
+        report: Of its evaluation; default, and where it compares with another champion than the
+            present one: evaluate now.
+        dry_run: Ask the gate and say what would be done, and do nothing of it.
         now_us: The clock for the maturity of labels, microseconds UTC; default: the end of the
             log.
         progress: Told of the stages "labels", "backfill", "gate" and "history".
@@ -75,8 +82,17 @@ def promote(
         registry = Registry.of(settings)
         wanted = version or registry.candidate().version
         champions = registry.champions()
-        report = judge(settings, wanted, now_us=now_us, progress=progress)
-        if champions[-1:] != [wanted]:
+        present = champions[-1] if champions else None
+        if report is None or (report.version, report.champion) != (wanted, present):
+            report = evaluate(settings, wanted, now_us=now_us, progress=progress)
+        judge(settings, report)
+        if dry_run:
+            folder = fetch_version(settings, wanted)
+            parts = FeatureParts.open(settings, load_manifest(folder).plan_hash)
+            rows = parts.manifest.rows
+            seconds = time.monotonic() - started
+            return Promoted(wanted, present, report, rows, folder, seconds, dry_run=True)
+        if present != wanted:
             champions = [*champions, wanted]
         return _install(settings, registry, champions, report, started, progress)
 

@@ -1,4 +1,4 @@
-"""Vectors and labels into a candidate: fitted, calibrated, evaluated, tracked and registered."""
+"""A dataset into a candidate: fitted, calibrated, measured, tracked and registered."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from sentinel.domain import ConfigurationError
-from sentinel.features.plan import DAY_US
 from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration, fit_calibration
 from sentinel.models.curves import draw_curves
-from sentinel.models.dataset import Sample, Split, data_hash, time_split
 from sentinel.models.evaluation import HeldOut, evaluate
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import mlflow_client
 from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.models.trainers import FittedModel, TrainerName, Validation
 from sentinel.models.trainers import train as fit
-from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, maturity_us
+from sentinel.pipeline.datasets import Dataset, DatasetManifest, build_dataset, load_dataset
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -34,7 +29,6 @@ SERVED: Final[tuple[TrainerName, ...]] = ("lightgbm", "random_forest")
 BASELINES: Final[tuple[TrainerName, ...]] = ("random_forest", "logistic_regression")
 
 Metrics = dict[str, Estimate]
-Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,7 @@ class Trained:
         manifest: What the model says of itself.
         metrics: Of the candidate on the test rows.
         baselines: The same of each baseline, by its name.
-        fit, tail, test: The rows that it was fitted on, stopped and calibrated with, and
-            measured on.
+        dataset: What it was trained and measured on.
         seconds: How long it took.
     """
 
@@ -59,14 +52,13 @@ class Trained:
     manifest: ModelManifest
     metrics: Metrics
     baselines: dict[str, Metrics]
-    fit: Sample
-    tail: Sample
-    test: Sample
+    dataset: DatasetManifest
     seconds: float
 
 
 def train(
     settings: Settings,
+    dataset: Path | None = None,
     *,
     now_us: int | None = None,
     baselines: bool = True,
@@ -78,7 +70,9 @@ def train(
 
     Args:
         settings: The deployment.
-        now_us: The moment of knowledge, microseconds UTC; default: the end of the log.
+        dataset: Folder of a dataset that `build_dataset` made; default: build one.
+        now_us: The moment of knowledge of the one that is built, microseconds UTC; default: the
+            end of the log.
         baselines: Whether the baselines are trained and reported beside it.
         parameters: Changes to the trainer's own settings, such as ``num_leaves``.
         threads: Default: the cores of this machine.
@@ -98,20 +92,19 @@ def train(
             f"{' or '.join(SERVED)}."
         )
     mlflow_client(settings.tracking_uri)
-    known = labelled_history(settings, progress=progress)
-    split = _split(settings, known, now_us)
-    progress("vectors", 0, 3)
-    data = _Data(known, split)
-    progress("vectors", 3, 3)
+    if dataset is None:
+        dataset = build_dataset(settings, now_us=now_us, progress=progress).folder
+    data = load_dataset(dataset)
+    about = data.manifest
     others = [other for other in BASELINES if baselines and other != name]
-    tags = {"plan_hash": known.plan.hash, "data_hash": data.hash, "trainer": name}
+    tags = {"plan_hash": about.plan_hash, "data_hash": about.data_hash, "trainer": name}
     with tracked_run(settings, _run_name(name), tags=tags) as run:
-        run.parameters(_parameters(settings, known, data))
+        run.parameters(_parameters(settings, data))
         run.data(
             name="transaction-log",
-            digest=data.hash,
-            source={"plan_hash": known.plan.hash, "through": known.parts.manifest.sequence},
-            rows=len(split.fit) + len(split.tail),
+            digest=about.data_hash,
+            source={"plan_hash": about.plan_hash, "through": about.log_through},
+            rows=about.fit.rows + about.tail.rows,
         )
         results: dict[str, _Result] = {}
         for number, trainer in enumerate([name, *others]):
@@ -125,7 +118,7 @@ def train(
         progress("evaluate", len(results), len(results))
         progress("track", 0, 1)
         candidate = results[name]
-        version, manifest = _track(settings, run, known, data, results, name)
+        version, manifest = _track(settings, run, data, results, name)
         progress("track", 1, 1)
     return Trained(
         version=version,
@@ -134,23 +127,9 @@ def train(
         manifest=manifest,
         metrics=candidate.metrics,
         baselines={other: results[other].metrics for other in others},
-        fit=split.fit,
-        tail=split.tail,
-        test=split.test,
+        dataset=about,
         seconds=time.monotonic() - started,
     )
-
-
-class _Data:
-    """The rows of a split with their vectors."""
-
-    def __init__(self, known: LabelledHistory, split: Split) -> None:
-        self.known = known
-        self.split = split
-        self.fit: Matrix = known.vectors(split.fit.rows)
-        self.tail: Matrix = known.vectors(split.tail.rows)
-        self.test: Matrix = known.vectors(split.test.rows)
-        self.hash = data_hash(self.fit, split.fit.fraud, self.tail, split.tail.fraud)
 
 
 @dataclass
@@ -164,52 +143,41 @@ class _Result:
     metrics: Metrics
 
 
-def _split(settings: Settings, known: LabelledHistory, now_us: int | None) -> Split:
-    return time_split(
-        known.history,
-        known.labels,
-        now_us=known.end_us if now_us is None else now_us,
-        window_us=round(settings.training.window_days * DAY_US),
-        test_us=round(settings.training.test_days * DAY_US),
-        maturity_us=maturity_us(settings),
-    )
-
-
 def _fit(
     settings: Settings,
     name: TrainerName,
-    data: _Data,
+    data: Dataset,
     parameters: Mapping[str, Any] | None,
     threads: int | None,
 ) -> _Result:
-    plan, split = data.known.plan, data.split
+    plan, tail_rows, test = data.plan, data.tail, data.test
     model = fit(
         name,
-        data.fit,
-        split.fit.fraud,
+        data.fit.X,
+        data.fit.fraud,
         feature_names=plan.feature_names,
         categorical=plan.categorical,
         seed=settings.training.seed,
-        validation=Validation(X=data.tail, y=split.tail.fraud),
+        validation=Validation(X=tail_rows.X, y=tail_rows.fraud),
         threads=threads,
         parameters=parameters,
     )
-    tail = model.raw_score(data.tail)
-    calibration = fit_calibration(tail, split.tail.fraud)
+    tail = model.raw_score(tail_rows.X)
+    calibration = fit_calibration(tail, tail_rows.fraud)
     thresholds = choose_thresholds(
         calibration.apply(tail),
-        split.tail.fraud,
+        tail_rows.fraud,
         alerts_per_1000=settings.training.alert_budget_per_1000,
         decline_precision=settings.training.decline_precision,
     )
-    raw, history, rows = model.raw_score(data.test), data.known.history, split.test.rows
+    raw = model.raw_score(test.X)
     held_out = HeldOut(
-        fraud=split.test.fraud,
+        fraud=test.fraud,
         score=raw,
         probability=calibration.apply(raw),
-        card=history.card[rows],
-        event_time_us=history.event_time_us[rows],
-        amount_minor=history.amount_minor[rows],
+        card=test.card,
+        event_time_us=test.event_time_us,
+        amount_minor=test.amount_minor,
     )
     return _Result(model, calibration, thresholds, held_out, {})
 
@@ -227,19 +195,18 @@ def _evaluate(settings: Settings, rows: HeldOut) -> Metrics:
 def _track(
     settings: Settings,
     run: TrackedRun,
-    known: LabelledHistory,
-    data: _Data,
+    data: Dataset,
     results: Mapping[str, _Result],
     name: str,
 ) -> tuple[str, ModelManifest]:
     """Log everything there is to say of the results, and register the candidate."""
-    candidate, split = results[name], data.split
+    candidate, about = results[name], data.manifest
     run.parameters({f"model.{key}": value for key, value in candidate.model.parameters.items()})
     run.metrics(
         {
             "threshold_review": candidate.thresholds.review,
             "threshold_decline": candidate.thresholds.decline,
-            "test_fraud_share": split.test.frauds / len(split.test),
+            "test_fraud_share": about.test.frauds / about.test.rows,
         }
     )
     for other, result in results.items():
@@ -247,7 +214,7 @@ def _track(
             run.metrics(result.metrics, prefix=f"baselines/{other}/")
     importance = dict(
         sorted(
-            zip(known.plan.feature_names, candidate.model.importance().tolist(), strict=True),
+            zip(data.plan.feature_names, candidate.model.importance().tolist(), strict=True),
             key=lambda item: -item[1],
         )
     )
@@ -258,7 +225,7 @@ def _track(
             draw_curves(
                 result.held_out,
                 pictures if other == name else pictures / other,
-                feature_names=known.plan.feature_names,
+                feature_names=data.plan.feature_names,
                 importance=candidate.model.importance() if other == name else (),
                 fraud_threshold=result.thresholds.fraud,
             )
@@ -266,41 +233,42 @@ def _track(
         manifest = save_artifact(
             folder,
             name=settings.mlflow.model_name,
-            plan=known.plan,
+            plan=data.plan,
             model=candidate.model.native(),
             calibration=candidate.calibration,
             thresholds=candidate.thresholds,
             metrics=candidate.metrics,
             training=TrainingWindow(
-                start_us=split.fit.start_us,
-                end_us=split.tail.end_us,
-                cutoff_us=split.fit.cutoff_us,
-                rows=len(split.fit) + len(split.tail),
-                frauds=split.fit.frauds + split.tail.frauds,
+                start_us=about.fit.start_us,
+                end_us=about.tail.end_us,
+                cutoff_us=about.fit.cutoff_us,
+                rows=about.fit.rows + about.tail.rows,
+                frauds=about.fit.frauds + about.tail.frauds,
             ),
-            data_hash=data.hash,
+            data_hash=about.data_hash,
             created_at_us=time.time_ns() // 1000,
             run_id=run.run_id,
         )
-        logged = run.model(folder, manifest, categorical=known.plan.categorical)
+        logged = run.model(folder, manifest, categorical=data.plan.categorical)
         run.metrics(candidate.metrics, model_id=logged.model_id)
         version = register_candidate(settings, run, logged, manifest)
     return version.version, manifest
 
 
-def _parameters(settings: Settings, known: LabelledHistory, data: _Data) -> dict[str, object]:
-    split = data.split
+def _parameters(settings: Settings, data: Dataset) -> dict[str, object]:
+    about = data.manifest
     values: dict[str, object] = {
         **settings.training.model_dump(),
         "maturity_days": settings.labels.maturity_days,
-        "plan_hash": known.plan.hash,
-        "data_hash": data.hash,
-        "features": len(known.plan.feature_names),
-        "log_through": known.parts.manifest.sequence,
+        "plan_hash": about.plan_hash,
+        "data_hash": about.data_hash,
+        "dataset": about.name,
+        "features": len(data.plan.feature_names),
+        "log_through": about.log_through,
     }
-    for name, part in (("fit", split.fit), ("tail", split.tail), ("test", split.test)):
+    for name, part in (("fit", about.fit), ("tail", about.tail), ("test", about.test)):
         values |= {
-            f"{name}.rows": len(part),
+            f"{name}.rows": part.rows,
             f"{name}.frauds": part.frauds,
             f"{name}.from": _day(part.start_us),
             f"{name}.to": _day(part.end_us),

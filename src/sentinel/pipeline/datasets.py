@@ -1,0 +1,302 @@
+"""A point-in-time dataset as files: what a model was trained and measured on, to keep and reread.
+
+    <offline>/datasets/<name>/
+        manifest.json       spans, counts and hashes
+        plan.json           the plan that the vectors were computed with
+        fit.parquet         what the model is fitted on
+        tail.parquet        the rows after it: when to stop, calibration, thresholds
+        test.parquet        what every figure is measured on
+
+Each file has a row for each payment, in log order: ``fraud``, ``card`` (a code), ``event_time_us``,
+``amount_minor`` and a float32 column for each feature, NaN = unknown. The name is a hash of the
+content: the same data are the same dataset, whoever builds it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentinel.domain import WorkspaceError
+from sentinel.features.plan import DAY_US, Plan
+from sentinel.models.dataset import Sample, Split, data_hash, time_split
+from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, maturity_us
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+DATASET_FORMAT: Final = 1
+KEPT: Final = 3
+"""Datasets of a workspace; building a new one deletes the oldest beyond so many."""
+
+_PARTS: Final = ("fit", "tail", "test")
+
+Matrix = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one part in figures.
+
+    Attributes:
+        rows, frauds: How many, and how many of them are known frauds.
+        start_us, end_us: Event times they were taken from, the end exclusive.
+        cutoff_us: Labels that arrived from here on were not looked at.
+    """
+
+    rows: int
+    frauds: int
+    start_us: int
+    end_us: int
+    cutoff_us: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def days(self) -> float:
+        """Length of the span."""
+        return (self.end_us - self.start_us) / DAY_US
+
+
+class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dataset says of itself.
+
+    Attributes:
+        name: Hash of the whole content.
+        plan_hash: The plan of the vectors.
+        data_hash: Hash of what a model learns from: fit and tail.
+        log_through: The last log entry that was looked at.
+        fit, tail, test: The parts.
+        format: Version of this layout.
+    """
+
+    name: str
+    plan_hash: str
+    data_hash: str
+    log_through: int
+    fit: Span
+    tail: Span
+    test: Span
+    format: int = DATASET_FORMAT
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one part.
+
+    Attributes:
+        X: float32 (n, n_features), NaN = unknown.
+        fraud: bool (n,).
+        card, event_time_us, amount_minor: int64 (n,); the card is a code, negative = unknown.
+    """
+
+    X: Matrix
+    fraud: npt.NDArray[np.bool_]
+    card: Ints
+    event_time_us: Ints
+    amount_minor: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset in memory.
+
+    Attributes:
+        manifest: What it says of itself.
+        plan: Of its vectors.
+        fit, tail, test: Its parts.
+    """
+
+    manifest: DatasetManifest
+    plan: Plan
+    fit: Rows
+    tail: Rows
+    test: Rows
+
+
+@dataclass(frozen=True)
+class BuiltDataset:
+    """A dataset on disk.
+
+    Attributes:
+        folder: Where it is.
+        manifest: What it says of itself.
+    """
+
+    folder: Path
+    manifest: DatasetManifest
+
+
+def build_dataset(
+    settings: Settings,
+    *,
+    now_us: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> BuiltDataset:
+    """Put vectors and what was known of them at a moment into files.
+
+    Args:
+        settings: The deployment; ``training.window_days`` and ``training.test_days`` give the
+            spans, ``labels.maturity_days`` the gaps.
+        now_us: The moment of knowledge, microseconds UTC; default: the end of the log.
+        progress: Told of the stages "labels", "backfill" and "vectors".
+
+    Raises:
+        InvalidQuery: The history is too short, or a part of it has no known fraud.
+        DefinitionError, WorkspaceError: See `backfill`.
+    """
+    known = labelled_history(settings, progress=progress)
+    split = _split(settings, known, now_us)
+    samples = dict(zip(_PARTS, (split.fit, split.tail, split.test), strict=True))
+    parts: dict[str, Rows] = {}
+    for done, (name, sample) in enumerate(samples.items()):
+        progress("vectors", done, len(samples))
+        parts[name] = _rows(known, sample)
+    progress("vectors", len(samples), len(samples))
+    manifest = DatasetManifest(
+        name=_name(known.plan, parts),
+        plan_hash=known.plan.hash,
+        data_hash=_learnt_hash(parts),
+        log_through=known.parts.manifest.sequence,
+        fit=_span(split.fit),
+        tail=_span(split.tail),
+        test=_span(split.test),
+    )
+    folder = _datasets(settings) / manifest.name
+    _write(folder, known.plan, parts, manifest)
+    _forget_old(folder)
+    return BuiltDataset(folder, manifest)
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Read a dataset back.
+
+    Raises:
+        WorkspaceError: It is not there, of another version, or not what it was.
+    """
+    remedy = "Build it again with `sentinel train`."
+    try:
+        manifest = msgspec.json.decode(
+            (folder / "manifest.json").read_bytes(), type=DatasetManifest
+        )
+        plan = Plan.load(folder / "plan.json")
+        parts = {name: _read(folder / f"{name}.parquet", plan) for name in _PARTS}
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"There is no dataset in {folder} ({error}). {remedy}") from None
+    except (msgspec.DecodeError, msgspec.ValidationError, pa.ArrowException, KeyError) as error:
+        raise WorkspaceError(f"The dataset in {folder} cannot be read: {error}. {remedy}") from None
+    if manifest.format != DATASET_FORMAT or manifest.name != _name(plan, parts):
+        raise WorkspaceError(f"The dataset in {folder} is not what it was. {remedy}")
+    return Dataset(manifest, plan, **parts)
+
+
+def _split(settings: Settings, known: LabelledHistory, now_us: int | None) -> Split:
+    return time_split(
+        known.history,
+        known.labels,
+        now_us=known.end_us if now_us is None else now_us,
+        window_us=round(settings.training.window_days * DAY_US),
+        test_us=round(settings.training.test_days * DAY_US),
+        maturity_us=maturity_us(settings),
+    )
+
+
+def _rows(known: LabelledHistory, sample: Sample) -> Rows:
+    history, rows = known.history, sample.rows
+    return Rows(
+        X=known.vectors(rows),
+        fraud=sample.fraud,
+        card=history.card[rows],
+        event_time_us=history.event_time_us[rows],
+        amount_minor=history.amount_minor[rows],
+    )
+
+
+def _span(sample: Sample) -> Span:
+    return Span(
+        rows=len(sample),
+        frauds=sample.frauds,
+        start_us=sample.start_us,
+        end_us=sample.end_us,
+        cutoff_us=sample.cutoff_us,
+    )
+
+
+def _learnt_hash(parts: dict[str, Rows]) -> str:
+    fit, tail = parts["fit"], parts["tail"]
+    return data_hash(fit.X, fit.fraud, tail.X, tail.fraud)
+
+
+def _name(plan: Plan, parts: dict[str, Rows]) -> str:
+    arrays: list[npt.NDArray[np.generic]] = [np.frombuffer(plan.hash.encode(), dtype=np.uint8)]
+    for rows in parts.values():
+        arrays += [rows.X, rows.fraud, rows.card, rows.event_time_us, rows.amount_minor]
+    return data_hash(*arrays)
+
+
+def _datasets(settings: Settings) -> Path:
+    return settings.offline_dir / "datasets"
+
+
+def _write(folder: Path, plan: Plan, parts: dict[str, Rows], manifest: DatasetManifest) -> None:
+    """Write the files; the folder is there whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if (folder / "manifest.json").exists():
+        (folder / "manifest.json").touch()  # in use again
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted deletion left
+    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+    try:
+        for name, rows in parts.items():
+            columns = {
+                "fraud": rows.fraud,
+                "card": rows.card,
+                "event_time_us": rows.event_time_us,
+                "amount_minor": rows.amount_minor,
+                **dict(zip(plan.feature_names, rows.X.T, strict=True)),
+            }
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in columns.values()]
+            table = pa.Table.from_arrays(arrays, names=list(columns))
+            pq.write_table(
+                table, partial / f"{name}.parquet", compression="zstd", compression_level=1
+            )
+        plan.save(partial / "plan.json")
+        content = msgspec.json.format(msgspec.json.encode(manifest))
+        (partial / "manifest.json").write_bytes(content)
+        partial.chmod(0o755)  # mkdtemp's are for one user
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _read(path: Path, plan: Plan) -> Rows:
+    table = pq.read_table(path)
+    X = np.empty((table.num_rows, len(plan.feature_names)), dtype=np.float32)
+    for place, name in enumerate(plan.feature_names):
+        X[:, place] = table.column(name).to_numpy()
+    return Rows(
+        X=X,
+        fraud=table.column("fraud").to_numpy(),
+        card=table.column("card").to_numpy(),
+        event_time_us=table.column("event_time_us").to_numpy(),
+        amount_minor=table.column("amount_minor").to_numpy(),
+    )
+
+
+def _forget_old(present: Path) -> None:
+    """Delete all but the newest datasets."""
+    found = [path.parent for path in present.parent.glob("*/manifest.json")]
+    found.sort(key=lambda folder: (folder / "manifest.json").stat().st_mtime, reverse=True)
+    for folder in found[KEPT:]:
+        if folder != present:
+            shutil.rmtree(folder, ignore_errors=True)

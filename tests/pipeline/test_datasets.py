@@ -1,0 +1,68 @@
+"""A dataset on disk is what was built, and says so if it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from sentinel.domain import WorkspaceError
+from sentinel.pipeline.datasets import KEPT, build_dataset, load_dataset
+from sentinel.pipeline.labelled_history import labelled_history
+from sentinel.settings import Settings
+
+
+def with_window(settings: Settings, days: float) -> Settings:
+    training = settings.training.model_copy(update={"window_days": days})
+    return settings.model_copy(update={"training": training})
+
+
+def test_what_is_read_is_what_the_log_says(workspace: Settings) -> None:
+    built = build_dataset(workspace)
+    data = load_dataset(built.folder)
+    assert data.manifest == built.manifest
+    known = labelled_history(workspace)
+    about = built.manifest
+    assert about.plan_hash == known.plan.hash == data.plan.hash
+    assert about.log_through == known.parts.manifest.sequence
+    for span, rows in ((about.fit, data.fit), (about.tail, data.tail), (about.test, data.test)):
+        assert len(rows.X) == len(rows.fraud) == span.rows > 0
+        assert rows.fraud.sum() == span.frauds > 0
+        assert rows.event_time_us.min() >= span.start_us
+        assert rows.event_time_us.max() < span.end_us
+    places = np.flatnonzero(np.isin(known.history.event_time_us, data.test.event_time_us))
+    np.testing.assert_array_equal(known.vectors(places), data.test.X)
+
+
+def test_any_tool_can_open_it(workspace: Settings) -> None:
+    built = build_dataset(workspace)
+    table = pq.read_table(built.folder / "fit.parquet")
+    assert {"fraud", "event_time_us", "amount_minor", "card_count_1d"} <= set(table.column_names)
+
+
+def test_the_same_data_are_the_same_dataset(workspace: Settings) -> None:
+    first = build_dataset(workspace)
+    assert build_dataset(workspace) == first
+    other = build_dataset(with_window(workspace, 30))
+    assert other.manifest.name != first.manifest.name
+    assert other.manifest.fit.rows < first.manifest.fit.rows
+
+
+def test_only_the_newest_are_kept(workspace: Settings) -> None:
+    built = [build_dataset(with_window(workspace, 30 + n)) for n in range(KEPT + 1)]
+    assert [one.folder.exists() for one in built] == [False] + [True] * KEPT
+    assert len(list(built[0].folder.parent.iterdir())) == KEPT
+
+
+def test_a_dataset_that_was_changed_is_not_used(workspace: Settings) -> None:
+    folder = build_dataset(workspace).folder
+    table = pq.read_table(folder / "tail.parquet")
+    pq.write_table(table.slice(1), folder / "tail.parquet")
+    with pytest.raises(WorkspaceError, match="not what it was"):
+        load_dataset(folder)
+    (folder / "tail.parquet").write_bytes(b"nothing")
+    with pytest.raises(WorkspaceError, match="cannot be read"):
+        load_dataset(folder)
+    (folder / "tail.parquet").unlink()
+    with pytest.raises(WorkspaceError, match="no dataset"):
+        load_dataset(folder)
