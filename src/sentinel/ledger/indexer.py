@@ -23,7 +23,7 @@ from sentinel.ledger.open import DEFAULT_NAMESPACE, checkpointer_of, named_exist
 
 log = logging.getLogger("sentinel.indexer")
 
-BUSY_SECONDS: Final = 0.1
+BUSY_SECONDS: Final = 0.2
 """Pause while entries come in: long enough for them to gather, which makes each one cheaper."""
 IDLE_SECONDS: Final = 0.25
 """Longest pause, and so the time a new decision may stay unseen after a quiet spell."""

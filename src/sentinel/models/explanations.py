@@ -98,7 +98,7 @@ def _amount(value: float, money: Money) -> str:
 
 def _number(value: float) -> str:
     """Whole numbers whole, others to two or three significant digits."""
-    if value == int(value) or abs(value) >= 100:
+    if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
 

@@ -53,7 +53,8 @@ class ServingModel:
         self._names = plan.feature_names
         self._words = compile_words(plan, money)
         self._explains = reasons
-        self._said: list[dict[int, tuple[str, str]]] = [{} for _ in self._names]
+        self._said: list[dict[int, str]] = [{} for _ in self._names]
+        self._heads = [f'{{"feature":{_encode(name).decode()},"value":' for name in self._names]
 
     @classmethod
     def load(cls, folder: Path, money: Money, *, reasons: bool = True) -> ServingModel:
@@ -122,38 +123,41 @@ class ServingModel:
         """
         if not self._explains:
             return [""] * len(vectors)
-        # By their bits: NaN is not equal to itself, and minus zero to zero.
-        values = np.take_along_axis(vectors.view(np.int32), features.astype(np.intp), axis=1)
-        weights = _encode(contributions.ravel().tolist())[1:-1].decode().split(",")
+        chosen = vectors[np.arange(len(vectors))[:, None], features].ravel()
+        values = chosen.tolist()
         parts: list[str] = []
         append = parts.append
-        for feature, bits, weight in zip(
-            features.ravel().tolist(), values.ravel().tolist(), weights, strict=True
+        # Words are remembered by bits: NaN is not equal to itself, and minus zero to zero.
+        for feature, bits, value, number, weight in zip(
+            features.ravel().tolist(),
+            chosen.view(np.int32).tolist(),
+            values,
+            _numbers(values),
+            _numbers(contributions.ravel().tolist()),
+            strict=True,
         ):
             if feature < 0:
                 append("")
                 continue
-            known = self._said[feature]
-            around = known.get(bits)
-            if around is None:
-                around = self._say(feature, bits)
-            append(f"{around[0]}{weight}{around[1]}")
-        rows = [parts[i : i + N_REASONS] for i in range(0, len(parts), N_REASONS)]
+            words = self._said[feature].get(bits)
+            if words is None:
+                words = self._say(feature, bits, value)
+            append(f'{self._heads[feature]}{number},"contribution":{weight},"words":{words}}}')
         if (features < 0).any():
-            rows = [[part for part in row if part] for row in rows]
-        return [",".join(row) for row in rows]
+            rows = (parts[i : i + N_REASONS] for i in range(0, len(parts), N_REASONS))
+            return [",".join(filter(None, row)) for row in rows]
+        return [",".join(parts[i : i + N_REASONS]) for i in range(0, len(parts), N_REASONS)]
 
-    def _say(self, feature: int, bits: int) -> tuple[str, str]:
-        """The JSON of a reason before and after its contribution; remembered."""
-        value = float(np.int32(bits).view(np.float32))
-        shown = None if value != value else value
-        name, number, words = (
-            _encode(part).decode()
-            for part in (self._names[feature], shown, self._words[feature](shown))
-        )
+    def _say(self, feature: int, bits: int, value: float) -> str:
+        """The words of a reason as JSON, remembered."""
         known = self._said[feature]
         if len(known) >= _SAID_KEPT:
             known.clear()
-        said = (f'{{"feature":{name},"value":{number},"contribution":', f',"words":{words}}}')
-        known[bits] = said
+        words = self._words[feature](None if value != value else value)
+        said = known[bits] = _encode(words).decode()
         return said
+
+
+def _numbers(values: list[float]) -> list[str]:
+    """The JSON of each number, from one call of the encoder; null for NaN."""
+    return _encode(values)[1:-1].decode().split(",")
