@@ -64,7 +64,7 @@ class PostgresBackend:
         return PostgresLedger.open_writer(self.database, exclusive=False)
 
     def empty(self) -> PostgresLedger:
-        names = ("groups", "transactions", "labels", "tokens", "state_rebuilds")
+        names = ("groups", "transactions", "labels", "tokens", "state_rebuilds", "label_effects")
         tables = [sql.Identifier(self.database.namespace, name) for name in names]
         missing = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
         with suppress(*missing), psycopg.connect(self.database.url, autocommit=True) as connection:

@@ -39,6 +39,7 @@ from tests.ledger.material import (
 )
 
 TOKEN = bytes(range(16))
+HUSH = "not-to-be-shown"
 
 
 @pytest.fixture
@@ -358,33 +359,56 @@ def test_a_schema_of_something_else_is_left_alone(postgres: PostgresBackend) -> 
     [
         ("mysql://user@127.0.0.1/db", "begins with 'mysql'"),
         ("postgresql://127.0.0.1:port/db", "cannot be read"),
-        (f"postgresql://u:p%ZZ-{'secret'}@127.0.0.1/db", "cannot be understood"),
-        ("postgresql://u:pa@ss-secret@127.0.0.1/db?no=such", "cannot be understood"),
+        (f"postgresql://u:%ZZ{HUSH}@127.0.0.1/db", "cannot be understood"),
+        (f"postgresql://u:pa@ss{HUSH}@127.0.0.1/db?no=such", "cannot be understood"),
     ],
 )
 def test_a_url_that_is_none_says_so_without_the_password(url: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         PostgresLedger.open_reader(Database(url))
-    assert "secret" not in str(caught.value)
+    assert HUSH not in str(caught.value)
 
 
 def test_a_wrong_password_says_so_and_does_not_show_it(
     postgres: PostgresBackend, tmp_path: Path
 ) -> None:
-    url = postgres.database.url.replace("postgres@", "nobody:very-secret@")
+    url = postgres.database.url.replace("postgres@", f"nobody:{HUSH}@")
     with pytest.raises(WorkspaceError, match="does not let this user in") as caught:
         PostgresLedger.open_writer(Database(url), exclusive=True)
-    assert "very-secret" not in str(caught.value)
+    assert HUSH not in str(caught.value)
 
 
 def test_no_server_and_no_database_say_so(postgres: PostgresBackend) -> None:
-    gone = Database("postgresql://user:very-secret@127.0.0.1:1/db", connect_seconds=2)
+    gone = Database(f"postgresql://user:{HUSH}@127.0.0.1:1/db", connect_seconds=2)
     with pytest.raises(LedgerUnavailable, match="does not answer") as caught:
         PostgresLedger.open_reader(gone)
-    assert "very-secret" not in str(caught.value)
+    assert HUSH not in str(caught.value)
     missing = Database(postgres.database.url.replace("/ledger", "/nothing"))
     with pytest.raises(WorkspaceError, match="no such database"):
         PostgresLedger.open_writer(missing, exclusive=True)
+
+
+def test_a_scorer_needs_few_rights(postgres: PostgresBackend) -> None:
+    namespace = postgres.database.namespace
+    migrate(postgres.database)
+    with psycopg.connect(postgres.database.url, autocommit=True) as connection:
+        for statement in (
+            f"CREATE ROLE scorer_{namespace} LOGIN",
+            f"GRANT USAGE ON SCHEMA {namespace} TO scorer_{namespace}",
+            f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {namespace} TO scorer_{namespace}",
+        ):
+            connection.execute(statement.encode())
+    url = postgres.database.url.replace("postgres@", f"scorer_{namespace}@")
+    with PostgresLedger.open_writer(replace(postgres.database, url=url), exclusive=False) as ledger:
+        decide(ledger, 1)
+        ledger.record_rebuild(StateRebuild("plan", "card", "k", 1, 1))
+        assert (ledger.last_sequence(), ledger.settle(TOKEN)) == (1, 0)
+
+
+def test_the_host_that_can_be_written_is_found(postgres: PostgresBackend) -> None:
+    url = postgres.database.url.replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:")
+    with PostgresLedger.open_writer(replace(postgres.database, url=url), exclusive=True) as ledger:
+        decide(ledger, 1)
 
 
 def test_a_user_without_rights_is_told_which(postgres: PostgresBackend) -> None:

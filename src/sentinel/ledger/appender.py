@@ -147,7 +147,7 @@ class Appender:
 
     def _connect(self) -> Connection:
         """A connection that holds the lock of a writer."""
-        connection = connect(self._database, writing=True)
+        connection = connect(self._database)
         try:
             if not self._locked(connection):
                 raise WorkspaceError(

@@ -40,12 +40,11 @@ _ALIVE: Final = {
 _MOST_IDLE: Final = 4
 
 
-def connect(database: Database, *, writing: bool) -> Connection:
+def connect(database: Database) -> Connection:
     """A connection in autocommit mode.
 
-    Args:
-        database: Where to.
-        writing: Where the URL names several hosts, take the one that can be written.
+    Where the URL names several hosts, it is the one that can be written: what a standby lacks
+    would be missing from a state that was recovered from it.
 
     Raises:
         ConfigurationError: The URL cannot be understood.
@@ -62,8 +61,7 @@ def connect(database: Database, *, writing: bool) -> Connection:
         ) from None
     options: dict[str, Any] = {"application_name": "sentinel", **_ALIVE, **given}
     options.setdefault("connect_timeout", database.connect_seconds)
-    if writing:
-        options.setdefault("target_session_attrs", "read-write")
+    options.setdefault("target_session_attrs", "read-write")
     connection: Connection = psycopg.connect(autocommit=True, **options)
     try:
         connection.execute(_SET_UP, (f"{int(database.statement_seconds * 1000)}ms",))
@@ -125,7 +123,7 @@ class Connections:
                 )
             if self._idle:
                 return self._idle.pop(), False
-        return connect(self.database, writing=False), True
+        return connect(self.database), True
 
     @contextlib.contextmanager
     def _returned(self, connection: Connection) -> Iterator[None]:

@@ -50,10 +50,11 @@ class Database:
     def __post_init__(self) -> None:
         try:
             parts = urlsplit(self.url)
-            scheme, _ = parts.scheme, parts.port
         except ValueError:
-            scheme = ""
-        if scheme not in _SCHEMES:
+            parts = urlsplit("")
+        hosts = parts.netloc.rpartition("@")[2].split(",")  # libpq knows several
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+        if parts.scheme not in _SCHEMES or not all(p.isdigit() or not p for p in ports):
             raise ConfigurationError(
                 f"ledger.url begins with {self.url.partition('://')[0][:20]!r} or cannot be read. "
                 "Write it as postgresql://user@host:5432/database, percent-encode what is special "

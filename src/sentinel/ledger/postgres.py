@@ -130,7 +130,7 @@ class PostgresLedger:
             return False
         appender = Appender(database, exclusive=True)
         try:
-            with connect(database, writing=True) as connection:
+            with connect(database) as connection:
                 name = sql.Identifier(database.namespace)
                 connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
         except psycopg.Error as error:
@@ -330,7 +330,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
         ConfigurationError, WorkspaceError, LedgerUnavailable: See `PostgresLedger.open_writer`.
     """
     try:
-        with connect(database, writing=True) as connection:
+        with connect(database) as connection:
             before = schema.version_of(connection, database)
             if before == schema.VERSIONS[-1]:
                 return before, before
@@ -341,7 +341,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
 
 def _version(database: Database) -> str | None:
     try:
-        with connect(database, writing=False) as connection:
+        with connect(database) as connection:
             return schema.version_of(connection, database)
     except psycopg.Error as error:
         raise cannot_open(error, database) from error

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from alembic import context
 
-config = context.config
 
-context.configure(
-    connection=config.attributes["connection"],
-    version_table_schema=config.attributes["namespace"],
-    transaction_per_migration=True,
-)
-with context.begin_transaction():
-    context.run_migrations()
+def run() -> None:
+    """Run what is due, each revision in a transaction of its own."""
+    config = context.config
+    context.configure(
+        connection=config.attributes["connection"],
+        version_table_schema=config.attributes["namespace"],
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if __name__ == "env_py":  # the name that Alembic loads it by
+    run()
