@@ -4,6 +4,7 @@ A log is imported and backfilled. The same log is then served one event at a tim
 fresh process from a snapshot and the log behind it, and, for a sample of entities, answered by
 the plain definition. Payments are also sent to a real server by several clients at once, some
 late, some tied, with labels among them; what it recorded is computed again in a fresh process.
+The log is also run through state in a real Redis, and its records are compared word by word.
 Exits with 0 if not one bit differs, with 1 if any does.
 """
 
@@ -29,6 +30,7 @@ from sentinel.domain import ConfigurationError
 from sentinel.features.plan import Plan
 
 ENGINES: Final = (*REPLAYED, "http")
+EMBEDDED: Final = ("online", "recovered")
 _ROWS_OF_A_BREAK: Final = 200_000
 
 
@@ -85,7 +87,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--source", choices=("handbook", "simulator"), default="handbook")
     parser.add_argument("--rows", type=int, help="transactions of the log (default: all)")
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        type=_engines,
+        default=[list(ENGINES)],
+        metavar="ENGINE",
+        help=f"of {', '.join(ENGINES)}; embedded means {' and '.join(EMBEDDED)}",
+    )
     parser.add_argument("--oracle-rows", type=int, default=20_000, help="sample of each view")
     parser.add_argument(
         "--http-payments", type=int, default=20_000, help=f"sent by {CLIENTS} clients at once"
@@ -100,11 +109,23 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args(argv)
+    arguments.engines = [name for names in arguments.engines for name in names]
     if arguments.rows is not None and arguments.rows < LEAST_ROWS:
         parser.error(f"--rows must be at least {LEAST_ROWS:,}")
     if arguments.http_payments < 1:
         parser.error("--http-payments must be at least 1; leave http out of --engines instead")
     return arguments
+
+
+def _engines(text: str) -> list[str]:
+    """Engines by name, with commas between them."""
+    names: list[str] = []
+    for name in text.split(","):
+        names += EMBEDDED if name == "embedded" else [name]
+    unknown = sorted(set(names) - set(ENGINES))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such engine: {', '.join(unknown)}")
+    return names
 
 
 def _result(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import Final, Self
 
 import numpy as np
+import pyarrow as pa
 
-from benchmarks.parity_online import Entry, Vectors
+from benchmarks.parity_online import Entry, Vectors, entries_of
+from benchmarks.parity_tally import Tally
+from benchmarks.servers import Redis
 from sentinel.domain import Transaction
+from sentinel.features.arena import Arena
 from sentinel.features.fold import LabelBook
-from sentinel.features.program import KIND_ADD, KIND_FRAUD
+from sentinel.features.program import KIND_ADD, KIND_FRAUD, Program
 from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
+
+_ROUND_TRIP: Final = 500
 
 
 class RedisFold:
@@ -71,3 +80,50 @@ class RedisFold:
         self.flags += applied.flags[of_transactions].tolist()
         vectors: Vectors = applied.vectors[of_transactions]
         return vectors
+
+
+class SharedReplay:
+    """A log into a real server, which starts with the block and ends with it.
+
+    Args:
+        program: The compiled plan.
+        folder: For the server.
+        labelled: Transactions that are kept for labels to come.
+    """
+
+    def __init__(self, program: Program, folder: Path, labelled: Container[str]) -> None:
+        # What is on disk proves nothing here.
+        self._server = Redis(folder, options=("--appendonly", "no"))
+        self._program = program
+        self._labelled = labelled
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        self.state = RedisState(self._program, self._server.url, timeout_seconds=60)
+        self._fold = RedisFold(self.state, _ROUND_TRIP, self._labelled)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.state.close()
+        self._server.kill()
+
+    def step(self, batch: pa.RecordBatch, backfilled: Vectors, tally: Tally) -> None:
+        """Make a log batch's changes; compare its vectors."""
+        started = time.perf_counter()
+        vectors = self._fold.run(entries_of(batch))
+        tally.seconds += time.perf_counter() - started
+        tally.compare(list(self._program.plan.feature_names), backfilled, vectors)
+
+    def compare_records(self, arena: Arena, tally: Tally) -> None:
+        """Compare every record with the backfill's, and that there are no others."""
+        words = differing = 0
+        for view, keys in enumerate(arena.keys):
+            names = list(keys)
+            for start in range(0, len(names), _ROUND_TRIP):
+                part = names[start : start + _ROUND_TRIP]
+                for key, raw in zip(part, self.state.read([(view, k) for k in part]), strict=True):
+                    expected = arena.record(view, key)
+                    found = np.frombuffer(raw, "<i8") if raw else np.zeros_like(expected)
+                    words += len(expected)
+                    differing += int(np.count_nonzero(found != expected))
+        tally.add_state(words, differing + abs(self.state.count() - arena.entities))

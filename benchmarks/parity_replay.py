@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pyarrow as pa
 from benchmarks.parity_breaks import Break, backfill_of
 from benchmarks.parity_log import REPOSITORY, batches
 from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
+from benchmarks.parity_redis import SharedReplay
 from benchmarks.parity_sample import sample
 from benchmarks.parity_tally import Tally, Vectors
 from sentinel.domain import Transaction
@@ -25,7 +27,7 @@ from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.state.embedded import EmbeddedState, restore
 
-ENGINES = ("online", "recovered", "oracle")
+ENGINES = ("online", "recovered", "oracle", "redis")
 _SEED = 11
 
 
@@ -52,7 +54,8 @@ def replay(
     """Run the engines over the log in a ledger and compare every value with the backfill's.
 
     The online engine serves one event at a time. Its snapshot of the first half is recovered in
-    a fresh process with the log of the next quarter; the last quarter is served from there.
+    a fresh process with the log of the next quarter; the last quarter is served from there. The
+    shared state is a Redis server's; in the end its records are compared word by word as well.
     """
     engines = set(engines)
     result = Replay(tallies={name: Tally() for name in ENGINES if name in engines})
@@ -71,8 +74,15 @@ def replay(
     state = EmbeddedState.empty(compile_program(plan))
     online = OnlineFold(state.program, state.arena, 1, LabelBook(fraud=state.fraud), labelled)
     serve = bool(engines & {"online", "recovered"})
-    with tempfile.TemporaryDirectory(prefix="sentinel-parity-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="sentinel-parity-") as scratch,
+        contextlib.ExitStack() as stack,
+    ):
         folder = Path(scratch)
+        shared: SharedReplay | None = None
+        if "redis" in engines:
+            shared = SharedReplay(state.program, folder / "redis", labelled)
+            stack.enter_context(shared)
         reached: EmbeddedState | None = None
         with (folder / "backfill").open("wb") as kept:
             for first, batch in batches(ledger):
@@ -91,10 +101,14 @@ def replay(
                         reached = restore(state.program, folder / "reached")
                 if first > until and "recovered" in engines:
                     kept.write(backfilled.tobytes())
+                if shared is not None:
+                    shared.step(batch, backfilled, result.tallies["redis"])
                 for view in sampled:
                     started = time.perf_counter()
                     view.step(batch, backfilled, result.tallies["oracle"])
                     result.tallies["oracle"].seconds += time.perf_counter() - started
+        if shared is not None:
+            shared.compare_records(backfill.arena, result.tallies["redis"])
         if "recovered" in engines and reached is not None:
             plan.save(folder / "plan.json")
             _recovered(plan, ledger, folder, until, reached, result.tallies["recovered"])

@@ -201,6 +201,15 @@ class RedisState:
         found = self.wire.call(self._loaded_key, "GET", self._loaded_key)
         return None if found is None else int(found)
 
+    def count(self) -> int:
+        """How many records there are.
+
+        Raises:
+            StateUnavailable: Redis did not answer.
+        """
+        keys = sum(len(found) for found in self.wire.scan(f"{self.base}:*".encode()))
+        return keys - (self.loaded_through() is not None)
+
     def drop(self) -> int:
         """Delete this plan's state and functions; returns the number of keys there were."""
         dropped = 0
