@@ -41,6 +41,14 @@ def test_every_engine_agrees_also_over_http(capsys: pytest.CaptureFixture[str]) 
     assert served["commits"] < 400, "requests that come together share commits"
 
 
+def test_state_in_redis_agrees(capsys: pytest.CaptureFixture[str]) -> None:
+    status, result = parity(capsys, "--engines", "redis")
+    assert (status, result["mismatches"]) == (0, 0)
+    figures = result["by_engine"]["redis"]
+    assert figures["rows"] == 5_000
+    assert figures["state_words"] > 0
+
+
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_broken_backfill_shows(capsys: pytest.CaptureFixture[str], broken: str) -> None:
     status, result = parity(capsys, "--engines", "online", "--break", broken)

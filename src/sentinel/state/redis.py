@@ -246,6 +246,7 @@ class RedisState:
             error = replies[failed[0]]
             assert isinstance(error, ResponseError)
             raise StateUnavailable(
-                f"Redis refused {len(failed)} of {len(commands)} changes of feature state: {error}."
+                f"Redis refused {len(failed)} of {len(commands)} commands on feature state: "
+                f"{error}."
             )
         return replies

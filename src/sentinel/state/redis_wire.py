@@ -147,6 +147,7 @@ class Wire:
         self.rest_seconds = rest_seconds
         self._restarted = restarted
         self._resting_until = 0.0
+        self._outdated = False
         self._links: dict[str, Link] = {}
         self._runs: dict[str, str] = {}
         self._cluster: Any = None  # a RedisCluster, whose annotations are few
@@ -258,6 +259,10 @@ class Wire:
                     link.give_up()
                     raise self._unavailable(error) from error
 
+    def links(self) -> list[Link]:
+        """The connections so far."""
+        return list(self._links.values())
+
     def close(self) -> None:
         """Disconnect from all servers."""
         for link in self._links.values():
@@ -323,6 +328,9 @@ class Wire:
         self, commands: Sequence[tuple[bytes, bytes]], deadline: float, used: list[Link]
     ) -> list[Any]:
         cluster = self._cluster
+        if self._outdated:
+            cluster.nodes_manager.initialize()
+            self._outdated = False
         by_link: dict[Link, list[int]] = {}
         for i, (key, _) in enumerate(commands):
             node = cluster.nodes_manager.get_node_from_slot(key_slot(key))
@@ -347,12 +355,14 @@ class Wire:
     def _follow(self, cluster: Any, command: tuple[bytes, bytes]) -> Any:
         """A command whose key has moved, by redis-py's own means."""
         try:
-            return cluster.execute_command(*_parts(command[1]))
+            name, *arguments = _parts(command[1])
+            return cluster.execute_command(name.decode(), *arguments)
         except ResponseError as error:
             return error
 
     def _unavailable(self, error: Exception) -> StateUnavailable:
         self._resting_until = time.monotonic() + self.rest_seconds
+        self._outdated = True  # another node may have taken over
         if isinstance(error, redis.exceptions.TimeoutError):
             what = f"did not answer within {1000 * self.timeout_seconds:.0f} ms"
         else:

@@ -1,0 +1,141 @@
+"""State on a Redis Cluster: three real servers that share the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import numpy as np
+import pytest
+import redis
+from redis.crc import key_slot
+
+from benchmarks.parity_online import OnlineFold
+from benchmarks.parity_redis import RedisFold
+from benchmarks.scratch import free_port
+from benchmarks.servers import Redis, wait_until
+from sentinel.domain import Transaction
+from sentinel.features.program import compile_program
+from sentinel.state.redis import RedisState
+from sentinel.state.redis_features import RedisFeatures
+from sentinel.state.redis_marks import RedisMarks
+from sentinel.state.redis_repair import Rebuilt, Repairer
+from tests.features.logs import bits_of
+from tests.features.plans import every_function
+from tests.features.worlds import START_US
+from tests.state.test_redis_records import differing_records
+from tests.state.test_redis_repair import expected_words, reader, words_of
+
+PLAN = every_function()
+SLOTS = 16384
+
+
+def log_of(n: int) -> list[Transaction]:
+    return [
+        Transaction(
+            transaction_id=f"t{i}",
+            event_time_us=START_US + 1_000_000 * i,
+            received_at_us=START_US + i,
+            amount_minor=i,
+            customer_id=f"c{i % 7}",
+            merchant_id=f"{{m}}{i % 5}",
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
+    """Three primaries, each with a third of the slots."""
+    folder = tmp_path_factory.mktemp("cluster")
+    options = ("--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    with ExitStack() as stack:
+        nodes, buses = [], []
+        for n in range(3):
+            bus = free_port()
+            buses.append(bus)
+            node = Redis(folder / str(n), options=(*options, "--cluster-port", str(bus)))
+            nodes.append(stack.enter_context(node))
+        clients = [stack.enter_context(closing(redis.Redis(port=node.port))) for node in nodes]
+        edges = [0, SLOTS // 3, 2 * SLOTS // 3, SLOTS]
+        for n, client in enumerate(clients):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", edges[n], edges[n + 1] - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for n in (1, 2):
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[n].port, buses[n])
+        wait_until(
+            lambda: all(
+                b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
+                for client in clients
+            ),
+            60,
+            "the cluster to form",
+        )
+        yield nodes
+
+
+@pytest.fixture
+def state(cluster: list[Redis]) -> Iterator[RedisState]:
+    with closing(RedisState(compile_program(PLAN), cluster[1].url, timeout_seconds=20)) as state:
+        yield state
+        state.drop()
+
+
+def test_records_are_spread_and_right(cluster: list[Redis], state: RedisState) -> None:
+    log = log_of(200)
+    online = OnlineFold(state.program)
+    expected = online.run(log)
+    assert (bits_of(RedisFold(state, capacity=50).run(log)) == bits_of(expected)).all()
+    assert differing_records(state, online.arena) == []
+    for node in cluster:
+        with closing(redis.Redis(port=node.port)) as client:
+            assert int(client.execute_command("DBSIZE")) > 0
+    assert state.count() == online.arena.entities
+
+
+def test_a_state_is_loaded_repaired_and_dropped(cluster: list[Redis], state: RedisState) -> None:
+    log = log_of(60)
+    online = OnlineFold(state.program)
+    online.run(log)
+    state.load(online.arena, 60)
+    assert state.loaded_through() == 60
+    RedisFeatures(state).add([log_of(61)[60]], b"t" * 16)  # begun and never finished
+    recorded: list[Rebuilt] = []
+    repairer = Repairer(
+        state, RedisMarks(state), reader(PLAN, log), recorded.append, abandon_seconds=0
+    )
+    assert len(repairer.run()) == len(recorded) == 2
+    for view, keys in enumerate(online.arena.keys):
+        for key in keys:
+            assert words_of(state, view, key) == expected_words(PLAN, log, view, key)
+    assert state.drop() > online.arena.entities
+    assert state.count() == 0
+
+
+def test_a_record_that_moves_is_followed(cluster: list[Redis], state: RedisState) -> None:
+    features = RedisFeatures(state)
+    log = log_of(40)
+    features.add(log[:10])
+    where = state.key(0, "c1")
+    slot = key_slot(where)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(redis.Redis(port=n.port))) for n in cluster]
+        ids = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+        source = slot * 3 // SLOTS
+        target = (source + 1) % 3
+        clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        keys = clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100)
+        assert where in keys
+        clients[source].execute_command(
+            "MIGRATE", "127.0.0.1", cluster[target].port, "", 0, 5000, "KEYS", *keys
+        )
+        features.add(log[10:20])  # the key is there already, the slot not yet
+        for client in clients:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        features.add(log[20:30])
+        features.add(log[30:])
+        online = OnlineFold(state.program)
+        online.run(log)
+        assert differing_records(state, online.arena) == []
+        assert int(np.frombuffer(state.read([(0, "c1")])[0], "<i8")[1]) == 6
