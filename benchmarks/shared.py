@@ -38,13 +38,25 @@ class Answers:
     latencies: list[float] = field(default_factory=list)
 
 
-def send(urls: Sequence[str], payments: Iterable[dict[str, Any]], *, clients: int = 8) -> Answers:
+def send(
+    urls: Sequence[str],
+    payments: Iterable[dict[str, Any]],
+    *,
+    clients: int = 8,
+    answers: Answers | None = None,
+) -> Answers:
     """Send payments to scorers in turn until each is answered, as careful clients do.
+
+    Args:
+        urls: Of the scorers.
+        payments: Bodies.
+        clients: How many send at once, one request at a time each.
+        answers: To fill while they come in.
 
     Raises:
         RuntimeError: A payment was refused as wrong, or never answered.
     """
-    answers = Answers()
+    answers = Answers() if answers is None else answers
     lock = threading.Lock()
     todo = iter(payments)
     turn = itertools.cycle(urls)
