@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import msgspec
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +24,7 @@ from rich.table import Table
 from benchmarks.scratch import make_workspace
 from benchmarks.serving_bodies import read_templates, write_templates
 from sentinel.api.answers import render
-from sentinel.api.messages import PredictRequest, parse, transaction_of
+from sentinel.api.messages import read_payment
 from sentinel.domain import Transaction
 from sentinel.features.program import compile_program
 from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
@@ -56,17 +55,8 @@ class Stopwatch:
         return result
 
 
-_decoder = msgspec.json.Decoder(PredictRequest)
-
-
-def _parse(bodies: Sequence[bytes]) -> list[PredictRequest]:
-    return [parse(_decoder, body) for body in bodies]
-
-
-def _validate(
-    requests: list[PredictRequest], now_us: int, numbers: frozenset[str]
-) -> list[Transaction]:
-    return [transaction_of(request, now_us, numbers) for request in requests]
+def _read(bodies: Sequence[bytes], now_us: int, numbers: frozenset[str]) -> list[Transaction]:
+    return [read_payment(body, now_us, numbers) for body in bodies]
 
 
 def _answer(transactions: list[Transaction], scored: Scored) -> list[bytes]:
@@ -108,8 +98,8 @@ def measure(
         for start in range(0, len(bodies), size):
             group = bodies[start : start + size]
             now = time.time_ns() // 1000
-            requests = watch.run("parse", _parse, group)
-            transactions = watch.run("validate", _validate, requests, now, numbers)
+            transactions = watch.run("read", _read, group, now, numbers)
+            watch.run("ids", engine.note_ids, transactions)
             scored = watch.run("decide", engine.decide, transactions)
             watch.run("score", model.score, scored.vectors)
             watch.run("reasons", model.explain, scored.vectors)
@@ -122,11 +112,7 @@ def measure(
     spent = {stage: ns / 1000 / len(bodies) for stage, ns in watch.spent.items()}
     # `decide` is features, score and reasons; the latter two were run once more by themselves.
     features = spent.pop("decide") - spent["score"] - spent["reasons"]
-    return {
-        "parse": spent.pop("parse"),
-        "validate": spent.pop("validate"),
-        "features": features,
-    } | (spent)
+    return {"read": spent.pop("read"), "ids": spent.pop("ids"), "features": features} | spent
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,8 +6,9 @@ when somebody scrapes.
 
 from __future__ import annotations
 
+import bisect
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
@@ -35,8 +36,14 @@ class Histogram:
 
     def __init__(self, bounds: npt.NDArray[np.generic]) -> None:
         self.bounds = bounds
+        self._bounds: list[float] = bounds.tolist()
         self.counts: npt.NDArray[np.int64] = np.zeros(len(bounds) + 1, dtype=np.int64)
         self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Add one observation, in the unit of the bounds."""
+        self.counts[bisect.bisect_left(self._bounds, value)] += 1
+        self.total += value
 
     def observe(self, values: npt.NDArray[np.generic]) -> None:
         """Add observations (n,), in the unit of the bounds."""
@@ -55,7 +62,11 @@ class Histogram:
 
 
 class ScoringMetrics(Collector):
-    """All metrics of one scoring process; collected by its own registry."""
+    """All metrics of one scoring process; collected by its own registry.
+
+    Attributes:
+        refresh: Called before each scrape, for what is counted only then.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -92,6 +103,7 @@ class ScoringMetrics(Collector):
         self.repairs_pending = 0
         self.snapshot_sequence = 0
         self.started = time.time()
+        self.refresh: Callable[[], None] = lambda: None
 
     def problem(self, route: str, status: int) -> None:
         """Count an answer that was an error."""
@@ -100,6 +112,7 @@ class ScoringMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Samples for a scrape."""
+        self.refresh()
         decisions = CounterMetricFamily(
             "sentinel_decisions", "Decisions made, by outcome.", labels=["outcome"]
         )
