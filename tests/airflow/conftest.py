@@ -91,7 +91,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             mlflow=MlflowSettings(port=mlflow.port),
             ledger=LedgerSettings(url=postgres.make_database("sentinel")),
             feast=FeastSettings(
-                registry_url=postgres.make_database("feast_registry"), online_url=redis.url
+                registry_url=postgres.make_database("feast_registry"),
+                online_url=redis.url,
+                offline_url=str(folder / "workspace" / "offline"),
             ),
             labels=LabelSettings(maturity_days=10),
             training=TrainingSettings(test_days=20, window_days=80, bootstrap_rounds=100),
@@ -117,6 +119,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "SENTINEL_LEDGER__URL": settings.ledger.url,
         "SENTINEL_FEAST__REGISTRY_URL": settings.feast.registry_url,
         "SENTINEL_FEAST__ONLINE_URL": settings.feast.online_url,
+        "SENTINEL_FEAST__OFFLINE_URL": settings.feast.offline_url,
         "SENTINEL_LABELS__MATURITY_DAYS": str(settings.labels.maturity_days),
         "SENTINEL_TRAINING__TEST_DAYS": str(settings.training.test_days),
         "SENTINEL_TRAINING__WINDOW_DAYS": str(settings.training.window_days),

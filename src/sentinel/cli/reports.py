@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from sentinel.models.intervals import Estimate
-from sentinel.pipeline.apply import Applied
-from sentinel.pipeline.backfill import Backfilled
-from sentinel.pipeline.datasets import BuiltDataset
-from sentinel.pipeline.gate import GateReport
-from sentinel.pipeline.importing import ImportResult
-from sentinel.pipeline.materialize import MaterializeReport
-from sentinel.pipeline.promotion import Promoted
-from sentinel.pipeline.training import Trained
+if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one job
+    from sentinel.models.intervals import Estimate
+    from sentinel.pipeline.apply import Applied
+    from sentinel.pipeline.backfill import Backfilled
+    from sentinel.pipeline.datasets import BuiltDataset
+    from sentinel.pipeline.gate import GateReport
+    from sentinel.pipeline.importing import ImportResult
+    from sentinel.pipeline.materialize import MaterializeReport
+    from sentinel.pipeline.promotion import Promoted
+    from sentinel.pipeline.training import Trained
 
 
 def import_report(console: Console, result: ImportResult) -> None:
