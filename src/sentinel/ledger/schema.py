@@ -60,7 +60,7 @@ def migrate(connection: psycopg.Connection, database: Database) -> tuple[str | N
     Processes that do so at once wait for each other.
 
     Args:
-        connection: In autocommit mode; for this alone meanwhile.
+        connection: In autocommit mode; for this alone.
         database: Where it leads.
 
     Returns:
@@ -73,6 +73,7 @@ def migrate(connection: psycopg.Connection, database: Database) -> tuple[str | N
     """
     key = lock_key(database.namespace, "migrate")
     try:
+        connection.execute("SET statement_timeout = 0")  # a large log may take its time
         connection.execute("SELECT pg_advisory_lock(%s)", (key,))
         try:
             before = version_of(connection, database)
