@@ -32,6 +32,7 @@ local function prepare()
     view.empty = rep('\0', view.bytes)
     view.head = view.bytes + 8 * RECENT
     for _, ring in ipairs(view.rings) do
+      ring.more = ring.squares or ring.range
       ring.empty = rep('\0', ring.width)
       ring.zeros = rep('\0', ring.width * ring.tiles)
     end
@@ -45,20 +46,30 @@ local function passes(rule, low, high)
   return bits % (2 * rule.mask) >= rule.mask
 end
 
--- A tile with one more transaction.
-local function with(ring, tile, amount, amount_low, amount_high)
-  local count, frauds = unpack('<I4I4', tile)
+-- A tile with one more transaction. It stands at byte `at` of `bytes`.
+local function with(ring, bytes, at, amount, amount_low, amount_high)
+  if not ring.more then
+    if not ring.sum then
+      local count, frauds = unpack('<I4I4', bytes, at)
+      return pack('<I4I4', count + 1, frauds)
+    end
+    local count, frauds, low, high = unpack('<I4I4I4I4', bytes, at)
+    low, high = low + amount_low, high + amount_high
+    if low >= TWO_32 then low, high = low - TWO_32, high + 1 end
+    return pack('<I4I4I4I4', count + 1, frauds, low, high % TWO_32)
+  end
+  local count, frauds = unpack('<I4I4', bytes, at)
   local new = pack('<I4I4', count + 1, frauds)
-  local at = 9
+  at = at + 8
   if ring.sum then
-    local low, high = unpack('<I4I4', tile, at)
+    local low, high = unpack('<I4I4', bytes, at)
     low, high = low + amount_low, high + amount_high
     if low >= TWO_32 then low, high = low - TWO_32, high + 1 end
     new = new .. pack('<I4I4', low, high % TWO_32)
     at = at + 8
   end
   if ring.squares then
-    local low, high_low, high_high = unpack('<i8I4I4', tile, at)
+    local low, high_low, high_high = unpack('<i8I4I4', bytes, at)
     local size = abs(amount)
     local upper, lower = floor(size / TWO_20), size % TWO_20
     local cross = 2 * upper * lower
@@ -74,7 +85,7 @@ local function with(ring, tile, amount, amount_low, amount_high)
     if count == 0 then
       new = new .. pack('<i8i8', amount, amount)
     else
-      local smallest, largest = unpack('<i8i8', tile, at)
+      local smallest, largest = unpack('<i8i8', bytes, at)
       new = new .. pack('<i8i8', min(smallest, amount), max(largest, amount))
     end
   end
@@ -84,7 +95,8 @@ end
 -- Earliest event time that any window over a distinct set still covers.
 local function horizon(set, newest)
   local first = newest
-  for _, window in ipairs(set.windows) do
+  for i = 1, #set.windows do
+    local window = set.windows[i]
     first = min(first, floor((newest - window[1]) / window[2]) * window[2])
   end
   return first
@@ -103,6 +115,7 @@ end
 -- Number of entries of a distinct set: those with a hash come first.
 local function used_entries(entries, capacity)
   local low, high = 0, capacity
+  if sub(entries, 16 * capacity - 7, 16 * capacity) ~= NO_HASH then return capacity end
   while low < high do
     local middle = floor((low + high) / 2)
     if sub(entries, 16 * middle + 9, 16 * middle + 16) == NO_HASH then
@@ -135,7 +148,8 @@ local function with_distinct(entries, used, capacity, time, hash)
 end
 
 local function change_distincts(key, view, value, change, time, newest, advanced)
-  for _, set in ipairs(view.distincts) do
+  for i = 1, #view.distincts do
+    local set = view.distincts[i]
     local first = horizon(set, newest)
     local hash = sub(change, HASHES + set.column, HASHES + set.column + 7)
     local remember = hash ~= NO_HASH and time >= first
@@ -170,24 +184,24 @@ local function covered(view, time, newest)
   return false
 end
 
-local function change_rings(key, view, value, time, before, newest, amount, amounts, filters)
-  local amount_low, amount_high = amounts[1], amounts[2]
-  for _, ring in ipairs(view.rings) do
+local function change_rings(key, view, value, time, before, newest, amount, change, low, high)
+  local amount_low, amount_high = unpack('<I4I4', change, 17)
+  for i = 1, #view.rings do
+    local ring = view.rings[i]
     local hop, tiles, width = ring.hop, ring.tiles, ring.width
     local tile = floor(time / hop)
     local place = tile % tiles
-    local counts = tile > floor(newest / hop) - tiles and passes(ring, filters[1], filters[2])
+    local counts = tile > floor(newest / hop) - tiles and passes(ring, low, high)
     -- The tiles that come in are emptied; the last of them is the event's own.
     local steps = before < newest and min(tile - floor(before / hop), tiles) or 0
     if steps == 0 then
       if counts then
         local at = ring.at + place * width
-        local old = sub(value, at + 1, at + width)
-        call('SETRANGE', key, at, with(ring, old, amount, amount_low, amount_high))
+        call('SETRANGE', key, at, with(ring, value, at + 1, amount, amount_low, amount_high))
       end
     else
       local own = ring.empty
-      if counts then own = with(ring, own, amount, amount_low, amount_high) end
+      if counts then own = with(ring, own, 1, amount, amount_low, amount_high) end
       local first = place - steps + 1
       if first >= 0 then
         local zeros = sub(ring.zeros, 1, (steps - 1) * width)
@@ -201,23 +215,24 @@ local function change_rings(key, view, value, time, before, newest, amount, amou
   end
 end
 
-local function change_lasts(key, view, value, time, newest, advanced, filters)
-  for _, last in ipairs(view.lasts) do
+local function change_lasts(key, view, value, time, newest, advanced, low, high)
+  for i = 1, #view.lasts do
+    local last = view.lasts[i]
     local old = unpack('<i8', value, last.at + 1)
     local new = old
     local first = floor((newest - last.window) / last.hop)
     if advanced and old ~= 0 and floor((old - 1) / last.hop) < first then new = 0 end
-    if passes(last, filters[1], filters[2]) and floor(time / last.hop) >= first then
+    if passes(last, low, high) and floor(time / last.hop) >= first then
       new = max(new, time + 1)
     end
     if new ~= old then call('SETRANGE', key, last.at, pack('<i8', new)) end
   end
 end
 
-local function change_frauds(key, view, value, time, newest, change, filters)
+local function change_frauds(key, view, value, time, newest, change, low, high)
   for _, ring in ipairs(view.rings) do
     local tile = floor(time / ring.hop)
-    if tile > floor(newest / ring.hop) - ring.tiles and passes(ring, filters[1], filters[2]) then
+    if tile > floor(newest / ring.hop) - ring.tiles and passes(ring, low, high) then
       local at = ring.at + tile % ring.tiles * ring.width + 4
       local frauds = unpack('<I4', value, at + 1)
       call('SETRANGE', key, at, pack('<I4', (frauds + change) % TWO_32))
@@ -231,7 +246,6 @@ local function make(key, view, value, change, remembered)
   if #value == 0 then value = view.empty end
   local format, position, before = unpack('<i8i8i8', value)
   local time, amount, kind, low, high = unpack('<i8i8i8I4I4', change, 9)
-  local filters = {low, high}
   if format == 0 and kind ~= ADD then return 0, 0 end
   position = position + 1
   if remembered then
@@ -239,16 +253,15 @@ local function make(key, view, value, change, remembered)
     call('SETRANGE', key, view.bytes + (position - 1) % RECENT * 8, sub(change, 1, 8))
   end
   if kind ~= ADD then
-    change_frauds(key, view, value, time, before, kind == FRAUD and 1 or -1, filters)
+    change_frauds(key, view, value, time, before, kind == FRAUD and 1 or -1, low, high)
     call('SETRANGE', key, 8, pack('<i8', position))
     return position, 0
   end
   if format == 0 then before = time end
   local newest = max(before, time)
   local advanced = newest > before
-  local amounts = {unpack('<I4I4', change, 17)}
-  change_rings(key, view, value, time, before, newest, amount, amounts, filters)
-  change_lasts(key, view, value, time, newest, advanced, filters)
+  change_rings(key, view, value, time, before, newest, amount, change, low, high)
+  change_lasts(key, view, value, time, newest, advanced, low, high)
   change_distincts(key, view, value, change, time, newest, advanced)
   call('SETRANGE', key, 0, pack('<i8i8i8', 1, position, newest))
   if time == newest then return position, 0 end

@@ -72,11 +72,15 @@ class Link:
             self.close()
         self.connection.connect()
         self._connected = True
-        self._client_id = int(self.ask("CLIENT", "ID"))
-        while self.lost:
-            self.ask("CLIENT", "KILL", "ID", self.lost[-1])
-            self.lost.pop()
-        self._greet(self, _info(self.ask("INFO", "server", "memory")))
+        try:
+            self._client_id = int(self.ask("CLIENT", "ID"))
+            while self.lost:
+                self.ask("CLIENT", "KILL", "ID", self.lost[-1])
+                self.lost.pop()
+            self._greet(self, _info(self.ask("INFO", "server", "memory")))
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, *command: bytes | str | int) -> Any:
         """One command and its reply; raises what redis-py raises."""
@@ -277,9 +281,11 @@ class Wire:
     def _single(self) -> Link | None:
         """The only server; None in a cluster."""
         if "" not in self._links:
-            first = self._links[""] = Link(self._pool.make_connection(), self._greet)
+            self._links[""] = Link(self._pool.make_connection(), self._greet)
+        first = self._links[""]
+        if not first.run_id:
             first.open()  # finds out whether this is a cluster
-        return self._links[""] if self._cluster is None else None
+        return first if self._cluster is None else None
 
     def _greet(self, link: Link, info: dict[str, str]) -> None:
         version = info.get("redis_version", "0")
