@@ -17,7 +17,8 @@ from benchmarks.scratch import Server
 from sentinel.features.plan import Plan
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.open import open_shared
-from sentinel.pipeline.served_replay import Effect, Rebuilt, ServedReplay, replay_served
+from sentinel.pipeline.served_replay import ServedReplay
+from sentinel.pipeline.verify_shared import verify_shared
 from sentinel.settings import Settings
 
 _ATTEMPT_SECONDS = 60.0
@@ -167,21 +168,9 @@ def books(settings: Settings, answers: Answers) -> Books:
 
 def replayed(settings: Settings, plan: Plan) -> ServedReplay:
     """Hold everything that was served with a plan against a replay by position."""
-    places = {view.name: number for number, view in enumerate(plan.views)}
-    with open_shared(settings) as ledger:
-        loads, rebuilds = [], []
-        for rebuild in ledger.rebuilds(plan.hash):
-            if rebuild.view:
-                place = (places[rebuild.view], rebuild.entity_key)
-                rebuilds.append(Rebuilt(*place, rebuild.position, rebuild.through_sequence))
-            else:
-                loads.append(rebuild.through_sequence)
-                rebuilds.clear()
-        effects = [
-            Effect(effect.transaction_id, effect.kind, effect.positions, effect.label_sequence)
-            for effect in ledger.label_effects(plan.hash)
-        ]
-        return replay_served(ledger, plan, loads[-1], rebuilds, effects)
+    found = verify_shared(settings, plan)
+    assert found is not None, "no state was shared"
+    return found
 
 
 def repairs_done(servers: Sequence[Server], seconds: float = 120.0) -> None:

@@ -387,14 +387,29 @@ def features_verify(workspace: Workspace = None) -> None:
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
+        settings = settings_for(workspace)
         with progress_bar(err) as progress:
-            result = run(settings_for(workspace), progress=progress)
+            result = run(settings, progress=progress)
         out.print(
             f"{result.rows:,} rows x {result.features} features replayed, "
             f"{result.mismatches:,} mismatches; {result.recorded:,} recorded decisions, "
             f"{result.recorded_mismatches:,} mismatches."
         )
-        sys.exit(1 if result.mismatches or result.recorded_mismatches else 0)
+        wrong = result.mismatches + result.recorded_mismatches
+        if settings.state.backend == "redis":
+            from sentinel.pipeline.verify_shared import verify_shared
+            from sentinel.scoring.runtime import load_plan
+
+            shared = verify_shared(settings, load_plan(settings))
+            if shared is not None:
+                out.print(
+                    f"{shared.decisions:,} decisions on shared state replayed by position, "
+                    f"{shared.mismatches:,} mismatches in {shared.values:,} values; "
+                    f"{shared.unverifiable:,} values unverifiable, {shared.degraded:,} decisions "
+                    "degraded."
+                )
+                wrong += shared.mismatches
+        sys.exit(1 if wrong else 0)
 
 
 @ledger.command("migrate")

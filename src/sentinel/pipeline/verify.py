@@ -258,14 +258,14 @@ class _Offline:
 def _recorded(
     ledger: Ledger, plan: Plan, until: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], list[str], Vectors]]:
-    """What was served with the plan, state at hand."""
+    """What was served with the plan, state at hand, in the log's order (see `verify_shared`)."""
     for group in ledger.groups():
         if group.first_sequence > until:
             return
         if group.kind != GroupKind.DECISIONS:
             continue
         decisions = decode_decisions(group.payload)
-        if decisions.plan_hash != plan.hash:
+        if decisions.plan_hash != plan.hash or decisions.positions:
             continue
         sound = np.frombuffer(decisions.flags, dtype=np.uint8) & FLAG_DEGRADED == 0
         sequences = group.first_sequence + np.arange(group.entries, dtype=np.int64)
