@@ -39,7 +39,7 @@ def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow
             command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not _answers(mlflow.port):
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail((folder / "server.log").read_text())

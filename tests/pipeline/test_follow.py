@@ -13,7 +13,8 @@ import pytest
 from sentinel.domain import NoModel, Unavailable
 from sentinel.models.artifact import load_manifest
 from sentinel.models.registry import Registry
-from sentinel.pipeline.follow import fetch_version, follow, serving_champion, sync_champion
+from sentinel.pipeline.follow import fetch_version, follow, sync_champion
+from sentinel.pipeline.served import serving_champion
 from sentinel.settings import Settings
 from tests.pipeline.conftest import free_port
 from tests.pipeline.small_models import PLAN, register_small_model
@@ -27,7 +28,8 @@ def folders(settings: Settings) -> list[str]:
     """What is in the models folder; an interrupted fetch would show here."""
     if not settings.models_dir.exists():
         return []
-    return sorted(path.name for path in settings.models_dir.iterdir())
+    beside = {"champion.lock", "registry.json"}
+    return sorted(p.name for p in settings.models_dir.iterdir() if p.name not in beside)
 
 
 def test_nothing_is_served_before_a_promotion(settings: Settings, tmp_path: Path) -> None:
@@ -55,7 +57,8 @@ def test_a_second_look_changes_nothing(settings: Settings, tmp_path: Path) -> No
     sync_champion(settings)
     before = (settings.models_dir / "champion.json").stat()
     assert sync_champion(settings) == version.version
-    assert (settings.models_dir / "champion.json").stat() == before
+    after = (settings.models_dir / "champion.json").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 def test_the_previous_champion_stays_for_a_rollback(settings: Settings, tmp_path: Path) -> None:
@@ -116,9 +119,26 @@ def test_a_server_that_is_away_is_named(settings: Settings) -> None:
         Registry.of(away).versions()
 
 
-def test_what_is_not_mlflow_is_told_apart(settings: Settings) -> None:
-    with listening(say_hello) as port, pytest.raises(Unavailable, match="not MLflow"):
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "200 OK\r\n\r\nhello",
+        "200 OK\r\n\r\n{}",
+        "200 OK\r\n\r\n[1, 2]",
+        '200 OK\r\n\r\n{"model_version": "three"}',
+        "404 Not Found\r\n\r\n<h1>No such page</h1>",
+        "200 OK\r\nContent-Length: 9000\r\n\r\n{",
+        "500 Oh\r\n\r\nno",
+    ],
+)
+def test_what_is_not_mlflow_changes_nothing(settings: Settings, nonsense: str) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(f"HTTP/1.0 {nonsense}".encode())
+
+    with listening(answer) as port, pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}"):
         sync_champion(at(settings, port))
+    assert folders(settings) == []
 
 
 @pytest.mark.parametrize("cut_after", [0, 400, 3_000, 9_000])
@@ -220,11 +240,6 @@ def cutting_relay(to: int, cut_after: int, port: int = 0) -> Iterator[int]:
 
     with listening(serve, port) as own:
         yield own
-
-
-def say_hello(connection: socket.socket) -> None:
-    connection.recv(65_536)
-    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
 
 
 def receive(connection: socket.socket) -> bytes:

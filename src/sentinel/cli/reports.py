@@ -66,6 +66,10 @@ def promotion_report(console: Console, promoted: Promoted) -> None:
         f"Version {promoted.version} is the champion{before}; {promoted.scored:,} historic "
         f"transactions have an answer ({promoted.seconds:.1f} s)."
     )
+    if promoted.untold:
+        console.print(f"The follower will tell the registry once it answers. {promoted.untold}")
+    if promoted.unscored:
+        console.print(f"The history keeps the answers it has. {promoted.unscored}")
 
 
 def materialize_report(console: Console, report: MaterializeReport) -> None:

@@ -23,7 +23,11 @@ CHAMPION: Final = "champion"
 PREVIOUS_CHAMPION: Final = "previous-champion"
 CANDIDATE: Final = "challenger-latest"
 
-_CHAMPIONS: Final = "sentinel.champions"
+CHAMPIONS_TAG: Final = "sentinel.champions"
+"""Of the model: the versions that were champion, oldest first, with commas between."""
+MANIFEST_TAG: Final = "manifest_sha256"
+"""Of a version: the hash of its manifest, which has the hashes of its other files."""
+
 _TIMEOUT_SECONDS: Final = 5.0
 
 # MLflow tries for minutes to reach a server that is away. Whoever waits wants to know sooner.
@@ -104,13 +108,24 @@ def translated(uri: str, doing: str) -> Iterator[None]:
         raise
     except MlflowException as error:
         code = str(error.error_code)
+        if "error responses" in str(error):  # it was asked several times
+            raise _failing(uri, doing, error) from error
         if code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
             raise away(uri, error) from error
         raise ModelError(
             f"MLflow at {uri} refused when {doing}: {error.message} ({code})."
         ) from error
     except OSError as error:  # of requests, under MLflow
+        if getattr(error, "response", None) is not None:
+            raise _failing(uri, doing, error) from error
         raise away(uri, error) from error
+
+
+def _failing(uri: str, doing: str, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"MLflow at {uri} failed when {doing} ({error}). See that the database and the S3 server "
+        "behind it answer; its log says more. Nothing was registered: do it again."
+    )
 
 
 class Registry:
@@ -243,14 +258,9 @@ class Registry:
             model = _if_there(client.get_registered_model, self.name)
         if model is None:
             return []
-        past = [v for v in model.tags.get(_CHAMPIONS, "").split(",") if v]
-        present = str(model.aliases.get(CHAMPION, ""))
-        if not present:
-            return []
-        # The alias may have been moved by hand; it is what serves.
-        if present in past:
-            return past[: len(past) - past[::-1].index(present)]
-        return [*past, present]
+        return champions_of(
+            str(model.tags.get(CHAMPIONS_TAG, "")), str(model.aliases.get(CHAMPION, ""))
+        )
 
     def crown(self, champions: list[str]) -> None:
         """Make the last of these the champion, and the one before it the previous champion.
@@ -260,12 +270,33 @@ class Registry:
         """
         client = self._client
         with translated(self.uri, f"making version {champions[-1]} of {self.name} the champion"):
-            client.set_registered_model_tag(self.name, _CHAMPIONS, ",".join(champions))
+            client.set_registered_model_tag(self.name, CHAMPIONS_TAG, ",".join(champions))
             if len(champions) > 1:
                 client.set_registered_model_alias(self.name, PREVIOUS_CHAMPION, champions[-2])
             else:
                 client.delete_registered_model_alias(self.name, PREVIOUS_CHAMPION)
             client.set_registered_model_alias(self.name, CHAMPION, champions[-1])
+
+
+def champions_of(noted: str, present: str) -> list[str]:
+    """The versions that were champion, oldest first; the last one is.
+
+    Args:
+        noted: The model's tag.
+        present: The version that the alias points to. It may have been moved by hand; it is what
+            counts.
+
+    >>> champions_of("1,2,3", "2")
+    ['1', '2']
+    >>> champions_of("1,2", "7")
+    ['1', '2', '7']
+    """
+    past = [version for version in noted.split(",") if version]
+    if not present:
+        return []
+    if present in past:
+        return past[: len(past) - past[::-1].index(present)]
+    return [*past, present]
 
 
 @contextmanager

@@ -1,19 +1,14 @@
 """The champion of the registry into the folder that serving reads.
 
 Serving reads ``<models>/champion.json`` and the folder next to it that it names, and nothing
-else. This fills them, in plain HTTP: no MLflow client, so that it is a small process.
-
-    <models>/champion.json       {"version": "3", "folder": "sentinel-fraud-3"}
-    <models>/sentinel-fraud-3/   what serves
-    <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing
-
-A folder has its name only once it is whole and verified. What serves is never deleted.
+else; see `sentinel.pipeline.served`. This fills them, in plain HTTP: no MLflow client, so that it
+is a small process. What it sees in the registry it leaves in ``<models>/registry.json``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -23,49 +18,30 @@ import time
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from sentinel.domain import ModelFormatError, SentinelError
-from sentinel.models.artifact import MANIFEST, load_manifest, stamp
+from sentinel.domain import ModelError, ModelFormatError, SentinelError
+from sentinel.models.artifact import MANIFEST, stamp
+from sentinel.models.registry_view import RegistryView, read_view, write_view
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
+from sentinel.pipeline.served import (
+    PARTIAL,
+    changing,
+    crown,
+    folder_of,
+    forget_rollback,
+    give_name,
+    is_whole,
+    run_of,
+    serving_champion,
+    untold_rollback,
+)
 from sentinel.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 2.0
 _LONGEST_WAIT_SECONDS: Final = 10.0
-_FOLDERS_KEPT: Final = 3
-_PARTIAL: Final = ".fetching-"
+_LOOK_SECONDS: Final = 10.0
 _STALE_SECONDS: Final = 3600.0
-
-
-class Champion(msgspec.Struct, frozen=True):
-    """What ``champion.json`` says.
-
-    Attributes:
-        version: In the registry.
-        folder: Next to the file.
-    """
-
-    version: str
-    folder: str
-
-
-def serving_champion(settings: Settings) -> Champion | None:
-    """What serving reads now; None while nothing was promoted.
-
-    Raises:
-        ModelFormatError: ``champion.json`` is damaged.
-    """
-    path = settings.models_dir / "champion.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Champion)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ModelFormatError(
-            f"{path} cannot be read ({error}). Delete it; it is fetched again."
-        ) from None
 
 
 def sync_champion(settings: Settings) -> str | None:
@@ -82,7 +58,9 @@ def sync_champion(settings: Settings) -> str | None:
         ModelFormatError: The champion's files are not a model, or were changed.
     """
     with RegistryOverHttp(settings.tracking_uri) as server:
-        return _sync(settings, server)
+        version = _sync(settings, server)
+        look(settings, server)
+        return version
 
 
 def fetch_version(settings: Settings, version: str) -> Path:
@@ -100,6 +78,37 @@ def fetch_version(settings: Settings, version: str) -> Path:
         return _fetch(settings, server, server.version(settings.mlflow.model_name, version))
 
 
+def settle(settings: Settings, server: RegistryOverHttp) -> RegisteredVersion | None:
+    """The registry's champion, once it knows of a rollback that was made while it was away."""
+    name = settings.mlflow.model_name
+    champion = server.champion(name)
+    rollback = untold_rollback(settings)
+    if rollback is None or champion is None:
+        return champion
+    if champion.version == rollback.instead_of:
+        server.crown(name, list(rollback.champions))
+        log.info("Told the registry of the rollback to version %s.", rollback.champions[-1])
+        champion = server.champion(name)
+    else:
+        log.info("The registry has decided anew; the rollback is void.")
+    with changing(settings):
+        if untold_rollback(settings) == rollback:
+            forget_rollback(settings)
+    return champion
+
+
+def look(settings: Settings, server: RegistryOverHttp) -> None:
+    """Note what the registry holds, for serving and for a rollback without it."""
+    champions, versions = server.model(settings.mlflow.model_name)
+    view = RegistryView(
+        name=settings.mlflow.model_name,
+        answered_at_us=time.time_ns() // 1000,
+        champions=tuple(champions),
+        versions=tuple(versions),
+    )
+    write_view(settings.models_dir, view)
+
+
 def follow(settings: Settings, stop: threading.Event) -> None:
     """Keep the served champion that of the registry, until told to stop.
 
@@ -110,20 +119,25 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     problem = ""
     wait = POLL_SECONDS
     serving: str | None = None
+    looked = 0.0
     # One connection for all questions: opening one costs more than a question.
     with RegistryOverHttp(settings.tracking_uri) as server:
         while not stop.is_set():
             try:
                 version = _sync(settings, server)
+                if problem or version != serving or time.monotonic() - looked > _LOOK_SECONDS:
+                    look(settings, server)
+                    looked = time.monotonic()
             except (SentinelError, OSError) as error:
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("The served model stays as it is. %s", problem)
+                    _note_problem(settings, server, error)
             else:
                 wait = POLL_SECONDS
                 if problem:
-                    log.info("The registry answers again.")
+                    log.info("The registry's champion can be followed again.")
                     problem = ""
                 if version != serving:
                     serving = version
@@ -131,29 +145,57 @@ def follow(settings: Settings, stop: threading.Event) -> None:
             stop.wait(wait)
 
 
+def _note_problem(
+    settings: Settings, server: RegistryOverHttp, error: SentinelError | OSError
+) -> None:
+    """Let serving show why it has not got the registry's champion."""
+    refused = isinstance(error, ModelError)
+    try:
+        if refused:  # it answers, so others may as well see what it has
+            look(settings, server)
+        view = read_view(settings.models_dir) or RegistryView(name=settings.mlflow.model_name)
+        write_view(settings.models_dir, _with_problem(view, str(error), refused=refused))
+    except (SentinelError, OSError) as another:
+        log.warning("What the registry holds could not be noted. %s", another)
+
+
+def _with_problem(view: RegistryView, problem: str, *, refused: bool) -> RegistryView:
+    return RegistryView(
+        name=view.name,
+        answered_at_us=view.answered_at_us,
+        champions=view.champions,
+        versions=view.versions,
+        problem=problem,
+        refused=refused,
+    )
+
+
 def _sync(settings: Settings, server: RegistryOverHttp) -> str | None:
-    champion = server.champion(settings.mlflow.model_name)
+    champion = settle(settings, server)
     serving = serving_champion(settings)
     if champion is None:
         return None if serving is None else serving.version
     if serving is not None and serving.version == champion.version:
-        if _run_of(settings.models_dir / serving.folder) == champion.run_id:
+        if run_of(settings.models_dir / serving.folder) == champion.run_id:
             return champion.version
-    folder = _fetch(settings, server, champion)
-    _crown(settings, Champion(version=champion.version, folder=folder.name))
+    _fetch(settings, server, champion)
+    with changing(settings):
+        rollback = untold_rollback(settings)
+        if rollback is not None and rollback.instead_of == champion.version:
+            return rollback.champions[-1]  # taken back while it was being fetched
+        crown(settings, champion.version)
     return champion.version
 
 
 def _fetch(settings: Settings, server: RegistryOverHttp, wanted: RegisteredVersion) -> Path:
     name, version = settings.mlflow.model_name, wanted.version
-    models = settings.models_dir
-    target = models / f"{name}-{version}"
-    if _is_whole(target, wanted):
+    models, target = settings.models_dir, folder_of(settings, wanted.version)
+    if is_whole(target, wanted.run_id):
         return target
     location = server.location_of(name, version)
     models.mkdir(parents=True, exist_ok=True)
     _sweep(models)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=models))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=models))
     try:
         for file in server.files(location):
             place = (partial / file).resolve()
@@ -161,62 +203,35 @@ def _fetch(settings: Settings, server: RegistryOverHttp, wanted: RegisteredVersi
                 raise ModelFormatError(f"Version {version} of {name} has a file named {file!r}.")
             place.parent.mkdir(parents=True, exist_ok=True)
             server.download(location, file, place)
-        stamp(partial, version=version, run_id=wanted.run_id)
+        _check(partial, name, wanted)
         partial.chmod(0o755)
-        _name(partial, target, wanted)
+        give_name(partial, target, wanted.run_id)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def _name(partial: Path, target: Path, wanted: RegisteredVersion) -> None:
-    """Give a verified folder its name."""
+def _check(partial: Path, name: str, wanted: RegisteredVersion) -> None:
+    """Hold every file against its hash: the registry has the manifest's, that has the others'."""
     try:
-        partial.rename(target)
-    except OSError:
-        if _is_whole(target, wanted):  # someone else was quicker
-            return
-        # Damaged by hand, or of another registry.
-        aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent))
-        target.rename(aside / "old")
-        partial.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _is_whole(folder: Path, wanted: RegisteredVersion) -> bool:
-    try:
-        load_manifest(folder)
-    except SentinelError:
-        return False
-    return _run_of(folder) == wanted.run_id
-
-
-def _run_of(folder: Path) -> str | None:
-    """The training run that a folder's model came from; None if it holds none."""
-    try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
-    return str(manifest.get("run_id", ""))
-
-
-def _crown(settings: Settings, champion: Champion) -> None:
-    """Let serving read another folder from now on, and drop those not used for long."""
-    models = settings.models_dir
-    os.utime(models / champion.folder)
-    partial = models / f"champion.json.{os.getpid()}.partial"
-    partial.write_bytes(msgspec.json.encode(champion))
-    partial.replace(models / "champion.json")
-    folders = [p for p in models.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
-    folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for folder in folders[_FOLDERS_KEPT:]:
-        if folder.name != champion.folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        if wanted.manifest_sha256:
+            manifest = (partial / MANIFEST).read_bytes()
+            if hashlib.sha256(manifest).hexdigest() != wanted.manifest_sha256:
+                raise ModelFormatError(
+                    f"{MANIFEST} is not the one that was registered: its SHA-256 differs."
+                )
+        stamp(partial, version=wanted.version, run_id=wanted.run_id)
+    except (ModelError, FileNotFoundError) as error:
+        said = str(error).replace(f"{partial}/", "").replace(str(partial), "its folder")
+        raise ModelFormatError(
+            f"Version {wanted.version} of {name} may not serve: as the registry holds it, it is "
+            f"damaged. {said} Restore its files there, train anew, or run `sentinel rollback`."
+        ) from error
 
 
 def _sweep(models: Path) -> None:
     """Remove what an interrupted fetch left behind, unless it may still go on."""
-    for left in models.glob(f"{_PARTIAL}*"):
+    for left in models.glob(f"{PARTIAL}*"):
         if time.time() - left.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
 

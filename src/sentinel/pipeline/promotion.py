@@ -13,15 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from sentinel.domain import NoModel
+from sentinel.domain import NoModel, Unavailable, WorkspaceError
 from sentinel.ledger.history_scores import HistoryScores, Scored
 from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.registry import Registry
+from sentinel.models.registry_view import read_view
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
-from sentinel.pipeline.follow import fetch_version, sync_champion
+from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
 from sentinel.pipeline.gate import GateReport, evaluate, judge
 from sentinel.pipeline.history import ROWS, HistoryModel
+from sentinel.pipeline.registry_http import RegistryOverHttp
+from sentinel.pipeline.served import (
+    Rollback,
+    changing,
+    crown,
+    folder_of,
+    is_whole,
+    remember_rollback,
+    untold_rollback,
+)
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -39,6 +50,8 @@ class Promoted:
         folder: What serving reads.
         seconds: How long it took.
         dry_run: Whether all this only would be so.
+        untold: Why the registry does not know of it yet; empty: it does.
+        unscored: Why the history has no answers of the champion; empty: it has.
     """
 
     version: str
@@ -48,6 +61,8 @@ class Promoted:
     folder: Path
     seconds: float
     dry_run: bool = False
+    untold: str = ""
+    unscored: str = ""
 
 
 def promote(
@@ -100,24 +115,89 @@ def promote(
 def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) -> Promoted:
     """Put the champion before the present one back in charge. Asks no gate.
 
+    Serving changes first, from the folder that is here; then the registry is told; then the
+    history gets its answers. Where the registry is away, the follower tells it later. Where the
+    ledger is away, the history keeps the answers that it has.
+
     Args:
         settings: The deployment.
         progress: Told of the stages "labels", "backfill" and "history".
 
     Raises:
         NoModel: There was no champion before.
-        Unavailable: MLflow does not answer; nothing has changed.
+        Unavailable: MLflow does not answer, and the model is not here; nothing has changed.
     """
     started = time.monotonic()
     with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
-        registry = Registry.of(settings)
-        champions = registry.champions()
-        if len(champions) < 2:
-            raise NoModel(
-                "There is no earlier champion to go back to. `sentinel promote VERSION` puts any "
-                "version of the registry in charge that passes the gate."
-            )
-        return _install(settings, registry, champions[:-1], None, started, progress, champions[-1])
+        with RegistryOverHttp(settings.tracking_uri) as server:
+            champions, run_id, away = _champions(settings, server)
+            if len(champions) < 2:
+                raise NoModel(
+                    "There is no earlier champion to go back to. `sentinel promote VERSION` puts "
+                    "any version of the registry in charge that passes the gate."
+                )
+            version = champions[-2]
+            folder = folder_of(settings, version)
+            if not is_whole(folder, run_id):
+                if away is not None:
+                    raise away
+                folder = fetch_version(settings, version)
+            _step_back(settings, champions)
+            if away is None:
+                away = _tell(settings, server)
+        scored, unscored = 0, ""
+        try:
+            scored = score_history(settings, folder, progress=progress)
+        except (Unavailable, WorkspaceError) as error:
+            unscored = str(error)
+    return Promoted(
+        version=version,
+        replaced=champions[-1],
+        gate=None,
+        scored=scored,
+        folder=folder,
+        seconds=time.monotonic() - started,
+        untold="" if away is None else str(away),
+        unscored=unscored,
+    )
+
+
+def _champions(
+    settings: Settings, server: RegistryOverHttp
+) -> tuple[list[str], str | None, Unavailable | None]:
+    """Who was champion, oldest first; the run of the last but one; why the registry is away."""
+    away: Unavailable | None = None
+    try:
+        settle(settings, server)
+        look(settings, server)
+    except Unavailable as error:
+        away = error
+    view = read_view(settings.models_dir)
+    untold = untold_rollback(settings)
+    if view is None and away is not None:
+        raise away
+    champions = list(view.champions) if view is not None else []
+    if untold is not None:
+        champions = list(untold.champions)
+    known = view.find(champions[-2]) if view is not None and len(champions) > 1 else None
+    return champions, None if known is None else known.run_id, away
+
+
+def _step_back(settings: Settings, champions: list[str]) -> None:
+    with changing(settings):
+        untold = untold_rollback(settings)
+        instead_of = champions[-1] if untold is None else untold.instead_of
+        remember_rollback(settings, Rollback(tuple(champions[:-1]), instead_of))
+        crown(settings, champions[-2])
+
+
+def _tell(settings: Settings, server: RegistryOverHttp) -> Unavailable | None:
+    try:
+        settle(settings, server)
+        look(settings, server)
+    except Unavailable as error:
+        return error  # the follower tells it
+    return None
 
 
 def score_history(
@@ -164,7 +244,6 @@ def _install(
     report: GateReport | None,
     started: float,
     progress: ProgressCallback,
-    replaced: str | None = None,
 ) -> Promoted:
     """Fetch, score the history, and only then move the alias."""
     version = champions[-1]
@@ -172,6 +251,5 @@ def _install(
     scored = score_history(settings, folder, progress=progress)
     registry.crown(champions)
     sync_champion(settings)
-    if replaced is None and len(champions) > 1:
-        replaced = champions[-2]
+    replaced = champions[-2] if len(champions) > 1 else None
     return Promoted(version, replaced, report, scored, folder, time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -14,10 +15,11 @@ from typing import Any, Final
 import msgspec
 
 from sentinel.domain import SentinelError
-from sentinel.models.artifact import ModelManifest
+from sentinel.models.artifact import MANIFEST, ModelManifest
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import (
     CANDIDATE,
+    MANIFEST_TAG,
     ModelVersion,
     Registry,
     mlflow_client,
@@ -148,10 +150,17 @@ class TrackedRun:
                 },
             )
             self._describe(folder, manifest, logged.model_id)
-            client.log_model_artifacts(logged.model_id, str(folder))
+            try:
+                client.log_model_artifacts(logged.model_id, str(folder))
+            except BaseException:
+                # So that nobody takes it for one that is still being written.
+                with suppress(Exception):
+                    client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
+                raise
             logged = client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
             client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, 0)])
-        return Logged(model_id=logged.model_id, source=logged.artifact_location)
+        manifest_sha256 = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        return Logged(logged.model_id, logged.artifact_location, manifest_sha256)
 
     def _describe(self, folder: Path, manifest: ModelManifest, model_id: str) -> None:
         from mlflow.models import Model, ModelSignature
@@ -172,10 +181,12 @@ class Logged(msgspec.Struct, frozen=True):
     Attributes:
         model_id: MLflow's id of it.
         source: Where its files are.
+        manifest_sha256: Of its manifest, in hex.
     """
 
     model_id: str
     source: str
+    manifest_sha256: str
 
 
 @contextmanager
@@ -229,6 +240,7 @@ def register_candidate(
             "plan_hash": manifest.plan_hash,
             "data_hash": manifest.data_hash,
             "kind": manifest.kind,
+            MANIFEST_TAG: logged.manifest_sha256,
         },
         words=f"{manifest.kind} on {manifest.training.rows:,} payments; average precision {figure}",
     )

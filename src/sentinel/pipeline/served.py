@@ -1,0 +1,162 @@
+"""The folder that serving reads: who serves, and what may serve at once.
+
+    <models>/champion.json       {"version": "3", "folder": "sentinel-fraud-3"}
+    <models>/sentinel-fraud-3/   what serves
+    <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing
+    <models>/rollback.json       a rollback that the registry has not been told of
+
+A folder has its name only once it is whole and verified. What serves is never deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from filelock import FileLock
+
+from sentinel.domain import ModelFormatError, SentinelError
+from sentinel.models.artifact import MANIFEST, load_manifest
+from sentinel.settings import Settings
+
+PARTIAL: Final = ".fetching-"
+
+_FOLDERS_KEPT: Final = 3
+_ROLLBACK: Final = "rollback.json"
+
+
+class Champion(msgspec.Struct, frozen=True):
+    """What ``champion.json`` says.
+
+    Attributes:
+        version: In the registry.
+        folder: Next to the file.
+    """
+
+    version: str
+    folder: str
+
+
+class Rollback(msgspec.Struct, frozen=True):
+    """A step back that the registry has not been told of.
+
+    Attributes:
+        champions: What its history of champions is to be; the last one serves.
+        instead_of: Its champion when the step was taken. Is it another one by the time it
+            answers, then somebody decided anew, and this is void.
+    """
+
+    champions: tuple[str, ...]
+    instead_of: str
+
+
+def serving_champion(settings: Settings) -> Champion | None:
+    """What serving reads now; None while nothing was promoted.
+
+    Raises:
+        ModelFormatError: ``champion.json`` is damaged.
+    """
+    path = settings.models_dir / "champion.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Champion)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise ModelFormatError(
+            f"{path} cannot be read ({error}). Delete it; it is fetched again."
+        ) from None
+
+
+def folder_of(settings: Settings, version: str) -> Path:
+    """Where a version's folder is, or would be."""
+    return settings.models_dir / f"{settings.mlflow.model_name}-{version}"
+
+
+def is_whole(folder: Path, run_id: str | None) -> bool:
+    """Whether a folder holds the model of a training run, with every file as it was trained.
+
+    Args:
+        folder: The folder.
+        run_id: The run; None: whichever. Another registry may use the same version numbers.
+    """
+    try:
+        manifest = load_manifest(folder)
+    except SentinelError:
+        return False
+    return run_id is None or manifest.run_id == run_id
+
+
+def run_of(folder: Path) -> str | None:
+    """The training run that a folder's model came from; None if it holds none."""
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+    return str(manifest.get("run_id", ""))
+
+
+def give_name(partial: Path, target: Path, run_id: str) -> None:
+    """Give a verified folder its name."""
+    try:
+        partial.rename(target)
+    except OSError:
+        if is_whole(target, run_id):  # someone else was quicker
+            return
+        # Damaged by hand, or of another registry.
+        aside = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
+        target.rename(aside / "old")
+        partial.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def changing(settings: Settings) -> Iterator[None]:
+    """Hold this while deciding who serves, so that a follower does not undo a rollback."""
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.models_dir / "champion.lock", timeout=60):
+        yield
+
+
+def crown(settings: Settings, version: str) -> None:
+    """Let serving read a version's folder from now on, and drop those not used for long."""
+    models, folder = settings.models_dir, folder_of(settings, version)
+    os.utime(folder)
+    _write(models / "champion.json", Champion(version=version, folder=folder.name))
+    folders = [p for p in models.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
+    folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in folders[_FOLDERS_KEPT:]:
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def untold_rollback(settings: Settings) -> Rollback | None:
+    """The rollback that the registry has not been told of, if there is one."""
+    try:
+        return msgspec.json.decode((settings.models_dir / _ROLLBACK).read_bytes(), type=Rollback)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def remember_rollback(settings: Settings, rollback: Rollback) -> None:
+    """Keep a rollback until the registry knows of it."""
+    _write(settings.models_dir / _ROLLBACK, rollback)
+
+
+def forget_rollback(settings: Settings) -> None:
+    """The registry knows, or decided anew."""
+    (settings.models_dir / _ROLLBACK).unlink(missing_ok=True)
+
+
+def _write(path: Path, value: msgspec.Struct) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(msgspec.json.encode(value))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
