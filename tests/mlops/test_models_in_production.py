@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -16,12 +17,14 @@ import pytest
 from benchmarks.payments import payments
 from benchmarks.scratch import Server, serving
 from sentinel.domain import ModelFormatError, SentinelError, Unavailable
+from sentinel.models.artifact import load_manifest
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.follow import fetch_version, follow
 from sentinel.pipeline.promotion import promote, rollback
-from sentinel.pipeline.served import serving_champion
-from sentinel.pipeline.training import Trained, train
+from sentinel.pipeline.served import folder_of, serving_champion
+from sentinel.pipeline.tracking import register_candidate, tracked_run
+from sentinel.pipeline.training import train
 from sentinel.settings import Settings
 from tests.mlops.conftest import BUCKET, Stack
 
@@ -33,8 +36,13 @@ pytestmark = [
 QUICK = {"rounds": 40, "learning_rate": 0.1}
 
 
-def train_quickly(settings: Settings) -> Trained:
-    return train(settings, baselines=False, threads=1, parameters=QUICK)
+def register_again(settings: Settings) -> str:
+    """The first version's files under a new run and a new number."""
+    manifest = load_manifest(folder_of(settings, "1"))
+    with TemporaryDirectory() as name, tracked_run(settings, "again", tags={}) as run:
+        copy = Path(name) / "model"
+        shutil.copytree(folder_of(settings, "1"), copy)
+        return register_candidate(settings, run, run.model(copy, manifest), manifest).version
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -47,7 +55,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> 
 @pytest.fixture(scope="module")
 def champion(stack: Stack) -> str:
     """The first version, trained and promoted."""
-    trained = train_quickly(stack.settings)
+    trained = train(stack.settings, baselines=False, threads=1, parameters=QUICK)
     return promote(stack.settings, trained.version).version
 
 
@@ -112,9 +120,9 @@ def another_machine(stack: Stack, folder: Path) -> Settings:
     return stack.settings.model_copy(update={"workspace": folder})
 
 
-def objects(stack: Stack, trained: Trained) -> dict[str, str]:
+def objects(stack: Stack, version: str) -> dict[str, str]:
     """Keys of a version's files in S3, by name."""
-    source = Registry.of(stack.settings).version(trained.version).source
+    source = Registry.of(stack.settings).version(version).source
     prefix = "mlflow/" + source.removeprefix("mlflow-artifacts:/").lstrip("/")
     found = ObjectStore(stack.s3.settings()).objects(BUCKET, prefix)
     return {each.key.rsplit("/", 1)[1]: each.key for each in found}
@@ -149,10 +157,10 @@ def test_a_trained_model_is_in_postgresql_and_s3(stack: Stack, champion: str) ->
 
 
 def test_a_promoted_model_takes_over_under_load(stack: Stack, scorer: Server) -> None:
-    trained = train_quickly(stack.settings)
+    version = register_again(stack.settings)
     with load(scorer) as answers:
-        promote(stack.settings, trained.version)
-        wait_for(lambda: models(scorer)["serving"] == trained.version, "the new champion")
+        promote(stack.settings, version)
+        wait_for(lambda: models(scorer)["serving"] == version, "the new champion")
         time.sleep(0.5)
     assert {status for status, _ in answers} == {200}
     assert {version for _, version in answers} == {"1", "2"}
@@ -169,7 +177,7 @@ def test_s3_that_goes_away_mid_upload_registers_nothing(stack: Stack) -> None:
     stack.between.cut_after(sent=20_000)
     try:
         with pytest.raises(Unavailable, match=r"failed when .*S3 server.*Nothing was registered"):
-            train_quickly(stack.settings)
+            register_again(stack.settings)
     finally:
         stack.between.mend()
     assert [version.version for version in registry.versions()] == before
@@ -179,28 +187,28 @@ def test_s3_that_goes_away_mid_upload_registers_nothing(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def third(stack: Stack, scorer: Server) -> Trained:
+def third(stack: Stack, scorer: Server) -> str:
     """A version after the failed one: the second try works."""
-    return train_quickly(stack.settings)
+    return register_again(stack.settings)
 
 
-def test_the_second_try_works(stack: Stack, third: Trained, tmp_path: Path) -> None:
-    assert third.version == "3"
+def test_the_second_try_works(stack: Stack, third: str, tmp_path: Path) -> None:
+    assert third == "3"
     assert fetch_version(another_machine(stack, tmp_path), "3").is_dir()
 
 
 def test_s3_that_goes_away_mid_download_leaves_no_folder(
-    stack: Stack, third: Trained, tmp_path: Path
+    stack: Stack, third: str, tmp_path: Path
 ) -> None:
     elsewhere = another_machine(stack, tmp_path)
     stack.between.cut_after(received=6_000)
     try:
         with pytest.raises(Unavailable, match="S3 server or the folder behind it"):
-            fetch_version(elsewhere, third.version)
+            fetch_version(elsewhere, third)
     finally:
         stack.between.mend()
     assert list(elsewhere.models_dir.iterdir()) == []
-    assert fetch_version(elsewhere, third.version).is_dir()
+    assert fetch_version(elsewhere, third).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +216,7 @@ def test_s3_that_goes_away_mid_download_leaves_no_folder(
     [("model.txt", b"leaf_value=-0."), ("plan.json", b'"window_us":'), ("manifest.json", b"0.0")],
 )
 def test_one_flipped_byte_is_refused(
-    stack: Stack, third: Trained, tmp_path: Path, file: str, place: bytes
+    stack: Stack, third: str, tmp_path: Path, file: str, place: bytes
 ) -> None:
     elsewhere = another_machine(stack, tmp_path)
     said = rf"Version 3 .*damaged.*{file}.*rollback"
@@ -216,12 +224,12 @@ def test_one_flipped_byte_is_refused(
         flipped(stack, objects(stack, third)[file], place),
         pytest.raises(ModelFormatError, match=said),
     ):
-        fetch_version(elsewhere, third.version)
+        fetch_version(elsewhere, third)
     assert list(elsewhere.models_dir.iterdir()) == []
 
 
 def test_a_damaged_champion_is_refused_and_the_old_one_stays(
-    stack: Stack, scorer: Server, third: Trained
+    stack: Stack, scorer: Server, third: str
 ) -> None:
     registry = Registry.of(stack.settings)
     with flipped(stack, objects(stack, third)["model.txt"], b"leaf_value=-0."):

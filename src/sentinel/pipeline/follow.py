@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from sentinel.domain import ModelError, ModelFormatError, SentinelError
+from sentinel.domain import ModelError, ModelFormatError, SentinelError, Unavailable
 from sentinel.models.artifact import MANIFEST, stamp
 from sentinel.models.registry_view import RegistryView, read_view, write_view
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
@@ -59,7 +59,10 @@ def sync_champion(settings: Settings) -> str | None:
     """
     with RegistryOverHttp(settings.tracking_uri) as server:
         version = _sync(settings, server)
-        look(settings, server)
+        try:
+            look(settings, server)
+        except Unavailable as error:  # the follower looks again soon
+            log.warning("What the registry holds could not be noted. %s", error)
         return version
 
 
