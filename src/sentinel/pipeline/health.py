@@ -158,7 +158,7 @@ def _plan(settings: Settings) -> str:
 
 def _model(settings: Settings) -> str:
     from sentinel.models.artifact import load_manifest, load_plan, load_trees
-    from sentinel.pipeline.follow import serving_champion
+    from sentinel.pipeline.served import serving_champion
 
     champion = serving_champion(settings)
     if champion is None:
