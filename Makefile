@@ -56,6 +56,10 @@ docs: $(DEV) ## Renew the pages that are made from code
 bench: $(DEV) ## Run a benchmark: NAME=parity ARGS="--json"; without NAME list them
 	@$(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
+.PHONY: dist
+dist: ## Build the wheel and the source archive into dist/
+	@uv=$$($(PYTHON) scripts/bootstrap.py uv) && $$uv build --quiet --offline --out-dir dist
+
 .PHONY: lock
 lock: ## Renew requirements/*.txt after a change of pyproject.toml; UPGRADE=1 takes newer versions
 	@uv=$$($(PYTHON) scripts/bootstrap.py uv) && set -x && \

@@ -1,0 +1,131 @@
+"""A deployment's buckets and workspace as one tar stream, for backups.
+
+    python -m sentinel.object_store.mirror save >stores.tar
+    python -m sentinel.object_store.mirror restore <stores.tar
+
+``buckets/NAME/KEY`` is an object, ``workspace/PATH`` a file. Databases have their own tools, and
+Redis holds nothing that the ledger does not; see docs/production.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
+
+from sentinel.domain import SentinelError, WorkspaceError
+from sentinel.object_store.store import ObjectStore
+from sentinel.settings import Settings, load_settings
+
+_PARTS: Final = ("buckets", "workspace")
+# Follow from the ledger, or belong to a process that runs.
+_LEFT_OUT: Final = ("index.db", "logs", "scorer.json", "up.lock", "models")
+
+
+def buckets_of(settings: Settings) -> list[str]:
+    """The buckets that a deployment uses."""
+    named = (settings.s3.artifacts_bucket, settings.s3.offline_bucket)
+    return list(dict.fromkeys(bucket for bucket in named if bucket))
+
+
+def save(settings: Settings, out: BinaryIO) -> tuple[int, int]:
+    """Write all objects and the workspace's files as a tar stream.
+
+    Args:
+        settings: Name the buckets and the workspace.
+        out: Gets the tar.
+
+    Returns:
+        How many objects and how many files.
+
+    Raises:
+        ObjectStoreUnavailable, ConfigurationError: S3 does not answer, or refuses.
+    """
+    objects = files = 0
+    with tarfile.open(fileobj=out, mode="w|") as archive:
+        if buckets_of(settings):
+            store = ObjectStore(settings.s3)
+            for bucket in buckets_of(settings):
+                for found in store.objects(bucket, ""):
+                    with tempfile.TemporaryDirectory() as folder:
+                        file = Path(folder) / "object"
+                        if store.download(bucket, found.key, file):  # or it went meanwhile
+                            archive.add(file, f"buckets/{bucket}/{found.key}")
+                            objects += 1
+        for path in sorted(settings.workspace.rglob("*")):
+            relative = path.relative_to(settings.workspace)
+            if path.is_file() and not relative.parts[0].startswith(_LEFT_OUT):
+                archive.add(path, f"workspace/{relative.as_posix()}")
+                files += 1
+    return objects, files
+
+
+def restore(settings: Settings, source: BinaryIO) -> tuple[int, int]:
+    """Put objects and files back; what is there under another name stays.
+
+    Args:
+        settings: Name the buckets and the workspace.
+        source: A tar that `save` wrote.
+
+    Returns:
+        How many objects and how many files.
+
+    Raises:
+        WorkspaceError: It is no such tar, or not a whole one.
+        ObjectStoreUnavailable, ConfigurationError: S3 does not answer, or refuses.
+    """
+    counts = dict.fromkeys(_PARTS, 0)
+    store = ObjectStore(settings.s3) if buckets_of(settings) else None
+    for bucket in buckets_of(settings):
+        if store is not None:
+            store.ensure_bucket(bucket)
+    try:
+        with tarfile.open(fileobj=source, mode="r|") as archive:
+            for member in archive:
+                part, _, rest = member.name.partition("/")
+                content = archive.extractfile(member)
+                if part not in counts or content is None or ".." in PurePosixPath(rest).parts:
+                    raise WorkspaceError(f"{member.name!r} does not belong in a backup.")
+                if part == "workspace":
+                    target = settings.workspace / rest
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(content.read())
+                elif store is None:
+                    raise WorkspaceError(
+                        "The backup holds buckets. Set SENTINEL_S3__ARTIFACTS_BUCKET and the other "
+                        "S3 settings of the deployment it was made of."
+                    )
+                else:
+                    bucket, _, key = rest.partition("/")
+                    with tempfile.NamedTemporaryFile() as file:
+                        file.write(content.read())
+                        file.flush()
+                        store.upload(bucket, key, Path(file.name))
+                counts[part] += 1
+    except tarfile.TarError as error:
+        raise WorkspaceError(f"The backup cannot be read to its end: {error}") from None
+    return counts["buckets"], counts["workspace"]
+
+
+def main(arguments: list[str]) -> int:
+    """Save to the standard output, or restore from the standard input."""
+    try:
+        if arguments == ["save"]:
+            done, objects_files = "Saved", save(load_settings(), sys.stdout.buffer)
+        elif arguments == ["restore"]:
+            done, objects_files = "Restored", restore(load_settings(), sys.stdin.buffer)
+        else:
+            print(__doc__, file=sys.stderr)  # noqa: T201
+            return 2
+    except SentinelError as error:
+        print(f"sentinel: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    objects, files = objects_files
+    print(f"{done} {objects:,} objects and {files:,} files.", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
