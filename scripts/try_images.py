@@ -67,8 +67,8 @@ class Containers:
             "--cap-drop=all",
             "--security-opt=no-new-privileges",
         ]
-        head = ["podman", "run", "--rm", "--name", name, "--network", "host", *locked]
-        return [*head, *volumes, *variables, *options, f"localhost/sentinel-{image}:{TAG}"]
+        head = ["podman", "run", "--rm", "--no-healthcheck", "--name", name, "--network", "host"]
+        return [*head, *locked, *volumes, *variables, *options, f"localhost/sentinel-{image}:{TAG}"]
 
     def job(self, name: str, *arguments: str, options: tuple[str, ...] = ()) -> None:
         """Run one job of the pipeline to its end."""

@@ -50,6 +50,10 @@ class Deployment:
             "SENTINEL_LEDGER__URL": self.ledger_url,
             "SENTINEL_STATE__BACKEND": "redis",
             "SENTINEL_STATE__REDIS_URL": self.redis.url,
+            "SENTINEL_FEAST__REGISTRY_URL": self.ledger_url.replace("sentinel@", "feast@").replace(
+                "/sentinel", "/feast_registry"
+            ),
+            "SENTINEL_FEAST__ONLINE_URL": self.redis.url.replace("/0", "/1"),
             "SENTINEL_S3__ENDPOINT_URL": self.s3.url,
             "SENTINEL_S3__ACCESS_KEY_ID": self.s3.access_key,
             "SENTINEL_S3__SECRET_ACCESS_KEY": self.s3.secret_key,
@@ -136,6 +140,8 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
     well = {check["name"] for check in report["checks"] if check["well"]}
     assert {
         "ledger's database",
+        "Feast's registry",
+        "Feast's online store",
         "Redis",
         "S3 bucket mlflow",
         "S3 bucket offline",

@@ -69,6 +69,8 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield from _databases(settings)
     if settings.state.backend == "redis":
         yield "Redis", lambda: _redis(settings.state.redis_url)
+    if settings.feast.online_url:
+        yield "Feast's online store", lambda: _redis(settings.feast.online_url)
     yield from _buckets(settings)
     yield "ledger", lambda: _ledger(settings)
     yield "feature plan", lambda: _plan(settings)
@@ -105,6 +107,7 @@ def _databases(settings: Settings) -> Iterator[Check]:
     urls = {
         "ledger's database": settings.ledger.url,
         "MLflow's database": settings.mlflow.backend_store_uri.get_secret_value(),
+        "Feast's registry": settings.feast.registry_url,
     }
     for name, url in urls.items():
         if url.startswith("postgres"):
