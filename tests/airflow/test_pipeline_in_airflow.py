@@ -1,12 +1,15 @@
-"""The pipeline under a real scheduler: the first night, and the next one.
+"""The pipeline under a real scheduler: the first night, the next one, and one that is refused.
 
 The tests of this module run in order, on one deployment.
 """
 
 from __future__ import annotations
 
+import email
+import email.utils
 import json
 import re
+from email.message import Message
 
 import pytest
 
@@ -82,6 +85,57 @@ def test_the_next_run_takes_only_what_is_new_and_a_dry_run_changes_nothing(stage
     assert airflow.result(run, "promote") == {"version": "2", "replaced": "1", "dry_run": True}
     assert Registry.of(stage.settings).champions() == ["1"]
     assert stage.mail.messages() == []
+
+
+def test_a_worse_candidate_is_refused_and_everybody_is_told(stage: Stage) -> None:
+    """Ten days of history are too few to learn from, as any data scientist may find out."""
+    airflow = stage.airflow
+    run = airflow.trigger(DAG, window_days=10)
+    assert airflow.wait(run, RUN_SECONDS) == "failed"
+    tasks = airflow.tasks(run)
+    assert tasks["evaluate"] == ("success", 1)
+    assert tasks["gate"] == ("failed", 1), "a refusal is not retried"
+    assert tasks["promote"][0] == "upstream_failed"
+    log = airflow.log(run, "gate")
+    words = r"its average precision is worse than that of champion 1"
+    figures = (
+        r"average precision 0\.\d+, champion 1: 0\.\d+, difference -0\.\d+ \[-0\.\d+, -0\.\d+\]"
+    )
+    assert re.search(f"REFUSED. Version 3 is refused: {words}. .*{figures}", log)
+
+    registry = Registry.of(stage.settings)
+    assert registry.champions() == ["1"]
+    assert registry.version("3").tags["gate"].startswith("refused: ")
+    (told,) = mails(stage)
+    assert subject(told) == f"Sentinel's gate refused a candidate ({run.run_id})"
+    assert told["From"] == "sentinel@example.com"
+    assert told["To"] == "fraud-models@example.com, oncall@example.com"
+    body = text(told)
+    assert re.search(f"{words}.*{figures}", body)
+    assert re.search(rf"average_precision\W+{FIGURE}\W+{FIGURE}", body), "both, side by side"
+    assert "window_days = 10" in body
+    assert airflow.url in body
+
+
+def mails(stage: Stage) -> list[Message]:
+    """What was received, oldest first."""
+    found = [email.message_from_string(raw) for raw in stage.mail.messages()]
+    return sorted(found, key=lambda message: email.utils.parsedate_to_datetime(message["Date"]))
+
+
+def subject(message: Message) -> str:
+    """Unfolded."""
+    return " ".join(message["Subject"].split())
+
+
+def text(message: Message) -> str:
+    """All text of a message."""
+    parts = [part for part in message.walk() if part.get_content_maintype() == "text"]
+    return "".join(
+        payload.decode()
+        for part in parts
+        if isinstance(payload := part.get_payload(decode=True), bytes)
+    )
 
 
 def why(stage: Stage, run: Run) -> str:
