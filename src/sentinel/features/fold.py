@@ -20,7 +20,7 @@ from sentinel.domain import Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import Events, encode_batch
 from sentinel.features.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
-from sentinel.features.sweep import finish_rows, fold_view
+from sentinel.features.sweep import finish_rows, fold_view, order_of
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
 Resolve = Callable[[list[str]], dict[str, pa.RecordBatch]]
@@ -178,14 +178,19 @@ class OfflineFold:
     ) -> None:
         arena, code = self.arena.words, self.program.code
         views = range(len(self.program.plan.views))
+        words = self.program.record_words
         if self._pool is None or len(events) < 1024:
             for view in views:
-                fold_view(arena, code, view, 0, 1, events, out, rows)
+                order = order_of(events, view, words[view], 0, 1)
+                fold_view(arena, code, view, events, order, out, rows)
             return
+
+        def share(view: int, part: int) -> None:
+            order = order_of(events, view, words[view], part, self.threads)
+            fold_view(arena, code, view, events, order, out, rows)
+
         tasks = [
-            self._pool.submit(fold_view, arena, code, view, part, self.threads, events, out, rows)
-            for view in views
-            for part in range(self.threads)
+            self._pool.submit(share, view, part) for view in views for part in range(self.threads)
         ]
         for task in tasks:
             task.result()

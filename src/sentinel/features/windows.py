@@ -1,0 +1,415 @@
+"""Windows that are carried from one event of an entity to its next.
+
+Of each ring only the tiles that hold something are kept, oldest first, in a queue: few where an
+entity is quiet. A window is a stretch of its ring's queue and the fields of that stretch taken
+together. As time moves on, tiles enter the stretch at its end and leave it at its start; a record is
+only read when an entity's turn begins, and written when it ends.
+
+All of it lives in one int64 array, the table:
+
+    rings   _RING_STATE words for each ring of the view
+    spans   _SPAN_STATE words for each window, ring by ring
+    queues  _CELL words for each tile; room for twice as many tiles as a ring has
+    loads   the tiles that a ring of the record held when it was read
+
+Places in queues are word numbers of the table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sentinel.features.jit import inner_kernel, kernel
+from sentinel.features.kernel import Vectors, Words, add_to_tile, write_span
+from sentinel.features.program import (
+    EVENT_AMOUNT,
+    EVENT_FILTERS,
+    FIELD_RANGE,
+    FIELD_SQUARES,
+    FIELD_SUM,
+    SECTION_RINGS,
+    SECTION_SPANS,
+    SECTION_VIEWS,
+    WIDTHS,
+)
+
+_RING = WIDTHS[SECTION_RINGS]
+_SPAN = WIDTHS[SECTION_SPANS]
+_VIEW = WIDTHS[SECTION_VIEWS]
+_COUNT_MASK = (1 << 32) - 1
+_ALL_FIELDS = FIELD_SUM | FIELD_SQUARES | FIELD_RANGE
+_NEVER = -(1 << 62)
+
+# A ring: its newest tile; the time up to which no window of it moves; the queue's first word, the
+# word behind its last tile, and that behind its room; the first tile that the record does not hold
+# as it is; the loads' first word and their number; the word behind the ring's last span.
+_NEWEST = 0
+_STILL_UNTIL = 1
+_QUEUE = 2
+_END = 3
+_ROOM = 4
+_CHANGED = 5
+_LOADS = 6
+_LOADED = 7
+_SPANS_END = 8
+_RING_STATE = 9
+
+# A span: the tiles it covers, its stretch of the queue, the fields of that taken together, and
+# whether the window's ends lie a whole number of tiles from the newest one (then both, else -1).
+_FIRST = 0
+_LATEST = 1
+_HEAD = 2
+_TAIL = 3
+_FIELDS = 4
+_TO_LATEST = 10
+_TO_FIRST = 11
+_SPAN_STATE = 12
+
+# A tile in a queue: its number, and then, as the fields of a span: the packed counts, sum, squares
+# in two limbs, minimum and maximum.
+_PACKED = 0
+_TOTAL = 1
+_LOW = 2
+_HIGH = 3
+_SMALLEST = 4
+_LARGEST = 5
+_CELL = 8
+
+
+@kernel
+def make_table(code: Words, view: int) -> Words:
+    """The table of a view, of no entity yet."""
+    v = code[2 * SECTION_VIEWS] + view * _VIEW
+    rings = code[2 * SECTION_RINGS]
+    spans = code[2 * SECTION_SPANS]
+    n_rings = code[v + 2] - code[v + 1]
+    n_spans = code[v + 4] - code[v + 3]
+    words = n_rings * _RING_STATE + n_spans * _SPAN_STATE
+    size = words
+    for r in range(code[v + 1], code[v + 2]):
+        tiles = code[rings + r * _RING + 2]
+        size += (2 * tiles + 2) * _CELL + tiles
+    table = np.zeros(size, dtype=np.int64)
+    span = n_rings * _RING_STATE
+    i = code[v + 3]
+    for r in range(n_rings):
+        ring, at = rings + (code[v + 1] + r) * _RING, r * _RING_STATE
+        hop, tiles = code[ring + 1], code[ring + 2]
+        table[at + _QUEUE] = words
+        words += (2 * tiles + 2) * _CELL
+        table[at + _ROOM] = words
+        table[at + _LOADS] = words
+        words += tiles
+        # Spans are laid out ring by ring.
+        while i < code[v + 4] and code[spans + i * _SPAN] == code[v + 1] + r:
+            s = spans + i * _SPAN
+            window, shift = code[s + 1], code[s + 2]
+            whole = shift % hop == 0 and (shift + window) % hop == 0
+            table[span + _TO_LATEST] = shift // hop if whole else -1
+            table[span + _TO_FIRST] = (shift + window) // hop if whole else -1
+            span += _SPAN_STATE
+            i += 1
+        table[at + _SPANS_END] = span
+    return table
+
+
+@inner_kernel
+def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Words) -> None:
+    """Read a record's tiles; `move` must follow before windows are looked at.
+
+    Args:
+        arena: int64 state words.
+        code: The compiled program.
+        v: Where the view's row of the program begins.
+        offset: First word of the record.
+        fresh: Whether the record was never written.
+        table: The view's table.
+    """
+    n_rings = code[v + 2] - code[v + 1]
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    span = n_rings * _RING_STATE
+    for at in range(0, n_rings * _RING_STATE, _RING_STATE):
+        tiles, width, fields = code[ring + 2], code[ring + 3], code[ring + 5]
+        queue = table[at + _QUEUE]
+        cell = queue
+        load = table[at + _LOADS]
+        if fresh:
+            table[at + _NEWEST] = _NEVER
+        else:
+            newest = arena[offset + 2] // code[ring + 1]
+            base = offset + code[ring]
+            oldest_at = base + (newest + 1) % tiles * width
+            table[at + _NEWEST] = newest
+            tile = newest - tiles
+            # The ring's words in order of time: from its oldest tile to its end, then the rest.
+            for half in range(2):
+                low = oldest_at if half == 0 else base
+                high = base + tiles * width if half == 0 else oldest_at
+                for word in range(low, high, width):
+                    tile += 1
+                    if arena[word] & _COUNT_MASK:
+                        table[cell] = tile
+                        _copy_in(arena, word, fields, table, cell + 1)
+                        table[load] = tile
+                        load += 1
+                        cell += _CELL
+        table[at + _END] = cell
+        table[at + _CHANGED] = max(queue, cell - _CELL)
+        table[at + _LOADED] = load - table[at + _LOADS]
+        table[at + _STILL_UNTIL] = _NEVER
+        while span < table[at + _SPANS_END]:
+            table[span + _FIRST] = _NEVER
+            table[span + _LATEST] = _NEVER
+            table[span + _HEAD] = queue
+            table[span + _TAIL] = queue
+            for field in range(span + _FIELDS, span + _FIELDS + _LARGEST + 1):
+                table[field] = 0
+            span += _SPAN_STATE
+        ring += _RING
+
+
+@inner_kernel
+def _copy_in(arena: Words, word: int, fields: int, table: Words, cell: int) -> None:
+    """A tile of a record into a queue, its absent fields as zeros."""
+    for field in range(cell + _TOTAL, cell + _LARGEST + 1):
+        table[field] = 0
+    table[cell + _PACKED] = arena[word]
+    word += 1
+    if fields & FIELD_SUM:
+        table[cell + _TOTAL] = arena[word]
+        word += 1
+    if fields & FIELD_SQUARES:
+        table[cell + _LOW] = arena[word]
+        table[cell + _HIGH] = arena[word + 1]
+        word += 2
+    if fields & FIELD_RANGE:
+        table[cell + _SMALLEST] = arena[word]
+        table[cell + _LARGEST] = arena[word + 1]
+
+
+@inner_kernel
+def end(arena: Words, code: Words, v: int, offset: int, table: Words) -> None:
+    """Write what changed of a record's rings; the windows may be carried on."""
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    n_rings = code[v + 2] - code[v + 1]
+    for at in range(0, n_rings * _RING_STATE, _RING_STATE):
+        tiles, width, fields = code[ring + 2], code[ring + 3], code[ring + 5]
+        base = offset + code[ring]
+        oldest = table[at + _NEWEST] - tiles + 1
+        load = table[at + _LOADS]
+        for i in range(load, load + table[at + _LOADED]):
+            if table[i] >= oldest:
+                break
+            word = base + table[i] % tiles * width
+            for w in range(word, word + width):
+                arena[w] = 0
+        cell = table[at + _QUEUE]
+        while cell < table[at + _END] and table[cell] < oldest:
+            cell += _CELL
+        while cell < table[at + _END]:
+            tile = table[cell]
+            table[load] = tile
+            load += 1
+            if cell >= table[at + _CHANGED]:
+                word = base + tile % tiles * width
+                arena[word] = table[cell + 1 + _PACKED]
+                word += 1
+                if fields & FIELD_SUM:
+                    arena[word] = table[cell + 1 + _TOTAL]
+                    word += 1
+                if fields & FIELD_SQUARES:
+                    arena[word] = table[cell + 1 + _LOW]
+                    arena[word + 1] = table[cell + 1 + _HIGH]
+                    word += 2
+                if fields & FIELD_RANGE:
+                    arena[word] = table[cell + 1 + _SMALLEST]
+                    arena[word + 1] = table[cell + 1 + _LARGEST]
+            cell += _CELL
+        table[at + _LOADED] = load - table[at + _LOADS]
+        table[at + _CHANGED] = max(table[at + _QUEUE], table[at + _END] - _CELL)
+        ring += _RING
+
+
+@inner_kernel
+def move(code: Words, v: int, time: int, table: Words) -> None:
+    """Bring all windows to a newest time, which never goes back."""
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    s = code[2 * SECTION_SPANS] + code[v + 3] * _SPAN
+    n_rings = code[v + 2] - code[v + 1]
+    span = n_rings * _RING_STATE
+    for at in range(0, n_rings * _RING_STATE, _RING_STATE):
+        spans_end = table[at + _SPANS_END]
+        if time < table[at + _STILL_UNTIL]:
+            s += (spans_end - span) // _SPAN_STATE * _SPAN
+            span = spans_end
+            ring += _RING
+            continue
+        hop = code[ring + 1]
+        tile = time // hop
+        table[at + _NEWEST] = tile
+        still = tile * hop + hop
+        queue_end = table[at + _END]
+        while span < spans_end:
+            if table[span + _TO_FIRST] >= 0:
+                first = tile - table[span + _TO_FIRST]
+                latest = tile - table[span + _TO_LATEST]
+            else:
+                latest = (time - code[s + 2]) // hop
+                first = (time - code[s + 2] - code[s + 1]) // hop
+                still = _NEVER
+            if first != table[span + _FIRST] or latest != table[span + _LATEST]:
+                table[span + _FIRST] = first
+                table[span + _LATEST] = latest
+                _slide(table, span, first, latest, queue_end, code[s + 3])
+            s += _SPAN
+            span += _SPAN_STATE
+        table[at + _STILL_UNTIL] = still
+        ring += _RING
+
+
+@inner_kernel
+def _slide(
+    table: Words, span: int, first: int, latest: int, queue_end: int, fields: int
+) -> None:
+    """Let tiles before ``first`` leave a window, and those up to ``latest`` enter it."""
+    into = span + _FIELDS
+    head, tail = table[span + _HEAD], table[span + _TAIL]
+    anew = False
+    while head < tail and table[head] < first:
+        cell = head + 1
+        table[into + _PACKED] -= table[cell + _PACKED]
+        table[into + _TOTAL] -= table[cell + _TOTAL]
+        if fields & FIELD_SQUARES:
+            table[into + _LOW] -= table[cell + _LOW]
+            table[into + _HIGH] -= table[cell + _HIGH]
+        if fields & FIELD_RANGE:
+            anew |= table[cell + _SMALLEST] <= table[into + _SMALLEST]
+            anew |= table[cell + _LARGEST] >= table[into + _LARGEST]
+        head += _CELL
+    while tail < queue_end and table[tail] < first:
+        tail += _CELL
+        head = tail
+    if anew:
+        _range_of(table, into, head, tail)
+    while tail < queue_end and table[tail] <= latest:
+        cell = tail + 1
+        if fields & FIELD_RANGE:
+            _widen(table, into, table[cell + _SMALLEST], table[cell + _LARGEST])
+        table[into + _PACKED] += table[cell + _PACKED]
+        table[into + _TOTAL] += table[cell + _TOTAL]
+        if fields & FIELD_SQUARES:
+            table[into + _LOW] += table[cell + _LOW]
+            table[into + _HIGH] += table[cell + _HIGH]
+        tail += _CELL
+    table[span + _HEAD] = head
+    table[span + _TAIL] = tail
+
+
+@inner_kernel
+def _range_of(table: Words, into: int, head: int, tail: int) -> None:
+    """Minimum and maximum of a stretch."""
+    if head == tail:
+        return
+    smallest, largest = table[head + 1 + _SMALLEST], table[head + 1 + _LARGEST]
+    for cell in range(head + 1 + _CELL, tail, _CELL):
+        smallest = min(smallest, table[cell + _SMALLEST])
+        largest = max(largest, table[cell + _LARGEST])
+    table[into + _SMALLEST] = smallest
+    table[into + _LARGEST] = largest
+
+
+@inner_kernel
+def _widen(table: Words, into: int, smallest: int, largest: int) -> None:
+    """Let the range of fields hold another one; it is that one where nothing was counted."""
+    if table[into + _PACKED] & _COUNT_MASK == 0:
+        table[into + _SMALLEST] = smallest
+        table[into + _LARGEST] = largest
+    else:
+        table[into + _SMALLEST] = min(table[into + _SMALLEST], smallest)
+        table[into + _LARGEST] = max(table[into + _LARGEST], largest)
+
+
+@inner_kernel
+def add(code: Words, v: int, events: Words, i: int, table: Words) -> None:
+    """Add an event that is not late to its tiles, and to the windows that cover it."""
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    n_rings = code[v + 2] - code[v + 1]
+    span = n_rings * _RING_STATE
+    amount = events[i, EVENT_AMOUNT]
+    filters = events[i, EVENT_FILTERS]
+    for at in range(0, n_rings * _RING_STATE, _RING_STATE):
+        spans_end = table[at + _SPANS_END]
+        bit, fields = code[ring + 4], code[ring + 5]
+        ring += _RING
+        if bit >= 0 and (filters >> bit) & 1 == 0:
+            span = spans_end
+            continue
+        tile = table[at + _NEWEST]
+        cell = table[at + _END] - _CELL
+        if cell < table[at + _QUEUE] or table[cell] != tile:
+            if cell + 2 * _CELL > table[at + _ROOM]:
+                _make_room(table, at, span, tile - code[ring - _RING + 2] + 1)
+                cell = table[at + _END] - _CELL
+            cell += _CELL
+            table[at + _END] = cell + _CELL
+            table[cell] = tile
+            for field in range(cell + 1, cell + 2 + _LARGEST):
+                table[field] = 0
+        low, high = table[cell + 1 + _LOW], table[cell + 1 + _HIGH]
+        _add_to_cell(table, cell + 1, fields, amount)
+        low, high = table[cell + 1 + _LOW] - low, table[cell + 1 + _HIGH] - high
+        while span < spans_end:
+            if tile <= table[span + _LATEST]:
+                into = span + _FIELDS
+                if fields & FIELD_RANGE:
+                    _widen(table, into, amount, amount)
+                table[into + _PACKED] += 1
+                table[into + _TOTAL] += amount
+                table[into + _LOW] += low
+                table[into + _HIGH] += high
+                table[span + _TAIL] = cell + _CELL
+            span += _SPAN_STATE
+
+
+@inner_kernel
+def _add_to_cell(table: Words, cell: int, fields: int, amount: int) -> None:
+    """`add_to_tile` for the fields of a queue's tile, which are all there."""
+    if fields & FIELD_SQUARES:
+        add_to_tile(table, cell, _ALL_FIELDS, amount)
+        return
+    if fields & FIELD_RANGE:
+        _widen(table, cell, amount, amount)
+    table[cell + _PACKED] += 1
+    table[cell + _TOTAL] += amount
+
+
+@inner_kernel
+def _make_room(table: Words, at: int, span: int, oldest: int) -> None:
+    """Drop the tiles before ``oldest``, which no window reaches, from the queue of a ring."""
+    queue, queue_end = table[at + _QUEUE], table[at + _END]
+    kept = queue
+    while kept < queue_end and table[kept] < oldest:
+        kept += _CELL
+    gone = kept - queue
+    for word in range(kept, queue_end):
+        table[word - gone] = table[word]
+    table[at + _END] = queue_end - gone
+    table[at + _CHANGED] = max(queue, table[at + _CHANGED] - gone)
+    while span < table[at + _SPANS_END]:
+        table[span + _HEAD] = max(queue, table[span + _HEAD] - gone)
+        table[span + _TAIL] = max(queue, table[span + _TAIL] - gone)
+        span += _SPAN_STATE
+
+
+@inner_kernel
+def write_windows(code: Words, v: int, table: Words, out: Vectors, row: int) -> None:
+    """Write the features of all windows of a view; `write_span` for each."""
+    s = code[2 * SECTION_SPANS] + code[v + 3] * _SPAN
+    first = (code[v + 2] - code[v + 1]) * _RING_STATE + _FIELDS
+    n_spans = code[v + 4] - code[v + 3]
+    for into in range(first, first + n_spans * _SPAN_STATE, _SPAN_STATE):
+        write_span(
+            code, s, table[into + _PACKED], table[into + _TOTAL], table[into + _LOW],
+            table[into + _HIGH], table[into + _SMALLEST], table[into + _LARGEST], out, row,
+        )  # fmt: skip
+        s += _SPAN
