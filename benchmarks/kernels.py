@@ -3,12 +3,12 @@
 Two LightGBM models are trained on made-up data: 200 trees of 31 leaves, and 300 of 64. Each
 measurement alternates with its baseline, so that whatever else the machine does strikes both, and
 a ratio is the median of the ratios of neighbours. Every call sees another row, as serving does.
+Others who score and explain the same trees stand beside: ONNX Runtime, SHAP, scikit-learn's forest.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import time
@@ -29,7 +29,6 @@ N_FEATURES = 50
 SHAPES = {"200x31": (200, 31), "300x64": (300, 64)}
 REFERENCE = "300x64"
 BATCH = 16
-RIVALS = ("shap", "fasttreeshap", "onnxruntime")
 
 
 def make_rows(rng: np.random.Generator, n_rows: int) -> NDArray[np.float32]:
@@ -136,22 +135,15 @@ def check(booster: lgb.Booster, n_rows: int) -> dict[str, float | bool]:
     }
 
 
-def rivals(booster: lgb.Booster) -> dict[str, float | str]:
-    """µs per row of other explainers that happen to be importable, in batches."""
-    X = make_rows(np.random.default_rng(3), BATCH)
-    found: dict[str, float | str] = {}
-    for name in RIVALS:
-        if importlib.util.find_spec(name) is None:
-            found[name] = "not installed"
-        elif name == "onnxruntime":
-            found[name] = "installed, but no converter for the model is"
-        else:
-            explainer = importlib.import_module(name).TreeExplainer(booster)
-            explainer.shap_values(X)
-            start = time.perf_counter()
-            explainer.shap_values(X)
-            found[name] = (time.perf_counter() - start) / BATCH * 1e6
-    return found
+def others(booster: lgb.Booster, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures of others who score and explain the same trees; see `kernel_rivals`."""
+    from benchmarks.kernel_rivals import beside_a_forest, beside_boosters
+
+    X = make_rows(np.random.default_rng(3), 2_000)
+    return {
+        REFERENCE: beside_boosters(booster, X, rounds),
+        "forest": beside_a_forest(X, np.nan_to_num(X[:, 10]) > 0.5, rounds),
+    }
 
 
 def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -160,7 +152,7 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", action="store_true", help="print one JSON object as last line")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows")
     options = parser.parse_args(argv)
-    rounds, n_train, n_check = (12, 5_000, 300) if options.quick else (60, 40_000, 2_000)
+    rounds, n_train, n_check = (12, 5_000, 300) if options.quick else (60, 40_000, 10_000)
     before = os.getloadavg()
     result: dict[str, Any] = {"ratios": {}, "raw": {}, "checks": {}}
     for shape, (n_trees, n_leaves) in SHAPES.items():
@@ -169,7 +161,7 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
         if shape == REFERENCE:
             result["ratios"] |= ratios
             result["checks"] = check(booster, n_check)
-            result["rivals_us_per_row"] = rivals(booster)
+            result["others"] = others(booster, rounds)
         else:
             result["ratios"] |= {f"{name}_{shape}": ratio for name, ratio in ratios.items()}
         result["raw"][shape] = raw
@@ -196,8 +188,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             line = f"{shape:8} {what:15} {raw[what]:9.2f} {raw[f'{what}_{rival}']:9.1f}"
             print(f"{line} {ratio:7.1f}")
     print("checks:", ", ".join(f"{name}={value}" for name, value in result["checks"].items()))
-    rival_lines = (f"{name}: {value}" for name, value in result["rivals_us_per_row"].items())
-    print("other explainers, µs/row:", ", ".join(rival_lines))
+    print(f"\n{'others':8} {'what':30} {'one, µs':>9} {'batch, µs':>10} {'error':>9}")
+    for shape, figures in result["others"].items():
+        for what, raw in figures.items():
+            numbers = f"{raw['one_us']:9.1f} {raw['batch_us']:10.1f} {raw['max_abs_error']:9.1g}"
+            print(f"{shape:8} {what:30} {numbers}")
     if "--json" in (argv or ()):
         print(json.dumps(result))
     return 0

@@ -6,9 +6,10 @@ import json
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import backfill, serving
+from benchmarks import backfill, kernel_rivals, kernels, serving
 
 pytestmark = pytest.mark.slow
 
@@ -49,4 +50,18 @@ def test_the_backfill_equals_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
     assert backfill.main(["--rows", "4000", "--rounds", "1", "--json"]) == 0
     result = result_of(capsys.readouterr().out)
     assert result["checks"] == {"values_compared": 2 * 44_000 * 16, "mismatches": 0}
-    assert set(result["ratios"]) == {"card_vs_duckdb", "merchant_vs_duckdb", "growth_10x"}
+    expected = {"card_vs_duckdb", "merchant_vs_duckdb", "growth_10x"}
+    expected |= {"card_vs_duckdb_large", "merchant_vs_duckdb_large"}
+    assert set(result["ratios"]) == set(result["ratios_cpu"]) == expected
+
+
+def test_others_score_and_explain_the_models_of_the_kernels() -> None:
+    booster = kernels.train(20, 31, 2_000)
+    X = kernels.make_rows(np.random.default_rng(0), 500)
+    boosters = kernel_rivals.beside_boosters(booster, X, 3)
+    forest = kernel_rivals.beside_a_forest(X, np.nan_to_num(X[:, 10]) > 0.5, 3)
+    assert boosters["score, sentinel"]["max_abs_error"] == 0
+    assert forest["score, sentinel"]["max_abs_error"] == 0
+    assert boosters["reasons, sentinel"]["max_abs_error"] < 1e-5
+    assert boosters["reasons, shap, its own code"]["max_abs_error"] < 1e-5
+    assert all(raw["one_us"] > 0 for figures in (boosters, forest) for raw in figures.values())

@@ -69,9 +69,7 @@ class _PartsFold(OfflineFold):
     ) -> None:
         for view in range(len(self.program.plan.views)):
             for part in reversed(range(self.parts)):
-                order = order_of(
-                    events, view, self.program.record_words[view], part, self.parts
-                )
+                order = order_of(events, view, self.program.record_words[view], part, self.parts)
                 fold_view(self.arena.words, self.program.code, view, events, order, out, rows)
 
 

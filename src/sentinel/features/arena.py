@@ -48,15 +48,14 @@ class Arena:
         """`locate` for many keys: int64 (len(keys),)."""
         known = self.keys[view]
         size = self.program.record_words[view]
-        offsets = np.empty(len(keys), dtype=np.int64)
+        found = list(map(known.get, keys))
         end = self.used
-        for i, key in enumerate(keys):
-            offset = known.get(key)
+        for i, offset in enumerate(found):
             if offset is None:
-                offset = end
-                known[key] = end
-                end += size
-            offsets[i] = offset
+                # Twice among the keys is once in the dictionary.
+                found[i] = offset = known.setdefault(keys[i], end)
+                end += size if offset == end else 0
+        offsets: npt.NDArray[np.int64] = np.array(found, dtype=np.int64)
         self._reserve(end)
         self.used = end
         return offsets

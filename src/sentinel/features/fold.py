@@ -7,9 +7,10 @@ label that stands in the log before its transaction waits and takes effect right
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,16 @@ from sentinel.domain import Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import Events, encode_batch
 from sentinel.features.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
-from sentinel.features.sweep import finish_rows, fold_view, order_of
+from sentinel.features.sweep import finish_rows, fold_view, order_of, record_end
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
-Resolve = Callable[[list[str]], dict[str, pa.RecordBatch]]
-"""Finds earlier transactions by id: a log batch of one row for each that is known."""
+BATCH_BYTES: Final = 400 << 20
+"""Memory that `batch_rows` plans with; the state of all entities comes on top."""
+
+_LOG_ROW_BYTES: Final = 200
+_MOST_ROWS: Final = 1 << 20
+_WORTH_SHARING: Final = 1024
+_PIECES_PER_THREAD: Final = 8
 
 
 @dataclass
@@ -118,7 +124,7 @@ class OfflineFold:
         merged, merged_rows = self._merge_labels(batch, is_label, events, rows)
         self._run_views(merged, out, merged_rows)
         if vectors:
-            finish_rows(self.program.code, events, given, out, rows)
+            self._finish(events, given, out, rows)
         return out
 
     def _merge_labels(
@@ -179,18 +185,79 @@ class OfflineFold:
         arena, code = self.arena.words, self.program.code
         views = range(len(self.program.plan.views))
         words = self.program.record_words
-        if self._pool is None or len(events) < 1024:
+        if self._pool is None or len(events) < _WORTH_SHARING:
             for view in views:
                 order = order_of(events, view, words[view], 0, 1)
                 fold_view(arena, code, view, events, order, out, rows)
             return
-
-        def share(view: int, part: int) -> None:
-            order = order_of(events, view, words[view], part, self.threads)
-            fold_view(arena, code, view, events, order, out, rows)
-
-        tasks = [
-            self._pool.submit(share, view, part) for view in views for part in range(self.threads)
+        ordering = [
+            (view, self._pool.submit(order_of, events, view, words[view], part, self.threads))
+            for view in views
+            for part in range(self.threads)
         ]
-        for task in tasks:
+        # Entities are as unequal as a day's work: cut small, and the longest piece goes first.
+        most = len(events) // (self.threads * _PIECES_PER_THREAD)
+        pieces = [
+            (view, piece)
+            for view, ordered in ordering
+            for piece in _pieces(events, view, ordered.result(), most)
+        ]
+        pieces.sort(key=lambda task: len(task[1]), reverse=True)
+        self._wait_for(
+            self._pool.submit(fold_view, arena, code, view, events, piece, out, rows)
+            for view, piece in pieces
+        )
+
+    def _finish(
+        self,
+        events: Events,
+        given: npt.NDArray[np.float32],
+        out: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+    ) -> None:
+        """`finish_rows`, by all threads."""
+        code = self.program.code
+        if self._pool is None or len(events) < _WORTH_SHARING:
+            finish_rows(code, events, given, out, rows)
+            return
+        share = -(-len(events) // self.threads)
+        parts = [slice(start, start + share) for start in range(0, len(events), share)]
+        self._wait_for(
+            self._pool.submit(finish_rows, code, events[part], given[part], out, rows[part])
+            for part in parts
+        )
+
+    @staticmethod
+    def _wait_for(tasks: Iterable[Future[None]]) -> None:
+        for task in list(tasks):
             task.result()
+
+
+def _pieces(
+    events: Events, view: int, order: npt.NDArray[np.int64], most: int
+) -> list[npt.NDArray[np.int64]]:
+    """An order of `order_of` in pieces of about ``most`` rows, each record's in one of them."""
+    pieces = []
+    start = 0
+    while start < len(order):
+        end = record_end(events, view, order, min(start + most, len(order)))
+        pieces.append(order[start:end])
+        start = end
+    return pieces
+
+
+def batch_rows(program: Program, budget_bytes: int = BATCH_BYTES) -> int:
+    """Rows of a batch that a fold has room for, however long the log is.
+
+    More rows of an entity in one batch are less work: its record is read and written once for
+    all of them.
+
+    Args:
+        program: The compiled plan.
+        budget_bytes: What a batch's rows, events and vectors may take in memory.
+    """
+    per_row = _LOG_ROW_BYTES
+    per_row += 2 * 8 * program.event_width  # once more where labels are merged into them
+    per_row += 4 * 8 * len(program.record_words)  # orders, as they are sorted
+    per_row += 4 * (program.n_features + program.n_given)
+    return max(_WORTH_SHARING, min(budget_bytes // per_row, _MOST_ROWS))

@@ -87,6 +87,18 @@ def order_of(events: Words, view: int, words: int, part: int, parts: int) -> Wor
     return mine
 
 
+@kernel
+def record_end(events: Words, view: int, order: Words, place: int) -> int:
+    """First place of an order, from ``place`` on, at which another record's events begin."""
+    while (
+        0 < place < len(order)
+        and events[order[place], EVENT_VIEWS + view] == events[order[place - 1], EVENT_VIEWS + view]
+        and events[order[place], EVENT_VIEWS + view] >= 0
+    ):
+        place += 1
+    return place
+
+
 @inner_kernel
 def _run(
     arena: Words,

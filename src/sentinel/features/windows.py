@@ -2,8 +2,8 @@
 
 Of each ring only the tiles that hold something are kept, oldest first, in a queue: few where an
 entity is quiet. A window is a stretch of its ring's queue and the fields of that stretch taken
-together. As time moves on, tiles enter the stretch at its end and leave it at its start; a record is
-only read when an entity's turn begins, and written when it ends.
+together. As time moves on, tiles enter the stretch at its end and leave it at its start. A record
+is only read when an entity's turn begins, and written when it ends.
 
 All of it lives in one int64 array, the table:
 
@@ -268,9 +268,7 @@ def move(code: Words, v: int, time: int, table: Words) -> None:
 
 
 @inner_kernel
-def _slide(
-    table: Words, span: int, first: int, latest: int, queue_end: int, fields: int
-) -> None:
+def _slide(table: Words, span: int, first: int, latest: int, queue_end: int, fields: int) -> None:
     """Let tiles before ``first`` leave a window, and those up to ``latest`` enter it."""
     into = span + _FIELDS
     head, tail = table[span + _HEAD], table[span + _TAIL]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.features.encode_batch import encode_batch
-from sentinel.features.fold import LabelBook, OfflineFold
+from sentinel.features.fold import LabelBook, OfflineFold, batch_rows
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index_rows import fingerprint
-from sentinel.ledger.log import DEFAULT_MAX_ROWS, read_log
-from sentinel.pipeline.feature_parts import FeatureParts, PartsManifest, PartWriter
+from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log
+from sentinel.pipeline.feature_parts import FeatureParts, Part, PartsManifest, PartWriter
 from sentinel.pipeline.workspace import ledger_reader, only_one
 from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
@@ -28,7 +29,11 @@ from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.state.embedded import EmbeddedState, restore
 
 PART_ROWS: Final = 250_000
-"""Transactions of a part; a backfill that is interrupted loses at most so many."""
+"""Transactions of a part."""
+
+_CHEAP_CHECKPOINT_SECONDS: Final = 1.0
+_WORK_PER_CHECKPOINT: Final = 9
+"""Seconds of work for each second of checkpoints that are not cheap."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ def backfill(
 ) -> Backfilled:
     """Bring the vectors and the state of a plan up to the end of the log.
 
-    Goes on where the last backfill of the same plan ended, or was interrupted: after each part
-    the state is kept as a checkpoint.
+    Goes on where the last backfill of the same plan ended, or was interrupted: the state is kept
+    as a checkpoint after each part, or after several once it is so large that this takes long.
 
     Args:
         settings: The deployment.
@@ -102,6 +107,8 @@ class _Backfill:
         self._program = compile_program(plan)
         parts = FeatureParts.open(settings, plan.hash)
         self._checkpoints = parts.folder / "checkpoint"
+        self._written: list[Part] = []  # parts that the manifest does not name yet
+        self._commit_at = time.monotonic()
         self.parts = parts
         first = next(ledger.groups(), None)
         log = "" if first is None else fingerprint(first)
@@ -149,27 +156,41 @@ class _Backfill:
         plan.save(folder / "plan.json")
         folding = OfflineFold(state.program, state.arena, self._book(progress))
         writer = PartWriter(folder, plan, state.sequence + 1)
-        rows = min(part_rows, DEFAULT_MAX_ROWS)
-        for first, batch in read_log(self._ledger, state.sequence, until, rows):
+        rows = min(part_rows, batch_rows(state.program))
+        log = read_log(self._ledger, state.sequence, until, min(rows, DEFAULT_MAX_ROWS))
+        for first, batch in _joined(log, rows):
             writer.add(first, batch, folding.step(batch))
             is_payment = pc.equal(batch.column("kind"), KIND_TRANSACTION)
             state.known.add(batch.column("transaction_id").filter(is_payment).to_pylist())
             state.sequence = first + batch.num_rows - 1
             if writer.rows >= part_rows:
-                self._commit(writer)
+                self._written.append(writer.write())
                 writer = PartWriter(folder, plan, state.sequence + 1)
+                if time.monotonic() >= self._commit_at:
+                    self._commit()
             progress("backfill", state.sequence, until)
         if state.sequence > self.parts.manifest.sequence:
-            self._commit(writer)
+            if not self._written or state.sequence > self._written[-1].last_sequence:
+                self._written.append(writer.write())
+            self._commit()
 
-    def _commit(self, writer: PartWriter) -> None:
-        """Part, then state, then the manifest, which makes both count."""
-        part = writer.write()
+    def _commit(self) -> None:
+        """After the parts the state, then the manifest, which makes all of them count.
+
+        A checkpoint holds all entities, so one after each part would make a long backfill's time
+        grow with the square of its rows. Once it takes long, they stay a tenth of the time.
+        """
+        began = time.monotonic()
         self._state.freeze().write(self._checkpoints)
         manifest = self.parts.manifest
         self.parts = self.parts.commit(
-            msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
+            msgspec.structs.replace(manifest, parts=(*manifest.parts, *self._written))
         )
+        self._written = []
+        now = time.monotonic()
+        cost = now - began
+        wait = 0.0 if cost < _CHEAP_CHECKPOINT_SECONDS else cost * _WORK_PER_CHECKPOINT
+        self._commit_at = now + wait
 
     def _book(self, progress: ProgressCallback) -> LabelBook:
         """What must be known of labels to go on: frauds so far, and what later labels are about."""
@@ -195,3 +216,24 @@ class _Backfill:
             events, _ = encode_batch(self._state.program, self._state.arena, few)
             ids = few.column("transaction_id").to_pylist()
             book.encoded.update(zip(ids, events, strict=True))
+
+
+def _joined(log: Iterable[LogBatch], rows: int) -> Iterator[LogBatch]:
+    """Neighbouring batches of the same columns as one, of ``rows`` rows or a batch more."""
+    first, together = 0, list[pa.RecordBatch]()
+
+    def join() -> LogBatch:
+        if len(together) == 1:
+            return LogBatch(first, together[0])
+        return LogBatch(first, pa.concat_batches(together))
+
+    for sequence, batch in log:
+        enough = sum(held.num_rows for held in together) >= rows
+        if together and (enough or not batch.schema.equals(together[0].schema)):
+            yield join()
+            together = []
+        if not together:
+            first = sequence
+        together.append(batch)
+    if together:
+        yield join()
