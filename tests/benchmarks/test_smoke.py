@@ -55,6 +55,7 @@ def test_the_backfill_equals_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(result["ratios"]) == set(result["ratios_cpu"]) == expected
 
 
+@pytest.mark.filterwarnings("ignore:LightGBM binary classifier:UserWarning")
 def test_others_score_and_explain_the_models_of_the_kernels() -> None:
     booster = kernels.train(20, 31, 2_000)
     X = kernels.make_rows(np.random.default_rng(0), 500)

@@ -24,7 +24,7 @@ from sentinel.features.program import (
     KIND_FRAUD,
     compile_program,
 )
-from sentinel.features.sweep import finish_rows, fold_view, order_of
+from sentinel.features.sweep import finish_rows, fold_view
 from sentinel.state.embedded import EmbeddedState, restore
 from tests.features.logs import batch_of, batches_of
 from tests.oracle import Oracle
@@ -69,8 +69,9 @@ class _PartsFold(OfflineFold):
     ) -> None:
         for view in range(len(self.program.plan.views)):
             for part in reversed(range(self.parts)):
-                order = order_of(events, view, self.program.record_words[view], part, self.parts)
-                fold_view(self.arena.words, self.program.code, view, events, order, out, rows)
+                fold_view(
+                    self.arena.words, self.program.code, view, part, self.parts, events, out, rows
+                )
 
 
 def one_at_a_time(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Label, Transaction, Verdict
-from sentinel.features.fold import OfflineFold
+from sentinel.features.arena import Arena
+from sentinel.features.fold import OfflineFold, batch_rows
 from sentinel.features.plan import MINUTE_US, Plan
 from sentinel.features.program import compile_program
 from tests.features.engines import oracle
@@ -154,3 +155,22 @@ def test_only_transactions_whose_labels_matter_are_kept_in_memory() -> None:
     assert folding.book.wanted == {"t7"}
     list(folding.run(batches))
     assert set(folding.book.encoded) == {"t7"}
+
+
+def test_a_batch_has_room_whatever_the_plan() -> None:
+    few, many = compile_program(fraud_plan()), compile_program(every_function())
+    assert many.n_features > few.n_features
+    budget = 64 << 20
+    assert batch_rows(few, budget) > batch_rows(many, budget) > 1024
+    assert batch_rows(many, budget) * 4 * many.n_features < budget
+    assert batch_rows(many, 0) == 1024
+
+
+def test_keys_that_come_twice_are_one_record() -> None:
+    arena = Arena(compile_program(fraud_plan()))
+    arena.locate(0, "b")
+    offsets = arena.locate_many(0, ["a", "b", "a", "c"])
+    assert offsets[0] == offsets[2]
+    assert len(set(offsets.tolist())) == arena.entities == 3
+    assert offsets.tolist() == [arena.locate(0, key) for key in "abac"]
+    assert arena.used == max(offsets) + arena.program.record_words[0]

@@ -156,6 +156,26 @@ def test_a_backfill_that_was_killed_goes_on(workspace: Settings) -> None:
     assert not list(folder.glob("*.partial"))
 
 
+def test_dear_checkpoints_are_rare(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of all entities is not written after each part once that takes long."""
+    monkeypatch.setattr("sentinel.pipeline.backfill._CHEAP_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sentinel.pipeline.backfill._WORK_PER_CHECKPOINT", 1e9)
+    plan = Plan.load(workspace.plan_path)
+    committed = set()
+
+    def note(stage: str, _done: int, _of: int | None) -> None:
+        if stage == "backfill":
+            committed.add(FeatureParts.open(workspace, plan.hash).manifest.sequence)
+
+    done = backfill(workspace, rebuild=True, part_rows=2_000, progress=note)
+    assert len(done.parts.manifest.parts) > 3
+    assert len(committed) == 1  # the first part's checkpoint; the last comes after all progress
+    assert all(path.exists() for path in done.parts.paths)
+    monkeypatch.undo()
+    often = backfill(workspace, rebuild=True, part_rows=2_000)
+    assert same(vectors(often.parts), vectors(done.parts))
+
+
 def test_a_log_that_was_begun_anew_is_told_from_the_old_one(
     workspace: Settings, tmp_path: Path
 ) -> None:

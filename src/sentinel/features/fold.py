@@ -21,7 +21,7 @@ from sentinel.domain import Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import Events, encode_batch
 from sentinel.features.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
-from sentinel.features.sweep import finish_rows, fold_view, order_of, record_end
+from sentinel.features.sweep import finish_rows, fold_in_order, fold_view, order_of, record_end
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
 BATCH_BYTES: Final = 400 << 20
@@ -183,12 +183,11 @@ class OfflineFold:
         self, events: Events, out: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
     ) -> None:
         arena, code = self.arena.words, self.program.code
-        views = range(len(self.program.plan.views))
         words = self.program.record_words
+        views = range(len(words))
         if self._pool is None or len(events) < _WORTH_SHARING:
             for view in views:
-                order = order_of(events, view, words[view], 0, 1)
-                fold_view(arena, code, view, events, order, out, rows)
+                fold_view(arena, code, view, 0, 1, events, out, rows)
             return
         ordering = [
             (view, self._pool.submit(order_of, events, view, words[view], part, self.threads))
@@ -196,7 +195,7 @@ class OfflineFold:
             for part in range(self.threads)
         ]
         # Entities are as unequal as a day's work: cut small, and the longest piece goes first.
-        most = len(events) // (self.threads * _PIECES_PER_THREAD)
+        most = max(len(events) // (self.threads * _PIECES_PER_THREAD), 1)
         pieces = [
             (view, piece)
             for view, ordered in ordering
@@ -204,7 +203,7 @@ class OfflineFold:
         ]
         pieces.sort(key=lambda task: len(task[1]), reverse=True)
         self._wait_for(
-            self._pool.submit(fold_view, arena, code, view, events, piece, out, rows)
+            self._pool.submit(fold_in_order, arena, code, view, events, piece, out, rows)
             for view, piece in pieces
         )
 

@@ -110,7 +110,7 @@ def _run(
     rows: Words,
     table: Words,
 ) -> None:
-    """`fold_view` with a table to work in."""
+    """`fold_in_order` with a table to work in."""
     n_views = code[2 * SECTION_VIEWS + 1]
     v = code[2 * SECTION_VIEWS] + view * _VIEW
     hashes = EVENT_VIEWS + 2 * n_views
@@ -187,6 +187,23 @@ def fold_view(
     arena: Words,
     code: Words,
     view: int,
+    part: int,
+    parts: int,
+    events: Words,
+    out: Vectors,
+    rows: Words,
+) -> None:
+    """`fold_in_order` for all records, or those whose number modulo ``parts`` is ``part``."""
+    v = code[2 * SECTION_VIEWS] + view * _VIEW
+    order = order_of(events, view, code[v], part, parts)
+    _run(arena, code, view, events, order, out, rows, make_table(code, view))
+
+
+@kernel
+def fold_in_order(
+    arena: Words,
+    code: Words,
+    view: int,
     events: Words,
     order: Words,
     out: Vectors,
@@ -211,7 +228,7 @@ def fold_view(
 def finish_rows(
     code: Words, events: Words, given: Vectors, out: Vectors, rows: npt.NDArray[np.int64]
 ) -> None:
-    """`finish` for every event that has a row. Shapes as in `fold_view`; given by event."""
+    """`finish` for every event that has a row. Shapes as in `fold_in_order`; given by event."""
     for i in range(events.shape[0]):
         if rows[i] >= 0:
             finish(code, events, i, given, out, rows[i])
