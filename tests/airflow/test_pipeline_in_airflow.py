@@ -1,4 +1,4 @@
-"""The pipeline under a real scheduler: the first night, the next one, and one that is refused.
+"""The pipeline under a real scheduler: the first night, the next one, and two that go wrong.
 
 The tests of this module run in order, on one deployment.
 """
@@ -115,6 +115,28 @@ def test_a_worse_candidate_is_refused_and_everybody_is_told(stage: Stage) -> Non
     assert re.search(rf"average_precision\W+{FIGURE}\W+{FIGURE}", body), "both, side by side"
     assert "window_days = 10" in body
     assert airflow.url in body
+
+
+def test_a_server_that_stays_away_fails_the_run_after_the_retries(stage: Stage) -> None:
+    airflow = stage.airflow
+    before = len(stage.mail.messages())
+    stage.mlflow.stop()
+    run = airflow.trigger(DAG)
+    assert airflow.wait(run, RUN_SECONDS) == "failed"
+    tasks = airflow.tasks(run)
+    assert tasks["build_dataset"] == ("success", 1)
+    assert tasks["train"] == ("failed", 2), "one retry is set"
+    assert {tasks[task][0] for task in ("evaluate", "gate", "promote")} == {"upstream_failed"}
+    for attempt in (1, 2):
+        assert "MLflow does not answer" in airflow.log(run, "train", attempt)
+    told = mails(stage)[before:]
+    assert [subject(message) for message in told] == [
+        f"Sentinel's pipeline failed in train ({run.run_id})"
+    ]
+    body = text(told[0])
+    assert "failed in attempt 2" in body
+    assert "MLflow does not answer at http://127.0.0.1" in body
+    assert "/train" in body, "where the log is"
 
 
 def mails(stage: Stage) -> list[Message]:
