@@ -39,7 +39,7 @@ VENDORS = {
     "psycopg": ["ledger"],
     "redis": ["state"],
     "sklearn": ["models", "pipeline"],
-    "sqlalchemy": ["ledger", "pipeline/mlflow_database"],
+    "sqlalchemy": ["feast_plugin", "ledger", "pipeline/mlflow_database"],
     "starlette": ["api"],
     "streamlit": ["dashboard"],
     "typer": ["cli"],

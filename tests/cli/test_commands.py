@@ -63,7 +63,7 @@ def test_help_names_every_verb() -> None:
     for verb in verbs.split():
         assert f" {verb} " in text
     features = sentinel("features", "--help").stdout
-    for verb in ("plan", "apply", "backfill", "verify"):
+    for verb in ("plan", "apply", "backfill", "materialize", "verify"):
         assert f" {verb} " in features
 
 

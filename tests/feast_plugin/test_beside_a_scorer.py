@@ -21,6 +21,8 @@ from sentinel.feast_plugin.scorer_reader import ScorerReader
 from sentinel.features.plan import DAY_US, MINUTE_US
 from sentinel.ledger.groups import GroupKind, entries_of
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.pipeline.verify_sample import verify_sample
+from sentinel.settings import Settings
 from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, questions, same_bits, told_before
 from tests.feast_plugin.conftest import Deployment
 from tests.feast_plugin.history import Entry
@@ -172,6 +174,17 @@ def test_windows_decay_while_nothing_arrives(
         counts.append(answer.to_dict()["card_count_1d"][0])
     assert counts[0] > counts[-1] == 0.0
     assert counts == sorted(counts, reverse=True)
+
+
+def test_a_sample_of_recorded_vectors_and_live_windows_agrees(running: Running) -> None:
+    deployment = running.deployment
+    settings = Settings(workspace=deployment.workspace, feature_store=deployment.repo)
+    result = verify_sample(settings, 200, seed=1)
+    rows = {part.what: part.rows for part in result.checked}
+    assert rows["recorded"] == 30
+    assert rows["windows"] > 100
+    assert result.mismatches == 0
+    assert result.interval[0] == 0.0
 
 
 def test_after_the_scorer_died_the_log_gives_the_same_values(

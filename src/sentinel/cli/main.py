@@ -381,13 +381,26 @@ def features_materialize(
 
 
 @features.command("verify")
-def features_verify(workspace: Workspace = None) -> None:
+def features_verify(
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Only look at so many served rows of each kind.", min=1),
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
     """Replay the log through the online path and compare every value, bit for bit."""
+    from sentinel.cli.reports import sample_report
     from sentinel.pipeline.verify import verify as run
+    from sentinel.pipeline.verify_sample import verify_sample
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
         settings = settings_for(workspace)
+        if sample is not None:
+            with progress_bar(err) as progress:
+                sampled = verify_sample(settings, sample, progress=progress)
+            sample_report(out, sampled)
+            sys.exit(1 if sampled.mismatches else 0)
         with progress_bar(err) as progress:
             result = run(settings, progress=progress)
         out.print(

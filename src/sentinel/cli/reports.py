@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one j
     from sentinel.pipeline.materialize import MaterializeReport
     from sentinel.pipeline.promotion import Promoted
     from sentinel.pipeline.training import Trained
+    from sentinel.pipeline.verify_sample import SampledVerify
 
 
 def import_report(console: Console, result: ImportResult) -> None:
@@ -85,6 +86,30 @@ def materialize_report(console: Console, report: MaterializeReport) -> None:
     console.print(table)
     console.print(
         f"{report.rows:,} rows through log entry {report.sequence:,} in {report.seconds:.1f} s."
+    )
+
+
+def sample_report(console: Console, result: SampledVerify) -> None:
+    """What a sample of served values says."""
+    table = Table(title="Served against recomputed", title_justify="left")
+    for name in ("what", "rows", "values", "rows that differ", "values that differ"):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    for part in result.checked:
+        counts = (part.rows, part.values, part.mismatched_rows, part.mismatches)
+        table.add_row(part.what, *(f"{count:,}" for count in counts))
+    console.print(table)
+    for what, row, feature, served, recomputed in result.examples:
+        console.print(
+            f"{what} {row} {feature}: served {served}, recomputed {recomputed}",
+            markup=False,
+            soft_wrap=True,
+        )
+    low, high = result.interval
+    console.print(
+        f"{result.rows:,} rows, {result.values:,} values, {result.mismatches:,} mismatches. "
+        f"Mismatch rate of rows {result.rate:.3%}, 95 % interval {low:.3%} to {high:.3%} "
+        f"({result.seconds:.1f} s).",
+        soft_wrap=True,
     )
 
 

@@ -364,7 +364,7 @@ def _table(config: RepoConfig, name: str) -> ViewTable:
     settings = settings_of(find_workspace(config.offline_store.workspace, config.repo_path))
     path = config.offline_store.path
     root = path if path and not path.startswith("${") else offline_root(settings)
-    return ViewTable.open(root, name)
+    return ViewTable(root, name, settings)
 
 
 def _shown_name(view: Any) -> str:

@@ -65,6 +65,13 @@ class SentinelRedisOnlineStore(WindowReads, RedisOnlineStore):
             options["password"] = unquote(url.password)
         return [{"host": url.hostname or "localhost", "port": url.port or 6379}], options
 
+    def release(self) -> None:
+        """Close connections; Feast's own `close` is for its server, and asynchronous."""
+        super().release()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
     def watermark(self, config: RepoConfig, view: FeatureView) -> Watermark:
         """How much of a view's table is in Redis."""
         client = self._get_client(config.online_store)

@@ -1,7 +1,7 @@
 """Feast's online store: window features as they are now, everything else from SQLite.
 
-A view over the transaction log is never written to: its values are read from the scorer's state,
-or from snapshot and log where no scorer runs. Other views are Feast's own, materialized as usual.
+A view over the transaction log is never written to: its values are read from the state in Redis or
+of the scorer, or from snapshot and log where no scorer runs. Other views are materialized.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.feast_plugin.compile import check_view
 from sentinel.feast_plugin.ledger_reader import LedgerReader
 from sentinel.feast_plugin.profiles import read_profile
+from sentinel.feast_plugin.redis_state_reader import RedisStateReader
 from sentinel.feast_plugin.scorer_reader import NotRunning, ScorerReader
 from sentinel.feast_plugin.source import is_profile, reads_the_log
 from sentinel.feast_plugin.watermarks import Watermark, decode_watermark, encode_watermark
@@ -73,7 +74,7 @@ class WindowReads(_StoreBehind):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ledger_reader: LedgerReader | None = None
+        self._own_reader: LedgerReader | RedisStateReader | None = None
         self._one_at_a_time = Lock()
         self.rows_written = 0  # of views that are not over the log, by this object
 
@@ -97,7 +98,7 @@ class WindowReads(_StoreBehind):
         keys = [
             _row(zip(entity.join_keys, entity.entity_values, strict=True)) for entity in entity_keys
         ]
-        answer = self._read(config, keys, features)
+        answer = self.read_windows(config, keys, features)
         moment = _moment(answer)
         return [
             (moment, dict(zip(features, _protos(values), strict=True))) for values in answer.values
@@ -121,7 +122,7 @@ class WindowReads(_StoreBehind):
         ]
         rows = _rows(together, join_key_values, entity_name_to_join_key_map)
         wanted = list(dict.fromkeys(name for _, names in together for name in names))
-        answer = self._read(config, rows, wanted) if together else None
+        answer = self.read_windows(config, rows, wanted) if together else None
         for table, names in grouped_refs:
             if answer is None or not any(table is ours for ours, _ in together):
                 super()._read_features_per_fv(
@@ -147,10 +148,26 @@ class WindowReads(_StoreBehind):
                 include_feature_view_version_metadata,
             )
 
-    def _read(self, config: RepoConfig, rows: Sequence[Row], features: Sequence[str]) -> Answer:
+    def read_windows(
+        self,
+        config: RepoConfig,
+        rows: Sequence[Row],
+        features: Sequence[str],
+        now_us: int | None = None,
+    ) -> Answer:
+        """Features of views over the log, all of one moment.
+
+        Args:
+            config: Feast's.
+            rows: The entities.
+            features: Names of features.
+            now_us: The moment; None: what the configuration says, else now.
+        """
         workspace = _workspace(config)
-        now_us: int | None = config.online_store.now_us
-        scorer = ScorerReader.find(workspace)
+        now_us = config.online_store.now_us if now_us is None else now_us
+        settings = settings_of(workspace)
+        shared = settings.state.backend == "redis"
+        scorer = None if shared else ScorerReader.find(workspace)
         if scorer is not None:
             try:
                 answer = scorer.read(rows, features, now_us)
@@ -158,19 +175,24 @@ class WindowReads(_StoreBehind):
                 pass
             else:
                 with self._one_at_a_time:
-                    self._forget_ledger()
+                    self._forget_reader()
                 return answer
         with self._one_at_a_time:
-            if self._ledger_reader is not None and not self._ledger_reader.is_current:
-                self._forget_ledger()
-            if self._ledger_reader is None:
-                self._ledger_reader = LedgerReader(settings_of(workspace))
-            return self._ledger_reader.read(rows, features, now_us)
+            if self._own_reader is not None and not self._own_reader.is_current:
+                self._forget_reader()
+            if self._own_reader is None:
+                self._own_reader = RedisStateReader(settings) if shared else LedgerReader(settings)
+            return self._own_reader.read(rows, features, now_us)
 
-    def _forget_ledger(self) -> None:
-        if self._ledger_reader is not None:
-            self._ledger_reader.close()
-            self._ledger_reader = None
+    def release(self) -> None:
+        """Close connections; Feast's own `close` is for its server, and asynchronous."""
+        with self._one_at_a_time:
+            self._forget_reader()
+
+    def _forget_reader(self) -> None:
+        if self._own_reader is not None:
+            self._own_reader.close()
+            self._own_reader = None
 
     def online_write_batch(
         self,
@@ -246,6 +268,13 @@ class SentinelOnlineStore(WindowReads, SqliteOnlineStore):
         path = _workspace(config) / config.online_store.path
         path.parent.mkdir(parents=True, exist_ok=True)
         return str(path)
+
+    def release(self) -> None:
+        """Close connections; Feast's own `close` is for its server, and asynchronous."""
+        super().release()
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
 
     def watermark(self, config: RepoConfig, view: FeatureView) -> Watermark:
         """How much of a view's table is in the file."""

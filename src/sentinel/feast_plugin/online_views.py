@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from feast import FeatureStore, FeatureView
 from feast.stream_feature_view import StreamFeatureView
 from feast.utils import _convert_arrow_to_proto
 
 from sentinel.domain import DefinitionError
+from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.feast_plugin.profiles import Profile, read_profile
 from sentinel.feast_plugin.source import (
     TransactionHistory,
@@ -69,7 +72,7 @@ class OnlineViews:
         with feast_on(settings) as store:
             yield cls(store)
 
-    def list(self) -> list[OnlineView]:
+    def views(self) -> list[OnlineView]:
         """The registered views that are materialized, by name: profiles and history first.
 
         Raises:
@@ -123,6 +126,23 @@ class OnlineViews:
             self._online.overwrite(self._store.config, view._view, protos)
             written += batch.num_rows
             yield written
+
+    def read(
+        self, view: OnlineView, features: Sequence[str], rows: Sequence[Row]
+    ) -> dict[str, list[Any]]:
+        """What the online store holds, as Feast's SDK gives it: a list for each feature."""
+        if not rows:
+            return {name: [] for name in features}
+        names = [f"{view.name}:{name}" for name in features]
+        found: dict[str, list[Any]] = self._store.get_online_features(names, list(rows)).to_dict()
+        return found
+
+    def windows(
+        self, rows: Sequence[Row], features: Sequence[str], now_us: int
+    ) -> npt.NDArray[np.float32]:
+        """Windows of entities as of a moment, float32 (n_rows, n_features), NaN = unknown."""
+        answer: Answer = self._online.read_windows(self._store.config, rows, features, now_us)
+        return answer.values
 
     def record(self, view: OnlineView, from_us: int, to_us: int) -> None:
         """Tell the registry what is materialized, for Feast's own commands and interface."""

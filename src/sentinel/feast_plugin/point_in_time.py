@@ -36,7 +36,7 @@ def newest_rows(
         all_rows: Older rows as well.
     """
     columns = [*keys, EVENT_TIMESTAMP, *features]
-    rows = table.dataset()
+    rows = table.rows(columns)
     if rows is None:
         return pa.table({name: pa.nulls(0) for name in columns})
     wanted = ", ".join(f'"{name}"' for name in columns)
@@ -81,7 +81,7 @@ def rows_known_at(
     Returns:
         The features in the order of the questions.
     """
-    rows = table.dataset()
+    rows = table.rows([*keys, EVENT_TIMESTAMP, *features])
     if rows is None:
         return pa.table({name: pa.nulls(asked.num_rows) for name in features})
     questions = asked.append_column(_ROW, pa.array(np.arange(asked.num_rows)))

@@ -12,9 +12,12 @@ from typing import Any, Final
 from feast import FeatureStore
 from feast.constants import FEAST_FS_YAML_FILE_PATH_ENV_NAME
 from feast.repo_config import FeastConfigError, load_repo_config
+from sqlalchemy.exc import OperationalError
 
-from sentinel.domain import ConfigurationError
+from sentinel.domain import ConfigurationError, Unavailable
+from sentinel.feast_plugin.workspace import WORKSPACE_VARIABLE, working_on
 from sentinel.settings import Settings
+from sentinel.state.online_history import redis_errors
 
 PRODUCTION_FILE: Final = "production.yaml"
 _LAPTOP_FILE: Final = "feature_store.yaml"
@@ -38,21 +41,55 @@ def config_file(settings: Settings) -> Path:
 def feast_on(settings: Settings) -> Iterator[FeatureStore]:
     """Feast's SDK with this deployment's registry and stores.
 
-    While the block runs, the environment says what the settings say, since Feast's settings file
-    and our stores read it.
+    While the block runs, our stores find these settings, whatever the environment says.
 
     Raises:
         ConfigurationError: The settings file is not there or not complete.
+        StateUnavailable: The online store does not answer.
+        Unavailable: The registry does not answer.
     """
-    with _environment(_variables(settings)), warnings.catch_warnings():
+    workspace = {WORKSPACE_VARIABLE: str(settings.workspace.resolve())}
+    with _environment(workspace), working_on(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Feast and its vendors, about themselves
-        yield FeatureStore(config=_config(settings))
+        with _translated(), redis_errors("SENTINEL_FEAST__ONLINE_URL"):
+            store = FeatureStore(config=_config(settings))
+            try:
+                yield store
+            finally:
+                _close(store)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(
+            f"Feast's registry does not answer: {str(error.orig).strip()}. Look at PostgreSQL and "
+            "at SENTINEL_FEAST__REGISTRY_URL, then run the command again."
+        ) from error
+
+
+def _close(store: FeatureStore) -> None:
+    """Close connections, which Feast leaves to the end of the process."""
+    for name in ("write_engine", "read_engine"):
+        engine = getattr(store.registry, name, None)
+        if engine is not None:
+            engine.dispose()
+    online: Any = store._get_provider().online_store
+    online.release()
 
 
 def _config(settings: Settings) -> Any:
     file = config_file(settings)
+    addresses = {
+        "SENTINEL_FEAST__REGISTRY_URL": settings.feast.registry_url,
+        "SENTINEL_FEAST__ONLINE_URL": settings.feast.online_url,
+        "SENTINEL_FEAST__OFFLINE_URL": settings.feast.offline_url,
+    }
     try:
-        config = load_repo_config(settings.feature_store.resolve(), file)
+        with _environment(addresses):
+            config = load_repo_config(settings.feature_store.resolve(), file)
     except FileNotFoundError:
         raise ConfigurationError(
             f"There is no {file}, which says where Feast's registry and stores are. Copy it from "
@@ -67,17 +104,6 @@ def _config(settings: Settings) -> Any:
             "Name the database, such as postgresql://sentinel@postgres/feast_registry."
         )
     return config
-
-
-def _variables(settings: Settings) -> dict[str, str]:
-    feast = settings.feast
-    return {
-        "SENTINEL_WORKSPACE": str(settings.workspace.resolve()),
-        "SENTINEL_FEAST__REGISTRY_URL": feast.registry_url,
-        "SENTINEL_FEAST__ONLINE_URL": feast.online_url,
-        "SENTINEL_FEAST__OFFLINE_URL": feast.offline_url,
-        "FEAST_USAGE": "False",
-    }
 
 
 @contextmanager

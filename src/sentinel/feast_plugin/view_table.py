@@ -10,24 +10,22 @@ manifest names it, so whoever is killed in between leaves nothing that anybody r
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from sentinel.domain import Unavailable, WorkspaceError
+from sentinel.domain import WorkspaceError
+from sentinel.object_store.folder import split_url
+from sentinel.object_store.store import ObjectStore
 from sentinel.settings import Settings
 
+_MANIFEST: Final = "manifest.json"
 TABLE_FORMAT: Final = 1
 
 
@@ -76,38 +74,44 @@ class TableManifest(msgspec.Struct, frozen=True):
         return self.parts[-1].as_of_us if self.parts else 0
 
 
-@dataclass
+class _Files(Protocol):
+    """Where a table's files are. Each is there whole or not at all."""
+
+    def read(self, name: str) -> bytes | None: ...
+
+    def write(self, name: str, content: bytes) -> None: ...
+
+    def names(self) -> list[str]: ...
+
+    def delete(self, names: Sequence[str]) -> None: ...
+
+
 class ViewTable:
     """The table of one view.
 
+    Args:
+        root: Folder or ``s3://`` address of the offline store.
+        name: Of the table.
+        settings: For the S3 server.
+
     Attributes:
-        location: Where it is, for messages.
+        location: Where it is.
         manifest: What it holds; None: nothing yet.
+
+    Raises:
+        ConfigurationError: S3 refuses the keys or the bucket.
+        Unavailable: The offline store does not answer.
+        WorkspaceError: The manifest is damaged, or the folder cannot be used.
     """
 
-    location: str
-    _files: pafs.FileSystem
-    _folder: str
-    manifest: TableManifest | None
-
-    @classmethod
-    def open(cls, root: str, view: str) -> ViewTable:
-        """The table of a view, whether or not there is anything yet.
-
-        Args:
-            root: Folder or ``s3://`` address of the offline store.
-            view: Name of the table.
-
-        Raises:
-            Unavailable: The offline store does not answer, or refuses.
-            WorkspaceError: The manifest is damaged or of another version.
-        """
-        location = f"{root.rstrip('/')}/views/{view}"
-        with _translated(location):
-            files, folder = _filesystem(location)
-            table = cls(location, files, folder, None)
-            table.manifest = table._read_manifest()
-        return table
+    def __init__(self, root: str, name: str, settings: Settings) -> None:
+        self.location = f"{root.rstrip('/')}/views/{name}"
+        self._files: _Files = (
+            _Bucket(self.location, settings)
+            if self.location.startswith("s3://")
+            else _Folder(Path(self.location))
+        )
+        self.manifest = self._read_manifest()
 
     def begin(self, definition: str, ledger: str) -> TableManifest:
         """Start the table anew; the old rows go once the first new part is committed."""
@@ -117,76 +121,49 @@ class ViewTable:
 
     def append(self, rows: pa.Table, last_sequence: int, as_of_us: int) -> None:
         """Add rows that were computed from the log up to an entry; an empty part is fine."""
-        manifest = self._begun
+        manifest = self.manifest
+        assert manifest is not None, "begin the table first"
         first = manifest.sequence + 1
-        part = TablePart(
-            f"part-{manifest.generation}-{first:020d}.parquet",
-            first,
-            last_sequence,
-            rows.num_rows,
-            as_of_us,
-        )
-        with _translated(self.location):
-            self._files.create_dir(self._folder, recursive=True)
-            with self._whole(part.file) as output:
-                pq.write_table(rows, output, compression="zstd", compression_level=1)
-            self.manifest = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
-            with self._whole("manifest.json") as output:
-                output.write(msgspec.json.encode(self.manifest))
-            if first == 1:
-                self._delete_others()
+        file = f"part-{manifest.generation}-{first:020d}.parquet"
+        output = pa.BufferOutputStream()
+        pq.write_table(rows, output, compression="zstd", compression_level=1)
+        self._files.write(file, output.getvalue().to_pybytes())
+        part = TablePart(file, first, last_sequence, rows.num_rows, as_of_us)
+        self.manifest = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
+        self._files.write(_MANIFEST, msgspec.json.encode(self.manifest))
+        if first == 1:  # what an earlier generation left
+            self._files.delete([n for n in self._files.names() if n not in (file, _MANIFEST)])
 
-    def read(self, part: TablePart) -> pa.Table:
+    def read(self, part: TablePart, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a part."""
-        with _translated(self.location):
-            return pq.read_table(f"{self._folder}/{part.file}", filesystem=self._files)
+        content = self._files.read(part.file)
+        if content is None:
+            raise WorkspaceError(
+                f"{self.location}/{part.file} is gone, although the manifest names it. Run "
+                "`sentinel features materialize --full`."
+            )
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(pa.BufferReader(content), columns=wanted)
 
-    def dataset(self) -> ds.Dataset | None:
-        """All rows, in log order; None where there are none."""
-        if self.manifest is None:
+    def rows(self, columns: Sequence[str]) -> pa.Table | None:
+        """All rows in log order, some columns; None where there are none."""
+        parts = [part for part in self.manifest.parts if part.rows] if self.manifest else []
+        if not parts:
             return None
-        files = [f"{self._folder}/{part.file}" for part in self.manifest.parts if part.rows]
-        with _translated(self.location):
-            return ds.dataset(files, filesystem=self._files, format="parquet") if files else None
-
-    @property
-    def _begun(self) -> TableManifest:
-        assert self.manifest is not None, "begin the table first"
-        return self.manifest
+        return pa.concat_tables([self.read(part, columns) for part in parts])
 
     def _read_manifest(self) -> TableManifest | None:
-        path = f"{self._folder}/manifest.json"
-        try:
-            with self._files.open_input_file(path) as file:
-                content = file.read()
-        except FileNotFoundError:
+        content = self._files.read(_MANIFEST)
+        if content is None:
             return None
         try:
             manifest = msgspec.json.decode(content, type=TableManifest)
         except msgspec.DecodeError as error:
             raise WorkspaceError(
-                f"{self.location}/manifest.json cannot be read ({error}). Delete the folder and "
+                f"{self.location}/{_MANIFEST} cannot be read ({error}). Delete the folder and "
                 "run `sentinel features materialize`."
             ) from None
         return manifest if manifest.format == TABLE_FORMAT else None
-
-    @contextmanager
-    def _whole(self, name: str) -> Iterator[pa.NativeFile]:
-        """A file that appears whole or not at all."""
-        path = f"{self._folder}/{name}"
-        if isinstance(self._files, pafs.S3FileSystem):  # an object appears when it is complete
-            with self._files.open_output_stream(path) as output:
-                yield output
-            return
-        with self._files.open_output_stream(f"{path}.partial") as output:
-            yield output
-        self._files.move(f"{path}.partial", path)
-
-    def _delete_others(self) -> None:
-        named = {part.file for part in self._begun.parts} | {"manifest.json"}
-        for info in self._files.get_file_info(pafs.FileSelector(self._folder)):
-            if info.type == pafs.FileType.File and info.base_name not in named:
-                self._files.delete_file(info.path)
 
 
 def offline_root(settings: Settings) -> str:
@@ -194,26 +171,60 @@ def offline_root(settings: Settings) -> str:
     return settings.feast.offline_url or str(settings.offline_dir.resolve())
 
 
-def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
-    if not location.startswith("s3://"):
-        return pafs.LocalFileSystem(), str(Path(location))
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    files = pafs.S3FileSystem(
-        endpoint_override=endpoint,
-        region=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-        connect_timeout=5,
-        request_timeout=20,
-        allow_bucket_creation=False,
-    )
-    return files, location.removeprefix("s3://")
+class _Folder:
+    """Files on a disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def write(self, name: str, content: bytes) -> None:
+        partial = self._folder / f"{name}.partial"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            partial.replace(self._folder / name)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def names(self) -> list[str]:
+        return [path.name for path in self._folder.iterdir()]
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _unusable(self, error: OSError) -> WorkspaceError:
+        return WorkspaceError(
+            f"The offline store at {self._folder} cannot be used: {error.strerror}. Free some "
+            "space or make it writable, then run the command again: it goes on where it was."
+        )
 
 
-@contextmanager
-def _translated(location: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Unavailable(
-            f"The offline store at {location} cannot be used: {error}. Look at the address, the "
-            "keys and the bucket; then run the command again, it goes on where it was."
-        ) from error
+class _Bucket:
+    """Objects under a prefix."""
+
+    def __init__(self, location: str, settings: Settings) -> None:
+        self._store = ObjectStore(settings.s3)
+        self._bucket, self._prefix = split_url(location)
+
+    def read(self, name: str) -> bytes | None:
+        found = self._store.read(self._bucket, f"{self._prefix}/{name}")
+        return None if found is None else found[0]
+
+    def write(self, name: str, content: bytes) -> None:
+        self._store.write(self._bucket, f"{self._prefix}/{name}", content)
+
+    def names(self) -> list[str]:
+        objects = self._store.objects(self._bucket, f"{self._prefix}/")
+        return [found.key.rpartition("/")[2] for found in objects]
+
+    def delete(self, names: Sequence[str]) -> None:
+        self._store.delete(self._bucket, [f"{self._prefix}/{name}" for name in names])

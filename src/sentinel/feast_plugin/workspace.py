@@ -7,6 +7,9 @@ Without it, paths in ``feature_store.yaml`` count, relative to the folder of tha
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +34,24 @@ def find_workspace(configured: str, repo_path: Path | None) -> Path:
     return ((repo_path or Path.cwd()) / configured).resolve()
 
 
+_given: ContextVar[Settings | None] = ContextVar("_given", default=None)
+
+
+@contextmanager
+def working_on(settings: Settings) -> Iterator[None]:
+    """For the length of the block, these are the settings of their workspace."""
+    token = _given.set(settings)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
 def settings_of(workspace: Path) -> Settings:
-    """The settings of a deployment, for the places of its files."""
+    """The settings of a deployment: those at work, else what files and environment say."""
+    given = _given.get()
+    if given is not None and given.workspace.resolve() == workspace:
+        return given
     return Settings(workspace=workspace)
 
 

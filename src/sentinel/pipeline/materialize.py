@@ -18,6 +18,8 @@ from sentinel.feast_plugin.view_table import TableManifest, ViewTable, offline_r
 from sentinel.feast_plugin.watermarks import Watermark
 from sentinel.ledger.export import export_parquet
 from sentinel.ledger.index_rows import fingerprint
+from sentinel.object_store.folder import split_url
+from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.history import HistoryModel, history_rows
 from sentinel.pipeline.workspace import ledger_reader, only_one
@@ -107,13 +109,16 @@ def materialize(
     from sentinel.feast_plugin.online_views import OnlineViews
 
     started = time.monotonic()
+    root = offline_root(settings)
+    if root.startswith("s3://"):
+        ObjectStore(settings.s3).ensure_bucket(split_url(root)[0])
     with (
         only_one(settings.workspace / "materialize.lock", "a materialization"),
         OnlineViews.open(settings) as online,
     ):
         now_us = time.time_ns() // 1000 if now_us is None else now_us
         run = _Run(settings, online, full, now_us, progress)
-        views = tuple(run.one(view) for view in online.list())
+        views = tuple(run.one(view) for view in online.views())
     mode: Mode = "full" if any(view.mode == "full" for view in views) else "incremental"
     return MaterializeReport(mode, views, run.sequence, time.monotonic() - started)
 
@@ -152,7 +157,7 @@ class _Run:
             return MaterializedView(
                 view.name, "incremental", rows, 0, self._now_us, time.monotonic() - started
             )
-        table = ViewTable.open(offline_root(self._settings), view.table)
+        table = ViewTable(offline_root(self._settings), view.table, self._settings)
         if view.is_history:
             self._grow_history(view, table)
         else:

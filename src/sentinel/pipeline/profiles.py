@@ -60,9 +60,10 @@ def profile_rows(
 
 
 def _total(statistic: Statistic) -> str:
+    # Times are of whole seconds, since Feast's are.
     what = {
-        "first_seen": "make_timestamp(min(event_time_us))",
-        "last_seen": "make_timestamp(max(event_time_us))",
+        "first_seen": "make_timestamp(min(event_time_us) // 1000000 * 1000000)",
+        "last_seen": "make_timestamp(max(event_time_us) // 1000000 * 1000000)",
         "transactions": "count(*)",
         "amount_quantile": f"quantile_disc(amount_minor, {statistic.level!r})",
     }[statistic.kind]

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sentinel.domain import (
     Decision,
@@ -20,7 +20,7 @@ from sentinel.domain import (
 )
 from sentinel.features.plan import Plan
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.history_scores import HistoryScores
+from sentinel.ledger.history_scores import HistoricScore, HistoryScores
 from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.explanations import Words, compile_words
@@ -53,6 +53,18 @@ def load_plan(settings: Settings) -> Plan:
     return Plan.load(settings.models_dir / champion.folder / "plan.json")
 
 
+class History(Protocol):
+    """Answers for transactions that were never decided on."""
+
+    def find(self, transaction_id: str) -> HistoricScore | None:
+        """The score of a historic transaction; None: it has none."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+
 class ScoringRuntime:
     """Everything one scoring process holds. Made by `open`, ended by `close`."""
 
@@ -73,7 +85,7 @@ class ScoringRuntime:
         self._plans: dict[str, tuple[tuple[str, ...], list[Words]]] = {}
         self.reader: Ledger
         self.index: LedgerIndex
-        self.history: HistoryScores
+        self.history: History
         self.service: ScoringService
         self.labels: LabelDesk
 
@@ -103,7 +115,7 @@ class ScoringRuntime:
             self.reader = open_reader(settings)
             self.index = LedgerIndex(settings.index_path, self.reader)
             self._backend.attach(self.reader, self.index)
-            self.history = HistoryScores(settings.workspace / "scores.db")
+            self.history = self._open_history()
             engine = await asyncio.to_thread(self._first_engine, progress)
         except BaseException:
             ledger.close()
@@ -146,6 +158,16 @@ class ScoringRuntime:
         self.index.close()
         self.history.close()
         self.reader.close()
+
+    def _open_history(self) -> History:
+        """Answers for imported history: from Redis where it is materialized there."""
+        url = self.settings.feast.online_url
+        if not url:
+            return HistoryScores(self.settings.workspace / "scores.db")
+        from sentinel.scoring.historic import OnlineHistoryScores
+        from sentinel.state.online_history import OnlineHistory
+
+        return OnlineHistoryScores(OnlineHistory(url), lambda: self.service.engine.model)
 
     # What routes ask.
 

@@ -1,0 +1,65 @@
+"""Reads features where state is in Redis: the records of now, folded here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from sentinel.domain import DefinitionError
+from sentinel.feast_plugin.answers import Answer, Row
+from sentinel.features.program import compile_program
+from sentinel.scoring.runtime import load_plan
+from sentinel.settings import Settings
+from sentinel.state.redis import RedisState
+from sentinel.state.redis_features import RedisFeatures
+
+_TIMEOUT_SECONDS = 5.0  # a notebook can wait longer than a payment
+_ROWS_A_READ = 500
+
+
+class RedisStateReader:
+    """A `Reader` of the state that scorers share. For one thread at a time.
+
+    Args:
+        settings: Name the Redis, and the plan that scorers run.
+
+    Raises:
+        DefinitionError: No plan has been applied yet.
+        StateUnavailable: Redis did not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.plan = load_plan(settings)
+        self._places = {name: i for i, name in enumerate(self.plan.feature_names)}
+        state = RedisState(
+            compile_program(self.plan), settings.state.redis_url, timeout_seconds=_TIMEOUT_SECONDS
+        )
+        self._features = RedisFeatures(state)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether scorers still run this reader's plan."""
+        return load_plan(self._settings).hash == self.plan.hash
+
+    def read(self, rows: Sequence[Row], features: Sequence[str], now_us: int | None) -> Answer:
+        """See `Reader.read`."""
+        unknown = [name for name in features if name not in self._places]
+        if unknown:
+            raise DefinitionError(
+                f"The plan {self.plan.hash} that scorers run has no feature {unknown[0]!r}. "
+                "If the definitions changed, train and promote a model with them."
+            )
+        now = time.time_ns() // 1000 if now_us is None else now_us
+        values = np.empty((len(rows), len(self._places)), dtype=np.float32)
+        for start in range(0, len(rows), _ROWS_A_READ):
+            few = rows[start : start + _ROWS_A_READ]
+            values[start : start + len(few)] = self._features.read(few, now)
+        columns = [self._places[name] for name in features]
+        return Answer(self.plan.hash, now, tuple(features), values[:, columns])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._features.state.close()
