@@ -159,8 +159,10 @@ def test_a_loaded_state_goes_on_where_the_fold_ended() -> None:
     online.run(log[:40])
     with fresh_state(plan) as state:
         assert state.loaded_through() is None
+        RedisFeatures(state).add([payment(999, START_US, merchant="gone")])
         assert state.load(online.arena, 40) == online.arena.entities
         assert state.loaded_through() == 40
+        assert state.count() == online.arena.entities, "nothing is left of what there was"
         shared = RedisFold(state, capacity=7)
         assert (bits_of(shared.run(log[40:])) == bits_of(online.run(log[40:]))).all()
         assert differing_records(state, online.arena) == []

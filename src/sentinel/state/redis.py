@@ -165,6 +165,9 @@ class RedisState:
     def load(self, arena: Arena, through_sequence: int) -> int:
         """Put the records of a finished fold in the place of what there is.
 
+        For a plan that no scorer runs yet. What the log got meanwhile is added like any change
+        (`RedisFeatures.apply`), its own ids keeping it from being added twice.
+
         Args:
             arena: State after the log entry ``through_sequence``.
             through_sequence: Kept beside the records, see `loaded_through`.
@@ -176,6 +179,7 @@ class RedisState:
             StateUnavailable: Redis did not answer; `loaded_through` is None then.
         """
         self.wire.call(self._loaded_key, "DEL", self._loaded_key)
+        self._clear(f"{self.base}:*")  # the records; marks and intents stay
         written = 0
         for view, keys in enumerate(arena.keys):
             names = list(keys)
@@ -212,13 +216,16 @@ class RedisState:
 
     def drop(self) -> int:
         """Delete this plan's state and functions; returns the number of keys there were."""
-        dropped = 0
-        for pattern in (f"{self.base}:*", f"{{{self.base}}}:*"):
-            for keys in self.wire.scan(pattern.encode()):
-                self.exchange([(key, pack("UNLINK", key)) for key in keys])
-                dropped += len(keys)
+        dropped = self._clear(f"{self.base}:*") + self._clear(f"{{{self.base}}}:*")
         self.wire.delete_library(self.library.name)
         return dropped
+
+    def _clear(self, pattern: str) -> int:
+        cleared = 0
+        for keys in self.wire.scan(pattern.encode()):
+            self.exchange([(key, pack("UNLINK", key)) for key in keys])
+            cleared += len(keys)
+        return cleared
 
     def close(self) -> None:
         """Disconnect."""
