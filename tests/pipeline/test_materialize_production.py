@@ -5,6 +5,7 @@ Real servers. The tests run in order on one deployment.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -16,22 +17,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 from pydantic import SecretStr
 from redis import Redis as RedisClient
 
 from benchmarks.servers import S3, Postgres, Redis, all_started
+from sentinel.domain import ConfigurationError, SentinelError, StateUnavailable
 from sentinel.feast_plugin.store import feast_on
 from sentinel.features.plan import Plan
+from sentinel.models.artifact import TrainingWindow, save_artifact
+from sentinel.models.calibration import fit_calibration
+from sentinel.models.intervals import Estimate
+from sentinel.models.thresholds import Thresholds
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.materialize import MaterializeReport, materialize
 from sentinel.pipeline.verify_sample import verify_sample
+from sentinel.scoring.historic import OnlineHistoryScores
+from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import FeastSettings, S3Settings, Settings
 from sentinel.state.online_history import OnlineHistory, entity_key
 from tests.pipeline.conftest import history_settings
-from tests.pipeline.test_materialize import more_payments, rows_of
+from tests.pipeline.small_models import PLAN
+from tests.pipeline.test_materialize import more_payments, online, rows_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
@@ -235,3 +245,105 @@ def test_a_changed_value_is_found_and_the_command_fails(
     whole = materialize(production.settings, full=True)
     assert whole.mode == "full"
     assert verify_sample(production.settings, 400).mismatches == 0
+
+
+def small_model(plan: Plan, folder: Path, version: str) -> None:
+    """A model of a plan, as promotion leaves it for serving."""
+    random = np.random.default_rng(int(version))
+    rows = random.normal(size=(1_000, len(plan.feature_names))).astype(np.float32)
+    fraud = (rows[:, 0] + random.normal(size=1_000) > 2).astype(np.int64)
+    booster = lightgbm.train(
+        {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 7},
+        lightgbm.Dataset(rows, fraud, feature_name=list(plan.feature_names)),
+        num_boost_round=5,
+    )
+    save_artifact(
+        folder,
+        name="small",
+        plan=plan,
+        model=booster.model_to_string(),
+        calibration=fit_calibration(np.asarray(booster.predict(rows, raw_score=True)), fraud),
+        thresholds=Thresholds(fraud=0.5, review=0.3, decline=0.8),
+        metrics={"average_precision": Estimate(0.5, 0.4, 0.6)},
+        training=TrainingWindow(start_us=0, end_us=1, cutoff_us=1, rows=1_000, frauds=9),
+        data_hash="data",
+        created_at_us=1,
+        run_id="run",
+        version=version,
+    )
+
+
+def test_the_model_in_charge_scores_history(
+    production: Production, first: tuple[MaterializeReport, float]
+) -> None:
+    settings = production.settings
+    plan = Plan.load(settings.plan_path)
+    for version in ("1", "2"):
+        small_model(plan, settings.models_dir / f"small-{version}", version)
+    champion = {"version": "1", "folder": "small-1"}
+    (settings.models_dir / "champion.json").write_text(json.dumps(champion))
+    more_payments(settings, 10, "scored")
+    assert materialize(settings).mode == "incremental"
+    models = [
+        ServingModel.load(settings.models_dir / f"small-{version}", settings.money)
+        for version in ("1", "2")
+    ]
+    online_history = OnlineHistory(settings.feast.online_url)
+    row = online_history.find("scored-3")
+    assert row is not None
+    for model in models:
+        scored = OnlineHistoryScores(online_history, itertools.repeat(model).__next__).find(
+            "scored-3"
+        )
+        _, probabilities, _ = model.score(row.vector.reshape(1, -1))
+        assert scored is not None
+        assert scored.fraud_probability == float(probabilities[0])
+        assert scored.model_version == model.version
+    # A champion with another plan cannot score this vector: what was said then is the answer.
+    other = ServingModel.load(settings.models_dir / "small-2", settings.money)
+    other.plan = PLAN
+    then = OnlineHistoryScores(online_history, lambda: other).find("scored-3")
+    assert then is not None
+    assert (then.model_version, then.fraud_probability) == ("1", row.fraud_probability)
+    before = OnlineHistoryScores(online_history, lambda: other).find("later-3")
+    assert before is None
+    assert OnlineHistoryScores(online_history, lambda: models[0]).find("unheard-of") is None
+    online_history.close()
+    (settings.models_dir / "champion.json").unlink()
+
+
+def test_an_emptied_redis_is_filled_again(
+    production: Production, first: tuple[MaterializeReport, float]
+) -> None:
+    with RedisClient(port=production.redis.port) as client:
+        client.flushall()
+    report = materialize(production.settings)
+    assert report.mode == "full"
+    assert production.transactions() == rows_of(report)["transaction_history"]
+    answer = online(
+        production.settings,
+        ["customer_profile:customer_transactions", "customer:customer_count_30d"],
+        [{"customer_id": "c1"}],
+    )
+    assert set(answer) == {"customer_id", "customer_transactions", "customer_count_30d"}
+
+
+def test_what_is_away_or_set_wrongly_is_named(
+    production: Production, first: tuple[MaterializeReport, float]
+) -> None:
+    settings = production.settings
+
+    def change(part: str, **values: object) -> Settings:
+        changed = getattr(settings, part).model_copy(update=values)
+        return settings.model_copy(update={part: changed})
+
+    with pytest.raises(ConfigurationError, match="SENTINEL_FEAST__REGISTRY_URL"):
+        materialize(change("feast", registry_url=""))
+    with pytest.raises(SentinelError, match="secret_access_key"):
+        materialize(change("s3", secret_access_key=SecretStr("wrong")))
+    production.redis.stop()
+    history = OnlineHistory(settings.feast.online_url)
+    with pytest.raises(StateUnavailable, match="does not answer"):
+        history.find("x")
+    with pytest.raises(StateUnavailable, match="SENTINEL_FEAST__ONLINE_URL"):
+        materialize(settings)
