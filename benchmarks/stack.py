@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -42,6 +44,8 @@ DAG: Final = "sentinel_mlops_pipeline"
 BUCKET: Final = "models"
 PIPELINE_SECONDS: Final = 1800.0
 SCORERS: Final = 2
+FRAUD_RATE: Final = 0.03
+"""More than payments have, so that a small history has enough to learn from."""
 
 
 class Deployment:
@@ -77,6 +81,8 @@ class Deployment:
             "SENTINEL_FEAST__OFFLINE_URL": str(folder / "pipeline" / "offline"),
             "SENTINEL_LABELS__MATURITY_DAYS": "10",
             "SENTINEL_TRAINING__BOOTSTRAP_ROUNDS": "100",
+            "SENTINEL_TRAINING__TEST_DAYS": "20",
+            "SENTINEL_TRAINING__WINDOW_DAYS": "80",
         }
         self.settings = self.settings_of("pipeline")
         self.airflow = Airflow(
@@ -104,8 +110,16 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def run_pipeline(deployment: Deployment, *, customers: int, days: float) -> tuple[float, int]:
     """History in, the DAG run to its end; its seconds and the number of historic transactions."""
-    config = SimulatorConfig(customers=customers, days=days)
-    imported = import_history(deployment.settings, SimulatorSource(config))
+    start = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=math.ceil(days))
+    world = SimulatorConfig(
+        start=start.isoformat(),
+        days=days,
+        customers=customers,
+        merchants=max(80, customers // 2),
+        fraud_rate=FRAUD_RATE,
+        seed=3,
+    )
+    imported = import_history(deployment.settings, SimulatorSource(world), now_us=world.end_us)
     airflow = deployment.airflow
     airflow.unpause(DAG)
     began = time.monotonic()
