@@ -269,8 +269,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str]) -> int:
     """Run the benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(prog="benchmarks stack", description=__doc__)
-    parser.add_argument("--customers", type=int, default=450, help="in the history (450)")
-    parser.add_argument("--days", type=float, default=180.0, help="of the history (180)")
+    parser.add_argument("--customers", type=int, default=720, help="in the history (720)")
+    parser.add_argument("--days", type=float, default=117.0, help="of the history (117)")
     parser.add_argument("--payments", type=int, default=10_000, help="live ones (10,000)")
     parser.add_argument("--folder", type=Path, help="for everything (a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
