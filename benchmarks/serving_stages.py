@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -27,11 +26,12 @@ from sentinel.api.answers import render
 from sentinel.api.messages import read_payment
 from sentinel.domain import Transaction
 from sentinel.features.program import compile_program
-from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
+from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.scoring.champions import champion_of
 from sentinel.scoring.engine import Engine, Scored
+from sentinel.scoring.service import decisions_payload
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
@@ -64,22 +64,7 @@ def _answer(transactions: list[Transaction], scored: Scored) -> list[bytes]:
 
 
 def _pack(transactions: list[Transaction], scored: Scored) -> bytes:
-    return encode_group(
-        DecisionGroup(
-            format=GROUP_FORMAT,
-            plan_hash=scored.model.plan.hash,
-            model_name=scored.model.name,
-            model_version=scored.model.version,
-            transactions=transactions,
-            vectors=scored.vectors.tobytes(),
-            scores=scored.scores.tobytes(),
-            probabilities=scored.probabilities.tobytes(),
-            flags=scored.flags.tobytes(),
-            reason_features=scored.reason_features.tobytes(),
-            reason_contributions=scored.reason_contributions.tobytes(),
-            latencies_us=np.zeros(len(transactions), dtype="<u4").tobytes(),
-        )
-    )
+    return decisions_payload(transactions, scored, [0] * len(transactions))
 
 
 def measure(
