@@ -8,7 +8,7 @@ sides, times the product above, goes to its feature. The derivation, with featur
 a path, and the measurements are in docs/decisions/010-tree-and-shap-kernels.md. The idea is that of
 Quadrature-TreeSHAP (arXiv 2605.04497); the values are those of TreeSHAP (arXiv 1706.06060).
 
-For one row the points are the lanes of a vector; for many rows the rows are. Both do the same
+For one row the points are the lanes of a vector; for several the rows are. Both do the same
 operations in the same order, so a row's contributions never depend on its batch, to the last bit.
 """
 
@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.models.ensemble import ModelFormatError, TreeEnsemble
+from sentinel.models.shap_block import explain_rows
 from sentinel.models.shap_layout import lay_out
-from sentinel.models.shap_many import BLOCK_ROWS, explain_block
 from sentinel.models.shap_one import explain_row
 from sentinel.models.simd import njit
 
-# Below this many left-over rows, one at a time is faster than a block with idle lanes.
-_WORTH_A_BLOCK = 6
+_FEW, _MANY = 4, 8
+_WORTH_A_BLOCK = 2  # No more rows than this are faster one at a time than with idle lanes.
+_explain_few, _explain_many = explain_rows(_FEW), explain_rows(_MANY)
 
 
 @njit
@@ -40,13 +41,17 @@ def _explain(
     n_rows, n_features = X.shape
     row = 0
     while row < n_rows:
-        if n_rows - row >= _WORTH_A_BLOCK:
-            end = min(row + BLOCK_ROWS, n_rows)
-            explain_block(X[row:end], ints, reals, out[row:end])
-            row = end
+        left = n_rows - row
+        if left > _FEW:
+            end = min(row + _MANY, n_rows)
+            _explain_many(X[row:end], ints, reals, out[row:end])
+        elif left > _WORTH_A_BLOCK:
+            end = n_rows
+            _explain_few(X[row:end], ints, reals, out[row:end])
         else:
+            end = row + 1
             explain_row(X[row], ints, reals, out[row])
-            row += 1
+        row = end
     scale, expected = reals[-2], reals[-1]
     for row in range(n_rows):
         for i in range(n_features):

@@ -15,9 +15,9 @@ from sentinel.models.tree_layout import floor_float32, split_columns
 
 MAX_POINTS = 16
 # Per node, int32: the bits of the float32 threshold, column, feature, which earlier decision the
-# node hangs on, slots of its children, offset of its quadrature factors, whether they are its own.
-NODE_INTS = 8
-THRESHOLD, COLUMN, FEATURE, HANGS_ON, LEFT, RIGHT, FACTORS, REPEATED = range(NODE_INTS)
+# node hangs on, slots of its children, offset of its quadrature factors.
+NODE_INTS = 7
+THRESHOLD, COLUMN, FEATURE, HANGS_ON, LEFT, RIGHT, FACTORS = range(NODE_INTS)
 # Per node, float64: cover share of the left child; for a split of two leaves, the difference of
 # their values and their mean.
 NODE_REALS = 4
@@ -26,7 +26,7 @@ SHARE, DIFFERENCE, MEAN = range(3)
 TREE_INTS = 8
 POINTS, LANES, FIRST, N_INNER, N_NODES, N_LEAF_SLOTS, LEAF_SLOTS, RULE = range(TREE_INTS)
 # Head of the int32 block: sizes, then the offsets of the tables in it.
-N_FEATURES, N_TREES, MAX_SLOTS, AT_NODES, AT_SPECIAL, AT_BITS, TREES = range(7)
+N_FEATURES, N_TREES, MAX_SLOTS, MAX_PLANES, AT_NODES, AT_SPECIAL, AT_BITS, TREES = range(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def lay_out(ensemble: TreeEnsemble) -> ShapLayout:
     heads, nodes = np.array(layout.heads, np.int32), np.array(layout.ints, np.int32)
     parts = [heads.ravel(), nodes.ravel(), special.ravel(), bits]
     offsets = TREES + np.cumsum([len(part) for part in parts[:-1]])
-    facts = [ensemble.n_features, len(layout.heads), layout.max_slots]
+    facts = [ensemble.n_features, len(layout.heads), layout.max_slots, layout.max_planes]
     ints = np.concatenate([facts, offsets, *parts]).astype(np.int32)
     # A forest's response is the mean of its trees, so its contributions are scaled like it;
     # LightGBM leaves those of its own forests (boosting=rf) on the scale of the sum.
@@ -97,6 +97,7 @@ class _Builder:
         self.reals = [0.0] * (-(-len(columns) * NODE_REALS // 8) * 8)
         self.expected_value = 0.0
         self.max_slots = 1
+        self.max_planes = 1
         self._rules: dict[tuple[int, int], int] = {}
 
     def add(self, tree: int) -> None:
@@ -162,7 +163,7 @@ class _Builder:
             row[THRESHOLD], row[COLUMN] = int(self._thresholds[index]), int(self._columns[index])
             row[FEATURE], row[HANGS_ON] = int(e.feature[index]), hangs_on
             row[LEFT], row[RIGHT] = children
-            row[FACTORS], row[REPEATED] = factors, int(split is not None)
+            row[FACTORS] = factors
             self.ints.append(row)
             if slot[node] >= len(inner):
                 a, b = values[~left[node]], values[~right[node]]
@@ -177,6 +178,7 @@ class _Builder:
         )
         self.reals += leaf_slots + [0.0] * (-len(leaf_slots) % 8)
         self.max_slots = max(self.max_slots, len(order) + len(leaf_slots) + 1)
+        self.max_planes = max(self.max_planes, (len(order) + 1) * points)
 
     def _rule(self, points: int, lanes: int) -> int:
         """The offset of `t, 1, weights`: factors of a feature's first split, and the weights."""

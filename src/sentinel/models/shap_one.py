@@ -43,6 +43,7 @@ from sentinel.models.simd import (
     load,
     njit,
     store,
+    total,
 )
 from sentinel.models.tree_kernel import special_goes_left, widen
 
@@ -111,21 +112,20 @@ def _one_row_pass(lanes: int) -> Callable[..., None]:
                 store(above, _U(ints[node + _U(RIGHT)] * lanes), g - g_left)
             else:
                 p = c * reals[real + _U(DIFFERENCE)]
-                store(below, _U(k * lanes), reals[real + _U(MEAN)] + tau * p)
-                at = _U(ints[node + _U(FEATURE)] * MAX_POINTS)
-                kappa = load(reals, factors + _U(lanes), lanes)
-                store(phi, at, load(phi, at, lanes) + (g * kappa) * p)
+                store(below, _U(k * lanes), reals[real + _U(MEAN)] + p * tau)
+                weight = total(g * load(reals, factors + _U(lanes), lanes))
+                phi[_U(ints[node + _U(FEATURE)])] += weight * p
         for k in range(n_inner - 1, -1, -1):
             node = _U(ints[AT_NODES] + (first + k) * NODE_INTS)
             share = reals[_U((first + k) * NODE_REALS + SHARE)]
             factors = _U(ints[node + _U(FACTORS)])
+            c = centred[_U(k)]
             b_right = load(below, _U(ints[node + _U(RIGHT)] * lanes), lanes)
             d = load(below, _U(ints[node + _U(LEFT)] * lanes), lanes) - b_right
-            p = centred[_U(k)] * d
-            store(below, _U(k * lanes), (b_right + share * d) + load(reals, factors, lanes) * p)
-            at = _U(ints[node + _U(FEATURE)] * MAX_POINTS)
-            weighted = load(above, _U(k * lanes), lanes) * load(reals, factors + _U(lanes), lanes)
-            store(phi, at, load(phi, at, lanes) + weighted * p)
+            factor = share + c * load(reals, factors, lanes)
+            store(below, _U(k * lanes), b_right + factor * d)
+            g = load(above, _U(k * lanes), lanes) * load(reals, factors + _U(lanes), lanes)
+            phi[_U(ints[node + _U(FEATURE)])] += total(g * d) * c
 
     return explain_tree
 
@@ -150,7 +150,7 @@ def explain_row(
     follows, centred = np.empty(2 * slots + 2), np.empty(slots)
     follows[0] = 1.0
     above, below = aligned(slots * MAX_POINTS), aligned(slots * MAX_POINTS)
-    phi = aligned(n_features * MAX_POINTS)
+    phi = out[:n_features]
     phi[:] = 0.0
     for i in range(ints[N_TREES]):
         tree = TREES + i * TREE_INTS
@@ -167,8 +167,3 @@ def explain_row(
             _explain_tree_16(
                 tree, ints, thresholds, reals, wide, follows, centred, above, below, phi
             )
-    for i in range(n_features):
-        total = 0.0
-        for q in range(MAX_POINTS):
-            total += phi[i * MAX_POINTS + q]
-        out[i] = total

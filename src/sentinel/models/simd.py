@@ -101,6 +101,20 @@ def at_most(typingctx: Any, array: Any, i: Any, bound: Any, n: Any) -> Any:
     return Lanes(n.literal_value)(array, types.uintp, types.float32, n), generate
 
 
+@intrinsic
+def total(typingctx: Any, lanes: Any) -> Any:
+    """The sum of all lanes, from the first to the last."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = ir.Constant(ir.DoubleType(), 0.0)
+        for lane in range(signature.args[0].n):
+            place = ir.Constant(ir.IntType(32), lane)
+            result = builder.fadd(result, builder.extract_element(args[0], place))
+        return result
+
+    return types.float64(lanes), generate
+
+
 def _lane_by_lane(instruction: str) -> Callable[..., Any]:
     @intrinsic
     def operation(typingctx: Any, a: Any, b: Any) -> Any:

@@ -67,7 +67,7 @@ class ServingModel:
         manifest = load_manifest(folder)
         plan = load_plan(folder, manifest)
         model = cls(manifest, plan, load_trees(folder, manifest), money, reasons=reasons)
-        for rows in (1, 2, 40):
+        for rows in (1, 3, 40):
             vectors = np.full((rows, len(plan.feature_names)), np.nan, dtype=np.float32)
             model.score(vectors)
             model.explain(vectors)
