@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import psycopg
 import pytest
 
 from benchmarks.payments import payments
@@ -122,6 +124,61 @@ def test_redis_and_postgres_restart_under_load(deployment: Deployment) -> None:
     result = replayed(deployment.settings, deployment.plan)
     assert result.mismatches == 0, result.examples
     assert result.degraded == degraded_before, "decisions after the repair had their state"
+
+
+def post_to_its_death(url: str, payment: dict[str, object]) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.post(url, json=payment, timeout=30)
+
+
+@contextlib.contextmanager
+def no_appends(url: str) -> Iterator[psycopg.Connection]:
+    """While this lasts, appends wait for a lock; those of the dead are ended with it."""
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as other:
+        holder.execute("LOCK TABLE sentinel.groups IN EXCLUSIVE MODE")
+        yield other
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        holder.rollback()
+
+
+def waits_for_a_lock(connection: psycopg.Connection) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    assert found is not None
+    return bool(found[0])
+
+
+def test_what_a_dead_scorer_began_is_decided_by_another(deployment: Deployment) -> None:
+    first, begun, *more = some_payments(20)
+    with scorers(deployment.workspaces, deployment.environment) as servers:
+        answers = send([servers[0].url], [first])
+        with no_appends(deployment.environment["SENTINEL_LEDGER__URL"]) as connection:
+            dying = threading.Thread(
+                target=post_to_its_death, args=(f"{servers[1].url}/predict", begun)
+            )
+            dying.start()
+            deadline = time.monotonic() + 30
+            while not waits_for_a_lock(connection) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert waits_for_a_lock(connection), "the append never came"
+            servers[1].kill()
+            dying.join()
+        # Its records hold the payment, the log does not and never will.
+        answer = httpx.post(f"{servers[0].url}/predict", json=begun, timeout=30)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["degraded"] is True
+        again = httpx.post(f"{servers[0].url}/predict", json=begun, timeout=30)
+        assert again.content == answer.content
+        answers.bodies[str(begun["transaction_id"])] = answer.json()
+        answers.bodies |= send([servers[0].url], more).bodies
+    assert deployment.books(answers) == Books(recorded=20, lost=0, twice=0, differing=0)
+    result = replayed(deployment.settings, deployment.plan)
+    assert (result.mismatches, result.degraded) == (0, 1), result.examples
 
 
 def test_a_scorer_that_is_killed_leaves_nothing_wrong(deployment: Deployment) -> None:

@@ -92,11 +92,11 @@ class SharedEngine(ModelHolder):
         model = self._require_model()
         token = secrets.token_bytes(16)
         if self.blocked is not None:
-            return replace(self._degraded(model, transactions, self.blocked), token=token)
+            return self._in_trouble(model, transactions, self.blocked, token)
         try:
             applied = self.features.add(transactions, token)
         except StateUnavailable as error:
-            return replace(self._degraded(model, transactions, str(error)), token=token)
+            return self._in_trouble(model, transactions, str(error), token)
         self.trouble = None
         scored = self._score(model, applied.vectors)
         flags = np.bitwise_or.reduce(applied.flags, axis=1)
@@ -115,7 +115,15 @@ class SharedEngine(ModelHolder):
         try:
             return self._score(model, self.features.peek(transactions))
         except StateUnavailable as error:
-            return self._degraded(model, transactions, str(error))
+            return self._in_trouble(model, transactions, str(error))
+
+    def decide_without_state(self, transactions: list[Transaction]) -> Scored:
+        """Score null vectors, flagged degraded; the shared state is neither read nor changed.
+
+        Raises:
+            NoModel: Nothing has been promoted yet.
+        """
+        return self._degraded(self._require_model(), transactions, secrets.token_bytes(16))
 
     def read(self, keys: list[dict[str, str]], now_us: int) -> npt.NDArray[np.float32]:
         """Features of entities at a time, without a transaction.
@@ -129,14 +137,19 @@ class SharedEngine(ModelHolder):
         """
         return self.features.read(keys, now_us)
 
-    def _degraded(
-        self, model: ServingModel, transactions: list[Transaction], trouble: str
+    def _in_trouble(
+        self, model: ServingModel, transactions: list[Transaction], trouble: str, token: bytes = b""
     ) -> Scored:
         if self.trouble is None:
             log.warning("Decisions are degraded: %s", trouble)
         self.trouble = trouble
+        return self._degraded(model, transactions, token)
+
+    def _degraded(
+        self, model: ServingModel, transactions: list[Transaction], token: bytes
+    ) -> Scored:
         n = len(transactions)
         vectors = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
         scored = self._score(model, vectors)
         scored.flags[:] |= FLAG_DEGRADED
-        return scored
+        return replace(scored, token=token)

@@ -140,32 +140,49 @@ class SharedService(ScoringService):
         return bool(kept)
 
     async def _find_elsewhere(self, pending: Pending) -> None:
-        """Answer a payment that another scorer decides or has decided on."""
+        """Answer a payment that another scorer decides or has decided on.
+
+        If that scorer has died at it, the log will never hold it. Nobody is left waiting for that:
+        the payment is decided here, without state, since the shared records hold it already. Should
+        the other scorer live after all, the log takes one decision of the two, and both give it.
+        """
         deadline = self._loop.time() + _ELSEWHERE_SECONDS
-        error: Exception = StateUnavailable(
-            f"Transaction {pending.transaction.transaction_id!r} was begun elsewhere and has not "
-            "been recorded yet. Send it again in a moment."
-        )
         body: bytes | None = None
         while body is None and self._loop.time() < deadline:
             try:
                 body = await asyncio.to_thread(self._find_recorded, pending.transaction)
             except Unavailable as trouble:
                 log.warning("A repeated payment cannot be looked up: %s", trouble)
-            except Exception as found:  # noqa: BLE001 -- whoever waits is told
-                error = found
-                break
+            except Exception as error:  # noqa: BLE001 -- whoever waits is told
+                self._reject([pending], error)
+                return
             if body is None:
                 await asyncio.sleep(_POLL_SECONDS)
-        self._recent.pop(pending.transaction.transaction_id, None)
         if body is None:
-            if isinstance(error, StateUnavailable):
-                # Begun by a scorer that died: the log will not have it, the records must not.
-                self.upkeep.doubt([pending.transaction])
-            pending.fail(error)
+            self.run_job(lambda: self._decide_left_behind(pending))
             return
+        self._recent.pop(pending.transaction.transaction_id, None)
         self.metrics.repeats += 1
         pending.answer(body)
+
+    def _decide_left_behind(self, pending: Pending) -> None:
+        transactions = [pending.transaction]
+        log.warning(
+            "Transaction %r was begun elsewhere and not recorded; it is decided without state.",
+            pending.transaction.transaction_id,
+        )
+        engine = self.engine
+        assert isinstance(engine, SharedEngine)
+        try:
+            if self.unavailable is not None:
+                raise StateUnavailable(self.unavailable)
+            scored = engine.decide_without_state(transactions)
+        except SentinelError as error:
+            self.upkeep.doubt(transactions)
+            self._reject([pending], error)
+            return
+        waited_us = (time.perf_counter_ns() - pending.arrived_ns) // 1000
+        self._commit_decisions([pending], transactions, scored, [waited_us])
 
 
 def rows_of(scored: Scored, rows: Sequence[int]) -> Scored:
