@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sentinel.domain import DefinitionError
+from sentinel.domain import DefinitionError, StateUnavailable
 from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.features.program import compile_program
 from sentinel.scoring.runtime import load_plan
@@ -27,7 +27,6 @@ class RedisStateReader:
 
     Raises:
         DefinitionError: No plan has been applied yet.
-        StateUnavailable: Redis did not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -35,7 +34,10 @@ class RedisStateReader:
         self.plan = load_plan(settings)
         self._places = {name: i for i, name in enumerate(self.plan.feature_names)}
         state = RedisState(
-            compile_program(self.plan), settings.state.redis_url, timeout_seconds=_TIMEOUT_SECONDS
+            compile_program(self.plan),
+            settings.state.redis_url,
+            timeout_seconds=_TIMEOUT_SECONDS,
+            prefix=settings.state.redis_prefix,
         )
         self._features = RedisFeatures(state)
 
@@ -45,12 +47,19 @@ class RedisStateReader:
         return load_plan(self._settings).hash == self.plan.hash
 
     def read(self, rows: Sequence[Row], features: Sequence[str], now_us: int | None) -> Answer:
-        """See `Reader.read`."""
+        """See `Reader.read`. State that is not loaded, or being loaded, cannot be read."""
         unknown = [name for name in features if name not in self._places]
         if unknown:
             raise DefinitionError(
                 f"The plan {self.plan.hash} that scorers run has no feature {unknown[0]!r}. "
                 "If the definitions changed, train and promote a model with them."
+            )
+        # A record that is not there reads as an entity without history: only true once all are.
+        if self._features.state.loaded_through() is None:
+            raise StateUnavailable(
+                f"Redis does not hold the state of plan {self.plan.hash}: no scorer has loaded it, "
+                "or Redis has lost it. Start a scorer (`sentinel serve`), which loads it, and see "
+                "that SENTINEL_STATE__REDIS_URL and SENTINEL_STATE__REDIS_PREFIX are the scorer's."
             )
         now = time.time_ns() // 1000 if now_us is None else now_us
         values = np.empty((len(rows), len(self._places)), dtype=np.float32)
