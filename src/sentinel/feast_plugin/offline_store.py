@@ -23,6 +23,7 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
+from pydantic import field_validator
 
 from sentinel.domain import InvalidQuery
 from sentinel.feast_plugin.entity_frame import joined, questions_of, texts_of, with_features
@@ -60,6 +61,12 @@ class SentinelOfflineStoreConfig(DaskOfflineStoreConfig):
     type: Literal["sentinel.feast_plugin.offline_store.SentinelOfflineStore"] = _CLASS_PATH  # type: ignore[assignment]
     workspace: str = "../.sentinel"
     path: str = ""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        # YAML reads `path: ${VARIABLE}`, where the variable is empty, as no value at all.
+        return "" if value is None else value
 
 
 class SentinelRetrievalJob(DaskRetrievalJob):

@@ -56,7 +56,7 @@ def feast_on(settings: Settings) -> Iterator[FeatureStore]:
             try:
                 yield store
             finally:
-                _close(store)
+                close_connections(store)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
-def _close(store: FeatureStore) -> None:
+def close_connections(store: FeatureStore) -> None:
     """Close connections, which Feast leaves to the end of the process."""
     for name in ("write_engine", "read_engine"):
         engine = getattr(store.registry, name, None)
@@ -83,7 +83,7 @@ def _close(store: FeatureStore) -> None:
 def _config(settings: Settings) -> Any:
     file = config_file(settings)
     addresses = {
-        "SENTINEL_FEAST__REGISTRY_URL": settings.feast.registry_url,
+        "SENTINEL_FEAST__REGISTRY_URL": _with_driver(settings.feast.registry_url),
         "SENTINEL_FEAST__ONLINE_URL": settings.feast.online_url,
         "SENTINEL_FEAST__OFFLINE_URL": settings.feast.offline_url,
     }
@@ -104,6 +104,15 @@ def _config(settings: Settings) -> Any:
             "Name the database, such as postgresql://sentinel@postgres/feast_registry."
         )
     return config
+
+
+def _with_driver(url: str) -> str:
+    """The address of a PostgreSQL with the driver that Feast would choose, though not in silence.
+
+    >>> _with_driver("postgresql://user@host/feast_registry")
+    'postgresql+psycopg://user@host/feast_registry'
+    """
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 @contextmanager
