@@ -354,7 +354,15 @@ class ScoringService:
     def _schedule(self) -> None:
         if not self._busy and not self._scheduled and self._queue:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._gather, 0)
+
+    def _gather(self, before: int) -> None:
+        """Let in what has arrived meanwhile: what a group costs is shared by all in it."""
+        waiting = len(self._queue)
+        if before < waiting < MAX_GROUP:
+            self._loop.call_soon(self._gather, waiting)
+        else:
+            self._turn()
 
     def _turn(self) -> None:
         self._scheduled = False
