@@ -69,10 +69,16 @@ class MlflowSettings(BaseModel):
 
 
 class S3Settings(BaseModel):
-    endpoint_url: str = Field("", description="An S3 server, `http://s3:8333`; empty: AWS.")
+    endpoint_url: str = Field(
+        "",
+        description="An S3 server, `http://s3:8333`; empty: what `AWS_ENDPOINT_URL_S3` or "
+        "`AWS_ENDPOINT_URL` names, else AWS.",
+    )
     region: str = Field("us-east-1", description="Region of the buckets.")
     access_key_id: str = Field(
-        "", description="Empty: what the environment, a profile or the machine's role gives."
+        "",
+        description="Empty: what the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, "
+        "`AWS_SESSION_TOKEN`), a profile or the machine's role gives.",
     )
     secret_access_key: SecretStr = Field(SecretStr(""), description="Belongs to the key id.")
     addressing: Literal["auto", "path", "virtual"] = Field(

@@ -143,11 +143,11 @@ def test_an_offline_address_that_is_empty_means_the_workspace(
     unquoted.write_text(file.read_text().replace('"${', "${").replace('}"', "}"))
     answers = []
     settings: list[tuple[str | None, Path]] = [(None, file), ("", file), ("", unquoted)]
-    for value, config in settings:
-        if value is None:
+    for offline, config in settings:
+        if offline is None:
             monkeypatch.delenv("SENTINEL_FEAST__OFFLINE_URL", raising=False)
         else:
-            monkeypatch.setenv("SENTINEL_FEAST__OFFLINE_URL", value)
+            monkeypatch.setenv("SENTINEL_FEAST__OFFLINE_URL", offline)
         store = FeatureStore(repo_path=str(repo), fs_yaml_file=config)
         answers.append(store.get_historical_features(asked, features).to_df())
         close_connections(store)

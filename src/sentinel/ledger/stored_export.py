@@ -18,7 +18,7 @@ from pyarrow import fs
 from sentinel.domain import ObjectStoreUnavailable, WorkspaceError
 from sentinel.ledger.export import ExportState, Progress, Table
 from sentinel.object_store.folder import Published, StoredFolder
-from sentinel.object_store.store import addressing
+from sentinel.object_store.store import address_of, addressing
 from sentinel.settings import S3Settings
 
 TABLES: tuple[Table, ...] = ("transactions", "labels", "decisions")
@@ -110,7 +110,7 @@ def open_stored_table(folder: StoredFolder, table: Table) -> ds.Dataset:
 
 def arrow_filesystem(settings: S3Settings) -> fs.S3FileSystem:
     """Arrow's file system for the server of the settings."""
-    address = settings.endpoint_url
+    address = address_of(settings)
     scheme, _, host = address.rpartition("://")
     return fs.S3FileSystem(
         access_key=settings.access_key_id or None,

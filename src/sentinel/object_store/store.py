@@ -32,6 +32,7 @@ _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.5
 _DELETED_AT_ONCE: Final = 1000  # S3's limit
 _PART_BYTES: Final = 16 << 20
+_ADDRESS_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -61,11 +62,12 @@ class ObjectStore:
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
-        self.where = f"S3 at {settings.endpoint_url}" if settings.endpoint_url else "S3 of AWS"
+        address = address_of(settings)
+        self.where = f"S3 at {address}" if address else "S3 of AWS"
         with translated(self.where, "", "opening it"):
             self._client: Any = boto3.client(
                 "s3",
-                endpoint_url=settings.endpoint_url or None,
+                endpoint_url=address or None,
                 region_name=settings.region,
                 aws_access_key_id=settings.access_key_id or None,
                 aws_secret_access_key=settings.secret_access_key.get_secret_value() or None,
@@ -177,7 +179,7 @@ class ObjectStore:
 
     def _make_bucket(self, bucket: str) -> bool:
         options: dict[str, Any] = {}
-        if not self.settings.endpoint_url and self.settings.region != "us-east-1":
+        if not address_of(self.settings) and self.settings.region != "us-east-1":
             options["CreateBucketConfiguration"] = {"LocationConstraint": self.settings.region}
         doing = f"making bucket {bucket}"
         with translated(self.where, bucket, doing):
@@ -214,7 +216,7 @@ def _client_config(settings: S3Settings) -> Config:
         "s3": {"addressing_style": addressing(settings)},
         "user_agent_extra": "sentinel",
     }
-    if settings.endpoint_url:
+    if address_of(settings):
         # Checksums in trailers are AWS's own; others refuse them, or store them as content.
         options["request_checksum_calculation"] = "when_required"
         options["response_checksum_validation"] = "when_required"
@@ -225,4 +227,13 @@ def addressing(settings: S3Settings) -> str:
     """Whether the bucket stands in the ``path`` or in the host name (``virtual``)."""
     if settings.addressing != "auto":
         return settings.addressing
-    return "path" if settings.endpoint_url else "virtual"
+    return "path" if address_of(settings) else "virtual"
+
+
+def address_of(settings: S3Settings) -> str:
+    """Where the server is, by the settings or else by the environment; empty: AWS.
+
+    Asked by all who open S3, since clients differ in what they take from the environment.
+    """
+    named = (settings.endpoint_url, *map(os.environ.get, _ADDRESS_VARIABLES))
+    return next(filter(None, named), "")

@@ -130,7 +130,7 @@ def _stop_children(*_: object) -> None:
 
 def _s3_environment(settings: Settings) -> dict[str, str]:
     """How the server's own S3 client is told what the settings say."""
-    from sentinel.object_store.store import addressing
+    from sentinel.object_store.store import address_of, addressing
 
     s3 = settings.s3
     variables = {
@@ -142,8 +142,8 @@ def _s3_environment(settings: Settings) -> dict[str, str]:
     if s3.access_key_id:
         variables["AWS_ACCESS_KEY_ID"] = s3.access_key_id
         variables["AWS_SECRET_ACCESS_KEY"] = s3.secret_access_key.get_secret_value()
-    if s3.endpoint_url:
-        variables["MLFLOW_S3_ENDPOINT_URL"] = s3.endpoint_url
+    if address := address_of(s3):
+        variables["MLFLOW_S3_ENDPOINT_URL"] = address
         # See `sentinel.object_store.store`: trailers are AWS's own.
         variables["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
         variables["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
