@@ -23,6 +23,7 @@ from sentinel.features.program import (
     KIND_ADD,
     KIND_FRAUD,
     KIND_PEEK,
+    POSITION_MASK,
     Program,
 )
 from sentinel.ledger.groups import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
@@ -161,17 +162,16 @@ class Engine(ModelHolder):
         model = self._require_model()
         waiting = self.state.fraud
         if waiting and any(t.transaction_id in waiting for t in transactions):
-            vectors = self._add_with_waiting_labels(transactions)
-            positions = np.zeros((len(transactions), self._n_views), dtype=np.int64)
+            vectors, event_flags = self._add_with_waiting_labels(transactions)
         else:
             vectors = self._fold(transactions, KIND_ADD)
-            first = EVENT_VIEWS + self._n_views
-            positions = self._encoder.events[: len(transactions), first : first + self._n_views]
+            event_flags = self._event_flags(len(transactions))
         scored = self._score(model, vectors)
-        event_flags = np.bitwise_or.reduce(positions >> FLAG_SHIFT, axis=1)
-        if event_flags.any():
-            scored.flags[(event_flags & FLAG_LATE) != 0] |= FLAG_LATE_EVENT
-            scored.flags[(event_flags & FLAG_EXPIRED) != 0] |= FLAG_EXPIRED_EVENT
+        for row, flags in enumerate(event_flags):
+            if flags & FLAG_LATE:
+                scored.flags[row] |= FLAG_LATE_EVENT
+            if flags & FLAG_EXPIRED:
+                scored.flags[row] |= FLAG_EXPIRED_EVENT
         return scored
 
     def peek(self, transactions: list[Transaction]) -> Scored:
@@ -214,11 +214,24 @@ class Engine(ModelHolder):
         fold(self.state.arena.words, self.program.code, encoder.events, encoder.given, out, rows)
         return out
 
-    def _add_with_waiting_labels(self, transactions: list[Transaction]) -> npt.NDArray[np.float32]:
+    def _event_flags(self, rows: int) -> list[int]:
+        """FLAG_LATE and FLAG_EXPIRED of each event of the last fold; empty: nobody has any."""
+        first = EVENT_VIEWS + self._n_views
+        positions = self._encoder.events[:rows, first : first + self._n_views]
+        if positions.max(initial=0) <= POSITION_MASK:
+            return []
+        flags: list[int] = np.bitwise_or.reduce(positions >> FLAG_SHIFT, axis=1).tolist()
+        return flags
+
+    def _add_with_waiting_labels(
+        self, transactions: list[Transaction]
+    ) -> tuple[npt.NDArray[np.float32], list[int]]:
         """One at a time: a label that came before its transaction takes effect right after it."""
         vectors = np.empty((len(transactions), self.program.n_features), dtype=np.float32)
+        event_flags: list[int] = []
         for row, transaction in enumerate(transactions):
             vectors[row] = self._fold([transaction], KIND_ADD)[0]
+            event_flags += self._event_flags(1) or [0]
             if transaction.transaction_id in self.state.fraud:
                 self._fold([transaction], KIND_FRAUD)
-        return vectors
+        return vectors, event_flags

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sentinel.features.plan import Plan
 from sentinel.ledger.groups import FLAG_IS_FRAUD, N_REASONS
+from sentinel.models import outcomes
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.booster import TreeEnsemble
 from sentinel.models.explanations import Money, compile_words
@@ -49,7 +50,8 @@ class ServingModel:
         self._scorer = Scorer(trees)
         self._explainer = Explainer(trees)
         self._calibration = manifest.calibrator()
-        self._thresholds = manifest.thresholds
+        limits = manifest.thresholds
+        self._limits = np.array([limits.review, limits.decline, limits.fraud])
         self._names = plan.feature_names
         self._words = compile_words(plan, money)
         self._explains = reasons
@@ -70,7 +72,7 @@ class ServingModel:
         for rows in (1, 3, 40):
             vectors = np.full((rows, len(plan.feature_names)), np.nan, dtype=np.float32)
             model.score(vectors)
-            model.explain(vectors)
+            model.reasons_json(vectors, *model.explain(vectors))
         return model
 
     def score(
@@ -86,13 +88,10 @@ class ServingModel:
             outcome code with FLAG_IS_FRAUD.
         """
         scores = self._scorer.raw_many(vectors)
-        probabilities = self._calibration.apply(scores)
-        limits = self._thresholds
-        flags = (
-            (probabilities >= limits.review).astype(np.uint8)
-            + (probabilities >= limits.decline).astype(np.uint8)
-            + (probabilities >= limits.fraud).astype(np.uint8) * np.uint8(FLAG_IS_FRAUD)
-        )
+        probabilities = np.empty(len(scores))
+        flags = np.empty(len(scores), dtype=np.uint8)
+        curve = self._calibration
+        outcomes.decide(scores, curve.x, curve.y, self._limits, FLAG_IS_FRAUD, probabilities, flags)
         return scores, probabilities, flags
 
     def explain(
@@ -123,8 +122,10 @@ class ServingModel:
         """
         if not self._explains:
             return [""] * len(vectors)
-        chosen = vectors[np.arange(len(vectors))[:, None], features].ravel()
-        values = chosen.tolist()
+        picked = np.empty(features.shape, dtype=np.float32)
+        whole = outcomes.pick(vectors, features, picked)
+        chosen = picked.ravel()
+        values: list[float] = chosen.tolist()
         parts: list[str] = []
         append = parts.append
         # Words are remembered by bits: NaN is not equal to itself, and minus zero to zero.
@@ -143,7 +144,7 @@ class ServingModel:
             if words is None:
                 words = self._say(feature, bits, value)
             append(f'{self._heads[feature]}{number},"contribution":{weight},"words":{words}}}')
-        if (features < 0).any():
+        if not whole:
             rows = (parts[i : i + N_REASONS] for i in range(0, len(parts), N_REASONS))
             return [",".join(filter(None, row)) for row in rows]
         return [",".join(parts[i : i + N_REASONS]) for i in range(0, len(parts), N_REASONS)]
