@@ -14,6 +14,7 @@ from benchmarks.serving_load import Load, wrk
 from benchmarks.serving_open_loop import open_loop
 from benchmarks.serving_stacks import Stack
 
+ONE: Final = 1
 FEW: Final = 8
 MANY: Final = 64
 BATCH: Final = 200
@@ -173,7 +174,9 @@ def measure(
                 windows = results.full.setdefault((stack.name, connections), [])
                 windows.append(bench.full(stack, seconds, connections))
         if SENTINEL in by_name:
-            report(f"round {number} of {rounds}: batches")
+            report(f"round {number} of {rounds}: one connection, batches")
+            one = results.full.setdefault((SENTINEL, ONE), [])
+            one.append(bench.full(by_name[SENTINEL], seconds, ONE))
             results.batch.append(bench.full(by_name[SENTINEL], seconds, FEW, batch=BATCH))
     if SENTINEL not in by_name or EMPTY not in by_name:
         return results

@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving_load import Load
-from benchmarks.serving_measure import BATCH, EMPTY, FEW, MANY, SENTINEL, Measurements, Window
+from benchmarks.serving_measure import (
+    BATCH,
+    EMPTY,
+    FEW,
+    MANY,
+    ONE,
+    SENTINEL,
+    Measurements,
+    Window,
+)
 
 _COMPARISONS: tuple[tuple[str, Callable[[Window, Window], float], str, str, int], ...] = (
     ("cpu_vs_empty_asgi", lambda a, b: a.cpu_us / b.cpu_us, "sentinel_no_reasons", EMPTY, MANY),
@@ -44,24 +53,31 @@ def ratios(results: Measurements) -> dict[str, float]:
         both = zip(results.light, results.light_dry, strict=True)
         found["durable_added_p50_ms"] = median((a.p50_us - b.p50_us) / 1000 for a, b in both)
     if results.batch:
-        singles = results.full[SENTINEL, MANY]
-        found["batch_vs_single"] = median(
-            single.cpu_us / batch.cpu_us
-            for single, batch in zip(singles, results.batch, strict=True)
-        )
+        # The more clients send at once, the more the server groups their requests by itself.
+        for key, connections in (
+            ("batch_vs_single", MANY),
+            ("batch_vs_single_8_connections", FEW),
+            ("batch_vs_single_1_connection", ONE),
+        ):
+            found[key] = median(
+                single.cpu_us / batch.cpu_us
+                for single, batch in zip(
+                    results.full[SENTINEL, connections], results.batch, strict=True
+                )
+            )
     return found
 
 
 def raw(results: Measurements) -> dict[str, dict[str, float]]:
     """Medians over the rounds, by stack and kind of load."""
     found = {
-        f"{name}, {connections} connections": _of_windows(windows)
+        f"{name}, {connections} connection{'s' * (connections > 1)}": _of_windows(windows)
         for (name, connections), windows in results.full.items()
     }
     if results.batch:
         found[f"{SENTINEL}, batches of {BATCH}"] = _of_windows(results.batch)
     if results.light:
-        found[f"{SENTINEL}, 1 connection"] = _of_loads(results.light)
+        found[f"{SENTINEL}, 1 connection, at light load"] = _of_loads(results.light)
         found[f"{SENTINEL}, 1 connection, dry run"] = _of_loads(results.light_dry)
     for name, loads in results.half.items():
         found[f"{name}, half load"] = _of_loads(loads)

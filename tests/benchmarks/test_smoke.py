@@ -32,6 +32,8 @@ def test_serving_loses_nothing_and_every_stack_answers(capsys: pytest.CaptureFix
         "p99_half_load_vs_empty",
         "durable_added_p50_ms",
         "batch_vs_single",
+        "batch_vs_single_8_connections",
+        "batch_vs_single_1_connection",
     } | {f"rps_vs_{peer}" for peer in peers}
     assert set(result["ratios"]) == expected
     assert all(figures["payments_per_second"] > 0 for figures in result["raw"].values())
