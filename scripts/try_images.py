@@ -159,7 +159,7 @@ def servers(folder: Path) -> Iterator[tuple[list[Any], dict[str, str]]]:
             [postgres, redis, s3],
             {
                 "SENTINEL_LEDGER__URL_FILE": "/run/secrets/ledger_url",
-                "SENTINEL_STATE__BACKEND": os.environ.get("STATE_BACKEND", "embedded"),
+                "SENTINEL_STATE__BACKEND": os.environ.get("STATE_BACKEND", "redis"),
                 "SENTINEL_STATE__REDIS_URL_FILE": "/run/secrets/state_url",
                 "SENTINEL_STATE__TIMEOUT_MS": "1000",
                 "SENTINEL_MLFLOW__HOST": "127.0.0.1",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import backfill, kernel_rivals, kernels, serving
+from benchmarks import backfill, kernel_rivals, kernels, materialize, serving
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,17 @@ def test_the_backfill_equals_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
     expected = {"card_vs_duckdb", "merchant_vs_duckdb", "growth_10x"}
     expected |= {"card_vs_duckdb_large", "merchant_vs_duckdb_large"}
     assert set(result["ratios"]) == set(result["ratios_cpu"]) == expected
+
+
+@pytest.mark.timeout(900)
+def test_a_materialization_writes_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--customers", "40", "--days", "20", "--added", "100", "--json"]
+    assert materialize.main(arguments) == 0
+    result = result_of(capsys.readouterr().out)
+    assert result["first"]["rows"] > result["payments"] > 500
+    assert result["added"] < result["increment"]["rows"] < result["first"]["rows"]
+    assert result["nothing_new"]["rows"] == 0
+    assert result["full"]["rows"] == result["first"]["rows"] + result["added"]
 
 
 @pytest.mark.filterwarnings("ignore:LightGBM binary classifier:UserWarning")
