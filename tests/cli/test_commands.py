@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -75,6 +77,16 @@ def test_preview_shows_what_is_understood_and_imports_nothing(
     assert done.returncode == 0, done.stderr
     assert "customer_id" in done.stdout
     assert not (workspace / "ledger.db").exists()
+
+
+def test_a_simulated_history_ends_now_so_that_a_model_can_be_trained_on_it(tmp_path: Path) -> None:
+    """In an older one the last labels come long after the last payments, and none is tested on."""
+    done = sentinel("import", "simulator", "--preview", "--workspace", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"([\d.]+) days from (\S+),", done.stdout)
+    assert found is not None, done.stdout
+    end = dt.datetime.fromisoformat(f"{found[2]}T00:00+00:00") + dt.timedelta(days=float(found[1]))
+    assert abs(end - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=10)
 
 
 def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_the_names_are_those_of_the_documentation(root: Path) -> None:
         ("handbok", {}, r"did you mean 'handbook'\?"),
         ("zzz", {}, "ends in .toml"),
         ("simulator", {"custommers": 5}, r"did you mean 'customers'\?"),
+        ("simulator", {"start": "2024-01-01", "ending_us": 2 * 10**15}, "no option 'start'"),
         ("handbook", {}, "needs the option 'path'"),
         ("nowhere.toml", {}, "cannot be read"),
         ("nowhere.toml", {"seed": 1}, "takes no options"),

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -145,7 +145,10 @@ def import_(
     ] = False,
     workspace: Workspace = None,
 ) -> None:
-    """Import history into the ledger. Bad rows go to a rejects file with their reasons."""
+    """Import history into the ledger. Bad rows go to a rejects file with their reasons.
+
+    A simulated history ends now: its latest labels have not arrived yet, as in life.
+    """
     from sentinel.cli.reports import import_report
     from sentinel.pipeline.importing import import_history
     from sentinel.sources.preview import preview as look
@@ -153,12 +156,18 @@ def import_(
     from sentinel.sources.registry import open_source
 
     with plain_errors():
-        opened = open_source(source, **({} if path is None else {"path": path}))
+        now_us = time.time_ns() // 1000
+        options: dict[str, Any] = {} if path is None else {"path": path}
+        if source == "simulator":
+            options["ending_us"] = now_us
+        opened = open_source(source, **options)
         if preview:
-            out.print(look(opened, now_us=time.time_ns() // 1000).render())
+            out.print(look(opened, now_us=now_us).render())
             return
         with progress_bar(err) as progress:
-            result = import_history(settings_for(workspace), opened, progress=progress)
+            result = import_history(
+                settings_for(workspace), opened, now_us=now_us, progress=progress
+            )
         import_report(out, result)
 
 

@@ -17,8 +17,10 @@ from sentinel.sources.mapping_file import suggestion
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 
 
-def _simulator(**options: Any) -> Source:
-    return SimulatorSource(SimulatorConfig(**options))
+def _simulator(*, ending_us: int | None = None, **options: Any) -> Source:
+    if ending_us is None:
+        return SimulatorSource(SimulatorConfig(**options))
+    return SimulatorSource(SimulatorConfig.ending(ending_us, **options))
 
 
 _OPENERS: Final[dict[str, Callable[..., Source]]] = {
@@ -36,8 +38,9 @@ def open_source(name: str | Path, **options: Any) -> Source:
 
     Args:
         name: ``simulator``, ``ieee-cis``, ``handbook``, or the path of a mapping file (.toml).
-        options: Of the source: the fields of ``SimulatorConfig``; ``path`` and the other
-            arguments of ``IeeeCisSource`` or ``HandbookSource``. A mapping file takes none.
+        options: Of the source: the fields of ``SimulatorConfig``, or instead of ``start``
+            ``ending_us``, the moment its history ends; ``path`` and the other arguments of
+            ``IeeeCisSource`` or ``HandbookSource``. A mapping file takes none.
 
     Raises:
         ConfigurationError: The source or an option is unknown, or its files are not there.
@@ -61,7 +64,9 @@ def open_source(name: str | Path, **options: Any) -> Source:
         )
         raise ConfigurationError(f"There is no source {text!r}{hint}")
     if opener is _simulator:
-        known = [item.name for item in fields(SimulatorConfig)]
+        known = ["ending_us", *(item.name for item in fields(SimulatorConfig))]
+        if "ending_us" in options:
+            known.remove("start")
         needed: list[str] = []
     else:
         parameters = inspect.signature(opener).parameters
