@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import httpx
+import pytest
 
 from tests.api.conftest import payment
 
@@ -89,8 +91,20 @@ def test_the_service_tells_what_it_is_and_how_it_is(client: httpx.Client) -> Non
     metrics = client.get("/metrics").text
     assert 'sentinel_decisions_total{outcome="approve"}' in metrics
     assert "sentinel_decision_latency_seconds_bucket" in metrics
-    assert client.get("/docs").status_code == 200
     assert client.get("/nowhere").json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_about_the_api_need_no_internet(client: httpx.Client, page: str) -> None:
+    answer = client.get(page)
+    assert answer.status_code == 200
+    needed = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
+    assert len(needed) >= 2
+    for url in needed:
+        found = client.get(url)
+        assert url.startswith("/"), url
+        assert found.status_code == 200, url
+        assert found.content, url
 
 
 def test_features_of_unknown_entities_are_no_history_and_unknown_names_are_refused(
