@@ -38,10 +38,13 @@ def sentinel(path: Path, key: Key) -> Iterator[Part]:
     from sentinel.features.program import compile_program
 
     folding = OfflineFold(compile_program(plan(key)))
-    rows = batch_rows(folding.program)
+    file, columns = pq.ParquetFile(path), [*COLUMNS, f"{key}_id"]
+    few = next(file.iter_batches(1_000, columns=columns))
+    rows = batch_rows(folding.program, log_row_bytes=-(-few.nbytes // few.num_rows))
+    out = np.empty((rows, len(FEATURES)), dtype=np.float32)  # written out before the next batch
     start = 0
-    for batch in pq.ParquetFile(path).iter_batches(rows, columns=[*COLUMNS, f"{key}_id"]):
-        values = folding.step(batch)
+    for batch in file.iter_batches(rows, columns=columns):
+        values = folding.step(batch, out=out)
         yield np.arange(start, start + len(values)), values
         start += len(values)
 

@@ -65,10 +65,16 @@ class _BrokenFold(OfflineFold):
         self._dropped = dropped
         self._held: pa.RecordBatch | None = None
 
-    def step(self, batch: pa.RecordBatch, *, vectors: bool = True) -> npt.NDArray[np.float32]:
+    def step(
+        self,
+        batch: pa.RecordBatch,
+        *,
+        vectors: bool = True,
+        out: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]:
         if self._broken == "label":
             batch = self._with_held_labels(batch)
-        return super().step(batch, vectors=vectors)
+        return super().step(batch, vectors=vectors, out=out)
 
     def _with_held_labels(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         is_label = pc.equal(batch.column("kind"), KIND_LABEL)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from benchmarks.parity_online import OnlineFold
@@ -83,6 +84,23 @@ def test_a_batch_of_labels_only_and_an_empty_one_are_fine(vectors: bool) -> None
         assert found.shape[1] == len(plan.feature_names)
     empty = batches_of(log)[0].slice(0, 0)
     assert folding.step(empty, vectors=vectors).shape == (0, len(plan.feature_names))
+
+
+def test_vectors_go_where_they_are_told_to() -> None:
+    plan, log = every_function(), long_log(600)
+    expected = backfill(plan, log, 1, 200)
+    folding = OfflineFold(compile_program(plan), threads=1)
+    batches = batches_of(log, range(200, len(log), 200))
+    folding.book.scan(batches)
+    out = np.empty((200, len(plan.feature_names)), dtype=np.float32)
+    found = []
+    for batch in batches:
+        vectors = folding.step(batch, out=out)
+        assert np.shares_memory(vectors, out)
+        found.append(vectors.copy())
+    with pytest.raises(ValueError, match="need room"):
+        folding.step(batches[0], out=out[:3])
+    assert np.array_equal(bits_of(np.concatenate(found)), bits_of(expected))
 
 
 def test_moving_the_state_alone_leaves_the_same_state() -> None:
@@ -164,12 +182,13 @@ def test_a_batch_has_room_whatever_the_plan() -> None:
     assert batch_rows(few, budget) > batch_rows(many, budget) > 1024
     assert batch_rows(many, budget) * 4 * many.n_features < budget
     assert batch_rows(many, 0) == 1024
+    assert batch_rows(many, budget, log_row_bytes=30) > batch_rows(many, budget)
 
 
 def test_keys_that_come_twice_are_one_record() -> None:
     arena = Arena(compile_program(fraud_plan()))
     arena.locate(0, "b")
-    offsets = arena.locate_many(0, ["a", "b", "a", "c"])
+    offsets = arena.locate_column(0, pa.array(["a", "b", "a", "c"]))
     assert offsets[0] == offsets[2]
     assert len(set(offsets.tolist())) == arena.entities == 3
     assert offsets.tolist() == [arena.locate(0, key) for key in "abac"]

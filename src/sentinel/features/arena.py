@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from sentinel.features.keys import KeyTable
+from sentinel.features.pages import Pages
 from sentinel.features.program import Program
 
 KEY_SEPARATOR: Final = "\x1f"
@@ -29,8 +31,11 @@ class Arena:
         self.program = program
         self.empty = 0
         self.used = max(program.record_words, default=0)
-        self.words: npt.NDArray[np.int64] = np.zeros(max(capacity_words, self.used), dtype=np.int64)
+        self._pages = Pages(max(capacity_words, self.used, 1))
+        self._paged = self._pages.words()
+        self.words: npt.NDArray[np.int64] = self._paged
         self.keys: tuple[dict[str, int], ...] = tuple({} for _ in program.record_words)
+        self._tables = tuple(KeyTable() for _ in program.record_words)
 
     def locate(self, view: int, key: str) -> int:
         """Offset of an entity's record, made if there was none. May replace ``words``."""
@@ -44,18 +49,13 @@ class Arena:
         """Offset of an entity's record, or of the empty record if it has none."""
         return self.keys[view].get(key, self.empty)
 
-    def locate_many(self, view: int, keys: Sequence[str]) -> npt.NDArray[np.int64]:
-        """`locate` for many keys: int64 (len(keys),)."""
-        known = self.keys[view]
+    def locate_column(self, view: int, keys: pa.Array) -> npt.NDArray[np.int64]:
+        """`locate` for a column of strings without nulls: int64 (len(keys),)."""
         size = self.program.record_words[view]
-        found = list(map(known.get, keys))
-        end = self.used
-        for i, offset in enumerate(found):
-            if offset is None:
-                # Twice among the keys is once in the dictionary.
-                found[i] = offset = known.setdefault(keys[i], end)
-                end += size if offset == end else 0
-        offsets: npt.NDArray[np.int64] = np.array(found, dtype=np.int64)
+        known = self.keys[view]
+        before = len(known)
+        offsets = self._tables[view].locate(known, keys, self.used, size)
+        end = self.used + size * (len(known) - before)
         self._reserve(end)
         self.used = end
         return offsets
@@ -81,7 +81,18 @@ class Arena:
         return offset
 
     def _reserve(self, words: int) -> None:
-        if words > len(self.words):
-            grown = np.zeros(max(words, len(self.words) * 2), dtype=np.int64)
-            grown[: self.used] = self.words[: self.used]
-            self.words = grown
+        if words <= len(self.words):
+            return
+        size = max(words, 2 * len(self.words))
+        old = self.words
+        if old is self._paged:
+            # Pages only grow while nobody holds them, so let go of them first.
+            old = self.words = self._paged = np.empty(0, dtype=np.int64)
+            if self._pages.grow(size):
+                self.words = self._paged = self._pages.words()
+                return
+            old = self._pages.words()
+        self._pages = Pages(size)
+        self._paged = self._pages.words()
+        self._paged[: self.used] = old[: self.used]
+        self.words = self._paged

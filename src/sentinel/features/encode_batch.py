@@ -23,7 +23,11 @@ Given = npt.NDArray[np.float32]
 
 
 def encode_batch(
-    program: Program, arena: Arena, batch: pa.RecordBatch, kind: int = KIND_ADD
+    program: Program,
+    arena: Arena,
+    batch: pa.RecordBatch,
+    kind: int = KIND_ADD,
+    events: Events | None = None,
 ) -> tuple[Events, Given]:
     """Encode the transactions of a log batch; makes records for new entities.
 
@@ -32,13 +36,16 @@ def encode_batch(
         arena: Where the entities' records are.
         batch: Log batch of transactions only.
         kind: What the events ask for.
+        events: Where they go, int64 (n_rows, event_width), whatever it holds; default: new memory.
 
     Returns:
         int64 (n_rows, event_width) events and float32 (n_rows, n_given) request values.
     """
     plan = program.plan
     rows = batch.num_rows
-    events = np.zeros((rows, program.event_width), dtype=np.int64)
+    if events is None:
+        events = np.empty((rows, program.event_width), dtype=np.int64)
+    events[:] = 0
     events[:, 0] = batch.column("event_time_us").to_numpy(zero_copy_only=False)
     events[:, 1] = batch.column("amount_minor").to_numpy(zero_copy_only=False)
     events[:, 2] = kind
@@ -47,7 +54,7 @@ def encode_batch(
     for i, view in enumerate(plan.views):
         keys = [batch.column(key) for key in view.keys]
         joined = keys[0] if len(keys) == 1 else pc.binary_join_element_wise(*keys, KEY_SEPARATOR)
-        events[:, EVENT_VIEWS + i] = _by_value(joined, partial(arena.locate_many, i), NO_RECORD)
+        events[:, EVENT_VIEWS + i] = _records(arena, i, joined)
     hashes = EVENT_VIEWS + 2 * len(plan.views)
     for i, column in enumerate(plan.distinct_columns):
         values = _text_column(batch, column)
@@ -70,6 +77,16 @@ def encode_batch(
                     given[:, place] = numbers.astype(np.float32)
             place += 1
     return events, given
+
+
+def _records(arena: Arena, view: int, keys: pa.Array) -> npt.NDArray[np.int64]:
+    """Where each row's record begins, NO_RECORD where the key is null: int64 (n_rows,)."""
+    if keys.null_count == 0:
+        return arena.locate_column(view, keys)
+    offsets = np.full(len(keys), NO_RECORD, dtype=np.int64)
+    held = keys.is_valid().to_numpy(zero_copy_only=False)
+    offsets[held] = arena.locate_column(view, keys.drop_null())
+    return offsets
 
 
 def _hashes(texts: list[str]) -> npt.NDArray[np.int64]:

@@ -21,14 +21,23 @@ from sentinel.domain import Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import Events, encode_batch
 from sentinel.features.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
-from sentinel.features.sweep import finish_rows, fold_in_order, fold_view, order_of, record_end
+from sentinel.features.sweep import (
+    Order,
+    finish_rows,
+    fold_in_order,
+    fold_view,
+    order_of,
+    record_end,
+)
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
 BATCH_BYTES: Final = 400 << 20
 """Memory that `batch_rows` plans with; the state of all entities comes on top."""
 
-_LOG_ROW_BYTES: Final = 200
-_MOST_ROWS: Final = 1 << 20
+LOG_ROW_BYTES: Final = 100
+"""What a row of a log takes in memory, about: a payment with ids, keys and a few attributes."""
+
+_MOST_ROWS: Final = 1 << 22
 _WORTH_SHARING: Final = 1024
 _PIECES_PER_THREAD: Final = 8
 
@@ -94,6 +103,7 @@ class OfflineFold:
         self.arena = arena if arena is not None else Arena(program)
         self.book = book if book is not None else LabelBook()
         self.threads = threads or os.cpu_count() or 1
+        self._room = np.empty(0, dtype=np.int64)
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
     def run(
@@ -111,21 +121,48 @@ class OfflineFold:
         for batch in batches:
             yield self.step(batch, vectors=vectors)
 
-    def step(self, batch: pa.RecordBatch, *, vectors: bool = True) -> npt.NDArray[np.float32]:
-        """Fold one log batch; see `run`."""
+    def step(
+        self,
+        batch: pa.RecordBatch,
+        *,
+        vectors: bool = True,
+        out: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Fold one log batch; see `run`.
+
+        Args:
+            batch: Log batch.
+            vectors: As in `run`.
+            out: Where the vectors go, float32 (n_transactions or more, n_features), for callers
+                that are done with one batch's before they ask for the next; default: new memory.
+        """
         kinds = batch.column("kind").to_numpy(zero_copy_only=False)
         is_label = kinds != KIND_TRANSACTION
         has_labels = bool(is_label.any())
         transactions = batch.filter(pa.array(~is_label)) if has_labels else batch
-        events, given = encode_batch(self.program, self.arena, transactions)
-        n = len(events)
+        n = transactions.num_rows
+        events, given = encode_batch(
+            self.program, self.arena, transactions, events=self._room_for(n)
+        )
         rows = np.arange(n, dtype=np.int64) if vectors else np.full(n, -1, dtype=np.int64)
-        out = np.empty((n if vectors else 0, self.program.n_features), dtype=np.float32)
+        shape = (n if vectors else 0, self.program.n_features)
+        if out is None:
+            out = np.empty(shape, dtype=np.float32)
+        out = out[: shape[0]]
+        if out.shape != shape:
+            raise ValueError(f"Vectors of this batch need room for {shape}.")
         merged, merged_rows = self._merge_labels(batch, is_label, events, rows)
         self._run_views(merged, out, merged_rows)
         if vectors:
             self._finish(events, given, out, rows)
         return out
+
+    def _room_for(self, n: int) -> Events:
+        """Memory for a batch's events, the same for one batch after the other."""
+        words = n * self.program.event_width
+        if len(self._room) < words:
+            self._room = np.empty(words, dtype=np.int64)
+        return self._room[:words].reshape(n, self.program.event_width)
 
     def _merge_labels(
         self,
@@ -146,7 +183,6 @@ class OfflineFold:
             places.append(place)
 
         # Walk the few entries that matter in log order: labels, and transactions with labels.
-        before = np.cumsum(~is_label)  # transactions up to and including each entry
         interesting = is_label.copy()
         # (`fraud` is not all in `wanted`: a label may have come before this log began and its
         # transaction comes only now.)
@@ -158,6 +194,7 @@ class OfflineFold:
         entries = np.flatnonzero(interesting)
         if len(entries) == 0:
             return events, rows
+        before = np.cumsum(~is_label)  # transactions up to and including each entry
         few = batch.take(pa.array(entries))
         ids = few.column("transaction_id").to_pylist()
         verdicts = few.column("verdict").to_pylist()
@@ -232,9 +269,7 @@ class OfflineFold:
             task.result()
 
 
-def _pieces(
-    events: Events, view: int, order: npt.NDArray[np.int64], most: int
-) -> list[npt.NDArray[np.int64]]:
+def _pieces(events: Events, view: int, order: Order, most: int) -> list[Order]:
     """An order of `order_of` in pieces of about ``most`` rows, each record's in one of them."""
     pieces = []
     start = 0
@@ -245,7 +280,9 @@ def _pieces(
     return pieces
 
 
-def batch_rows(program: Program, budget_bytes: int = BATCH_BYTES) -> int:
+def batch_rows(
+    program: Program, budget_bytes: int = BATCH_BYTES, log_row_bytes: int = LOG_ROW_BYTES
+) -> int:
     """Rows of a batch that a fold has room for, however long the log is.
 
     More rows of an entity in one batch are less work: its record is read and written once for
@@ -254,9 +291,11 @@ def batch_rows(program: Program, budget_bytes: int = BATCH_BYTES) -> int:
     Args:
         program: The compiled plan.
         budget_bytes: What a batch's rows, events and vectors may take in memory.
+        log_row_bytes: What a row of the log takes in memory.
     """
-    per_row = _LOG_ROW_BYTES
+    views = len(program.record_words)
+    per_row = 2 * log_row_bytes  # as it is read, and in one batch
     per_row += 2 * 8 * program.event_width  # once more where labels are merged into them
-    per_row += 4 * 8 * len(program.record_words)  # orders, as they are sorted
+    per_row += 8 + 4 * views + 3 * 4  # rows and orders, of which one is being sorted
     per_row += 4 * (program.n_features + program.n_given)
     return max(_WORTH_SHARING, min(budget_bytes // per_row, _MOST_ROWS))

@@ -64,6 +64,18 @@ def prefetch(typingctx: Any, array: Any, row: Any, column: Any) -> Any:  # noqa:
     return types.none(array, types.intp, types.intp), generate
 
 
+@intrinsic
+def load64(typingctx: Any, data: Any, place: Any) -> Any:  # noqa: ARG001
+    """Eight bytes of an array of bytes as one int64, wherever they begin. Not bounds-checked."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        start = builder.gep(array.data, [args[1]])
+        return builder.load(builder.bitcast(start, ir.IntType(64).as_pointer()), align=1)
+
+    return types.int64(data, types.intp), generate
+
+
 def _cache_folder() -> Path | None:
     """A folder for compiled kernels that changes with any source they may depend on.
 

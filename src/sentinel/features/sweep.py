@@ -39,6 +39,9 @@ from sentinel.features.program import (
 )
 from sentinel.features.windows import add, begin, end, make_table, move, write_windows
 
+Order = npt.NDArray[np.int32]
+"""Rows of a batch's events in the order in which a view takes them."""
+
 _VIEW = WIDTHS[SECTION_VIEWS]
 
 _DIGIT_BITS = 11
@@ -48,12 +51,16 @@ _DIGITS = 1 << _DIGIT_BITS
 _SOON = 24
 _NEXT = 12
 
+# A record is asked for line by line, up to so many words of it.
+_LINE_WORDS = 8
+_MOST_ASKED = 64 * _LINE_WORDS
+
 
 @kernel
-def order_of(events: Words, view: int, words: int, part: int, parts: int) -> Words:
+def order_of(events: Words, view: int, words: int, part: int, parts: int) -> Order:
     """Rows of ``events`` whose records are this part's, by record and then in log order."""
-    mine = np.empty(events.shape[0], dtype=np.int64)
-    numbers = np.empty(events.shape[0], dtype=np.int64)
+    mine = np.empty(events.shape[0], dtype=np.int32)
+    numbers = np.empty(events.shape[0], dtype=np.int32)
     n = 0
     largest = 0
     for i in range(events.shape[0]):
@@ -75,8 +82,8 @@ def order_of(events: Words, view: int, words: int, part: int, parts: int) -> Wor
         for digit in range(_DIGITS):
             total += starts[digit]
             starts[digit] = total - starts[digit]
-        sorted_rows = np.empty(n, dtype=np.int64)
-        sorted_numbers = np.empty(n, dtype=np.int64)
+        sorted_rows = np.empty(n, dtype=np.int32)
+        sorted_numbers = np.empty(n, dtype=np.int32)
         for i in range(n):
             digit = (numbers[i] >> shift) & (_DIGITS - 1)
             sorted_rows[starts[digit]] = mine[i]
@@ -88,7 +95,7 @@ def order_of(events: Words, view: int, words: int, part: int, parts: int) -> Wor
 
 
 @kernel
-def record_end(events: Words, view: int, order: Words, place: int) -> int:
+def record_end(events: Words, view: int, order: Order, place: int) -> int:
     """First place of an order, from ``place`` on, at which another record's events begin."""
     while (
         0 < place < len(order)
@@ -105,7 +112,7 @@ def _run(
     code: Words,
     view: int,
     events: Words,
-    order: Words,
+    order: Order,
     out: Vectors,
     rows: Words,
     table: Words,
@@ -115,6 +122,7 @@ def _run(
     v = code[2 * SECTION_VIEWS] + view * _VIEW
     hashes = EVENT_VIEWS + 2 * n_views
     n = len(order)
+    asked = min(code[v], _MOST_ASKED)
     carried = -1  # the record whose windows the table holds, and whether it is behind them
     behind = False
     for k in range(n):
@@ -125,8 +133,10 @@ def _run(
             ahead = order[k + _NEXT]
             if rows[ahead] >= 0:
                 prefetch(out, rows[ahead], code[v + 9])
-            if events[ahead, EVENT_VIEWS + view] >= 0:
-                prefetch(arena, events[ahead, EVENT_VIEWS + view], 0)
+            coming = events[ahead, EVENT_VIEWS + view]
+            if coming >= 0 and coming != events[order[k + _NEXT - 1], EVENT_VIEWS + view]:
+                for word in range(coming, coming + asked, _LINE_WORDS):
+                    prefetch(arena, word, 0)
         i = order[k]
         offset = events[i, EVENT_VIEWS + view]
         kind = events[i, EVENT_KIND]
@@ -139,13 +149,13 @@ def _run(
             if behind:
                 end(arena, code, v, carried, table)
                 behind = False
+            carried = -1
             if kind <= KIND_READ:
                 if row >= 0:
                     read_view(arena, code, view, offset, time, out, row)
             else:
                 change = 1 if kind == KIND_FRAUD else -1
                 add_label(arena, code, view, offset, time, events[i, EVENT_FILTERS], change)
-                carried = -1
             if offset >= 0:
                 events[i, EVENT_VIEWS + n_views + view] = arena[offset + 1]
             continue
@@ -205,7 +215,7 @@ def fold_in_order(
     code: Words,
     view: int,
     events: Words,
-    order: Words,
+    order: Order,
     out: Vectors,
     rows: Words,
 ) -> None:
