@@ -10,7 +10,7 @@ All of it lives in one int64 array, the table:
     rings   _RING_STATE words for each ring of the view
     spans   _SPAN_STATE words for each window, ring by ring
     queues  _CELL words for each tile; room for twice as many tiles as a ring has
-    loads   the tiles that a ring of the record held when it was read
+    loads   _LOAD words for each tile that a ring of the record held when it was read
 
 Places in queues are word numbers of the table.
 """
@@ -42,7 +42,8 @@ _NEVER = -(1 << 62)
 
 # A ring: its newest tile; the time up to which no window of it moves; the queue's first word, the
 # word behind its last tile, and that behind its room; the first tile that the record does not hold
-# as it is; the loads' first word and their number; the word behind the ring's last span.
+# as it is; the loads' first word and the word behind
+# them; the word behind the ring's last span.
 _NEWEST = 0
 _STILL_UNTIL = 1
 _QUEUE = 2
@@ -75,6 +76,9 @@ _SMALLEST = 4
 _LARGEST = 5
 _CELL = 8
 
+# A load: the number of a tile that a ring of the record held, and its first word in the record.
+_LOAD = 2
+
 
 @kernel
 def make_table(code: Words, view: int) -> Words:
@@ -88,7 +92,7 @@ def make_table(code: Words, view: int) -> Words:
     size = words
     for r in range(code[v + 1], code[v + 2]):
         tiles = code[rings + r * _RING + 2]
-        size += (2 * tiles + 2) * _CELL + tiles
+        size += (2 * tiles + 2) * _CELL + _LOAD * (tiles + 1)
     table = np.zeros(size, dtype=np.int64)
     span = n_rings * _RING_STATE
     i = code[v + 3]
@@ -99,7 +103,7 @@ def make_table(code: Words, view: int) -> Words:
         words += (2 * tiles + 2) * _CELL
         table[at + _ROOM] = words
         table[at + _LOADS] = words
-        words += tiles
+        words += _LOAD * (tiles + 1)
         # Spans are laid out ring by ring.
         while i < code[v + 4] and code[spans + i * _SPAN] == code[v + 1] + r:
             s = spans + i * _SPAN
@@ -137,25 +141,15 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
             table[at + _NEWEST] = _NEVER
         else:
             newest = arena[offset + 2] // code[ring + 1]
-            base = offset + code[ring]
-            oldest_at = base + (newest + 1) % tiles * width
             table[at + _NEWEST] = newest
-            tile = newest - tiles
-            # The ring's words in order of time: from its oldest tile to its end, then the rest.
-            for half in range(2):
-                low = oldest_at if half == 0 else base
-                high = base + tiles * width if half == 0 else oldest_at
-                for word in range(low, high, width):
-                    tile += 1
-                    if arena[word] & _COUNT_MASK:
-                        table[cell] = tile
-                        _copy_in(arena, word, fields, table, cell + 1)
-                        table[load] = tile
-                        load += 1
-                        cell += _CELL
+            load = _occupied(arena, offset, code[ring], newest, tiles, width, table, load)
+            for noted in range(table[at + _LOADS], load, _LOAD):
+                table[cell] = table[noted]
+                _copy_in(arena, offset + table[noted + 1], fields, table, cell + 1)
+                cell += _CELL
         table[at + _END] = cell
         table[at + _CHANGED] = max(queue, cell - _CELL)
-        table[at + _LOADED] = load - table[at + _LOADS]
+        table[at + _LOADED] = load
         table[at + _STILL_UNTIL] = _NEVER
         while span < table[at + _SPANS_END]:
             table[span + _FIRST] = _NEVER
@@ -166,6 +160,41 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
                 table[field] = 0
             span += _SPAN_STATE
         ring += _RING
+
+
+@inner_kernel
+def _occupied(
+    arena: Words,
+    offset: int,
+    ring: int,
+    newest: int,
+    tiles: int,
+    width: int,
+    table: Words,
+    load: int,
+) -> int:
+    """Note the tiles of a record's ring that hold something, oldest first.
+
+    Most don't, and which do is anyone's guess: every tile is noted, and the next one noted over it
+    if it was empty.
+
+    Returns:
+        The word of the table behind the last load.
+    """
+    tile = newest - tiles
+    split = ring + (newest + 1) % tiles * width
+    # The ring's words in order of time: from its oldest tile to its end, then the rest.
+    for word in range(split, ring + tiles * width, width):
+        tile += 1
+        table[load] = tile
+        table[load + 1] = word
+        load += _LOAD if arena[offset + word] & _COUNT_MASK else 0
+    for word in range(ring, split, width):
+        tile += 1
+        table[load] = tile
+        table[load + 1] = word
+        load += _LOAD if arena[offset + word] & _COUNT_MASK else 0
+    return load
 
 
 @inner_kernel
@@ -189,44 +218,40 @@ def _copy_in(arena: Words, word: int, fields: int, table: Words, cell: int) -> N
 
 @inner_kernel
 def end(arena: Words, code: Words, v: int, offset: int, table: Words) -> None:
-    """Write what changed of a record's rings; the windows may be carried on."""
+    """Write what changed of a record's rings. The entity's turn is over: `begin` comes next."""
     ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
     n_rings = code[v + 2] - code[v + 1]
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
         tiles, width, fields = code[ring + 2], code[ring + 3], code[ring + 5]
         base = offset + code[ring]
-        oldest = table[at + _NEWEST] - tiles + 1
-        load = table[at + _LOADS]
-        for i in range(load, load + table[at + _LOADED]):
-            if table[i] >= oldest:
+        newest = table[at + _NEWEST]
+        oldest = newest - tiles + 1
+        for load in range(table[at + _LOADS], table[at + _LOADED], _LOAD):
+            if table[load] >= oldest:
                 break
-            word = base + table[i] % tiles * width
+            word = offset + table[load + 1]
             for w in range(word, word + width):
                 arena[w] = 0
-        cell = table[at + _QUEUE]
+        turn = newest - newest % tiles  # the tile that lies first in the ring
+        cell = table[at + _CHANGED]
         while cell < table[at + _END] and table[cell] < oldest:
             cell += _CELL
         while cell < table[at + _END]:
-            tile = table[cell]
-            table[load] = tile
-            load += 1
-            if cell >= table[at + _CHANGED]:
-                word = base + tile % tiles * width
-                arena[word] = table[cell + 1 + _PACKED]
+            place = table[cell] - turn
+            word = base + (place if place >= 0 else place + tiles) * width
+            arena[word] = table[cell + 1 + _PACKED]
+            word += 1
+            if fields & FIELD_SUM:
+                arena[word] = table[cell + 1 + _TOTAL]
                 word += 1
-                if fields & FIELD_SUM:
-                    arena[word] = table[cell + 1 + _TOTAL]
-                    word += 1
-                if fields & FIELD_SQUARES:
-                    arena[word] = table[cell + 1 + _LOW]
-                    arena[word + 1] = table[cell + 1 + _HIGH]
-                    word += 2
-                if fields & FIELD_RANGE:
-                    arena[word] = table[cell + 1 + _SMALLEST]
-                    arena[word + 1] = table[cell + 1 + _LARGEST]
+            if fields & FIELD_SQUARES:
+                arena[word] = table[cell + 1 + _LOW]
+                arena[word + 1] = table[cell + 1 + _HIGH]
+                word += 2
+            if fields & FIELD_RANGE:
+                arena[word] = table[cell + 1 + _SMALLEST]
+                arena[word + 1] = table[cell + 1 + _LARGEST]
             cell += _CELL
-        table[at + _LOADED] = load - table[at + _LOADS]
-        table[at + _CHANGED] = max(table[at + _QUEUE], table[at + _END] - _CELL)
         ring += _RING
 
 
