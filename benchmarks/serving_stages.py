@@ -36,7 +36,7 @@ from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
 
-GROUPS = (1, 8, 32)
+GROUPS = (1, 8, 64, 200)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
