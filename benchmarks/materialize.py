@@ -15,12 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from redis import Redis as RedisClient
 from rich.console import Console
 
@@ -102,7 +102,12 @@ def _add(settings: Settings, n: int) -> int:
     """The first payments of the log once more, as new ones at its end."""
     with ledger_reader(settings) as ledger:
         end_us = ledger.last_received_at_us()
-        batches = [pa.Table.from_batches([b]) for b in islice(_payments(ledger), -(-n // _BATCH))]
+        batches, rows = [], 0
+        for batch in _payments(ledger):
+            batches.append(pa.Table.from_batches([batch]))
+            rows += batch.num_rows
+            if rows >= n:
+                break
     again = pa.concat_tables(batches, promote_options="default").slice(0, n).combine_chunks()
     for name, values in (
         ("transaction_id", [f"again-{i}" for i in range(again.num_rows)]),
@@ -120,7 +125,7 @@ def _add(settings: Settings, n: int) -> int:
 
 def _payments(ledger: Any) -> Iterator[pa.RecordBatch]:
     for _, batch in read_log(ledger, max_rows=_BATCH):
-        yield batch.filter(pa.compute.equal(batch.column("kind"), KIND_TRANSACTION))
+        yield batch.filter(pc.equal(batch.column("kind"), KIND_TRANSACTION))
 
 
 def main(argv: list[str]) -> int:

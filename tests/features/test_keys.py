@@ -126,3 +126,40 @@ def test_an_arena_whose_words_were_replaced_grows_from_those() -> None:
     arena.locate(0, "a")
     assert (arena.words[: arena.program.record_words[0]] == 5).all()
     assert not arena.record(0, "a").any()
+
+
+def test_a_few_keys_are_looked_up_without_taking_all_over() -> None:
+    table, known = KeyTable(), {f"old-{i}": 10 * i for i in range(1_000)}
+    column = pa.array(["old-7", "new", "old-999", "new", "newer"])
+    assert table.locate(known, column, 50_000, 10).tolist() == [70, 50_000, 9_990, 50_000, 50_010]
+    assert known["newer"] == 50_010
+    many = pa.array([f"old-{i}" for i in range(1_000)] + ["new", "newest"])
+    found = table.locate(known, many, 60_000, 10).tolist()
+    assert found == [10 * i for i in range(1_000)] + [50_000, 60_000]
+
+
+def test_a_table_that_was_interrupted_starts_over() -> None:
+    table = KeyTable()
+    known: dict[str, int] = {}
+    table.locate(known, pa.array(["a", "b"]), 0, 10)
+    known.pop("b")  # as if it had never arrived there
+    assert table.locate(known, pa.array(["b", "a"]), 40, 10).tolist() == [40, 0]
+    assert known == {"a": 0, "b": 40}
+
+
+def test_an_arena_that_finds_no_more_memory_stays_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arena = Arena(compile_program(plan()))
+    offset = arena.locate(0, "a")
+    arena.words[offset] = 7
+    before = arena.words.copy()
+
+    def no_memory(_: object, words: int) -> bool:
+        raise MemoryError(words)
+
+    monkeypatch.setattr(Pages, "grow", lambda *_: False)
+    monkeypatch.setattr(Pages, "__init__", no_memory)
+    with pytest.raises(MemoryError):
+        arena.locate_column(0, pa.array([f"k-{i}" for i in range(10**5)]))
+    assert np.array_equal(arena.words, before)

@@ -147,27 +147,29 @@ def import_(
 ) -> None:
     """Import history into the ledger. Bad rows go to a rejects file with their reasons.
 
-    A simulated history ends now: its latest labels have not arrived yet, as in life.
+    A simulated history ends now: its latest labels have not arrived yet, as in life. Imported
+    once more into the same workspace, it is the same history.
     """
     from sentinel.cli.reports import import_report
-    from sentinel.pipeline.importing import import_history
+    from sentinel.pipeline.importing import import_history, import_records
     from sentinel.sources.preview import preview as look
     from sentinel.sources.progress import progress_bar
     from sentinel.sources.registry import open_source
 
     with plain_errors():
+        settings = settings_for(workspace)
         now_us = time.time_ns() // 1000
         options: dict[str, Any] = {} if path is None else {"path": path}
         if source == "simulator":
-            options["ending_us"] = now_us
+            # Once more is the same world once more: its ids would come with other content.
+            earlier = [r for r in import_records(settings) if r.source == "simulator"]
+            options["ending_us"] = earlier[0].started_at_us if earlier else now_us
         opened = open_source(source, **options)
         if preview:
             out.print(look(opened, now_us=now_us).render())
             return
         with progress_bar(err) as progress:
-            result = import_history(
-                settings_for(workspace), opened, now_us=now_us, progress=progress
-            )
+            result = import_history(settings, opened, now_us=now_us, progress=progress)
         import_report(out, result)
 
 

@@ -54,6 +54,17 @@ class RedisStateReader:
                 f"The plan {self.plan.hash} that scorers run has no feature {unknown[0]!r}. "
                 "If the definitions changed, train and promote a model with them."
             )
+        self._require_state()
+        now = time.time_ns() // 1000 if now_us is None else now_us
+        values = np.empty((len(rows), len(self._places)), dtype=np.float32)
+        for start in range(0, len(rows), _ROWS_A_READ):
+            few = rows[start : start + _ROWS_A_READ]
+            values[start : start + len(few)] = self._features.read(few, now)
+        self._require_state()  # still there: a load that began meanwhile empties it first
+        columns = [self._places[name] for name in features]
+        return Answer(self.plan.hash, now, tuple(features), values[:, columns])
+
+    def _require_state(self) -> None:
         # A record that is not there reads as an entity without history: only true once all are.
         if self._features.state.loaded_through() is None:
             raise StateUnavailable(
@@ -61,13 +72,6 @@ class RedisStateReader:
                 "or Redis has lost it. Start a scorer (`sentinel serve`), which loads it, and see "
                 "that SENTINEL_STATE__REDIS_URL and SENTINEL_STATE__REDIS_PREFIX are the scorer's."
             )
-        now = time.time_ns() // 1000 if now_us is None else now_us
-        values = np.empty((len(rows), len(self._places)), dtype=np.float32)
-        for start in range(0, len(rows), _ROWS_A_READ):
-            few = rows[start : start + _ROWS_A_READ]
-            values[start : start + len(few)] = self._features.read(few, now)
-        columns = [self._places[name] for name in features]
-        return Answer(self.plan.hash, now, tuple(features), values[:, columns])
 
     def close(self) -> None:
         """Close the connection."""

@@ -60,6 +60,10 @@ class Arena:
         self.used = end
         return offsets
 
+    def release_tables(self) -> None:
+        """Give back what `locate_column` has built to be fast; it is built again when asked."""
+        self._tables = tuple(KeyTable() for _ in self.program.record_words)
+
     def record(self, view: int, key: str) -> npt.NDArray[np.int64]:
         """The words of an entity's record, a view into the arena (zeros without history)."""
         offset = self.find(view, key)
@@ -86,13 +90,14 @@ class Arena:
         size = max(words, 2 * len(self.words))
         old = self.words
         if old is self._paged:
-            # Pages only grow while nobody holds them, so let go of them first.
+            # Pages only grow while nobody holds them, so let go of them for a moment.
             old = self.words = self._paged = np.empty(0, dtype=np.int64)
-            if self._pages.grow(size):
-                self.words = self._paged = self._pages.words()
+            grown = self._pages.grow(size)
+            old = self.words = self._paged = self._pages.words()
+            if grown:
                 return
-            old = self._pages.words()
-        self._pages = Pages(size)
-        self._paged = self._pages.words()
-        self._paged[: self.used] = old[: self.used]
-        self.words = self._paged
+        pages = Pages(size)
+        moved = pages.words()
+        moved[: self.used] = old[: self.used]
+        self._pages = pages
+        self.words = self._paged = moved

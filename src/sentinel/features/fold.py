@@ -149,8 +149,8 @@ class OfflineFold:
         if out is None:
             out = np.empty(shape, dtype=np.float32)
         out = out[: shape[0]]
-        if out.shape != shape:
-            raise ValueError(f"Vectors of this batch need room for {shape}.")
+        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise ValueError(f"Vectors of this batch need room for float32 {shape}, contiguous.")
         merged, merged_rows = self._merge_labels(batch, is_label, events, rows)
         self._run_views(merged, out, merged_rows)
         if vectors:

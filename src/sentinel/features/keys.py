@@ -30,6 +30,7 @@ _BEGIN = 2
 _LENGTH = 3
 _SLOT: Final = 4
 _FIRST_SLOTS: Final = 1 << 10
+_AT_ONCE: Final = 1 << 18
 
 # How many rows ahead memory is asked for: the slot of a key, then the bytes it says.
 _SOON = 16
@@ -186,6 +187,9 @@ class KeyTable:
     """Where each key's record begins, for columns of keys."""
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self._slots: Words = np.zeros((_FIRST_SLOTS, _SLOT), dtype=np.int64)
         self._stored: Bytes = np.zeros(16 * _FIRST_SLOTS, dtype=np.uint8)
         self._used: Words = np.zeros(3, dtype=np.int64)
@@ -203,12 +207,10 @@ class KeyTable:
         Returns:
             int64 (n,).
         """
-        behind = len(known) - int(self._used[0])
-        if behind:
-            items = islice(known.items(), int(self._used[0]), None)
-            names, mapped = zip(*items, strict=True)
-            rows = np.full(behind, _UNKNOWN, dtype=np.int64)
-            self._add(*_parts(pa.array(names, pa.string())), rows, np.array(mapped, dtype=np.int64))
+        if len(known) - int(self._used[0]) > len(column):
+            # Not worth all that would have to be taken over; the dictionary has it.
+            return _by_name(known, column, start, size)
+        self._catch_up(known)
         ends, data = _parts(column)
         found = np.empty(len(column), dtype=np.int64)
         unknown = _find(self._slots, self._stored, self._seed, ends, data, found)
@@ -218,6 +220,18 @@ class KeyTable:
             brought = column.take(pa.array(fresh)).to_numpy(zero_copy_only=False)
             known.update(zip(brought.tolist(), places[: len(fresh)].tolist(), strict=True))
         return found
+
+    def _catch_up(self, known: dict[str, int]) -> None:
+        """Take over what was added to the dictionary since, a piece at a time."""
+        if self._used[0] > len(known):  # it was interrupted between the table and the dictionary
+            self._clear()
+        while (held := int(self._used[0])) < len(known):
+            names = list(islice(known, held, held + _AT_ONCE))
+            places = np.fromiter(
+                islice(known.values(), held, held + _AT_ONCE), dtype=np.int64, count=len(names)
+            )
+            rows = np.full(len(names), _UNKNOWN, dtype=np.int64)
+            self._add(*_parts(pa.array(names, pa.string())), rows, places)
 
     def _add(self, ends: Ends, data: Bytes, found: Words, places: Words) -> Words:
         """`_add` with as much room as it takes; the rows that brought new keys."""
@@ -245,14 +259,27 @@ class KeyTable:
             self._stored = longer
 
 
+def _by_name(known: dict[str, int], column: pa.Array, start: int, size: int) -> Words:
+    """What `KeyTable.locate` gives, by Python strings."""
+    names = column.to_pylist()
+    found = np.empty(len(names), dtype=np.int64)
+    for row, name in enumerate(names):
+        place = known.setdefault(name, start)
+        start += size if place == start else 0
+        found[row] = place
+    return found
+
+
 def _parts(column: pa.Array) -> tuple[Ends, Bytes]:
     """Where the strings of a column begin and end, and their bytes."""
     column = column.cast(pa.string())
     _, ends, data = column.buffers()
-    if len(column) == 0 or ends is None:
-        return np.zeros(len(column) + 1, dtype=np.int32), np.zeros(0, dtype=np.uint8)
     first, count = column.offset, len(column) + 1
-    return (
-        np.frombuffer(ends, dtype=np.int32)[first : first + count],
-        np.frombuffer(data if data is not None else b"", dtype=np.uint8),
-    )
+    if len(column) == 0 or ends is None:
+        limits = np.zeros(count, dtype=np.int32)
+    else:
+        limits = np.frombuffer(ends, dtype=np.int32)[first : first + count]
+    held = np.frombuffer(data if data is not None else b"", dtype=np.uint8)
+    for part in (limits, held):  # whoever made them: kernels are compiled for one kind
+        part.flags.writeable = False
+    return limits, held

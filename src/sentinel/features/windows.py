@@ -42,8 +42,7 @@ _NEVER = -(1 << 62)
 
 # A ring: its newest tile; the time up to which no window of it moves; the queue's first word, the
 # word behind its last tile, and that behind its room; the first tile that the record does not hold
-# as it is; the loads' first word and the word behind
-# them; the word behind the ring's last span.
+# as it is; the loads' first word and the word behind them; the word behind the ring's last span.
 _NEWEST = 0
 _STILL_UNTIL = 1
 _QUEUE = 2

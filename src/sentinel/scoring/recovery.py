@@ -73,3 +73,4 @@ def catch_up(
         state.sequence = first_sequence + batch.num_rows - 1
         if progress is not None:
             progress(state.sequence - start, until - start)
+    state.arena.release_tables()

@@ -51,6 +51,7 @@ class SharedService(ScoringService):
     ) -> None:
         super().__init__(*arguments, **options)
         self._upkeep_of = upkeep_of
+        self._searches: set[asyncio.Task[None]] = set()
 
     @property
     def upkeep(self) -> Upkeep:
@@ -69,7 +70,7 @@ class SharedService(ScoringService):
         if scored.repeated:
             # Another scorer has them, or had them when it died; only the log can tell.
             for row in scored.repeated:
-                self._loop.create_task(self._find_elsewhere(group[row]))
+                self._look_elsewhere(group[row], recorded=False)
             kept = [row for row in range(len(group)) if row not in set(scored.repeated)]
             if not kept:
                 upkeep.settled(token, ())
@@ -127,7 +128,7 @@ class SharedService(ScoringService):
         kept = []
         for row, pending in enumerate(group):
             if pending.transaction.transaction_id in recorded:
-                self._loop.create_task(self._find_elsewhere(pending))
+                self._look_elsewhere(pending, recorded=True)
             else:
                 kept.append(row)
         self.upkeep.doubt([t for t in transactions if t.transaction_id in recorded])
@@ -139,16 +140,25 @@ class SharedService(ScoringService):
             self._commit_decisions(rest, left, rows_of(scored, kept), latencies)
         return bool(kept)
 
-    async def _find_elsewhere(self, pending: Pending) -> None:
+    def _look_elsewhere(self, pending: Pending, *, recorded: bool) -> None:
+        task = self._loop.create_task(self._find_elsewhere(pending, recorded))
+        self._searches.add(task)
+        task.add_done_callback(self._searches.discard)
+
+    async def _find_elsewhere(self, pending: Pending, recorded: bool) -> None:
         """Answer a payment that another scorer decides or has decided on.
 
         If that scorer has died at it, the log will never hold it. Nobody is left waiting for that:
         the payment is decided here, without state, since the shared records hold it already. Should
         the other scorer live after all, the log takes one decision of the two, and both give it.
+
+        Args:
+            pending: The payment.
+            recorded: The log is known to hold it.
         """
         deadline = self._loop.time() + _ELSEWHERE_SECONDS
         body: bytes | None = None
-        while body is None and self._loop.time() < deadline:
+        while body is None and self._loop.time() < deadline and not self._closing:
             try:
                 body = await asyncio.to_thread(self._find_recorded, pending.transaction)
             except Unavailable as trouble:
@@ -158,12 +168,21 @@ class SharedService(ScoringService):
                 return
             if body is None:
                 await asyncio.sleep(_POLL_SECONDS)
-        if body is None:
+        if body is not None:
+            self._recent.pop(pending.transaction.transaction_id, None)
+            self.metrics.repeats += 1
+            pending.answer(body)
+        elif recorded or self._closing:
+            name = pending.transaction.transaction_id
+            self._reject(
+                [pending],
+                StateUnavailable(
+                    f"Transaction {name!r} is recorded elsewhere, and its record is not at hand "
+                    "yet. Send it again in a moment."
+                ),
+            )
+        else:
             self.run_job(lambda: self._decide_left_behind(pending))
-            return
-        self._recent.pop(pending.transaction.transaction_id, None)
-        self.metrics.repeats += 1
-        pending.answer(body)
 
     def _decide_left_behind(self, pending: Pending) -> None:
         transactions = [pending.transaction]
@@ -177,12 +196,19 @@ class SharedService(ScoringService):
             if self.unavailable is not None:
                 raise StateUnavailable(self.unavailable)
             scored = engine.decide_without_state(transactions)
-        except SentinelError as error:
+        except Exception as error:  # noqa: BLE001 -- whoever waits is told
             self.upkeep.doubt(transactions)
             self._reject([pending], error)
             return
         waited_us = (time.perf_counter_ns() - pending.arrived_ns) // 1000
         self._commit_decisions([pending], transactions, scored, [waited_us])
+
+    async def close(self) -> None:
+        """See `ScoringService.close`."""
+        self._closing = True
+        if self._searches:
+            await asyncio.wait(self._searches)
+        await super().close()
 
 
 def rows_of(scored: Scored, rows: Sequence[int]) -> Scored:

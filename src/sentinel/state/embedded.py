@@ -178,6 +178,7 @@ def _read(program: Program, path: Path) -> EmbeddedState | None:
         or header.record_format != RECORD_FORMAT
         or header.plan_hash != program.plan.hash
         or header.record_words != program.record_words
+        or len(sections[1]) != 8 * header.used
     ):
         return None
     arena = Arena(program, capacity_words=max(1 << 16, header.used + header.used // 4))
