@@ -6,7 +6,7 @@ sawtooth's bounds, and each of its values is compared with Sentinel's; pandas kn
 its true windows are close but not equal. Entities grow with the rows.
 
 The large log has ten times the rows. DuckDB runs over it once, which takes it minutes by merchant,
-and pandas only if asked to: it needs some 13 GB. CPU seconds stand beside seconds, since what else
+and pandas only if asked to: it needs some 11 GB. CPU seconds stand beside seconds, since what else
 a machine does strikes them less.
 """
 
