@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from redis import Redis as RedisClient
 from rich.console import Console
 
-from benchmarks.scratch import REPOSITORY
+from benchmarks.scratch import REPOSITORY, payments_again
 from benchmarks.servers import Postgres, Redis, all_started
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.importing import import_history
@@ -108,15 +108,8 @@ def _add(settings: Settings, n: int) -> int:
             rows += batch.num_rows
             if rows >= n:
                 break
-    again = pa.concat_tables(batches, promote_options="default").slice(0, n).combine_chunks()
-    for name, values in (
-        ("transaction_id", [f"again-{i}" for i in range(again.num_rows)]),
-        ("event_time_us", [end_us] * again.num_rows),
-        ("received_at_us", [end_us] * again.num_rows),
-    ):
-        at = again.schema.get_field_index(name)
-        column = pa.array(values, again.schema.field(at).type)
-        again = again.set_column(at, again.schema.field(at), column)
+    first = pa.concat_tables(batches, promote_options="default").slice(0, n).combine_chunks()
+    again = payments_again(first, "again", end_us)
     with ledger_writer(settings) as writer:
         for batch in again.to_batches():
             append_import(writer, batch)

@@ -17,14 +17,15 @@ import httpx
 import lightgbm as lgb
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from sentinel.domain import Verdict
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.features.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
+from sentinel.models.champion import Champion
 from sentinel.models.thresholds import Thresholds
-from sentinel.scoring.champions import Champion
 from sentinel.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -209,3 +210,22 @@ def serving(settings: Settings, **options: Any) -> Iterator[Server]:
 def fraud_label(transaction_id: str) -> dict[str, str]:
     """The body of a chargeback."""
     return {"transaction_id": transaction_id, "verdict": Verdict.FRAUD}
+
+
+def payments_again(rows: pa.Table, mark: str, now_us: int) -> pa.Table:
+    """Payments of a log once more, as new ones: ids of their own, all at one time.
+
+    Args:
+        rows: Payments, as the log has them.
+        mark: Begins their ids.
+        now_us: When they happen and are received.
+    """
+    for name, values in (
+        ("transaction_id", [f"{mark}-{i}" for i in range(rows.num_rows)]),
+        ("event_time_us", [now_us] * rows.num_rows),
+        ("received_at_us", [now_us] * rows.num_rows),
+    ):
+        at = rows.schema.get_field_index(name)
+        field = rows.schema.field(at)
+        rows = rows.set_column(at, field, pa.array(values, field.type))
+    return rows

@@ -29,7 +29,7 @@ from sentinel.features.program import compile_program
 from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.scoring.champions import champion_of
+from sentinel.models.champion import champion_of
 from sentinel.scoring.engine import Engine, Scored
 from sentinel.scoring.service import decisions_payload
 from sentinel.scoring.serving_model import ServingModel

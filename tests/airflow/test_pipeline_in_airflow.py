@@ -15,9 +15,9 @@ import pytest
 
 from benchmarks.airflow_server import Run
 from benchmarks.servers import wait_until
+from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.pipeline.feature_parts import FeatureParts
-from sentinel.pipeline.served import serving_champion
 from tests.airflow.conftest import BUCKET, DAG, DAYS, Stage
 from tests.airflow.test_dag import ORDER
 
@@ -58,7 +58,7 @@ def test_the_first_night_makes_the_first_champion(stage: Stage) -> None:
         assert len(json.dumps(airflow.result(run, task))) < 500, "an XCom is for small things"
 
     assert Registry.of(stage.settings).champions() == ["1"]
-    champion = serving_champion(stage.settings)
+    champion = champion_of(stage.settings)
     assert champion is not None
     assert champion.version == "1"
     stored = stage.s3.client().list_objects_v2(Bucket=BUCKET)["Contents"]

@@ -24,9 +24,9 @@ from sentinel.domain import Transaction
 from sentinel.features.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
+from sentinel.models.champion import Champion
 from sentinel.models.intervals import Estimate
 from sentinel.models.thresholds import Thresholds
-from sentinel.scoring.champions import Champion
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 

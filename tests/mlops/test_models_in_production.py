@@ -18,11 +18,12 @@ from benchmarks.payments import payments
 from benchmarks.scratch import Server, serving
 from sentinel.domain import ModelFormatError, SentinelError, Unavailable
 from sentinel.models.artifact import load_manifest
+from sentinel.models.champion import champion_of
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.follow import fetch_version, follow
 from sentinel.pipeline.promotion import promote, rollback
-from sentinel.pipeline.served import folder_of, serving_champion
+from sentinel.pipeline.served import folder_of
 from sentinel.pipeline.tracking import register_candidate, tracked_run
 from sentinel.pipeline.training import train
 from sentinel.settings import Settings
@@ -276,7 +277,7 @@ def test_a_rollback_needs_nothing_but_the_folder(stack: Stack, scorer: Server) -
     registry = Registry.of(stack.settings)
     wait_for(lambda: registry.champions() == ["1"], "the follower to tell the registry")
     assert registry.by_alias(PREVIOUS_CHAMPION) is None
-    assert serving_champion(stack.settings).version == "1"  # type: ignore[union-attr]
+    assert champion_of(stack.settings).version == "1"  # type: ignore[union-attr]
     assert models(scorer)["serving"] == "1"
 
 
@@ -304,7 +305,7 @@ def test_a_decision_made_meanwhile_counts_more_than_an_untold_rollback(
     following.start()
     try:
         wait_for(
-            lambda: (serving := serving_champion(elsewhere)) is not None and serving.version == "3",
+            lambda: (serving := champion_of(elsewhere)) is not None and serving.version == "3",
             "the newer decision",
         )
     finally:

@@ -12,9 +12,9 @@ import pytest
 
 from sentinel.domain import NoModel, Unavailable
 from sentinel.models.artifact import load_manifest
+from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.pipeline.follow import fetch_version, follow, sync_champion
-from sentinel.pipeline.served import serving_champion
 from sentinel.settings import Settings
 from tests.pipeline.conftest import free_port
 from tests.pipeline.small_models import PLAN, register_small_model
@@ -154,7 +154,7 @@ def test_an_interrupted_fetch_leaves_no_half_folder(
     with cutting_relay(settings.mlflow.port, cut_after) as port, pytest.raises(Unavailable):
         sync_champion(at(settings, port))
     assert folders(settings) == before
-    champion = serving_champion(settings)
+    champion = champion_of(settings)
     assert champion is not None
     assert champion.version == "1"
     assert sync_champion(settings) == "2"
@@ -171,12 +171,12 @@ def test_the_follower_survives_a_server_that_comes_and_goes(
     follower.start()
     try:
         time.sleep(0.5)
-        assert serving_champion(settings) is None
+        assert champion_of(settings) is None
         with cutting_relay(settings.mlflow.port, 1 << 30, port=port):
             deadline = time.monotonic() + 20
-            while serving_champion(settings) is None and time.monotonic() < deadline:
+            while champion_of(settings) is None and time.monotonic() < deadline:
                 time.sleep(0.1)
-        champion = serving_champion(settings)
+        champion = champion_of(settings)
         assert champion is not None
         assert champion.version == "1"
     finally:

@@ -18,13 +18,13 @@ from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encod
 from sentinel.ledger.history_scores import HistoryScores
 from sentinel.ledger.log import read_log
 from sentinel.models.artifact import load_manifest
+from sentinel.models.champion import champion_of
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.gate import evaluate
 from sentinel.pipeline.promotion import promote, rollback
-from sentinel.pipeline.served import serving_champion
 from sentinel.pipeline.training import Trained, train
 from sentinel.pipeline.verify import transactions_of, verify
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
@@ -143,7 +143,7 @@ def test_evaluating_changes_nothing(candidate: Trained, deployment: Settings) ->
     assert report.passed
     assert report.start_us >= candidate.manifest.training.end_us
     assert Registry.of(deployment).by_alias(CHAMPION) is None
-    assert serving_champion(deployment) is None
+    assert champion_of(deployment) is None
 
 
 def test_a_first_model_must_beat_knowing_nothing(deployment: Settings) -> None:
@@ -159,7 +159,7 @@ def test_promotion_gives_the_history_its_answers(candidate: Trained, deployment:
     parts = FeatureParts.open(deployment, candidate.manifest.plan_hash)
     assert promoted.scored == parts.manifest.rows
     assert scores(deployment) == (candidate.version, promoted.scored)
-    champion = serving_champion(deployment)
+    champion = champion_of(deployment)
     assert champion is not None
     assert champion.version == candidate.version
     registry = Registry.of(deployment)
@@ -171,7 +171,7 @@ def test_promotion_gives_the_history_its_answers(candidate: Trained, deployment:
 
 
 def test_an_answer_of_the_history_is_what_serving_would_say(deployment: Settings) -> None:
-    champion = serving_champion(deployment)
+    champion = champion_of(deployment)
     assert champion is not None
     model = ServingModel.load(deployment.models_dir / champion.folder, deployment.money)
     parts = FeatureParts.open(deployment, model.plan.hash)
@@ -216,7 +216,7 @@ def test_an_equal_model_takes_over_and_rollback_takes_it_back(
     assert (back.version, back.replaced, back.gate) == (candidate.version, again.version, None)
     assert registry.champions() == [candidate.version]
     assert scores(deployment)[0] == candidate.version
-    champion = serving_champion(deployment)
+    champion = champion_of(deployment)
     assert champion is not None
     assert champion.version == candidate.version
     with pytest.raises(NoModel, match="no earlier champion"):
@@ -300,7 +300,7 @@ def serve(settings: Settings, payments: int, *, tamper: bool = False) -> int:
     program = compile_program(Plan.load(settings.plan_path))
     state = restore(program, settings.state_dir)
     assert state.sequence == last
-    champion = serving_champion(settings)
+    champion = champion_of(settings)
     assert champion is not None
     model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
     engine = Engine(state, model)

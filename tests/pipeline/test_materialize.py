@@ -7,13 +7,16 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from benchmarks.scratch import payments_again
 from sentinel.features.plan import Plan
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.materialize import MaterializeReport, materialize
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
+from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -39,15 +42,8 @@ def more_payments(settings: Settings, n: int, mark: str) -> pa.RecordBatch:
     with ledger_reader(settings) as ledger:
         end_us = ledger.last_received_at_us()
         _, batch = next(read_log(ledger, max_rows=n))
-    batch = batch.filter(pa.compute.equal(batch.column("kind"), 0))
-    for name, values in (
-        ("transaction_id", [f"{mark}-{i}" for i in range(batch.num_rows)]),
-        ("event_time_us", [end_us] * batch.num_rows),
-        ("received_at_us", [end_us] * batch.num_rows),
-    ):
-        at = batch.schema.get_field_index(name)
-        column = pa.array(values, batch.schema.field(at).type)
-        batch = batch.set_column(at, batch.schema.field(at), column)
+    payments = batch.filter(pc.equal(batch.column("kind"), KIND_TRANSACTION))
+    (batch,) = payments_again(pa.Table.from_batches([payments]), mark, end_us).to_batches()
     with ledger_writer(settings) as ledger:
         append_import(ledger, batch)
     return batch

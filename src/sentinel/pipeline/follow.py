@@ -20,6 +20,7 @@ from typing import Final
 
 from sentinel.domain import ModelError, ModelFormatError, SentinelError, Unavailable
 from sentinel.models.artifact import MANIFEST, stamp
+from sentinel.models.champion import champion_of
 from sentinel.models.registry_view import RegistryView, read_view, write_view
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.pipeline.served import (
@@ -31,7 +32,6 @@ from sentinel.pipeline.served import (
     give_name,
     is_whole,
     run_of,
-    serving_champion,
     untold_rollback,
 )
 from sentinel.settings import Settings, load_settings
@@ -175,7 +175,7 @@ def _with_problem(view: RegistryView, problem: str, *, refused: bool) -> Registr
 
 def _sync(settings: Settings, server: RegistryOverHttp) -> str | None:
     champion = settle(settings, server)
-    serving = serving_champion(settings)
+    serving = champion_of(settings)
     if champion is None:
         return None if serving is None else serving.version
     if serving is not None and serving.version == champion.version:

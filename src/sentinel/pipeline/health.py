@@ -161,9 +161,9 @@ def _plan(settings: Settings) -> str:
 
 def _model(settings: Settings) -> str:
     from sentinel.models.artifact import load_manifest, load_plan, load_trees
-    from sentinel.pipeline.served import serving_champion
+    from sentinel.models.champion import champion_of
 
-    champion = serving_champion(settings)
+    champion = champion_of(settings)
     if champion is None:
         raise ConfigurationError("no model was promoted yet; run `sentinel up` or `train`")
     folder = settings.models_dir / champion.folder

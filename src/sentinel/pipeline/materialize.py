@@ -18,12 +18,12 @@ from sentinel.feast_plugin.view_table import TableManifest, ViewTable, offline_r
 from sentinel.feast_plugin.watermarks import Watermark
 from sentinel.ledger.export import export_parquet
 from sentinel.ledger.index_rows import fingerprint
+from sentinel.models.champion import champion_of
 from sentinel.object_store.folder import split_url
 from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.history import HistoryModel, history_rows
 from sentinel.pipeline.workspace import ledger_reader, only_one
-from sentinel.scoring.champions import champion_of
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress

@@ -21,26 +21,15 @@ from typing import Final
 import msgspec
 from filelock import FileLock
 
-from sentinel.domain import ModelFormatError, SentinelError
+from sentinel.domain import SentinelError
 from sentinel.models.artifact import MANIFEST, load_manifest
+from sentinel.models.champion import CHAMPION_FILE, Champion
 from sentinel.settings import Settings
 
 PARTIAL: Final = ".fetching-"
 
 _FOLDERS_KEPT: Final = 3
 _ROLLBACK: Final = "rollback.json"
-
-
-class Champion(msgspec.Struct, frozen=True):
-    """What ``champion.json`` says.
-
-    Attributes:
-        version: In the registry.
-        folder: Next to the file.
-    """
-
-    version: str
-    folder: str
 
 
 class Rollback(msgspec.Struct, frozen=True):
@@ -54,23 +43,6 @@ class Rollback(msgspec.Struct, frozen=True):
 
     champions: tuple[str, ...]
     instead_of: str
-
-
-def serving_champion(settings: Settings) -> Champion | None:
-    """What serving reads now; None while nothing was promoted.
-
-    Raises:
-        ModelFormatError: ``champion.json`` is damaged.
-    """
-    path = settings.models_dir / "champion.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Champion)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ModelFormatError(
-            f"{path} cannot be read ({error}). Delete it; it is fetched again."
-        ) from None
 
 
 def folder_of(settings: Settings, version: str) -> Path:
@@ -127,7 +99,7 @@ def crown(settings: Settings, version: str) -> None:
     """Let serving read a version's folder from now on, and drop those not used for long."""
     models, folder = settings.models_dir, folder_of(settings, version)
     os.utime(folder)
-    _write(models / "champion.json", Champion(version=version, folder=folder.name))
+    _write(models / CHAMPION_FILE, Champion(version=version, folder=folder.name))
     folders = [p for p in models.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
     folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for old in folders[_FOLDERS_KEPT:]:

@@ -5,39 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-import msgspec
-
-from sentinel.domain import ConfigurationError
 from sentinel.models.artifact import MANIFEST
+from sentinel.models.champion import Champion
 from sentinel.models.registry_view import VIEW, RegistryView, read_view
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 
 _HELD: Final = 2
-
-
-class Champion(msgspec.Struct, frozen=True):
-    """What `champion.json` in the models folder says: the model that is to serve."""
-
-    version: str
-    folder: str
-
-
-def champion_of(settings: Settings) -> Champion | None:
-    """The model that is to serve, None while nothing has been promoted.
-
-    Raises:
-        ConfigurationError: The file that names it is damaged.
-    """
-    path = settings.models_dir / "champion.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Champion)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error}). Run `sentinel promote` again."
-        ) from None
 
 
 class WarmModels:

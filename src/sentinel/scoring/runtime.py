@@ -23,10 +23,11 @@ from sentinel.ledger.base import Ledger
 from sentinel.ledger.history_scores import HistoricScore, HistoryScores
 from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader
+from sentinel.models.champion import CHAMPION_FILE, champion_of
 from sentinel.models.explanations import Words, compile_words
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.backends import backend_of
-from sentinel.scoring.champions import RegistryWatch, WarmModels, champion_of
+from sentinel.scoring.champions import RegistryWatch, WarmModels
 from sentinel.scoring.engine import ScoringEngine
 from sentinel.scoring.labels import LabelDesk
 from sentinel.scoring.service import Render, ScoringService, conflict, same_payment
@@ -195,7 +196,7 @@ class ScoringRuntime:
 
     def _load_champion(self) -> ServingModel | None:
         try:
-            status = (self.settings.models_dir / "champion.json").stat()
+            status = (self.settings.models_dir / CHAMPION_FILE).stat()
         except FileNotFoundError:
             return None
         self._champion_seen = (status.st_mtime_ns, status.st_ino)
@@ -264,7 +265,7 @@ class ScoringRuntime:
             self.metrics.state_bytes = engine.state.bytes
 
     async def _watch_champion(self) -> None:
-        path = self.settings.models_dir / "champion.json"
+        path = self.settings.models_dir / CHAMPION_FILE
         while True:
             await asyncio.sleep(_CHAMPION_SECONDS)
             self._note_registry()

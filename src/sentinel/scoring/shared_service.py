@@ -177,7 +177,7 @@ class SharedService(ScoringService):
             self._reject(
                 [pending],
                 StateUnavailable(
-                    f"Transaction {name!r} is recorded elsewhere, and its record is not at hand "
+                    f"Transaction {name!r} was begun elsewhere, and its record is not at hand "
                     "yet. Send it again in a moment."
                 ),
             )
