@@ -17,6 +17,17 @@ from rich.console import Console
 
 from sentinel.domain import ConfigurationError
 from sentinel.sources import LabelColumns, TimeColumn, labels_from_file, open_source, preview
+from sentinel.sources.mapping_file import (
+    AmountColumn,
+    AttributesTable,
+    EntitiesTable,
+    FilesTable,
+    IdTable,
+    KeyTable,
+    Mapping,
+    OutcomeTable,
+    parse_mapping,
+)
 from tests.sources.tables import DAY_US, NOW_US, log_of, rejects
 
 CSV = """ref,when,sum,cust,bin,last4,shop,code,score,is_fraud,note
@@ -98,19 +109,19 @@ def test_the_preview_shows_what_was_understood(tmp_path: Path) -> None:
         assert words in output.getvalue()
 
 
-def test_the_documented_example_is_a_valid_mapping(root: Path) -> None:
-    """The full example of the reference, with every key that there is."""
+def test_the_documented_examples_are_valid_and_show_every_key(root: Path) -> None:
     text = (root / "docs" / "sources.md").read_text()
-    example = text.split("```toml")[1].split("```")[0]
-    from sentinel.sources.mapping_file import Mapping, parse_mapping
-
-    mapping = parse_mapping(tomllib.loads(example), "docs/sources.md")
-    for table in (mapping, mapping.files, mapping.time, mapping.amount, mapping.entities):
+    blocks = [part.split("```")[0] for part in text.split("```toml")[1:]]
+    whole = [tomllib.loads(block) for block in blocks if "files" in block]
+    for content in whole:
+        parse_mapping(content, "docs/sources.md")
+    shown = "\n".join(blocks)
+    for table in (
+        *(Mapping, IdTable, FilesTable, TimeColumn, AmountColumn, EntitiesTable, KeyTable),
+        *(AttributesTable, OutcomeTable, LabelColumns),
+    ):
         for key in table.__struct_fields__:
-            assert f"{key} =" in example or f"[{key}" in example, key
-    assert isinstance(mapping, Mapping)
-    for key in LabelColumns.__struct_fields__:
-        assert f"{key} =" in text or f"[labels.{key}" in text or f"`{key}`" in text, key
+            assert f"{key} =" in shown or f"[{key}" in shown or f".{key}]" in shown, key
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def infer_types(
     for column, attribute in attribute_of.items():
         kind = types[column]
         if column in table.types or attribute in table.types:
-            found[attribute] = table.types.get(column) or table.types[attribute]
+            declared = table.types.get(column) or table.types[attribute]
+            found[attribute] = "number" if declared == "number" else "category"
         elif file.format == "csv":
             if sample is None:
                 sample = next(file.blocks(_SAMPLE_ROWS, list(attribute_of)), None)

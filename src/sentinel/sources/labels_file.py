@@ -24,12 +24,13 @@ from sentinel.sources.base import (
     Source,
     canonical_rows,
 )
-from sentinel.sources.columns import category_column, id_column, mask_of
+from sentinel.sources.columns import category_column, id_column, joined_id, mask_of
 from sentinel.sources.mapping_file import (
     LabelColumns,
     LabelValue,
     TimeColumn,
     check_label_columns,
+    several,
     suggestion,
 )
 from sentinel.sources.readers import RowNumbers, TableFile, find_files, malformed_chunk
@@ -70,13 +71,13 @@ class LabelsFileSource(Source):
 
     def _becomes(self) -> dict[str, str]:
         columns = self._columns
-        becomes = {columns.transaction_id: "transaction_id"}
+        becomes = dict.fromkeys(several(columns.transaction_id), "transaction_id")
         if self._label_id:
             becomes[self._label_id] = "label_id"
         if columns.column:
             becomes[columns.column] = "verdict"
         if columns.arrival:
-            becomes[columns.arrival.column] = "received_at_us"
+            becomes[columns.arrival.columns[0]] = "received_at_us"
         return becomes
 
     def describe(self) -> Description:
@@ -113,7 +114,8 @@ class LabelsFileSource(Source):
     def _chunk(self, file: TableFile, rows: pa.RecordBatch, numbers: RowNumbers) -> Chunk:
         columns = self._columns
         found: list[Finding] = []
-        out = {"transaction_id": id_column(rows.column(columns.transaction_id))}
+        ids = [rows.column(name) for name in several(columns.transaction_id)]
+        out = {"transaction_id": joined_id(ids)}
         if self._label_id:
             out["label_id"] = id_column(rows.column(self._label_id))
         if columns.column is None:
@@ -127,10 +129,10 @@ class LabelsFileSource(Source):
             found += findings
         if columns.arrival is not None:
             out["received_at_us"], findings = time_column(
-                rows.column(columns.arrival.column),
+                rows.column(columns.arrival.columns[0]),
                 what="arrival time",
-                layout=columns.arrival.format,
-                unit=columns.arrival.unit,
+                layout=str(columns.arrival.format),
+                unit=columns.arrival.unit or "s",
                 timezone=columns.arrival.timezone,
             )
             found += findings
@@ -152,6 +154,8 @@ def labels_from_file(
     Raises:
         ConfigurationError: There is no file, or a column is missing.
     """
+    if columns.format == "json_map":
+        raise ConfigurationError("labels.format json_map is declared, but not active yet.")
     files = find_files(Path(path), columns.format, columns.layout())
     return LabelsFileSource(files, columns, name)
 

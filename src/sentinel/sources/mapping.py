@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import ENTITY_COLUMNS, Verdict
+from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, Verdict
 from sentinel.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.amounts import amount_column
 from sentinel.sources.attributes import choose_attributes, infer_types
@@ -33,7 +33,13 @@ from sentinel.sources.labels_file import (
     require_columns,
     verdict_column,
 )
-from sentinel.sources.mapping_file import Mapping, TimeColumn, load_mapping, suggestion
+from sentinel.sources.mapping_file import (
+    Mapping,
+    TimeColumn,
+    load_mapping,
+    several,
+    suggestion,
+)
 from sentinel.sources.readers import RawBlock, TableFile, find_files, malformed_chunk
 from sentinel.sources.times import time_column
 
@@ -55,8 +61,9 @@ class MappingSource(Source):
         self.mapping = mapping
         self.name = mapping.name
         self.scale = mapping.amount.scale
+        _refuse_inactive(mapping)
         files = mapping.files
-        self._files = find_files(folder / files.path, files.format, files.layout())
+        self._files = find_files(folder / several(files.path)[0], files.format, files.layout())
         self._types = {item.name: item.type for item in self._files[0].schema()}
         self._core = self._core_columns()
         require_columns(list(self._core), [*self._types], self._files[0].name)
@@ -135,12 +142,13 @@ class MappingSource(Source):
                 ", ".join(filter(None, (old, note))),
             )
 
-        add(mapping.id, "transaction_id")
-        add(mapping.time.column, "event_time_us", _time_note(mapping.time))
+        for column in several(mapping.id_table().column):
+            add(column, "transaction_id")
+        add(mapping.time.columns[0], "event_time_us", _time_note(mapping.time))
         if mapping.received_at:
-            add(mapping.received_at.column, "received_at_us", _time_note(mapping.received_at))
+            add(mapping.received_at.columns[0], "received_at_us", _time_note(mapping.received_at))
         add(
-            mapping.amount.column,
+            mapping.amount.column or "",
             "amount_minor",
             f"{mapping.amount.unit} units, {mapping.amount.scale} decimals",
         )
@@ -151,14 +159,14 @@ class MappingSource(Source):
         if labels is not None and labels.path is None:
             add(labels.column or "", "verdict")
             if labels.arrival is not None:
-                add(labels.arrival.column, "label_received_at_us", _time_note(labels.arrival))
+                add(labels.arrival.columns[0], "label_received_at_us", _time_note(labels.arrival))
         return core
 
     def _label_files(self, folder: Path) -> LabelsFileSource | None:
         labels = self.mapping.labels
-        if labels is None or labels.path is None:
+        if labels is None or labels.path is None or labels.format == "json_map":
             return None
-        files = find_files(folder / labels.path, labels.format, labels.layout())
+        files = find_files(folder / several(labels.path)[0], labels.format, labels.layout())
         return LabelsFileSource(files, labels, f"{self.name} labels")
 
     def _warn(self) -> None:
@@ -194,23 +202,25 @@ class MappingSource(Source):
 
         def times(column: TimeColumn, what: str) -> pa.Array:
             values, findings = time_column(
-                rows.column(column.column),
+                rows.column(column.columns[0]),
                 what=what,
-                layout=column.format,
-                unit=column.unit,
+                layout=str(column.format),
+                unit=column.unit or "s",
                 timezone=column.timezone,
             )
             found.extend(findings)
             return values
 
         out = {
-            "transaction_id": joined_id([rows.column(mapping.id)]),
+            "transaction_id": joined_id(
+                [rows.column(name) for name in several(mapping.id_table().column)]
+            ),
             "event_time_us": times(mapping.time, "time"),
         }
         if mapping.received_at is not None:
             out["received_at_us"] = times(mapping.received_at, "received_at time")
         out["amount_minor"], findings = amount_column(
-            rows.column(mapping.amount.column),
+            rows.column(mapping.amount.column or ""),
             scale=mapping.amount.scale,
             minor=mapping.amount.unit == "minor",
             decimal_point=mapping.amount.decimal,
@@ -255,6 +265,34 @@ class MappingSource(Source):
                 )
 
 
+def _refuse_inactive(mapping: Mapping) -> None:
+    """Refuse keys of the mapping that are declared, and that nothing obeys yet."""
+    table, amount, attributes = mapping.id_table(), mapping.amount, mapping.attributes
+    times = [mapping.time, mapping.received_at, mapping.labels and mapping.labels.arrival]
+    keys = mapping.entities.keys().values()
+    given = {
+        "id.row_number": table.row_number,
+        "tokenize": table.tokenize or attributes.tokenize or any(key.tokenize for key in keys),
+        "bin and last_four": any(key.bin or key.last_four for key in keys),
+        "attributes.exempt": attributes.exempt,
+        "attributes.times": attributes.times,
+        "files.path as a list": len(several(mapping.files.path)) > 1,
+        "files.null_values_by_column": mapping.files.null_values_by_column,
+        "files.overlap": mapping.files.overlap,
+        "a time of several columns": any(t and len(t.columns) > 1 for t in times),
+        "time.start": any(t and t.start for t in times),
+        "time.offset_column": any(t and t.offset_column for t in times),
+        "amount.none": amount.none,
+        "currencies": amount.currency or amount.currency_column or amount.rate_column,
+        "the type boolean": "boolean" in attributes.types.values(),
+        "outcome": mapping.outcome,
+        "labels.format json_map": mapping.labels and mapping.labels.format == "json_map",
+    }
+    for key, value in given.items():
+        if value:
+            raise ConfigurationError(f"{key} is declared, but not active yet.")
+
+
 def _time_note(column: TimeColumn) -> str:
-    layout = f"{column.unit} since 1970" if column.format == "epoch" else column.format
+    layout = f"{column.unit or 's'} since 1970" if column.format == "epoch" else column.format
     return f"{layout}, {column.timezone} unless it says otherwise"

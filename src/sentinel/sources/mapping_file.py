@@ -2,186 +2,101 @@
 
 from __future__ import annotations
 
-import difflib
-import re
+import codecs
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
 import msgspec
 
 from sentinel.domain import ConfigurationError
-from sentinel.sources.base import AttributeType
-from sentinel.sources.readers import CsvLayout, FileFormat
-from sentinel.sources.times import TimeUnit, check_timezone
+from sentinel.sources.mapping_tables import (
+    FRAUD_WORDS,
+    LEGITIMATE_WORDS,
+    AmountColumn,
+    AttributesTable,
+    Columns,
+    EntitiesTable,
+    FilesTable,
+    IdTable,
+    KeyTable,
+    LabelColumns,
+    LabelValue,
+    Mapping,
+    OutcomeTable,
+    TimeColumn,
+    several,
+)
+from sentinel.sources.mapping_words import check_keys, in_words, suggestion, toml_hint
+from sentinel.sources.times import check_start, check_timezone
 
-LabelValue = str | int | float | bool
+__all__ = [
+    "FRAUD_WORDS",
+    "LEGITIMATE_WORDS",
+    "AmountColumn",
+    "AttributesTable",
+    "Columns",
+    "EntitiesTable",
+    "FilesTable",
+    "IdTable",
+    "KeyTable",
+    "LabelColumns",
+    "LabelValue",
+    "Mapping",
+    "OutcomeTable",
+    "TimeColumn",
+    "check_label_columns",
+    "load_mapping",
+    "parse_mapping",
+    "several",
+    "suggestion",
+]
 
-FRAUD_WORDS = ("1", "true", "t", "yes", "y", "fraud", "fraudulent")
-LEGITIMATE_WORDS = ("0", "false", "f", "no", "n", "legitimate", "legit", "genuine")
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the mapping file's tables: unknown keys are errors."""
-
-
-class FilesTable(_Table, frozen=True):
-    """Where the rows are.
-
-    Attributes:
-        path: A file, a folder or a glob, relative to the mapping file.
-        format: Default: told from the name.
-        delimiter, quote, encoding, null_values: How CSV files are written.
-    """
-
-    path: str
-    format: FileFormat | None = None
-    delimiter: str = ""
-    quote: str = '"'
-    encoding: str = "utf8"
-    null_values: tuple[str, ...] = ("",)
-
-    def layout(self) -> CsvLayout:
-        """How CSV files are written."""
-        return CsvLayout(self.delimiter, self.quote, self.encoding, self.null_values)
-
-
-class TimeColumn(_Table, frozen=True):
-    """A column of times.
-
-    Attributes:
-        column: Its name.
-        format: Of text: ``iso``, ``epoch`` or a strptime pattern.
-        unit: Of numbers since 1970.
-        timezone: Of times that do not name theirs.
-    """
-
-    column: str
-    format: str = "iso"
-    unit: TimeUnit = "s"
-    timezone: str = "UTC"
-
-
-class AmountColumn(_Table, frozen=True):
-    """The column of amounts.
-
-    Attributes:
-        column: Its name.
-        unit: ``major`` (euros) or ``minor`` (cents).
-        scale: Decimals of one unit of money.
-        decimal, thousands: Separators in text.
-    """
-
-    column: str
-    unit: Literal["major", "minor"] = "major"
-    scale: int = 2
-    decimal: str = "."
-    thousands: str = ""
-
-
-class EntitiesTable(_Table, frozen=True):
-    """Columns of the entity keys; several columns make one key together."""
-
-    customer_id: str | tuple[str, ...] = ()
-    card_id: str | tuple[str, ...] = ()
-    merchant_id: str | tuple[str, ...] = ()
-    device_id: str | tuple[str, ...] = ()
-    ip_address: str | tuple[str, ...] = ()
-
-    def columns(self) -> dict[str, tuple[str, ...]]:
-        """Entity to its columns, for those that are mapped."""
-        found = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {
-            name: (value,) if isinstance(value, str) else tuple(value)
-            for name, value in found.items()
-            if value
-        }
-
-
-class AttributesTable(_Table, frozen=True):
-    """Which other columns are kept.
-
-    Attributes:
-        include, exclude: Patterns such as ``id_*``; ``*`` = every column not used otherwise.
-        types: ``category`` or ``number`` where the data would be misread.
-        rename: Column to attribute name.
-    """
-
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
-    types: dict[str, AttributeType] = {}
-    rename: dict[str, str] = {}
-
-
-class LabelColumns(_Table, frozen=True):
-    """Where labels are: a column of the transactions, or (with ``path``) files of their own.
-
-    Attributes:
-        column: The verdict. In files of their own, None = every row is a fraud.
-        fraud_values, legitimate_values: What the column says; letter case does not matter.
-        record_legitimate: Whether a legitimate value on a transaction is a label too. Usually
-            it only means that nothing has been reported.
-        arrival: When the label arrived.
-        delay_days: From transaction to label, where there is no arrival.
-        origin: What the log says about where labels come from.
-        path, format, delimiter, quote, encoding, null_values: Files of their own.
-        transaction_id, label_id: Columns of those files.
-    """
-
-    column: str | None = None
-    fraud_values: tuple[LabelValue, ...] = FRAUD_WORDS
-    legitimate_values: tuple[LabelValue, ...] = LEGITIMATE_WORDS
-    record_legitimate: bool = False
-    arrival: TimeColumn | None = None
-    delay_days: float | None = None
-    origin: str = "chargeback"
-    path: str | None = None
-    format: FileFormat | None = None
-    delimiter: str = ""
-    quote: str = '"'
-    encoding: str = "utf8"
-    null_values: tuple[str, ...] = ("",)
-    transaction_id: str = "transaction_id"
-    label_id: str | None = None
-
-    def layout(self) -> CsvLayout:
-        """How CSV files are written."""
-        return CsvLayout(self.delimiter, self.quote, self.encoding, self.null_values)
-
-
-class Mapping(_Table, frozen=True):
-    """A whole mapping file."""
-
-    files: FilesTable
-    id: str
-    time: TimeColumn
-    amount: AmountColumn
-    name: str = ""
-    received_at: TimeColumn | None = None
-    entities: EntitiesTable = EntitiesTable()
-    attributes: AttributesTable = AttributesTable()
-    labels: LabelColumns | None = None
+_BYTE_ORDER_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as the mark of UTF-16 does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file.
 
     Args:
-        path: A TOML file.
+        path: A TOML file, in UTF-8, or in UTF-16 as some editors save it.
 
     Raises:
         ConfigurationError: It is missing, no TOML, lacks something, or has an unknown key.
     """
     try:
-        text = path.read_text("utf8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _decoded(path.read_bytes())
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigurationError(
+            f"The mapping file {path} is not UTF-8: line {line} holds the byte "
+            f"0x{error.object[error.start]:02X}. Save it as UTF-8."
+        ) from None
+    except OSError as error:
         raise ConfigurationError(f"The mapping file {path} cannot be read: {error}.") from None
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"The mapping file {path} is no TOML: {error}.") from None
+        hint = toml_hint(text, str(error))
+        raise ConfigurationError(f"The mapping file {path} is no TOML: {error}.{hint}") from None
     return parse_mapping(content, str(path), path.stem)
+
+
+def _decoded(content: bytes) -> str:
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            return content.decode(encoding).removeprefix("\ufeff")
+    if content[1:2] == b"\0":
+        return content.decode("utf-16-le")
+    if content[:1] == b"\0":
+        return content.decode("utf-16-be")
+    return content.decode("utf8")
 
 
 def parse_mapping(content: dict[str, Any], where: str, default_name: str = "mapping") -> Mapping:
@@ -192,26 +107,32 @@ def parse_mapping(content: dict[str, Any], where: str, default_name: str = "mapp
         ...
     sentinel.domain.ConfigurationError: my.toml: unknown key 'tme' (did you mean 'time'?)
     """
-    _check_keys(content, Mapping, where, "")
+    check_keys(content, Mapping, where)
     try:
-        mapping = msgspec.convert(content, Mapping)
+        mapping = msgspec.convert(_moments_as_text(content), Mapping)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{where}: {_in_words(str(error))}") from None
-    arrival = mapping.labels.arrival if mapping.labels is not None else None
-    for column in (mapping.time, mapping.received_at, arrival):
-        if column is not None:
-            check_timezone(column.timezone)
-    if not 0 <= mapping.amount.scale <= 4:
-        raise ConfigurationError(f"{where}: amount.scale is 0 to 4 decimals.")
-    if mapping.amount.decimal == mapping.amount.thousands:
-        raise ConfigurationError(f"{where}: amount.decimal and amount.thousands are the same.")
+        raise ConfigurationError(f"{where}: {in_words(str(error), Mapping)}") from None
+    _check_id(mapping, where)
+    _check_files(mapping.files, "files", where)
+    for name, column in _times(mapping).items():
+        _check_time(column, name, where)
+    _check_amount(mapping.amount, where)
+    for name, table in mapping.entities.keys().items():
+        if (table.bin or table.last_four) and len(several(table.column)) > 1:
+            raise ConfigurationError(
+                f"{where}: entities.{name}: bin and last_four are digits of one column; "
+                "give the number's column alone."
+            )
+    if mapping.outcome is not None:
+        _check_outcome(mapping.outcome, where)
     if mapping.labels is not None:
         check_label_columns(mapping.labels, where)
+        _check_files(mapping.labels, "labels", where)
     return mapping if mapping.name else msgspec.structs.replace(mapping, name=default_name)
 
 
 def check_label_columns(labels: LabelColumns, where: str) -> None:
-    """Raise ``ConfigurationError`` unless labels have a place and a time."""
+    """Raise ``ConfigurationError`` unless labels have a place, a time and distinct words."""
     if labels.column is None and labels.path is None:
         raise ConfigurationError(
             f"{where}: labels need a column of the transactions, or the path of their own files."
@@ -222,45 +143,144 @@ def check_label_columns(labels: LabelColumns, where: str) -> None:
         )
     if labels.delay_days is not None and not 0 <= labels.delay_days <= 3650:
         raise ConfigurationError(f"{where}: labels.delay_days is 0 to 3650 days.")
+    if labels.format == "json_map":
+        if labels.path is None:
+            raise ConfigurationError(f'{where}: labels.format = "json_map" needs labels.path.')
+        if labels.arrival is not None:
+            raise ConfigurationError(
+                f"{where}: a json_map holds ids and verdicts only; "
+                "say when labels arrive by labels.delay_days."
+            )
+    elif labels.key is not None:
+        raise ConfigurationError(f'{where}: labels.key goes with labels.format = "json_map".')
+    _check_distinct(
+        {
+            "labels.fraud_values": labels.fraud_values,
+            "labels.legitimate_values": labels.legitimate_values,
+            "labels.undecided_values": labels.undecided_values,
+        },
+        where,
+    )
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A hint at the closest known name, or nothing.
+def value_word(value: LabelValue) -> str:
+    """A value of the mapping as columns are compared with it: text in lower case.
 
-    >>> suggestion("amout", ["amount", "id"])
-    " (did you mean 'amount'?)"
-    >>> suggestion("zzz", ["amount"])
-    ''
+    >>> value_word(1.0), value_word("Lost "), value_word(True)
+    ('1', 'lost', 'true')
     """
-    by_lower = {item.lower(): item for item in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+    return str(value).strip().lower().removesuffix(".0")
 
 
-_TABLES: dict[str, type[_Table]] = {
-    "files": FilesTable,
-    "time": TimeColumn,
-    "received_at": TimeColumn,
-    "arrival": TimeColumn,
-    "amount": AmountColumn,
-    "entities": EntitiesTable,
-    "attributes": AttributesTable,
-    "labels": LabelColumns,
-}
+def _times(mapping: Mapping) -> dict[str, TimeColumn]:
+    """All columns of times by the name of their table."""
+    found = {"time": mapping.time}
+    if mapping.received_at is not None:
+        found["received_at"] = mapping.received_at
+    if mapping.labels is not None and mapping.labels.arrival is not None:
+        found["labels.arrival"] = mapping.labels.arrival
+    return found | {f"attributes.times.{k}": v for k, v in mapping.attributes.times.items()}
 
 
-def _check_keys(content: dict[str, Any], table: type[_Table], where: str, prefix: str) -> None:
-    known = table.__struct_fields__
-    for key, value in content.items():
-        if key not in known:
-            hint = suggestion(key, known) or f" (allowed: {', '.join(known)})"
-            raise ConfigurationError(f"{where}: unknown key '{prefix}{key}'{hint}")
-        if isinstance(value, dict) and key in _TABLES:
-            _check_keys(value, _TABLES[key], where, f"{prefix}{key}.")
+def _check_id(mapping: Mapping, where: str) -> None:
+    table = mapping.id_table()
+    columns = several(table.column)
+    if bool(columns) == table.row_number:
+        raise ConfigurationError(
+            f"{where}: id needs a column, a list of columns, or {{ row_number = true }}"
+            + (", not both." if columns else ".")
+        )
+    if table.prefix is not None and not table.row_number:
+        raise ConfigurationError(f"{where}: id.prefix goes with id.row_number = true.")
 
 
-def _in_words(message: str) -> str:
-    """The message of msgspec with the path as the user writes it."""
-    message = message.replace("Object missing required field", "missing")
-    message = re.sub(r" - at `\$\.?([^`]*)`", r" (in '\1')", message)
-    return message.replace("`", "'") + "; see the mapping reference in docs/sources.md."
+def _check_files(files: FilesTable | LabelColumns, name: str, where: str) -> None:
+    if isinstance(files, FilesTable) and not several(files.path):
+        raise ConfigurationError(f"{where}: files.path is empty; give a file, a folder or a glob.")
+    if files.skip_lines < 0:
+        raise ConfigurationError(f"{where}: {name}.skip_lines is 0 or more lines.")
+    for place in files.names:
+        if not place.isdecimal() or int(place) < 1:
+            raise ConfigurationError(
+                f"{where}: {name}.names goes by the place of a column, counted from 1, "
+                f'such as {{ 1 = "row" }}; {place!r} is none.'
+            )
+
+
+def _check_time(column: TimeColumn, name: str, where: str) -> None:
+    check_timezone(column.timezone)
+    if not column.columns:
+        raise ConfigurationError(f"{where}: {name}.column is empty; name the column of the time.")
+    if isinstance(column.format, tuple) and len(column.format) != len(column.columns):
+        raise ConfigurationError(
+            f"{where}: {name}.format has {len(column.format)} patterns for "
+            f"{len(column.columns)} columns; give one for each, or one text for all of them."
+        )
+    if len(column.columns) > 1 and column.format == "epoch":
+        raise ConfigurationError(
+            f'{where}: {name}.format = "epoch" is the count in one column; '
+            "give a pattern for several, such as %Y%m%d%H%M%S."
+        )
+    if column.start is not None:
+        check_start(column.start, column.timezone, f"{where}: {name}.start")
+
+
+def _check_amount(amount: AmountColumn, where: str) -> None:
+    if amount.none == (amount.column is not None):
+        raise ConfigurationError(
+            f"{where}: amount.none = true and amount.column exclude each other."
+            if amount.none
+            else f"{where}: missing 'column' (in 'amount'); name the column of the amount, or say "
+            "amount.none = true where the events are no payments."
+        )
+    if not 0 <= amount.scale <= 4:
+        raise ConfigurationError(f"{where}: amount.scale is 0 to 4 decimals.")
+    if amount.decimal == amount.thousands:
+        raise ConfigurationError(f"{where}: amount.decimal and amount.thousands are the same.")
+    if len(amount.decimal) != 1 or len(amount.thousands) > 1:
+        raise ConfigurationError(
+            f"{where}: amount.decimal is one character and amount.thousands at most one."
+        )
+    if amount.rates and amount.rate_column is not None:
+        raise ConfigurationError(f"{where}: give amount.rates or amount.rate_column, not both.")
+    if amount.rates and amount.currency_column is None:
+        raise ConfigurationError(
+            f"{where}: amount.rates needs amount.currency_column, the column of the codes."
+        )
+    if amount.currency is not None and (amount.rates or amount.rate_column):
+        raise ConfigurationError(
+            f"{where}: amount.currency says that all amounts are in one currency; "
+            "leave it out where there are rates."
+        )
+    for code, rate in amount.rates.items():
+        if not 0 < rate < float("inf"):
+            raise ConfigurationError(f"{where}: amount.rates.{code} must be above 0.")
+
+
+def _check_outcome(outcome: OutcomeTable, where: str) -> None:
+    values = {
+        "outcome.approve_values": outcome.approve_values,
+        "outcome.review_values": outcome.review_values,
+        "outcome.decline_values": outcome.decline_values,
+    }
+    if not any(values.values()):
+        raise ConfigurationError(
+            f"{where}: outcome needs {', '.join(values)}: what the column says for each."
+        )
+    _check_distinct(values, where)
+
+
+def _check_distinct(values: dict[str, tuple[LabelValue, ...]], where: str) -> None:
+    seen: dict[str, str] = {}
+    for name, items in values.items():
+        for item in items:
+            before = seen.setdefault(value_word(item), name)
+            if before != name:
+                raise ConfigurationError(f"{where}: the value {item!r} is in {before} and {name}.")
+
+
+def _moments_as_text(content: Any) -> Any:
+    """Dates and times of TOML as text: ``start = 2024-01-01`` needs no quotes."""
+    if isinstance(content, dict):
+        return {key: _moments_as_text(value) for key, value in content.items()}
+    return content.isoformat() if hasattr(content, "isoformat") else content

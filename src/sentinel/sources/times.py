@@ -15,9 +15,17 @@ from sentinel.domain import ConfigurationError
 from sentinel.sources.base import BoolMask, Finding
 from sentinel.sources.columns import flat, is_text, mask_of, number_column
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
+TimeUnit = Literal["s", "ms", "us", "ns", "min", "h", "d"]
 
-UNIT_US: Final[dict[str, float]] = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
+UNIT_US: Final[dict[str, float]] = {
+    "d": 86_400_000_000,
+    "h": 3_600_000_000,
+    "min": 60_000_000,
+    "s": 1_000_000,
+    "ms": 1_000,
+    "us": 1,
+    "ns": 0.001,
+}
 _LARGEST_US: Final = 4_102_444_800_000_000 * 100  # far beyond any clock, far below 2^63
 _ISO_PATTERN: Final = r"^\d{4}-\d{1,2}-\d{1,2}"
 _ZONE_PATTERN: Final = r"\d[T ].*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
@@ -85,6 +93,25 @@ def check_timezone(timezone: str) -> None:
         raise ConfigurationError(
             f"The time zone {timezone!r} is unknown; use an IANA name such as Europe/Berlin."
         ) from None
+
+
+def check_start(start: str, timezone: str, where: str) -> int:
+    """The moment at which a count of time is 0, in microseconds UTC.
+
+    Raises:
+        ConfigurationError: It is no ISO 8601 date or time.
+
+    >>> check_start("2024-01-01", "UTC", "time.start")
+    1704067200000000
+    """
+    text = pa.array([start.strip()])
+    found = _from_text(text, "iso", timezone)[0].as_py()
+    if found is None:
+        raise ConfigurationError(
+            f"{where}: {start!r} is no date or time; write it such as 2024-01-01 or "
+            "2024-01-01T12:30:00Z."
+        )
+    return int(found)
 
 
 def _from_timestamps(values: pa.Array, timezone: str) -> pa.Array:
