@@ -30,7 +30,7 @@ airflow: $(AIRFLOW) ## Make .venv-airflow, the environment that Airflow runs the
 .PHONY: test
 test: $(DEV) $(AIRFLOW) ## Run all tests; ARGS="tests/features -k late" for some
 	@scripts/debian-packages
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n auto $(ARGS)
 
 .PHONY: check
 check: $(DEV) ## Lint, check types and the direction of imports, run the examples in docstrings

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import httpx
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import MissingProgram
 
 ROOT = Path(__file__).resolve().parent.parent

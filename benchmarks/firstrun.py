@@ -28,7 +28,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scratch import REPOSITORY, free_port
+from benchmarks.ports import free_port
+from benchmarks.scratch import REPOSITORY
 
 _PAYMENT = {
     "transaction_id": "first-run-1",

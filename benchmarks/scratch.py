@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.ports import free_port
 from sentinel.domain import Verdict
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.features.plan import Plan
@@ -110,14 +110,6 @@ def install_champion(settings: Settings, plan: Plan, booster: str, version: str)
     partial = target.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(Champion(version=version, folder=folder)))
     partial.replace(target)
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

@@ -31,7 +31,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Mailbox
 from botocore.config import Config
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from sentinel.settings import S3Settings
 
 START_SECONDS = 60.0

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 from redis import Redis, RedisError
 
-from benchmarks.scratch import REPOSITORY, Server, free_port, make_workspace
+from benchmarks.ports import free_port
+from benchmarks.scratch import REPOSITORY, Server, make_workspace
 from benchmarks.serving_bodies import Layout, read_templates
 from benchmarks.serving_load import cpu_seconds
 from sentinel.ledger.index import LedgerIndex

@@ -31,7 +31,8 @@ from rich.console import Console
 
 from benchmarks.airflow_server import Airflow, Run
 from benchmarks.payments import payments
-from benchmarks.scratch import REPOSITORY, Server, free_port
+from benchmarks.ports import free_port
+from benchmarks.scratch import REPOSITORY, Server
 from benchmarks.servers import S3, Mlflow, Postgres, Redis, wait_until
 from benchmarks.shared import Answers, books, repairs_done, replayed, send
 from sentinel.features.plan import Plan

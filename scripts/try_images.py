@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import S3, Postgres, Redis, all_started, wait_until
 
 TAG = "tried"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import debian, workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, in one place: an unknown one is an error."""
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
     config.addinivalue_line("markers", "browser: opens a page in Chromium")
+    config.pluginmanager.register(workers.Plugin(), "sentinel-workers")
+    if not Path(os.environ["PATH"]).name.startswith(debian.PREFIX):
+        folder = debian.path_of_a_bare_machine()
+        if folder is not None:
+            os.environ["PATH"] = str(folder)
+            config.add_cleanup(lambda: shutil.rmtree(folder))
 
 
 @pytest.fixture(scope="session")

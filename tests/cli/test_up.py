@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SIZE = ("--customers", "1000", "--days", "120")

@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.scratch import Server, default_plan, free_port
+from benchmarks.ports import free_port
+from benchmarks.scratch import Server, default_plan
 from sentinel.domain import Transaction
 from sentinel.features.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact

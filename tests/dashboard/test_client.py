@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from sentinel.dashboard import panels
 from sentinel.dashboard.answers import Model
 from sentinel.dashboard.client import ScoringApi

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import LocalServer, needed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -121,8 +121,8 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
     shutil.rmtree(s3.folder)
     s3.start()
     shutil.rmtree(deployment.workspace)
-    leftover = redis.Redis(port=deployment.redis.port)
-    leftover.set("a record of another time", "1")
+    with redis.Redis(port=deployment.redis.port) as client:
+        client.set("a record of another time", "1")
 
     deployment.run(deployment.compose / "restore.sh", "--yes", backup)
 
@@ -135,7 +135,8 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
     assert found["Body"].read() == b"tree"
     assert s3.client().get_object(Bucket="offline", Key="a=1/x")["ContentLength"] == 0
     assert (deployment.workspace / "plan.json").read_text() == "the plan"
-    assert leftover.dbsize() == 0, "state of another moment would contradict the ledger"
+    with redis.Redis(port=deployment.redis.port) as client:
+        assert client.dbsize() == 0, "state of another moment would contradict the ledger"
     report = json.loads((deployment.folder / "found.json").read_text())
     well = {check["name"] for check in report["checks"] if check["well"]}
     assert {

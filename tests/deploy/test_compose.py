@@ -257,14 +257,16 @@ def test_redis_keeps_what_it_got_and_wants_a_password(prepared: Path, tmp_path: 
             return [super().command()[0], str(tmp_path / "redis.conf"), *place]
 
         def is_ready(self) -> bool:
-            return bool(redis.Redis(port=self.port, password=password).ping())
+            with redis.Redis(port=self.port, password=password) as client:
+                return bool(client.ping())
 
     with Deployed(tmp_path / "redis") as server:
-        with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=server.port).set("k", "v")
-        client = redis.Redis(port=server.port, password=password)
-        client.set("k", "v")
+        stranger = redis.Redis(port=server.port)
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.set("k", "v")
+        with redis.Redis(port=server.port, password=password) as client:
+            client.set("k", "v")
         server.restart()
-        client = redis.Redis(port=server.port, password=password)
-        assert client.get("k") == b"v"
-        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        with redis.Redis(port=server.port, password=password) as client:
+            assert client.get("k") == b"v"
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import S3, Postgres
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable, Unavailable
 from sentinel.pipeline.mlflow_server import mlflow_server_command, prepare_mlflow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import S3
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable
 from sentinel.object_store.errors import translated

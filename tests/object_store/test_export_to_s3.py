@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import S3
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable, WorkspaceError
 from sentinel.ledger.export import Table, open_table

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.mlflow_server import mlflow_server_command
@@ -19,13 +19,6 @@ from sentinel.settings import LabelSettings, MlflowSettings, Settings, TrainingS
 from sentinel.sources import SimulatorConfig, SimulatorSource
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

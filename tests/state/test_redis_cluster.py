@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from benchmarks.parity_online import OnlineFold
 from benchmarks.parity_redis import RedisFold
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import Redis, wait_until
 from sentinel.domain import Transaction
 from sentinel.features.program import compile_program

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from benchmarks.scratch import free_port
+from benchmarks.ports import free_port
 from benchmarks.servers import Redis
 from sentinel.domain import ConfigurationError, StateUnavailable, Transaction
 from sentinel.features.program import compile_program
