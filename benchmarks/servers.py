@@ -12,12 +12,15 @@ killed and started again on the same port with the same data:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -180,6 +183,9 @@ class Postgres(LocalServer):
     ) -> None:
         super().__init__(folder, port)
         self.settings = dict(settings or {})
+        self._place = self.folder if os.geteuid() else _open_place(self.folder)
+        if self._place != self.folder:
+            weakref.finalize(self, shutil.rmtree, self._place, ignore_errors=True)
 
     def url(self, database: str = "postgres", driver: str = "postgresql") -> str:
         """Where a database is; made by `make_database`, except for ``postgres``."""
@@ -197,16 +203,12 @@ class Postgres(LocalServer):
 
     @property
     def data(self) -> Path:
-        return self.folder / "data"
+        return self._place / "data"
 
     def prepare(self) -> None:
         program("initdb")
         if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres")
-            # The user needs a way in, which a temporary folder of root's does not give.
-            for parent in self.folder.parents:
-                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            shutil.chown(self._place, "postgres")
         if not (self.data / "PG_VERSION").exists():
             command = [program("initdb"), "-D", str(self.data), "-U", self.user, "-A", "trust"]
             subprocess.run(
@@ -216,7 +218,7 @@ class Postgres(LocalServer):
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def command(self) -> Sequence[str]:
-        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder)}
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self._place)}
         settings |= self.settings
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [
@@ -401,6 +403,19 @@ def program(name: str) -> str:
     """Path of a PostgreSQL program, which Debian keeps off the PATH."""
     beside = POSTGRES_BIN if POSTGRES_BIN.exists() else None
     return needed(name, "apt-get install postgresql-15", beside)
+
+
+def _open_place(folder: Path) -> Path:
+    """A folder, or one outside of it where other users have no way in.
+
+    pytest closes the folder of all its temporary folders to other users whenever a session begins:
+    a cluster in there would break down when somebody else on the machine starts a test.
+    """
+    way = [*reversed(folder.parents), folder]
+    for above, place in itertools.pairwise(way):
+        if place.exists() and place.stat().st_mode & 0o005 != 0o005:
+            return Path(tempfile.mkdtemp(prefix="sentinel-postgres-", dir=above))
+    return folder
 
 
 def _as_postgres() -> list[str]:
