@@ -1,0 +1,419 @@
+"""CSV files, block by block in bounded memory, with every record accounted for.
+
+Text files are read as text only: turning text into amounts, times and numbers is decided column
+by column later, so that "007" stays an id and "1.10" stays exact. The scanner says how many
+records a block has; Arrow must parse exactly so many, or reading stops.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from sentinel.domain import ConfigurationError
+from sentinel.sources.byte_streams import check_utf8, utf8_blocks
+from sentinel.sources.csv_records import RecordScanner, Scan
+from sentinel.sources.layout import CsvLayout, column_names
+from sentinel.sources.raw_block import MalformedLine, RawBlock, cut
+
+_FIRST_BYTES: Final = 64 << 10
+_BLOCK_BYTES: Final = 4 << 20
+_LONGEST_QUOTED: Final = 16 << 20
+_LONGEST_LINE: Final = 256 << 20
+_STAND_IN: Final = "\x1f"
+_HEADER_LINES: Final = 20
+_COMPARED_RECORDS: Final = 100
+_SEP_LINE: Final = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
+_COMMON_DELIMITERS: Final = (";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The beginning of a CSV file.
+
+    Attributes:
+        names: Of the columns.
+        delimiter: Between two fields.
+        lines: Lines in front of the first row.
+        size: Bytes in front of the first row.
+        notes: What is remarkable about it.
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    lines: int
+    size: int
+    notes: tuple[str, ...] = ()
+
+
+class CsvReader:
+    """One CSV file.
+
+    Args:
+        path: The file.
+        member: Of a zip archive, if it is one.
+        layout: How it is written.
+        name: For messages.
+    """
+
+    def __init__(self, path: Path, member: str | None, layout: CsvLayout, name: str) -> None:
+        self._path = path
+        self._member = member
+        self._layout = layout
+        self._name = name
+
+    def head(self) -> Head:
+        """Names and delimiter; an empty file has no columns.
+
+        Raises:
+            ConfigurationError: The header is broken.
+        """
+        stream = self._stream()
+        try:
+            return self._head(next(stream, b""), stream)[0]
+        finally:
+            stream.close()
+
+    def blocks(self, chunk_rows: int, columns: Sequence[str] | None) -> Iterator[RawBlock]:
+        """The rows in order."""
+        stream = self._stream()
+        try:
+            head, buffer = self._head(next(stream, b""), stream)
+            if not head.names:
+                return
+            stand_in = len(head.delimiter) > 1 or not head.delimiter.isascii()
+            pieces: Iterator[bytes] = stream
+            if stand_in:
+                old = head.delimiter.encode()
+                pieces = _with_stand_in(buffer[head.size :], stream, old, self._name)
+                buffer = b""
+            else:
+                buffer = buffer[head.size :]
+            yield from self._records(head, buffer, pieces, chunk_rows, columns)
+        finally:
+            stream.close()
+
+    def _stream(self) -> Iterator[bytes]:
+        return utf8_blocks(
+            self._path, self._member, self._layout.encoding, _FIRST_BYTES, _BLOCK_BYTES
+        )
+
+    def _records(
+        self,
+        head: Head,
+        buffer: bytes,
+        stream: Iterator[bytes],
+        chunk_rows: int,
+        columns: Sequence[str] | None,
+    ) -> Iterator[RawBlock]:
+        delimiter = head.delimiter
+        if len(delimiter) > 1 or not delimiter.isascii():
+            delimiter = _STAND_IN
+        scanner = RecordScanner(delimiter, self._layout.quote, len(head.names))
+        parser = _Parser(head, delimiter, self._layout, columns, self._name)
+        final = False
+        while not final:
+            piece = next(stream, None)
+            final = piece is None
+            buffer = _without_end_mark(buffer) if piece is None else buffer + piece
+            while buffer:
+                give_up = len(buffer) > _LONGEST_QUOTED
+                scan = scanner.scan(buffer, final, give_up=give_up)
+                if not scan.taken:
+                    break
+                taken = buffer[: scan.taken]
+                check_utf8(taken, self._name, parser.lines + 1)
+                buffer = buffer[scan.taken :]
+                yield from parser.parse(scan, chunk_rows)
+                if not final:
+                    break
+            if len(buffer) > _LONGEST_LINE:
+                raise ConfigurationError(
+                    f"{self._name}: line {parser.lines + 1} is longer than "
+                    f"{_LONGEST_LINE >> 20} MB; is it a CSV file?"
+                )
+
+    def _head(self, buffer: bytes, stream: Iterator[bytes]) -> tuple[Head, bytes]:
+        """The head, and all bytes that were read for it."""
+        layout = self._layout
+        while True:
+            found = self._parse_head(buffer, final=False)
+            if found is not None:
+                return found, buffer
+            more = next(stream, None)
+            if more is None:
+                found = self._parse_head(buffer, final=True)
+                assert found is not None
+                return found, buffer
+            buffer += more
+            if len(buffer) > _LONGEST_QUOTED:
+                raise ConfigurationError(
+                    f"{self._name}: the header (after files.skip_lines = {layout.skip_lines}) is "
+                    f"longer than {_LONGEST_QUOTED >> 20} MB; is it a CSV file?"
+                )
+
+    def _parse_head(self, buffer: bytes, *, final: bool) -> Head | None:
+        """None: the buffer ends too early."""
+        layout = self._layout
+        lines = _lines(buffer, final)
+        at = size = 0
+        delimiter = layout.delimiter
+        while at < len(lines) and (at < layout.skip_lines or not lines[at].strip()):
+            size += len(lines[at])
+            at += 1
+        if at < len(lines):
+            told = _SEP_LINE.fullmatch(lines[at].decode("utf8", "replace").strip())
+            if told:
+                delimiter = delimiter or told[1].replace("\\t", "\t")
+                size += len(lines[at])
+                at += 1
+        while at < len(lines) and not lines[at].strip():
+            size += len(lines[at])
+            at += 1
+        if at == len(lines):
+            return Head((), delimiter, at, size) if final else None
+        if not final and len(lines) - at < _COMPARED_RECORDS and len(buffer) < _FIRST_BYTES // 2:
+            return None
+        check_utf8(b"".join(lines[: at + 1]), self._name, 1)
+        texts = [line.decode("utf8", "replace") for line in lines[at:][: 3 * _COMPARED_RECORDS]]
+        if not delimiter:
+            delimiter = self._usual_delimiter(texts[0])
+        rows = self._rows(texts, delimiter)
+        header, used = rows[0]
+        if used > _HEADER_LINES:
+            raise ConfigurationError(
+                f"{self._name}: line {at + 1}, the header, opens a field with a quote that is "
+                "never closed. Correct it, or set files.quote."
+            )
+        if used > len(texts) - 1 and not final and used > 1:
+            return None
+        if not layout.header:
+            names = column_names([""] * len(header), layout, self._name)
+            return Head(tuple(names), delimiter, at, size)
+        widths = [len(row) for row, _ in rows[1 : _COMPARED_RECORDS + 1]]
+        blank_end = all(row[-1] == "" for row, _ in rows[1 : _COMPARED_RECORDS + 1] if row)
+        notes: list[str] = []
+        if widths and set(widths) == {len(header) + 1} and blank_end:
+            header = [*header, ""]
+            notes.append(f"{self._name}: each row ends with a delimiter, the header does not")
+        elif len(header) > 1 and not header[-1] and widths and set(widths) == {len(header) - 1}:
+            header = header[:-1]
+            notes.append(f"{self._name}: the header ends with a delimiter, the rows do not")
+        names = column_names(header, layout, self._name)
+        size += sum(len(line) for line in lines[at : at + used])
+        return Head(tuple(names), delimiter, at + used, size, tuple(notes))
+
+    def _usual_delimiter(self, header: str) -> str:
+        if ".tsv" in self._path.suffixes or (self._member or "").endswith(".tsv"):
+            return "\t"
+        if "," in header:
+            return ","
+        return next((item for item in _COMMON_DELIMITERS if item in header), ",")
+
+    def _rows(self, lines: list[str], delimiter: str) -> list[tuple[list[str], int]]:
+        """Records of the first lines, with the lines that each takes."""
+        if len(delimiter) > 1:
+            lines = [line.replace(delimiter, _STAND_IN) for line in lines]
+            delimiter = _STAND_IN
+        quote = self._layout.quote
+        reader = csv.reader(
+            lines,
+            delimiter=delimiter,
+            quotechar=quote or None,
+            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        )
+        rows, before = [], 0
+        try:
+            for row in reader:
+                if row or not rows:
+                    rows.append((row, reader.line_num - before))
+                before = reader.line_num
+        except csv.Error as error:
+            if not rows:
+                raise ConfigurationError(
+                    f"{self._name}: the header cannot be read ({error}); is it a CSV file?"
+                ) from None
+        return rows
+
+
+class _Parser:
+    """Arrow's parser over the clean records of each block, and the numbers of all records."""
+
+    def __init__(
+        self,
+        head: Head,
+        delimiter: str,
+        layout: CsvLayout,
+        columns: Sequence[str] | None,
+        name: str,
+    ) -> None:
+        self.lines = head.lines
+        self._rows = 0
+        self._head = head
+        self._name = name
+        self._restore = delimiter == _STAND_IN
+        self._invalid: list[pacsv.InvalidRow] = []
+        self._delimiter = delimiter
+        self._quote = layout.quote
+        wanted = list(head.names if columns is None else columns)
+        self._empty = pa.RecordBatch.from_arrays(
+            [pa.array([], pa.string()) for _ in wanted], names=wanted
+        )
+        self._options = pacsv.ConvertOptions(
+            check_utf8=False,
+            column_types={column: pa.string() for column in wanted},
+            include_columns=wanted,
+            strings_can_be_null=True,
+            null_values=list(layout.null_values),
+        )
+
+    def parse(self, scan: Scan, chunk_rows: int) -> list[RawBlock]:
+        """The rows of a scan; its lines and records are counted on.
+
+        Raises:
+            ConfigurationError: Arrow finds another number of records than the scanner.
+        """
+        batch = self._batch(scan)
+        invalid = self._invalid
+        if batch.num_rows + len(invalid) != scan.records:
+            raise ConfigurationError(
+                f"{self._name}: lines {self.lines + 1:,} to {self.lines + scan.lines:,} hold "
+                f"{scan.records:,} records, but {batch.num_rows + len(invalid):,} could be "
+                "read. Check delimiter, quote and encoding."
+            )
+        ranks = np.array([item.rank for item in scan.bad], np.int64)
+        clean = np.arange(scan.records, dtype=np.int64)
+        place = clean + np.searchsorted(ranks, clean, side="right")
+        broken = np.array([row.number - 1 for row in invalid], np.int64)
+        malformed = [
+            MalformedLine.of(
+                self._rows + 1 + bad.rank + index,
+                self.lines + bad.line + 1,
+                self._restored(bad.text.decode("utf8", "replace")),
+                bad.reason,
+            )
+            for index, bad in enumerate(scan.bad)
+        ]
+        for row in invalid:
+            if not row.text.strip(" \t\x1a"):
+                continue  # a line of blanks is none
+            malformed.append(
+                MalformedLine.of(
+                    self._rows + 1 + int(place[row.number - 1]),
+                    self.lines + scan.line_of(row.number - 1) + 1,
+                    self._restored(row.text),
+                    f"the line has {row.actual_columns} fields where the header has "
+                    f"{row.expected_columns}; is a delimiter inside a field unquoted?",
+                )
+            )
+        malformed.sort(key=lambda line: line.row)
+        numbers = np.delete(place, broken) + self._rows + 1
+        self._rows += scan.records + len(scan.bad)
+        self.lines += scan.lines
+        return cut(batch, numbers, tuple(malformed), chunk_rows)
+
+    def _batch(self, scan: Scan) -> pa.RecordBatch:
+        self._invalid = []
+        if not scan.records:
+            return self._empty
+        table = pacsv.read_csv(
+            pa.BufferReader(scan.clean),
+            # One thread: only then are broken lines numbered.
+            read_options=pacsv.ReadOptions(
+                use_threads=False,
+                block_size=len(scan.clean) + 1,
+                column_names=list(self._head.names),
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=self._delimiter,
+                quote_char=self._quote or False,
+                newlines_in_values=scan.multiline,
+                invalid_row_handler=self._remember,
+            ),
+            convert_options=self._options,
+        )
+        batches = table.combine_chunks().to_batches()
+        batch = batches[0] if batches else self._empty
+        if self._restore and self._quote and self._quote.encode() in scan.clean:
+            batch = pa.RecordBatch.from_arrays(
+                [
+                    pc.replace_substring(column, _STAND_IN, self._head.delimiter)
+                    for column in batch.columns
+                ],
+                names=batch.schema.names,
+            )
+        return batch
+
+    def _remember(self, row: pacsv.InvalidRow) -> str:
+        self._invalid.append(row)
+        return "skip"
+
+    def _restored(self, text: str) -> str:
+        return text.replace(_STAND_IN, self._head.delimiter) if self._restore else text
+
+
+def _lines(buffer: bytes, final: bool) -> list[bytes]:
+    """Complete lines with their ends; at the end of the file also what is left."""
+    lines = re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", buffer)
+    if lines and not final and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    return lines
+
+
+def _without_end_mark(buffer: bytes) -> bytes:
+    """Without the character that ended text files on DOS."""
+    return buffer.rstrip(b"\x1a") if buffer.endswith(b"\x1a") else buffer
+
+
+def _with_stand_in(
+    start: bytes, stream: Iterator[bytes], delimiter: bytes, name: str
+) -> Iterator[bytes]:
+    """The text with one character in place of a delimiter of several."""
+    new = _STAND_IN.encode()
+    held = start
+    for piece in stream:
+        whole = held + piece
+        # A delimiter may begin in this block and end in the next one.
+        keep = next(
+            (size for size in range(len(delimiter) - 1, 0, -1) if whole.endswith(delimiter[:size])),
+            0,
+        )
+        held = whole[len(whole) - keep :]
+        yield _replaced(whole[: len(whole) - keep], delimiter, new, name)
+    if held:
+        yield _replaced(held, delimiter, new, name)
+
+
+def _replaced(text: bytes, old: bytes, new: bytes, name: str) -> bytes:
+    if new in text:
+        raise ConfigurationError(
+            f"{name} holds the control character U+001F, which cannot stand in a file whose "
+            f"delimiter is {old.decode()!r}; remove it, or write the file with one character "
+            "as delimiter."
+        )
+    return text.replace(old, new)
+
+
+def with_nulls(rows: pa.RecordBatch, layout: CsvLayout) -> pa.RecordBatch:
+    """The rows with null where a text means "not given" in its column."""
+    columns = list(rows.columns)
+    changed = False
+    for name, texts in layout.null_values_by_column.items():
+        index = rows.schema.get_field_index(name)
+        if index < 0 or not pa.types.is_string(columns[index].type):
+            continue
+        nothing = pc.is_in(columns[index], pa.array(list(texts), pa.string()))
+        columns[index] = pc.if_else(nothing, pa.scalar(None, pa.string()), columns[index])
+        changed = True
+    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names) if changed else rows
+
+
