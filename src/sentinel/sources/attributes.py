@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.sources.base import AttributeType
-from sentinel.sources.columns import mask_of, number_column
+from sentinel.sources.columns import is_text, mask_of, number_column
 from sentinel.sources.mapping_file import AttributesTable
-from sentinel.sources.readers import RawBlock, TableFile
+from sentinel.sources.readers import TableFile
 
 _SAMPLE_ROWS: Final = 10_000
+_LEAST_ROWS: Final = 200
+_ALL_SAMPLE_ROWS: Final = 200_000
 
 
 def choose_attributes(
@@ -49,38 +51,75 @@ def infer_types(
     table: AttributesTable,
     attribute_of: Mapping[str, str],
     types: Mapping[str, pa.DataType],
-    file: TableFile,
+    files: Sequence[TableFile],
 ) -> dict[str, AttributeType]:
-    """Attribute types: as the mapping or the file says; of text files, as the first rows look.
+    """Attribute types: as the mapping or the files say; of text, as the first rows look.
 
     Args:
         table: What the mapping says.
         attribute_of: Column to attribute name.
         types: Columns of the data.
-        file: Where first rows are read.
+        files: All of them: the first rows of each are read where a column is text.
     """
-    sample: RawBlock | None = None
     found: dict[str, AttributeType] = {}
+    open_columns: list[str] = []
     for column, attribute in attribute_of.items():
-        kind = types[column]
         if column in table.types or attribute in table.types:
             declared = table.types.get(column) or table.types[attribute]
             found[attribute] = "number" if declared == "number" else "category"
-        elif file.format == "csv":
-            if sample is None:
-                sample = next(file.blocks(_SAMPLE_ROWS, list(attribute_of)), None)
-            found[attribute] = (
-                "category" if sample is None else looks_like(sample.rows.column(column))
-            )
+        elif _is_number(types[column]):
+            found[attribute] = "number"
+        elif all(not file.is_text for file in files) and not _is_mixed(column, files):
+            found[attribute] = "category"
         else:
-            numeric = (
-                pa.types.is_integer(kind)
-                or pa.types.is_floating(kind)
-                or pa.types.is_decimal(kind)
-                or pa.types.is_boolean(kind)
-            )
-            found[attribute] = "number" if numeric else "category"
+            found[attribute] = "category"
+            open_columns.append(column)
+    seen = _first_looks(open_columns, files)
+    for column, looks in seen.items():
+        found[attribute_of[column]] = "number" if looks == {"number"} else "category"
     return found
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def _is_mixed(column: str, files: Sequence[TableFile]) -> bool:
+    """Whether some files have a column as text and others as numbers."""
+    kinds = {_is_number(f.schema().field(column).type) for f in files if column in f.schema().names}
+    return len(kinds) > 1
+
+
+def _first_looks(
+    columns: Sequence[str], files: Sequence[TableFile]
+) -> dict[str, set[AttributeType]]:
+    """How the first rows of each file look, for the columns that say something there."""
+    seen: dict[str, set[AttributeType]] = {column: set() for column in columns}
+    if not columns or not files:
+        return seen
+    rows = max(_LEAST_ROWS, min(_SAMPLE_ROWS, _ALL_SAMPLE_ROWS // len(files)))
+    for file in files:
+        there = set(file.schema().names)
+        wanted = [column for column in columns if column in there]
+        sample = next(file.blocks(rows, wanted), None) if wanted else None
+        if sample is None:
+            continue
+        for column in wanted:
+            values = sample.rows.column(column)
+            if _is_number(values.type):
+                seen[column].add("number")
+            elif is_text(values.type) and _says_something(values):
+                seen[column].add(looks_like(values))
+    return seen
+
+
+def _says_something(values: pa.Array) -> bool:
+    return bool(pc.any(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0)).as_py())
 
 
 def looks_like(column: pa.Array) -> AttributeType:

@@ -11,7 +11,7 @@ import codecs
 import gzip
 import lzma
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -103,14 +103,14 @@ def foreign_kind(start: bytes) -> str | None:
 
 
 def encoding_of(start: bytes, declared: str) -> tuple[str, int]:
-    """Encoding by the byte order mark, by zeros in every other byte, else as declared.
+    r"""Encoding by the byte order mark, by zeros in every other byte, else as declared.
 
     Returns:
         The encoding, and the length of the mark.
 
-    >>> encoding_of(b"\\xff\\xfea\\x00", "utf8")
+    >>> encoding_of(b"\xff\xfea\x00", "utf8")
     ('utf-16-le', 2)
-    >>> encoding_of(b"a\\x00b\\x00,\\x00c\\x00", "utf8")
+    >>> encoding_of(b"a\x00b\x00,\x00c\x00", "utf8")
     ('utf-16-le', 0)
     """
     for mark, encoding in _BOMS:
@@ -130,7 +130,7 @@ def encoding_of(start: bytes, declared: str) -> tuple[str, int]:
 
 def utf8_blocks(
     path: Path, member: str | None, encoding: str, first_size: int, size: int
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The text as UTF-8 in blocks that need not end at a line end, without byte order mark.
 
     UTF-8 itself is passed on unchecked (see ``check_utf8``): a block may end within a character.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,14 +41,14 @@ class Head:
     """The beginning of a CSV file.
 
     Attributes:
-        names: Of the columns.
+        header: What the file says of its columns; "" = nothing.
         delimiter: Between two fields.
         lines: Lines in front of the first row.
         size: Bytes in front of the first row.
         notes: What is remarkable about it.
     """
 
-    names: tuple[str, ...]
+    header: tuple[str, ...]
     delimiter: str
     lines: int
     size: int
@@ -88,7 +88,7 @@ class CsvReader:
         stream = self._stream()
         try:
             head, buffer = self._head(next(stream, b""), stream)
-            if not head.names:
+            if not head.header:
                 return
             stand_in = len(head.delimiter) > 1 or not head.delimiter.isascii()
             pieces: Iterator[bytes] = stream
@@ -102,7 +102,7 @@ class CsvReader:
         finally:
             stream.close()
 
-    def _stream(self) -> Iterator[bytes]:
+    def _stream(self) -> Generator[bytes]:
         return utf8_blocks(
             self._path, self._member, self._layout.encoding, _FIRST_BYTES, _BLOCK_BYTES
         )
@@ -118,8 +118,9 @@ class CsvReader:
         delimiter = head.delimiter
         if len(delimiter) > 1 or not delimiter.isascii():
             delimiter = _STAND_IN
-        scanner = RecordScanner(delimiter, self._layout.quote, len(head.names))
-        parser = _Parser(head, delimiter, self._layout, columns, self._name)
+        names = column_names(list(head.header), self._layout, self._name)
+        scanner = RecordScanner(delimiter, self._layout.quote, len(names))
+        parser = _Parser(head, names, delimiter, self._layout, columns, self._name)
         final = False
         while not final:
             piece = next(stream, None)
@@ -136,6 +137,8 @@ class CsvReader:
                 yield from parser.parse(scan, chunk_rows)
                 if not final:
                     break
+            if final and buffer.strip():
+                raise AssertionError(f"{self._name}: {len(buffer)} bytes are not accounted for")
             if len(buffer) > _LONGEST_LINE:
                 raise ConfigurationError(
                     f"{self._name}: line {parser.lines + 1} is longer than "
@@ -197,8 +200,7 @@ class CsvReader:
         if used > len(texts) - 1 and not final and used > 1:
             return None
         if not layout.header:
-            names = column_names([""] * len(header), layout, self._name)
-            return Head(tuple(names), delimiter, at, size)
+            return Head(("",) * len(header), delimiter, at, size)
         widths = [len(row) for row, _ in rows[1 : _COMPARED_RECORDS + 1]]
         blank_end = all(row[-1] == "" for row, _ in rows[1 : _COMPARED_RECORDS + 1] if row)
         notes: list[str] = []
@@ -208,9 +210,8 @@ class CsvReader:
         elif len(header) > 1 and not header[-1] and widths and set(widths) == {len(header) - 1}:
             header = header[:-1]
             notes.append(f"{self._name}: the header ends with a delimiter, the rows do not")
-        names = column_names(header, layout, self._name)
         size += sum(len(line) for line in lines[at : at + used])
-        return Head(tuple(names), delimiter, at + used, size, tuple(notes))
+        return Head(tuple(header), delimiter, at + used, size, tuple(notes))
 
     def _usual_delimiter(self, header: str) -> str:
         if ".tsv" in self._path.suffixes or (self._member or "").endswith(".tsv"):
@@ -231,7 +232,8 @@ class CsvReader:
             quotechar=quote or None,
             quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
         )
-        rows, before = [], 0
+        rows: list[tuple[list[str], int]] = []
+        before = 0
         try:
             for row in reader:
                 if row or not rows:
@@ -251,6 +253,7 @@ class _Parser:
     def __init__(
         self,
         head: Head,
+        names: Sequence[str],
         delimiter: str,
         layout: CsvLayout,
         columns: Sequence[str] | None,
@@ -264,7 +267,8 @@ class _Parser:
         self._invalid: list[pacsv.InvalidRow] = []
         self._delimiter = delimiter
         self._quote = layout.quote
-        wanted = list(head.names if columns is None else columns)
+        self._names = list(names)
+        wanted = list(names if columns is None else columns)
         self._empty = pa.RecordBatch.from_arrays(
             [pa.array([], pa.string()) for _ in wanted], names=wanted
         )
@@ -294,27 +298,22 @@ class _Parser:
         clean = np.arange(scan.records, dtype=np.int64)
         place = clean + np.searchsorted(ranks, clean, side="right")
         broken = np.array([row.number - 1 for row in invalid], np.int64)
-        malformed = [
-            MalformedLine.of(
-                self._rows + 1 + bad.rank + index,
-                self.lines + bad.line + 1,
-                self._restored(bad.text.decode("utf8", "replace")),
-                bad.reason,
-            )
-            for index, bad in enumerate(scan.bad)
-        ]
+        malformed = []
+        for index, bad in enumerate(scan.bad):
+            row_number = self._rows + 1 + bad.rank + index
+            line = self.lines + bad.line + 1
+            text = self._restored(bad.text.decode("utf8", "replace"))
+            malformed.append(MalformedLine.of(row_number, line, text, f"line {line}: {bad.reason}"))
         for row in invalid:
             if not row.text.strip(" \t\x1a"):
                 continue  # a line of blanks is none
-            malformed.append(
-                MalformedLine.of(
-                    self._rows + 1 + int(place[row.number - 1]),
-                    self.lines + scan.line_of(row.number - 1) + 1,
-                    self._restored(row.text),
-                    f"the line has {row.actual_columns} fields where the header has "
-                    f"{row.expected_columns}; is a delimiter inside a field unquoted?",
-                )
+            line = self.lines + scan.line_of(row.number - 1) + 1
+            reason = (
+                f"the line has {row.actual_columns} fields where the header has "
+                f"{row.expected_columns}; is a delimiter inside a field unquoted? (line {line})"
             )
+            row_number = self._rows + 1 + int(place[row.number - 1])
+            malformed.append(MalformedLine.of(row_number, line, self._restored(row.text), reason))
         malformed.sort(key=lambda line: line.row)
         numbers = np.delete(place, broken) + self._rows + 1
         self._rows += scan.records + len(scan.bad)
@@ -331,7 +330,7 @@ class _Parser:
             read_options=pacsv.ReadOptions(
                 use_threads=False,
                 block_size=len(scan.clean) + 1,
-                column_names=list(self._head.names),
+                column_names=self._names,
             ),
             parse_options=pacsv.ParseOptions(
                 delimiter=self._delimiter,
@@ -415,5 +414,3 @@ def with_nulls(rows: pa.RecordBatch, layout: CsvLayout) -> pa.RecordBatch:
         columns[index] = pc.if_else(nothing, pa.scalar(None, pa.string()), columns[index])
         changed = True
     return pa.RecordBatch.from_arrays(columns, names=rows.schema.names) if changed else rows
-
-

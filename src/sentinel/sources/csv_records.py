@@ -132,9 +132,7 @@ class RecordScanner:
     def _scan(self, buffer: bytes, lone: bool, final: bool) -> Scan:
         data = np.frombuffer(buffer, np.uint8)
         ends = _line_ends(data, lone)
-        quotes = (
-            np.flatnonzero(data == self._quote) if self._quote >= 0 else np.empty(0, np.int64)
-        )
+        quotes = np.flatnonzero(data == self._quote) if self._quote >= 0 else np.empty(0, np.int64)
         page = _Page(buffer, data, ends, quotes)
         spans = self._regular(page, final)
         swallowing: set[int] = set()
@@ -256,7 +254,7 @@ class RecordScanner:
             if len(fields) == self._width:
                 rows.append(fields)
         if rows:
-            self._classes = [_class_of(column) for column in zip(*rows, strict=True)]
+            self._classes = [class_of(column) for column in zip(*rows, strict=True)]
 
     def _holds_rows(self, page: _Page, first: int, last: int, column: int) -> bool:
         """Whether lines within a quoted field are rows of the table.
@@ -294,7 +292,7 @@ class RecordScanner:
         telling = [(kind, value) for kind, value in telling if kind != "text" and value.strip()]
         if not telling:
             return None
-        fitting = sum(_class_of((value,)) in _FITTING[kind] for kind, value in telling)
+        fitting = sum(class_of((value,)) in _FITTING[kind] for kind, value in telling)
         return fitting * 2 >= len(telling)
 
     def _split(self, line: bytes) -> list[str]:
@@ -321,7 +319,9 @@ class _Spans:
         index = np.searchsorted(self.opening, places, side="right") - 1
         if not len(self.opening):
             return np.zeros(len(places), np.bool_)
-        return (index >= 0) & (places < self.closing[np.maximum(index, 0)])
+        within: npt.NDArray[np.bool_] = np.less(places, self.closing[np.maximum(index, 0)])
+        within[index < 0] = False
+        return within
 
 
 class _Page:
@@ -415,9 +415,7 @@ class _Page:
             pieces.append(self.buffer[begin:start])
             begin = end
             line = int(np.searchsorted(self.ends, start))
-            bad.append(
-                BadRecord(int(ranks[record]), line, self.buffer[start:end], reasons[record])
-            )
+            bad.append(BadRecord(int(ranks[record]), line, self.buffer[start:end], reasons[record]))
         pieces.append(self.buffer[begin:taken])
         return Scan(
             taken,
@@ -462,7 +460,9 @@ def _blank(
     data: npt.NDArray[np.uint8], starts: _Positions, ends: _Positions
 ) -> npt.NDArray[np.bool_]:
     length = ends - starts
-    return (length == 0) | ((length == 1) & (data[starts] == _CR) & (data[ends] == _LF))
+    only_end = (length == 1) & (data[starts] == _CR) & (data[ends] == _LF)
+    blank: npt.NDArray[np.bool_] = (length == 0) | only_end
+    return blank
 
 
 _FITTING: Final = {"number": ("number",), "date": ("date",), "code": ("code", "number")}
@@ -470,7 +470,7 @@ _NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[.,]?([eE][+-]?\d+)?")
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:.*)?")
 
 
-def _class_of(values: tuple[str, ...]) -> str:
+def class_of(values: tuple[str, ...]) -> str:
     """number, date, code (digits and letters without blanks) or text: what most values are."""
     given = [value.strip() for value in values if value.strip()]
     for kind, pattern in (("date", _DATE), ("number", _NUMBER)):

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from sentinel.domain import ConfigurationError
 from sentinel.sources.byte_streams import first_bytes, foreign_kind
 from sentinel.sources.layout import CsvLayout, FileFormat
-from sentinel.sources.readers import TableFile, translated
+from sentinel.sources.table_file import TableFile, translated
 
 _TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".tab", ".psv", ".dat")
 _JSON_SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
@@ -58,9 +58,7 @@ def find_files(
     return _with_labels(list(found.values()))
 
 
-def _tables(
-    pattern: Path, format: FileFormat | None, layout: CsvLayout
-) -> Iterable[TableFile]:
+def _tables(pattern: Path, format: FileFormat | None, layout: CsvLayout) -> Iterable[TableFile]:
     archive = next((parent for parent in pattern.parents if _is_archive(parent)), None)
     if archive is not None:
         yield from _members(archive, str(pattern.relative_to(archive)), format, layout)
@@ -68,8 +66,8 @@ def _tables(
     paths = _paths(pattern)
     if not paths:
         raise ConfigurationError(
-            f"There is no CSV, JSON or Parquet file at {pattern}; give a file, a folder or a "
-            "glob such as payments/*.csv, relative to the mapping file."
+            f"There is no CSV or Parquet file, and no JSON one, at {pattern}; give a file, a "
+            "folder or a glob such as payments/*.csv, relative to the mapping file."
         )
     for path in paths:
         partitions = () if path == pattern else _partitions(path)
@@ -156,9 +154,7 @@ def _members(
             f"{archive} is an OpenDocument spreadsheet; save the sheet as CSV."
         )
     visible = [
-        name
-        for name in names
-        if all(_is_visible(part) for part in PurePosixPath(name).parts)
+        name for name in names if all(_is_visible(part) for part in PurePosixPath(name).parts)
     ]
     chosen = sorted(
         name
@@ -218,7 +214,9 @@ def format_of(path: Path, member: str | None = None) -> FileFormat:
 def _with_labels(files: list[TableFile]) -> tuple[TableFile, ...]:
     """Files of which no two have the same name for people."""
     names = [file.name for file in files]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+    twice = (
+        {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+    )
     if not twice:
         return tuple(files)
     paths = [file.path / file.member if file.member else file.path for file in files]

@@ -8,7 +8,7 @@ uses. True and false are the words "true" and "false".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -111,7 +111,7 @@ class JsonReader:
             )
             yield from cut(batch, np.array(numbers, np.int64), tuple(malformed), chunk_rows)
 
-    def _items(self) -> Iterator[_Item]:
+    def _items(self) -> Generator[_Item]:
         """Every record of the file: its line, and what it says."""
         stream = utf8_blocks(
             self._path, self._member, self._layout.encoding, _FIRST_BYTES, _BLOCK_BYTES
@@ -147,9 +147,9 @@ class JsonReader:
         try:
             found = _DECODER.decode(text.decode("utf8"))
         except (ValueError, RecursionError) as error:
-            return line, text.decode("utf8"), f"this is no JSON object: {error}"
+            return line, text.decode("utf8"), f"line {line} is no JSON object: {error}"
         if not isinstance(found, dict):
-            return line, text.decode("utf8"), "this is no JSON object: {...} is expected"
+            return line, text.decode("utf8"), f"line {line} is no JSON object, {{...}}"
         return line, _flattened(found), ""
 
     def _sequence(self, buffer: bytes, stream: Iterator[bytes]) -> Iterator[_Item]:
@@ -198,7 +198,7 @@ class JsonReader:
                 if isinstance(found, dict):
                     yield where, _flattened(found), ""
                 else:
-                    yield where, text[at:end], "this is no JSON object: {...} is expected"
+                    yield where, text[at:end], f"line {where} is no JSON object, {{...}}"
                 line += text.count("\n", 0, end)
                 text, at = text[end:], 0
             line += text.count("\n", 0, at)
@@ -240,7 +240,7 @@ def _begins_with_a_whole_line(start: bytes) -> bool:
             try:
                 _DECODER.decode(line.decode("utf8", "replace"))
             except (ValueError, RecursionError):
-                return line.strip() not in (b"{",) and not _unfinished(line)
+                return line.strip() != b"{" and not _unfinished(line)
             return True
     return True
 

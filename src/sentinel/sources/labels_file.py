@@ -33,7 +33,7 @@ from sentinel.sources.mapping_file import (
     several,
     suggestion,
 )
-from sentinel.sources.readers import RowNumbers, TableFile, find_files, malformed_chunk
+from sentinel.sources.readers import RowNumbers, TableFile, columns_of, find_files, malformed_chunk
 from sentinel.sources.times import time_column
 
 _DEFAULT_COLUMNS: Final = LabelColumns(column="verdict", arrival=TimeColumn(column="received_at"))
@@ -57,14 +57,15 @@ class LabelsFileSource(Source):
         check_label_columns(msgspec.structs.replace(columns, path="given"), name)
         self.name = name
         self.attributes = {}
-        self._files = tuple(files)
+        found = columns_of(files)
+        self._files = found.files
+        self._warnings = found.warnings
         self._columns = columns
         self.label_origin = columns.origin
         self.label_delay_us = (
             None if columns.delay_days is None else round(columns.delay_days * DAY_US)
         )
-        schema = files[0].schema()
-        self._types = {item.name: str(item.type) for item in schema}
+        self._types = {name: str(kind) for name, kind in found.types.items()}
         self._label_id = columns.label_id or ("label_id" if "label_id" in self._types else None)
         self._used = [name for name in self._becomes() if name]
         require_columns(self._used, self._types, files[0].name)
@@ -88,7 +89,9 @@ class LabelsFileSource(Source):
             for name, kind in self._types.items()
         )
         files = tuple(str(file.path) for file in self._files)
-        return Description(self.name, files, uses, describe_labels(self._columns))
+        return Description(
+            self.name, files, uses, describe_labels(self._columns), warnings=self._warnings
+        )
 
     def row_count(self) -> int | None:
         """There are no transactions."""

@@ -59,7 +59,7 @@ class CsvLayout:
         if len(self.quote) > 1 or not self.quote.isascii() or self.quote in ("\r", "\n", "\0"):
             raise ConfigurationError(
                 f"files.quote is {self.quote!r}; allowed is one ASCII character such as "
-                "'\"' or \"'\", or \"\" for none."
+                '\'"\' or "\'", or "" for none.'
             )
         if self.quote and self.quote in self.delimiter:
             raise ConfigurationError(

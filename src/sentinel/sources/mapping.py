@@ -40,7 +40,7 @@ from sentinel.sources.mapping_file import (
     several,
     suggestion,
 )
-from sentinel.sources.readers import RawBlock, TableFile, find_files, malformed_chunk
+from sentinel.sources.readers import RawBlock, TableFile, columns_of, find_files, malformed_chunk
 from sentinel.sources.times import time_column
 
 _TELLTALE: Final = ("fraud", "chargeback", "dispute", "label", "verdict")
@@ -63,15 +63,18 @@ class MappingSource(Source):
         self.scale = mapping.amount.scale
         _refuse_inactive(mapping)
         files = mapping.files
-        self._files = find_files(folder / several(files.path)[0], files.format, files.layout())
-        self._types = {item.name: item.type for item in self._files[0].schema()}
+        paths = [folder / path for path in several(files.path)]
+        self._files = find_files(paths, files.format, files.layout())
+        columns = columns_of(self._files)
+        self._types = dict(columns.types)
+        self._full_files = columns.files
         self._core = self._core_columns()
         require_columns(list(self._core), [*self._types], self._files[0].name)
-        self._warnings: list[str] = []
+        self._warnings: list[str] = list(columns.warnings)
         table = mapping.attributes
         self._attribute_of, self._unusable = choose_attributes(table, self._types, self._core)
         check_attribute_names(list(self._attribute_of.values()))
-        self.attributes = infer_types(table, self._attribute_of, self._types, self._files[0])
+        self.attributes = infer_types(table, self._attribute_of, self._types, self._full_files)
         self._labels = self._label_files(folder)
         labels = mapping.labels
         if labels is not None:
@@ -117,7 +120,7 @@ class MappingSource(Source):
     def raw_batches(self, chunk_rows: int = DEFAULT_CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows of all files, file by file; then the labels' own files."""
         schema = transaction_schema(self.attributes)
-        for file in self._files:
+        for file in self._full_files:
             there = file.schema().names
             require_columns(list(self._core), there, file.name)
             wanted = dict.fromkeys([*self._core, *self._attribute_of])
@@ -166,7 +169,8 @@ class MappingSource(Source):
         labels = self.mapping.labels
         if labels is None or labels.path is None or labels.format == "json_map":
             return None
-        files = find_files(folder / several(labels.path)[0], labels.format, labels.layout())
+        paths = [folder / path for path in several(labels.path)]
+        files = find_files(paths, labels.format, labels.layout())
         return LabelsFileSource(files, labels, f"{self.name} labels")
 
     def _warn(self) -> None:
@@ -276,8 +280,6 @@ def _refuse_inactive(mapping: Mapping) -> None:
         "bin and last_four": any(key.bin or key.last_four for key in keys),
         "attributes.exempt": attributes.exempt,
         "attributes.times": attributes.times,
-        "files.path as a list": len(several(mapping.files.path)) > 1,
-        "files.null_values_by_column": mapping.files.null_values_by_column,
         "files.overlap": mapping.files.overlap,
         "a time of several columns": any(t and len(t.columns) > 1 for t in times),
         "time.start": any(t and t.start for t in times),

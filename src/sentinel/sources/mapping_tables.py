@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 import msgspec
 
-from sentinel.domain import ConfigurationError
-from sentinel.sources.readers import CsvLayout, FileFormat
+from sentinel.sources.layout import CsvLayout, FileFormat, names_by_place
 from sentinel.sources.times import TimeUnit
 
 LabelValue = str | int | float | bool
@@ -74,6 +72,7 @@ class FilesTable(Table, frozen=True):
         delimiter, quote, encoding, null_values: How CSV files are written.
         null_values_by_column: Column to the texts that mean "not given" there.
         skip_lines: Lines before the header.
+        header: Whether the first line names the columns.
         names: Place of a column, from "1", to its name.
         overlap: Whether later files repeat rows of earlier ones; those are counted apart.
     """
@@ -86,6 +85,7 @@ class FilesTable(Table, frozen=True):
     null_values: tuple[str, ...] = ("",)
     null_values_by_column: dict[str, tuple[str, ...]] = {}
     skip_lines: int = 0
+    header: bool = True
     names: dict[str, str] = {}
     overlap: bool = False
 
@@ -218,8 +218,8 @@ class LabelColumns(Table, frozen=True):
         arrival: When the label arrived.
         delay_days: From transaction to label, where there is no arrival.
         origin: What the log says about where labels come from.
-        path, format, delimiter, quote, encoding, null_values, skip_lines, names: Files of their
-            own; the format ``json_map`` is an object of transaction ids and verdicts.
+        path, format, delimiter, quote, encoding, null_values, skip_lines, header, names: Files
+            of their own; the format ``json_map`` is an object of transaction ids and verdicts.
         key: Of a ``json_map``: where in the file the object is, such as "target".
         transaction_id, label_id: Columns of those files.
     """
@@ -240,6 +240,7 @@ class LabelColumns(Table, frozen=True):
     encoding: str = "utf8"
     null_values: tuple[str, ...] = ("",)
     skip_lines: int = 0
+    header: bool = True
     names: dict[str, str] = {}
     transaction_id: Columns = "transaction_id"
     label_id: str | None = None
@@ -268,14 +269,17 @@ class Mapping(Table, frozen=True):
         return self.id if isinstance(self.id, IdTable) else IdTable(column=self.id)
 
 
-_LAYOUT_KEYS = ("delimiter", "quote", "encoding", "null_values", "skip_lines", "names")
-
-
 def _layout(table: FilesTable | LabelColumns, where: str) -> CsvLayout:
-    """The layout of text files; a key that readers do not know yet is refused by name."""
-    known = {item.name for item in dataclasses.fields(CsvLayout)}
-    given = {key: getattr(table, key) for key in _LAYOUT_KEYS}
-    for key, value in given.items():
-        if key not in known and value:
-            raise ConfigurationError(f"{where}.{key} is declared, but not active yet.")
-    return CsvLayout(**{key: value for key, value in given.items() if key in known})
+    """The layout of text files."""
+    return CsvLayout(
+        delimiter=table.delimiter,
+        quote=table.quote,
+        encoding=table.encoding,
+        null_values=table.null_values,
+        null_values_by_column=(
+            table.null_values_by_column if isinstance(table, FilesTable) else {}
+        ),
+        skip_lines=table.skip_lines,
+        header=table.header,
+        names=names_by_place(table.names, f"{where}.names"),
+    )

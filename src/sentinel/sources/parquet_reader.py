@@ -43,6 +43,10 @@ class ParquetReader:
         )
         return self._plain(empty).schema
 
+    def header(self) -> list[str]:
+        """The columns as the file names them."""
+        return list(pq.read_schema(self._path).names)
+
     def row_count(self) -> int:
         """Rows of the file."""
         return int(pq.read_metadata(self._path).num_rows)
@@ -106,12 +110,12 @@ def _flattened(name: str, column: pa.Array) -> list[tuple[str, pa.Array]]:
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """A column with a type that all of Sentinel's code knows.
+    r"""A column with a type that all of Sentinel's code knows.
 
     UUIDs are text in their canonical form; text of any kind is ``string``; bytes are text if
     they are UTF-8, else hexadecimal digits; dictionaries are decoded.
 
-    >>> plain(pa.array([b"c-1", b"\\xff"], pa.binary())).to_pylist()
+    >>> plain(pa.array([b"c-1", b"\xff"], pa.binary())).to_pylist()
     ['c-1', 'ff']
     >>> plain(pa.array(["a", None]).dictionary_encode()).to_pylist()
     ['a', None]

@@ -31,11 +31,11 @@ class MalformedLine:
 
     @classmethod
     def of(cls, row: int, line: int, text: bytes | str, reason: str) -> MalformedLine:
-        """The same, of a text of any length; the reason names the line."""
+        """The same, of a text of any length."""
         if isinstance(text, bytes):
             text = text[: 4 * _SHOWN_CHARACTERS].decode("utf8", "replace")
         text = text.rstrip("\r\n")[:_SHOWN_CHARACTERS]
-        return cls(row, line, text, f"line {line}: {reason}" if line else reason)
+        return cls(row, line, text, reason)
 
 
 @dataclass(frozen=True)

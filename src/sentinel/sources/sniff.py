@@ -1,0 +1,242 @@
+"""How a file that nobody has described is written: delimiter, quotes, encoding, header."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from sentinel.domain import ConfigurationError
+from sentinel.sources.byte_streams import encoding_of, first_bytes
+from sentinel.sources.csv_records import class_of
+from sentinel.sources.find_files import find_files
+from sentinel.sources.layout import CsvLayout
+from sentinel.sources.table_file import TableFile, translated
+from sentinel.sources.table_set import columns_of
+
+_HEAD_BYTES: Final = 256 << 10
+_LINES: Final = 200
+_DELIMITERS: Final = (",", ";", "\t", "|", "~", "^", "\x01", " ")
+_LONG_DELIMITERS: Final = ("||", "::", "~|~", "|~|")
+_LIKELY: Final = 0.8
+
+
+@dataclass(frozen=True)
+class SniffedTable:
+    """A table as it was found.
+
+    Attributes:
+        files: Its files, ready to be read; empty ones are left out.
+        layout: How they are written, if they are text.
+        names: The columns of all files together.
+        notes: What was found out, and what is odd, in sentences.
+        format: csv, json or parquet: of the first file.
+    """
+
+    files: tuple[TableFile, ...]
+    layout: CsvLayout
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+    format: str
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of a mapping file's ``[files]`` that differ from their defaults."""
+        default = CsvLayout()
+        found: dict[str, Any] = {}
+        for key in ("delimiter", "quote", "encoding", "skip_lines", "header"):
+            value = getattr(self.layout, key)
+            if value != getattr(default, key):
+                found[key] = value
+        if found.get("delimiter") == ",":
+            del found["delimiter"]
+        if self.layout.names:
+            found["names"] = {str(place): name for place, name in self.layout.names.items()}
+        return found
+
+
+def sniff(path: Path | str | Sequence[Path | str]) -> SniffedTable:
+    """Open a file, a folder or a glob of which nothing is known.
+
+    Args:
+        path: As in ``find_files``.
+
+    Raises:
+        ConfigurationError: There is no table, or all files are empty.
+    """
+    paths = [path] if isinstance(path, Path | str) else list(path)
+    files = find_files([Path(item) for item in paths])
+    notes: list[str] = []
+    first = next((file for file in files if _size(file)), None)
+    if first is None:
+        raise ConfigurationError(f"{files[0].path} is empty: there is no row to look at.")
+    layout = CsvLayout()
+    if first.format == "csv":
+        layout = _layout_of(first, notes)
+    layout = _named_apart(replace(first, layout=layout), notes)
+    files = tuple(replace(file, layout=layout) for file in files)
+    columns = columns_of(files)
+    notes.extend(columns.warnings)
+    if not columns.files:
+        raise ConfigurationError(f"{first.path} is empty: there is no row to look at.")
+    return SniffedTable(columns.files, layout, tuple(columns.types), tuple(notes), first.format)
+
+
+def _size(file: TableFile) -> int:
+    with translated(file):
+        return len(first_bytes(file.path, file.member))
+
+
+def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
+    with translated(file):
+        start = first_bytes(file.path, file.member, _HEAD_BYTES)
+    encoding, mark = encoding_of(start, "utf8")
+    start = start[mark:]
+    declared = "utf8" if mark else encoding
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(start)
+    except UnicodeDecodeError:
+        declared = "cp1252"
+        text = start.decode(declared, "replace")
+        notes.append("the text is no UTF-8; it is read as cp1252 (Western European Windows)")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    whole = lines[:-1] if len(start) >= _HEAD_BYTES - mark else lines
+    whole = whole[:_LINES] or lines
+    if any(line.lower().lstrip('"').startswith("sep=") for line in whole[:1]):
+        delimiter = whole[0].strip().strip('"')[4:].replace("\\t", "\t") or ","
+        whole = whole[1:]
+        told, skip = True, 0
+    else:
+        told = False
+        delimiter, skip = ",", 0
+    quote = _quote_of(whole)
+    width = 1
+    if told:
+        rows = _split(whole, delimiter, quote)
+    else:
+        best: tuple[float, int, int] = (0.0, 0, 0)
+        for rank, candidate in enumerate(_DELIMITERS):
+            split = _split(whole, candidate, quote)
+            common, share = _common_width(split)
+            if common > 1 and (share, common, -rank) > best and share > 0.5:
+                best = (round(share, 1), common, -rank)
+                delimiter, width = candidate, common
+        for candidate in _LONG_DELIMITERS:
+            # Of "||" a single "|" makes as many fields more, all of them empty.
+            common, share = _common_width(_split(whole, candidate, quote))
+            if common > 1 and share > _LIKELY:
+                delimiter, width = candidate, common
+        rows = _split(whole, delimiter, quote)
+        skip = _lines_before(whole, rows, width)
+        if skip:
+            notes.append(f"{skip} lines before the header are skipped")
+    if delimiter != ",":
+        notes.append(f"fields are separated by {delimiter!r}")
+    if quote == "'":
+        notes.append("values are quoted by '")
+    body = [row for row in rows[_first_row(rows, width) :] if row]
+    header = _has_header(body)
+    if not header:
+        notes.append("the first line is a row: there is no header")
+    return CsvLayout(
+        delimiter=delimiter, quote=quote, encoding=declared, skip_lines=skip, header=header
+    )
+
+
+def _quote_of(lines: list[str]) -> str:
+    """The single quote if values of most lines stand in it, as BankSim's; else the double one."""
+    single = sum(line.count("'") >= 2 and _stands_in(line, "'") for line in lines[1:])
+    double = sum(line.count('"') >= 2 and _stands_in(line, '"') for line in lines[1:])
+    return "'" if single > double and single > 0.5 * max(len(lines) - 2, 1) else '"'
+
+
+def _stands_in(line: str, quote: str) -> bool:
+    return any(
+        part[:1] == quote and part[-1:] == quote and len(part) > 1
+        for delimiter in (",", ";", "\t", "|")
+        for part in line.split(delimiter)
+    )
+
+
+def _split(lines: list[str], delimiter: str, quote: str) -> list[list[str]]:
+    if len(delimiter) > 1:
+        lines = [line.replace(delimiter, "\x1f") for line in lines]
+        delimiter = "\x1f"
+    reader = csv.reader(lines, delimiter=delimiter, quotechar=quote)
+    rows: list[list[str]] = []
+    try:
+        rows.extend(reader)
+    except csv.Error:
+        return rows
+    return rows
+
+
+def _common_width(rows: list[list[str]]) -> tuple[int, float]:
+    """The most common number of fields, and the share of rows that have it."""
+    given = [len(row) for row in rows if row]
+    if not given:
+        return 0, 0.0
+    width, count = Counter(given).most_common(1)[0]
+    return width, count / len(given)
+
+
+def _first_row(rows: list[list[str]], width: int) -> int:
+    """The first row with as many fields as the others have, of which most say something."""
+    for index, row in enumerate(rows):
+        if len(row) in (width, width - 1) and sum(map(bool, row)) * 2 >= width:
+            return index
+    return 0
+
+
+def _lines_before(lines: list[str], rows: list[list[str]], width: int) -> int:
+    """Lines in front of the header. Only short ones count: each is a line of its own."""
+    first = _first_row(rows, width)
+    if not first or not all(len(row) <= width for row in rows[:first]):
+        return 0
+    return first if len(lines) > first else 0
+
+
+def _has_header(rows: list[list[str]]) -> bool:
+    """Whether the first row names columns: none of its values is such as the column has."""
+    if len(rows) < 2:
+        return bool(rows) and not any(class_of((value,)) in ("number", "date") for value in rows[0])
+    first, rest = rows[0], rows[1:]
+    same = different = 0
+    for place, value in enumerate(first):
+        column = tuple(row[place] for row in rest if place < len(row))
+        kind = class_of(column)
+        if kind in ("number", "date") and value.strip():
+            if class_of((value,)) == kind:
+                same += 1
+            else:
+                different += 1
+    if same or different:
+        return different > same
+    return len(set(first)) == len(first) and not any(
+        class_of((value,)) in ("number", "date") for value in first
+    )
+
+
+def _named_apart(file: TableFile, notes: list[str]) -> CsvLayout:
+    """The layout with names by place where two columns have one name."""
+    names: dict[int, str] = {}
+    layout = file.layout
+    header = file.header()
+    seen = set(header)
+    used: set[str] = set()
+    for place, name in enumerate(header, 1):
+        if name.strip() and name in used:
+            number = 2
+            while f"{name}_{number}" in seen:
+                number += 1
+            names[place] = f"{name}_{number}"
+            seen.add(names[place])
+            notes.append(
+                f"two columns have the name {name!r}; the one in place {place} is read as "
+                f"{names[place]!r}"
+            )
+        used.add(name)
+    return replace(layout, names=names)
