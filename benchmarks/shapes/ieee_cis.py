@@ -2,7 +2,8 @@
 
 Quirks: ``TransactionDT`` counts seconds from a day that nobody named, the first is 86400; there
 is no merchant; a client is ``card1`` ... ``card6``, ``addr1`` and the day ``D1`` counts from;
-V1 to V339 come in groups that are empty together; a quarter of the payments has an identity.
+amounts of product C have three decimals; V1 to V339 come in groups that are empty together; a
+quarter of the payments has an identity.
 
 Planted: days on which a client pays far more often than usual, amounts unusual for the client,
 more of them for product C or with a mismatch in M4. V and C columns hold noise here.
@@ -36,6 +37,7 @@ def draw(rows: int, seed: int) -> Drawing:
     )  # fmt: skip
     amount = amounts(rng, key, typical=70, between=0.9, outliers=0.035)
     product = rng.choice(5, rows, p=[0.72, 0.12, 0.07, 0.06, 0.03])
+    amount = np.where(product == 1, np.round(amount * 1.0137, 3), amount)  # a converted currency
     match = np.where(rng.random(rows) < 0.45, -1, rng.choice(3, rows, p=[0.65, 0.2, 0.15]))
     paid = Windows(key, seconds)
     often, far = paid.count(12 * HOUR) >= 3, unusual(paid, amount)

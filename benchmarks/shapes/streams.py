@@ -148,7 +148,7 @@ def amounts(
     drawn = usual[key] * rng.lognormal(0, within, len(key))
     far = rng.random(len(key)) < outliers
     drawn[far] *= rng.uniform(*times, int(far.sum()))
-    return np.round(np.maximum(drawn, 0.5), 2)
+    return np.round(np.maximum(drawn, 0.5), 2).astype(np.float64)
 
 
 def unusual(windows: Windows, amount: Floats, *, factor: float = 4.0, days: float = 30) -> Flags:
@@ -158,7 +158,7 @@ def unusual(windows: Windows, amount: Floats, *, factor: float = 4.0, days: floa
     return far & (windows.count(days * DAY) >= 3)
 
 
-def either(base: float, *chances: Floats) -> Floats:
+def either(base: float, *chances: npt.NDArray[Any]) -> Floats:
     """The probability that at least one of independent causes makes a payment a fraud.
 
     >>> either(0.0, np.array([0.5]), np.array([0.5])).tolist()
