@@ -265,7 +265,9 @@ class Settings(BaseSettings):
         Path(".sentinel"), description="Folder that holds ledger, state, models and logs."
     )
     feature_store: Path = Field(
-        Path("feature_store"), description="Feast repository with the feature definitions."
+        Path("feature_store"),
+        description="Feast repository with the feature definitions. Where it is not set, the "
+        "workspace's `feature_store` comes first, and is made where there is neither.",
     )
     api: ApiSettings = ApiSettings()
     dashboard: DashboardSettings = DashboardSettings()
@@ -301,6 +303,22 @@ class Settings(BaseSettings):
     @property
     def index_path(self) -> Path:
         return self.workspace / "index.db"
+
+    @property
+    def own_definitions_dir(self) -> Path:
+        """The folder of definitions that is the workspace's own, whether or not it is there."""
+        return self.workspace / "feature_store"
+
+    @property
+    def definitions_dir(self) -> Path:
+        """The Feast repository: what is set, else the workspace's own, else the one here.
+
+        Where there is none, it is the workspace's own: `sentinel.feature_sets.ensure` makes it.
+        """
+        if "feature_store" in self.model_fields_set:
+            return self.feature_store
+        own = self.own_definitions_dir
+        return own if own.is_dir() or not self.feature_store.is_dir() else self.feature_store
 
     @property
     def plan_path(self) -> Path:

@@ -102,6 +102,20 @@ def test_counts_deltas_matches_and_the_identity_block_are_attributes(
     assert not any(name.startswith("attributes.V") for name in payments.columns)
 
 
+def test_the_day_that_a_count_of_days_starts_at_is_an_attribute_and_stays_the_same(
+    payments: pd.DataFrame, joined: pd.DataFrame
+) -> None:
+    aligned = joined.reindex(payments.index)
+    for name in ("D1", "D4", "D15"):
+        began = (aligned.TransactionDT / 86_400 - aligned[name]).apply(np.floor)
+        ours = payments[f"attributes.{name}_day"].astype(float)
+        pd.testing.assert_series_equal(ours, began, check_names=False)
+    of_a_client = payments.groupby("customer_id")["attributes.D1_day"]
+    assert (of_a_client.nunique() == 1).all()
+    assert of_a_client.size().max() > 3
+    assert not {"attributes.D3_day", "attributes.D9_day"} & set(payments.columns)
+
+
 def test_a_device_is_known_only_where_the_identity_block_is(
     payments: pd.DataFrame, joined: pd.DataFrame
 ) -> None:
@@ -169,6 +183,6 @@ def test_the_preview_says_what_became_of_all_columns(folder: Path) -> None:
     assert len(uses) == 394 + 41 - 1
     assert uses["card1"] == "card_id, customer_id"
     assert uses["V1"] == ""
-    assert uses["D1"] == "customer_id, attributes.D1"
+    assert uses["D1"] == "customer_id, attributes.D1, attributes.D1_day"
     assert seen.rows.num_rows == 5
     assert seen.scale == 3

@@ -165,6 +165,12 @@ def import_(
             earlier = [r for r in import_records(settings) if r.source == "simulator"]
             options["ending_us"] = earlier[0].started_at_us if earlier else now_us
         opened = open_source(source, **options)
+        if source == "ieee-cis" and not preview:
+            from sentinel.feature_sets import IEEE_CIS, suit
+
+            installed = suit(settings, IEEE_CIS)
+            if installed is not None:
+                out.print(str(installed), soft_wrap=True, markup=False)
         if preview:
             out.print(look(opened, now_us=now_us).render())
             return
@@ -337,6 +343,27 @@ def features_plan(workspace: Workspace = None) -> None:
 
     with plain_errors():
         out.print(describe(Plan.load(settings_for(workspace).plan_path)), markup=False)
+
+
+@features.command("init")
+def features_init(
+    name: Annotated[
+        str, typer.Option("--set", help="default or ieee_cis; see docs/feature-store.md.")
+    ] = "default",
+    into: Annotated[
+        Path | None, typer.Option(help="Folder; default: the workspace's feature_store.")
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Copy a set of feature definitions to where you can edit it."""
+    from sentinel.feature_sets import install
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        folder = into or settings.own_definitions_dir
+        out.print(str(install(name, folder, settings.workspace)), soft_wrap=True, markup=False)
+        if folder.resolve() != settings.definitions_dir.resolve():
+            out.print(f"To use it, set SENTINEL_FEATURE_STORE={folder}.", soft_wrap=True)
 
 
 @features.command("apply")

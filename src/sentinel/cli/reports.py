@@ -120,6 +120,8 @@ def _moment(time_us: int) -> str:
 
 def plan_report(console: Console, applied: Applied) -> None:
     """The plan after an apply."""
+    if applied.installed is not None:
+        console.print(str(applied.installed), soft_wrap=True, markup=False)
     for warning in applied.warnings:
         console.print(warning, soft_wrap=True)
     console.print(

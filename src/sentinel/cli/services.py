@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sentinel.cli.console import err, out
 from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel.feature_sets import is_as_shipped
 from sentinel.ledger.open import delete_ledger, ledger_exists, ledger_name, open_reader
 from sentinel.settings import Settings
 
@@ -103,7 +104,10 @@ def reset_workspace(settings: Settings, *, yes: bool, ledger: bool) -> None:
         raise WorkspaceError(f"{folder} is not a workspace of Sentinel; it is left alone.")
     if (folder / "scorer.json").exists() and _answers(_addresses(settings)["Scoring API"]):
         raise WorkspaceError(f"A scorer serves from {folder}. Stop it first.")
-    if not (yes or _agreed(f"Delete {folder.resolve()} with all its data?")):
+    own = settings.own_definitions_dir
+    written = own.is_dir() and not is_as_shipped(own)
+    what = "all its data and the feature definitions in it" if written else "all its data"
+    if not (yes or _agreed(f"Delete {folder.resolve()} with {what}?")):
         return
     shutil.rmtree(folder)
     out.print(f"Deleted {folder}.")

@@ -171,6 +171,8 @@ class FirstRun:
 
         with progress_bar(err) as progress:
             applied = apply_definitions(self.settings, progress=progress)
+        if applied.installed is not None:
+            out.print(str(applied.installed), soft_wrap=True, markup=False)
         out.print(
             f"Plan {applied.plan.hash}: {len(applied.plan.feature_names)} features over "
             f"{len(applied.plan.views)} views."
@@ -335,7 +337,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     """So that every child has this run's settings, whatever folder names them."""
     return {
         "SENTINEL_WORKSPACE": str(settings.workspace.resolve()),
-        "SENTINEL_FEATURE_STORE": str(settings.feature_store.resolve()),
+        "SENTINEL_FEATURE_STORE": str(settings.definitions_dir.resolve()),
         "SENTINEL_API__PORT": str(settings.api.port),
         "SENTINEL_MLFLOW__PORT": str(settings.mlflow.port),
         "SENTINEL_DASHBOARD__PORT": str(settings.dashboard.port),

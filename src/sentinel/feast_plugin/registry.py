@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from feast import (
     Entity,
     FeatureService,
+    FeatureStore,
     FeatureView,
     OnDemandFeatureView,
     Project,
@@ -41,11 +43,11 @@ def register(settings: Settings) -> str:
         ConfigurationError: Feast's settings file is missing or incomplete.
     """
     with feast_on(settings) as store, contextlib.redirect_stdout(io.StringIO()):
-        contents = _contents(repo_objects(settings.feature_store), store.project)
+        contents = _contents(repo_objects(settings.definitions_dir), store.project)
         apply_total_with_repo_instance(
             store, store.project, store.registry, contents, skip_source_validation=False
         )
-        return _shown(str(store.config.registry.path))
+        return _where(store)
 
 
 def _contents(objects: Iterable[object], project: str) -> RepoContents:
@@ -77,6 +79,11 @@ def _once(sources: Iterable[DataSource | None]) -> list[DataSource]:
     return list({id(source): source for source in sources if source is not None}.values())
 
 
-def _shown(path: str) -> str:
-    scheme, mark, rest = path.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else path
+def _where(store: FeatureStore) -> str:
+    """The registry's file, or its address without user and password."""
+    kept: Any = getattr(store.registry, "_registry_store", None)
+    file: Path | None = getattr(kept, "_filepath", None)
+    if file is not None:
+        return str(file)
+    scheme, mark, rest = str(store.config.registry.path).partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

@@ -32,9 +32,9 @@ def config_file(settings: Settings) -> Path:
     """
     named = os.environ.get(FEAST_FS_YAML_FILE_PATH_ENV_NAME)
     if named:
-        return settings.feature_store / named  # an absolute path stays what it is
+        return settings.definitions_dir / named  # an absolute path stays what it is
     elsewhere = settings.feast.registry_url or settings.feast.online_url
-    return settings.feature_store / (PRODUCTION_FILE if elsewhere else _LAPTOP_FILE)
+    return settings.definitions_dir / (PRODUCTION_FILE if elsewhere else _LAPTOP_FILE)
 
 
 @contextmanager
@@ -89,11 +89,11 @@ def _config(settings: Settings) -> Any:
     }
     try:
         with _environment(addresses):
-            config = load_repo_config(settings.feature_store.resolve(), file)
+            config = load_repo_config(settings.definitions_dir.resolve(), file)
     except FileNotFoundError:
         raise ConfigurationError(
-            f"There is no {file}, which says where Feast's registry and stores are. Copy it from "
-            "the project, or name another one with FEAST_FS_YAML_FILE_PATH."
+            f"There is no {file}, which says where Feast's registry and stores are. `sentinel "
+            "features init` writes it, or name another one with FEAST_FS_YAML_FILE_PATH."
         ) from None
     except FeastConfigError as error:
         raise ConfigurationError(f"{file} is not valid: {error}") from None

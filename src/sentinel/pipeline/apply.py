@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from sentinel.domain import DefinitionError
+from sentinel.feature_sets import Installed, ensure
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.ledger.log import read_log
@@ -37,6 +38,7 @@ class Applied:
         unknown: Categorical columns without a dictionary: the log had no value of them.
         warnings: One line for each view whose records are large.
         registry: Feast's registry that the definitions were written to; empty where it held them.
+        installed: The set of definitions that was copied to the workspace, since there was none.
     """
 
     plan: Plan
@@ -45,6 +47,7 @@ class Applied:
     unknown: tuple[str, ...]
     warnings: tuple[str, ...]
     registry: str = ""
+    installed: Installed | None = None
 
 
 class _Origin(msgspec.Struct, frozen=True):
@@ -62,9 +65,10 @@ def apply_definitions(
     relearn: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Applied:
-    """Compile the definitions in ``settings.feature_store``, and do what ``feast apply`` does.
+    """Compile the definitions in ``settings.definitions_dir``, and do what ``feast apply`` does.
 
-    The plan goes to ``settings.plan_path``, the definitions to Feast's registry.
+    The plan goes to ``settings.plan_path``, the definitions to Feast's registry. Where there are no
+    definitions yet, the default set is copied to the workspace.
 
     A category keeps its code for as long as its column is in the plan, since models have learnt
     what the codes mean; columns that are new get a dictionary from the log. Where nothing has
@@ -82,7 +86,8 @@ def apply_definitions(
         ConfigurationError: Feast's settings file is missing or incomplete.
         Unavailable: Feast's registry does not answer; the plan is written all the same.
     """
-    fingerprint = _fingerprint(settings.feature_store)
+    installed = ensure(settings)
+    fingerprint = _fingerprint(settings.definitions_dir)
     before = _present_plan(settings)
     origin_path = settings.plan_path.with_name("plan.origin.json")
     origin = _read_origin(origin_path)
@@ -97,12 +102,12 @@ def apply_definitions(
     from sentinel.feast_plugin.compile import category_columns, compile_definitions
 
     progress("compile", 0, 1)
-    columns = category_columns(settings.feature_store)
+    columns = category_columns(settings.definitions_dir)
     known = {} if before is None or relearn else _dictionaries(before)
     missing = tuple(column for column in columns if not known.get(column))
     length = _log_length(settings)
     learned = _learn(settings, missing, length, progress)
-    plan = compile_definitions(settings.feature_store, {**known, **learned})
+    plan = compile_definitions(settings.definitions_dir, {**known, **learned})
     plan.save(settings.plan_path)
     origin = _Origin(fingerprint, plan.hash, length)
     _write_origin(origin_path, origin)
@@ -110,7 +115,8 @@ def apply_definitions(
     changed = before is None or before.hash != plan.hash
     registry = _register(settings, origin_path, origin, progress)
     found = tuple(column for column in missing if learned.get(column))
-    return _applied(plan, changed=changed, learned=found, registry=registry)
+    applied = _applied(plan, changed=changed, learned=found, registry=registry)
+    return replace(applied, installed=installed)
 
 
 def _applied(
@@ -181,8 +187,8 @@ def _fingerprint(repo: Path) -> str:
     )
     if not files:
         raise DefinitionError(
-            f"There are no feature definitions in {repo}. Run this where your feature_store "
-            "folder is, or name it with SENTINEL_FEATURE_STORE."
+            f"There are no feature definitions in {repo}. Name the folder that has them with "
+            "SENTINEL_FEATURE_STORE, or let `sentinel features init` make it."
         )
     digest = hashlib.sha256(metadata.version("sentinel-fraud").encode())
     for path in files:

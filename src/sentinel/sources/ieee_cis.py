@@ -45,6 +45,14 @@ _DAY_SECONDS: Final = 86_400
 CARDS: Final = tuple(f"card{n}" for n in range(1, 7))
 COUNTS: Final = tuple(f"C{n}" for n in range(1, 15))
 DELTAS: Final = tuple(f"D{n}" for n in range(1, 16))
+DAY_COUNTS: Final = tuple(name for name in DELTAS if name not in ("D3", "D5", "D9"))
+"""Columns that count days from something in the client's past: it began, it bought, it moved.
+
+D3 and D5 count from the payment before and D9 is the hour of the day, so they tell no such day.
+"""
+BEGINNINGS: Final = tuple(f"{name}_day" for name in DAY_COUNTS)
+"""Attributes made of them: the day they count from, which stays the same for all of a client's
+payments while the count grows."""
 MATCHES: Final = tuple(f"M{n}" for n in range(1, 10))
 VESTA: Final = tuple(f"V{n}" for n in range(1, 340))
 IDENTITY: Final = (*(f"id_{n:02d}" for n in range(1, 39)), "DeviceType", "DeviceInfo")
@@ -68,7 +76,15 @@ _KEPT: Final = (
     *MATCHES,
 )
 _NUMBERS: Final = frozenset(
-    {"dist1", "dist2", *COUNTS, *DELTAS, *VESTA, *(f"id_{n:02d}" for n in range(1, 12))}
+    {
+        "dist1",
+        "dist2",
+        *COUNTS,
+        *DELTAS,
+        *BEGINNINGS,
+        *VESTA,
+        *(f"id_{n:02d}" for n in range(1, 12)),
+    }
 )
 _CORE: Final = (
     *("TransactionID", "isFraud", "TransactionDT", "TransactionAmt"),
@@ -119,7 +135,8 @@ class IeeeCisSource(Source):
         require_columns(IDENTITY_COLUMNS, self._identities.schema().names, self._identities.name)
         self._kept = (*_KEPT, *kept_v)
         self.attributes: dict[str, AttributeType] = {
-            name: "number" if name in _NUMBERS else "category" for name in (*self._kept, *IDENTITY)
+            name: "number" if name in _NUMBERS else "category"
+            for name in (*self._kept, *BEGINNINGS, *IDENTITY)
         }
         self._delay_days = label_delay_days
         self.label_delay_us = round(label_delay_days * DAY_US)
@@ -144,6 +161,9 @@ class IeeeCisSource(Source):
             if column in self.attributes:
                 target = ", ".join(filter(None, (target, ATTRIBUTE_PREFIX + column)))
                 note = ", ".join(filter(None, (note, self.attributes[column])))
+            if column in DAY_COUNTS:
+                target += f", {ATTRIBUTE_PREFIX}{column}_day"
+                note += "; the day it counts from, number"
             uses.append(ColumnUse(column, "text", target, note or ("" if target else "not used")))
         return Description(
             self.name,
@@ -202,6 +222,9 @@ class IeeeCisSource(Source):
                 else:
                     out[target], bad = number_column(table.column(name))
                     found.append(Finding("invalid_attribute", bad, f"{name} is not a number"))
+        for name in DAY_COUNTS:
+            days, _ = number_column(rows.column(name))
+            out[f"{ATTRIBUTE_PREFIX}{name}_day"] = beginnings(seconds, days)
         canonical = canonical_rows(out, schema, rows.num_rows)
         raw = pa.RecordBatch.from_arrays(
             [*rows.columns, *identity.columns], names=[*rows.schema.names, *identity.schema.names]
@@ -227,14 +250,23 @@ def client_identity(card1: pa.Array, addr1: pa.Array, seconds: pa.Array, d1: pa.
     ['13926|315|-13', None]
     """
     days, bad = number_column(d1)
-    begun = np.floor(
-        seconds.to_numpy(zero_copy_only=False) / _DAY_SECONDS - days.to_numpy(zero_copy_only=False)
-    )
+    begun = beginnings(seconds, days).to_numpy(zero_copy_only=False)
     card = category_column(card1)
     known = np.isfinite(begun) & ~bad & mask_of(pc.is_valid(card))
     began = pa.array(np.where(known, begun, 0).astype(np.int64), mask=~known)
     joined = joined_id([card, category_column(addr1), began])
     return pc.if_else(pa.array(known), joined, pa.scalar(None, pa.string()))
+
+
+def beginnings(seconds: pa.Array, days: pa.Array) -> pa.Array:
+    """The day from which a count of days runs, in days since `ORIGIN`; null where it is unknown.
+
+    >>> beginnings(pa.array([86400.0 * 20, 86400.0 * 25, 0.0]), pa.array([7, 12, None])).to_pylist()
+    [13.0, 13.0, None]
+    """
+    day = seconds.to_numpy(zero_copy_only=False) / _DAY_SECONDS
+    begun = np.floor(day - days.to_numpy(zero_copy_only=False))
+    return pa.array(begun, pa.float64(), mask=~np.isfinite(begun))
 
 
 class _Identities:
