@@ -177,10 +177,13 @@ class TrainingSettings(BaseModel):
     window_days: float = Field(120.0, description="Days of history to train on.", gt=0)
     test_days: float = Field(14.0, description="Days held out to evaluate on.", gt=0)
     alert_budget_per_1000: float = Field(
-        5.0, description="Alerts (review + decline) that analysts can take per 1,000.", gt=0
+        5.0, description="Payments that analysts can review per 1,000; declines are apart.", gt=0
     )
     decline_precision: float = Field(
-        0.8, description="Decline only above a score of at least this precision.", gt=0, le=1
+        0.8,
+        description="Decline where a payment is fraud with at least this probability.",
+        gt=0,
+        le=1,
     )
     bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
     seed: int = Field(7, description="Seed of everything random in training.")
