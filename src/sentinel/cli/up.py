@@ -214,7 +214,7 @@ def up(
     customers: int = 2600,
     days: float = 180.0,
     traffic: bool = True,
-    speed: float = 300.0,
+    speed: float | None = None,
 ) -> None:
     """Bring everything up and keep it up until SIGINT or SIGTERM.
 
@@ -223,7 +223,7 @@ def up(
         data: Mapping file of the user's own data; None: simulate.
         customers, days: Size of the simulated world of a first run.
         traffic: Whether to play live traffic (simulated data only).
-        speed: How fast, see `sentinel.cli.traffic`.
+        speed: How many times faster than it happens; None: see `sentinel.cli.traffic`.
 
     Raises:
         ConfigurationError: A port is taken, the disk is nearly full, or a service does not start.
@@ -257,7 +257,7 @@ def _run(
     stop: threading.Event,
     *,
     traffic: bool,
-    speed: float,
+    speed: float | None,
 ) -> None:
     mlflow = stack.start(_mlflow(settings))
     if not first.complete:
@@ -375,8 +375,10 @@ def _follower(settings: Settings) -> Child:
     return _child(settings, "follower", [sys.executable, "-m", "sentinel.pipeline.follow"])
 
 
-def _traffic(settings: Settings, speed: float) -> Child:
-    command = [sys.executable, "-m", "sentinel", "simulate", "--speed", str(speed)]
+def _traffic(settings: Settings, speed: float | None) -> Child:
+    command = [sys.executable, "-m", "sentinel", "simulate"]
+    if speed is not None:
+        command += ["--speed", str(speed)]
     return _child(settings, "traffic", command)
 
 
@@ -392,7 +394,8 @@ def _print_addresses(settings: Settings, *, traffic: bool) -> None:
     table.add_row("MLflow", settings.tracking_uri, "experiments and models")
     model = health["model"]
     table.add_row("Model", f"{model['name']} version {model['version']}", str(model["kind"]))
-    table.add_row("Live traffic", "playing" if traffic else "off", "")
+    what = "the last days quickly, then as it happens" if traffic else ""
+    table.add_row("Live traffic", "playing" if traffic else "off", what)
     table.add_row("Logs", str(settings.workspace / "logs"), "")
     out.print(table)
     out.print("Ctrl-C stops everything; the next start takes seconds.")
