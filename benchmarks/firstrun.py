@@ -205,7 +205,12 @@ def _labels(client: httpx.Client) -> int:
 def readme_payments() -> list[dict[str, Any]]:
     """The payments of the README: groceries, then four cards on one device."""
     shop = {"channel": "pos", "entry_mode": "chip", "authentication": "pin", "mcc": "5411"}
-    online = {"channel": "online", "entry_mode": "manual", "authentication": "none", "mcc": "5732"}
+    online = {
+        "channel": "online",
+        "entry_mode": "card_on_file",
+        "authentication": "3ds_frictionless",
+        "mcc": "5732",
+    }
     payments: list[dict[str, Any]] = [
         {
             "transaction_id": "order-1000",
@@ -219,13 +224,13 @@ def readme_payments() -> list[dict[str, Any]]:
     payments += [
         {
             "transaction_id": f"order-100{n}",
-            "amount_minor": 48900,
+            "amount_minor": 4890,
             "customer_id": f"c-10{n}",
             "card_id": f"k-10{n}",
             "merchant_id": "m-electronics",
             "device_id": "d-new",
             "ip_address": "198.51.100.7",
-            "attributes": {**online, "merchant_country": "BR", "card_country": "DE"},
+            "attributes": {**online, "merchant_country": "DE", "card_country": "DE"},
         }
         for n in range(1, 5)
     ]
