@@ -84,7 +84,7 @@ class Up:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
