@@ -103,6 +103,24 @@ class MoneySettings(BaseModel):
     scale: int = Field(2, description="Decimals of one unit of the base currency.", ge=0, le=4)
 
 
+class TokenSettings(BaseModel):
+    secret: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the tokens that replace ids; empty: `tokens.secret` in the workspace, "
+        "made on first use. Scorers that share a ledger need the same one.",
+    )
+    fields: str = Field(
+        "",
+        description="Fields that are tokenised at every door, with commas between, beside those "
+        "that an import's mapping tokenises: `card_id,attributes.email`.",
+    )
+    exempt: str = Field(
+        "",
+        description="Fields whose values look like card numbers and are none: "
+        "`attributes.ref_no,transaction_id`.",
+    )
+
+
 class LedgerSettings(BaseModel):
     url: str = Field(
         "",
@@ -277,6 +295,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     s3: S3Settings = S3Settings()
     money: MoneySettings = MoneySettings()
+    tokens: TokenSettings = TokenSettings()
     ledger: LedgerSettings = LedgerSettings()
     state: StateSettings = StateSettings()
     feast: FeastSettings = FeastSettings()
