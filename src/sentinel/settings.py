@@ -1,4 +1,5 @@
-"""One settings tree: defaults, then ``sentinel.toml``, then ``SENTINEL_`` environment variables.
+"""One settings tree: defaults, then ``sentinel.toml`` here, then the one in the workspace, then
+``SENTINEL_`` environment variables.
 
 Nested settings use two underscores in the environment: ``SENTINEL_API__PORT=9000``. A variable
 that ends in ``_FILE`` names a file that holds the value, and keeps a secret out of the
@@ -103,24 +104,6 @@ class MoneySettings(BaseModel):
     scale: int = Field(2, description="Decimals of one unit of the base currency.", ge=0, le=4)
 
 
-class TokenSettings(BaseModel):
-    secret: SecretStr = Field(
-        SecretStr(""),
-        description="Key of the tokens that replace ids; empty: `tokens.secret` in the workspace, "
-        "made on first use. Scorers that share a ledger need the same one.",
-    )
-    fields: str = Field(
-        "",
-        description="Fields that are tokenised at every door, with commas between, beside those "
-        "that an import's mapping tokenises: `card_id,attributes.email`.",
-    )
-    exempt: str = Field(
-        "",
-        description="Fields whose values look like card numbers and are none: "
-        "`attributes.ref_no,transaction_id`.",
-    )
-
-
 class LedgerSettings(BaseModel):
     url: str = Field(
         "",
@@ -195,13 +178,10 @@ class TrainingSettings(BaseModel):
     window_days: float = Field(120.0, description="Days of history to train on.", gt=0)
     test_days: float = Field(14.0, description="Days held out to evaluate on.", gt=0)
     alert_budget_per_1000: float = Field(
-        5.0, description="Payments that analysts can review per 1,000; declines are apart.", gt=0
+        5.0, description="Alerts (review + decline) that analysts can take per 1,000.", gt=0
     )
     decline_precision: float = Field(
-        0.8,
-        description="Decline where a payment is fraud with at least this probability.",
-        gt=0,
-        le=1,
+        0.8, description="Decline only above a score of at least this precision.", gt=0, le=1
     )
     bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
     seed: int = Field(7, description="Seed of everything random in training.")
@@ -263,6 +243,38 @@ class SecretFileSource(EnvSettingsSource):
         self.env_vars = values
 
 
+class WorkspaceFileSource(TomlConfigSettingsSource):
+    """Values from the ``sentinel.toml`` of the workspace: what its data needs.
+
+    A folder of feature definitions is named relative to the workspace.
+
+    Args:
+        settings_cls: The settings.
+        stronger: What names the workspace, the strongest first.
+
+    Raises:
+        ConfigurationError: The file names another workspace.
+    """
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], stronger: tuple[PydanticBaseSettingsSource, ...]
+    ) -> None:
+        named = next((found for source in stronger if (found := source().get("workspace"))), None)
+        default = settings_cls.model_fields["workspace"].default
+        folder = Path(named if named is not None else default)
+        path = folder / "sentinel.toml"
+        here = Path("sentinel.toml")
+        there = path.is_file() and not (here.exists() and path.samefile(here))
+        super().__init__(settings_cls, path if there else Path("/nonexistent/sentinel.toml"))
+        if "workspace" in self.init_kwargs:
+            raise ConfigurationError(
+                f"{path} names a workspace, but it belongs to the one that it lies in. Remove the "
+                "line."
+            )
+        if "feature_store" in self.init_kwargs:
+            self.init_kwargs["feature_store"] = folder / str(self.init_kwargs["feature_store"])
+
+
 def _variables(model: type[BaseModel], prefix: str = "SENTINEL_") -> Iterator[str]:
     """Environment variables of all settings."""
     for name, field in model.model_fields.items():
@@ -295,7 +307,6 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     s3: S3Settings = S3Settings()
     money: MoneySettings = MoneySettings()
-    tokens: TokenSettings = TokenSettings()
     ledger: LedgerSettings = LedgerSettings()
     state: StateSettings = StateSettings()
     feast: FeastSettings = FeastSettings()
@@ -315,7 +326,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         secret_files = SecretFileSource(settings_cls)
-        return init_settings, env_settings, secret_files, TomlConfigSettingsSource(settings_cls)
+        here = TomlConfigSettingsSource(settings_cls)
+        stronger = (init_settings, env_settings, secret_files)
+        workspace = WorkspaceFileSource(settings_cls, (*stronger, here))
+        return *stronger, workspace, here
 
     # Where each part keeps its files. One place, so that no two parts disagree.
     @property

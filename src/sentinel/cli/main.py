@@ -41,23 +41,28 @@ def _logging() -> None:
 def up(
     data: Annotated[
         Path | None,
-        typer.Option(help="Mapping file (.toml) of your own data; default: simulate."),
+        typer.Option(
+            help="Your own data: a table, folder or archive, or a mapping file (.toml); "
+            "default: simulate."
+        ),
     ] = None,
     workspace: Workspace = None,
     customers: Annotated[int, typer.Option(help="Customers to simulate.", min=20)] = 2600,
     days: Annotated[float, typer.Option(help="Days of history to simulate.", min=30)] = 180.0,
     traffic: Annotated[bool, typer.Option(help="Play live traffic.")] = True,
     speed: Annotated[
-        float | None,
-        typer.Option(help="Play traffic so many times faster until it is at the clock.", min=1),
-    ] = None,
+        float, typer.Option(help="Traffic's speed until it has caught up with the clock.", min=1)
+    ] = 300.0,
 ) -> None:
     """Bring up everything on this machine and keep it up until Ctrl-C."""
     from sentinel.cli.up import up as run
 
     with plain_errors():
-        if data is not None and workspace is None:
-            workspace = Path(f".sentinel-{data.stem}")
+        if data is not None:
+            from sentinel.cli.propose import workspace_of
+
+            workspace = workspace or workspace_of(data)
+            data = _mapping_of(data, workspace)
         run(
             settings_for(workspace),
             data=data,
@@ -66,6 +71,100 @@ def up(
             traffic=traffic,
             speed=speed,
         )
+
+
+def _mapping_of(data: Path, workspace: Path | None) -> Path:
+    """The mapping file of data; of a table without one, as proposed for it."""
+    if data.suffix == ".toml":
+        return data
+    from sentinel.cli.propose import run as propose
+    from sentinel.propose.proposing import MAPPING, proposed_before
+    from sentinel.propose.roles import Answers
+
+    folder = settings_for(workspace).workspace
+    if not proposed_before([data], folder):
+        propose([data], folder, Answers())
+    return folder / MAPPING
+
+
+@app.command()
+def propose(
+    files: Annotated[
+        list[Path], typer.Argument(help="Tables of payments: files, a folder or an archive.")
+    ],
+    workspace: Workspace = None,
+    id: Annotated[
+        list[str] | None, typer.Option(help="Column of the id (several are joined), or `row`.")
+    ] = None,
+    time: Annotated[
+        list[str] | None, typer.Option(help="Column of the time; several are read together.")
+    ] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="iso, or a pattern such as %d.%m.%Y.")
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(help="What numbers count: s, ms, us, ns, min, h or d.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="The day at which a count is 0.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of times that name none.")] = None,
+    amount: Annotated[
+        str | None, typer.Option(help="Column of the amount; `none` if there are no payments.")
+    ] = None,
+    amount_unit: Annotated[str | None, typer.Option(help="major (euros) or minor (cents).")] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="The one currency of all amounts, such as EUR.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the verdict; `none` if there is none.")
+    ] = None,
+    label_values: Annotated[
+        list[str] | None, typer.Option(help="Its values that mean fraud.")
+    ] = None,
+    label_delay: Annotated[
+        float | None, typer.Option(help="Days until a fraud is known.", min=0)
+    ] = None,
+    customer: Annotated[list[str] | None, typer.Option(help="Column of the customer.")] = None,
+    card: Annotated[list[str] | None, typer.Option(help="Column of the card.")] = None,
+    merchant: Annotated[list[str] | None, typer.Option(help="Column of the merchant.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Column of the device.")] = None,
+    ip: Annotated[list[str] | None, typer.Option(help="Column of the address.")] = None,
+    use: Annotated[
+        list[str] | None, typer.Option(help="Take in a column that is suspected of leaking.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave a column out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the proposal as JSON.")] = False,
+) -> None:
+    """Read a table, and write a mapping and feature definitions for it into a workspace.
+
+    What two readings fit equally is asked, and ends with code 2 where nobody can answer.
+    """
+    from sentinel.cli.propose import run, workspace_of
+    from sentinel.propose.answering import answers_of
+
+    given = {
+        "--id": id,
+        "--time": time,
+        "--time-format": time_format,
+        "--time-unit": time_unit,
+        "--start": start,
+        "--timezone": timezone,
+        "--amount": amount,
+        "--amount-unit": amount_unit,
+        "--currency": currency,
+        "--label": label,
+        "--label-values": label_values,
+        "--label-delay": label_delay,
+        "--customer": customer,
+        "--card": card,
+        "--merchant": merchant,
+        "--device": device,
+        "--ip": ip,
+        "--use": use,
+        "--exclude": exclude,
+    }
+    with plain_errors():
+        folder = settings_for(workspace or workspace_of(files[0])).workspace
+        run(files, folder, answers_of(given), as_json=as_json)
 
 
 @app.command()
@@ -111,9 +210,8 @@ def follow(workspace: Workspace = None) -> None:
 def simulate(
     workspace: Workspace = None,
     speed: Annotated[
-        float | None,
-        typer.Option(help="Play so many times faster until it is at the clock.", min=1),
-    ] = None,
+        float, typer.Option(help="Speed until it has caught up with the clock.", min=1)
+    ] = 300.0,
 ) -> None:
     """Play live traffic to the scoring API until Ctrl-C."""
     from sentinel.cli.traffic import play, traffic_file

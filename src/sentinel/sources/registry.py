@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -56,6 +57,9 @@ def open_source(name: str | Path, **options: Any) -> Source:
             raise ConfigurationError(
                 f"A mapping file takes no options ({', '.join(options)}); write them into {text}."
             )
+        built_in = _built_in(Path(text))
+        if built_in is not None:
+            return open_source(built_in[0], **built_in[1])
         return MappingSource.from_file(Path(text))
     opener = _OPENERS.get(text)
     if opener is None:
@@ -79,3 +83,21 @@ def open_source(name: str | Path, **options: Any) -> Source:
         if option not in options:
             raise ConfigurationError(f"The source {text!r} needs the option {option!r}.")
     return opener(**options)
+
+
+def _built_in(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """The built-in source that a mapping file names, with its options; None if it names none.
+
+    Such a file has a key ``source``; the others are the source's options, and ``path`` is
+    relative to the file.
+    """
+    try:
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return None  # reading it as a mapping says what is wrong
+    name = content.pop("source", None)
+    if not isinstance(name, str) or name.endswith(".toml"):
+        return None
+    if "path" in content:
+        content["path"] = path.parent / str(content["path"])
+    return name, content

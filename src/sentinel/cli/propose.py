@@ -1,0 +1,123 @@
+"""`sentinel propose`: what a file's columns are, written into a workspace."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from sentinel.cli.console import err, out
+from sentinel.propose.answering import with_flags
+from sentinel.propose.names import slug
+from sentinel.propose.proposing import (
+    Examined,
+    Proposal,
+    examine,
+    name_of,
+    settle,
+    write_down,
+)
+from sentinel.propose.roles import Answers, Question, Roles
+from sentinel.propose.summary import questions_text, report, summary
+from sentinel.sources.progress import progress_bar
+
+UNANSWERED = 2
+"""Exit code where something has to be answered first."""
+
+
+def workspace_of(data: Path) -> Path | None:
+    """The workspace of a file that was named without one; None: as the environment says."""
+    if "SENTINEL_WORKSPACE" in os.environ:
+        return None
+    name = data.stem if data.suffix == ".toml" else slug(name_of(data)).replace("_", "-")
+    return Path(f".sentinel-{name}")
+
+
+def run(
+    paths: Sequence[Path],
+    workspace: Path,
+    answers: Answers,
+    *,
+    as_json: bool = False,
+    command: Sequence[str] = (),
+) -> Proposal:
+    """Propose, show the summary, and end with code 2 if something has to be answered.
+
+    Args:
+        paths: Files, folders, globs or archives.
+        workspace: Where the proposal goes.
+        answers: What the flags said.
+        as_json: Print the proposal for programs instead.
+        command: What to run again with the answers; default: `sentinel propose`.
+    """
+    with progress_bar(err) as progress:
+        examined = examine(paths, progress)
+    roles = settle(examined, answers)
+    while roles.questions and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        out.print(summary(roles), markup=False)
+        answers = _asked(roles.questions[0], answers)
+        roles = settle(examined, answers)
+    proposal = write_down(examined, roles, workspace)
+    if as_json:
+        _print_json(proposal)
+    else:
+        out.print(summary(proposal.roles, _endings(proposal, paths)), markup=False, soft_wrap=True)
+    if not proposal.complete:
+        if not as_json:
+            _print_questions(examined, roles, workspace, command)
+        raise SystemExit(UNANSWERED)
+    return proposal
+
+
+def _asked(question: Question, answers: Answers) -> Answers:
+    """Ask at the terminal."""
+    out.print(question.text, markup=False)
+    for number, (flag, means) in enumerate(question.flags, 1):
+        out.print(f"  {number}  {flag}   {means}", markup=False)
+    while True:
+        said = input("Number: ").strip()
+        if said.isdigit() and 1 <= int(said) <= len(question.flags):
+            return with_flags(answers, question.flags[int(said) - 1][0])
+        out.print(f"A number from 1 to {len(question.flags)}, or Ctrl-C to stop.")
+
+
+def _endings(proposal: Proposal, paths: Sequence[Path]) -> list[str]:
+    if not proposal.written:
+        return []
+    lines = [
+        f"{written.kept} was edited and is kept; see {written.path.name} beside it"
+        for written in proposal.written
+        if written.kept is not None
+    ]
+    folder = proposal.mapping.parent
+    lines.append(f"written    {folder}: mapping.toml, feature_store, proposal.md")
+    named = " ".join(shlex.quote(str(path)) for path in paths)
+    if len(paths) == 1:
+        lines.append(
+            f"next       sentinel up --data {named} --workspace {shlex.quote(str(folder))}"
+        )
+    else:
+        lines.append(f"next       sentinel up --data {shlex.quote(str(proposal.mapping))}")
+    return lines
+
+
+def _print_questions(
+    examined: Examined, roles: Roles, workspace: Path, command: Sequence[str]
+) -> None:
+    err.print(questions_text(roles.questions), markup=False, soft_wrap=True)
+    words = command or ("sentinel", "propose", *map(str, examined.paths))
+    flags = " ".join(question.flags[0][0] for question in roles.questions if question.flags)
+    named = f"{shlex.join(words)} --workspace {shlex.quote(str(workspace))}"
+    err.print(f"Nothing is written yet. Answer, for example:\n  {named} {flags}", soft_wrap=True)
+
+
+def _print_json(proposal: Proposal) -> None:
+    found = report(proposal.roles)
+    found["proposed"] = proposal.complete
+    found["written"] = [str(written.path) for written in proposal.written]
+    found["mapping"] = str(proposal.mapping) if proposal.complete else None
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")

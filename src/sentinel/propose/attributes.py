@@ -1,0 +1,160 @@
+"""What the other columns become: features of the payment itself, or nothing, and why."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import numpy as np
+
+from sentinel.domain import ENTITY_COLUMNS
+from sentinel.propose import names
+from sentinel.propose.entities import PERSONAL, depends
+from sentinel.propose.profile import ColumnProfile
+from sentinel.propose.roles import Answers, Attribute, Roles, Time
+from sentinel.propose.times import ambiguous, moments, time_of
+
+OWN_NAMES: Final = {
+    *("transaction_id", "event_time_us", "received_at_us", "amount_minor", *ENTITY_COLUMNS),
+    *("verdict", "label_received_at_us", "label_id", "origin", "kind", "sequence"),
+    *("outcome_before", "amount", "hour_of_day", "day_of_week"),
+}
+MAX_CATEGORIES: Final = 100
+
+_RARE: Final = 3.0
+_CARD_SHARE: Final = 0.05
+_LONG_TEXT: Final = 80
+
+
+def choose_attributes(roles: Roles, answers: Answers) -> None:
+    """Decide about every column that has no role yet."""
+    profile = roles.profile
+    numbers = {
+        entity.columns[0]
+        for entity in roles.entities
+        if entity.by_values and profile.columns[entity.columns[0]].type == "integer"
+    }
+    used = roles.used() - numbers
+    taken_names = set(OWN_NAMES)
+    attributes = []
+    for name in answers.exclude:
+        roles.left_out.setdefault(name, "as you said")
+    for column in profile.columns.values():
+        if column.name in used or column.name in roles.left_out:
+            continue
+        reason = _useless(roles, column)
+        if reason:
+            roles.left_out[column.name] = reason
+            continue
+        time = time_of(profile, column.name)
+        if time is not None and (column.type in ("text", "time") or _is_a_time(roles, column)):
+            _time_attribute(roles, column, time, taken_names)
+            continue
+        kind, reason = _kind(column)
+        attributes.append(
+            Attribute(
+                column.name,
+                _free_name(column.name, taken_names),
+                kind,
+                reason,
+                tuple(column.nothing) if kind != "category" else (),
+            )
+        )
+    roles.attributes = tuple(attributes)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """A name that no other attribute has in any letter case."""
+    wanted = name or "unnamed"
+    while wanted.lower() in taken:
+        wanted += "_given" if not wanted.endswith("_given") else "_"
+    taken.add(wanted.lower())
+    return wanted
+
+
+def _useless(roles: Roles, column: ColumnProfile) -> str:
+    """Why a column cannot help; empty if it may."""
+    profile = roles.profile
+    if column.type == "empty":
+        return "empty"
+    if column.type == "nested":
+        return "nested: only plain values can be attributes"
+    if column.constant:
+        return f"constant ({column.examples[0] if column.examples else 'empty'})"
+    if column.steady:
+        return "an id in disguise: it counts the rows"
+    if column.luhn > _CARD_SHARE and column.lengths[1] >= 13:
+        return "holds raw card numbers, which must not be stored"
+    if column.name in roles.homeless and names.has(column.name, PERSONAL):
+        return f"a person's: it {roles.homeless[column.name]}"
+    number = column.type == "number"
+    if not number and time_of(profile, column.name) is None:
+        if column.unique and column.given > 20:
+            return "an id in disguise: hardly a value recurs"
+        if column.type == "text" and column.distinct > column.given / _RARE and column.given > 50:
+            return "an id in disguise: hardly a value recurs"
+        if column.type == "text" and column.lengths[1] > _LONG_TEXT and column.distinct > 200:
+            return "free text"
+    if column.type == "text" and column.distinct > 50 and time_of(profile, column.name) is None:
+        for entity in roles.entities:
+            if len(entity.columns) == 1 and _same(roles, entity.columns[0], column):
+                return f"an id in disguise: says the same as {entity.columns[0]!r}"
+    return ""
+
+
+def _same(roles: Roles, entity: str, column: ColumnProfile) -> bool:
+    """Whether a column names the same things as an entity under other names."""
+    profile = roles.profile
+    close = 0.9 < column.distinct / max(profile.columns[entity].distinct, 1) < 1.1
+    return (
+        close
+        and depends(profile, entity, column.name) > 0.99
+        and depends(profile, column.name, entity) > 0.97
+    )
+
+
+def _kind(column: ColumnProfile) -> tuple[Literal["number", "category", "boolean"], str]:
+    if column.type == "boolean":
+        return "boolean", "two values"
+    if column.type in ("integer", "number"):
+        if column.padded:
+            return "category", "digits with leading zeros are codes"
+        code = names.has(column.name, names.CODES) and column.type == "integer"
+        if code and column.distinct <= MAX_CATEGORIES:
+            return "category", "a code by its name"
+        return "number", "numbers"
+    if column.distinct > MAX_CATEGORIES:
+        return "category", f"the {MAX_CATEGORIES} most frequent of {column.distinct:,} values"
+    return "category", f"{column.distinct:,} values"
+
+
+def _is_a_time(roles: Roles, column: ColumnProfile) -> bool:
+    """Whether numbers that could be times are: by name, or because they go with the payment's."""
+    if names.has(column.name, names.TIME | names.EARLIER | names.LATER):
+        return True
+    time = time_of(roles.profile, column.name)
+    return bool(time and time.format == "epoch" and column.distinct > 100)
+
+
+def _time_attribute(roles: Roles, column: ColumnProfile, time: Time, taken: set[str]) -> None:
+    """Seconds since another time, unless that time is the payment's again or comes later."""
+    fitting = ambiguous(time)
+    if fitting:
+        time = Time(time.columns, fitting[0])
+        roles.notes.append(f"{column.name!r} is read as {fitting[0]}.")
+    if roles.time is None:
+        return
+    gap = moments(roles.profile, roles.time) - moments(roles.profile, time)
+    gap = gap[np.isfinite(gap)]
+    if not len(gap):
+        roles.left_out[column.name] = "its times cannot be read"
+        return
+    if np.ptp(np.quantile(gap, [0.005, 0.995])) <= 1.0:
+        roles.left_out[column.name] = "the time of the payment once more"
+        return
+    after = float((gap < 0).mean())
+    outlasts = names.has(column.name, {"expires", "expiry", "exp", "valid", "until"})
+    if not outlasts and (after > 0.5 or names.has(column.name, names.LATER)):
+        roles.left_out[column.name] = f"known too late: after the payment in {after:.0%} of rows"
+        return
+    name = _free_name(f"{names.slug(column.name or 'time')}_age_seconds", taken)
+    roles.time_attributes[name] = time

@@ -1,0 +1,230 @@
+"""From a table's profile to all roles: the order in which they are decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.domain import ConfigurationError
+from sentinel.propose import names
+from sentinel.propose.amounts import ask_about_currencies, choose_amount
+from sentinel.propose.attributes import choose_attributes
+from sentinel.propose.entities import choose_entities
+from sentinel.propose.ids import choose_id
+from sentinel.propose.known import Known, recognise, with_known
+from sentinel.propose.labels import choose_label, choose_outcome
+from sentinel.propose.leaks import find_leaks
+from sentinel.propose.profile import TableProfile
+from sentinel.propose.roles import Answers, Label, Leak, Roles, Time
+from sentinel.propose.times import (
+    choose_time,
+    history_days,
+    moments,
+    resolution_seconds,
+    time_of,
+)
+from sentinel.propose.windows import label_delay_days
+from sentinel.sources.mapping_file import suggestion
+
+_TRUTH_WORDS = {"chargeback", "dispute", "fraud", "reported", "report", "confirmed", "label"}
+
+
+def decide(
+    profile: TableProfile,
+    answers: Answers,
+    *,
+    label: Label | None = None,
+    verdicts: Mapping[str, str] | None = None,
+) -> Roles:
+    """Decide what every column of a table is for.
+
+    Args:
+        profile: Of the table.
+        answers: What the user said.
+        label: Where the truth is, if it has a file of its own.
+        verdicts: Ids to verdicts of that file, for the sampled payments.
+
+    Raises:
+        ConfigurationError: An answer names a column that is not there.
+    """
+    known = recognise(profile.columns)
+    _check(answers, profile)
+    told = with_known(answers, known, profile.columns)
+    roles = Roles(profile, known=known.name if known else "", label=label)
+    if known:
+        roles.notes += known.notes
+    choose_time(roles, told)
+    choose_label(roles, told)
+    choose_id(roles, told, label.transaction_id if label else "")
+    choose_amount(roles, told)
+    ask_about_currencies(roles)
+    if roles.time is not None:
+        roles.days = history_days(profile, roles.time)
+    choose_outcome(roles)
+    choose_entities(roles, told)
+    _credit(roles, answers, told, known)
+    _arrival(roles)
+    choose_attributes(roles, told)
+    _leave_out_late(roles, answers, known, verdicts)
+    _delay(roles, answers)
+    return roles
+
+
+def truth(
+    roles: Roles, verdicts: Mapping[str, str] | None = None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None:
+    """Which payments of the sample were fraud, and for which that is known; None without labels."""
+    label, profile = roles.label, roles.profile
+    if label is None:
+        return None
+    if label.path:
+        if not verdicts or roles.id is None or len(roles.id.columns) != 1:
+            return None
+        ids = profile.texts(roles.id.columns[0])
+        said = pa.array([verdicts.get(item) for item in ids.to_pylist()], pa.string())
+    else:
+        said = profile.texts(label.column)
+    fraud = pc.is_in(said, pa.array(list(label.fraud_values), pa.string()))
+    undecided = pc.is_in(said, pa.array(list(label.undecided_values), pa.string()))
+    known = pc.invert(undecided)
+    if label.path:
+        known = pc.and_(known, pc.is_valid(said))
+    return (
+        np.asarray(fraud.to_numpy(zero_copy_only=False), np.bool_),
+        np.asarray(known.to_numpy(zero_copy_only=False), np.bool_),
+    )
+
+
+def step_seconds(roles: Roles) -> float:
+    """The step in which the payments' times are told."""
+    return resolution_seconds(roles.profile, roles.time) if roles.time else 1.0
+
+
+def _check(answers: Answers, profile: TableProfile) -> None:
+    """Refuse answers that name columns which are not there."""
+    flags = {
+        "--id": answers.id if answers.id != ("row",) else (),
+        "--time": answers.time,
+        "--amount": (answers.amount,) if answers.amount not in ("", "none") else (),
+        "--label": (answers.label,) if answers.label not in ("", "none") else (),
+        "--use": answers.use,
+        "--exclude": answers.exclude,
+        **{
+            f"--{entity.partition('_')[0]}": columns for entity, columns in answers.entities.items()
+        },
+    }
+    for flag, columns in flags.items():
+        for column in columns:
+            if column not in profile.columns:
+                hint = suggestion(column, profile.columns)
+                there = ", ".join(list(profile.columns)[:12])
+                raise ConfigurationError(
+                    f"{flag} names the column {column!r}, which {profile.name} does not have"
+                    + (hint or f"; its columns: {there}.")
+                )
+
+
+def _credit(roles: Roles, answers: Answers, told: Answers, known: Known | None) -> None:
+    """Say of what is known of a public data set that it is, not that the user said it."""
+    if known is None:
+        return
+    why = "known of this data set"
+    if roles.id and not answers.id and told.id:
+        roles.id = replace(roles.id, reason=why)
+    if roles.time and not answers.time and told.time:
+        roles.time = replace(roles.time, reason=why)
+    if roles.amount and not answers.amount and told.amount:
+        roles.amount = replace(roles.amount, reason=why)
+    if roles.label and not answers.label and told.label:
+        reason = roles.label.reason.replace("as you said", why)
+        roles.label = replace(roles.label, reason=reason)
+    roles.entities = tuple(
+        entity
+        if entity.entity in answers.entities
+        else replace(entity, reason=entity.reason.replace("as you said", why))
+        for entity in roles.entities
+    )
+
+
+def _arrival(roles: Roles) -> None:
+    """The column that says when a fraud became known, if there is one."""
+    if roles.label is None or roles.label.path or roles.time is None:
+        return
+    found = truth(roles)
+    if found is None:
+        return
+    fraud, _ = found
+    paid = moments(roles.profile, roles.time)
+    for name in roles.profile.columns:
+        if name in roles.used() or not names.has(name, _TRUTH_WORDS):
+            continue
+        time = time_of(roles.profile, name)
+        if time is None:
+            continue
+        pattern = time.format if isinstance(time.format, str) else time.format[0]
+        time = Time(time.columns, pattern, time.unit)
+        arrived = moments(roles.profile, time)
+        given = np.isfinite(arrived)
+        if given.sum() < 5 or fraud[given].mean() < 0.9:
+            continue
+        delay = (arrived - paid)[given & fraud]
+        if np.nanmedian(delay) <= 0:
+            continue
+        days = float(np.nanquantile(delay, 0.75) / 86_400)
+        missing = bool((fraud & ~given).any())
+        roles.label_days = days
+        roles.label = replace(
+            roles.label,
+            arrival=time,
+            delay_days=round(days, 1) if missing else roles.label.delay_days,
+        )
+        return
+
+
+def _leave_out_late(
+    roles: Roles, answers: Answers, known: Known | None, verdicts: Mapping[str, str] | None
+) -> None:
+    """Find the suspects and take them out, unless the user takes them in."""
+    suspects = {leak.column: leak for leak in roles.leaks}
+    for column, why in roles.left_out.items():
+        if why.startswith("known too late"):
+            suspects.setdefault(column, Leak(column, why.removeprefix("known too late: ")))
+    if known is not None:
+        for column, why in known.late.items():
+            if column in roles.profile.columns:
+                suspects.setdefault(column, Leak(column, why))
+    found = truth(roles, verdicts)
+    core = roles.used() - set(roles.left_out)
+    if roles.outcome is not None:
+        core.discard(roles.outcome.column)
+    looked_at = [
+        name
+        for name, column in roles.profile.columns.items()
+        if name not in core and column.given and not column.constant and not column.steady
+    ]
+    if found is not None and found[0].any():
+        for leak in find_leaks(roles, looked_at, *found):
+            suspects.setdefault(leak.column, leak)
+    roles.leaks = tuple(suspects.values())
+    out = {name: leak for name, leak in suspects.items() if name not in answers.use}
+    for name, leak in out.items():
+        if not roles.left_out.get(name, "").startswith("known too late"):
+            roles.left_out[name] = f"known too late: {leak.reason}"
+    roles.attributes = tuple(a for a in roles.attributes if a.column not in out)
+    if roles.outcome is not None and roles.outcome.column in out:
+        roles.outcome = None
+
+
+def _delay(roles: Roles, answers: Answers) -> None:
+    """Where the data does not tell when labels arrive, a delay is assumed and said."""
+    label = roles.label
+    if label is None or label.arrival is not None or roles.time is None:
+        return
+    days = answers.delay_days if answers.delay_days is not None else label_delay_days(roles.days)
+    roles.label = replace(label, delay_days=days)
+    roles.label_days = days

@@ -1,0 +1,83 @@
+"""What names a payment."""
+
+from __future__ import annotations
+
+from sentinel.propose import names
+from sentinel.propose.profile import ColumnProfile, TableProfile
+from sentinel.propose.roles import Answers, Id, Roles
+from sentinel.propose.times import time_of
+
+_LONGEST = 64
+
+
+def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
+    """Decide what the transaction id is: a column, or the number of the row.
+
+    Args:
+        roles: What is known so far; gets the id.
+        answers: What the user said.
+        joined_by: The column by which a file of labels names payments, if there is one.
+    """
+    profile = roles.profile
+    if answers.id == ("row",):
+        roles.id = Id((), "as you said", _prefix(profile))
+        return
+    if answers.id:
+        raw = any(profile.columns[name].luhn > 0.9 for name in answers.id)
+        roles.id = Id(answers.id, "as you said", tokenize=raw)
+        return
+    if joined_by:
+        roles.id = Id((joined_by,), "the labels' file names payments by it")
+        return
+    unique = [
+        column
+        for column in profile.columns.values()
+        if _names_rows(profile, column) and column.name not in roles.used()
+    ]
+    if not unique:
+        roles.id = Id((), "no column has a value of its own in every row", _prefix(profile))
+        return
+    unique.sort(key=lambda column: (-_points(column), column.place))
+    best = unique[0]
+    if best.steady and _points(best) < 3:
+        why = f"{_shown(best.name)} only counts the rows"
+        roles.id = Id((), why, _prefix(profile))
+        return
+    reason = "each row has a value of its own"
+    if _points(best) >= 3:
+        reason += ", and its name"
+    roles.id = Id((best.name,), reason)
+
+
+def _shown(name: str) -> str:
+    return repr(name) if name else "the column without a name"
+
+
+def _prefix(profile: TableProfile) -> str:
+    return names.slug(profile.name).replace("_", "-")[:32] + "-"
+
+
+def _names_rows(profile: TableProfile, column: ColumnProfile) -> bool:
+    """Whether the column has another value in every row and could be a name."""
+    if not column.unique or column.given < column.rows or column.lengths[1] > _LONGEST:
+        return False
+    if column.type not in ("text", "integer") or column.luhn > 0.9 or column.negatives:
+        return False
+    return column.type == "integer" or time_of(profile, column.name) is None
+
+
+def _points(column: ColumnProfile) -> int:
+    """How much speaks for an id: its name, and that it is more than a count."""
+    words = set(names.words_of(column.name))
+    points = 0
+    if words & names.ID:
+        points += 3 if words <= names.ID or words & names.PAYMENT else 2
+    elif words & names.PAYMENT:
+        points += 2
+    if column.type == "text":
+        points += 1
+    if not column.steady:
+        points += 1
+    elif not words & (names.ID | names.PAYMENT):
+        points -= 1
+    return points

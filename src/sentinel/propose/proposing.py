@@ -1,0 +1,300 @@
+"""The use case: look at files, decide what every column is for, and write it into a workspace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sentinel.domain import ConfigurationError
+from sentinel.feature_sets import IEEE_CIS, complete, set_text
+from sentinel.propose import reading
+from sentinel.propose.deciding import decide, step_seconds
+from sentinel.propose.definitions_text import definitions_text, without_windows
+from sentinel.propose.files import Written, load_record, save_record, write
+from sentinel.propose.labels import verdicts as verdict_words
+from sentinel.propose.mapping_text import built_in_text, mapping_text
+from sentinel.propose.names import slug
+from sentinel.propose.profile import ColumnProfile, TableProfile
+from sentinel.propose.reading import LabelMap, Tables
+from sentinel.propose.roles import Answers, Attribute, Entity, Label, Roles
+from sentinel.propose.settings_text import settings_text
+from sentinel.propose.summary import report, report_markdown
+from sentinel.sources.ieee_cis import IeeeCisSource
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+MAPPING: Final = "mapping.toml"
+DEFINITIONS: Final = "feature_store/definitions.py"
+
+IEEE_CIS_SOURCE: Final = "ieee-cis"
+_IEEE_KEYS: Final = {
+    "customer_id": ("card1", "addr1", "D1"),
+    "card_id": ("card1", "card2", "card3", "card4", "card5", "card6"),
+    "device_id": ("DeviceInfo", "id_30", "id_31", "id_33"),
+}
+_ENDINGS: Final = r"(\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|gz|bz2|xz|zst|zip))+$"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was read, before anything is decided.
+
+    Attributes:
+        paths: As the user named them.
+        tables: What lies there.
+        profile: Of the payments.
+    """
+
+    paths: tuple[Path, ...]
+    tables: Tables
+    profile: TableProfile
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What was decided, and where it is written.
+
+    Attributes:
+        roles: Every choice with its reason.
+        written: The files; none as long as there are questions.
+        mapping: The mapping file to import with.
+    """
+
+    roles: Roles
+    written: tuple[Written, ...]
+    mapping: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing has to be asked."""
+        return not self.roles.questions
+
+
+def examine(paths: Sequence[Path], progress: ProgressCallback = no_progress) -> Examined:
+    """Find the payments at some paths and read all of their rows once.
+
+    Args:
+        paths: Files, folders, globs or archives.
+        progress: Told of the rows read.
+
+    Raises:
+        ConfigurationError: There is no table, or it has no rows.
+    """
+    tables = reading.look(paths)
+    name = name_of(paths[0])
+    profile = reading.profile_table(tables.main, name, progress)
+    if not profile.rows:
+        raise ConfigurationError(f"{name} has columns but no rows: there is nothing to look at.")
+    return Examined(tuple(paths), tables, profile)
+
+
+def settle(examined: Examined, answers: Answers) -> Roles:
+    """Decide what every column is for; what fits equally becomes a question.
+
+    Raises:
+        ConfigurationError: An answer names a column that is not there.
+    """
+    tables, profile = examined.tables, examined.profile
+    label, verdicts = _label_file(tables, profile, answers)
+    roles = decide(profile, answers, label=label, verdicts=verdicts)
+    roles.notes += [f"{note}." for note in tables.main.notes]
+    labelled = label.path if label else ""
+    roles.notes += [
+        f"{other} is another table and not used: tables are not joined."
+        for other, table in tables.others
+        if table.files[0].path.resolve().as_posix() != labelled
+    ]
+    return roles
+
+
+def propose(
+    paths: Sequence[Path],
+    workspace: Path,
+    answers: Answers | None = None,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> Proposal:
+    """Read all rows at some paths once and write a mapping and definitions for them.
+
+    Args:
+        paths: Files, folders, globs or archives.
+        workspace: Where ``mapping.toml`` and ``feature_store`` go.
+        answers: What the user said.
+        progress: Told of the rows read.
+
+    Returns:
+        The proposal. If it has questions, nothing is written.
+
+    Raises:
+        ConfigurationError: There is no table, or an answer names a column that is not there.
+    """
+    examined = examine(paths, progress)
+    return write_down(examined, settle(examined, answers or Answers()), workspace)
+
+
+def write_down(examined: Examined, roles: Roles, workspace: Path) -> Proposal:
+    """Write what was decided into a workspace, unless there are questions."""
+    if roles.questions or roles.id is None or roles.time is None or roles.amount is None:
+        return Proposal(roles, (), workspace / MAPPING)
+    written, mapping = _write(examined, roles, workspace)
+    return Proposal(roles, written, mapping)
+
+
+def proposed_before(paths: Sequence[Path], workspace: Path) -> bool:
+    """Whether a workspace holds a proposal for just these paths."""
+    record = load_record(workspace)
+    return record.sources == _sources(paths) and (workspace / MAPPING).exists()
+
+
+def _sources(paths: Sequence[Path]) -> list[str]:
+    return [path.resolve().as_posix() for path in paths]
+
+
+def _write(examined: Examined, roles: Roles, workspace: Path) -> tuple[tuple[Written, ...], Path]:
+    record = load_record(workspace)
+    step = step_seconds(roles)
+    for entity in without_windows(roles, step):
+        roles.notes.append(
+            f"{entity.columns[0]!r} hardly ever recurs: {entity.entity} has no windows."
+        )
+    built_in = _built_in(examined, roles)
+    if built_in is not None:
+        mapping, definitions = built_in_text(roles, IEEE_CIS_SOURCE, built_in), set_text(IEEE_CIS)
+    else:
+        mapping = mapping_text(slug(roles.profile.name), examined.tables.files(), roles)
+        definitions = definitions_text(roles, step)
+    texts = {
+        MAPPING: mapping,
+        DEFINITIONS: definitions,
+        "sentinel.toml": settings_text(roles),
+        "proposal.md": report_markdown(roles),
+    }
+    record.written.pop("proposal.md", None)
+    (workspace / "proposal.md").unlink(missing_ok=True)
+    written = {path: write(workspace, path, text, record) for path, text in texts.items()}
+    complete((workspace / DEFINITIONS).parent, workspace)
+    record.sources = _sources(examined.paths)
+    record.report = report(roles)
+    save_record(workspace, record)
+    return tuple(written.values()), written[MAPPING].kept or written[MAPPING].path
+
+
+def _built_in(examined: Examined, roles: Roles) -> Path | None:
+    """The folder for the built-in source that reads this data set better than a mapping.
+
+    What that source does with each column is what the proposal says then.
+    """
+    if not roles.known.startswith("IEEE-CIS"):
+        return None
+    folder = examined.tables.main.files[0].path.resolve().parent
+    try:
+        source = IeeeCisSource(folder)
+    except ConfigurationError:  # no identities beside the transactions
+        return None
+    roles.attributes = tuple(
+        Attribute(name, name, kind, "kept by the built-in source")
+        for name, kind in source.attributes.items()
+    )
+    for use in source.describe().columns:
+        if not use.becomes:
+            roles.left_out[use.column] = "not read by the built-in source"
+        else:
+            roles.left_out.pop(use.column, None)
+    roles.entities = tuple(
+        replace(entity, columns=columns, reason="joined by the built-in source")
+        for entity, columns in ((Entity(name, (), ""), told) for name, told in _IEEE_KEYS.items())
+    )
+    if roles.amount is not None:
+        roles.amount = replace(roles.amount, scale=source.scale)
+    roles.homeless.clear()
+    roles.notes = [note for note in roles.notes if "another table" not in note]
+    roles.notes.append("The built-in source ieee-cis reads both files and joins them.")
+    return folder
+
+
+def name_of(path: Path) -> str:
+    """A table's name: its file's or folder's, without endings.
+
+    >>> name_of(Path("in/payments.csv.gz"))
+    'payments'
+    """
+    name = path.resolve().name
+    return re.sub(_ENDINGS, "", name) or name
+
+
+def _label_file(
+    tables: Tables, profile: TableProfile, answers: Answers
+) -> tuple[Label | None, Mapping[str, str] | None]:
+    """Where the truth is, if it lies in a file of its own."""
+    if answers.label:
+        return None, None
+    if tables.labels is not None:
+        return _of_map(tables.labels, profile, answers)
+    return _of_table(tables, profile), None
+
+
+def _of_map(
+    labels: LabelMap, profile: TableProfile, answers: Answers
+) -> tuple[Label | None, Mapping[str, str] | None]:
+    columns = [c for c in profile.columns.values() if c.unique and c.given == c.rows]
+    wanted = {c.name: set(profile.texts(c.name).to_pylist()) for c in columns}
+    found, counts = reading.verdicts_in(labels, set().union(*wanted.values()) if wanted else set())
+    joined = max(wanted, key=lambda name: len(wanted[name] & found.keys()), default="")
+    if not joined or not wanted[joined] & found.keys():
+        return None, None
+    pretended = ColumnProfile(
+        name="", place=0, type="text", rows=sum(counts.values()), values=tuple(counts.items())
+    )
+    fraud, legitimate, undecided = verdict_words(pretended, answers.fraud_values)
+    frauds, total = sum(counts[value] for value in fraud), max(sum(counts.values()), 1)
+    label = Label(
+        column="",
+        fraud_values=fraud,
+        legitimate_values=legitimate,
+        undecided_values=undecided,
+        path=labels.path.resolve().as_posix(),
+        format="json_map",
+        key=labels.key,
+        transaction_id=joined,
+        share=frauds / total,
+        reason=f"{total:,} verdicts by {joined!r}, {frauds:,} frauds ({frauds / total:.2%})",
+    )
+    return label, found
+
+
+def _of_table(tables: Tables, profile: TableProfile) -> Label | None:
+    """A small table of ids and verdicts beside the payments."""
+    from sentinel.propose.labels import choose_label
+
+    ids = {
+        c.name: set(profile.texts(c.name).to_pylist())
+        for c in profile.columns.values()
+        if c.unique and c.given == c.rows
+    }
+    for name, table in tables.others:
+        if len(table.names) > 8 or not ids:
+            continue
+        head = reading.head_of(table, name)
+        best, key, joined = 0.0, "", ""
+        for column, known in ids.items():
+            for other in head.columns:
+                texts = [t for t in head.texts(other).to_pylist() if t is not None]
+                share = len(known.intersection(texts)) / max(len(texts), 1)
+                if share > max(best, 0.2 if profile.complete else 0.01):
+                    best, key, joined = share, other, column
+        if not key:
+            continue
+        roles = Roles(replace(head, columns={n: c for n, c in head.columns.items() if n != key}))
+        choose_label(roles, Answers())
+        if roles.label is None:
+            continue
+        path = table.files[0].path.resolve().as_posix()
+        return replace(
+            roles.label,
+            path=path,
+            transaction_id=key,
+            reason=f"its own file, {name}, by {joined!r}",
+        )
+    return None
