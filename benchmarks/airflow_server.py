@@ -28,7 +28,7 @@ from benchmarks.servers import MissingProgram
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-airflow"
 DAGS = ROOT / "airflow_dags"
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 _PARTS = {
     "api-server": (),
     # Its log server would listen on all addresses; the API server finds the logs by itself.

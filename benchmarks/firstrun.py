@@ -3,6 +3,9 @@
 The repository's last commit is cloned into an empty folder. Installing is timed by itself, since
 most of it is downloads. Memory is the largest sum of resident pages of everything that `make up`
 started, sampled twice a second; pages that processes share count in each.
+
+The first start is watched for a minute from the table of addresses on: what somebody who opens the
+dashboard then gets to see (``scene``), and what the README's payments are answered (``readme``).
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ from rich.table import Table
 
 from benchmarks.ports import free_port
 from benchmarks.scratch import REPOSITORY
+from sentinel.dashboard.client import read_totals
+
+_SCENE_SECONDS = 60.0
+_README = ("approve", "review")
+"""What the README says of its first and its last payment."""
 
 _PAYMENT = {
     "transaction_id": "first-run-1",
@@ -80,7 +88,10 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps(result))
     slow = result["first_answer_seconds"] > 600 or result["second_start_seconds"] > 20
-    return 1 if slow or result["processes_left"] else 0
+    scene = result["scene"]
+    dull = not (scene["review"] and scene["decline"] and scene["labels"])
+    other = tuple(result["readme"]) != _README
+    return 1 if slow or dull or other or result["processes_left"] else 0
 
 
 def run(arguments: str = "", *, keep: bool = False) -> dict[str, Any]:
@@ -93,11 +104,11 @@ def run(arguments: str = "", *, keep: bool = False) -> dict[str, Any]:
         _call(["make", "-s", ".venv/.sentinel/base"], clone)
         installed = time.monotonic() - began
         ports = [free_port() for _ in range(3)]
-        first, memory, answer = _start(clone, ports, arguments, seconds=1500)
+        first, memory, answer, seen = _start(clone, ports, arguments, seconds=1500, watch=True)
         left = _left(clone)
         disk = _disk_usage(clone / ".sentinel")
         venv = _disk_usage(clone / ".venv")
-        second, second_memory, again = _start(clone, ports, arguments, seconds=120)
+        second, second_memory, again, _ = _start(clone, ports, arguments, seconds=120)
         return {
             "install_seconds": round(installed, 1),
             "first_answer_seconds": round(first, 1),
@@ -107,6 +118,7 @@ def run(arguments: str = "", *, keep: bool = False) -> dict[str, Any]:
             "workspace_mb": round(disk / 1e6),
             "environment_mb": round(venv / 1e6),
             "answer": answer["decision"],
+            **seen,
             "same_answer_after_restart": answer == again,
             "processes_left": left + _left(clone),
         }
@@ -118,9 +130,9 @@ def run(arguments: str = "", *, keep: bool = False) -> dict[str, Any]:
 
 
 def _start(
-    clone: Path, ports: list[int], arguments: str, seconds: float
-) -> tuple[float, int, dict[str, Any]]:
-    """Start until the first answer: seconds, peak bytes, and the answer; then Ctrl-C."""
+    clone: Path, ports: list[int], arguments: str, seconds: float, *, watch: bool = False
+) -> tuple[float, int, dict[str, Any], dict[str, Any]]:
+    """Start until the first answer: seconds, peak bytes, the answer, what was seen; then Ctrl-C."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "VIRTUAL_ENV"))},
         "SENTINEL_API__PORT": str(ports[0]),
@@ -145,6 +157,7 @@ def _start(
         answer = _first_answer(ports[0], process, log, began + seconds)
         elapsed = time.monotonic() - began
         _wait_up(log, process, began + seconds)
+        seen = _watch(f"http://127.0.0.1:{ports[0]}") if watch else {}
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
@@ -154,7 +167,74 @@ def _start(
             os.killpg(process.pid, signal.SIGKILL)
         memory.stop()
         sampler.join()
-    return elapsed, memory.peak_bytes, answer
+    return elapsed, memory.peak_bytes, answer, seen
+
+
+def _watch(url: str) -> dict[str, Any]:
+    """The README's payments, and what the live traffic shows in a minute."""
+    began = time.monotonic()
+    with httpx.Client(base_url=url, timeout=30) as client:
+        answers = [client.post("/predict", json=payment).json() for payment in readme_payments()]
+        labels_before = _labels(client)
+        first: dict[str, float] = {}
+        while (elapsed := time.monotonic() - began) < _SCENE_SECONDS:
+            for outcome in ("review", "decline"):
+                query = {"outcome": outcome, "limit": 10}
+                rows = client.get("/decisions", params=query).json()["decisions"]
+                if any(str(row["transaction_id"]).isdigit() and row["top_reason"] for row in rows):
+                    first.setdefault(outcome, round(elapsed, 1))
+            if _labels(client) > labels_before:
+                first.setdefault("label", round(elapsed, 1))
+            time.sleep(0.5)
+        counts = {
+            outcome: len(
+                client.get("/decisions", params={"outcome": outcome, "limit": 100}).json()[
+                    "decisions"
+                ]
+            )
+            for outcome in ("review", "decline")
+        }
+        scene = {**counts, "labels": _labels(client) - labels_before, "first_seconds": first}
+    return {"scene": scene, "readme": [answers[0]["decision"], answers[-1]["decision"]]}
+
+
+def _labels(client: httpx.Client) -> int:
+    return read_totals(client.get("/metrics").text).labels
+
+
+def readme_payments() -> list[dict[str, Any]]:
+    """The payments of the README: groceries, then four cards on one device."""
+    shop = {"channel": "pos", "entry_mode": "chip", "authentication": "pin", "mcc": "5411"}
+    online = {
+        "channel": "online",
+        "entry_mode": "card_on_file",
+        "authentication": "3ds_frictionless",
+        "mcc": "5732",
+    }
+    payments: list[dict[str, Any]] = [
+        {
+            "transaction_id": "order-1000",
+            "amount_minor": 2390,
+            "customer_id": "c-anna",
+            "card_id": "k-anna",
+            "merchant_id": "m-corner-shop",
+            "attributes": {**shop, "merchant_country": "DE", "card_country": "DE"},
+        }
+    ]
+    payments += [
+        {
+            "transaction_id": f"order-100{n}",
+            "amount_minor": 4890,
+            "customer_id": f"c-10{n}",
+            "card_id": f"k-10{n}",
+            "merchant_id": "m-electronics",
+            "device_id": "d-new",
+            "ip_address": "198.51.100.7",
+            "attributes": {**online, "merchant_country": "DE", "card_country": "DE"},
+        }
+        for n in range(1, 5)
+    ]
+    return payments
 
 
 def _first_answer(

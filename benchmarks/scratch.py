@@ -143,7 +143,7 @@ class Server:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, seconds: float = 120.0) -> None:
+    def start(self, seconds: float = 300.0) -> None:
         """Start it and wait until it can score; raises RuntimeError with its log otherwise."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(

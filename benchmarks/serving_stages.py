@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.scratch import make_workspace
 from benchmarks.serving_bodies import read_templates, write_templates
 from sentinel.api.answers import render
-from sentinel.api.messages import read_payment
+from sentinel.api.payments import Reading, read_payment
 from sentinel.domain import Transaction
 from sentinel.features.program import compile_program
 from sentinel.ledger.groups import GroupKind
@@ -55,8 +55,8 @@ class Stopwatch:
         return result
 
 
-def _read(bodies: Sequence[bytes], now_us: int, numbers: frozenset[str]) -> list[Transaction]:
-    return [read_payment(body, now_us, numbers) for body in bodies]
+def _read(bodies: Sequence[bytes], now_us: int, reading: Reading) -> list[Transaction]:
+    return [read_payment(body, now_us, reading) for body in bodies]
 
 
 def _answer(transactions: list[Transaction], scored: Scored) -> list[bytes]:
@@ -76,14 +76,14 @@ def measure(
     model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
     engine = Engine(EmbeddedState.empty(compile_program(model.plan)), model)
     engine.warm()
-    numbers = model.plan.number_columns
+    reading = Reading(model.plan.number_columns, model.plan.category_columns)
     watch = Stopwatch()
     with contextlib.ExitStack() as opened:
         writer = opened.enter_context(SqliteLedger.open_writer(folder / f"ledger-{size}.db"))
         for start in range(0, len(bodies), size):
             group = bodies[start : start + size]
             now = time.time_ns() // 1000
-            transactions = watch.run("read", _read, group, now, numbers)
+            transactions = watch.run("read", _read, group, now, reading)
             watch.run("ids", engine.note_ids, transactions)
             scored = watch.run("decide", engine.decide, transactions)
             watch.run("score", model.score, scored.vectors)

@@ -79,5 +79,20 @@ def write(drawing: Drawing, folder: Path, stem: str) -> list[Path]:
 
 
 SHAPE: Final = Shape(
-    name="banksim", draw=draw, write=write, label="fraud", days=DAYS, stem="bs140513_032310"
+    name="banksim",
+    draw=draw,
+    write=write,
+    label="fraud",
+    truth={
+        "--id": "row",
+        "--time": "step",
+        "--time-unit": "d",
+        "--amount": "amount",
+        "--label": "fraud",
+        "--customer": "customer",
+        "--merchant": "merchant",
+        "--label-values": "1",
+    },
+    days=DAYS,
+    stem="bs140513_032310",
 )

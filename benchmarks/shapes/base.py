@@ -73,7 +73,11 @@ class Shape:
         draw: Rows and seed to a drawing.
         write: A drawing, a folder and the stem of its files to the files, payments first.
         label: The column of the verdict; None if labels have a file of their own.
-        leaks: Columns that are known too late.
+        truth: Flag of `sentinel propose` to the right answer, where a file with unknown column
+            names makes it ask; columns by their true names.
+        leaks: Columns that are known too late, and tell it.
+        late: Columns that are known too late as well, but may be used to say when.
+        rows: Payments that are enough to learn from and to test on.
         days: Days that the payments span.
         windowless: Whether a model without windows is enough, as the file names no entity.
         label_delay_days: From a payment to the label of it that is declared.
@@ -84,7 +88,10 @@ class Shape:
     draw: Callable[[int, int], Drawing]
     write: Callable[[Drawing, Path, str], list[Path]]
     label: str | None
+    truth: Mapping[str, str]
     leaks: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    rows: int = 80_000
     days: float = 180.0
     windowless: bool = False
     label_delay_days: float = 7.0
@@ -96,7 +103,7 @@ class Shape:
 
 
 def unknown_names(columns: Sequence[str]) -> dict[str, str]:
-    """Names that say nothing, by column.
+    """Names that say nothing, by column: no two letters together, which could mean something.
 
     >>> unknown_names(["amount", "time"])
     {'amount': 'col_a', 'time': 'col_b'}
@@ -104,8 +111,8 @@ def unknown_names(columns: Sequence[str]) -> dict[str, str]:
     letters = string.ascii_lowercase
 
     def name(place: int) -> str:
-        high, low = divmod(place, len(letters))
-        return "col_" + (letters[high - 1] if high else "") + letters[low]
+        again, letter = divmod(place, len(letters))
+        return f"col_{letters[letter]}{again + 1 if again else ''}"
 
     return {column: name(place) for place, column in enumerate(columns)}
 

@@ -66,5 +66,19 @@ def write(drawing: Drawing, folder: Path, stem: str) -> list[Path]:
 
 
 SHAPE: Final = Shape(
-    name="fraudecom", draw=draw, write=write, label="class", days=DAYS, stem="Fraud_Data"
+    name="fraudecom",
+    draw=draw,
+    write=write,
+    label="class",
+    truth={
+        "--id": "user_id",
+        "--time": "purchase_time",
+        "--amount": "purchase_value",
+        "--label": "class",
+        "--device": "device_id",
+        "--ip": "ip_address",
+        "--label-values": "1",
+    },
+    days=DAYS,
+    stem="Fraud_Data",
 )

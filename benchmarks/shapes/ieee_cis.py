@@ -180,5 +180,20 @@ def write(drawing: Drawing, folder: Path, stem: str) -> list[Path]:
 
 
 SHAPE: Final = Shape(
-    name="ieee_cis", draw=draw, write=write, label="isFraud", days=DAYS, stem="train_transaction"
+    name="ieee_cis",
+    draw=draw,
+    write=write,
+    label="isFraud",
+    truth={
+        "--id": "TransactionID",
+        "--time": "TransactionDT",
+        "--time-unit": "s",
+        "--amount": "TransactionAmt",
+        "--label": "isFraud",
+        "--card": "card1",
+        "--label-values": "1",
+    },
+    rows=50_000,
+    days=DAYS,
+    stem="train_transaction",
 )

@@ -16,13 +16,13 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import Drawing, Shape, moments, pick, utc, write_csv
+from benchmarks.shapes.base import TEST_SHARE, Drawing, Shape, moments, pick, utc, write_csv
 from benchmarks.shapes.sparkov import card_numbers
 from benchmarks.shapes.tabformer import CHANNELS, DAYS, ERRORS, Payments
 
 START: Final = utc(2010, 1, 1)
 LABELLED: Final = 0.85
-"""Share of the payments that the file of labels knows."""
+"""Share of the history that the file of labels knows; of what is tested on it knows all."""
 
 
 def draw(rows: int, seed: int) -> Drawing:
@@ -30,6 +30,7 @@ def draw(rows: int, seed: int) -> Drawing:
     rng = np.random.default_rng([seed, 6])
     made = Payments(rng, rows)
     place = made.places()
+    tested = np.arange(rows) >= int(rows * (1 - TEST_SHARE)) - rows // 50
     columns = {
         "id": pa.array(7_475_327 + np.cumsum(rng.integers(1, 4, rows))),
         "date": moments(START, made.seconds, "%Y-%m-%d %H:%M:%S"),
@@ -49,7 +50,10 @@ def draw(rows: int, seed: int) -> Drawing:
         seconds=made.seconds,
         fraud=made.fraud,
         chance=made.chance,
-        keep={"labelled": rng.random(rows) < LABELLED, "card": made.key},
+        keep={
+            "labelled": (rng.random(rows) < LABELLED) | tested,
+            "card": made.key,
+        },
     )
 
 
@@ -121,6 +125,15 @@ SHAPE: Final = Shape(
     draw=draw,
     write=write,
     label=None,
+    truth={
+        "--id": "id",
+        "--time": "date",
+        "--amount": "amount",
+        "--customer": "client_id",
+        "--card": "card_id",
+        "--merchant": "merchant_id",
+        "--label-values": "Yes",
+    },
     days=DAYS,
     stem="transactions_data",
 )

@@ -149,5 +149,19 @@ def write(drawing: Drawing, folder: Path, stem: str) -> list[Path]:
 
 
 SHAPE: Final = Shape(
-    name="sparkov", draw=draw, write=write, label="is_fraud", days=DAYS, stem="fraudTrain"
+    name="sparkov",
+    draw=draw,
+    write=write,
+    label="is_fraud",
+    truth={
+        "--id": "trans_num",
+        "--time": "trans_date_trans_time",
+        "--amount": "amt",
+        "--label": "is_fraud",
+        "--card": "cc_num",
+        "--merchant": "merchant",
+        "--label-values": "1",
+    },
+    days=DAYS,
+    stem="fraudTrain",
 )

@@ -65,7 +65,7 @@ class Payments:
     fraud: Flags
 
     def __init__(self, rng: np.random.Generator, rows: int) -> None:
-        cards = 2 * max(10, rows // 600)
+        cards = 2 * max(20, rows // 240)
         key, seconds, _ = stream(
             rng, rows, entities=cards, days=DAYS,
             spree_share=0.085, spree_rows=(7, 14), spree_seconds=3 * HOUR, unevenness=0.5,
@@ -154,6 +154,14 @@ SHAPE: Final = Shape(
     draw=draw,
     write=write,
     label="Is Fraud?",
+    truth={
+        "--id": "row",
+        "--amount": "Amount",
+        "--label": "Is Fraud?",
+        "--customer": "User",
+        "--merchant": "Merchant Name",
+        "--label-values": "Yes",
+    },
     days=DAYS,
     stem="card_transaction.v1",
 )

@@ -57,6 +57,12 @@ class Verdict(enum.StrEnum):
     FRAUD = "fraud"
     LEGITIMATE = "legitimate"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Verdict | None:
+        """People write "Fraud", too."""
+        word = value.strip().lower() if isinstance(value, str) else ""
+        return next((verdict for verdict in cls if verdict.value == word), None)
+
 
 class Outcome(enum.StrEnum):
     """What the policy decided. The order is that of rising suspicion."""

@@ -104,6 +104,24 @@ class MoneySettings(BaseModel):
     scale: int = Field(2, description="Decimals of one unit of the base currency.", ge=0, le=4)
 
 
+class TokenSettings(BaseModel):
+    secret: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the tokens that replace ids; empty: `tokens.secret` in the workspace, "
+        "made on first use. Scorers that share a ledger need the same one.",
+    )
+    fields: str = Field(
+        "",
+        description="Fields that are tokenised at every door, with commas between, beside those "
+        "that an import's mapping tokenises: `card_id,attributes.email`.",
+    )
+    exempt: str = Field(
+        "",
+        description="Fields whose values look like card numbers and are none: "
+        "`attributes.ref_no,transaction_id`.",
+    )
+
+
 class LedgerSettings(BaseModel):
     url: str = Field(
         "",
@@ -178,10 +196,13 @@ class TrainingSettings(BaseModel):
     window_days: float = Field(120.0, description="Days of history to train on.", gt=0)
     test_days: float = Field(14.0, description="Days held out to evaluate on.", gt=0)
     alert_budget_per_1000: float = Field(
-        5.0, description="Alerts (review + decline) that analysts can take per 1,000.", gt=0
+        5.0, description="Payments that analysts can review per 1,000; declines are apart.", gt=0
     )
     decline_precision: float = Field(
-        0.8, description="Decline only above a score of at least this precision.", gt=0, le=1
+        0.8,
+        description="Decline where a payment is fraud with at least this probability.",
+        gt=0,
+        le=1,
     )
     bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
     seed: int = Field(7, description="Seed of everything random in training.")
@@ -307,6 +328,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     s3: S3Settings = S3Settings()
     money: MoneySettings = MoneySettings()
+    tokens: TokenSettings = TokenSettings()
     ledger: LedgerSettings = LedgerSettings()
     state: StateSettings = StateSettings()
     feast: FeastSettings = FeastSettings()

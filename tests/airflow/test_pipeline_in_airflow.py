@@ -36,7 +36,7 @@ def test_it_is_there_and_sound(stage: Stage) -> None:
 def test_the_first_night_makes_the_first_champion(stage: Stage) -> None:
     airflow = stage.airflow
     airflow.unpause(DAG)
-    wait_until(lambda: bool(airflow.runs(DAG)), 60, "the scheduled run of the last midnight")
+    wait_until(lambda: bool(airflow.runs(DAG)), 300, "the scheduled run of the last midnight")
     (scheduled,) = airflow.runs(DAG)
     assert scheduled["run_type"] == "scheduled"
     assert scheduled["logical_date"].endswith("T00:00:00Z")

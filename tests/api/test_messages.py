@@ -9,26 +9,25 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sentinel.api.messages import (
-    BatchRequest,
-    PredictRequest,
-    parse,
-    read_payment,
-    read_payments,
-    transaction_of,
-)
+from sentinel.api.messages import BatchRequest, PredictRequest, parse
+from sentinel.api.payments import Reading, read_payment, read_payments, transaction_of
 from sentinel.api.problems import ProblemError
 from sentinel.domain import SentinelError, Transaction
 
 RECEIVED_US = 1_780_000_000_000_000
-NUMBERS = frozenset({"age", "risk"})
+READING = Reading(numbers=frozenset({"age", "risk"}), categories=frozenset({"mcc", "channel"}))
 
 ids = st.one_of(
     st.none(),
     st.integers(-1, 2**64),
     st.text(max_size=20),
     st.sampled_from(
-        ["C42", "4111111111111111", "4111 1111 1111 1111", "x" * 128, "x" * 129, "a\x1fb", ""]
+        [
+            *("C42", "4111111111111111", "4111 1111 1111 1111", "pan=4111111111111111", ""),
+            *("x" * 128, "x" * 129, "a\x1fb", " c-1 ", "a  b", "\u3000x", "\u00a0", "a\u200db"),
+            *("1001.0", "-0.0", "10.00", "1.5e+20", "1e+18", "7e10", "9007199254740993.0"),
+            *("2001:DB8::1", "::ffff:192.0.2.1", "203.0.113.9", "10.0", "1.2.3.4 ", "a\u202eb"),
+        ]
     ),
 )
 values = st.one_of(
@@ -38,7 +37,8 @@ values = st.one_of(
     st.sampled_from([2**53, 2**53 + 1, -(2**53), 10**30, 1e300, 1e-300, -0.0, 0.1, 12]),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=12),
-    st.sampled_from(["y" * 1000, "y" * 1001]),
+    st.sampled_from(["y" * 1000, "y" * 1001, " a", "5411.0", "TRUE", "", "nan", "1e5", "\x00"]),
+    st.sampled_from(["paid with 4111111111111111", 4111111111111111, 4111111111111111.0, 1e13]),
     st.lists(st.integers(), max_size=1),
 )
 names = st.one_of(
@@ -93,17 +93,17 @@ def exact(transaction: Transaction) -> tuple[bytes, str]:
 def test_a_payment_is_read_alike(body: dict[str, Any]) -> None:
     text = json.dumps(body).encode()
     decoder = msgspec.json.Decoder(PredictRequest)
-    quick = outcome(lambda: read_payment(text, RECEIVED_US, NUMBERS))
-    careful = outcome(lambda: transaction_of(parse(decoder, text), RECEIVED_US, NUMBERS))
+    quick = outcome(lambda: read_payment(text, RECEIVED_US, READING))
+    careful = outcome(lambda: transaction_of(parse(decoder, text), RECEIVED_US, READING))
     assert quick == careful
 
 
 @given(st.lists(payments, max_size=3))
 def test_a_batch_is_read_like_its_payments(bodies: list[dict[str, Any]]) -> None:
     text = json.dumps({"transactions": bodies}).encode()
-    batch = outcome(lambda: read_payments(text, RECEIVED_US, NUMBERS, 3))
+    batch = outcome(lambda: read_payments(text, RECEIVED_US, READING, 3))
     singles = [
-        outcome(lambda body=body: read_payment(json.dumps(body).encode(), RECEIVED_US, NUMBERS))
+        outcome(lambda body=body: read_payment(json.dumps(body).encode(), RECEIVED_US, READING))
         for body in bodies
     ]
     if bodies and all(isinstance(single, list) for single in singles):
@@ -115,6 +115,6 @@ def test_a_batch_is_read_like_its_payments(bodies: list[dict[str, Any]]) -> None
 def test_a_batch_that_is_too_long_says_so() -> None:
     rows = [{"transaction_id": f"t{i}", "amount_minor": 1} for i in range(4)]
     text = json.dumps({"transactions": rows}).encode()
-    code, fields = outcome(lambda: read_payments(text, RECEIVED_US, NUMBERS, 3))
+    code, fields = outcome(lambda: read_payments(text, RECEIVED_US, READING, 3))
     assert (code, fields) == ("invalid_transaction", {"transactions": "more than 3"})
     assert len(msgspec.json.decode(text, type=BatchRequest).transactions) == 4

@@ -215,7 +215,7 @@ def test_zero_and_refunds_are_legal_amounts(client: httpx.Client) -> None:
         assert client.post("/predict", json=payment(amount_minor=amount)).status_code == 200
 
 
-def _wait_until_indexed(client: httpx.Client, seconds: float = 20) -> None:
+def _wait_until_indexed(client: httpx.Client, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ledger = client.get("/health").json()["ledger"]

@@ -16,8 +16,11 @@ import psutil
 import pytest
 
 from benchmarks.ports import free_port
+from sentinel.dashboard.answers import Totals
+from sentinel.dashboard.client import read_totals
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+HOUR_US = 3_600_000_000
 SIZE = ("--customers", "1000", "--days", "120")
 
 
@@ -56,6 +59,22 @@ class Up:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def alerts(self) -> list[dict]:
+        """Payments of the live traffic that are under review or were declined, newest first."""
+        found = []
+        for outcome in ("review", "decline"):
+            page = httpx.get(f"{self.api}/decisions", params={"outcome": outcome}).json()
+            found += page["decisions"]
+        return found
+
+    def totals(self) -> Totals:
+        return read_totals(httpx.get(f"{self.api}/metrics").text)
+
+    def newest_us(self) -> int:
+        """When the newest payment of the live traffic happened, microseconds UTC."""
+        rows = httpx.get(f"{self.api}/decisions").json()["decisions"]
+        return max(row["event_time_us"] for row in rows if row["transaction_id"] != "up-1")
+
     def kill(self) -> None:
         for process in self.descendants():
             with contextlib.suppress(psutil.Error):
@@ -65,7 +84,7 @@ class Up:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -89,6 +108,11 @@ def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path
         second.until(lambda: len(httpx.get(f"{second.api}/decisions").json()["decisions"]) > 5, 120)
         page = httpx.get(f"{second.api}/decisions").json()["decisions"]
         assert len({row["transaction_id"] for row in page}) == len(page)
+
+        # There is something to see: alerts with reasons, labels, and payments that reach up to now.
+        second.until(lambda: any(row["top_reason"] for row in second.alerts()), 120)
+        second.until(lambda: second.totals().labels > 0, 120)
+        second.until(lambda: second.newest_us() > time.time_ns() // 1000 - 6 * HOUR_US, 240)
 
         # A second `up` of the same workspace says so.
         other = subprocess.run(

@@ -40,7 +40,7 @@ class Stage:
 
     def wait_until_indexed(self) -> None:
         """Until the queryable tables hold what the log holds."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             ledger = httpx.get(f"{self.server.url}/health", timeout=30).json()["ledger"]
             if ledger["indexed_through"] >= ledger["sequence"]:
@@ -78,7 +78,7 @@ def page(window: BrowserContext, stage_with_payments: Stage) -> Iterator[Page]:
     """The dashboard, opened; at the end nothing may have gone wrong in it or left the machine."""
     troubles: list[str] = []
     opened = window.new_page()
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(120_000)
 
     def on_console(message: ConsoleMessage) -> None:
         if message.type == "error":

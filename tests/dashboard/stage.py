@@ -141,12 +141,12 @@ def dashboard(server: Server) -> Iterator[str]:
         process.wait()
 
 
-def wait_until_up(url: str, seconds: float = 60.0) -> None:
+def wait_until_up(url: str, seconds: float = 300) -> None:
     """Until a dashboard answers; raises TimeoutError otherwise."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/_stcore/health", timeout=2).status_code == 200:
+            if httpx.get(f"{url}/_stcore/health", timeout=30).status_code == 200:
                 return
         time.sleep(0.1)
     raise TimeoutError(f"No dashboard at {url}; see dashboard.log in its workspace.")

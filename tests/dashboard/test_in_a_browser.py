@@ -12,7 +12,7 @@ from tests.dashboard.stage import MODEL_VERSION
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-SOON_MS = 15_000
+SOON_MS = 120_000
 
 LARGEST = """charts => charts.map(chart => {
   const boxes = [...chart.querySelectorAll(".role-mark path")]

@@ -10,8 +10,6 @@ import pytest
 from benchmarks.scratch import Server, make_workspace
 from tests.deploy.servers import COMPOSE, MONITORING
 
-START_SECONDS = 280.0  # kernels may have to be compiled first, on a machine that has more to do
-
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +31,7 @@ def prepare(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(make_workspace(tmp_path_factory.mktemp("scorer")))
-    running.start(START_SECONDS)
+    running.start()
     try:
         yield running
     finally:

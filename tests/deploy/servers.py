@@ -66,7 +66,7 @@ class Prometheus(LocalServer):
         ]
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/-/ready", timeout=2).status_code == 200
+        return httpx.get(f"{self.url}/-/ready", timeout=30).status_code == 200
 
 
 class Alertmanager(LocalServer):
@@ -97,7 +97,7 @@ class Alertmanager(LocalServer):
         ]
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/-/ready", timeout=2).status_code == 200
+        return httpx.get(f"{self.url}/-/ready", timeout=30).status_code == 200
 
 
 class Proxy(LocalServer):
@@ -136,4 +136,4 @@ class Proxy(LocalServer):
         ]
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        return httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200

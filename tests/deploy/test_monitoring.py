@@ -180,7 +180,7 @@ def test_an_alert_becomes_a_mail(alertmanager: Alertmanager, mail: Mail) -> None
         "annotations": {"summary": "No scorer answers.", "action": "docker compose ps"},
     }
     httpx.post(f"{alertmanager.url}/api/v2/alerts", json=[alert]).raise_for_status()
-    wait_until(lambda: bool(mail.messages()), 60, "the mail")
+    wait_until(lambda: bool(mail.messages()), 300, "the mail")
     (message,) = mail.messages()
     assert "night@example.com" in message
     assert "[Sentinel page] NoScorer (firing)" in message
@@ -199,7 +199,7 @@ def test_verify_asks_the_services_that_watch(
         ),
         api=scorer.settings.api.model_copy(update={"port": scorer.port}),
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     found: dict[str, Finding] = {}
     while time.monotonic() < deadline:
         found = {finding.name: finding for finding in verify_services(settings)}

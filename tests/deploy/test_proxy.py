@@ -28,7 +28,7 @@ def test_a_scorer_that_dies_costs_no_answer(scorer: Server, tmp_path: Path) -> N
                 up = [x for x in lines if "haproxy_server_status{" in x and 'state="UP"' in x]
                 return [x.endswith(" 1") for x in up] == [True, True]
 
-            wait_until(both_are_up, 20, "two scorers behind the proxy")
+            wait_until(both_are_up, 300, "two scorers behind the proxy")
             for number in range(60):
                 if number == 20:
                     second.kill()

@@ -67,7 +67,7 @@ class FeastUi(LocalServer):
         return self._environment
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+        return httpx.get(f"{self.url}/health", timeout=30).status_code == 200
 
 
 @pytest.fixture(scope="module")

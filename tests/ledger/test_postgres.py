@@ -180,13 +180,13 @@ def test_one_of_a_label_and_its_transaction_sees_the_other(postgres: PostgresBac
     def transactions() -> None:
         with postgres.open_shared() as ledger:
             for i in range(rounds):
-                meet.wait(30)
+                meet.wait(300)
                 seen["transaction"].append(f"tx-{i}" in decide(ledger, i).before)
 
     def labels() -> None:
         with postgres.open_shared() as ledger:
             for i in range(rounds):
-                meet.wait(30)
+                meet.wait(300)
                 before = say(ledger, label(i, f"tx-{i}", NOON_US)).before
                 seen["label"].append(before[f"tx-{i}"].sequence > 0)
 

@@ -47,12 +47,12 @@ def test_what_s3_refuses_is_said_at_once(
     tmp_path: Path, s3: S3, wrong: dict[str, object], said: str
 ) -> None:
     given = settings(
-        tmp_path, s3=s3.settings(**{"artifacts_bucket": "some-bucket"} | wrong), wait=60
+        tmp_path, s3=s3.settings(**{"artifacts_bucket": "some-bucket"} | wrong), wait=600
     )
     began = time.monotonic()
     with pytest.raises(ConfigurationError, match=said):
         prepare_mlflow(given)
-    assert time.monotonic() - began < 30, "waiting would be no use"
+    assert time.monotonic() - began < 300, "waiting would be no use"
 
 
 def test_services_that_never_come_are_named(tmp_path: Path, s3: S3) -> None:

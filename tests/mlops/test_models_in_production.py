@@ -46,7 +46,7 @@ def register_again(settings: Settings) -> str:
         return register_candidate(settings, run, run.model(copy, manifest), manifest).version
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -72,7 +72,7 @@ def scorer(stack: Stack, champion: str) -> Iterator[Server]:
             yield server
     finally:
         stop.set()
-        following.join(60)
+        following.join(300)
         assert not following.is_alive()
 
 
@@ -113,7 +113,7 @@ def load(server: Server) -> Iterator[list[tuple[int, str]]]:
     finally:
         stop.set()
         for sender in senders:
-            sender.join(60)
+            sender.join(300)
 
 
 def another_machine(stack: Stack, folder: Path) -> Settings:
@@ -310,6 +310,6 @@ def test_a_decision_made_meanwhile_counts_more_than_an_untold_rollback(
         )
     finally:
         stop.set()
-        following.join(60)
+        following.join(300)
     assert registry.champions() == ["1", "2", "3"]
     assert not (elsewhere.models_dir / "rollback.json").exists()

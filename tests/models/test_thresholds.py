@@ -78,15 +78,51 @@ def test_costs_that_make_frauds_welcome_are_refused() -> None:
         threshold_for_costs(1.0, 5.0, caught_fraud=5.0)
 
 
-def test_declines_are_within_the_alert_budget() -> None:
+def graded(rows: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated probabilities of mostly good payments, and a truth that keeps to them."""
     random = np.random.default_rng(0)
-    score = random.random(10_000) ** 4 * 0.99
-    fraud = random.random(10_000) < score
+    score = random.random(rows) ** 30 * 0.99
+    return score, random.random(rows) < score
+
+
+def test_each_declined_payment_is_fraud_with_the_wanted_probability() -> None:
+    score, fraud = graded()
     chosen = choose_thresholds(score, fraud, alerts_per_1000=10.0, decline_precision=0.8)
-    assert chosen.review <= chosen.decline
-    assert (score >= chosen.review).mean() <= 0.010
+    assert chosen.decline == 0.8
+    # Together they would reach that share from far further below, thanks to the sure ones.
+    assert threshold_for_precision(score, fraud, 0.8) < 0.7
+
+
+def test_reviews_keep_to_their_budget_and_declines_use_none_of_it() -> None:
+    score, fraud = graded()
+    chosen = choose_thresholds(score, fraud, alerts_per_1000=10.0, decline_precision=0.8)
+    reviewed = (score >= chosen.review) & (score < chosen.decline)
+    assert 0.0095 <= reviewed.mean() <= 0.010
+    assert (score >= chosen.decline).any()
     assert chosen.fraud == chosen.review
     by_cost = choose_thresholds(
         score, fraud, alerts_per_1000=10.0, decline_precision=0.8, fraud_threshold=0.25
     )
     assert by_cost.fraud == 0.25
+
+
+def test_something_is_left_to_review_even_where_sure_frauds_would_fill_the_budget() -> None:
+    score = np.concatenate([np.full(900, 0.95), np.linspace(0.0, 0.6, 99_100)])
+    fraud = score > 0.9
+    chosen = choose_thresholds(score, fraud, alerts_per_1000=5.0, decline_precision=0.8)
+    assert 0 < ((score >= chosen.review) & (score < chosen.decline)).sum() <= 500
+
+
+def test_few_payments_above_the_line_are_reviewed_and_not_declined() -> None:
+    score = np.concatenate([np.full(19, 0.95), np.linspace(0.0, 0.5, 1_000)])
+    chosen = choose_thresholds(score, score > 0.9, alerts_per_1000=50.0, decline_precision=0.8)
+    assert chosen.decline == NEVER
+    assert chosen.review < 0.95
+
+
+def test_probabilities_that_promise_too_much_raise_the_line() -> None:
+    score = np.repeat([0.99, 0.85, 0.1], [100, 400, 2_000])
+    fraud = np.zeros(len(score), dtype=bool)
+    fraud[:97] = True  # of the 400 at .85 none is fraud
+    chosen = choose_thresholds(score, fraud, alerts_per_1000=200.0, decline_precision=0.8)
+    assert chosen.decline == 0.99

@@ -49,7 +49,7 @@ def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow
 
 def _answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code == 200
     except httpx.HTTPError:
         return False
 

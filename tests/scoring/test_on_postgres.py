@@ -57,7 +57,7 @@ def told(server: Server) -> httpx.Client:
 
 
 def wait_until_indexed(client: httpx.Client, decisions: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(client.get("/decisions", params={"limit": 500}).json()["decisions"]) < decisions:
         assert time.monotonic() < deadline, "the decisions did not turn up"
         time.sleep(0.1)

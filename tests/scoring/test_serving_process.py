@@ -41,7 +41,7 @@ def plan() -> Plan:
     return default_plan()
 
 
-def wait_for(condition: Any, seconds: float = 200) -> None:
+def wait_for(condition: Any, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -20,9 +20,8 @@ from sentinel.domain import (
     ConfigurationError,
     looks_like_card_number,
 )
+from sentinel.ingest.cards import masked
 from sentinel.schema import KIND_TRANSACTION
-from sentinel.sources.rejects import masked
-from sentinel.sources.validate import card_numbers
 from tests.sources.tables import NOW_US, TableSource, log_of, payment, rejects
 
 CARD = "4111111111111111"
@@ -182,15 +181,6 @@ def test_a_csv_rejects_file_says_the_same_and_an_old_one_is_replaced(tmp_path: P
 def test_a_rejects_file_of_another_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="must end in"):
         log_of(TableSource([]), rejects_path=tmp_path / "rejects.xlsx")
-
-
-digits = st.text("0123456789", min_size=10, max_size=20)
-
-
-@given(st.lists(st.one_of(st.none(), digits, st.text(" -0123456789", max_size=24)), max_size=30))
-def test_card_numbers_are_found_in_bulk_as_they_are_one_by_one(texts: list[str | None]) -> None:
-    found = card_numbers(pa.array(texts, pa.string())).tolist()
-    assert found == [text is not None and looks_like_card_number(text) for text in texts]
 
 
 @given(st.text("23456789", min_size=12, max_size=18), st.sampled_from(["", " and more", ","]))

@@ -68,7 +68,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
                 b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
                 for client in clients
             ),
-            60,
+            300,
             "the cluster to form",
         )
         yield nodes

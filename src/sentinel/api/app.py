@@ -39,6 +39,8 @@ from sentinel.domain import (
     Verdict,
     id_for_display,
 )
+from sentinel.ingest.cards import masked
+from sentinel.ingest.values import BadValue
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.scoring.runtime import ScoringRuntime
 
@@ -120,7 +122,11 @@ class Application:
         self.fastapi = self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in self._raw_paths:
+        if (
+            scope["type"] == "http"
+            and scope["path"] in self._raw_paths
+            and not (scope["path"] == "/predict/batch" and scope["method"] in ("GET", "HEAD"))
+        ):  # a transaction may have the id "batch"
             await self._routes(scope, receive, send)
         else:
             await self.fastapi(scope, receive, send)
@@ -202,9 +208,10 @@ class Application:
         known_schema = {"$ref": "#/components/schemas/KnownAnswer"}
 
         @app.get(
-            "/predict/{transaction_id}",
+            "/predict/{transaction_id:path}",
             tags=["ledger"],
             summary="The answer for a known transaction",
+            description="Any id that was posted can be asked for, also one with slashes in it.",
             response_class=Response,
             responses={
                 200: {
@@ -250,47 +257,50 @@ class Application:
                 min_probability=min_probability,
                 since_us=since_us,
                 until_us=until_us,
-                customer_id=customer_id,
-                card_id=card_id,
-                merchant_id=merchant_id,
+                customer_id=self._id("customer_id", customer_id),
+                card_id=self._id("card_id", card_id),
+                merchant_id=self._id("merchant_id", merchant_id),
                 is_fraud=is_fraud,
                 label=label,
             )
             return decisions_page(self._running, where, limit=limit, before=before)
 
+    def _id(self, field: str, text: str | None) -> str | None:
+        """An id of a question as the ledger has it; None if there is none."""
+        try:
+            return self.intake.guard.id(field, text)
+        except BadValue as error:
+            raise invalid({field: str(error)}) from None
+
     def _known(self, transaction_id: str) -> tuple[KnownAnswer, str]:
-        runtime = self._running
-        shown = id_for_display(transaction_id)
-        if not 0 < len(transaction_id) <= MAX_ID_LENGTH:
+        identifier = self._id("transaction_id", transaction_id)
+        if identifier is None:
             raise invalid({"transaction_id": f"must have 1 to {MAX_ID_LENGTH} characters"})
-        recorded = runtime.service.recorded(transaction_id)
-        if recorded is not None:
-            answer = KnownAnswer(
-                transaction_id=shown,
-                is_fraud=recorded.is_fraud,
-                fraud_probability=recorded.probability,
-            )
-            return answer, recorded.scored.model.version
-        decision = runtime.index.decision_row(transaction_id)
-        if decision is not None:
-            answer = KnownAnswer(
-                transaction_id=shown,
-                is_fraud=decision.is_fraud,
-                fraud_probability=decision.fraud_probability,
-            )
-            return answer, decision.model_version
-        scored = runtime.history.find(transaction_id)
-        if scored is not None:
-            answer = KnownAnswer(
-                transaction_id=shown,
-                is_fraud=scored.is_fraud,
-                fraud_probability=scored.fraud_probability,
-            )
-            return answer, scored.model_version
+        found = self._find(identifier)
+        if found is None and identifier != transaction_id:
+            found = self._find(transaction_id)  # from before ids had one spelling
+        if found is not None:
+            return found
         raise UnknownTransaction(
-            f"No decision is recorded for transaction {transaction_id!r}. Score it with "
+            f"No decision is recorded for transaction {masked(transaction_id)!r}. Score it with "
             "POST /predict."
         )
+
+    def _find(self, transaction_id: str) -> tuple[KnownAnswer, str] | None:
+        """The answer that was given for a transaction, and by which version of the model."""
+        runtime = self._running
+        recorded = runtime.service.recorded(transaction_id)
+        if recorded is not None:
+            return (
+                _known_answer(transaction_id, recorded.is_fraud, recorded.probability),
+                recorded.scored.model.version,
+            )
+        decided = runtime.index.decision_row(transaction_id)
+        found = decided if decided is not None else runtime.history.find(transaction_id)
+        if found is None:
+            return None
+        answer = _known_answer(transaction_id, found.is_fraud, found.fraud_probability)
+        return answer, found.model_version
 
     def _health(self) -> Health:
         runtime = self._running
@@ -332,6 +342,14 @@ class Application:
                 snapshot_sequence=runtime.metrics.snapshot_sequence,
             ),
         )
+
+
+def _known_answer(transaction_id: str, is_fraud: bool, probability: float) -> KnownAnswer:
+    return KnownAnswer(
+        transaction_id=id_for_display(transaction_id),
+        is_fraud=is_fraud,
+        fraud_probability=probability,
+    )
 
 
 def _install_problem_handlers(app: FastAPI) -> None:

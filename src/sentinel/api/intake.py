@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sentinel.api.answers import BatchAnswer, BatchItem
-from sentinel.api.messages import read_payment, read_payments
+from sentinel.api.payments import Reading, read_payment, read_payments
 from sentinel.api.problems import ProblemError
 from sentinel.domain import (
     InvalidQuery,
@@ -17,6 +17,8 @@ from sentinel.domain import (
     TransactionConflict,
     id_for_display,
 )
+from sentinel.features.plan import Plan
+from sentinel.ingest.guard import Guard
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.service import Receiver
 
@@ -29,6 +31,7 @@ class Intake:
 
     Attributes:
         max_body, max_batch_body: Most bytes of a body; whoever reads it looks after that.
+        guard: What the deployment does with ids and card numbers.
     """
 
     def __init__(self, runtime: ScoringRuntime) -> None:
@@ -37,6 +40,18 @@ class Intake:
         self.max_batch_body = self.max_body * 20
         self._max_batch = limits.max_batch
         self._service = runtime.service
+        self.guard = Guard.of(runtime.settings)
+        self._plan: Plan | None = None
+        self._reading = Reading()
+
+    @property
+    def reading(self) -> Reading:
+        """How payments are read: as the running plan wants them."""
+        plan = self._service.engine.program.plan
+        if plan is not self._plan:
+            self._plan = plan
+            self._reading = Reading(plan.number_columns, plan.category_columns, self.guard)
+        return self._reading
 
     def predict(self, body: bytes, dry_run: bool, receiver: Receiver) -> bytes | None:
         """Take in one payment.
@@ -55,9 +70,7 @@ class Intake:
         """
         service = self._service
         engine = service.engine
-        transaction = read_payment(
-            body, service.receive_time_us(), engine.program.plan.number_columns
-        )
+        transaction = read_payment(body, service.receive_time_us(), self.reading)
         if engine.model is None:
             raise _no_model()
         return service.enqueue(transaction, receiver, dry_run=dry_run)
@@ -75,8 +88,7 @@ class Intake:
             SentinelError: One of them cannot be accepted, or none now.
         """
         service = self._service
-        numbers = service.engine.program.plan.number_columns
-        transactions = read_payments(body, service.receive_time_us(), numbers, self._max_batch)
+        transactions = read_payments(body, service.receive_time_us(), self.reading, self._max_batch)
         if service.engine.model is None:
             raise _no_model()
         batch = _Batch(transactions, receiver)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -16,19 +15,18 @@ from sentinel.api.messages import (
     FeaturesRequest,
     LabelRequest,
     LabelsRequest,
-    label_of,
+    keys_of,
+    labels_of,
     parse,
 )
 from sentinel.api.problems import (
     PROBLEM_TYPE,
     RETRY_AFTER,
     ProblemError,
-    invalid,
     problem_body,
     problem_of,
 )
 from sentinel.domain import (
-    ENTITY_COLUMNS,
     InvalidQuery,
     InvalidTransaction,
     Verdict,
@@ -160,20 +158,12 @@ class ScoringRoutes:
     async def _labels(self, scope: Scope, receive: Receive) -> bytes:
         body = await self._body(scope, receive, self._intake.max_batch_body)
         try:
-            requests = [parse(self._label_decoder, body)]
+            requests, at = [parse(self._label_decoder, body)], ""
         except InvalidTransaction:
             if b'"labels"' not in body:
                 raise
-            requests = parse(self._labels_decoder, body).labels
-        received = self._service.receive_time_us()
-        labels = [
-            label_of(
-                request,
-                str(request.label_id) if request.label_id is not None else uuid.uuid4().hex,
-                received,
-            )
-            for request in requests
-        ]
+            requests, at = parse(self._labels_decoder, body).labels, "labels[{}]."
+        labels = labels_of(requests, self._service.receive_time_us(), self._intake.guard, at)
         receipts = await self._runtime.labels.submit(labels)
         return msgspec.json.encode(
             LabelsAnswer(
@@ -194,14 +184,7 @@ class ScoringRoutes:
         body = await self._body(scope, receive, self._intake.max_batch_body)
         request = parse(self._features_decoder, body)
         now_us = request.now_us if request.now_us is not None else time.time_ns() // 1000
-        problems = {
-            f"rows[{i}].{name}": f"is not an entity; the entities are {', '.join(ENTITY_COLUMNS)}"
-            for i, row in enumerate(request.rows)
-            for name in row
-            if name not in ENTITY_COLUMNS
-        }
-        if problems:
-            raise invalid(dict(list(problems.items())[:20]))
+        keys = keys_of(request, self._intake.guard)
 
         def read() -> tuple[str, list[str], list[list[float | None]]]:
             engine = self._service.engine
@@ -215,7 +198,7 @@ class ScoringRoutes:
                     "GET /health names the plan.",
                     fields={"features": f"unknown: {', '.join(unknown[:5])}"},
                 )
-            values = engine.read(request.rows, now_us)[:, [places[name] for name in names]]
+            values = engine.read(keys, now_us)[:, [places[name] for name in names]]
             cells = values.astype(np.float64).astype(object)
             cells[np.isnan(values)] = None
             return plan.hash, names, cells.tolist()

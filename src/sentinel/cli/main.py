@@ -51,8 +51,9 @@ def up(
     days: Annotated[float, typer.Option(help="Days of history to simulate.", min=30)] = 180.0,
     traffic: Annotated[bool, typer.Option(help="Play live traffic.")] = True,
     speed: Annotated[
-        float, typer.Option(help="Traffic's speed until it has caught up with the clock.", min=1)
-    ] = 300.0,
+        float | None,
+        typer.Option(help="Play traffic so many times faster until it is at the clock.", min=1),
+    ] = None,
 ) -> None:
     """Bring up everything on this machine and keep it up until Ctrl-C."""
     from sentinel.cli.up import up as run
@@ -210,8 +211,9 @@ def follow(workspace: Workspace = None) -> None:
 def simulate(
     workspace: Workspace = None,
     speed: Annotated[
-        float, typer.Option(help="Speed until it has caught up with the clock.", min=1)
-    ] = 300.0,
+        float | None,
+        typer.Option(help="Play so many times faster until it is at the clock.", min=1),
+    ] = None,
 ) -> None:
     """Play live traffic to the scoring API until Ctrl-C."""
     from sentinel.cli.traffic import play, traffic_file

@@ -1,13 +1,15 @@
 """Live traffic for a workspace whose history was simulated: the same people go on paying.
 
-The history ends some weeks ago; what came since is played faster than it happened until it has
-caught up with the clock, then at the pace of the clock.
+The imported history ends some days ago. What came since is played to the scoring API, fast at first
+and slower the closer it gets to the clock, so that after a minute or two payments happen when they
+happen; labels arrive among them. A payment sent by hand then meets windows that reach up to now.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +25,14 @@ from sentinel.sources.simulator.source import SimulatorSource
 
 log = logging.getLogger(__name__)
 
-BEHIND_DAYS: Final = 30
-"""Days between the end of the simulated history and now."""
+BEHIND_DAYS: Final = 3
+"""Days between the end of the imported history and now: what the traffic plays first."""
 
-DEFAULT_SPEED: Final = 300.0
-_TICK_SECONDS: Final = 0.2
+CATCH_UP_SECONDS: Final = 30.0
+"""Within so many seconds the traffic's distance to the clock falls to 37 %, whatever it was."""
+
+_TICK_SECONDS: Final = 0.05
+_SAVE_SECONDS: Final = 1.0
 
 
 class Traffic(msgspec.Struct, kw_only=True):
@@ -53,34 +58,73 @@ def remember(settings: Settings, config: SimulatorConfig) -> None:
     _save(traffic_file(settings), Traffic(config=fields, played_us=config.end_us))
 
 
-def play(settings: Settings, url: str, *, speed: float, stop: Callable[[], bool]) -> None:
+class Pace:
+    """Which moment of the simulated world is due at a moment of the clock.
+
+    Args:
+        position_us: What happened before was played already, microseconds UTC.
+        speed: How much faster than it happened; None: by `CATCH_UP_SECONDS`.
+
+    >>> pace = Pace(0)
+    >>> pace.due_us(0.0, now_us=100_000_000), pace.due_us(30.0, now_us=130_000_000)
+    (0, 93212056)
+    >>> Pace(0, speed=2.0).due_us(30.0, now_us=130_000_000)
+    60000000
+    """
+
+    def __init__(self, position_us: int, speed: float | None = None) -> None:
+        self._position_us = position_us
+        self._speed = speed
+
+    def due_us(self, elapsed_seconds: float, now_us: int) -> int:
+        """The moment that is due.
+
+        Args:
+            elapsed_seconds: Since the traffic began to play.
+            now_us: The clock, microseconds UTC; nothing later is due.
+        """
+        if self._speed is not None:
+            return min(self._position_us + int(elapsed_seconds * 1e6 * self._speed), now_us)
+        gap_us = now_us - elapsed_seconds * 1e6 - self._position_us
+        if gap_us <= 0:
+            return now_us
+        return now_us - round(gap_us * math.exp(-elapsed_seconds / CATCH_UP_SECONDS))
+
+
+def play(
+    settings: Settings, url: str, *, speed: float | None = None, stop: Callable[[], bool]
+) -> None:
     """Send traffic until told to stop; goes on where it ended the last time.
 
     Args:
         settings: The workspace.
         url: The scoring API.
-        speed: How much faster than it happened, while it is behind the clock.
+        speed: How much faster than it happened, while it is behind the clock; None: most of the
+            distance within a minute.
         stop: Asked before each payment.
     """
     path = traffic_file(settings)
     traffic = msgspec.json.decode(path.read_bytes(), type=Traffic)
     source = SimulatorSource(SimulatorConfig(**traffic.config))  # type: ignore[arg-type]
-    position = traffic.played_us
-    started = time.time()
+    pace = Pace(traffic.played_us, speed)
+    started = time.monotonic()
+    saved = started
     with httpx.Client(base_url=url, timeout=30) as client:
-        for event in source.stream_from(position):
+        for event in source.stream_from(traffic.played_us):
             while not stop():
                 now_us = time.time_ns() // 1000
-                played_us = position + int((time.time() - started) * 1e6 * speed)
-                if event.due_us <= min(played_us, now_us):
+                if event.due_us <= pace.due_us(time.monotonic() - started, now_us):
                     break
                 time.sleep(_TICK_SECONDS)
             if stop():
-                return
+                break
             _send(client, event.entry, stop)
-            if event.due_us > traffic.played_us:
-                traffic.played_us = event.due_us
+            traffic.played_us = event.due_us
+            # What is sent twice after a crash is a repeat, which changes nothing.
+            if time.monotonic() - saved >= _SAVE_SECONDS:
                 _save(path, traffic)
+                saved = time.monotonic()
+    _save(path, traffic)
 
 
 def _send(client: httpx.Client, entry: Transaction | Label, stop: Callable[[], bool]) -> None:

@@ -22,10 +22,10 @@ _UNFINISHED: Final = {"condition": {"test": "datum.state == 'unfinished'", "valu
 
 
 def alert_rate(budget_per_1000: float) -> dict[str, Any]:
-    """Alerts per 1,000 decisions over time, with the budget as a dashed line.
+    """Alerts per 1,000 decisions over time, with the budget of reviews as a dashed line.
 
     Args:
-        budget_per_1000: How many alerts analysts can take, per 1,000 decisions.
+        budget_per_1000: How many payments analysts can review, per 1,000 decisions.
     """
     rate = {
         "field": "rate",

@@ -113,7 +113,7 @@ def _headline(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
     two.metric(
         "Alerts per 1,000 decisions",
         words.DASH if rate is None else f"{rate:.1f}",
-        f"budget {budget:g}",
+        f"{budget:g} can be reviewed",
         delta_color="off",
         delta_arrow="off",
         border=True,
@@ -156,7 +156,9 @@ def _charts(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
     budget = settings.training.alert_budget_per_1000
     one, two, three = st.columns(3, gap="small")
     with one.container(border=True, height="stretch"):
-        st.html(panels.title("Alert rate", "per 1,000 in 5 minutes; dashed: the budget"))
+        st.html(
+            panels.title("Alert rate", "per 1,000 in 5 minutes; dashed: what analysts can review")
+        )
         st.vega_lite_chart(minutes, charts.alert_rate(budget), key="alert-rate")
     with two.container(border=True, height="stretch"):
         st.html(panels.title("Decisions per minute"))

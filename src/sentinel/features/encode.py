@@ -20,6 +20,9 @@ from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.kernel import NO_RECORD
 from sentinel.features.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.program import KIND_ADD, KIND_READ, Program
+from sentinel.ingest.values import as_text
+
+__all__ = ["EventEncoder", "as_text", "column_value", "satisfies", "text_hash"]
 
 _NAN: Final = float("nan")
 _UNKNOWN: Final = float(UNKNOWN_CATEGORY_CODE)
@@ -36,19 +39,6 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 
 _entities: Final = operator.attrgetter(*ENTITY_COLUMNS)
-
-
-def as_text(value: str | float) -> str:
-    """The text form under which a plan knows an attribute value.
-
-    >>> as_text("pos"), as_text(5411.0), as_text(0.5)
-    ('pos', '5411', '0.5')
-    """
-    if isinstance(value, str):
-        return value
-    if value == value and abs(value) < 2**53 and value == int(value):
-        return str(int(value))
-    return repr(float(value))
 
 
 def text_hash(text: str) -> int:

@@ -225,6 +225,19 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
             ]
         )
 
+    @cached_property
+    def category_columns(self) -> frozenset[str]:
+        """Attributes the plan reads as text: categories, values counted distinct, conditions."""
+        used = {f.column for f in self.request if f.kind == "category"}
+        used.update(self.distinct_columns)
+        used.update(
+            condition.column
+            for conditions in self.filter_sets
+            for condition in conditions
+            if isinstance(condition.value, str)
+        )
+        return frozenset(used - {AMOUNT, *ENTITY_COLUMNS})
+
     def view(self, name: str) -> View:
         """The view of that name; raises DefinitionError if there is none."""
         for view in self.views:

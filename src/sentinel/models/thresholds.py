@@ -15,8 +15,12 @@ import numpy.typing as npt
 NEVER: Final = 1.0
 """A threshold that no probability reaches: calibrated probabilities stay below 1."""
 
+Floats = npt.NDArray[np.float64]
+
 MIN_DECLINES: Final = 20
-"""A precision is believed from so many payments on."""
+"""A precision is believed from so many held-out payments on."""
+
+_Z95: Final = 1.96
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +37,9 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     decline: float
 
 
-def threshold_for_budget(probability: npt.ArrayLike, alerts_per_1000: float) -> float:
+def threshold_for_budget(
+    probability: npt.ArrayLike, alerts_per_1000: float, *, below: float = np.inf
+) -> float:
     """The lowest threshold that raises at most so many alerts per 1,000 payments.
 
     Payments with equal probabilities are alerted together or not at all.
@@ -41,15 +47,22 @@ def threshold_for_budget(probability: npt.ArrayLike, alerts_per_1000: float) -> 
     Args:
         probability: (n_rows,), of held-out payments.
         alerts_per_1000: The budget, 0 to 1,000.
+        below: Payments from this probability on raise no alert and cost nothing: they are
+            declined.
 
     >>> threshold_for_budget([0.1, 0.2, 0.3, 0.4], 500)
     0.3
+    >>> threshold_for_budget([0.1, 0.2, 0.3, 0.4], 500, below=0.4)
+    0.2
     """
-    ranked = np.sort(np.asarray(probability, dtype=np.float64))[::-1]
-    if len(ranked) == 0 or not 0.0 <= alerts_per_1000 <= 1000.0:
+    every = np.asarray(probability, dtype=np.float64)
+    if len(every) == 0 or not 0.0 <= alerts_per_1000 <= 1000.0:
         raise ValueError("A budget needs payments, and 0 to 1,000 alerts per 1,000 of them.")
-    allowed = int(np.floor(len(ranked) * alerts_per_1000 / 1000.0 + 1e-9))
-    if allowed == len(ranked):
+    ranked = np.sort(every[every < below])[::-1]
+    allowed = int(np.floor(len(every) * alerts_per_1000 / 1000.0 + 1e-9))
+    if len(ranked) == 0:
+        return below
+    if allowed >= len(ranked):
         return float(ranked[-1])
     above = ranked[:allowed][ranked[:allowed] > ranked[allowed]]
     return float(above[-1]) if len(above) else float(np.nextafter(ranked[0], np.inf))
@@ -101,6 +114,47 @@ def threshold_for_costs(
     return false_alarm / (false_alarm + missed_fraud - caught_fraud)
 
 
+def decline_line(probability: npt.ArrayLike, fraud: npt.ArrayLike, precision: float) -> float:
+    """The probability from which each single payment is fraud with at least that precision.
+
+    A calibrated probability is the share of fraud among payments of that same probability, so
+    the line is the wanted precision itself. (The lowest threshold at which all payments above it
+    *together* reach the precision lies far lower: sure frauds pay for doubtful ones.)
+
+    Args:
+        probability: (n_rows,), calibrated, of held-out payments.
+        fraud: (n_rows,), 0 or 1.
+        precision: Wanted, 0 to 1.
+
+    Returns:
+        The line; `NEVER` where fewer than `MIN_DECLINES` held-out payments lie above it. It is
+        higher than the wanted precision where the payments above that contradict it: where the
+        upper 95 % bound of their share of fraud (Wilson, 1927) is lower.
+
+    >>> p = np.repeat([0.1, 0.5, 0.9], 100)
+    >>> decline_line(p, np.tile([1] + 9 * [0], 30) | (p > 0.8), 0.8)
+    0.8
+    """
+    score = np.asarray(probability, dtype=np.float64)
+    order = np.argsort(score, kind="stable")[np.count_nonzero(score < precision) :]
+    ranked = score[order]
+    frauds = np.cumsum(np.asarray(fraud, dtype=np.float64)[order][::-1])[::-1]
+    rows = np.arange(len(ranked), 0, -1)
+    first_of_tie = np.diff(ranked, prepend=-np.inf) > 0
+    kept = first_of_tie & (rows >= MIN_DECLINES) & (_upper_share(frauds, rows) >= precision)
+    places = np.flatnonzero(kept)
+    if len(places) == 0:
+        return NEVER
+    return precision if places[0] == 0 else float(ranked[places[0]])
+
+
+def _upper_share(hits: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+    """Upper 95 % bound of a share by Wilson's score interval: float64 (n,)."""
+    share, z2 = hits / rows, _Z95 * _Z95
+    spread = _Z95 * np.sqrt(share * (1.0 - share) / rows + z2 / (4.0 * rows * rows))
+    return np.asarray((share + z2 / (2.0 * rows) + spread) / (1.0 + z2 / rows))
+
+
 def choose_thresholds(
     probability: npt.ArrayLike,
     fraud: npt.ArrayLike,
@@ -114,13 +168,13 @@ def choose_thresholds(
     Args:
         probability: (n_rows,), calibrated.
         fraud: (n_rows,), 0 or 1.
-        alerts_per_1000: Alerts (review and decline) that analysts can take per 1,000 payments.
-        decline_precision: Decline only where at least this share is fraud.
-        fraud_threshold: For ``is_fraud``, say from `threshold_for_costs`; default: an alert is
-            what counts as fraud.
+        alerts_per_1000: Payments that analysts can review per 1,000; declines cost them nothing.
+        decline_precision: Decline only where a payment is fraud with at least this probability.
+        fraud_threshold: For ``is_fraud``, say from `threshold_for_costs`; default: whatever is
+            not approved counts as fraud.
     """
-    review = threshold_for_budget(probability, alerts_per_1000)
-    decline = threshold_for_precision(probability, fraud, decline_precision)
+    decline = decline_line(probability, fraud, decline_precision)
+    review = threshold_for_budget(probability, alerts_per_1000, below=decline)
     return Thresholds(
         fraud=review if fraud_threshold is None else fraud_threshold,
         review=review,

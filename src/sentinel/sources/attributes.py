@@ -14,6 +14,7 @@ from sentinel.sources.columns import is_text, mask_of, number_column
 from sentinel.sources.mapping_file import AttributesTable
 from sentinel.sources.readers import TableFile
 
+_NO_NUMBERS: Final = r"(?i)^\s*([+-]?0\d|true\s*$|false\s*$|[+-]?\d{17,}\s*$)"
 _SAMPLE_ROWS: Final = 10_000
 _LEAST_ROWS: Final = 200
 _ALL_SAMPLE_ROWS: Final = 200_000
@@ -82,10 +83,7 @@ def infer_types(
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     )
 
 
@@ -123,12 +121,12 @@ def _says_something(values: pa.Array) -> bool:
 
 
 def looks_like(column: pa.Array) -> AttributeType:
-    """Number if all texts are; but "007" is a code.
+    """Number if all texts are; but "007" is a code, and true and false are words.
 
     >>> looks_like(pa.array(["1", "2.5"])), looks_like(pa.array(["007", "12"]))
     ('number', 'category')
     """
     _, bad = number_column(column)
     given = mask_of(pc.is_valid(column))
-    padded = mask_of(pc.match_substring_regex(column, r"^\s*[+-]?0\d"))
-    return "number" if given.any() and not bad.any() and not padded.any() else "category"
+    words = mask_of(pc.match_substring_regex(column, _NO_NUMBERS))
+    return "number" if given.any() and not bad.any() and not words.any() else "category"

@@ -148,6 +148,7 @@ class Source(ABC):
         label_delay_us: Time from a transaction to its label where the data has no arrival time.
             None: the data must have it.
         label_origin: What the log says about where labels come from.
+        no_cards: Columns whose values look like card numbers and are none.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Source(ABC):
     attributes: Mapping[str, AttributeType]
     label_delay_us: int | None = None
     label_origin: str = "chargeback"
+    no_cards: frozenset[str] = frozenset()
 
     @abstractmethod
     def describe(self) -> Description:

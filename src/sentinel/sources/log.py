@@ -27,7 +27,13 @@ from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.sources.rejects import RejectsFile
 from sentinel.sources.report import ImportReport
 from sentinel.sources.staging import Ordinals, Stage, with_label_ids
-from sentinel.sources.validate import Checked, KnownIds, check_labels, check_transactions
+from sentinel.sources.validate import (
+    CardJudges,
+    Checked,
+    KnownIds,
+    check_labels,
+    check_transactions,
+)
 
 MAX_BATCH_ROWS: Final = 100_000
 
@@ -206,12 +212,13 @@ class _Import:
 
     def _read(self, stage: Stage, rejects: RejectsFile) -> None:
         source, report = self._source, self._report
+        cards = CardJudges(source.no_cards)
         total = source.row_count()
         self._progress("read", 0, total)
         for chunk, ordinals in self._chunks():
             if chunk.kind == KIND_LABEL:
                 checked = check_labels(
-                    chunk, known=self._known_labels, delay_us=source.label_delay_us
+                    chunk, known=self._known_labels, delay_us=source.label_delay_us, cards=cards
                 )
                 report.labels_read += len(ordinals)
                 _count(report.labels_rejected, checked.counts())
@@ -225,6 +232,7 @@ class _Import:
                     now_us=self._now_us,
                     known=self._known,
                     label_delay_us=source.label_delay_us,
+                    cards=cards,
                 )
                 report.read += len(ordinals)
                 _count(report.rejected, checked.counts())

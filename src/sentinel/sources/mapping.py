@@ -26,7 +26,7 @@ from sentinel.sources.base import (
     check_attribute_names,
     transaction_schema,
 )
-from sentinel.sources.columns import category_column, joined_id, number_column
+from sentinel.sources.columns import address_column, category_column, joined_id, number_column
 from sentinel.sources.labels_file import (
     LabelsFileSource,
     describe_labels,
@@ -233,6 +233,8 @@ class MappingSource(Source):
         found.extend(findings)
         for entity, columns in mapping.entities.columns().items():
             out[entity] = joined_id([rows.column(name) for name in columns])
+        if "ip_address" in out:
+            out["ip_address"] = address_column(out["ip_address"])
         labels = mapping.labels
         if labels is not None and labels.path is None and labels.column is not None:
             verdicts, findings = verdict_column(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,7 +12,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sentinel.domain import ConfigurationError, looks_like_card_number
+from sentinel.domain import ConfigurationError
+from sentinel.ingest.cards import masked
 from sentinel.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.validate import Checked
 
@@ -28,7 +28,6 @@ REJECTS_SCHEMA: Final = pa.schema(
     ]
 )
 
-_DIGITS: Final = re.compile(r"\d[\d -]{11,35}\d")
 _BATCH_ROWS: Final = 2_000
 
 
@@ -113,23 +112,6 @@ class RejectsFile:
             else:
                 self._writer = pq.ParquetWriter(self.path, REJECTS_SCHEMA)
         self._writer.write_batch(table)
-
-
-def masked(text: str) -> str:
-    """The text with all but the first six and last four digits of card numbers hidden.
-
-    >>> masked("paid with 4111 1111 1111 1111 today")
-    'paid with 411111******1111 today'
-    """
-    return _DIGITS.sub(_mask, text)
-
-
-def _mask(found: re.Match[str]) -> str:
-    text = found.group()
-    if not looks_like_card_number(text):
-        return text
-    digits = text.replace(" ", "").replace("-", "")
-    return digits[:6] + "*" * (len(digits) - 10) + digits[-4:]
 
 
 def _as_json(names: list[str], record: tuple[Any, ...]) -> str:

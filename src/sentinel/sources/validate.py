@@ -12,9 +12,11 @@ The codes, in the order in which they are looked for (a row is counted under the
     missing_amount      no amount
     invalid_verdict     neither fraud nor legitimate
     missing_verdict     a label without a verdict
-    invalid_attribute   text where the attribute is a number
+    invalid_attribute   text where the attribute is a number, or text that cannot be stored
+    control_character   an id with a line break, NUL or the like
     id_too_long         more than 128 characters
-    card_number         an id is a raw card number
+    lost_digits         an id that was rounded when it was a decimal number
+    card_number         an id or an attribute is (an attribute: holds) a raw card number
     future_time         ahead of the clock, or of the time it was received, by over five minutes
     duplicate_id        seen before in this import, or known to the ledger
 
@@ -36,19 +38,37 @@ from sentinel.domain import (
     ENTITY_COLUMNS,
     FUTURE_TOLERANCE_US,
     MAX_AMOUNT_MINOR,
-    MAX_ID_LENGTH,
     Verdict,
-    looks_like_card_number,
 )
+from sentinel.ingest.cards import ColumnJudge
+from sentinel.ingest.columns import id_flaws, text_flaws
+from sentinel.ingest.values import CONTROL_CHARACTER, LOST_DIGITS, TOO_LONG
+from sentinel.schema import ATTRIBUTE_PREFIX, attribute_columns
 from sentinel.sources.base import BoolMask, Chunk, Finding
 from sentinel.sources.columns import mask_of
 
 KnownIds = Callable[[pa.Array], "pa.Array | BoolMask"]
 """Given ids, says which of them the ledger has already."""
 
-_CARD_PATTERN: Final = r"^[2-6][0-9 -]{12,36}$"
+CARD_CODE: Final = "card_number"
 _TIMELESS_LABEL: Final = "the label has no arrival time; name its column, or declare a delay"
 _VERDICTS: Final = pa.array([verdict.value for verdict in Verdict])
+
+
+class CardJudges:
+    """What the columns of an import have shown about card numbers so far.
+
+    Args:
+        exempt: Columns whose values look like card numbers and are none.
+    """
+
+    def __init__(self, exempt: Iterable[str] = ()) -> None:
+        self.exempt = frozenset(exempt)
+        self._judges: dict[str, ColumnJudge] = {}
+
+    def of(self, column: str) -> ColumnJudge:
+        """The judge of a column."""
+        return self._judges.setdefault(column, ColumnJudge())
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,7 @@ def check_transactions(
     now_us: int,
     known: KnownIds | None = None,
     label_delay_us: int | None = None,
+    cards: CardJudges | None = None,
 ) -> Checked:
     """Check a chunk of transactions.
 
@@ -98,6 +119,7 @@ def check_transactions(
         known: Which ids the ledger has already.
         label_delay_us: The declared delay of labels; None = a row with a verdict must say when
             it arrived.
+        cards: What earlier chunks showed about card numbers; None = there were none.
 
     Returns:
         The first finding of every row. Duplicates within the import are found later, once all
@@ -115,13 +137,19 @@ def check_transactions(
         verdict, arrival = rows.column("verdict"), rows.column("label_received_at_us")
         timeless = mask_of(pc.and_(pc.is_valid(verdict), pc.is_null(arrival)))
         findings.append(Finding("missing_time", timeless, _TIMELESS_LABEL))
-    findings += _ids(rows, ("transaction_id", *ENTITY_COLUMNS))
+    cards = cards if cards is not None else CardJudges()
+    findings += _ids(rows, ("transaction_id", *ENTITY_COLUMNS), cards)
+    findings += _attributes(rows, cards)
     findings += _future(rows, now_us)
     return _checked(chunk, findings, "transaction_id", known)
 
 
 def check_labels(
-    chunk: Chunk, *, known: KnownIds | None = None, delay_us: int | None = None
+    chunk: Chunk,
+    *,
+    known: KnownIds | None = None,
+    delay_us: int | None = None,
+    cards: CardJudges | None = None,
 ) -> Checked:
     """Check a chunk of labels.
 
@@ -131,6 +159,7 @@ def check_labels(
         chunk: Canonical but unvalidated labels.
         known: Which label ids the ledger has already.
         delay_us: The declared delay; None = every label must say when it arrived.
+        cards: What earlier chunks showed about card numbers; None = there were none.
     """
     rows = chunk.rows
     findings = [*chunk.findings]
@@ -142,7 +171,7 @@ def check_labels(
     findings += _missing(
         rows, "verdict", "missing_verdict", "the label has no verdict; allowed: fraud, legitimate"
     )
-    findings += _ids(rows, ("transaction_id", "label_id"))
+    findings += _ids(rows, ("transaction_id", "label_id"), cards or CardJudges())
     return _checked(chunk, findings, "label_id", known)
 
 
@@ -192,34 +221,50 @@ def _verdicts(rows: pa.RecordBatch) -> list[Finding]:
     return [Finding("invalid_verdict", wrong, "the verdict is neither 'fraud' nor 'legitimate'")]
 
 
-def _ids(rows: pa.RecordBatch, columns: Iterable[str]) -> list[Finding]:
-    long, cards = [], []
+def _ids(rows: pa.RecordBatch, columns: Iterable[str], cards: CardJudges) -> list[Finding]:
+    found: dict[str, list[Finding]] = {}
     for name in columns:
         ids = rows.column(name)
-        too_long = mask_of(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
-        reason = f"the {name} is longer than {MAX_ID_LENGTH} characters; shorten or hash it"
-        long.append(Finding("id_too_long", too_long, reason))
-        reason = (
-            f"the {name} is a raw card number, which must never be stored; "
-            "tokenise or hash it before the import"
-        )
-        cards.append(Finding("card_number", card_numbers(ids), reason))
-    return long + cards
+        for flaw, wrong in id_flaws(ids):
+            found.setdefault(flaw.code, []).append(
+                Finding(flaw.code, wrong, f"the {name} {flaw.message}")
+            )
+        if name in cards.exempt:
+            continue
+        guilty = cards.of(name).judge(ids)
+        if guilty.any():
+            reason = (
+                f"the {name} is a raw card number, which must never be stored; "
+                "set tokenize = true for it in the mapping, or hash it before the import"
+            )
+            found.setdefault(CARD_CODE, []).append(Finding(CARD_CODE, guilty, reason))
+    order = (CONTROL_CHARACTER.code, TOO_LONG.code, LOST_DIGITS.code, CARD_CODE)
+    return [finding for code in order for finding in found.get(code, ())]
 
 
-def card_numbers(ids: pa.Array) -> BoolMask:
-    """Mask of the ids that are raw card numbers.
-
-    >>> card_numbers(pa.array(["4111111111111111", "4111111111111112", "c-7", None])).tolist()
-    [True, False, False, False]
-    """
-    suspects = mask_of(pc.match_substring_regex(ids, _CARD_PATTERN))
-    if not suspects.any():
-        return suspects
-    encoded = ids.filter(pa.array(suspects)).dictionary_encode()
-    guilty = np.array([looks_like_card_number(text) for text in encoded.dictionary.to_pylist()])
-    suspects[suspects] = guilty[encoded.indices.to_numpy()]
-    return suspects
+def _attributes(rows: pa.RecordBatch, cards: CardJudges) -> list[Finding]:
+    found: list[Finding] = []
+    for field in attribute_columns(rows.schema):
+        name = ATTRIBUTE_PREFIX + field
+        values = rows.column(name)
+        if values.null_count == len(values):
+            continue
+        if pa.types.is_string(values.type):
+            found += [
+                Finding("invalid_attribute", wrong, f"the attribute {field!r} {flaw.message}")
+                for flaw, wrong in text_flaws(values)
+            ]
+        if name in cards.exempt:
+            continue
+        guilty = cards.of(name).judge(values, within=True)
+        if guilty.any():
+            reason = (
+                f"the attribute {field!r} holds a raw card number, which must never be stored; "
+                "exclude it, name it in attributes.tokenize, or, if these are no card numbers, in "
+                "attributes.exempt"
+            )
+            found.append(Finding(CARD_CODE, guilty, reason))
+    return found
 
 
 def _future(rows: pa.RecordBatch, now_us: int) -> list[Finding]:
