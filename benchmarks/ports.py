@@ -19,7 +19,8 @@ def free_port() -> int:
     Raises:
         OSError: All ports of the range are in use.
     """
-    for port in random.SystemRandom().sample(range(_FIRST, _END), 500):
+    places = range(_FIRST, _END)
+    for port in random.SystemRandom().sample(places, min(500, len(places))):
         mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             mark.bind(("127.0.0.1", port))

@@ -15,17 +15,19 @@ import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 GIB_EACH = 4
+# Folders whose tests share servers, and files whose tests share nothing.
 TOGETHER = (
     "tests/airflow",
     "tests/dashboard",
     "tests/mlops",
     "tests/pipeline",
 )
-FIRST = TOGETHER
+APART = ("tests/pages/test_commands.py",)
+FIRST = ("tests/airflow", *APART, "tests/pipeline", "tests/mlops", "tests/dashboard")
 
 
 def group_of(nodeid: str) -> str:
-    """The group of a test: its folder where that shares servers, else its file.
+    """The group of a test: its folder where that shares servers, itself alone, or its file.
 
     >>> group_of("tests/airflow/test_dag.py::test_it_imports")
     'tests/airflow'
@@ -34,11 +36,14 @@ def group_of(nodeid: str) -> str:
     """
     file = nodeid.partition("::")[0]
     folder = file.rpartition("/")[0]
+    if file in APART:
+        return nodeid
     return folder if folder in TOGETHER else file
 
 
 def order(group: str) -> int:
     """Where a group stands in the queue."""
+    group = group.partition("::")[0]
     return FIRST.index(group) if group in FIRST else len(FIRST)
 
 
