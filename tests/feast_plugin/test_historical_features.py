@@ -114,3 +114,33 @@ def test_questions_that_cannot_be_answered_say_why(
         entity_df["event_timestamp"] = pd.to_datetime(entity_df["event_timestamp"])
     with pytest.raises(InvalidQuery, match=message):
         store.get_historical_features(entity_df, ["card:card_count_1d"]).to_df()
+
+
+def test_ids_of_any_type_ask_for_the_same_entity_now_and_then(store: Any) -> None:
+    import pandas as pd
+
+    now = pd.Timestamp("2024-03-01", tz="UTC")
+    names = ["card:card_count_30d", "card:card_amount_sum_7d"]
+
+    def then(column: Any) -> Any:
+        frame = pd.DataFrame({"card_id": column, "event_timestamp": [now] * len(column)})
+        return store.get_historical_features(frame, names).to_df()["card_count_30d"].tolist()
+
+    assert then(["17", 17]) == then(["17", "17"])
+    assert then([17.0, float("nan")])[0] == then(["17"])[0]
+    with pytest.raises(InvalidQuery, match="whole numbers"):
+        store.get_historical_features(
+            pd.DataFrame({"card_id": ["17"], "event_timestamp": [1710064800]}), names
+        )
+
+
+def test_floats_and_gaps_are_the_same_online(store: Any) -> None:
+    def online(*ids: Any) -> Any:
+        rows = [{"card_id": one} for one in ids]
+        found = store.get_online_features(["card:card_count_30d"], rows).to_dict()
+        return found["card_count_30d"]
+
+    assert online(17.0, float("nan")) == [*online("17"), None]
+    assert online(17) == online("17")
+    with pytest.raises(InvalidQuery, match="lost digits"):
+        online(1234567890123456789.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +10,25 @@ import pandas as pd
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
+from sentinel.feast_plugin.frame_values import (
+    amount_values,
+    attribute_values,
+    id_values,
+    time_values,
+)
 from sentinel.feast_plugin.questions import Questions
-from sentinel.features.encode import as_text
-from sentinel.features.plan import AMOUNT
+from sentinel.features.plan import AMOUNT, Plan
+from sentinel.ingest.guard import Guard
 from sentinel.schema import ATTRIBUTE_PREFIX
 
 
-def questions_of(frame: pd.DataFrame, timestamp_column: str, keys: Iterable[str]) -> Questions:
+def questions_of(
+    frame: pd.DataFrame,
+    timestamp_column: str,
+    keys: Iterable[str],
+    plan: Plan | None = None,
+    guard: Guard | None = None,
+) -> Questions:
     """What an entity data frame asks.
 
     Args:
@@ -25,6 +36,8 @@ def questions_of(frame: pd.DataFrame, timestamp_column: str, keys: Iterable[str]
             ``attributes.NAME`` columns.
         timestamp_column: Its timestamp; times without a zone are UTC.
         keys: The entity columns that the features need.
+        plan: Says how attributes are read; None: nobody asks for any.
+        guard: What the deployment does with ids; None: nothing but their normal form.
 
     Raises:
         InvalidQuery: A column is missing or holds what it cannot.
@@ -35,20 +48,22 @@ def questions_of(frame: pd.DataFrame, timestamp_column: str, keys: Iterable[str]
                 f"The entity data frame has no column {key!r}, by which a requested view is read. "
                 "Add it (null where it is unknown), or leave the view's features out."
             )
-    nanoseconds = _nanoseconds(frame[timestamp_column], timestamp_column)
+    guard = guard or Guard()
+    nanoseconds = time_values(frame[timestamp_column], timestamp_column)
     columns: dict[str, pa.Array] = {
-        name: _texts(frame[name]) for name in ENTITY_COLUMNS if name in frame.columns
+        name: id_values(frame[name], name, guard)
+        for name in ENTITY_COLUMNS
+        if name in frame.columns
     }
     if AMOUNT in frame.columns:
-        columns[AMOUNT] = _amounts(frame[AMOUNT])
-    for name in map(str, frame.columns):
-        if name.startswith(ATTRIBUTE_PREFIX):
-            column = frame[name]
-            numeric = pd.api.types.is_numeric_dtype(column.dtype)
-            columns[name] = (
-                pa.array(column.astype("float64"), pa.float64(), from_pandas=True)
-                if numeric
-                else _texts(column)
+        columns[AMOUNT] = amount_values(frame[AMOUNT])
+    for name, kind in _attribute_kinds(plan).items():
+        field = ATTRIBUTE_PREFIX + name
+        if field in frame.columns:
+            columns[field] = (
+                id_values(frame[field], field, guard)
+                if field in guard.fields
+                else attribute_values(frame[field], field, kind)
             )
     return Questions(
         # Received times are whole microseconds: `received < t` holds up to the next one above.
@@ -58,9 +73,17 @@ def questions_of(frame: pd.DataFrame, timestamp_column: str, keys: Iterable[str]
     )
 
 
-def texts_of(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
+def texts_of(frame: pd.DataFrame, names: Iterable[str], guard: Guard) -> pa.Table:
     """Identifier columns of a data frame as text."""
-    return pa.table({name: _texts(frame[name]) for name in names})
+    return pa.table({name: id_values(frame[name], name, guard) for name in names})
+
+
+def _attribute_kinds(plan: Plan | None) -> dict[str, str]:
+    if plan is None:
+        return {}
+    return dict.fromkeys(sorted(plan.category_columns), "category") | dict.fromkeys(
+        sorted(plan.number_columns), "number"
+    )
 
 
 def with_features(
@@ -89,37 +112,3 @@ def joined(frame: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
             "with full_feature_names=True."
         )
     return pd.concat([frame, features], axis=1)
-
-
-def _nanoseconds(column: Any, name: str) -> npt.NDArray[np.int64]:
-    try:
-        times = pd.to_datetime(column, utc=True)
-    except (TypeError, ValueError) as error:
-        raise InvalidQuery(f"Column {name!r} holds no timestamps: {error}.") from error
-    if times.isna().any():
-        row = int(np.flatnonzero(times.isna())[0])
-        raise InvalidQuery(f"Column {name!r} has no time in row {row}; every row needs one.")
-    nanoseconds: npt.NDArray[np.int64] = times.dt.as_unit("ns").astype("int64").to_numpy()
-    return nanoseconds
-
-
-def _texts(column: Any) -> pa.Array:
-    """Identifiers as text: whole numbers without a decimal point, null where unknown."""
-    codes, distinct = pd.factorize(column)
-    texts = pa.array([as_text(_plain(value)) for value in distinct], pa.string())
-    return texts.take(pa.array(codes, mask=codes < 0))
-
-
-def _plain(value: Any) -> str | float:
-    return value if isinstance(value, str) else float(value)
-
-
-def _amounts(column: Any) -> pa.Array:
-    numbers = pd.to_numeric(column, errors="coerce")
-    fractional = numbers.notna() & (numbers % 1 != 0)
-    if fractional.any() or (numbers.isna() & column.notna()).any():
-        raise InvalidQuery(
-            f"Column {AMOUNT!r} holds something else than whole numbers. Amounts are given in "
-            "minor units of the base currency, such as cents."
-        )
-    return pa.array(numbers.astype("Int64"), pa.int64(), from_pandas=True)

@@ -27,6 +27,7 @@ from pydantic import field_validator
 
 from sentinel.domain import InvalidQuery
 from sentinel.feast_plugin.entity_frame import joined, questions_of, texts_of, with_features
+from sentinel.feast_plugin.frame_values import arrow_table, time_values
 from sentinel.feast_plugin.point_in_time import newest_rows, rows_known_at
 from sentinel.feast_plugin.questions import answer_questions, only_needed
 from sentinel.feast_plugin.source import (
@@ -38,6 +39,7 @@ from sentinel.feast_plugin.source import (
 from sentinel.feast_plugin.view_table import ViewTable, offline_root
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
 from sentinel.features.plan import Plan
+from sentinel.ingest.guard import Guard
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import open_reader
 
@@ -94,7 +96,7 @@ class SentinelRetrievalJob(DaskRetrievalJob):
         return frame
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return pa.Table.from_pandas(self._to_df_internal(timeout), preserve_index=False)
+        return arrow_table(self._to_df_internal(timeout))
 
 
 class TableRetrievalJob(SentinelRetrievalJob):
@@ -151,6 +153,7 @@ class SentinelOfflineStore(DaskOfflineStore):
             )
         frame = _checked_frame(entity_df, [*ours, *tables])
         timestamp = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
+        time_values(frame[timestamp], timestamp)
         on_demand = utils._get_requested_on_demand_feature_views(feature_refs, project, registry)
         grouped, _ = utils._get_requested_feature_views_to_features_dict(
             feature_refs, feature_views, on_demand
@@ -330,7 +333,7 @@ def _with_window_features(
     wanted = [name for _, names in requested for name in names]
     plan = only_needed(Plan.load(settings.plan_path), wanted)
     keys = dict.fromkeys(key for view in plan.views for key in view.keys)
-    questions = questions_of(frame, timestamp, keys)
+    questions = questions_of(frame, timestamp, keys, plan, Guard.of(settings))
     with open_reader(settings) as ledger:
         until = ledger.last_sequence()
         values = answer_questions(
@@ -354,12 +357,13 @@ def _with_table_features(
     full_feature_names: bool,
 ) -> pd.DataFrame:
     keys = [column.name for column in view.entity_columns]
-    questions = questions_of(frame, timestamp, keys)
+    guard = Guard.of(settings_of(find_workspace(config.offline_store.workspace, config.repo_path)))
+    questions = questions_of(frame, timestamp, keys, guard=guard)
     found = rows_known_at(
         _table(config, view.batch_source.name),
         keys,
         names,
-        texts_of(frame, keys),
+        texts_of(frame, keys, guard),
         questions.time_us,
         view.ttl,
     )

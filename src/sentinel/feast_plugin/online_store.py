@@ -34,6 +34,9 @@ from sentinel.feast_plugin.scorer_reader import NotRunning, ScorerReader
 from sentinel.feast_plugin.source import is_profile, reads_the_log
 from sentinel.feast_plugin.watermarks import Watermark, decode_watermark, encode_watermark
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
+from sentinel.ingest.cards import masked
+from sentinel.ingest.guard import Guard
+from sentinel.ingest.values import BadValue
 
 _CLASS_PATH = "sentinel.feast_plugin.online_store.SentinelOnlineStore"
 
@@ -95,8 +98,10 @@ class WindowReads(_StoreBehind):
         features = requested_features or [
             field.name for field in table.features if field.name not in columns
         ]
+        guard = Guard.of(settings_of(_workspace(config)))
         keys = [
-            _row(zip(entity.join_keys, entity.entity_values, strict=True)) for entity in entity_keys
+            _row(zip(entity.join_keys, entity.entity_values, strict=True), guard)
+            for entity in entity_keys
         ]
         answer = self.read_windows(config, keys, features)
         moment = _moment(answer)
@@ -120,7 +125,8 @@ class WindowReads(_StoreBehind):
             for table, names in grouped_refs
             if reads_the_log(table) and not table.projection.join_key_map
         ]
-        rows = _rows(together, join_key_values, entity_name_to_join_key_map)
+        guard = Guard.of(settings_of(_workspace(config)))
+        rows = _rows(together, join_key_values, entity_name_to_join_key_map, guard)
         wanted = list(dict.fromkeys(name for _, names in together for name in names))
         answer = self.read_windows(config, rows, wanted) if together else None
         for table, names in grouped_refs:
@@ -315,6 +321,7 @@ def _rows(
     tables: Sequence[tuple[FeatureView, list[str]]],
     values: Mapping[str, Sequence[Value]],
     join_keys: Mapping[str, str],
+    guard: Guard,
 ) -> list[Row]:
     """One row for each row of the request, with the keys of all views."""
     needed: dict[str, str] = {}
@@ -331,15 +338,27 @@ def _rows(
     if not needed:
         return [{} for _ in next(iter(values.values()), ())]
     columns = [values[key] for key in needed]
-    return [_row(zip(needed, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [
+        _row(zip(needed, row, strict=True), guard, at)
+        for at, row in enumerate(zip(*columns, strict=True))
+    ]
 
 
-def _row(keys: Any) -> Row:
+def _row(keys: Any, guard: Guard, at: int | None = None) -> Row:
+    """The ids of an entity row, without those that are unknown (null, NaN, blank)."""
     row = {}
     for key, value in keys:
         kind = value.WhichOneof("val")
-        if kind is not None and key != DUMMY_ENTITY_ID:
-            row[str(key)] = str(getattr(value, kind))
+        if kind is None or key == DUMMY_ENTITY_ID:
+            continue
+        try:
+            text = guard.id(str(key), getattr(value, kind))
+        except BadValue as error:
+            where = "" if at is None else f" in row {at}"
+            given = masked(repr(getattr(value, kind)))[:80]
+            raise InvalidQuery(f"Entity {key!r} is {given}{where}: it {error}.") from None
+        if text is not None:
+            row[str(key)] = text
     return row
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sentinel.domain import AttributeValue
 from sentinel.ingest.cards import (
+    ColumnJudge,
     holds_card_number,
     is_card_number,
     is_card_value,
@@ -87,9 +88,14 @@ class Guard:
         return text
 
     def id_column(
-        self, field: str, columns: Sequence[pa.Array]
+        self, field: str, columns: Sequence[pa.Array], cards: ColumnJudge | None = None
     ) -> tuple[pa.Array, list[tuple[Flaw, npt.NDArray[np.bool_]]]]:
         """The twin of `id` for columns; several make one id together.
+
+        Args:
+            field: ``transaction_id``, ``label_id`` or an entity.
+            columns: Of any type.
+            cards: Says which are card numbers by what the column shows; None: each by itself.
 
         Returns:
             The ids, null where there is none, and what cannot be taken, with its rows.
@@ -99,10 +105,9 @@ class Guard:
             ids = address_column(ids)
         flaws = list(id_flaws(ids))
         if field in self.fields:
-            assert self._tokens is not None
-            return self._tokens.column(ids), flaws
+            return self.tokens_of(ids), flaws
         if field not in self.exempt:
-            right = shaped_and_right(ids)[1]
+            right = shaped_and_right(ids)[1] if cards is None else cards.judge(ids)
             if right.any():
                 flaws.append((CARD_NUMBER, right))
         return ids, flaws
@@ -145,6 +150,11 @@ class Guard:
         return {
             name: part for name, part in zip((kept.bin, kept.last_four), parts, strict=True) if name
         }
+
+    def tokens_of(self, ids: pa.Array) -> pa.Array:
+        """The tokens of a column of ids in normal form, null where null."""
+        assert self._tokens is not None
+        return self._tokens.column(ids)
 
     def _token(self, text: str) -> str:
         assert self._tokens is not None

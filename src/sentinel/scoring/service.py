@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from sentinel.domain import (
+    AttributeValue,
     LedgerUnavailable,
     SentinelError,
     StateUnavailable,
@@ -27,6 +28,7 @@ from sentinel.domain import (
     TransactionConflict,
     Unavailable,
 )
+from sentinel.ingest.values import as_text
 from sentinel.ledger.base import Appended, Ledger
 from sentinel.ledger.groups import (
     FLAG_EXPIRED_EVENT,
@@ -160,8 +162,22 @@ def same_payment(first: Transaction, again: Transaction) -> bool:
         and first.merchant_id == again.merchant_id
         and first.device_id == again.device_id
         and first.ip_address == again.ip_address
-        and first.attributes == again.attributes
+        and (
+            first.attributes == again.attributes
+            or _spelled(first.attributes) == _spelled(again.attributes)
+        )
     )
+
+
+def _spelled(attributes: dict[str, AttributeValue]) -> dict[str, str]:
+    """Attributes as text: a plan that came in between and reads one otherwise changes nothing.
+
+    >>> _spelled({"mcc": 5411.0, "present": "true"}) == _spelled({"mcc": "5411", "present": 1.0})
+    True
+    """
+    words = {"true": "1", "false": "0"}
+    texts = {name: as_text(value) for name, value in attributes.items() if value is not None}
+    return {name: words.get(text, text) for name, text in texts.items()}
 
 
 def conflict(transaction_id: str) -> TransactionConflict:
