@@ -160,7 +160,8 @@ def test_bad_rows_are_rejected_with_their_line_as_it_was_written(tmp_path: Path)
     mapping = MAPPING.replace("rename", 'types = { score = "number" }\nrename')
     path = tmp_path / "rejects.parquet"
     _, report = log_of(open_source(written(tmp_path, table, mapping)), rejects_path=path)
-    assert (report.read, report.accepted) == (9, 4)
+    assert (report.read, report.accepted) == (9, 5)
+    assert report.labels_rejected == {"invalid_verdict": 1}
     found = {row["row"]: row for row in rejects(path)}
     assert {row: item["code"] for row, item in found.items()} == {
         4: "amount_precision",
@@ -237,7 +238,8 @@ def test_labels_may_come_in_files_of_their_own(tmp_path: Path) -> None:
         "case,payment,status,day\n"
         "k1,007,lost,20.03.2024\n"
         "k2,007,won,25.03.2024\n"
-        "k3,008,open,20.03.2024\n"
+        "k3,008,mislaid,20.03.2024\n"
+        "k6,008,Under_Review,20.03.2024\n"
         "k4,,lost,20.03.2024\n"
         "k1,009,lost,21.03.2024\n"
     )
@@ -248,11 +250,12 @@ def test_labels_may_come_in_files_of_their_own(tmp_path: Path) -> None:
         ("k1", "fraud", "acquirer"),
         ("k2", "legitimate", "acquirer"),
     ]
-    assert (report.labels_read, report.labels_accepted, report.frauds) == (5, 2, 0)
+    assert (report.labels_read, report.labels_accepted, report.frauds) == (6, 2, 0)
+    assert report.labels_undecided == 1
     assert [(row["source"], row["row"], row["code"]) for row in rejects(path)] == [
         ("cb.csv", 3, "invalid_verdict"),
-        ("cb.csv", 4, "missing_id"),
-        ("cb.csv", 5, "duplicate_id"),
+        ("cb.csv", 5, "missing_id"),
+        ("cb.csv", 6, "duplicate_id"),
     ]
 
 
@@ -266,7 +269,7 @@ def test_a_labels_file_is_a_source_by_itself(tmp_path: Path) -> None:
     assert (report.read, report.labels_accepted) == (0, 1)
     known, again = log_of(labels_from_file(path), known_labels=lambda ids: [True] * len(ids))
     assert known == []
-    assert again.labels_rejected == {"duplicate_id": 1}
+    assert (again.labels_rejected, again.labels_known) == ({}, 1)
 
 
 def test_a_plain_list_of_frauds_is_enough(tmp_path: Path) -> None:

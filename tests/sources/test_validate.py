@@ -45,8 +45,6 @@ CARD = "4111111111111111"
         (payment("t", 1, ip_address=CARD), "card_number"),
         (payment("x" * 129, 1), "id_too_long"),
         (payment("t", 1, device_id="é" * 129), "id_too_long"),
-        (payment("t", 1, verdict="maybe"), "invalid_verdict"),
-        (payment("t", 1, verdict="fraud"), "missing_time"),  # when did the label arrive?
     ],
 )
 def test_a_bad_row_is_rejected_with_its_code(
@@ -61,6 +59,24 @@ def test_a_bad_row_is_rejected_with_its_code(
     assert (rejected["source"], rejected["row"], rejected["code"]) == ("table", 2, code)
     assert len(rejected["reason"]) > 15
     assert CARD not in rejected["raw"] + (rejected["transaction_id"] or "")
+
+
+@pytest.mark.parametrize(
+    ("label", "code"),
+    [
+        ({"verdict": "maybe"}, "invalid_verdict"),
+        ({"verdict": "fraud"}, "missing_time"),  # when did the label arrive?
+        ({"verdict": "fraud", "label_received_at_us": -1}, "invalid_time"),
+    ],
+)
+def test_a_payment_is_accepted_whatever_its_label_is(
+    label: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    source = TableSource([payment("t", 1, **label)])
+    entries, report = log_of(source, rejects_path=tmp_path / "rejects.parquet")
+    assert [entry["transaction_id"] for entry in entries] == ["t"]
+    assert (report.accepted, report.rejected, report.labels_rejected) == (1, {}, {code: 1})
+    assert [row["code"] for row in rejects(tmp_path / "rejects.parquet")] == [code]
 
 
 @pytest.mark.parametrize(
@@ -124,11 +140,12 @@ def test_accepted_and_rejected_add_up_to_what_was_read(
 
     entries, report = log_of(source, chunk_rows=chunk_rows, known=known)
     assert report.read == len(table)
-    assert report.accepted + sum(report.rejected.values()) == report.read
+    assert report.accepted + sum(report.rejected.values()) + report.known == report.read
     assert (
         report.labels_accepted + report.labels_not_arrived + sum(report.labels_rejected.values())
         == report.labels_read
     )
+    assert report.labels_unmatched <= report.labels_accepted
     payments = [entry["transaction_id"] for entry in entries if entry["kind"] == KIND_TRANSACTION]
     assert len(payments) == len(set(payments)) == report.accepted
     assert not in_ledger & set(payments)
@@ -161,11 +178,11 @@ def test_the_first_valid_row_of_an_id_wins_and_later_ones_are_rejected(tmp_path:
     assert json.loads(rejects(path)[1]["raw"])["amount_minor"] == 2
 
 
-def test_an_id_that_the_ledger_has_is_a_duplicate() -> None:
+def test_an_id_that_the_ledger_has_is_counted_apart() -> None:
     source = TableSource([payment("old", 1), payment("new", 2)])
     entries, report = log_of(source, known=lambda asked: pc.is_in(asked, pa.array(["old"])))
     assert [entry["transaction_id"] for entry in entries] == ["new"]
-    assert report.rejected == {"duplicate_id": 1}
+    assert (report.rejected, report.known) == ({}, 1)
 
 
 def test_a_csv_rejects_file_says_the_same_and_an_old_one_is_replaced(tmp_path: Path) -> None:

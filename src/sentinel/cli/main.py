@@ -30,6 +30,14 @@ app.add_typer(ledger)
 Workspace = Annotated[
     Path | None, typer.Option("--workspace", help="Folder of ledger, state and models.")
 ]
+AllowRejects = Annotated[
+    float,
+    typer.Option(
+        help="Largest share of rejected rows, 0 to 1; if more are, nothing is imported.",
+        min=0.0,
+        max=1.0,
+    ),
+]
 
 
 def _logging() -> None:
@@ -245,6 +253,7 @@ def import_(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show what is understood; import nothing.")
     ] = False,
+    allow_rejects: AllowRejects = 0.5,
     workspace: Workspace = None,
 ) -> None:
     """Import history into the ledger. Bad rows go to a rejects file with their reasons.
@@ -252,10 +261,9 @@ def import_(
     A simulated history ends now: its latest labels have not arrived yet, as in life. Imported
     once more into the same workspace, it is the same history.
     """
-    from sentinel.cli.reports import import_report
+    from sentinel.cli.importing import import_and_report
     from sentinel.pipeline.importing import import_history, import_records
     from sentinel.sources.preview import preview as look
-    from sentinel.sources.progress import progress_bar
     from sentinel.sources.registry import open_source
 
     with plain_errors():
@@ -276,25 +284,34 @@ def import_(
         if preview:
             out.print(look(opened, now_us=now_us).render())
             return
-        with progress_bar(err) as progress:
-            result = import_history(settings, opened, now_us=now_us, progress=progress)
-        import_report(out, result)
+        import_and_report(
+            lambda progress: import_history(
+                settings, opened, now_us=now_us, allow_rejects=allow_rejects, progress=progress
+            )
+        )
 
 
 @app.command("import-labels")
 def import_labels(
-    path: Annotated[Path, typer.Argument(help="CSV or Parquet with transaction_id and verdict.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A table with transaction_id, verdict and received_at; or a mapping file (.toml) "
+            "whose [labels] have a path."
+        ),
+    ],
+    allow_rejects: AllowRejects = 0.5,
     workspace: Workspace = None,
 ) -> None:
-    """Import labels from a file of their own."""
-    from sentinel.cli.reports import import_report
+    """Import labels from files of their own."""
+    from sentinel.cli.importing import import_and_report
     from sentinel.pipeline.importing import import_labels as run
-    from sentinel.sources.progress import progress_bar
 
     with plain_errors():
-        with progress_bar(err) as progress:
-            result = run(settings_for(workspace), path, progress=progress)
-        import_report(out, result)
+        settings = settings_for(workspace)
+        import_and_report(
+            lambda progress: run(settings, path, allow_rejects=allow_rejects, progress=progress)
+        )
 
 
 @app.command()

@@ -116,10 +116,9 @@ class FirstRun:
         partial.replace(self._path)
 
     def _import(self) -> None:
-        from sentinel.cli.reports import import_report
+        from sentinel.cli.importing import ALLOWED_REJECTS, import_and_report
         from sentinel.cli.traffic import BEHIND_DAYS, remember
         from sentinel.pipeline.importing import import_history
-        from sentinel.sources.progress import progress_bar
         from sentinel.sources.registry import open_source
         from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 
@@ -135,9 +134,15 @@ class FirstRun:
             remember(self.settings, config)
             source = SimulatorSource(config)
             now_us = config.end_us
-        with progress_bar(err) as progress:
-            result = import_history(self.settings, source, now_us=now_us, progress=progress)
-        import_report(out, result)
+        import_and_report(
+            lambda progress: import_history(
+                self.settings,
+                source,
+                now_us=now_us,
+                allow_rejects=ALLOWED_REJECTS,
+                progress=progress,
+            )
+        )
 
     def _discard_half_import(self) -> None:
         """A first import that was interrupted left an incomplete log: nothing was served yet."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +22,8 @@ from sentinel.pipeline.workspace import ledger_writer
 from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from sentinel.sources.base import BoolMask, Source
-from sentinel.sources.labels_file import labels_from_file
-from sentinel.sources.log import log_batches
+from sentinel.sources.labels_file import labels_from_file, labels_of_mapping
+from sentinel.sources.log import ImportRefused, log_batches
 from sentinel.sources.mapping_file import LabelColumns
 from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.sources.report import ImportReport
@@ -70,23 +72,27 @@ def import_history(
     source: Source,
     *,
     now_us: int | None = None,
+    allow_rejects: float = 1.0,
     progress: ProgressCallback = no_progress,
 ) -> ImportResult:
     """Check what a source gives, and append it to the ledger in log order.
 
-    Rows that the ledger has already are rejected as duplicates, so that an interrupted import
-    goes on where it was when it is started again.
+    Rows that the ledger has already are counted apart, so that an interrupted import goes on
+    where it was when it is started again.
 
     Args:
         settings: The deployment.
         source: Where transactions and labels come from.
         now_us: The clock, microseconds UTC; default: now. Later events are rejected, labels
             that arrive later are left out.
+        allow_rejects: Largest share of rejected rows, 0 to 1. If more are rejected, nothing is
+            imported.
         progress: Told of the stages "known", "read", "sort" and "log".
 
     Raises:
         WorkspaceError: A scorer holds the ledger; stop it first.
         ConfigurationError: The source has money of another scale than the deployment.
+        ImportRefused: Too much was rejected, or amounts are of several currencies.
         LedgerUnavailable: The disk is full or failing; what was appended before stays.
     """
     started = time.monotonic()
@@ -98,16 +104,20 @@ def import_history(
         known, known_labels = _known(ledger, progress)
         before = ledger.last_sequence()
         clamped = 0
-        with log_batches(
-            source,
-            now_us=now,
-            rejects_path=folder / f"{name}-rejects.parquet",
-            known=known,
-            known_labels=known_labels,
-            progress=progress,
-            scale=settings.money.scale,
-            work_folder=folder,
-        ) as batches:
+        with (
+            _forgotten_if_refused(folder / f"{name}.json"),
+            log_batches(
+                source,
+                now_us=now,
+                rejects_path=folder / f"{name}-rejects.parquet",
+                allow_rejects=allow_rejects,
+                known=known,
+                known_labels=known_labels,
+                progress=progress,
+                scale=settings.money.scale,
+                work_folder=folder,
+            ) as batches,
+        ):
             for batch in batches:
                 clamped += append_import(ledger, batch).clamped
         last = ledger.last_sequence()
@@ -124,23 +134,30 @@ def import_labels(
     *,
     columns: LabelColumns | None = None,
     now_us: int | None = None,
+    allow_rejects: float = 1.0,
     progress: ProgressCallback = no_progress,
 ) -> ImportResult:
-    """Append the labels of a CSV or Parquet file to the ledger.
+    """Append the labels of a table to the ledger.
 
     Args:
         settings: The deployment.
-        path: The file, a folder, or a glob.
+        path: The file, a folder, or a glob; or a mapping file (.toml) whose labels have files
+            of their own.
         columns: Which column is what; default: ``transaction_id``, ``verdict``,
             ``received_at`` and, if it is there, ``label_id``.
-        now_us, progress: See `import_history`.
+        now_us, allow_rejects, progress: See `import_history`.
 
     Raises:
         ConfigurationError: A column is missing.
         WorkspaceError: A scorer holds the ledger; send the labels to it, or stop it first.
     """
-    source = labels_from_file(path) if columns is None else labels_from_file(path, columns)
-    return import_history(settings, source, now_us=now_us, progress=progress)
+    if path.suffix == ".toml":
+        source = labels_of_mapping(path)
+    else:
+        source = labels_from_file(path) if columns is None else labels_from_file(path, columns)
+    return import_history(
+        settings, source, now_us=now_us, allow_rejects=allow_rejects, progress=progress
+    )
 
 
 def import_records(settings: Settings) -> list[ImportRecord]:
@@ -159,6 +176,16 @@ def _remember(path: Path, record: ImportRecord) -> None:
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(record))
     partial.replace(path)
+
+
+@contextmanager
+def _forgotten_if_refused(path: Path) -> Iterator[None]:
+    """An import that was refused was none: nothing of it is in the log."""
+    try:
+        yield
+    except ImportRefused:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class _Known:

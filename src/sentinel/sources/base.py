@@ -33,6 +33,7 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION
+from sentinel.sources.observed import Observed
 
 AttributeType = Literal["category", "number"]
 BoolMask = npt.NDArray[np.bool_]
@@ -98,6 +99,9 @@ class Chunk:
         raw: The rows as the source has them, for the rejects file; None: ``rows`` says it all.
         findings: What could not be brought into canonical form.
         kind: Transactions or labels (see ``sentinel.schema``).
+        label_findings: Of transactions: what is wrong with the labels on their rows. The
+            payment is accepted all the same, without the label.
+        observed: What was noticed in rows that may be accepted.
     """
 
     origin: str
@@ -106,6 +110,8 @@ class Chunk:
     raw: pa.RecordBatch | None = None
     findings: tuple[Finding, ...] = ()
     kind: int = KIND_TRANSACTION
+    label_findings: tuple[Finding, ...] = ()
+    observed: tuple[Observed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ class Source(ABC):
             None: the data must have it.
         label_origin: What the log says about where labels come from.
         no_cards: Columns whose values look like card numbers and are none.
+        overlap: Whether later files repeat rows of earlier ones; those are no duplicates.
     """
 
     name: str
@@ -157,6 +164,7 @@ class Source(ABC):
     label_delay_us: int | None = None
     label_origin: str = "chargeback"
     no_cards: frozenset[str] = frozenset()
+    overlap: bool = False
 
     @abstractmethod
     def describe(self) -> Description:

@@ -33,8 +33,9 @@ from sentinel.sources.base import (
     transaction_schema,
 )
 from sentinel.sources.columns import category_column, joined_id, mask_of, number_column
-from sentinel.sources.labels_file import require_columns, verdict_column
+from sentinel.sources.labels_file import require_columns
 from sentinel.sources.readers import RawBlock, TableFile, malformed_chunk
+from sentinel.sources.verdicts import verdict_column
 
 ORIGIN: Final = datetime(2017, 12, 1, tzinfo=UTC)
 """What TransactionDT counts from. The competition does not say; the analyses agree on it."""
@@ -200,8 +201,9 @@ class IeeeCisSource(Source):
         found.append(Finding("invalid_time", bad, "TransactionDT is no number of seconds"))
         amounts, findings = amount_column(rows.column("TransactionAmt"), scale=self.scale)
         found.extend(findings)
-        verdicts, findings = verdict_column(rows.column("isFraud"), fraud=(1,), legitimate=(0,))
-        found.extend(findings)
+        verdicts, wrong_labels, observed = verdict_column(
+            rows.column("isFraud"), fraud=(1,), legitimate=(0,), name="isFraud"
+        )
         fraud = pc.equal(verdicts, Verdict.FRAUD.value)
         out = {
             "transaction_id": ids,
@@ -235,6 +237,8 @@ class IeeeCisSource(Source):
             canonical,
             raw,
             tuple(item for item in found if item.rows.any()),
+            label_findings=wrong_labels,
+            observed=observed,
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentinel.domain import ConfigurationError, Verdict
 from sentinel.schema import KIND_LABEL
@@ -24,17 +23,21 @@ from sentinel.sources.base import (
     Source,
     canonical_rows,
 )
-from sentinel.sources.columns import category_column, id_column, joined_id, mask_of
+from sentinel.sources.columns import id_column, joined_id
+from sentinel.sources.json_map import ID, VERDICT, JsonMapFile
 from sentinel.sources.mapping_file import (
     LabelColumns,
-    LabelValue,
+    Mapping,
     TimeColumn,
     check_label_columns,
+    load_mapping,
     several,
     suggestion,
 )
+from sentinel.sources.mapping_times import read_times
+from sentinel.sources.observed import Observed
 from sentinel.sources.readers import RowNumbers, TableFile, columns_of, find_files, malformed_chunk
-from sentinel.sources.times import time_column
+from sentinel.sources.verdicts import verdict_column
 
 _DEFAULT_COLUMNS: Final = LabelColumns(column="verdict", arrival=TimeColumn(column="received_at"))
 
@@ -52,13 +55,18 @@ class LabelsFileSource(Source):
     """
 
     def __init__(
-        self, files: Sequence[TableFile], columns: LabelColumns, name: str = "labels"
+        self,
+        files: Sequence[TableFile] | Sequence[JsonMapFile],
+        columns: LabelColumns,
+        name: str = "labels",
     ) -> None:
         check_label_columns(msgspec.structs.replace(columns, path="given"), name)
         self.name = name
         self.attributes = {}
-        found = columns_of(files)
-        self._files = found.files
+        tables = [file for file in files if isinstance(file, TableFile)]
+        found = columns_of(tables)
+        maps = tuple(file for file in files if isinstance(file, JsonMapFile))
+        self._files: tuple[TableFile | JsonMapFile, ...] = (*found.files, *maps)
         self._warnings = found.warnings
         self._columns = columns
         self.label_origin = columns.origin
@@ -66,6 +74,8 @@ class LabelsFileSource(Source):
             None if columns.delay_days is None else round(columns.delay_days * DAY_US)
         )
         self._types = {name: str(kind) for name, kind in found.types.items()}
+        for file in maps:
+            self._types |= {item.name: str(item.type) for item in file.schema()}
         self._label_id = columns.label_id or ("label_id" if "label_id" in self._types else None)
         self._used = [name for name in self._becomes() if name]
         require_columns(self._used, self._types, files[0].name)
@@ -78,7 +88,9 @@ class LabelsFileSource(Source):
         if columns.column:
             becomes[columns.column] = "verdict"
         if columns.arrival:
-            becomes[columns.arrival.columns[0]] = "received_at_us"
+            becomes |= dict.fromkeys(columns.arrival.columns, "received_at_us")
+            if columns.arrival.offset_column is not None:
+                becomes[columns.arrival.offset_column] = "received_at_us"
         return becomes
 
     def describe(self) -> Description:
@@ -102,21 +114,16 @@ class LabelsFileSource(Source):
         for file in self._files:
             require_columns(self._used, file.schema().names, file.name)
             for block in file.blocks(chunk_rows, self._used):
-                broken = malformed_chunk(file, block, LABEL_CHUNK_SCHEMA)
-                if broken is not None:
-                    yield Chunk(
-                        broken.origin,
-                        broken.row_numbers,
-                        broken.rows,
-                        broken.raw,
-                        broken.findings,
-                        KIND_LABEL,
-                    )
-                yield self._chunk(file, block.rows, block.row_numbers)
+                if isinstance(file, TableFile):
+                    broken = malformed_chunk(file, block, LABEL_CHUNK_SCHEMA)
+                    if broken is not None:
+                        yield dataclasses.replace(broken, kind=KIND_LABEL)
+                yield self._chunk(file.name, block.rows, block.row_numbers)
 
-    def _chunk(self, file: TableFile, rows: pa.RecordBatch, numbers: RowNumbers) -> Chunk:
+    def _chunk(self, file: str, rows: pa.RecordBatch, numbers: RowNumbers) -> Chunk:
         columns = self._columns
         found: list[Finding] = []
+        seen: tuple[Observed, ...] = ()
         ids = [rows.column(name) for name in several(columns.transaction_id)]
         out = {"transaction_id": joined_id(ids)}
         if self._label_id:
@@ -124,23 +131,19 @@ class LabelsFileSource(Source):
         if columns.column is None:
             out["verdict"] = pa.array([Verdict.FRAUD.value] * rows.num_rows, pa.string())
         else:
-            out["verdict"], findings = verdict_column(
+            out["verdict"], findings, seen = verdict_column(
                 rows.column(columns.column),
                 fraud=columns.fraud_values,
                 legitimate=columns.legitimate_values,
+                undecided=columns.undecided_values,
+                name=columns.column,
             )
             found += findings
         if columns.arrival is not None:
-            out["received_at_us"], findings = time_column(
-                rows.column(columns.arrival.columns[0]),
-                what="arrival time",
-                layout=str(columns.arrival.format),
-                unit=columns.arrival.unit or "s",
-                timezone=columns.arrival.timezone,
-            )
+            out["received_at_us"], findings = read_times(rows, columns.arrival, "arrival time")
             found += findings
         canonical = canonical_rows(out, LABEL_CHUNK_SCHEMA, rows.num_rows)
-        return Chunk(file.name, numbers, canonical, rows, tuple(found), KIND_LABEL)
+        return Chunk(file, numbers, canonical, rows, tuple(found), KIND_LABEL, observed=seen)
 
 
 def labels_from_file(
@@ -157,46 +160,48 @@ def labels_from_file(
     Raises:
         ConfigurationError: There is no file, or a column is missing.
     """
-    if columns.format == "json_map":
-        raise ConfigurationError("labels.format json_map is declared, but not active yet.")
-    files = find_files(Path(path), columns.format, columns.layout())
-    return LabelsFileSource(files, columns, name)
+    return _opened([Path(path)], columns, name)
 
 
-def verdict_column(
-    column: pa.Array | pa.ChunkedArray,
-    *,
-    fraud: Sequence[LabelValue],
-    legitimate: Sequence[LabelValue],
-) -> tuple[pa.Array, tuple[Finding, ...]]:
-    """Verdicts of a column, and the rows that say something else.
+def labels_of_mapping(path: Path) -> LabelsFileSource:
+    """The labels that a mapping file describes, without its transactions.
 
-    >>> verdicts, findings = verdict_column(pa.array([1.0, 0.0, None, 7.0]),
-    ...                                     fraud=[1], legitimate=[0])
-    >>> verdicts.to_pylist()
-    ['fraud', 'legitimate', None, None]
-    >>> findings[0].reason_of(3)
-    "the verdict '7' is none of fraud: 1; legitimate: 0"
+    Raises:
+        ConfigurationError: Its labels have no files of their own.
     """
-    words = pc.utf8_lower(category_column(column))
-    bad = pc.is_in(words, pa.array(_words(fraud)))
-    good = pc.is_in(words, pa.array(_words(legitimate)))
-    nothing = pa.scalar(None, pa.string())
-    verdicts = pc.if_else(
-        bad, Verdict.FRAUD.value, pc.if_else(good, Verdict.LEGITIMATE.value, nothing)
-    )
-    unknown = mask_of(pc.and_(pc.is_valid(words), pc.is_null(verdicts)))
-    if not unknown.any():
-        return verdicts, ()
-    allowed = f"fraud: {', '.join(_words(fraud))}; legitimate: {', '.join(_words(legitimate))}"
-    reasons: list[str | None] = [None] * len(words)
-    for row in np.flatnonzero(unknown).tolist():
-        reasons[row] = f"the verdict {words[row].as_py()!r} is none of {allowed}"
-    return verdicts, (Finding("invalid_verdict", unknown, reasons),)
+    mapping = load_mapping(path)
+    labels = label_files(mapping, path.parent)
+    if labels is None:
+        raise ConfigurationError(
+            f"{path}: its labels have no files of their own (labels.path); labels in a column of "
+            "the payments come with them: import the mapping once more."
+        )
+    return labels
 
 
-def _words(values: Sequence[LabelValue]) -> list[str]:
-    return [str(value).lower().removesuffix(".0") for value in values]
+def label_files(mapping: Mapping, folder: Path) -> LabelsFileSource | None:
+    """A mapping's labels in files of their own; None if there are none.
+
+    Args:
+        mapping: What is what.
+        folder: Where relative paths begin.
+    """
+    labels = mapping.labels
+    if labels is None or labels.path is None:
+        return None
+    paths = [folder / path for path in several(labels.path)]
+    return _opened(paths, labels, f"{mapping.name} labels")
+
+
+def _opened(paths: list[Path], columns: LabelColumns, name: str) -> LabelsFileSource:
+    if columns.format != "json_map":
+        return LabelsFileSource(find_files(paths, columns.format, columns.layout()), columns, name)
+    for path in paths:
+        if not path.is_file():
+            raise ConfigurationError(f"There is no file {path}; check labels.path.")
+    maps = [JsonMapFile(path, columns.key) for path in paths]
+    columns = msgspec.structs.replace(columns, transaction_id=ID, column=VERDICT, label_id=None)
+    return LabelsFileSource(maps, columns, name)
 
 
 def require_columns(
@@ -219,7 +224,7 @@ def describe_labels(columns: LabelColumns | None) -> str:
     where = f"{columns.path}: {what}" if columns.path else what
     times = []
     if columns.arrival is not None:
-        times.append(f"arriving at {columns.arrival.column!r}")
+        times.append(f"arriving at {' + '.join(columns.arrival.columns)!r}")
     if columns.delay_days is not None:
         times.append(f"known {columns.delay_days:g} days after the transaction")
     return f"{where}, {', else '.join(times)}"

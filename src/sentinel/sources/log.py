@@ -11,11 +11,14 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentinel.domain import ConfigurationError
+from sentinel.ingest.cards import masked
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.base import (
     DEFAULT_CHUNK_ROWS,
+    BoolMask,
     Chunk,
     Finding,
     Source,
@@ -23,19 +26,25 @@ from sentinel.sources.base import (
     check_attribute_names,
     transaction_schema,
 )
+from sentinel.sources.columns import mask_of
 from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.sources.rejects import RejectsFile
 from sentinel.sources.report import ImportReport
-from sentinel.sources.staging import Ordinals, Stage, with_label_ids
+from sentinel.sources.staging import REPEATED, Ordinals, Stage, with_label_ids
 from sentinel.sources.validate import (
+    KNOWN,
+    NO_REJECTS,
     CardJudges,
     Checked,
     KnownIds,
     check_labels,
     check_transactions,
 )
+from sentinel.sources.verdicts import UNDECIDED
 
 MAX_BATCH_ROWS: Final = 100_000
+
+_SOME: Final = 3
 
 _LATE_REASONS: Final = {
     "duplicate_id": "the id stands in an earlier row of this import",
@@ -44,6 +53,18 @@ _LATE_REASONS: Final = {
         "give the labels an arrival column, or import them with their transactions"
     ),
 }
+
+
+class ImportRefused(ConfigurationError):
+    """Nothing was imported: the data or its mapping needs a look first.
+
+    Attributes:
+        report: What was read and rejected; None if not all was read.
+    """
+
+    def __init__(self, message: str, report: ImportReport | None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class LogBatches(Iterator[pa.RecordBatch]):
@@ -78,6 +99,7 @@ def log_batches(
     *,
     now_us: int,
     rejects_path: Path | None = None,
+    allow_rejects: float = 1.0,
     known: KnownIds | None = None,
     known_labels: KnownIds | None = None,
     progress: ProgressCallback = no_progress,
@@ -98,7 +120,10 @@ def log_batches(
         source: Where transactions come from.
         now_us: The clock, microseconds UTC.
         rejects_path: File for rejected rows, ``.parquet`` or ``.csv``.
-        known: Which transaction ids the ledger has already; those are rejected as duplicates.
+        allow_rejects: Largest share of rejected rows, 0 to 1; what the ledger has already does
+            not count.
+        known: Which transaction ids the ledger has already; those are counted apart. New labels
+            on their rows are taken.
         known_labels: The same for label ids.
         progress: Told of the stages "read", "sort" and "log".
         chunk_rows: Rows to read at a time.
@@ -113,6 +138,8 @@ def log_batches(
     Raises:
         ConfigurationError: The source's money scale is not the deployment's, its attributes
             clash, or (while reading) its files are not what they should be.
+        ImportRefused: While reading: too much was rejected, or amounts are of several
+            currencies; nothing was given out.
         Unavailable: While reading: the disk is full.
 
     >>> from sentinel.sources import open_source
@@ -134,8 +161,8 @@ def log_batches(
         raise ConfigurationError(
             f"batch_rows must be 1 to {MAX_BATCH_ROWS:,} and chunk_rows at least 1."
         )
-    report = ImportReport(source.name)
-    run = _Import(source, now_us, known, known_labels, progress, chunk_rows, report)
+    report = ImportReport(source.name, notes=source.describe().warnings)
+    run = _Import(source, now_us, known, known_labels, progress, chunk_rows, report, allow_rejects)
     return LogBatches(
         run.batches(rejects_path, batch_rows, work_folder, memory_limit_bytes), report
     )
@@ -151,8 +178,11 @@ class _Import:
         progress: ProgressCallback,
         chunk_rows: int,
         report: ImportReport,
+        allow_rejects: float,
     ) -> None:
         self._source = source
+        self._allow_rejects = allow_rejects
+        self._cards = CardJudges(source.no_cards)
         self._now_us = now_us
         self._known = known
         self._known_labels = known_labels
@@ -177,7 +207,7 @@ class _Import:
                 )
             )
             schema = transaction_schema(self._source.attributes)
-            stage = Stage(folder, schema, memory_limit_bytes)
+            stage = Stage(folder, schema, memory_limit_bytes, overlap=self._source.overlap)
             stack.callback(stage.close)
             with RejectsFile(rejects_path) as rejects:
                 self._read(stage, rejects)
@@ -187,7 +217,9 @@ class _Import:
                 if rejects.rows:
                     report.rejects_path = rejects_path
             entries = stage.summarise(report, self._now_us)
+            self._match_labels(stage)
             report.check()
+            self._refuse_if_rejected()
             self._progress("sort", entries, entries)
             self._progress("log", 0, entries)
             for batch in stage.in_order(self._now_us, batch_rows):
@@ -212,40 +244,115 @@ class _Import:
 
     def _read(self, stage: Stage, rejects: RejectsFile) -> None:
         source, report = self._source, self._report
-        cards = CardJudges(source.no_cards)
         total = source.row_count()
         self._progress("read", 0, total)
         for chunk, ordinals in self._chunks():
+            report.observed.add(chunk.observed)
+            refusal = report.observed.refusal()
+            if refusal is not None:
+                raise ImportRefused(f"{chunk.origin}: {refusal}. Nothing was imported.", None)
             if chunk.kind == KIND_LABEL:
-                checked = check_labels(
-                    chunk, known=self._known_labels, delay_us=source.label_delay_us, cards=cards
-                )
-                report.labels_read += len(ordinals)
-                _count(report.labels_rejected, checked.counts())
-                keep = checked.accepted
-                stage.add_labels(
-                    chunk.rows.filter(pa.array(keep)), ordinals[keep], source.label_origin
-                )
+                self._add_labels(stage, rejects, chunk, ordinals)
             else:
-                checked = check_transactions(
-                    chunk,
-                    now_us=self._now_us,
-                    known=self._known,
-                    label_delay_us=source.label_delay_us,
-                    cards=cards,
-                )
-                report.read += len(ordinals)
-                _count(report.rejected, checked.counts())
-                keep = checked.accepted
-                report.accepted += int(keep.sum())
-                stage.add_transactions(
-                    chunk.rows.filter(pa.array(keep)),
-                    ordinals[keep],
-                    source.label_delay_us,
-                    source.label_origin,
-                )
-            rejects.write(checked)
+                self._add_transactions(stage, rejects, chunk, ordinals)
             self._progress("read", report.read, total)
+
+    def _add_labels(
+        self, stage: Stage, rejects: RejectsFile, chunk: Chunk, ordinals: Ordinals
+    ) -> None:
+        source, report = self._source, self._report
+        checked = check_labels(
+            chunk,
+            known=self._known_labels,
+            delay_us=source.label_delay_us,
+            cards=self._cards,
+        )
+        report.labels_read += len(ordinals)
+        counts = checked.counts()
+        report.labels_known += counts.pop(KNOWN, 0)
+        report.labels_undecided += counts.pop(UNDECIDED, 0)
+        _count(report.labels_rejected, counts)
+        keep = checked.accepted
+        stage.add_labels(chunk.rows.filter(pa.array(keep)), ordinals[keep], source.label_origin)
+        _remember_reasons(report, checked)
+        rejects.write(checked)
+
+    def _add_transactions(
+        self, stage: Stage, rejects: RejectsFile, chunk: Chunk, ordinals: Ordinals
+    ) -> None:
+        source, report = self._source, self._report
+        delay_us = source.label_delay_us
+        checked = check_transactions(
+            chunk,
+            now_us=self._now_us,
+            known=self._known,
+            label_delay_us=delay_us,
+            cards=self._cards,
+        )
+        report.read += len(ordinals)
+        counts = checked.counts()
+        report.known += counts.pop(KNOWN, 0)
+        _count(report.rejected, counts)
+        keep = checked.accepted
+        report.accepted += int(keep.sum())
+        _remember_reasons(report, checked)
+        rejects.write(checked)
+        rows = chunk.rows
+        if checked.labels is not None:
+            self._count_labels(checked.labels)
+            rejects.write(checked.labels)
+            rows = _without_verdicts(rows, ~checked.labels.accepted)
+        stage.add_transactions(
+            rows.filter(pa.array(keep)), ordinals[keep], delay_us, source.label_origin, chunk.origin
+        )
+        there = checked.with_code(KNOWN)
+        if there.any():
+            new = stage.add_known(
+                rows.filter(pa.array(there)),
+                ordinals[there],
+                delay_us,
+                source.label_origin,
+                self._known_labels,
+            )
+            report.labels_known += new
+            report.labels_read += new
+
+    def _count_labels(self, checked: Checked) -> None:
+        """What is wrong with labels that stand on payments."""
+        report = self._report
+        counts = checked.counts()
+        undecided = counts.pop(UNDECIDED, 0)
+        report.labels_undecided += undecided
+        report.labels_read += undecided + sum(counts.values())
+        _count(report.labels_rejected, counts)
+        _remember_reasons(report, checked)
+
+    def _match_labels(self, stage: Stage) -> None:
+        """Count the labels that are about no payment of the import or the ledger."""
+        report = self._report
+        for ids in stage.unmatched(self._now_us):
+            if self._known is not None:
+                seen = self._known(ids)
+                there = mask_of(seen) if isinstance(seen, pa.Array) else np.asarray(seen, np.bool_)
+                ids = ids.filter(pa.array(~there))
+            report.labels_unmatched += len(ids)
+            if len(report.unmatched_ids) < _SOME:
+                some = dict.fromkeys([*report.unmatched_ids, *ids[:100].to_pylist()])
+                report.unmatched_ids = tuple(list(some)[:_SOME])
+
+    def _refuse_if_rejected(self) -> None:
+        report = self._report
+        share = report.rejected_share
+        if share <= self._allow_rejects:
+            return
+        what = "rows" if report.read else "labels"
+        counts = report.rejected if report.read else report.labels_rejected
+        raise ImportRefused(
+            f"{sum(counts.values()):,} of {report.read or report.labels_read:,} {what} were "
+            f"rejected, more than {self._allow_rejects:.0%}. Nothing was imported. Mend the "
+            "mapping or the data, or allow it with --allow-rejects SHARE.",
+            report,
+        )
 
     def _reject_late(
         self, late: tuple[dict[str, Ordinals], dict[str, Ordinals]], rejects: RejectsFile
@@ -253,6 +360,9 @@ class _Import:
         """Reject what showed only after all rows were read; the source is read once more."""
         transactions, labels = late
         report = self._report
+        repeated = transactions.pop(REPEATED, np.empty(0, np.int64))
+        report.repeated += len(repeated)
+        report.accepted -= len(repeated)
         for found, counts in ((transactions, report.rejected), (labels, report.labels_rejected)):
             _count(counts, {code: len(rows) for code, rows in found.items() if len(rows)})
         report.accepted -= sum(len(rows) for rows in transactions.values())
@@ -265,9 +375,29 @@ class _Import:
                 mask = np.isin(ordinals, rows)
                 first[mask] = len(findings)
                 findings.append(Finding(code, mask, _LATE_REASONS[code]))
-            rejects.write(Checked(chunk, tuple(findings), first))
+            checked = Checked(chunk, tuple(findings), first)
+            _remember_reasons(report, checked)
+            rejects.write(checked)
 
 
 def _count(counts: dict[str, int], more: dict[str, int]) -> None:
     for code, count in more.items():
         counts[code] = counts.get(code, 0) + count
+
+
+def _remember_reasons(report: ImportReport, checked: Checked) -> None:
+    """Keep the first reason of each code for the report."""
+    for index, finding in enumerate(checked.findings):
+        if finding.code in report.reasons or finding.code in NO_REJECTS:
+            continue
+        rows = np.flatnonzero(checked.first == index)
+        if len(rows):
+            row = int(rows[0])
+            number = int(checked.chunk.row_numbers[row])
+            reason = masked(finding.reason_of(row))
+            report.reasons[finding.code] = f"{checked.chunk.origin}, row {number:,}: {reason}"
+
+
+def _without_verdicts(rows: pa.RecordBatch, where: BoolMask) -> pa.RecordBatch:
+    verdicts = pc.if_else(pa.array(where), pa.scalar(None, pa.string()), rows.column("verdict"))
+    return rows.set_column(rows.schema.get_field_index("verdict"), "verdict", verdicts)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, Verdict
+from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
 from sentinel.schema import ATTRIBUTE_PREFIX
-from sentinel.sources.amounts import amount_column
 from sentinel.sources.attributes import choose_attributes, infer_types
 from sentinel.sources.base import (
     DAY_US,
@@ -20,18 +17,16 @@ from sentinel.sources.base import (
     Chunk,
     ColumnUse,
     Description,
-    Finding,
     Source,
-    canonical_rows,
     check_attribute_names,
     transaction_schema,
 )
-from sentinel.sources.columns import address_column, category_column, joined_id, number_column
+from sentinel.sources.columns import is_text
+from sentinel.sources.currencies import currencies_in, is_currency_name
 from sentinel.sources.labels_file import (
-    LabelsFileSource,
     describe_labels,
+    label_files,
     require_columns,
-    verdict_column,
 )
 from sentinel.sources.mapping_file import (
     Mapping,
@@ -40,8 +35,9 @@ from sentinel.sources.mapping_file import (
     several,
     suggestion,
 )
-from sentinel.sources.readers import RawBlock, TableFile, columns_of, find_files, malformed_chunk
-from sentinel.sources.times import time_column
+from sentinel.sources.mapping_rows import OUTCOME_ATTRIBUTE, RowReader
+from sentinel.sources.mapping_times import time_note
+from sentinel.sources.readers import TableFile, columns_of, find_files, malformed_chunk
 
 _TELLTALE: Final = ("fraud", "chargeback", "dispute", "label", "verdict")
 
@@ -61,6 +57,7 @@ class MappingSource(Source):
         self.mapping = mapping
         self.name = mapping.name
         self.scale = mapping.amount.scale
+        self.overlap = mapping.files.overlap
         _refuse_inactive(mapping)
         files = mapping.files
         paths = [folder / path for path in several(files.path)]
@@ -73,9 +70,13 @@ class MappingSource(Source):
         self._warnings: list[str] = list(columns.warnings)
         table = mapping.attributes
         self._attribute_of, self._unusable = choose_attributes(table, self._types, self._core)
-        check_attribute_names(list(self._attribute_of.values()))
+        added = [*table.times, *([OUTCOME_ATTRIBUTE] if mapping.outcome is not None else [])]
+        check_attribute_names([*self._attribute_of.values(), *added])
         self.attributes = infer_types(table, self._attribute_of, self._types, self._full_files)
-        self._labels = self._label_files(folder)
+        for name in added:
+            self.attributes[name] = "category" if name == OUTCOME_ATTRIBUTE else "number"
+        self._money_columns = self._may_hold_money()
+        self._labels = label_files(mapping, folder)
         labels = mapping.labels
         if labels is not None:
             self.label_origin = labels.origin
@@ -120,18 +121,41 @@ class MappingSource(Source):
     def raw_batches(self, chunk_rows: int = DEFAULT_CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows of all files, file by file; then the labels' own files."""
         schema = transaction_schema(self.attributes)
+        reader = RowReader(
+            self.mapping,
+            self._attribute_of,
+            self.attributes,
+            _prefixes(self.mapping, self._full_files),
+            self._money_columns,
+        )
         for file in self._full_files:
             there = file.schema().names
             require_columns(list(self._core), there, file.name)
-            wanted = dict.fromkeys([*self._core, *self._attribute_of])
+            wanted = dict.fromkeys([*self._core, *self._attribute_of, *self._money_columns])
             for block in file.blocks(chunk_rows, [name for name in wanted if name in there]):
                 broken = malformed_chunk(file, block, schema)
                 if broken is not None:
                     yield broken
                 if block.rows.num_rows:
-                    yield self._chunk(file, block, schema)
+                    yield reader.chunk(file, block, schema)
         if self._labels is not None:
             yield from self._labels.raw_batches(chunk_rows)
+
+    def _may_hold_money(self) -> tuple[str, ...]:
+        """Columns that may say of which currency the amounts are."""
+        amount = self.mapping.amount
+        if amount.column is None or amount.currency is not None:
+            return ()
+        if amount.currency_column is not None:
+            return (amount.currency_column,)
+        named = [name for name in self._types if is_currency_name(name)]
+        texts = [n for n, kind in self._types.items() if is_text(kind) and n not in self._core]
+        for file in self._full_files[:1]:
+            there = [name for name in texts if name in file.schema().names]
+            sample = next(file.blocks(10_000, there), None) if there else None
+            if sample is not None:
+                named += [name for name in there if currencies_in(name, sample.rows.column(name))]
+        return tuple(dict.fromkeys(named))
 
     def _core_columns(self) -> dict[str, tuple[str, str]]:
         """Columns that the mapping names: what they become, and a note."""
@@ -145,33 +169,38 @@ class MappingSource(Source):
                 ", ".join(filter(None, (old, note))),
             )
 
-        for column in several(mapping.id_table().column):
-            add(column, "transaction_id")
-        add(mapping.time.columns[0], "event_time_us", _time_note(mapping.time))
-        if mapping.received_at:
-            add(mapping.received_at.columns[0], "received_at_us", _time_note(mapping.received_at))
-        add(
-            mapping.amount.column or "",
-            "amount_minor",
-            f"{mapping.amount.unit} units, {mapping.amount.scale} decimals",
-        )
+        def add_time(time: TimeColumn | None, target: str) -> None:
+            if time is None:
+                return
+            for column in time.columns:
+                add(column, target, time_note(time))
+            if time.offset_column is not None:
+                add(time.offset_column, target, "hours from UTC")
+
+        ids = several(mapping.id_table().column)
+        for column in ids:
+            add(column, "transaction_id", "joined" if len(ids) > 1 else "")
+        add_time(mapping.time, "event_time_us")
+        add_time(mapping.received_at, "received_at_us")
+        amount = mapping.amount
+        if amount.column is not None:
+            add(amount.column, "amount_minor", f"{amount.unit} units, {amount.scale} decimals")
+        if amount.rate_column is not None:
+            add(amount.rate_column, "amount_minor", "the rate")
+        if amount.currency_column is not None and amount.rates:
+            add(amount.currency_column, "amount_minor", "the currency of the rate")
         for entity, columns in mapping.entities.columns().items():
             for column in columns:
                 add(column, entity, "joined" if len(columns) > 1 else "")
+        for attribute, time in mapping.attributes.times.items():
+            add_time(time, ATTRIBUTE_PREFIX + attribute)
+        if mapping.outcome is not None:
+            add(mapping.outcome.column, ATTRIBUTE_PREFIX + OUTCOME_ATTRIBUTE, "decided before")
         labels = mapping.labels
         if labels is not None and labels.path is None:
             add(labels.column or "", "verdict")
-            if labels.arrival is not None:
-                add(labels.arrival.columns[0], "label_received_at_us", _time_note(labels.arrival))
+            add_time(labels.arrival, "label_received_at_us")
         return core
-
-    def _label_files(self, folder: Path) -> LabelsFileSource | None:
-        labels = self.mapping.labels
-        if labels is None or labels.path is None or labels.format == "json_map":
-            return None
-        paths = [folder / path for path in several(labels.path)]
-        files = find_files(paths, labels.format, labels.layout())
-        return LabelsFileSource(files, labels, f"{self.name} labels")
 
     def _warn(self) -> None:
         table, columns = self.mapping.attributes, list(self._types)
@@ -200,103 +229,31 @@ class MappingSource(Source):
         if self.mapping.labels is None:
             self._warnings.append("there are no labels: models need some to learn from")
 
-    def _chunk(self, file: TableFile, block: RawBlock, schema: pa.Schema) -> Chunk:
-        mapping, rows = self.mapping, block.rows
-        found: list[Finding] = []
 
-        def times(column: TimeColumn, what: str) -> pa.Array:
-            values, findings = time_column(
-                rows.column(column.columns[0]),
-                what=what,
-                layout=str(column.format),
-                unit=column.unit or "s",
-                timezone=column.timezone,
-            )
-            found.extend(findings)
-            return values
-
-        out = {
-            "transaction_id": joined_id(
-                [rows.column(name) for name in several(mapping.id_table().column)]
-            ),
-            "event_time_us": times(mapping.time, "time"),
-        }
-        if mapping.received_at is not None:
-            out["received_at_us"] = times(mapping.received_at, "received_at time")
-        out["amount_minor"], findings = amount_column(
-            rows.column(mapping.amount.column or ""),
-            scale=mapping.amount.scale,
-            minor=mapping.amount.unit == "minor",
-            decimal_point=mapping.amount.decimal,
-            thousands=mapping.amount.thousands,
-        )
-        found.extend(findings)
-        for entity, columns in mapping.entities.columns().items():
-            out[entity] = joined_id([rows.column(name) for name in columns])
-        if "ip_address" in out:
-            out["ip_address"] = address_column(out["ip_address"])
-        labels = mapping.labels
-        if labels is not None and labels.path is None and labels.column is not None:
-            verdicts, findings = verdict_column(
-                rows.column(labels.column),
-                fraud=labels.fraud_values,
-                legitimate=labels.legitimate_values,
-            )
-            found.extend(findings)
-            if not labels.record_legitimate:
-                fraud = pc.equal(verdicts, Verdict.FRAUD.value)
-                verdicts = pc.if_else(fraud, verdicts, pa.scalar(None, pa.string()))
-            out["verdict"] = verdicts
-            if labels.arrival is not None:
-                out["label_received_at_us"] = times(labels.arrival, "arrival time of the label")
-        found.extend(self._attributes_into(out, rows))
-        canonical = canonical_rows(out, schema, rows.num_rows)
-        return Chunk(file.name, block.row_numbers, canonical, rows, tuple(found))
-
-    def _attributes_into(self, out: dict[str, pa.Array], rows: pa.RecordBatch) -> Iterator[Finding]:
-        for column, attribute in self._attribute_of.items():
-            if column not in rows.schema.names:
-                continue
-            target = ATTRIBUTE_PREFIX + attribute
-            if self.attributes[attribute] == "category":
-                out[target] = category_column(rows.column(column))
-                continue
-            out[target], bad = number_column(rows.column(column))
-            if bad.any():
-                yield Finding(
-                    "invalid_attribute",
-                    bad,
-                    f"the attribute {column!r} is a number by its first rows, but not here; "
-                    f'set attributes.types: {column} = "category"',
-                )
+def _prefixes(mapping: Mapping, files: Sequence[TableFile]) -> dict[str, str]:
+    """What stands before the row numbers of each file, where these are the ids."""
+    table = mapping.id_table()
+    if not table.row_number:
+        return {}
+    stems = {file.name: re.sub(r"\.[^/]*$", "", file.name).replace("/", "-") for file in files}
+    if len(set(stems.values())) < len(stems):
+        stems = {name: name.replace("/", "-") for name in stems}
+    if table.prefix is None:
+        return {name: f"{stem}-" for name, stem in stems.items()}
+    if len(files) == 1:
+        return dict.fromkeys(stems, table.prefix)
+    return {name: f"{table.prefix}{stem}-" for name, stem in stems.items()}
 
 
 def _refuse_inactive(mapping: Mapping) -> None:
     """Refuse keys of the mapping that are declared, and that nothing obeys yet."""
-    table, amount, attributes = mapping.id_table(), mapping.amount, mapping.attributes
-    times = [mapping.time, mapping.received_at, mapping.labels and mapping.labels.arrival]
+    table, attributes = mapping.id_table(), mapping.attributes
     keys = mapping.entities.keys().values()
     given = {
-        "id.row_number": table.row_number,
         "tokenize": table.tokenize or attributes.tokenize or any(key.tokenize for key in keys),
         "bin and last_four": any(key.bin or key.last_four for key in keys),
         "attributes.exempt": attributes.exempt,
-        "attributes.times": attributes.times,
-        "files.overlap": mapping.files.overlap,
-        "a time of several columns": any(t and len(t.columns) > 1 for t in times),
-        "time.start": any(t and t.start for t in times),
-        "time.offset_column": any(t and t.offset_column for t in times),
-        "amount.none": amount.none,
-        "currencies": amount.currency or amount.currency_column or amount.rate_column,
-        "the type boolean": "boolean" in attributes.types.values(),
-        "outcome": mapping.outcome,
-        "labels.format json_map": mapping.labels and mapping.labels.format == "json_map",
     }
     for key, value in given.items():
         if value:
             raise ConfigurationError(f"{key} is declared, but not active yet.")
-
-
-def _time_note(column: TimeColumn) -> str:
-    layout = f"{column.unit or 's'} since 1970" if column.format == "epoch" else column.format
-    return f"{layout}, {column.timezone} unless it says otherwise"

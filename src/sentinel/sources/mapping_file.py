@@ -28,6 +28,7 @@ from sentinel.sources.mapping_tables import (
     several,
 )
 from sentinel.sources.mapping_words import check_keys, in_words, suggestion, toml_hint
+from sentinel.sources.time_patterns import check_patterns, pattern_of_each
 from sentinel.sources.times import check_start, check_timezone
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "parse_mapping",
     "several",
     "suggestion",
+    "value_word",
 ]
 
 _BYTE_ORDER_MARKS: Final = (
@@ -211,15 +213,30 @@ def _check_time(column: TimeColumn, name: str, where: str) -> None:
     check_timezone(column.timezone)
     if not column.columns:
         raise ConfigurationError(f"{where}: {name}.column is empty; name the column of the time.")
-    if isinstance(column.format, tuple) and len(column.format) != len(column.columns):
+    formats = several(column.format)
+    if isinstance(column.format, tuple) and len(formats) != len(column.columns) > 1:
         raise ConfigurationError(
-            f"{where}: {name}.format has {len(column.format)} patterns for "
+            f"{where}: {name}.format has {len(formats)} patterns for "
             f"{len(column.columns)} columns; give one for each, or one text for all of them."
         )
-    if len(column.columns) > 1 and column.format == "epoch":
+    if len(column.columns) > 1 and "epoch" in formats:
         raise ConfigurationError(
             f'{where}: {name}.format = "epoch" is the count in one column; '
             "give a pattern for several, such as %Y%m%d%H%M%S."
+        )
+    if len(column.columns) > 1 or column.format not in ("iso", "epoch"):
+        check_patterns(formats, f"{where}: {name}.format", alternatives=len(column.columns) == 1)
+    if len(column.columns) > 1 and formats != ("iso",) and len(formats) == 1:
+        pattern_of_each(formats[0], len(column.columns), f"{where}: {name}.format")
+    counts = column.unit is not None or "epoch" in formats
+    if column.start is not None and not counts:
+        raise ConfigurationError(
+            f"{where}: {name}.start is the beginning of a count; say what is counted: {name}.unit."
+        )
+    if column.offset_column is not None and column.format == "epoch":
+        raise ConfigurationError(
+            f"{where}: {name}.offset_column is for times of day somewhere; "
+            "an epoch counts from one moment for all."
         )
     if column.start is not None:
         check_start(column.start, column.timezone, f"{where}: {name}.start")
@@ -251,6 +268,11 @@ def _check_amount(amount: AmountColumn, where: str) -> None:
         raise ConfigurationError(
             f"{where}: amount.currency says that all amounts are in one currency; "
             "leave it out where there are rates."
+        )
+    if amount.unit == "minor" and (amount.rates or amount.rate_column):
+        raise ConfigurationError(
+            f"{where}: amounts in minor units cannot be converted, since a unit of one currency "
+            "has more of them than one of another; give amounts in major units with their rates."
         )
     for code, rate in amount.rates.items():
         if not 0 < rate < float("inf"):

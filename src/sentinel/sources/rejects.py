@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from sentinel.domain import ConfigurationError
 from sentinel.ingest.cards import masked
 from sentinel.schema import ATTRIBUTE_PREFIX
-from sentinel.sources.validate import Checked
+from sentinel.sources.validate import NO_REJECTS, Checked
 
 REJECTS_SCHEMA: Final = pa.schema(
     [
@@ -76,7 +76,8 @@ class RejectsFile:
 
     def write(self, checked: Checked) -> None:
         """Write the rows of a chunk that have a finding."""
-        rejected = np.flatnonzero(~checked.accepted)
+        counted_apart = [i for i, f in enumerate(checked.findings) if f.code in NO_REJECTS]
+        rejected = np.flatnonzero(~checked.accepted & ~np.isin(checked.first, counted_apart))
         self.rows += len(rejected)
         if self.path is None:
             return

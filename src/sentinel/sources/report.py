@@ -1,14 +1,20 @@
-"""What became of an import: every row that was read is accepted or rejected, and counted."""
+"""What became of an import: every row and every label that was read, counted once."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
+
+from sentinel.ingest.cards import masked
+from sentinel.sources.observed import Observations
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -21,9 +27,19 @@ class ImportReport:
         source: Name of the source.
         read, accepted: Transactions.
         rejected: Rejected transactions by code.
+        known: Transactions that the ledger has already.
+        repeated: Transactions that are in an earlier file as they are, where files overlap.
         labels_read, labels_accepted: Labels.
         labels_rejected: Rejected labels by code.
+        labels_known: Labels that the ledger has already.
+        labels_undecided: Labels without a verdict yet.
         labels_not_arrived: Labels that arrive after now, and are left out of the log.
+        labels_unmatched: Accepted labels about transactions that neither the import nor the
+            ledger has.
+        unmatched_ids: Some of the transaction ids that these name.
+        reasons: For each code the reason of the first reject, with the row that it is about.
+        observed: What was noticed in accepted rows.
+        notes: Warnings of the source itself, such as files without rows.
         first_event_us, last_event_us: Time span of the accepted transactions.
         frauds: Accepted transactions whose latest arrived label says fraud.
         logged: Entries given out, transactions and labels.
@@ -34,10 +50,19 @@ class ImportReport:
     read: int = 0
     accepted: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    known: int = 0
+    repeated: int = 0
     labels_read: int = 0
     labels_accepted: int = 0
     labels_rejected: dict[str, int] = field(default_factory=dict)
+    labels_known: int = 0
+    labels_undecided: int = 0
     labels_not_arrived: int = 0
+    labels_unmatched: int = 0
+    unmatched_ids: tuple[str, ...] = ()
+    reasons: dict[str, str] = field(default_factory=dict)
+    observed: Observations = field(default_factory=Observations)
+    notes: tuple[str, ...] = ()
     first_event_us: int | None = None
     last_event_us: int | None = None
     frauds: int = 0
@@ -49,35 +74,83 @@ class ImportReport:
         """Share of the accepted transactions that are known to be fraud, 0 to 1."""
         return self.frauds / self.accepted if self.accepted else 0.0
 
+    @property
+    def rejected_share(self) -> float:
+        """Share of what is new to the ledger that was rejected, 0 to 1; labels of their own
+        where there are no transactions.
+        """
+        if self.read:
+            rejected = sum(self.rejected.values())
+            new = self.accepted + rejected
+        else:
+            rejected = sum(self.labels_rejected.values())
+            new = self.labels_read - self.labels_known
+        return rejected / new if new else 0.0
+
     def check(self) -> None:
-        """Raise ``AssertionError`` unless accepted + rejected = read, for both kinds."""
-        transactions = self.accepted + sum(self.rejected.values())
+        """Raise ``AssertionError`` unless all that was read is accounted for, of both kinds."""
+        transactions = self.accepted + sum(self.rejected.values()) + self.known + self.repeated
         labels = self.labels_accepted + self.labels_not_arrived + sum(self.labels_rejected.values())
+        labels += self.labels_known + self.labels_undecided
         if (transactions, labels) != (self.read, self.labels_read):
             raise AssertionError(
                 f"{self.read} transactions and {self.labels_read} labels were read, "
                 f"but {transactions} and {labels} accounted for"
             )
 
-    def render(self) -> Table:
-        """The report as a table for people."""
+    def warnings(self) -> list[str]:
+        """What a person should look at, one sentence each."""
+        told = [*self.notes, *self.observed.warnings()]
+        if self.labels_unmatched:
+            some = ", ".join(repr(masked(name)) for name in self.unmatched_ids)
+            told.insert(
+                0,
+                f"{self.labels_unmatched:,} of {self.labels_accepted:,} accepted labels are about "
+                "payments that neither this import nor the ledger has, such as "
+                f"{some}; are these the ids of the payments, written the same way?",
+            )
+        return told
+
+    def first_reasons(self) -> list[str]:
+        """For each code of a reject the first row that has it, most frequent codes first."""
+        counts = Counter(self.rejected) + Counter(self.labels_rejected)
+        return [
+            f"{code} ({count:,}): {self.reasons[code]}"
+            for code, count in counts.most_common()
+            if code in self.reasons
+        ]
+
+    def render(self) -> RenderableType:
+        """The report for people."""
         table = Table(title=f"Import of {self.source}", show_header=False)
         table.add_column(style="bold")
-        table.add_column(justify="right")
+        table.add_column(justify="right", overflow="fold")
         table.add_row("transactions read", f"{self.read:,}")
         table.add_row("accepted", f"{self.accepted:,}")
         _add_rejected(table, self.rejected)
+        if self.known:
+            table.add_row("known already", f"{self.known:,}")
+        if self.repeated:
+            table.add_row("repeated in a later file", f"{self.repeated:,}")
         table.add_row("labels read", f"{self.labels_read:,}")
         table.add_row("accepted", f"{self.labels_accepted:,}")
+        if self.labels_unmatched:
+            table.add_row("  of these about no known payment", f"{self.labels_unmatched:,}")
         _add_rejected(table, self.labels_rejected)
+        if self.labels_known:
+            table.add_row("known already", f"{self.labels_known:,}")
+        if self.labels_undecided:
+            table.add_row("not decided yet", f"{self.labels_undecided:,}")
         table.add_row("not arrived yet", f"{self.labels_not_arrived:,}")
         if self.first_event_us is not None and self.last_event_us is not None:
             table.add_row("from", moment(self.first_event_us))
             table.add_row("to", moment(self.last_event_us))
         table.add_row("known to be fraud", f"{self.frauds:,} ({self.fraud_share:.3%})")
+        after = [Text(f"warning: {sentence}", style="yellow") for sentence in self.warnings()]
         if self.rejects_path is not None:
-            table.add_row("rejected rows are in", str(self.rejects_path))
-        return table
+            after += [Text(f"first {reason}") for reason in self.first_reasons()]
+            after.append(Text(f"rejected rows are in {self.rejects_path}"))
+        return Group(table, *after)
 
 
 def _add_rejected(table: Table, rejected: Mapping[str, int]) -> None:

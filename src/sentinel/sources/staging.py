@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH, Unavailable
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
-from sentinel.sources.base import LABEL_CHUNK_SCHEMA
+from sentinel.sources.base import LABEL_CHUNK_SCHEMA, BoolMask
 from sentinel.sources.columns import mask_of
 from sentinel.sources.ordering import merged, resized
 from sentinel.sources.report import ImportReport
@@ -29,6 +29,12 @@ Ordinals = npt.NDArray[np.int64]
 _SORTED_ROWS: Final = 50_000
 _THREADS: Final = 4  # each holds blocks of its own: more would need more memory
 
+REPEATED: Final = "repeated"
+"""Rows that are in an earlier file as they are, where files overlap."""
+
+_KNOWN_SCHEMA: Final = pa.schema(
+    [pa.field("transaction_id", pa.string()), pa.field("event_time_us", pa.int64())]
+)
 _LABEL_STAGE_SCHEMA: Final = pa.schema(
     [*LABEL_CHUNK_SCHEMA, pa.field("of_row", pa.int64()), pa.field("ordinal", pa.int64())]
 )
@@ -41,11 +47,17 @@ class Stage:
         folder: A folder of its own, on a disk with room for the import twice.
         schema: Of the source's transaction chunks.
         memory_limit_bytes: What DuckDB may use before it spills to the folder.
+        overlap: Whether later files repeat rows of earlier ones.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, memory_limit_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, schema: pa.Schema, memory_limit_bytes: int, *, overlap: bool = False
+    ) -> None:
         kept = [item for item in schema if item.name not in ("verdict", "label_received_at_us")]
         self._schema = pa.schema([*kept, pa.field("ordinal", pa.int64())])
+        self._overlap = overlap
+        self._compared = [item.name for item in kept]
+        self._file_starts: list[tuple[int, str]] = []
         self._log_schema = pa.schema([*LOG_SCHEMA, *kept[len(ENTITY_COLUMNS) + 4 :]])
         self._folder = folder
         self._ordered = True
@@ -53,6 +65,7 @@ class Stage:
         self._repeated = np.empty(0, np.int64)
         self._transactions = _Writer(folder / "transactions.parquet", self._schema)
         self._labels = _Writer(folder / "labels.parquet", _LABEL_STAGE_SCHEMA)
+        self._known = _Writer(folder / "known.parquet", _KNOWN_SCHEMA)
         self._database = duckdb.connect(
             config={
                 "memory_limit": f"{memory_limit_bytes // 1_000_000}MB",
@@ -66,10 +79,16 @@ class Stage:
         """Close files and database; the folder may be deleted."""
         self._transactions.close()
         self._labels.close()
+        self._known.close()
         self._database.close()
 
     def add_transactions(
-        self, rows: pa.RecordBatch, ordinals: Ordinals, delay_us: int | None, origin: str
+        self,
+        rows: pa.RecordBatch,
+        ordinals: Ordinals,
+        delay_us: int | None,
+        origin: str,
+        file: str = "",
     ) -> None:
         """Stage accepted transactions, and the labels that stand on their rows.
 
@@ -78,7 +97,10 @@ class Stage:
             ordinals: Place of each row in the source.
             delay_us: From event to label where a row does not say when its label arrived.
             origin: What the log says of where the labels come from.
+            file: Where the rows come from.
         """
+        if len(ordinals) and (not self._file_starts or self._file_starts[-1][1] != file):
+            self._file_starts.append((int(ordinals[0]), file))
         received = pc.coalesce(rows.column("received_at_us"), rows.column("event_time_us"))
         columns = {name: rows.column(name) for name in rows.schema.names}
         columns |= {"received_at_us": received, "ordinal": pa.array(ordinals)}
@@ -88,28 +110,31 @@ class Stage:
             rising = bool((times[1:] >= times[:-1]).all())
             self._ordered = self._ordered and rising and int(times[0]) >= self._latest_us
             self._latest_us = int(times[-1])
-        labelled = pc.is_valid(rows.column("verdict"))
-        count = int(pc.sum(pc.cast(labelled, pa.int64())).as_py() or 0)
-        if not count:
-            return
-        of_row = pa.array(ordinals).filter(labelled)
-        arrival = columns["label_received_at_us"].filter(labelled)
-        if delay_us is not None:
-            delayed = pc.add(columns["event_time_us"].filter(labelled), delay_us)
-            arrival = pc.coalesce(arrival, delayed)
-        self._labels.write(
-            with_label_ids(
-                {
-                    "label_id": pa.nulls(count, pa.string()),
-                    "transaction_id": columns["transaction_id"].filter(labelled),
-                    "verdict": columns["verdict"].filter(labelled),
-                    "received_at_us": arrival,
-                    "origin": pa.array([origin] * count, pa.string()),
-                    "of_row": of_row,
-                    "ordinal": of_row,
-                }
-            )
-        )
+        self._labels.write(_labels_on(rows, ordinals, delay_us, origin))
+
+    def add_known(
+        self,
+        rows: pa.RecordBatch,
+        ordinals: Ordinals,
+        delay_us: int | None,
+        origin: str,
+        known_labels: Callable[[pa.Array], pa.Array | BoolMask] | None,
+    ) -> int:
+        """Stage the labels on rows of transactions that the ledger has already.
+
+        Returns:
+            How many of these labels the ledger has, too.
+        """
+        self._known.write({name: rows.column(name) for name in _KNOWN_SCHEMA.names})
+        labels = _labels_on(rows, ordinals, delay_us, origin)
+        if not len(labels["label_id"]) or known_labels is None:
+            self._labels.write(labels)
+            return 0
+        seen = known_labels(labels["label_id"])
+        there = mask_of(seen) if isinstance(seen, pa.Array) else np.asarray(seen, np.bool_)
+        new = pa.array(~there)
+        self._labels.write({name: column.filter(new) for name, column in labels.items()})
+        return int(there.sum())
 
     def add_labels(self, rows: pa.RecordBatch, ordinals: Ordinals, origin: str) -> None:
         """Stage accepted labels of their own."""
@@ -129,14 +154,17 @@ class Stage:
         Returns:
             Rejected transactions and rejected labels of their own, as ordinals by code.
         """
-        self._transactions.close()
-        self._labels.close()
+        for writer in (self._transactions, self._labels, self._known):
+            writer.close()
         run = self._database.execute
         with _translated(self._folder):
             for name in ("transactions", "labels"):
                 path = str(self._folder / f"{name}.parquet").replace("'", "''")
                 run(f"CREATE VIEW {name}_staged AS FROM read_parquet('{path}')")
+            path = str(self._folder / "known.parquet").replace("'", "''")
+            run(f"CREATE VIEW known AS FROM read_parquet('{path}')")
             self._find_repeated("transactions", "transaction_id", "TRUE")
+            self._find_overlapping()
             run(
                 "CREATE VIEW transactions AS FROM transactions_staged "
                 "ANTI JOIN transactions_repeated USING (ordinal)"
@@ -148,21 +176,59 @@ class Stage:
                 "THEN ordinal NOT IN (SELECT ordinal FROM labels_repeated) "
                 "ELSE of_row NOT IN (SELECT ordinal FROM transactions_repeated) END"
             )
+            # What a repeated row says of its label may be new: it is kept once.
+            run(
+                "INSERT INTO labels FROM labels_staged "
+                "WHERE of_row IN (SELECT ordinal FROM overlapping) "
+                "AND label_id NOT IN (SELECT label_id FROM labels) "
+                "QUALIFY row_number() OVER (PARTITION BY label_id ORDER BY ordinal) = 1"
+            )
             if len(self._ordinals("labels WHERE received_at_us IS NULL")):
-                run(
-                    "UPDATE labels SET received_at_us = t.event_time_us + $1 FROM transactions t "
-                    "WHERE labels.received_at_us IS NULL "
-                    "AND t.transaction_id = labels.transaction_id",
-                    [label_delay_us or 0],
-                )
+                for table in ("transactions", "known"):
+                    run(
+                        f"UPDATE labels SET received_at_us = t.event_time_us + $1 FROM {table} t "
+                        "WHERE labels.received_at_us IS NULL "
+                        "AND t.transaction_id = labels.transaction_id",
+                        [label_delay_us or 0],
+                    )
             timeless = self._ordinals("labels WHERE received_at_us IS NULL")
             run("DELETE FROM labels WHERE received_at_us IS NULL")
             repeated = self._repeated = self._ordinals("transactions_repeated")
+            overlapping = self._ordinals("overlapping")
             repeated_labels = self._ordinals("labels_repeated")
         return (
-            {"duplicate_id": repeated},
+            {"duplicate_id": np.setdiff1d(repeated, overlapping), REPEATED: overlapping},
             {"duplicate_id": repeated_labels, "missing_time": timeless},
         )
+
+    def _find_overlapping(self) -> None:
+        """Of the repeated transactions those that are equal to a row of an earlier file."""
+        if not self._overlap:
+            self._database.execute("CREATE TABLE overlapping (ordinal BIGINT)")
+            return
+        starts = pa.table(
+            {
+                "start": pa.array([start for start, _ in self._file_starts], pa.int64()),
+                "file": pa.array(range(len(self._file_starts)), pa.int64()),
+            }
+        )
+        self._database.register("starts", starts)
+        same = " AND ".join(
+            f'a."{name.replace(chr(34), chr(34) * 2)}" IS NOT DISTINCT FROM '
+            f'b."{name.replace(chr(34), chr(34) * 2)}"'
+            for name in self._compared
+        )
+        self._database.execute(
+            "CREATE TABLE overlapping AS WITH twice AS ("
+            "SELECT t.*, s.file FROM (FROM transactions_staged WHERE transaction_id IN ("
+            "SELECT transaction_id FROM transactions_staged "
+            "SEMI JOIN transactions_repeated USING (ordinal))) t "
+            "ASOF JOIN starts s ON t.ordinal >= s.start) "
+            "SELECT DISTINCT a.ordinal FROM twice a "
+            "JOIN transactions_repeated r ON r.ordinal = a.ordinal "
+            f"JOIN twice b ON {same} AND b.file < a.file"
+        )
+        self._database.unregister("starts")
 
     def _find_repeated(self, table: str, key: str, where: str) -> None:
         """Exact, but only rows whose 64-bit hash is there twice are compared by text."""
@@ -206,6 +272,18 @@ class Stage:
             assert row is not None
             report.frauds = row[0]
         return int(transactions) + report.labels_accepted
+
+    def unmatched(self, now_us: int) -> Iterator[pa.Array]:
+        """Transaction ids of arrived labels of their own that no accepted transaction has."""
+        with _translated(self._folder):
+            reader = self._database.execute(
+                "SELECT transaction_id FROM labels "
+                "ANTI JOIN transactions USING (transaction_id) "
+                "WHERE of_row IS NULL AND received_at_us <= $1 ORDER BY ordinal",
+                [now_us],
+            ).to_arrow_reader(_SORTED_ROWS)
+            for batch in reader:
+                yield batch.column(0)
 
     def in_order(self, now_us: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Transactions and arrived labels in log order, as log batches.
@@ -255,6 +333,30 @@ class _Writer:
     def close(self) -> None:
         with _translated(self._path.parent):
             self._file.close()
+
+
+def _labels_on(
+    rows: pa.RecordBatch, ordinals: Ordinals, delay_us: int | None, origin: str
+) -> dict[str, pa.Array]:
+    """The labels that stand on the rows of transactions."""
+    labelled = pc.is_valid(rows.column("verdict"))
+    of_row = pa.array(ordinals).filter(labelled)
+    arrival = rows.column("label_received_at_us").filter(labelled)
+    if delay_us is not None:
+        delayed = pc.add(rows.column("event_time_us").filter(labelled), delay_us)
+        arrival = pc.coalesce(arrival, delayed)
+    count = len(of_row)
+    return with_label_ids(
+        {
+            "label_id": pa.nulls(count, pa.string()),
+            "transaction_id": rows.column("transaction_id").filter(labelled),
+            "verdict": rows.column("verdict").filter(labelled),
+            "received_at_us": arrival,
+            "origin": pa.array([origin] * count, pa.string()),
+            "of_row": of_row,
+            "ordinal": of_row,
+        }
+    )
 
 
 def with_label_ids(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:

@@ -12,21 +12,24 @@ The codes, in the order in which they are looked for (a row is counted under the
     missing_amount      no amount
     invalid_verdict     neither fraud nor legitimate
     missing_verdict     a label without a verdict
+    undecided_verdict   a label that is not decided yet: counted, and no reject
     invalid_attribute   text where the attribute is a number, or text that cannot be stored
     control_character   an id with a line break, NUL or the like
     id_too_long         more than 128 characters
     lost_digits         an id that was rounded when it was a decimal number
     card_number         an id or an attribute is (an attribute: holds) a raw card number
     future_time         ahead of the clock, or of the time it was received, by over five minutes
-    duplicate_id        seen before in this import, or known to the ledger
+    duplicate_id        seen before in this import
+    known_already       the ledger has it: counted, and no reject
 
-Zero and negative amounts (refunds) are legal.
+Zero and negative amounts (refunds) are legal. What is wrong with the label on a payment's row
+(``invalid_verdict``, or its arrival time) is found apart: the payment is accepted without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -46,9 +49,16 @@ from sentinel.ingest.values import CONTROL_CHARACTER, LOST_DIGITS, TOO_LONG
 from sentinel.schema import ATTRIBUTE_PREFIX, attribute_columns
 from sentinel.sources.base import BoolMask, Chunk, Finding
 from sentinel.sources.columns import mask_of
+from sentinel.sources.verdicts import UNDECIDED
 
 KnownIds = Callable[[pa.Array], "pa.Array | BoolMask"]
 """Given ids, says which of them the ledger has already."""
+
+KNOWN: Final = "known_already"
+"""Code of a row that the ledger has already: it is counted, and is no reject."""
+
+NO_REJECTS: Final = (KNOWN, UNDECIDED)
+"""Codes that are counted apart from what is rejected."""
 
 CARD_CODE: Final = "card_number"
 _TIMELESS_LABEL: Final = "the label has no arrival time; name its column, or declare a delay"
@@ -79,19 +89,27 @@ class Checked:
         chunk: What was checked.
         findings: All that was found.
         first: int64, for each row the index of its first finding; -1 = the row is accepted.
+        labels: What is wrong with the labels on transactions that the ledger has or will have;
+            None if nothing is.
     """
 
     chunk: Chunk
     findings: tuple[Finding, ...]
     first: npt.NDArray[np.int64]
+    labels: Checked | None = None
 
     @property
     def accepted(self) -> BoolMask:
         """Mask of the rows without any finding."""
         return self.first < 0
 
+    def with_code(self, code: str) -> BoolMask:
+        """Mask of the rows that are counted under a code."""
+        places = [i for i, finding in enumerate(self.findings) if finding.code == code]
+        return np.asarray(np.isin(self.first, places), np.bool_)
+
     def counts(self) -> dict[str, int]:
-        """Rejected rows by code.
+        """Rows by the code that they are counted under.
 
         The sum of these and the accepted rows is the number of rows in the chunk.
         """
@@ -128,20 +146,36 @@ def check_transactions(
     rows = chunk.rows
     findings = [*chunk.findings]
     findings += _missing(rows, "transaction_id", "missing_id", "the row has no transaction id")
-    findings += _before_1970(rows, ("event_time_us", "received_at_us", "label_received_at_us"))
+    findings += _before_1970(rows, ("event_time_us", "received_at_us"))
     findings += _missing(rows, "event_time_us", "missing_time", "the row has no event time")
     findings += _amounts(rows)
     findings += _missing(rows, "amount_minor", "missing_amount", "the row has no amount")
-    findings += _verdicts(rows)
-    if label_delay_us is None:
-        verdict, arrival = rows.column("verdict"), rows.column("label_received_at_us")
-        timeless = mask_of(pc.and_(pc.is_valid(verdict), pc.is_null(arrival)))
-        findings.append(Finding("missing_time", timeless, _TIMELESS_LABEL))
     cards = cards if cards is not None else CardJudges()
     findings += _ids(rows, ("transaction_id", *ENTITY_COLUMNS), cards)
     findings += _attributes(rows, cards)
     findings += _future(rows, now_us)
-    return _checked(chunk, findings, "transaction_id", known)
+    checked = _checked(chunk, findings, "transaction_id", known)
+    there = checked.accepted | checked.with_code(KNOWN)
+    return replace(checked, labels=_labels_on_rows(chunk, there, label_delay_us))
+
+
+def _labels_on_rows(chunk: Chunk, there: BoolMask, delay_us: int | None) -> Checked | None:
+    """What is wrong with the labels on payments that the ledger will have; None if nothing is."""
+    rows = chunk.rows
+    if rows.column("verdict").null_count == rows.num_rows and not chunk.label_findings:
+        return None
+    findings = [*chunk.label_findings, *_verdicts(rows)]
+    given = mask_of(pc.is_valid(rows.column("verdict")))
+    findings += [
+        replace(finding, rows=finding.rows & given)
+        for finding in _before_1970(rows, ("label_received_at_us",))
+    ]
+    if delay_us is None:
+        timeless = given & mask_of(pc.is_null(rows.column("label_received_at_us")))
+        findings.append(Finding("missing_time", timeless, _TIMELESS_LABEL))
+    found = [replace(finding, rows=finding.rows & there) for finding in findings]
+    checked = _checked(chunk, found, "transaction_id", None)
+    return checked if checked.findings else None
 
 
 def check_labels(
@@ -191,7 +225,7 @@ def _checked(
             rows = np.zeros(len(first), np.bool_)
             rows[good[mask]] = True
             first[rows] = len(found)
-            found.append(Finding("duplicate_id", rows, f"the {id_name} is in the ledger already"))
+            found.append(Finding(KNOWN, rows, f"the {id_name} is in the ledger already"))
     return Checked(chunk, tuple(found), first)
 
 
