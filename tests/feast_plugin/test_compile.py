@@ -416,10 +416,11 @@ def test_the_compiled_form_names_every_feature_on_one_line(default_plan: Plan, r
     text = describe(default_plan)
     lines = text.splitlines()
     for name in default_plan.feature_names:
-        assert sum(line.split()[:1] == [name] for line in lines) == 1
+        assert sum(line.startswith(f"  {name} ") for line in lines) == 1
     assert "  card_fraud_rate_30d" in text
     assert "fraud_rate over 30d up to 7d ago, hop 1d" in text
     assert "warning" not in text
+    assert max(map(len, lines)) <= 80
     assert "channel" in category_columns(root / "feature_store")
 
 

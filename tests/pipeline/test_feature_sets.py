@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel import examples
+from sentinel.domain import ConfigurationError, DefinitionError, WorkspaceError
 from sentinel.feast_plugin.compile import compile_definitions
 from sentinel.feature_sets import (
     DEFAULT,
@@ -22,7 +23,9 @@ from sentinel.feature_sets import (
     set_text,
     suit,
 )
-from sentinel.pipeline.apply import apply_definitions
+from sentinel.features.plan import Plan
+from sentinel.features.program import compile_program
+from sentinel.pipeline.apply import Planned, apply_definitions, plan_definitions
 from sentinel.settings import Settings
 from sentinel.sources.registry import open_source
 from tests.sources.ieee_cis_fixture import write_ieee_cis
@@ -144,5 +147,35 @@ def test_every_set_compiles_and_the_ieee_cis_set_uses_what_its_import_keeps(
     kept = open_source("ieee-cis", path=tmp_path / "data").attributes
     used = {f.column: f.kind for f in plans[IEEE_CIS].request if f.column}
     assert {c: kept[c] for c in used} == used
+    assert not compile_program(plans[IEEE_CIS]).warnings()
     superseded = {f"D{n}" for n in range(1, 16)} - {"D3", "D5", "D9"}
     assert set(kept) - set(used) == superseded, "each has the day that it counts from instead"
+
+
+def test_the_plan_shows_what_an_apply_would_make_of_the_definitions() -> None:
+    settings = Settings()
+    with pytest.raises(DefinitionError, match="features apply"):
+        plan_definitions(settings)
+    applied = apply_definitions(settings).plan
+    assert plan_definitions(settings) == Planned(applied)
+    definitions = settings.definitions_dir / "definitions.py"
+    edited = definitions.read_text().replace("count(QUARTER, hop=WEEK)", "count(MONTH, hop=WEEK)")
+    definitions.write_text(edited.replace("since_last(QUARTER)", "since_last(MONTH)"))
+    planned = plan_definitions(settings)
+    assert planned.plan.hash != applied.hash == Plan.load(settings.plan_path).hash
+    assert planned.added == ("customer_merchant_count_30d",)
+    assert planned.removed == ("customer_merchant_count_90d",)
+    assert planned.changed == ("customer_merchant_seconds_since_last",)
+
+
+def test_examples_come_with_the_package_and_are_copied_beside_the_data(tmp_path: Path) -> None:
+    assert {"sparkov", "ulb"} <= set(examples.names())
+    target = examples.copy_to("sparkov", tmp_path)
+    assert target.read_text() == examples.text_of("sparkov")
+    assert "Sparkov" in examples.about("sparkov")
+    assert examples.copy_to("sparkov", tmp_path) == target
+    target.write_text("# mine\n")
+    with pytest.raises(ConfigurationError, match="left as it is"):
+        examples.copy_to("sparkov", tmp_path)
+    with pytest.raises(ConfigurationError, match="There is: banksim"):
+        examples.copy_to("sparkow", tmp_path)

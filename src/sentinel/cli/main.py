@@ -291,6 +291,22 @@ def import_(
         )
 
 
+@app.command()
+def example(
+    name: Annotated[str | None, typer.Argument(help="Name; without one, list them.")] = None,
+    into: Annotated[Path, typer.Option(help="Folder that holds the data.")] = Path(),
+) -> None:
+    """Copy the mapping file of a well-known data set into a folder; without a name, list them."""
+    from sentinel.cli.reports import examples_report
+    from sentinel.examples import copy_to
+
+    with plain_errors():
+        if name is None:
+            examples_report(out)
+        else:
+            out.print(f"Written to {copy_to(name, into)}.", soft_wrap=True, markup=False)
+
+
 @app.command("import-labels")
 def import_labels(
     path: Annotated[
@@ -456,12 +472,15 @@ def reset(
 
 @features.command("plan")
 def features_plan(workspace: Workspace = None) -> None:
-    """Print the compiled plan of the workspace, readable and diffable."""
+    """Print what the definitions compile to, readable and diffable, and whether it is applied."""
+    from sentinel.cli.reports import plan_difference
     from sentinel.feast_plugin.describe import describe
-    from sentinel.features.plan import Plan
+    from sentinel.pipeline.apply import plan_definitions
 
     with plain_errors():
-        out.print(describe(Plan.load(settings_for(workspace).plan_path)), markup=False)
+        planned = plan_definitions(settings_for(workspace))
+        out.print(describe(planned.plan), markup=False, soft_wrap=True, end="")
+        plan_difference(err, planned)
 
 
 @features.command("init")

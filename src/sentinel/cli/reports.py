@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from sentinel import examples
+
 if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one job
     from sentinel.models.intervals import Estimate
-    from sentinel.pipeline.apply import Applied
+    from sentinel.pipeline.apply import Applied, Planned
     from sentinel.pipeline.backfill import Backfilled
     from sentinel.pipeline.datasets import BuiltDataset
     from sentinel.pipeline.gate import GateReport
@@ -118,6 +120,14 @@ def _moment(time_us: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
+def examples_report(console: Console) -> None:
+    """The mapping files that come with the package, and what each is for."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name in examples.names():
+        table.add_row(name, examples.about(name))
+    console.print(table)
+
+
 def plan_report(console: Console, applied: Applied) -> None:
     """The plan after an apply."""
     if applied.installed is not None:
@@ -130,6 +140,21 @@ def plan_report(console: Console, applied: Applied) -> None:
     )
     if applied.registry:
         console.print(f"Registered in {applied.registry}.", soft_wrap=True)
+
+
+def plan_difference(console: Console, planned: Planned) -> None:
+    """What an apply would change."""
+    parts = [
+        f"{verb} {', '.join(names)}"
+        for verb, names in (
+            ("adds", planned.added),
+            ("removes", planned.removed),
+            ("changes", planned.changed),
+        )
+        if names
+    ]
+    if parts:
+        console.print(f"`sentinel features apply` {'; '.join(parts)}.", markup=False)
 
 
 def backfill_report(console: Console, done: Backfilled) -> None:

@@ -1,14 +1,20 @@
-"""A plan as text: what `sentinel features plan` prints, one feature a line, fit to be compared."""
+"""A plan as text: what `sentinel features plan` prints, one feature a line, fit to be compared.
+
+Lines keep to 80 columns; what does not fit goes on below, further in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from sentinel.feast_plugin.spans import format_span
-from sentinel.features.plan import Aggregate, Filter, Plan, RequestFeature
+from sentinel.features.plan import AMOUNT, Aggregate, Filter, Plan, RequestFeature
 from sentinel.features.program import compile_program
 
+_COLUMNS = 80
 _SHOWN_CATEGORIES = 8
+_SHOWN_CHARACTERS = 28
 
 
 def describe(plan: Plan) -> str:
@@ -28,40 +34,50 @@ def describe(plan: Plan) -> str:
       card_count_1d  count over 1d, hop 2h
     <BLANKLINE>
     request
-      amount         amount
+      amount  amount
     """
     return "\n".join(_lines(plan)) + "\n"
 
 
 def _lines(plan: Plan) -> Iterator[str]:
     program = compile_program(plan)
-    names = plan.feature_names
-    width = max((len(name) for name in names), default=0)
     windowed = sum(len(view.aggregates) for view in plan.views)
-    yield f"plan {plan.hash}: {len(names)} features, {windowed} windowed"
+    yield f"plan {plan.hash}: {len(plan.feature_names)} features, {windowed} windowed"
     for view, words in zip(plan.views, program.record_words, strict=True):
         yield ""
         yield f"view {view.name} by {' + '.join(view.keys)}: {words * 8:,} bytes an entity"
-        for aggregate in view.aggregates:
-            yield f"  {aggregate.name:<{width}}  {_aggregate(aggregate)}"
+        yield from _section([(a.name, _aggregate(a)) for a in view.aggregates])
     if plan.request:
         yield ""
         yield "request"
-        for feature in plan.request:
-            yield f"  {feature.name:<{width}}  {_request(feature)}"
+        yield from _section([(f.name, _request(f)) for f in plan.request])
     if plan.ratios:
         yield ""
         yield "ratios"
-        for ratio in plan.ratios:
-            yield f"  {ratio.name:<{width}}  {ratio.numerator} / {ratio.denominator}"
+        yield from _section([(r.name, f"{r.numerator} / {r.denominator}") for r in plan.ratios])
     for warning in program.warnings():
         yield ""
-        yield f"warning: {warning}"
+        yield from textwrap.wrap(f"warning: {warning}", _COLUMNS, subsequent_indent="  ")
+
+
+def _section(features: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Names and what they are, in two columns."""
+    width = max(len(name) for name, _ in features)
+    for name, text in features:
+        yield from textwrap.wrap(
+            text,
+            _COLUMNS,
+            initial_indent=f"  {name:<{width}}  ",
+            subsequent_indent=" " * 6,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def _aggregate(aggregate: Aggregate) -> str:
-    of = f" of {aggregate.column}" if aggregate.column else ""
-    text = f"{aggregate.function}{of} over {format_span(aggregate.window_us)}"
+    of = f" {aggregate.column}" if aggregate.column not in ("", AMOUNT) else ""
+    what = "distinct" if aggregate.function == "distinct_count" else aggregate.function
+    text = f"{what}{of} over {format_span(aggregate.window_us)}"
     if aggregate.offset_us:
         text += f" up to {format_span(aggregate.offset_us)} ago"
     text += f", hop {format_span(aggregate.hop_us)}"
@@ -80,8 +96,13 @@ def _condition(condition: Filter) -> str:
 
 def _request(feature: RequestFeature) -> str:
     if feature.kind != "category":
-        return f"{feature.kind} {feature.column}".rstrip()
+        return f"{feature.kind} {feature.column}".rstrip().removesuffix(f" {feature.name}")
     known = feature.categories
-    shown = ", ".join(known[:_SHOWN_CATEGORIES])
-    more = f", and {len(known) - _SHOWN_CATEGORIES} more" if len(known) > _SHOWN_CATEGORIES else ""
-    return f"category {feature.column} of {len(known)}" + (f": {shown}{more}" if known else "")
+    shown: list[str] = []
+    for value in known[:_SHOWN_CATEGORIES]:
+        if shown and len(", ".join([*shown, value])) > _SHOWN_CHARACTERS:
+            break
+        shown.append(value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}…")
+    column = "" if feature.column == feature.name else f" {feature.column}"
+    more = ", ..." if len(known) > len(shown) else ""
+    return f"category{column} of {len(known)}" + (f": {', '.join(shown)}{more}" if known else "")

@@ -119,6 +119,56 @@ def apply_definitions(
     return replace(applied, installed=installed)
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What an apply would make of the definitions as they are now.
+
+    Attributes:
+        plan: With the dictionaries that the workspace has.
+        added, removed, changed: Names of the features that the workspace's own plan does not have,
+            has, or has otherwise; all empty where that plan is the same or there is none.
+    """
+
+    plan: Plan
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+def plan_definitions(settings: Settings) -> Planned:
+    """Compile the definitions without writing anything.
+
+    Where there are none any more, it is the workspace's plan.
+
+    Raises:
+        DefinitionError: The definitions cannot be compiled, or there is nothing at all.
+    """
+    before = _present_plan(settings)
+    if not any(settings.definitions_dir.rglob("*.py")):
+        return Planned(before or Plan.load(settings.plan_path))
+    from sentinel.feast_plugin.compile import compile_definitions
+
+    known = {} if before is None else _dictionaries(before)
+    plan = compile_definitions(settings.definitions_dir, known)
+    if before is None or before.hash == plan.hash:
+        return Planned(plan)
+    old, new = _features(before), _features(plan)
+    return Planned(
+        plan,
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        changed=tuple(name for name, is_now in new.items() if old.get(name, is_now) != is_now),
+    )
+
+
+def _features(plan: Plan) -> dict[str, object]:
+    """What makes each feature of a plan, by name."""
+    features: dict[str, object] = {f.name: f for f in plan.request}
+    features |= {ratio.name: ratio for ratio in plan.ratios}
+    features |= {a.name: (view.keys, a) for view in plan.views for a in view.aggregates}
+    return features
+
+
 def _applied(
     plan: Plan, *, changed: bool, learned: tuple[str, ...] = (), registry: str = ""
 ) -> Applied:
