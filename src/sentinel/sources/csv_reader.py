@@ -7,10 +7,8 @@ records a block has; Arrow must parse exactly so many, or reading stops.
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -21,38 +19,15 @@ import pyarrow.csv as pacsv
 
 from sentinel.domain import ConfigurationError
 from sentinel.sources.byte_streams import check_utf8, utf8_blocks
-from sentinel.sources.csv_records import RecordScanner, Scan
+from sentinel.sources.csv_head import FIRST_BYTES, STAND_IN, Head, HeadReader
+from sentinel.sources.csv_page import Scan
+from sentinel.sources.csv_records import RecordScanner
 from sentinel.sources.layout import CsvLayout, column_names
 from sentinel.sources.raw_block import MalformedLine, RawBlock, cut
 
-_FIRST_BYTES: Final = 64 << 10
-_BLOCK_BYTES: Final = 4 << 20
+_BLOCK_BYTES: Final = 1 << 22
 _LONGEST_QUOTED: Final = 16 << 20
 _LONGEST_LINE: Final = 256 << 20
-_STAND_IN: Final = "\x1f"
-_HEADER_LINES: Final = 20
-_COMPARED_RECORDS: Final = 100
-_SEP_LINE: Final = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
-_COMMON_DELIMITERS: Final = (";", "\t", "|")
-
-
-@dataclass(frozen=True)
-class Head:
-    """The beginning of a CSV file.
-
-    Attributes:
-        header: What the file says of its columns; "" = nothing.
-        delimiter: Between two fields.
-        lines: Lines in front of the first row.
-        size: Bytes in front of the first row.
-        notes: What is remarkable about it.
-    """
-
-    header: tuple[str, ...]
-    delimiter: str
-    lines: int
-    size: int
-    notes: tuple[str, ...] = ()
 
 
 class CsvReader:
@@ -70,6 +45,8 @@ class CsvReader:
         self._member = member
         self._layout = layout
         self._name = name
+        is_tab_separated = ".tsv" in (member or path.name).lower()
+        self._head_reader = HeadReader(layout, is_tab_separated, name)
 
     def head(self) -> Head:
         """Names and delimiter; an empty file has no columns.
@@ -104,7 +81,7 @@ class CsvReader:
 
     def _stream(self) -> Generator[bytes]:
         return utf8_blocks(
-            self._path, self._member, self._layout.encoding, _FIRST_BYTES, _BLOCK_BYTES
+            self._path, self._member, self._layout.encoding, FIRST_BYTES, _BLOCK_BYTES
         )
 
     def _records(
@@ -117,7 +94,7 @@ class CsvReader:
     ) -> Iterator[RawBlock]:
         delimiter = head.delimiter
         if len(delimiter) > 1 or not delimiter.isascii():
-            delimiter = _STAND_IN
+            delimiter = STAND_IN
         names = column_names(list(head.header), self._layout, self._name)
         scanner = RecordScanner(delimiter, self._layout.quote, len(names))
         parser = _Parser(head, names, delimiter, self._layout, columns, self._name)
@@ -131,8 +108,8 @@ class CsvReader:
                 scan = scanner.scan(buffer, final, give_up=give_up)
                 if not scan.taken:
                     break
-                taken = buffer[: scan.taken]
-                check_utf8(taken, self._name, parser.lines + 1)
+                if not buffer.isascii():
+                    check_utf8(buffer[: scan.taken], self._name, parser.lines + 1)
                 buffer = buffer[scan.taken :]
                 yield from parser.parse(scan, chunk_rows)
                 if not final:
@@ -149,12 +126,12 @@ class CsvReader:
         """The head, and all bytes that were read for it."""
         layout = self._layout
         while True:
-            found = self._parse_head(buffer, final=False)
+            found = self._head_reader.parse(buffer, final=False)
             if found is not None:
                 return found, buffer
             more = next(stream, None)
             if more is None:
-                found = self._parse_head(buffer, final=True)
+                found = self._head_reader.parse(buffer, final=True)
                 assert found is not None
                 return found, buffer
             buffer += more
@@ -163,88 +140,6 @@ class CsvReader:
                     f"{self._name}: the header (after files.skip_lines = {layout.skip_lines}) is "
                     f"longer than {_LONGEST_QUOTED >> 20} MB; is it a CSV file?"
                 )
-
-    def _parse_head(self, buffer: bytes, *, final: bool) -> Head | None:
-        """None: the buffer ends too early."""
-        layout = self._layout
-        lines = _lines(buffer, final)
-        at = size = 0
-        delimiter = layout.delimiter
-        while at < len(lines) and (at < layout.skip_lines or not lines[at].strip()):
-            size += len(lines[at])
-            at += 1
-        if at < len(lines):
-            told = _SEP_LINE.fullmatch(lines[at].decode("utf8", "replace").strip())
-            if told:
-                delimiter = delimiter or told[1].replace("\\t", "\t")
-                size += len(lines[at])
-                at += 1
-        while at < len(lines) and not lines[at].strip():
-            size += len(lines[at])
-            at += 1
-        if at == len(lines):
-            return Head((), delimiter, at, size) if final else None
-        if not final and len(lines) - at < _COMPARED_RECORDS and len(buffer) < _FIRST_BYTES // 2:
-            return None
-        check_utf8(b"".join(lines[: at + 1]), self._name, 1)
-        texts = [line.decode("utf8", "replace") for line in lines[at:][: 3 * _COMPARED_RECORDS]]
-        if not delimiter:
-            delimiter = self._usual_delimiter(texts[0])
-        rows = self._rows(texts, delimiter)
-        header, used = rows[0]
-        if used > _HEADER_LINES:
-            raise ConfigurationError(
-                f"{self._name}: line {at + 1}, the header, opens a field with a quote that is "
-                "never closed. Correct it, or set files.quote."
-            )
-        if used > len(texts) - 1 and not final and used > 1:
-            return None
-        if not layout.header:
-            return Head(("",) * len(header), delimiter, at, size)
-        widths = [len(row) for row, _ in rows[1 : _COMPARED_RECORDS + 1]]
-        blank_end = all(row[-1] == "" for row, _ in rows[1 : _COMPARED_RECORDS + 1] if row)
-        notes: list[str] = []
-        if widths and set(widths) == {len(header) + 1} and blank_end:
-            header = [*header, ""]
-            notes.append(f"{self._name}: each row ends with a delimiter, the header does not")
-        elif len(header) > 1 and not header[-1] and widths and set(widths) == {len(header) - 1}:
-            header = header[:-1]
-            notes.append(f"{self._name}: the header ends with a delimiter, the rows do not")
-        size += sum(len(line) for line in lines[at : at + used])
-        return Head(tuple(header), delimiter, at + used, size, tuple(notes))
-
-    def _usual_delimiter(self, header: str) -> str:
-        if ".tsv" in self._path.suffixes or (self._member or "").endswith(".tsv"):
-            return "\t"
-        if "," in header:
-            return ","
-        return next((item for item in _COMMON_DELIMITERS if item in header), ",")
-
-    def _rows(self, lines: list[str], delimiter: str) -> list[tuple[list[str], int]]:
-        """Records of the first lines, with the lines that each takes."""
-        if len(delimiter) > 1:
-            lines = [line.replace(delimiter, _STAND_IN) for line in lines]
-            delimiter = _STAND_IN
-        quote = self._layout.quote
-        reader = csv.reader(
-            lines,
-            delimiter=delimiter,
-            quotechar=quote or None,
-            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        )
-        rows: list[tuple[list[str], int]] = []
-        before = 0
-        try:
-            for row in reader:
-                if row or not rows:
-                    rows.append((row, reader.line_num - before))
-                before = reader.line_num
-        except csv.Error as error:
-            if not rows:
-                raise ConfigurationError(
-                    f"{self._name}: the header cannot be read ({error}); is it a CSV file?"
-                ) from None
-        return rows
 
 
 class _Parser:
@@ -263,7 +158,7 @@ class _Parser:
         self._rows = 0
         self._head = head
         self._name = name
-        self._restore = delimiter == _STAND_IN
+        self._restore = delimiter == STAND_IN
         self._invalid: list[pacsv.InvalidRow] = []
         self._delimiter = delimiter
         self._quote = layout.quote
@@ -345,7 +240,7 @@ class _Parser:
         if self._restore and self._quote and self._quote.encode() in scan.clean:
             batch = pa.RecordBatch.from_arrays(
                 [
-                    pc.replace_substring(column, _STAND_IN, self._head.delimiter)
+                    pc.replace_substring(column, STAND_IN, self._head.delimiter)
                     for column in batch.columns
                 ],
                 names=batch.schema.names,
@@ -357,15 +252,7 @@ class _Parser:
         return "skip"
 
     def _restored(self, text: str) -> str:
-        return text.replace(_STAND_IN, self._head.delimiter) if self._restore else text
-
-
-def _lines(buffer: bytes, final: bool) -> list[bytes]:
-    """Complete lines with their ends; at the end of the file also what is left."""
-    lines = re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", buffer)
-    if lines and not final and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    return lines
+        return text.replace(STAND_IN, self._head.delimiter) if self._restore else text
 
 
 def _without_end_mark(buffer: bytes) -> bytes:
@@ -377,29 +264,30 @@ def _with_stand_in(
     start: bytes, stream: Iterator[bytes], delimiter: bytes, name: str
 ) -> Iterator[bytes]:
     """The text with one character in place of a delimiter of several."""
-    new = _STAND_IN.encode()
-    held = start
-    for piece in stream:
-        whole = held + piece
+    new = STAND_IN.encode()
+    held = b""
+    for piece in chain((start,), stream):
+        whole = held + _checked(piece, new, delimiter, name)
+        whole = whole.replace(delimiter, new)
         # A delimiter may begin in this block and end in the next one.
         keep = next(
             (size for size in range(len(delimiter) - 1, 0, -1) if whole.endswith(delimiter[:size])),
             0,
         )
         held = whole[len(whole) - keep :]
-        yield _replaced(whole[: len(whole) - keep], delimiter, new, name)
+        yield whole[: len(whole) - keep]
     if held:
-        yield _replaced(held, delimiter, new, name)
+        yield held
 
 
-def _replaced(text: bytes, old: bytes, new: bytes, name: str) -> bytes:
+def _checked(text: bytes, new: bytes, delimiter: bytes, name: str) -> bytes:
     if new in text:
         raise ConfigurationError(
             f"{name} holds the control character U+001F, which cannot stand in a file whose "
-            f"delimiter is {old.decode()!r}; remove it, or write the file with one character "
-            "as delimiter."
+            f"delimiter is {delimiter.decode()!r}; remove it, or write the file with one "
+            "character as delimiter."
         )
-    return text.replace(old, new)
+    return text
 
 
 def with_nulls(rows: pa.RecordBatch, layout: CsvLayout) -> pa.RecordBatch:

@@ -20,20 +20,25 @@ quote.
 
 from __future__ import annotations
 
-import csv
-import re
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-_Positions = npt.NDArray[np.int64]
+from sentinel.sources.csv_looks import Looks
+from sentinel.sources.csv_page import (
+    CARRIAGE_RETURN,
+    LINE_FEED,
+    Page,
+    Positions,
+    Scan,
+    Spans,
+    line_ends,
+    plain_lines,
+)
 
-_LF: Final = 10
-_CR: Final = 13
-_SAMPLE_LINES: Final = 200
 _CHECKED_LINES: Final = 100
+_FITTING_SHARE: Final = 0.75
 
 NEVER_CLOSED: Final = (
     "the field opens with a quote that is never closed; the rows that follow are read on their "
@@ -42,56 +47,6 @@ NEVER_CLOSED: Final = (
 TEXT_AFTER_QUOTE: Final = (
     "text follows the closing quote of a field; a quote inside a quoted field is written twice"
 )
-NUL_BYTE: Final = "the line holds a NUL byte, which is no text; was the file cut off or damaged?"
-
-
-@dataclass(frozen=True)
-class BadRecord:
-    """A physical line that is no row.
-
-    Attributes:
-        rank: Readable records of the block in front of it.
-        line: Lines of the block in front of it.
-        text: The line.
-        reason: What is wrong with it.
-    """
-
-    rank: int
-    line: int
-    text: bytes
-    reason: str
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The complete records at the beginning of a buffer.
-
-    Attributes:
-        taken: Bytes of the buffer that they cover; 0 = there is no complete record yet.
-        clean: The readable records.
-        records: How many those are; empty lines are none.
-        lines: Lines that ``taken`` covers.
-        multiline: Whether a value of ``clean`` holds a line end.
-        bad: What is left out of ``clean``.
-    """
-
-    taken: int
-    clean: bytes
-    records: int
-    lines: int
-    multiline: bool = False
-    bad: tuple[BadRecord, ...] = ()
-    starts: _Positions = field(default_factory=lambda: np.empty(0, np.int64))
-    ends: _Positions = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def line_of(self, record: int) -> int:
-        """Lines of the block in front of a readable record, counted from 0."""
-        if len(self.starts):
-            return int(np.searchsorted(self.ends, self.starts[record]))
-        ends = _line_ends(np.frombuffer(self.clean, np.uint8), has_lone_returns(self.clean))
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        filled = np.flatnonzero(~_blank(np.frombuffer(self.clean, np.uint8), starts, ends))
-        return int(filled[record])
 
 
 class RecordScanner:
@@ -107,9 +62,12 @@ class RecordScanner:
         self._quote = ord(quote) if quote else -1
         self._quote_bytes = quote.encode()
         self._width = width
-        self._classes: list[str] = []
+        self._looks = Looks(delimiter, quote, width)
         self._separates = np.zeros(256, np.bool_)
-        self._separates[[_LF, _CR, self._delimiter]] = True
+        self._separates[[LINE_FEED, CARRIAGE_RETURN, self._delimiter]] = True
+        self._beside = self._separates.copy()
+        if quote:
+            self._beside[self._quote] = True
 
     def scan(self, buffer: bytes, final: bool, *, give_up: bool = False) -> Scan:
         """The complete records of a buffer that begins with a record.
@@ -123,23 +81,30 @@ class RecordScanner:
             buffer += b"\n"
         if not final and buffer.endswith(b"\r"):
             buffer = buffer[:-1]  # a line feed may follow
-        lone = has_lone_returns(buffer)
-        quoted = bool(self._quote_bytes) and self._quote_bytes in buffer
-        if not (quoted or lone or b"\0" in buffer):
-            return _plain(buffer)
-        return self._scan(buffer, lone, final or give_up)
-
-    def _scan(self, buffer: bytes, lone: bool, final: bool) -> Scan:
         data = np.frombuffer(buffer, np.uint8)
-        ends = _line_ends(data, lone)
+        ends = line_ends(buffer, data)
+        if not len(ends):
+            return Scan(0, b"", 0, 0)
+        quoted = bool(self._quote_bytes) and self._quote_bytes in buffer
+        if not quoted and b"\0" not in buffer:
+            if self._looks.wanted > 0:
+                self._learn(buffer, np.concatenate([[0], ends[:-1] + 1]), ends)
+            return plain_lines(buffer, data, ends)
+        return self._scan(buffer, data, ends, final or give_up)
+
+    def _scan(
+        self, buffer: bytes, data: npt.NDArray[np.uint8], ends: Positions, final: bool
+    ) -> Scan:
         quotes = np.flatnonzero(data == self._quote) if self._quote >= 0 else np.empty(0, np.int64)
-        page = _Page(buffer, data, ends, quotes)
+        page = Page(buffer, data, ends, quotes)
         spans = self._regular(page, final)
         swallowing: set[int] = set()
         while True:
             if spans is None:
                 spans = self._irregular(page, final, swallowing)
             page.lay_out(spans)
+            if self._looks.wanted > 0 and page.inside.any():
+                self._learn(buffer, *page.short_records())
             more = self._swallowing(page) - swallowing
             if not more:
                 break
@@ -147,7 +112,7 @@ class RecordScanner:
             spans = None
         return page.result()
 
-    def _regular(self, page: _Page, final: bool) -> _Spans | None:
+    def _regular(self, page: Page, final: bool) -> Spans | None:
         """Quoted fields if all quotes of the page keep the rules, else None.
 
         With an odd number of quotes in front of it, a place is inside a quoted field. A pair
@@ -157,20 +122,16 @@ class RecordScanner:
         opening, closing = quotes[0::2], quotes[1::2]
         if final and len(quotes) % 2:
             return None
-        before = data[opening - 1]
-        good = self._separates[before] | (before == self._quote)
-        if len(opening) and opening[0] == 0:
-            good[0] = True
-        if not good.all():
-            return None
-        after = data[np.minimum(closing + 1, len(data) - 1)]
-        if not (self._separates[after] | (after == self._quote) | (closing + 1 == len(data))).all():
+        first = int(len(opening) > 0 and opening[0] == 0)
+        inner = len(closing) - int(len(closing) > 0 and closing[-1] + 1 == len(data))
+        good = self._beside[data[opening[first:] - 1]].all()
+        if not good or not self._beside[data[closing[:inner] + 1]].all():
             return None
         if len(opening) > len(closing):
             closing = np.append(closing, len(data))
-        return _Spans(opening, closing)
+        return Spans(opening, closing)
 
-    def _irregular(self, page: _Page, final: bool, swallowing: set[int]) -> _Spans:
+    def _irregular(self, page: Page, final: bool, swallowing: set[int]) -> Spans:
         """Quoted fields, quote by quote, and those that are none."""
         data, quotes = page.data, page.quotes
         starts_field = self._separates[data[quotes - 1]] | (quotes == 0)
@@ -211,9 +172,9 @@ class RecordScanner:
                 bad.append((place, NEVER_CLOSED if places[close] > end else TEXT_AFTER_QUOTE))
                 resume = end + 1
                 index += 1
-        return _Spans(np.array(opening, np.int64), np.array(closing, np.int64), tuple(bad))
+        return Spans(np.array(opening, np.int64), np.array(closing, np.int64), tuple(bad))
 
-    def _swallowing(self, page: _Page) -> set[int]:
+    def _swallowing(self, page: Page) -> set[int]:
         """Opening quotes of fields that hold rows, or that make records of a wrong length."""
         if not page.inside.any():
             return set()
@@ -231,12 +192,11 @@ class RecordScanner:
         free = delimiters[~page.spans.hold(delimiters)]
         found: set[int] = set()
         for index in np.flatnonzero(inside > 0).tolist():
-            if not self._classes:
-                self._learn(page)
             place = int(spans.opening[index])
             start = page.record_start(place)
             column = int(np.searchsorted(free, place) - np.searchsorted(free, start))
-            if self._holds_rows(page, int(first[index]), int(last[index]), column):
+            lines = int(first[index]), int(last[index])
+            if self._holds_rows(page, int(spans.closing[index]), lines, column):
                 found.add(place)
         record = np.searchsorted(page.record_ends, spans.opening)
         bounds = np.concatenate([[0], page.record_ends + 1])
@@ -246,238 +206,51 @@ class RecordScanner:
         wrong[whole] = fields[record[whole]] != self._width
         return found | set(spans.opening[wrong].tolist())
 
-    def _learn(self, page: _Page) -> None:
-        """What the columns hold, by rows that stand on one line."""
-        rows = []
-        for start, end in page.short_records(_SAMPLE_LINES):
-            fields = self._split(page.buffer[start:end])
-            if len(fields) == self._width:
-                rows.append(fields)
-        if rows:
-            self._classes = [class_of(column) for column in zip(*rows, strict=True)]
+    def _learn(self, buffer: bytes, starts: Positions, ends: Positions) -> None:
+        count = self._looks.wanted
+        bounds = zip(starts[:count].tolist(), ends[:count].tolist(), strict=True)
+        self._looks.learn(buffer[start:end] for start, end in bounds)
 
-    def _holds_rows(self, page: _Page, first: int, last: int, column: int) -> bool:
+    def _holds_rows(self, page: Page, close: int, lines: tuple[int, int], column: int) -> bool:
         """Whether lines within a quoted field are rows of the table.
 
         Args:
             page: The buffer.
-            first, last: Lines with the opening and the closing quote.
+            close: Place of the closing quote.
+            lines: Lines with the opening and the closing quote.
             column: Place of the field, from 0.
         """
-        inner = range(first + 1, min(last, len(page.ends)))
-        for line in inner[:_CHECKED_LINES]:
-            fields = self._split(page.line(line))
-            if len(fields) == self._width and self._fit(list(enumerate(fields))) is not False:
-                return True
+        first, last = lines
+        inner = range(first + 1, min(last, len(page.ends)))[:_CHECKED_LINES]
+        texts = [text for text in map(page.line, inner) if text.strip()]
+        likely = 0
+        for text in texts:
+            fields = self._looks.split(text)
+            if len(fields) == self._width:
+                fitting, telling = self._looks.fit(list(enumerate(fields)))
+                if telling > 1 and fitting >= _FITTING_SHARE * telling:
+                    return True
+                likely += fitting == telling
+        if texts and likely * 2 >= len(texts):
+            return True
         if last >= len(page.ends):
             return False
-        # The quotes may stand in the same column of two rows that follow each other.
-        opened, closed = (
-            page.line(line).rstrip(b"\r\n").split(bytes([self._delimiter]))
-            for line in (first, last)
-        )
-        if len(opened) != self._width or len(closed) != self._width:
+        # The last line may be a row as well, of which the quote ends one value.
+        closing_row = self._looks.split(page.line(last))
+        if len(closing_row) != self._width:
             return False
-        texts = [part.decode("utf8", "replace").strip(chr(self._quote)) for part in opened]
-        around = list(enumerate(texts))[column + 1 :]
-        texts = [part.decode("utf8", "replace").strip(chr(self._quote)) for part in closed]
-        around += list(enumerate(texts))[:column]
-        return self._fit(around) is True
-
-    def _fit(self, values: list[tuple[int, str]]) -> bool | None:
-        """Whether values are such as their columns have; None where every text would fit."""
-        if not self._classes:
-            return None
-        telling = [(self._classes[column], value) for column, value in values]
-        telling = [(kind, value) for kind, value in telling if kind != "text" and value.strip()]
-        if not telling:
-            return None
-        fitting = sum(class_of((value,)) in _FITTING[kind] for kind, value in telling)
-        return fitting * 2 >= len(telling)
-
-    def _split(self, line: bytes) -> list[str]:
-        text = line.decode("utf8", "replace").rstrip("\r\n")
-        if self._quote < 0 or chr(self._quote) not in text:
-            return text.split(chr(self._delimiter))
-        reader = csv.reader([text], delimiter=chr(self._delimiter), quotechar=chr(self._quote))
-        try:
-            return next(reader, [])
-        except csv.Error:  # a field that is longer than the module allows
-            return []
-
-
-@dataclass(frozen=True)
-class _Spans:
-    """Quoted fields: places of their quotes, and quotes that open nothing, with the reason."""
-
-    opening: _Positions
-    closing: _Positions
-    bad: tuple[tuple[int, str], ...] = ()
-
-    def hold(self, places: _Positions) -> npt.NDArray[np.bool_]:
-        """Which places are inside a quoted field."""
-        index = np.searchsorted(self.opening, places, side="right") - 1
-        if not len(self.opening):
-            return np.zeros(len(places), np.bool_)
-        within: npt.NDArray[np.bool_] = np.less(places, self.closing[np.maximum(index, 0)])
-        within[index < 0] = False
-        return within
-
-
-class _Page:
-    """A buffer, its lines, and (once quoted fields are known) its records."""
-
-    def __init__(
-        self,
-        buffer: bytes,
-        data: npt.NDArray[np.uint8],
-        ends: _Positions,
-        quotes: _Positions,
-    ) -> None:
-        self.buffer = buffer
-        self.data = data
-        self.ends = ends
-        self.quotes = quotes
-        self.spans = _Spans(np.empty(0, np.int64), np.empty(0, np.int64))
-        self.inside = np.zeros(len(ends), np.bool_)
-        self.record_ends = ends
-        self._reasons: dict[int, str] = {}  # by line
-
-    def line_end(self, place: int) -> int:
-        """Where the line of a place ends."""
-        line = int(np.searchsorted(self.ends, place))
-        return int(self.ends[line]) if line < len(self.ends) else len(self.data)
-
-    def line(self, number: int) -> bytes:
-        """A line with its end, by its number from 0."""
-        start = int(self.ends[number - 1]) + 1 if number else 0
-        return self.buffer[start : int(self.ends[number]) + 1]
-
-    def record_start(self, place: int) -> int:
-        """Where the record of a place begins."""
-        record = int(np.searchsorted(self.record_ends, place))
-        return int(self.record_ends[record - 1]) + 1 if record else 0
-
-    def short_records(self, most: int) -> list[tuple[int, int]]:
-        """Start and end of records that stand on one line."""
-        starts = np.concatenate([[0], self.record_ends[:-1] + 1])
-        lines = np.searchsorted(self.ends, self.record_ends) - np.searchsorted(self.ends, starts)
-        chosen = np.flatnonzero(lines == 0)[:most]
-        return list(
-            zip(starts[chosen].tolist(), (self.record_ends[chosen] + 1).tolist(), strict=True)
-        )
-
-    def lay_out(self, spans: _Spans) -> None:
-        """Divide the buffer into records; every line of a bad field is a record of its own."""
-        self.spans = spans
-        outside = ~spans.hold(self.ends)
-        self.inside = ~outside
-        self.record_ends = self.ends[outside]
-        self._reasons = {}
-        regions = [(self.record_start(place), place, reason) for place, reason in spans.bad]
-        for start, place, reason in regions:
-            first, last = np.searchsorted(self.ends, [start, place]).tolist()
-            outside[first : last + 1] = True
-            for line in range(first, min(last + 1, len(self.ends))):
-                self._reasons[line] = reason
-        self.inside = ~outside
-        self.record_ends = self.ends[outside]
-
-    def several_lines(self) -> _Spans:
-        """The quoted fields that hold line ends."""
-        spans, ends = self.spans, self.ends[self.inside]
-        index = np.unique(np.searchsorted(spans.opening, ends, side="right") - 1)
-        return _Spans(spans.opening[index], spans.closing[index])
-
-    def result(self) -> Scan:
-        """The records, without those that are bad."""
-        ends = self.record_ends
-        if not len(ends):
-            return Scan(0, b"", 0, 0)
-        taken = int(ends[-1]) + 1
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        blank = _blank(self.data, starts, ends)
-        lines = int(np.searchsorted(self.ends, taken))
-        reasons = {
-            int(np.searchsorted(ends, self.ends[line])): reason
-            for line, reason in self._reasons.items()
-        }
-        nul = np.flatnonzero(self.data[:taken] == 0) if b"\0" in self.buffer else ()
-        for record in np.unique(np.searchsorted(ends, nul)).tolist() if len(nul) else ():
-            reasons.setdefault(record, NUL_BYTE)
-        good = ~blank
-        marks = [record for record in sorted(reasons) if not blank[record]]
-        good[marks] = False
-        ranks = np.cumsum(good)
-        pieces, bad, begin = [], [], 0
-        for record in marks:
-            start, end = int(starts[record]), int(ends[record]) + 1
-            pieces.append(self.buffer[begin:start])
-            begin = end
-            line = int(np.searchsorted(self.ends, start))
-            bad.append(BadRecord(int(ranks[record]), line, self.buffer[start:end], reasons[record]))
-        pieces.append(self.buffer[begin:taken])
-        return Scan(
-            taken,
-            b"".join(pieces),
-            int(good.sum()),
-            lines,
-            bool(self.inside[:lines].any()),
-            tuple(bad),
-            starts[good],
-            self.ends,
-        )
-
-
-def _plain(buffer: bytes) -> Scan:
-    """Records of a buffer without quotes: its lines."""
-    taken = buffer.rfind(b"\n") + 1
-    clean = buffer[:taken]
-    lines = records = clean.count(b"\n")
-    if b"\n\n" in clean or b"\n\r\n" in clean or clean[:1] == b"\n" or clean[:2] == b"\r\n":
-        data = np.frombuffer(clean, np.uint8)
-        ends = np.flatnonzero(data == _LF)
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        records -= int(_blank(data, starts, ends).sum())
-    return Scan(taken, clean, records, lines)
-
-
-def has_lone_returns(buffer: bytes) -> bool:
-    """Whether a carriage return without line feed ends a line."""
-    return buffer.count(b"\r") != buffer.count(b"\r\n")
-
-
-def _line_ends(data: npt.NDArray[np.uint8], lone: bool) -> _Positions:
-    ends = data == _LF
-    if lone:
-        returns = data == _CR
-        returns[:-1] &= data[1:] != _LF
-        ends |= returns
-    return np.flatnonzero(ends)
-
-
-def _blank(
-    data: npt.NDArray[np.uint8], starts: _Positions, ends: _Positions
-) -> npt.NDArray[np.bool_]:
-    length = ends - starts
-    only_end = (length == 1) & (data[starts] == _CR) & (data[ends] == _LF)
-    blank: npt.NDArray[np.bool_] = (length == 0) | only_end
-    return blank
-
-
-_FITTING: Final = {"number": ("number",), "date": ("date",), "code": ("code", "number")}
-_NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[.,]?([eE][+-]?\d+)?")
-_DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:.*)?")
-
-
-def class_of(values: tuple[str, ...]) -> str:
-    """number, date, code (digits and letters without blanks) or text: what most values are."""
-    given = [value.strip() for value in values if value.strip()]
-    for kind, pattern in (("date", _DATE), ("number", _NUMBER)):
-        if given and sum(bool(pattern.fullmatch(value)) for value in given) >= 0.9 * len(given):
-            return kind
-    if given and all(
-        " " not in value and any(character.isdigit() for character in value) for value in given
-    ):
-        return "code"
-    return "text"
+        start = int(page.ends[last - 1]) + 1
+        before = page.buffer.count(bytes([self._delimiter]), start, close)
+        fitting, telling = self._looks.fit(list(enumerate(closing_row))[:before])
+        if telling > 1 and fitting >= _FITTING_SHARE * telling:
+            return True
+        opened = page.line(first).decode("utf8", "replace").rstrip("\r\n")
+        opening_row = opened.split(chr(self._delimiter))
+        if texts or len(opening_row) != self._width:
+            return False
+        around = [
+            *list(enumerate(opening_row))[column + 1 :],
+            *list(enumerate(closing_row))[:column],
+        ]
+        fitting, telling = self._looks.fit(around)
+        return telling > 0 and fitting >= _FITTING_SHARE * telling

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sentinel.domain import ConfigurationError
 from sentinel.sources.byte_streams import encoding_of, first_bytes
-from sentinel.sources.csv_records import class_of
+from sentinel.sources.csv_looks import class_of
 from sentinel.sources.find_files import find_files
 from sentinel.sources.layout import CsvLayout
 from sentinel.sources.table_file import TableFile, translated

@@ -18,7 +18,8 @@ import pyarrow as pa
 from sentinel.domain import ConfigurationError
 from sentinel.sources.base import Chunk, Finding
 from sentinel.sources.byte_streams import first_bytes, foreign_kind, is_compressed
-from sentinel.sources.csv_reader import CsvReader, Head, with_nulls
+from sentinel.sources.csv_head import Head
+from sentinel.sources.csv_reader import CsvReader, with_nulls
 from sentinel.sources.json_reader import JsonReader
 from sentinel.sources.layout import CsvLayout, FileFormat, column_names
 from sentinel.sources.parquet_reader import ParquetReader
