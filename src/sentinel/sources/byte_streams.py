@@ -10,6 +10,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -102,6 +103,16 @@ def foreign_kind(start: bytes) -> str | None:
     return None
 
 
+def looks_like_json(start: bytes) -> bool:
+    """Whether text begins with an object that has a key, or with an array of objects.
+
+    >>> looks_like_json(b'{"id": 1}'), looks_like_json(b"id,amount")
+    (True, False)
+    """
+    text = start.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0")
+    return bool(re.match(rb'\{[\s\0]*("|\}|$)|\[[\s\0]*(\{|\])', text))
+
+
 def encoding_of(start: bytes, declared: str) -> tuple[str, int]:
     r"""Encoding by the byte order mark, by zeros in every other byte, else as declared.
 
@@ -119,11 +130,9 @@ def encoding_of(start: bytes, declared: str) -> tuple[str, int]:
     name = codecs.lookup(declared).name
     if name == "utf-8":
         head = start[:256]
-        if len(head) >= 8:
-            if not any(head[0::2]) or head[0::2].count(0) * 2 > len(head) * 0.9:
-                return "utf-16-be", 0
-            if head[1::2].count(0) * 2 > len(head) * 0.9:
-                return "utf-16-le", 0
+        even, odd = (2 * part.count(0) / max(len(head), 1) for part in (head[0::2], head[1::2]))
+        if len(head) >= 8 and max(even, odd) > 0.9 and min(even, odd) < 0.1:
+            return ("utf-16-be" if even > odd else "utf-16-le"), 0
         return "utf8", 0
     return {"utf-16": "utf-16-le", "utf-8-sig": "utf8"}.get(name, name), 0
 

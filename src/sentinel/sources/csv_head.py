@@ -63,7 +63,7 @@ class HeadReader:
             size += len(lines[at])
             at += 1
         if at < len(lines):
-            told = _SEP_LINE.fullmatch(lines[at].decode("utf8", "replace").strip())
+            told = _SEP_LINE.fullmatch(lines[at].decode("utf8", "replace").rstrip("\r\n"))
             if told:
                 delimiter = delimiter or told[1].replace("\\t", "\t")
                 size += len(lines[at])
@@ -81,7 +81,9 @@ class HeadReader:
             delimiter = self._usual_delimiter(texts[0])
         rows = self._rows(texts, delimiter)
         header, used = rows[0]
-        if used > _HEADER_LINES:
+        quotes = sum(text.count(layout.quote) for text in texts[:used]) if layout.quote else 0
+        swallowed = any("\n" in name and delimiter in name for name in header)
+        if used > _HEADER_LINES or (used > 1 and (quotes % 2 or swallowed)):
             raise ConfigurationError(
                 f"{self._name}: line {at + 1}, the header, opens a field with a quote that is "
                 "never closed. Correct it, or set files.quote."
@@ -96,6 +98,9 @@ class HeadReader:
         if widths and set(widths) == {len(header) + 1} and blank_end:
             header = [*header, ""]
             notes.append(f"{self._name}: each row ends with a delimiter, the header does not")
+        elif delimiter in " \t" and widths and set(widths) == {len(header) + 1}:
+            header = ["", *header]
+            notes.append(f"{self._name}: the rows begin with a name that the header does not have")
         elif len(header) > 1 and not header[-1] and widths and set(widths) == {len(header) - 1}:
             header = header[:-1]
             notes.append(f"{self._name}: the header ends with a delimiter, the rows do not")

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from sentinel.domain import ConfigurationError
-from sentinel.sources.byte_streams import first_bytes, foreign_kind
+from sentinel.sources.byte_streams import first_bytes, foreign_kind, looks_like_json
 from sentinel.sources.layout import CsvLayout, FileFormat
 from sentinel.sources.table_file import TableFile, translated
 
@@ -69,13 +69,16 @@ def _tables(pattern: Path, format: FileFormat | None, layout: CsvLayout) -> Iter
             f"There is no CSV or Parquet file, and no JSON one, at {pattern}; give a file, a "
             "folder or a glob such as payments/*.csv, relative to the mapping file."
         )
+    remarks = _left_out(pattern) if pattern.is_dir() else ()
     for path in paths:
         partitions = () if path == pattern else _partitions(path)
         if _is_archive(path):
             for table in _members(path, "*", format, layout):
-                yield replace(table, partitions=partitions)
+                yield replace(table, partitions=partitions, remarks=remarks)
         else:
-            yield TableFile(path, format or format_of(path), layout, None, partitions)
+            kind = format or format_of(path)
+            yield TableFile(path, kind, layout, None, partitions, remarks=remarks)
+        remarks = ()
 
 
 def _paths(pattern: Path) -> list[Path]:
@@ -104,11 +107,32 @@ def _in_folder(folder: Path) -> list[Path]:
                 "rows; write the table's current rows to Parquet or CSV files."
             )
     here = sorted(path for path in folder.iterdir() if _is_table(path))
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and _is_visible(path.name))
+    below = sorted(
+        path for path in folder.iterdir() if path.is_dir() and _is_visible_folder(path.name)
+    )
     partitions = [path for path in below if _PARTITION.fullmatch(path.name)]
     for inner in partitions if here else below:
         here.extend(_in_folder(inner))
     return here
+
+
+def _left_out(folder: Path) -> tuple[str, ...]:
+    """A sentence about folders with tables that are not read: there are tables beside them."""
+    if not any(map(_is_table, folder.iterdir())):
+        return ()
+    below = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir()
+        and _is_visible_folder(path.name)
+        and not _PARTITION.fullmatch(path.name)
+        and any(_is_table(inner) for inner in path.rglob("*"))
+    )
+    if not below:
+        return ()
+    folders = ", ".join(below[:5])
+    how = f'files.path = "{folder.name}/**/*" reads them too'
+    return (f"the tables in {folders} below {folder.name} are not read; {how}",)
 
 
 def _is_table(path: Path) -> bool:
@@ -116,8 +140,13 @@ def _is_table(path: Path) -> bool:
 
 
 def _is_visible(name: str) -> bool:
-    """Neither hidden, nor what Spark and others keep beside their files."""
-    return not name.startswith((".", "_")) and name not in ("Thumbs.db", "desktop.ini")
+    """No hidden file, and none that an operating system leaves behind."""
+    return not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini")
+
+
+def _is_visible_folder(name: str) -> bool:
+    """Neither hidden, nor what macOS, Spark and others keep beside their files."""
+    return not name.startswith((".", "_"))
 
 
 def _is_archive(path: Path) -> bool:
@@ -154,7 +183,10 @@ def _members(
             f"{archive} is an OpenDocument spreadsheet; save the sheet as CSV."
         )
     visible = [
-        name for name in names if all(_is_visible(part) for part in PurePosixPath(name).parts)
+        name
+        for name in names
+        if _is_visible(PurePosixPath(name).name)
+        and all(map(_is_visible_folder, PurePosixPath(name).parts[:-1]))
     ]
     chosen = sorted(
         name
@@ -197,6 +229,8 @@ def format_of(path: Path, member: str | None = None) -> FileFormat:
     if start.startswith(b"PAR1"):
         return "parquet"
     name = f"{path}/{member}" if member else str(path)
+    if start.startswith(b"PK\x03\x04") and member is None:
+        raise ConfigurationError(f"{name} is a zip archive that is damaged or not complete.")
     if start.startswith(b"PK\x03\x04"):
         raise ConfigurationError(f"{name} is a zip archive inside another one; unpack it first.")
     foreign = foreign_kind(start)
@@ -205,8 +239,7 @@ def format_of(path: Path, member: str | None = None) -> FileFormat:
     suffixes = [suffix.lower() for suffix in PurePosixPath(member or path.name).suffixes]
     if any(suffix in _PARQUET_SUFFIXES for suffix in suffixes) and start:
         return "parquet"  # reading it says what is wrong
-    text = start.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0")
-    if re.match(rb'\{\0?[\s\0]*("|\}|$)|\[\0?[\s\0]*(\{|\])', text):
+    if looks_like_json(start):
         return "json"
     return "json" if any(suffix in _JSON_SUFFIXES for suffix in suffixes) else "csv"
 

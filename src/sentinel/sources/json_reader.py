@@ -8,13 +8,14 @@ uses. True and false are the words "true" and "false".
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.json as pajson
 
 from sentinel.domain import ConfigurationError
 from sentinel.sources.byte_streams import check_utf8, utf8_blocks
@@ -25,6 +26,7 @@ _FIRST_BYTES: Final = 256 << 10
 _BLOCK_BYTES: Final = 4 << 20
 _LONGEST_RECORD: Final = 64 << 20
 _SAMPLE_RECORDS: Final = 10_000
+_MOST_KEYS: Final = 1000
 _LIST: Final = pa.list_(pa.string())
 
 _DECODER: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=lambda _: None)
@@ -50,18 +52,14 @@ class JsonReader:
         self._name = name
 
     def schema(self) -> pa.Schema:
-        """Columns of the first 10,000 objects, in the order in which they appear."""
+        """Columns of all objects, in the order in which they appear."""
         kinds: dict[str, pa.DataType] = {}
         items = self._items()
         try:
             for _, item, _ in islice(items, _SAMPLE_RECORDS):
-                if isinstance(item, dict):
-                    for key, value in item.items():
-                        if isinstance(value, list):
-                            kinds.setdefault(key, _LIST)
-                        elif value is not None or key not in kinds:
-                            # Text is what a list can be written as, too.
-                            kinds[key] = pa.string()
+                _note_kinds(item, kinds)
+            if next(items, None) is not None:
+                self._note_later_keys(kinds)
         finally:
             items.close()
         names = column_names(list(kinds), self._layout, self._name)
@@ -111,18 +109,45 @@ class JsonReader:
             )
             yield from cut(batch, np.array(numbers, np.int64), tuple(malformed), chunk_rows)
 
-    def _items(self) -> Generator[_Item]:
-        """Every record of the file: its line, and what it says."""
-        stream = utf8_blocks(
-            self._path, self._member, self._layout.encoding, _FIRST_BYTES, _BLOCK_BYTES
-        )
+    def _note_later_keys(self, kinds: dict[str, pa.DataType]) -> None:
+        """Add the keys that only later objects have."""
+        stream = self._stream()
+        rest = b""
         try:
             first = next(stream, b"")
-            start = first.lstrip()
-            if start.startswith(b"[") or not _begins_with_a_whole_line(first):
-                yield from self._sequence(first, stream)
-            else:
-                yield from self._lines(first, stream)
+            if not self._is_lines(first):
+                raise pa.ArrowInvalid("no lines")
+            for piece in chain((first,), stream):
+                whole, newline, tail = (rest + piece).rpartition(b"\n")
+                rest = tail
+                if newline and whole.strip() and not _keys(whole) <= kinds.keys():
+                    for line in whole.split(b"\n"):
+                        _note_kinds(self._one(line, 0)[1] if line.strip() else "", kinds)
+        except pa.ArrowException:  # one value of several types, or no line by line file
+            items = self._items()
+            for _, item, _ in items:
+                _note_kinds(item, kinds)
+        else:
+            if rest.strip():
+                _note_kinds(self._one(rest, 0)[1], kinds)
+        finally:
+            stream.close()
+
+    def _stream(self) -> Generator[bytes]:
+        return utf8_blocks(
+            self._path, self._member, self._layout.encoding, _FIRST_BYTES, _BLOCK_BYTES
+        )
+
+    def _is_lines(self, first: bytes) -> bool:
+        return not first.lstrip().startswith(b"[") and _begins_with_a_whole_line(first)
+
+    def _items(self) -> Generator[_Item]:
+        """Every record of the file: its line, and what it says."""
+        stream = self._stream()
+        try:
+            first = next(stream, b"")
+            read = self._lines if self._is_lines(first) else self._sequence
+            yield from read(first, stream)
         finally:
             stream.close()
 
@@ -150,6 +175,8 @@ class JsonReader:
             return line, text.decode("utf8"), f"line {line} is no JSON object: {error}"
         if not isinstance(found, dict):
             return line, text.decode("utf8"), f"line {line} is no JSON object, {{...}}"
+        if line == 1:
+            self._check_wrapped(found, line)
         return line, _flattened(found), ""
 
     def _sequence(self, buffer: bytes, stream: Iterator[bytes]) -> Iterator[_Item]:
@@ -219,6 +246,11 @@ class JsonReader:
                 for key, value in found.items()
                 if isinstance(value, list) and value and isinstance(value[0], dict)
             ]
+            if any(isinstance(value, dict) and len(value) > _MOST_KEYS for value in found.values()):
+                raise ConfigurationError(
+                    f"{self._name} is one JSON object of many keys, not a table; if it maps the "
+                    'ids of payments to verdicts, set labels.format = "json_map".'
+                )
             if len(lists) == 1 and len(found) <= 5:
                 raise ConfigurationError(
                     f"{self._name} is one JSON object whose key {lists[0]!r} holds the rows; "
@@ -231,6 +263,31 @@ class JsonReader:
                 f"{self._name}: line {line + 1} is longer than {_LONGEST_RECORD >> 20} MB; "
                 "write one JSON object a line, or one array of objects."
             )
+
+
+def _note_kinds(item: dict[str, Any] | str, kinds: dict[str, pa.DataType]) -> None:
+    """Note the columns of an object: lists, or text wherever a value was anything else."""
+    for key, value in item.items() if isinstance(item, dict) else ():
+        if isinstance(value, list):
+            kinds.setdefault(key, _LIST)
+        elif value is not None or key not in kinds:
+            kinds[key] = pa.string()
+
+
+def _keys(lines: bytes) -> set[str]:
+    """The keys of all objects in some lines, dotted; raises ``ArrowException`` if they differ."""
+    schema = pajson.read_json(
+        pa.BufferReader(lines), read_options=pajson.ReadOptions(block_size=len(lines) + 1)
+    ).schema
+
+    def names(fields: Iterable[pa.Field], prefix: str) -> Iterator[str]:
+        for item in fields:
+            if pa.types.is_struct(item.type) and item.type.num_fields:
+                yield from names(item.type, f"{prefix}{item.name}.")
+            else:
+                yield prefix + item.name
+
+    return set(names(schema, ""))
 
 
 def _begins_with_a_whole_line(start: bytes) -> bool:
@@ -263,6 +320,11 @@ def _flattened(found: dict[str, Any]) -> dict[str, Any]:
             if isinstance(value, dict):
                 inner.append((f"{prefix}{key}.", value))
             else:
+                if prefix + key in flat:
+                    raise ConfigurationError(
+                        f"The key {prefix + key!r} stands in a JSON object twice, once as an "
+                        "object inside it; rename one."
+                    )
                 flat[prefix + key] = value
         stack.extend(reversed(inner))
     return flat

@@ -7,9 +7,14 @@ lists; the fields of structs are columns with dotted names.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import uuid
+import weakref
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentinel.domain import ConfigurationError
+from sentinel.sources.byte_streams import open_bytes
 from sentinel.sources.layout import CsvLayout, column_names
 from sentinel.sources.raw_block import RawBlock
+
+_PACKED: Final = (b"PK", b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5")
 
 
 class ParquetReader:
@@ -26,18 +34,20 @@ class ParquetReader:
 
     Args:
         path: The file.
+        member: Of a zip archive, if it is one.
         layout: Names by place.
         name: For messages.
     """
 
-    def __init__(self, path: Path, layout: CsvLayout, name: str) -> None:
+    def __init__(self, path: Path, member: str | None, layout: CsvLayout, name: str) -> None:
         self._path = path
+        self._member = member
         self._layout = layout
         self._name = name
 
     def schema(self) -> pa.Schema:
         """Columns with the types that ``blocks`` gives them."""
-        found = pq.read_schema(self._path, memory_map=False)
+        found = pq.read_schema(self._source)
         empty = pa.RecordBatch.from_arrays(
             [pa.array([], item.type) for item in found], schema=found.remove_metadata()
         )
@@ -45,16 +55,16 @@ class ParquetReader:
 
     def header(self) -> list[str]:
         """The columns as the file names them."""
-        return list(pq.read_schema(self._path).names)
+        return list(pq.read_schema(self._source).names)
 
     def row_count(self) -> int:
         """Rows of the file."""
-        return int(pq.read_metadata(self._path).num_rows)
+        return int(pq.read_metadata(self._source).num_rows)
 
     def blocks(self, chunk_rows: int, columns: Sequence[str] | None) -> Iterator[RawBlock]:
         """The rows in order, at most ``chunk_rows`` at a time."""
         row = 1
-        with pq.ParquetFile(self._path, pre_buffer=False) as file:
+        with pq.ParquetFile(self._source, pre_buffer=False) as file:
             own = file.schema_arrow.names
             # Names by place need all columns, since names in the file may be there twice.
             some = None if columns is None or self._layout.names else self._parents(columns, own)
@@ -68,6 +78,18 @@ class ParquetReader:
                     )
                 yield RawBlock(rows, np.arange(row, row + batch.num_rows, dtype=np.int64))
                 row += batch.num_rows
+
+    @cached_property
+    def _source(self) -> Any:
+        """The file itself, or (out of an archive) a temporary copy: Parquet begins at its end."""
+        with self._path.open("rb") as file:
+            if self._member is None and file.read(2) not in _PACKED:
+                return str(self._path)
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the reader lives)
+        weakref.finalize(self, copy.close)
+        with open_bytes(self._path, self._member) as stream:
+            shutil.copyfileobj(stream, copy)
+        return pa.PythonFile(copy, mode="r")
 
     def _parents(self, columns: Sequence[str], own: Sequence[str]) -> list[str]:
         """The file's columns that hold these."""
@@ -140,8 +162,6 @@ def plain(column: pa.Array) -> pa.Array:
         or types.is_fixed_size_binary(kind)
     ):
         return _text_of_bytes(column)
-    if types.is_null(kind):
-        return pa.nulls(len(column), pa.string())
     if types.is_float16(kind):
         return pc.cast(column, pa.float64())
     if types.is_decimal(kind) and not types.is_decimal128(kind):

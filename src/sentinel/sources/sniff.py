@@ -99,14 +99,13 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(start)
     except UnicodeDecodeError:
-        declared = "cp1252"
-        text = start.decode(declared, "replace")
-        notes.append("the text is no UTF-8; it is read as cp1252 (Western European Windows)")
+        declared, text = _western(start)
+        notes.append(f"the text is no UTF-8; it is read as {declared} (Western European)")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     whole = lines[:-1] if len(start) >= _HEAD_BYTES - mark else lines
     whole = whole[:_LINES] or lines
     if any(line.lower().lstrip('"').startswith("sep=") for line in whole[:1]):
-        delimiter = whole[0].strip().strip('"')[4:].replace("\\t", "\t") or ","
+        delimiter = whole[0].rstrip("\n").strip('"')[4:].replace("\\t", "\t") or ","
         whole = whole[1:]
         told, skip = True, 0
     else:
@@ -121,7 +120,7 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
         for rank, candidate in enumerate(_DELIMITERS):
             split = _split(whole, candidate, quote)
             common, share = _common_width(split)
-            if common > 1 and (share, common, -rank) > best and share > 0.5:
+            if common > 1 and (share, common, -rank) > best and share >= _least(candidate):
                 best = (round(share, 1), common, -rank)
                 delimiter, width = candidate, common
         for candidate in _LONG_DELIMITERS:
@@ -130,20 +129,32 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
             if common > 1 and share > _LIKELY:
                 delimiter, width = candidate, common
         rows = _split(whole, delimiter, quote)
-        skip = _lines_before(whole, rows, width)
+        skip = _lines_before(whole, rows, width, delimiter)
         if skip:
             notes.append(f"{skip} lines before the header are skipped")
     if delimiter != ",":
         notes.append(f"fields are separated by {delimiter!r}")
     if quote == "'":
         notes.append("values are quoted by '")
-    body = [row for row in rows[_first_row(rows, width) :] if row]
+    body = [row for row in rows[_first_row(rows, width, delimiter) :] if row]
     header = _has_header(body)
     if not header:
         notes.append("the first line is a row: there is no header")
     return CsvLayout(
         delimiter=delimiter, quote=quote, encoding=declared, skip_lines=skip, header=header
     )
+
+
+def _least(delimiter: str) -> float:
+    """Share of lines that must agree; prose has blanks, too."""
+    return 0.6 if delimiter == " " else 0.5
+
+
+def _western(start: bytes) -> tuple[str, str]:
+    try:
+        return "cp1252", start.decode("cp1252")
+    except UnicodeDecodeError:  # five bytes have no meaning in it
+        return "latin-1", start.decode("latin-1")
 
 
 def _quote_of(lines: list[str]) -> str:
@@ -179,24 +190,36 @@ def _common_width(rows: list[list[str]]) -> tuple[int, float]:
     given = [len(row) for row in rows if row]
     if not given:
         return 0, 0.0
-    width, count = Counter(given).most_common(1)[0]
-    return width, count / len(given)
+    counts = Counter(given)
+    width = max(counts, key=lambda width: (counts[width], width))
+    return width, counts[width] / len(given)
 
 
-def _first_row(rows: list[list[str]], width: int) -> int:
+def _first_row(rows: list[list[str]], width: int, delimiter: str) -> int:
     """The first row with as many fields as the others have, of which most say something."""
     for index, row in enumerate(rows):
-        if len(row) in (width, width - 1) and sum(map(bool, row)) * 2 >= width:
+        following = rows[index + 1] if index + 1 < len(rows) else []
+        fits = (
+            len(row) == width
+            or (len(row) == width + 1 and not row[-1])
+            # Rows may end with a delimiter, or begin with a name, that the header lacks.
+            or (
+                index == 0
+                and len(row) == width - 1
+                and len(following) == width
+                and (not following[-1] or delimiter in " \t")
+            )
+        )
+        if fits and sum(map(bool, row)) * 2 >= width:
             return index
     return 0
 
 
-def _lines_before(lines: list[str], rows: list[list[str]], width: int) -> int:
-    """Lines in front of the header. Only short ones count: each is a line of its own."""
-    first = _first_row(rows, width)
-    if not first or not all(len(row) <= width for row in rows[:first]):
-        return 0
-    return first if len(lines) > first else 0
+def _lines_before(lines: list[str], rows: list[list[str]], width: int, delimiter: str) -> int:
+    """Lines in front of the header, if each of them is a line of its own."""
+    first = _first_row(rows, width, delimiter)
+    several = any("\n" in field for row in rows[:first] for field in row)
+    return first if len(lines) > first and not several else 0
 
 
 def _has_header(rows: list[list[str]]) -> bool:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sentinel.domain import ConfigurationError
 from sentinel.sources.base import Chunk, Finding
-from sentinel.sources.byte_streams import first_bytes, foreign_kind, is_compressed
+from sentinel.sources.byte_streams import first_bytes, foreign_kind, is_compressed, looks_like_json
 from sentinel.sources.csv_head import Head
 from sentinel.sources.csv_reader import CsvReader, with_nulls
 from sentinel.sources.json_reader import JsonReader
@@ -39,6 +39,7 @@ class TableFile:
         member: Name within a zip archive.
         partitions: Columns that folder names give, with their values; None = not given.
         label: Name for people where several files have the same one.
+        remarks: What is to be said about how the file was found.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class TableFile:
     member: str | None = None
     partitions: tuple[tuple[str, str | None], ...] = ()
     label: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -74,8 +76,8 @@ class TableFile:
     def notes(self) -> tuple[str, ...]:
         """What is remarkable about the file: it is empty, or its header does not fit its rows."""
         if not len(self._own_schema):
-            return (f"{self.name} is empty: it counts as no rows",)
-        return self._head.notes if self.format == "csv" else ()
+            return (*self.remarks, f"{self.name} is empty: it counts as no rows")
+        return (*self.remarks, *(self._head.notes if self.format == "csv" else ()))
 
     @property
     def delimiter(self) -> str:
@@ -151,9 +153,14 @@ class TableFile:
     @cached_property
     def _head(self) -> Head:
         with translated(self):
-            foreign = foreign_kind(first_bytes(self.path, self.member))
+            start = first_bytes(self.path, self.member)
+            foreign = foreign_kind(start)
             if foreign is not None:
                 raise ConfigurationError(f"{self.path} is {foreign}.")
+            if looks_like_json(start):
+                raise ConfigurationError(
+                    f'{self.path} is JSON, not CSV: leave out files.format, or say "json".'
+                )
             return self._csv.head()
 
     @property
@@ -170,9 +177,9 @@ class TableFile:
     def _json(self) -> JsonReader:
         return JsonReader(self.path, self.member, self.layout, self.name)
 
-    @property
+    @cached_property
     def _parquet(self) -> ParquetReader:
-        return ParquetReader(self.path, self.layout, self.name)
+        return ParquetReader(self.path, self.member, self.layout, self.name)
 
 
 def _text(value: str | None) -> pa.Scalar:

@@ -56,7 +56,11 @@ def columns_of(files: Sequence[TableFile]) -> TableColumns:
                 if few is not None
                 else f"the column {name!r} is missing in {_named(missing)}; it is not given there"
             )
-        kinds = {str(schemas[file].field(name).type): file.name for file in reversed(those)}
+        kinds = {
+            str(schemas[file].field(name).type): file.name
+            for file in reversed(those)
+            if not pa.types.is_null(schemas[file].field(name).type)
+        }
         if len(kinds) > 1:
             each = ", ".join(f"{kind} in {file}" for kind, file in reversed(kinds.items()))
             warnings.append(f"the column {name!r} has several types: {each}")
@@ -75,6 +79,8 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         )
 
+    if pa.types.is_null(one) or pa.types.is_null(other):
+        return other if pa.types.is_null(one) else one
     if numeric(one) and numeric(other):
         return pa.float64()
     if pa.types.is_temporal(one) and pa.types.is_temporal(other):
