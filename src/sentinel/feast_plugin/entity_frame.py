@@ -60,11 +60,9 @@ def questions_of(
     for name, kind in _attribute_kinds(plan).items():
         field = ATTRIBUTE_PREFIX + name
         if field in frame.columns:
-            columns[field] = (
-                id_values(frame[field], field, guard)
-                if field in guard.fields
-                else attribute_values(frame[field], field, kind)
-            )
+            secret = field in guard.fields
+            values = attribute_values(frame[field], field, "category" if secret else kind)
+            columns[field] = guard.tokens_of(values) if secret else values
     return Questions(
         # Received times are whole microseconds: `received < t` holds up to the next one above.
         sees_before_us=-(-nanoseconds // 1000),

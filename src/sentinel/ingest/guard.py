@@ -125,8 +125,8 @@ class Guard:
         """
         field = ATTRIBUTE_PREFIX + name
         if field in self.fields:
-            text = id_of(value)
-            return None if text is None else self._token(text)
+            text = attribute_of(value, "category")
+            return None if text is None else self._token(str(text))
         if value is None or isinstance(value, bool):
             return attribute_of(value, kind)
         if field not in self.exempt:

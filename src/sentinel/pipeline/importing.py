@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentinel.ingest.guard import Guard
+from sentinel.ingest.tokens import remember_rules
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.workspace import ledger_writer
@@ -91,7 +93,8 @@ def import_history(
 
     Raises:
         WorkspaceError: A scorer holds the ledger; stop it first.
-        ConfigurationError: The source has money of another scale than the deployment.
+        ConfigurationError: The source has money of another scale than the deployment, or the
+            tokens of the workspace were made with another secret.
         ImportRefused: Too much was rejected, or amounts are of several currencies.
         LedgerUnavailable: The disk is full or failing; what was appended before stays.
     """
@@ -101,6 +104,8 @@ def import_history(
     folder = settings.workspace / _FOLDER
     with ledger_writer(settings) as ledger:
         _remember(folder / f"{name}.json", ImportRecord(source.name, now, finished=False))
+        remember_rules(settings, source.token_fields, tuple(sorted(source.no_cards)))
+        guard = Guard.of(settings)
         known, known_labels = _known(ledger, progress)
         before = ledger.last_sequence()
         clamped = 0
@@ -115,6 +120,7 @@ def import_history(
                 known_labels=known_labels,
                 progress=progress,
                 scale=settings.money.scale,
+                guard=guard,
                 work_folder=folder,
             ) as batches,
         ):

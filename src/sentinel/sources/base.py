@@ -32,6 +32,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
+from sentinel.ingest.tokens import TokenField
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION
 from sentinel.sources.observed import Observed
 
@@ -155,6 +156,7 @@ class Source(ABC):
             None: the data must have it.
         label_origin: What the log says about where labels come from.
         no_cards: Columns whose values look like card numbers and are none.
+        token_fields: Fields that are stored as tokens, and what is kept of them before.
         overlap: Whether later files repeat rows of earlier ones; those are no duplicates.
     """
 
@@ -164,6 +166,7 @@ class Source(ABC):
     label_delay_us: int | None = None
     label_origin: str = "chargeback"
     no_cards: frozenset[str] = frozenset()
+    token_fields: Mapping[str, TokenField] = {}
     overlap: bool = False
 
     @abstractmethod

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from sentinel.domain import ConfigurationError
 from sentinel.ingest.cards import masked
+from sentinel.ingest.guard import Guard
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.base import (
     DEFAULT_CHUNK_ROWS,
@@ -27,6 +28,7 @@ from sentinel.sources.base import (
     transaction_schema,
 )
 from sentinel.sources.columns import mask_of
+from sentinel.sources.door import with_tokens
 from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.sources.rejects import RejectsFile
 from sentinel.sources.report import ImportReport
@@ -106,6 +108,7 @@ def log_batches(
     chunk_rows: int = DEFAULT_CHUNK_ROWS,
     batch_rows: int = MAX_BATCH_ROWS,
     scale: int | None = None,
+    guard: Guard | None = None,
     work_folder: Path | None = None,
     memory_limit_bytes: int = 1_000_000_000,
 ) -> LogBatches:
@@ -129,6 +132,7 @@ def log_batches(
         chunk_rows: Rows to read at a time.
         batch_rows: Most rows of a log batch.
         scale: The deployment's money scale; None = take whatever the source has.
+        guard: What the deployment does with ids; None only if the source tokenises nothing.
         work_folder: Where to stage; None = the system's temporary folder.
         memory_limit_bytes: What sorting may use in memory.
 
@@ -157,12 +161,21 @@ def log_batches(
             f"set SENTINEL_MONEY__SCALE={source.scale} (in a workspace of its own)."
         )
     check_attribute_names(list(source.attributes))
+    guard = guard or Guard()
+    missing = [field for field in source.token_fields if field not in guard.fields]
+    if missing:
+        raise ConfigurationError(
+            f"{source.name} tokenises {', '.join(missing)}, for which there is no secret here; "
+            "import it into a workspace."
+        )
     if not 1 <= batch_rows <= MAX_BATCH_ROWS or chunk_rows < 1:
         raise ConfigurationError(
             f"batch_rows must be 1 to {MAX_BATCH_ROWS:,} and chunk_rows at least 1."
         )
     report = ImportReport(source.name, notes=source.describe().warnings)
-    run = _Import(source, now_us, known, known_labels, progress, chunk_rows, report, allow_rejects)
+    run = _Import(
+        source, now_us, known, known_labels, progress, chunk_rows, report, allow_rejects, guard
+    )
     return LogBatches(
         run.batches(rejects_path, batch_rows, work_folder, memory_limit_bytes), report
     )
@@ -179,10 +192,12 @@ class _Import:
         chunk_rows: int,
         report: ImportReport,
         allow_rejects: float,
+        guard: Guard,
     ) -> None:
         self._source = source
+        self._guard = guard
         self._allow_rejects = allow_rejects
-        self._cards = CardJudges(source.no_cards)
+        self._cards = CardJudges(source.no_cards | guard.exempt)
         self._now_us = now_us
         self._known = known
         self._known_labels = known_labels
@@ -233,6 +248,7 @@ class _Import:
         """Chunks with the place of each row among all rows of its kind."""
         seen = {KIND_TRANSACTION: 0, KIND_LABEL: 0}
         for chunk in self._source.raw_batches(self._chunk_rows):
+            chunk = with_tokens(chunk, self._guard)
             start = seen[chunk.kind]
             seen[chunk.kind] += chunk.rows.num_rows
             if chunk.kind == KIND_LABEL:

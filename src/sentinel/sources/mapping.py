@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
+from sentinel.domain import ENTITY_COLUMNS
 from sentinel.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.attributes import choose_attributes, infer_types
 from sentinel.sources.base import (
@@ -23,6 +23,7 @@ from sentinel.sources.base import (
 )
 from sentinel.sources.columns import is_text
 from sentinel.sources.currencies import currencies_in, is_currency_name
+from sentinel.sources.door import OWN_FIELDS, card_columns, check_tokens, fields_of
 from sentinel.sources.labels_file import (
     describe_labels,
     label_files,
@@ -39,6 +40,8 @@ from sentinel.sources.mapping_rows import OUTCOME_ATTRIBUTE, RowReader
 from sentinel.sources.mapping_times import time_note
 from sentinel.sources.readers import TableFile, columns_of, find_files, malformed_chunk
 
+_BY_ATTRIBUTE: Final = ("attributes.types", "attributes.tokenize", "attributes.exempt")
+_SAMPLE_ROWS: Final = 10_000
 _TELLTALE: Final = ("fraud", "chargeback", "dispute", "label", "verdict")
 
 
@@ -58,7 +61,7 @@ class MappingSource(Source):
         self.name = mapping.name
         self.scale = mapping.amount.scale
         self.overlap = mapping.files.overlap
-        _refuse_inactive(mapping)
+        check_tokens(mapping, mapping.name)
         files = mapping.files
         paths = [folder / path for path in several(files.path)]
         self._files = find_files(paths, files.format, files.layout())
@@ -70,11 +73,19 @@ class MappingSource(Source):
         self._warnings: list[str] = list(columns.warnings)
         table = mapping.attributes
         self._attribute_of, self._unusable = choose_attributes(table, self._types, self._core)
-        added = [*table.times, *([OUTCOME_ATTRIBUTE] if mapping.outcome is not None else [])]
+        self._leave_out_cards()
+        self.token_fields = fields_of(mapping, self._attribute_of)
+        self.no_cards = self._exempt()
+        made = [name for f in self.token_fields.values() for name in (f.bin, f.last_four) if name]
+        added = [*made, *table.times, *([OUTCOME_ATTRIBUTE] if mapping.outcome is not None else [])]
         check_attribute_names([*self._attribute_of.values(), *added])
         self.attributes = infer_types(table, self._attribute_of, self._types, self._full_files)
         for name in added:
-            self.attributes[name] = "category" if name == OUTCOME_ATTRIBUTE else "number"
+            words = name == OUTCOME_ATTRIBUTE or name in made
+            self.attributes[name] = "category" if words else "number"
+        for field in self.token_fields:
+            if field.startswith(ATTRIBUTE_PREFIX):
+                self.attributes[field.removeprefix(ATTRIBUTE_PREFIX)] = "category"
         self._money_columns = self._may_hold_money()
         self._labels = label_files(mapping, folder)
         labels = mapping.labels
@@ -140,6 +151,32 @@ class MappingSource(Source):
                     yield reader.chunk(file, block, schema)
         if self._labels is not None:
             yield from self._labels.raw_batches(chunk_rows)
+
+    def _leave_out_cards(self) -> None:
+        """Keep no attribute whose values are card numbers, and say so."""
+        table = self.mapping.attributes
+        allowed = {*table.tokenize, *table.exempt}
+        asked = [c for c, a in self._attribute_of.items() if not allowed & {c, a}]
+        for file in self._full_files[:1]:
+            there = [name for name in asked if name in file.schema().names]
+            sample = next(file.blocks(_SAMPLE_ROWS, there), None) if there else None
+            for name in card_columns(sample.rows) if sample is not None else ():
+                del self._attribute_of[name]
+                self._unusable[name] = "not used: raw card numbers"
+                self._warnings.append(
+                    f"the column {name!r} holds raw card numbers and is left out: name it in "
+                    "attributes.tokenize, or make it the card_id with tokenize = true; if these "
+                    "are no card numbers, name it in attributes.exempt"
+                )
+
+    def _exempt(self) -> frozenset[str]:
+        """Fields whose values look like card numbers and are none."""
+        found: set[str] = set()
+        for name in self.mapping.attributes.exempt:
+            becomes = self._core.get(name, ("", ""))[0].split(", ")
+            found.update(field for field in becomes if field in OWN_FIELDS)
+            found.add(ATTRIBUTE_PREFIX + self._attribute_of.get(name, name))
+        return frozenset(found)
 
     def _may_hold_money(self) -> tuple[str, ...]:
         """Columns that may say of which currency the amounts are."""
@@ -209,9 +246,11 @@ class MappingSource(Source):
             ("attributes.exclude", table.exclude),
             ("attributes.types", tuple(table.types)),
             ("attributes.rename", tuple(table.rename)),
+            ("attributes.tokenize", table.tokenize),
+            ("attributes.exempt", table.exempt),
         ):
             for name in names:
-                known = name in self.attributes and what == "attributes.types"
+                known = name in self.attributes and what in _BY_ATTRIBUTE
                 if name != "*" and not known and not any(fnmatchcase(c, name) for c in columns):
                     hint = suggestion(name, columns)
                     self._warnings.append(f"{what}: there is no column {name!r}{hint}")
@@ -243,17 +282,3 @@ def _prefixes(mapping: Mapping, files: Sequence[TableFile]) -> dict[str, str]:
     if len(files) == 1:
         return dict.fromkeys(stems, table.prefix)
     return {name: f"{table.prefix}{stem}-" for name, stem in stems.items()}
-
-
-def _refuse_inactive(mapping: Mapping) -> None:
-    """Refuse keys of the mapping that are declared, and that nothing obeys yet."""
-    table, attributes = mapping.id_table(), mapping.attributes
-    keys = mapping.entities.keys().values()
-    given = {
-        "tokenize": table.tokenize or attributes.tokenize or any(key.tokenize for key in keys),
-        "bin and last_four": any(key.bin or key.last_four for key in keys),
-        "attributes.exempt": attributes.exempt,
-    }
-    for key, value in given.items():
-        if value:
-            raise ConfigurationError(f"{key} is declared, but not active yet.")

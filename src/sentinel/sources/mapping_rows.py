@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.domain import Verdict
+from sentinel.ingest.tokens import card_part_columns
 from sentinel.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.amounts import read_amounts
 from sentinel.sources.base import AttributeType, Chunk, Finding, canonical_rows
 from sentinel.sources.columns import address_column, category_column, joined_id, number_column
 from sentinel.sources.currencies import SIGNS, currencies_in
+from sentinel.sources.door import secret_columns, with_masks
 from sentinel.sources.mapping_file import Mapping, several
 from sentinel.sources.mapping_times import odd_times, read_times
 from sentinel.sources.observed import Kind, Observed
@@ -50,6 +52,7 @@ class RowReader:
         self._attributes = attributes
         self._prefixes = prefixes
         self._money_columns = money_columns
+        self._secret = secret_columns(mapping)
         declared = mapping.attributes.types
         self._booleans = {
             column
@@ -86,17 +89,27 @@ class RowReader:
                 seen.append(
                     Observed(Kind.NOTHING_IN_ENTITY, name, said, rows.num_rows, becomes=entity)
                 )
+        self._card_parts(out)
         wrong_labels = self._labels(out, rows, seen)
         self._attributes_into(out, rows, found, seen)
         return Chunk(
             file.name,
             block.row_numbers,
             canonical_rows(out, schema, rows.num_rows),
-            rows,
+            with_masks(rows, self._secret),
             tuple(found),
             label_findings=wrong_labels,
             observed=tuple(seen),
         )
+
+    def _card_parts(self, out: dict[str, pa.Array]) -> None:
+        """The digits that stay of card numbers which become tokens."""
+        for entity, key in self._mapping.entities.keys().items():
+            if key.bin or key.last_four:
+                first, last = card_part_columns(out[entity])
+                for name, part in ((key.bin, first), (key.last_four, last)):
+                    if name:
+                        out[ATTRIBUTE_PREFIX + name] = part
 
     def _ids(self, file: TableFile, block: RawBlock) -> pa.Array:
         table = self._mapping.id_table()

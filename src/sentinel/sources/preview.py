@@ -11,10 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sentinel.ingest.cards import masked
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL
 from sentinel.sources.base import Description, Source
+from sentinel.sources.door import with_masks
 from sentinel.sources.report import moment
-from sentinel.sources.validate import check_labels, check_transactions
+from sentinel.sources.validate import CardJudges, check_labels, check_transactions
 
 _SHOWN_ATTRIBUTES = 6
 
@@ -84,6 +86,7 @@ def preview(source: Source, rows: int = 10, *, now_us: int) -> Preview:
     kept: list[pa.RecordBatch] = []
     reasons: list[str | None] = []
     schema: pa.Schema | None = None
+    cards = CardJudges([*source.no_cards, *source.token_fields])
     for chunk in islice(source.raw_batches(max(rows, 1)), 3):
         if schema is not None and chunk.rows.schema != schema:
             break
@@ -91,8 +94,10 @@ def preview(source: Source, rows: int = 10, *, now_us: int) -> Preview:
         if chunk.kind == KIND_LABEL:
             checked = check_labels(chunk, delay_us=source.label_delay_us)
         else:
-            checked = check_transactions(chunk, now_us=now_us, label_delay_us=source.label_delay_us)
-        kept.append(chunk.rows)
+            checked = check_transactions(
+                chunk, now_us=now_us, label_delay_us=source.label_delay_us, cards=cards
+            )
+        kept.append(with_masks(chunk.rows, source.token_fields))
         for row in range(chunk.rows.num_rows):
             index = int(checked.first[row])
             reasons.append(None if index < 0 else checked.findings[index].reason_of(row))
@@ -114,4 +119,4 @@ def _cell(name: str, value: object) -> str:
         return "-"
     if name.endswith("_us") and isinstance(value, int | np.integer):
         return moment(int(value))
-    return str(value)
+    return masked(str(value))
