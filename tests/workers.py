@@ -8,6 +8,7 @@ come first: a long one that starts last would leave the other cores idle.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import psutil
@@ -18,8 +19,10 @@ GIB_EACH = 4
 # Folders whose tests share servers, and files whose tests share nothing.
 TOGETHER = (
     "tests/airflow",
+    "tests/api",
     "tests/dashboard",
     "tests/mlops",
+    "tests/object_store",
     "tests/pipeline",
 )
 APART = ("tests/pages/test_commands.py",)
@@ -41,10 +44,14 @@ def group_of(nodeid: str) -> str:
     return folder if folder in TOGETHER else file
 
 
-def order(group: str) -> int:
-    """Where a group stands in the queue."""
-    group = group.partition("::")[0]
-    return FIRST.index(group) if group in FIRST else len(FIRST)
+def order(group: str, slow: Collection[str] = ()) -> tuple[int, bool]:
+    """Where a group stands in the queue: those named, those with slow tests, the others.
+
+    >>> sorted(["b", "a", "tests/pipeline"], key=lambda group: order(group, slow={"b"}))
+    ['tests/pipeline', 'b', 'a']
+    """
+    place = group.partition("::")[0]
+    return FIRST.index(place) if place in FIRST else len(FIRST), group not in slow
 
 
 def workers_for(cores: int, memory_gib: float) -> int:
@@ -78,4 +85,5 @@ class Plugin:
 
     @staticmethod
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: order(group_of(item.nodeid)))
+        slow = {group_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: order(group_of(item.nodeid), slow))
