@@ -28,6 +28,7 @@ from benchmarks.shapes.streams import Flags, Floats, average_precision
 from sentinel.cli.console import settings_for
 from sentinel.domain import Verdict
 from sentinel.features.plan import Plan
+from sentinel.ingest.guard import Guard
 from sentinel.models.trainers import train as fit
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
@@ -155,7 +156,8 @@ class Trial:
     def fresh_log(self) -> list[pa.RecordBatch]:
         """What came after as the log will have it: payments and labels in order."""
         source = open_source(self.fresh_mapping())
-        with log_batches(source, now_us=time.time_ns() // 1000) as log:
+        guard = Guard.of(self.settings)
+        with log_batches(source, now_us=time.time_ns() // 1000, guard=guard) as log:
             return list(log)
 
     def scored_in_process(self) -> float:

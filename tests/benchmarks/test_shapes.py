@@ -14,6 +14,9 @@ import pytest
 from benchmarks.shapes import SHAPES
 from benchmarks.shapes.base import Drawing, Shape, unknown_names
 from benchmarks.shapes.streams import Windows, average_precision
+from sentinel.pipeline.importing import import_history
+from sentinel.settings import MoneySettings, Settings
+from sentinel.sources import open_source
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "mappings"
 FULL_ROWS = 80_000
@@ -123,6 +126,22 @@ def test_average_precision_takes_equal_scores_together() -> None:
 def test_unknown_names_are_all_different() -> None:
     names = unknown_names([f"c{n}" for n in range(435)])
     assert len(set(names.values())) == 435
+
+
+@every_shape
+def test_the_example_reads_a_file_of_its_shape(shape: Shape, tmp_path: Path) -> None:
+    drawing = shape.draw(1_500, 5)
+    shape.write(drawing, tmp_path, shape.stem)
+    mapping = tmp_path / shape.example
+    mapping.write_bytes((EXAMPLES / shape.example).read_bytes())
+    settings = Settings(
+        workspace=tmp_path / "w", money=MoneySettings(scale=open_source(mapping).scale)
+    )
+    report = import_history(settings, open_source(mapping)).report
+    assert report.read == len(drawing)
+    assert report.accepted >= 0.99 * report.read, report.rejected
+    known = drawing.keep.get("labelled", np.ones(len(drawing), dtype=bool))
+    assert report.frauds == int((drawing.fraud & known).sum())
 
 
 def test_every_example_has_a_shape_and_a_page() -> None:
