@@ -29,13 +29,13 @@ RETRY = timedelta(seconds=DEFAULTS.airflow.retry_seconds)
 
 PARAMETERS = {
     "window_days": Param(
-        DEFAULTS.training.window_days,
-        type="number",
+        None if DEFAULTS.training.window_days == "auto" else DEFAULTS.training.window_days,
+        type=["null", "number"],
         minimum=1,
         maximum=3650,
         title="Training window (days)",
-        description="How much history the candidate learns from. Default: the setting "
-        "`training.window_days`.",
+        description="How much history the candidate learns from; empty: all that is mature, unless "
+        "recent data proves better. Default: the setting `training.window_days`.",
     ),
     "model": Param(
         DEFAULTS.training.trainer,
@@ -107,8 +107,12 @@ def told_apart(table: str = "") -> Iterator[None]:
 def settings_of(params: dict[str, Any] | None) -> Settings:
     """The deployment's settings with the parameters of the run."""
     given = params or {}
+    days = given["window_days"]
     training = DEFAULTS.training.model_copy(
-        update={"window_days": float(given["window_days"]), "trainer": given["model"]}
+        update={
+            "window_days": "auto" if days is None else float(days),
+            "trainer": given["model"],
+        }
     )
     return DEFAULTS.model_copy(update={"training": training})
 

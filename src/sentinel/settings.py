@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import (
@@ -185,7 +185,10 @@ class ScoringSettings(BaseModel):
 
 class LabelSettings(BaseModel):
     maturity_days: float = Field(
-        30.0, description="An unlabelled transaction counts as legitimate after so many days.", ge=0
+        30.0,
+        description="An unlabelled transaction counts as legitimate after so many days. Where it "
+        "is not set and labels always came sooner, the longest delay counts.",
+        ge=0,
     )
 
 
@@ -193,8 +196,23 @@ class TrainingSettings(BaseModel):
     trainer: Literal["lightgbm", "random_forest"] = Field(
         "lightgbm", description="What candidates are trained with; baselines are always beside it."
     )
-    window_days: float = Field(120.0, description="Days of history to train on.", gt=0)
-    test_days: float = Field(14.0, description="Days held out to evaluate on.", gt=0)
+    window_days: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Days of history to train on; auto: all that is mature, unless recent data "
+        "proves better on validation folds.",
+    )
+    test_days: float = Field(
+        14.0,
+        description="Days held out to evaluate on; fewer where the history is short, more where "
+        "frauds are few.",
+        gt=0,
+    )
+    max_rows: int = Field(
+        400_000,
+        description="Most payments to fit on: all frauds, and of the good ones a sample that "
+        "counts for all of them.",
+        ge=1_000,
+    )
     alert_budget_per_1000: float = Field(
         5.0, description="Payments that analysts can review per 1,000; declines are apart.", gt=0
     )

@@ -111,7 +111,7 @@ def test_every_step_is_retried_with_growing_pauses_ended_in_time_and_told_of(
 def test_the_form_is_typed_explained_and_filled_from_the_settings(dag: dict[str, Any]) -> None:
     params = dag["params"]
     assert {name: schema["type"] for name, schema in params.items()} == {
-        "window_days": "number",
+        "window_days": ["null", "number"],
         "model": "string",
         "dry_run": "boolean",
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from sentinel.domain import InvalidQuery
 from sentinel.features.plan import DAY_US
 from sentinel.models.dataset import (
     FRAUD,
@@ -22,7 +21,6 @@ from sentinel.models.dataset import (
     rows_of,
     sample,
     targets_at,
-    time_split,
 )
 
 MATURITY = 30 * DAY_US
@@ -139,73 +137,9 @@ def test_a_sample_takes_the_span_without_its_end() -> None:
     assert found.frauds == 1
 
 
-def dense(days: int) -> tuple[History, LabelLog]:
-    """Ten payments a day; every tenth is a fraud whose label comes 3 days later."""
-    history = history_of([i / 10 for i in range(10 * days)])
-    return history, labels_of(*((i, True, i / 10 + 3) for i in range(0, 10 * days, 10)))
-
-
-def test_a_split_keeps_the_label_gap_on_both_sides_of_the_test() -> None:
-    history, labels = dense(200)
-    split = time_split(
-        history,
-        labels,
-        now_us=200 * DAY_US,
-        window_us=60 * DAY_US,
-        test_us=14 * DAY_US,
-        maturity_us=MATURITY,
-        tail_share=0.25,
-    )
-
-    def days(rows: NDArray[np.int64]) -> tuple[float, float]:
-        times = history.event_time_us[rows] / DAY_US
-        return round(float(times.min()), 1), round(float(times.max()), 1)
-
-    assert days(split.test.rows) == (156.0, 169.9)
-    assert days(split.tail.rows) == (111.0, 125.9)
-    assert days(split.fit.rows) == (66.0, 110.9)
-    assert split.fit.cutoff_us == split.test.start_us
-    assert split.fit.fraud.mean() == split.test.fraud.mean() == 0.1
-
-
-def test_a_short_history_is_used_as_far_as_it_goes() -> None:
-    history, labels = dense(100)
-    split = time_split(
-        history,
-        labels,
-        now_us=100 * DAY_US,
-        window_us=365 * DAY_US,
-        test_us=14 * DAY_US,
-        maturity_us=MATURITY,
-    )
-    assert split.fit.rows[0] == 0
-    assert len(split.fit) + len(split.tail) == 260
-
-
-def test_too_little_history_says_what_to_do() -> None:
-    history, labels = dense(60)
-    with pytest.raises(InvalidQuery, match=r"60 days of history.*labels\.maturity_days"):
-        time_split(
-            history,
-            labels,
-            now_us=60 * DAY_US,
-            window_us=60 * DAY_US,
-            test_us=14 * DAY_US,
-            maturity_us=MATURITY,
-        )
-
-
-def test_a_part_without_frauds_says_which() -> None:
-    history, _ = dense(200)
-    with pytest.raises(InvalidQuery, match=r"fitting rows are .* with 0 known frauds"):
-        time_split(
-            history,
-            labels_of(),
-            now_us=200 * DAY_US,
-            window_us=60 * DAY_US,
-            test_us=14 * DAY_US,
-            maturity_us=MATURITY,
-        )
+def test_what_the_system_before_withheld_is_unknown_until_a_label_says() -> None:
+    history = replace(history_of([0.0, 1.0, 2.0]), withheld=np.array([True, True, False]))
+    assert at(history, labels_of((0, True, 9.0)), 100) == [FRAUD, UNKNOWN, LEGITIMATE]
 
 
 def test_labels_find_their_rows_by_id() -> None:

@@ -22,9 +22,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSettings]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of the MLflow server."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="session")
+def mlflow_settings(mlflow_folder: Path) -> Iterator[MlflowSettings]:
     """A real MLflow server, started as `sentinel up` starts it."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    folder = mlflow_folder
     mlflow = MlflowSettings(port=free_port())
     command, environment = mlflow_server_command(Settings(workspace=folder, mlflow=mlflow))
     with (folder / "server.log").open("wb") as output:

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from sentinel.api.answers import KnownAnswer
@@ -70,6 +70,12 @@ class ModelStatus(BaseModel):
     kind: str | None = None
     created_at_us: int | None = None
     metrics: dict[str, Any] = {}
+    not_measured: dict[str, str] = Field(
+        {}, description="Figures that its held-out payments were too few for, and why."
+    )
+    provisional: str | None = Field(
+        None, description="Why no gate could judge it, for want of known truth; null: one did."
+    )
     problem: str | None = None
 
 
@@ -325,6 +331,8 @@ class Application:
                 kind=model.manifest.kind,
                 created_at_us=model.manifest.created_at_us,
                 metrics=msgspec.to_builtins(model.manifest.metrics),
+                not_measured=model.manifest.not_measured,
+                provisional=model.manifest.provisional or None,
                 problem=runtime.problem_with_model(),
             ),
             feature_store=FeatureStoreStatus(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from sentinel.models.registry_view import KnownVersion
+from sentinel.models.registry_view import PROVISIONAL_TAG, KnownVersion
 from sentinel.scoring.runtime import ScoringRuntime
 
 
@@ -17,6 +17,9 @@ class KnownModel(BaseModel):
     description: str
     tags: dict[str, str] = Field(description="What the registry has noted of it.")
     created_at_us: int
+    provisional: str | None = Field(
+        description="Why no gate could judge it, for want of known truth; null: one can."
+    )
     serving: bool = Field(description="Whether it decides now.")
     in_memory: bool = Field(description="Whether it could decide at once.")
 
@@ -47,6 +50,9 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
             version=model.version,
             run_id=model.manifest.run_id,
             created_at_us=model.manifest.created_at_us,
+            tags={PROVISIONAL_TAG: model.manifest.provisional}
+            if model.manifest.provisional
+            else {},
         )
         known.insert(0, here)
     name = None if model is None else model.name
@@ -65,6 +71,7 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
                 description=version.description,
                 tags=version.tags,
                 created_at_us=version.created_at_us,
+                provisional=version.tags.get(PROVISIONAL_TAG) or None,
                 serving=version.version == serving,
                 in_memory=version.version in held,
             )

@@ -332,19 +332,22 @@ def import_labels(
 
 @app.command()
 def train(workspace: Workspace = None) -> None:
-    """Build a dataset from the log, train on it, and register a candidate with its figures."""
-    from sentinel.cli.reports import dataset_report, training_report
-    from sentinel.models.registry import mlflow_client
-    from sentinel.pipeline.backfill import backfill
-    from sentinel.pipeline.datasets import build_dataset
-    from sentinel.pipeline.training import train as run
-    from sentinel.sources.progress import progress_bar
+    """Build a dataset from the log, train on it, and register a candidate with its figures.
+
+    Without a server of MLflow the workspace's own database and folder are used; a server that is
+    started later shows the same runs.
+    """
+    from sentinel.models.registry_place import mlflow_place
 
     with plain_errors():
         settings = settings_for(workspace)
-        mlflow_client(settings.tracking_uri)  # if it is away, say so before the work
+        mlflow_place(settings)  # if it is away, say so before the work
+        from sentinel.cli.reports import dataset_report, training_report
+        from sentinel.pipeline.datasets import build_dataset
+        from sentinel.pipeline.training import train as run
+        from sentinel.sources.progress import progress_bar
+
         with progress_bar(err) as progress:
-            backfill(settings, progress=progress)
             built = build_dataset(settings, progress=progress)
             result = run(settings, built.folder, progress=progress)
         dataset_report(out, built)

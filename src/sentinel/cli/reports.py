@@ -12,7 +12,7 @@ from rich.table import Table
 from sentinel import examples
 
 if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one job
-    from sentinel.models.intervals import Estimate
+    from sentinel.models.evaluation import Figures
     from sentinel.pipeline.apply import Applied, Planned
     from sentinel.pipeline.backfill import Backfilled
     from sentinel.pipeline.datasets import BuiltDataset
@@ -35,28 +35,58 @@ def import_report(console: Console, result: ImportResult) -> None:
 
 
 def training_report(console: Console, trained: Trained) -> None:
-    """A candidate's metrics with their intervals, beside the baselines."""
-    columns = {trained.manifest.kind: trained.metrics, **trained.baselines}
+    """What gave way, a candidate's metrics with their intervals, and the baselines'."""
+    from sentinel.models.evaluation import Figures
+
+    manifest = trained.manifest
+    own = Figures(trained.metrics, manifest.not_measured)
     title = f"Candidate version {trained.version}, with 95 % intervals"
-    console.print(_metrics_table(title, columns))
+    for note in trained.dataset.notes:
+        console.print(note, soft_wrap=True)
+    console.print(_metrics_table(title, {manifest.kind: own}))
+    if trained.baselines:
+        baselines_report(console, trained.baselines)
+    if manifest.provisional:
+        console.print(
+            f"Version {trained.version} is provisional: {manifest.provisional}. It can serve, and "
+            "the next one that is trained with more labels takes its place.",
+            soft_wrap=True,
+        )
     console.print(f"Tracked at {trained.run_url}", soft_wrap=True)
+
+
+def baselines_report(console: Console, baselines: Mapping[str, Figures]) -> None:
+    """The metrics of the baselines, where they come after the candidate's."""
+    console.print(_metrics_table("Baselines on the same payments", baselines))
 
 
 def gate_report(console: Console, report: GateReport) -> None:
     """A candidate beside the champion."""
-    columns = {f"candidate {report.version}": report.candidate_metrics}
-    if report.champion is not None:
-        columns[f"champion {report.champion}"] = report.champion_metrics
+    from sentinel.models.evaluation import Figures
+
+    columns = {
+        f"candidate {report.version}": Figures(
+            report.candidate_metrics, report.candidate_not_measured
+        )
+    }
+    if report.champion is not None and report.champion_metrics:
+        columns[f"champion {report.champion}"] = Figures(
+            report.champion_metrics, report.champion_not_measured
+        )
     title = f"On {report.rows:,} payments that neither was trained on, with 95 % intervals"
     console.print(_metrics_table(title, columns))
-    console.print(f"{'Passes' if report.passed else 'Refused'}: {report}", soft_wrap=True)
+    _verdict(console, report)
+
+
+def _verdict(console: Console, report: GateReport) -> None:
+    words = {"passed": "Passes", "provisional": "Provisional", "refused": "Refused"}
+    console.print(f"{words[report.verdict]}: {report}", soft_wrap=True)
 
 
 def promotion_report(console: Console, promoted: Promoted) -> None:
     """Who is in charge now."""
     if promoted.gate is not None:
-        gate = promoted.gate
-        console.print(f"{'Passes' if gate.passed else 'Refused'}: {gate}", soft_wrap=True)
+        _verdict(console, promoted.gate)
     before = f" in place of {promoted.replaced}" if promoted.replaced else ""
     if promoted.dry_run:
         console.print(
@@ -176,20 +206,25 @@ def dataset_report(console: Console, built: BuiltDataset) -> None:
     for heading in ("days", "payments", "known frauds", "share"):
         table.add_column(heading, justify="right")
     for name, span in (("fit", about.fit), ("tail", about.tail), ("test", about.test)):
-        share = f"{100 * span.frauds / span.rows:.2f} %"
+        share = f"{100 * span.frauds / span.rows:.2f} %" if span.rows else ""
         figures = (f"{span.days:.1f}", f"{span.rows:,}", f"{span.frauds:,}", share)
         table.add_row(name, _moment(span.start_us), _moment(span.end_us), *figures)
     console.print(table)
     console.print(f"Written to {built.folder}", soft_wrap=True)
 
 
-def _metrics_table(title: str, columns: Mapping[str, Mapping[str, Estimate]]) -> Table:
-    """Models side by side, a row for each figure."""
+def _metrics_table(title: str, columns: Mapping[str, Figures]) -> Table:
+    """Models side by side, a row for each figure; what cannot be had says why."""
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
     for model in columns:
         table.add_column(model, justify="right")
-    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
-        cells = [str(metrics[name]) if name in metrics else "" for metrics in columns.values()]
+    measured = [name for given in columns.values() for name in given.metrics]
+    others = [name for given in columns.values() for name in given.not_measured]
+    for name in dict.fromkeys([*measured, *others]):
+        cells = [
+            str(given.metrics[name]) if name in given.metrics else given.not_measured.get(name, "")
+            for given in columns.values()
+        ]
         table.add_row(name, *cells)
     return table

@@ -53,7 +53,9 @@ def show_status(settings: Settings) -> None:
     if health is not None:
         model, store, ledger = health["model"], health["feature_store"], health["ledger"]
         table.add_row("Health", health["status"], model["problem"] or "")
-        table.add_row("Model", f"{model['name']} version {model['version']}", "")
+        provisional = model.get("provisional")
+        note = f"provisional: {provisional}" if provisional else ""
+        table.add_row("Model", f"{model['name']} version {model['version']}", note)
         table.add_row("Features", f"{store['features']}", f"plan {store['plan_hash']}")
         table.add_row("Entities", f"{store['entities']:,}", f"{store['bytes'] / 1e6:,.1f} MB")
         table.add_row("Log entries", f"{ledger['sequence']:,}", "")

@@ -403,7 +403,8 @@ def _print_addresses(settings: Settings, *, traffic: bool) -> None:
     )
     table.add_row("MLflow", settings.tracking_uri, "experiments and models")
     model = health["model"]
-    table.add_row("Model", f"{model['name']} version {model['version']}", str(model["kind"]))
+    kind = "provisional" if model.get("provisional") else str(model["kind"])
+    table.add_row("Model", f"{model['name']} version {model['version']}", kind)
     what = "the last days quickly, then as it happens" if traffic else ""
     table.add_row("Live traffic", "playing" if traffic else "off", what)
     table.add_row("Logs", str(settings.workspace / "logs"), "")

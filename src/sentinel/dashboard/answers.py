@@ -63,6 +63,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | None = None
     created_at_us: int | None = None
     metrics: dict[str, Estimate] = {}
+    not_measured: dict[str, str] = {}
+    provisional: str | None = None
     problem: str | None = None
 
 

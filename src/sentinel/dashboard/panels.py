@@ -62,6 +62,15 @@ def model(health: Health) -> str:
         return f'{title("Model in charge")}<div class="s-muted">{escape(said)}</div>'
     made = f"{given.kind or ''} · trained {words.moment(given.created_at_us or 0)}".strip(" ·")
     measured = "".join(_metric(name, estimate) for name, estimate in metric_rows(given.metrics))
+    missing = {words.metric(name): why for name, why in given.not_measured.items()}
+    if not measured and missing:
+        missing = {"Figures": ", ".join(dict.fromkeys(missing.values()))}
+    measured += "".join(
+        _line(name, f'<span class="s-muted">{escape(why)}</span>') for name, why in missing.items()
+    )
+    if given.provisional:
+        why = f"Provisional: {given.provisional}."
+        measured = f'<div class="s-muted s-below">{escape(why)}</div>{measured}'
     if not measured:
         measured = '<div class="s-muted">Its training recorded no metrics.</div>'
     return (

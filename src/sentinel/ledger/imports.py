@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +22,23 @@ _TRANSACTION_COLUMNS = (
 _LABEL_COLUMNS = ("label_id", "transaction_id", "verdict", "received_at_us", "origin")
 
 
-def read_import(group: Group) -> pa.RecordBatch:
-    """The log batch of an IMPORT group, its rows received when the log says so."""
+def read_import(group: Group, columns: Collection[str] | None = None) -> pa.RecordBatch:
+    """The log batch of an IMPORT group, its rows received when the log says so.
+
+    Args:
+        group: The group.
+        columns: Columns to decode, and with them ``received_at_us``; None: all.
+    """
     with pa.ipc.open_stream(group.payload) as reader:
-        batch = reader.read_next_batch()
+        names = reader.schema.names
+        if columns is None or set(names) <= set(columns):
+            batch = reader.read_next_batch()
+        else:
+            wanted = {*columns, "received_at_us"}
+            fields = [place for place, name in enumerate(names) if name in wanted]
+            options = pa.ipc.IpcReadOptions(included_fields=fields)
+            with pa.ipc.open_stream(group.payload, options=options) as few:
+                batch = few.read_next_batch()
     if group.floor_us == 0 or batch.column("received_at_us")[0].as_py() >= group.floor_us:
         return batch
     at = batch.schema.get_field_index("received_at_us")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -50,7 +50,11 @@ class Imported(NamedTuple):
 
 
 def read_log(
-    ledger: Ledger, after: int = 0, until: int | None = None, max_rows: int = DEFAULT_MAX_ROWS
+    ledger: Ledger,
+    after: int = 0,
+    until: int | None = None,
+    max_rows: int = DEFAULT_MAX_ROWS,
+    columns: Collection[str] | None = None,
 ) -> Iterator[LogBatch]:
     """The entries of the log, in order, in bounded memory.
 
@@ -63,11 +67,13 @@ def read_log(
         after: Only entries with a sequence above this.
         until: Only entries with a sequence up to this; None: to the end as of now.
         max_rows: Most rows in a batch.
+        columns: Columns that are wanted; imported history is decoded no further. Batches have
+            those of them that their entries have, and may have others. None: all.
 
     Raises:
         LedgerUnavailable: The ledger cannot be read right now.
     """
-    yield from batches_of(ledger.groups(after), after, until, max_rows)
+    yield from batches_of(ledger.groups(after), after, until, max_rows, columns)
 
 
 def batches_of(
@@ -75,6 +81,7 @@ def batches_of(
     after: int = 0,
     until: int | None = None,
     max_rows: int = DEFAULT_MAX_ROWS,
+    columns: Collection[str] | None = None,
 ) -> Iterator[LogBatch]:
     """`read_log` over groups at hand."""
     live = _LiveEntries(max_rows)
@@ -89,7 +96,7 @@ def batches_of(
             continue
         if group.kind == GroupKind.IMPORT:
             yield from live.flush()
-            batch = read_import(group)
+            batch = read_import(group, columns)
             for start in range(skip, stop, max_rows):
                 rows = batch.slice(start, min(max_rows, stop - start))
                 yield LogBatch(group.first_sequence + start, rows)

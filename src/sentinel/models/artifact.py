@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
@@ -52,6 +52,7 @@ class TrainingWindow(msgspec.Struct, frozen=True, kw_only=True):
         start_us, end_us: Event times of its training rows, microseconds; the end is exclusive.
         cutoff_us: Labels that arrived from here on were not used.
         rows, frauds: How many training rows there were, and frauds among them.
+        gap_us: How long after a payment its silence counted; None: as it was set.
     """
 
     start_us: int
@@ -59,6 +60,7 @@ class TrainingWindow(msgspec.Struct, frozen=True, kw_only=True):
     cutoff_us: int
     rows: int
     frauds: int
+    gap_us: int | None = None
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,9 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         created_at_us: When it was made, microseconds UTC.
         libraries: Versions it was trained with.
         files: SHA-256 of each other file of the directory, in hex.
+        provisional: Why no gate could judge it, for want of known truth; empty: one can.
+        not_measured: Figures that its held-out rows are too few for, and why, by name.
+        notes: A line for each span of the settings that gave way to what history there was.
         format: Version of this layout.
     """
 
@@ -95,6 +100,9 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int
     libraries: dict[str, str]
     files: dict[str, str]
+    provisional: str = ""
+    not_measured: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
     format: int = ARTIFACT_FORMAT
 
     def calibrator(self) -> Calibration:
@@ -116,6 +124,9 @@ def save_artifact(
     created_at_us: int,
     run_id: str = "",
     version: str = "",
+    provisional: str = "",
+    not_measured: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> ModelManifest:
     """Write a model directory; the manifest comes last, so a directory with one is complete.
 
@@ -131,6 +142,7 @@ def save_artifact(
         data_hash: Names the training data.
         created_at_us: Now, microseconds UTC.
         run_id, version: As far as they are known; see `stamp`.
+        provisional, not_measured, notes: See `ModelManifest`.
 
     Raises:
         PlanMismatch: If the model's features are not the plan's, in the plan's order.
@@ -162,6 +174,9 @@ def save_artifact(
         created_at_us=created_at_us,
         libraries=_versions(),
         files={path.name: _sha256(path) for path in (directory / PLAN, target)},
+        provisional=provisional,
+        not_measured=dict(not_measured or {}),
+        notes=tuple(notes),
     )
     _write(directory, manifest)
     return manifest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from sentinel.models.ensemble import (
 __all__ = [
     "ModelFormatError",
     "TreeEnsemble",
+    "escaped",
     "from_sklearn_forest",
     "load_lightgbm",
     "load_npz",
@@ -42,6 +44,15 @@ _TREE_ARRAYS = (
     ("decision", "decision_type", np.uint8),
     ("node_cover", "internal_count", np.float64),
 )
+
+
+def escaped(name: str) -> str:
+    """A feature's name as LightGBM's text can hold it: without spaces, brackets and the like.
+
+    >>> escaped("card_count_1d"), escaped("Merchant city: name")
+    ('card_count_1d', 'Merchant%20city%3A%20name')
+    """
+    return quote(name, safe="")
 
 
 def parse_lightgbm(text: str) -> TreeEnsemble:
@@ -72,7 +83,7 @@ def parse_lightgbm(text: str) -> TreeEnsemble:
     trees = [_parse_tree(i, block) for i, block in enumerate(blocks)]
     return _join(
         trees,
-        feature_names=tuple(header["feature_names"].split()),
+        feature_names=tuple(unquote(name) for name in header["feature_names"].split()),
         objective=header.get("objective", "").strip() or "custom",
         average_output="average_output" in header,
         feature_infos=tuple(header.get("feature_infos", "").split()),

@@ -159,7 +159,9 @@ def _platt(score: Floats, target: Floats, mass: Floats) -> Calibration:
     n_frauds = float((mass * target).sum())
     n_rest = float(mass.sum()) - n_frauds
     smooth = np.where(target > 0.5, (n_frauds + 1.0) / (n_frauds + 2.0), 1.0 / (n_rest + 2.0))
-    centre, spread = float(score.mean()), float(score.std()) or 1.0
+    centre, spread = float(score.mean()), float(score.std())
+    if spread <= _FLOOR * max(1.0, abs(centre)):  # one score for all, but for rounding
+        spread = 1.0
     z = (score - centre) / spread
     slope, level = _newton(z, smooth, mass, np.log(n_frauds / n_rest))
     # A model that ranks the wrong way round is not turned over here; it gets an almost flat curve.

@@ -3,11 +3,9 @@
 Everything here is a pure function of arrays; who reads them from where is not its business.
 
 A label counts only if it arrived before the cut-off. A row without one is legitimate only once
-its maturity period is over by then; before that nobody knows, and it is left out. A time split
-looks like this (the cut-off of the fitting rows is where the test begins):
-
-    |<------- window ------->|<- gap ->|<- test ->|<- gap ->|
-    |      fit       | tail  |         |          |         now
+its maturity period is over by then; before that nobody knows, and it is left out. So is a payment
+without a label that the system before did not let pass: it never had the chance to turn out as
+fraud. `sentinel.models.splitting` draws the parts of a split from this.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from sentinel.domain import InvalidQuery
-from sentinel.features.plan import DAY_US
-
 Ints = npt.NDArray[np.int64]
 Targets = npt.NDArray[np.int8]
 
 FRAUD: Final = 1
 LEGITIMATE: Final = 0
 UNKNOWN: Final = -1
+
+MIN_FRAUDS: Final = 10
+"""With fewer known frauds, or fewer good payments, nothing can be said of a model."""
 
 _HASH_BLOCK_BYTES: Final = 1 << 26
 
@@ -43,12 +41,15 @@ class History:
         received_at_us: int64, when Sentinel learnt of it.
         amount_minor: int64.
         card: int64 code of the card or customer, negative = unknown.
+        withheld: bool, whether the system before declined it or held it for review; None: it
+            said nothing of any.
     """
 
     event_time_us: Ints
     received_at_us: Ints
     amount_minor: Ints
     card: Ints
+    withheld: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.event_time_us)
@@ -94,15 +95,6 @@ class Sample:
         return int(self.fraud.sum())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
-    """Fitting rows, their later part kept for early stopping and calibration, and test rows."""
-
-    fit: Sample
-    tail: Sample
-    test: Sample
-
-
 def rows_of(transaction_ids: pa.Array, label_transaction_ids: pa.Array) -> Ints:
     """For each label the row of its transaction: int64 (n_labels,), -1 = not there."""
     found = pc.index_in(label_transaction_ids, value_set=transaction_ids)
@@ -142,11 +134,13 @@ def targets_at(history: History, labels: LabelLog, cutoff_us: int, maturity_us: 
 
     Returns:
         int8 (n_rows,): FRAUD or LEGITIMATE by the latest label that had arrived, LEGITIMATE
-        where none had within the maturity period, else UNKNOWN.
+        where none had within the maturity period and the payment was let pass, else UNKNOWN.
     """
     targets = verdicts_by(labels, len(history), cutoff_us)
     since = np.maximum(history.event_time_us, history.received_at_us)
     mature = since + maturity_us <= cutoff_us
+    if history.withheld is not None:
+        mature &= ~history.withheld
     targets[(targets == UNKNOWN) & mature] = LEGITIMATE
     targets[history.received_at_us >= cutoff_us] = UNKNOWN
     return targets
@@ -178,69 +172,6 @@ def sample(
         start_us=start_us,
         end_us=end_us,
         cutoff_us=cutoff_us,
-    )
-
-
-def time_split(
-    history: History,
-    labels: LabelLog,
-    *,
-    now_us: int,
-    window_us: int,
-    test_us: int,
-    maturity_us: int,
-    tail_share: float = 0.15,
-) -> Split:
-    """Split history by time, with the label gap on both sides of the test.
-
-    The gap is one maturity period: within it only the frauds that were reported early have a
-    label, and a model that saw those alone would take recent payments for fraud.
-
-    Args:
-        history, labels: The log.
-        now_us: Nothing after it is looked at.
-        window_us: Longest span to fit on.
-        test_us: Span held out.
-        maturity_us: See `targets_at`; also the gap.
-        tail_share: Share of the window, its latest part, kept for early stopping and calibration.
-
-    Raises:
-        InvalidQuery: If the history is too short, or one part has no fraud or nothing else.
-    """
-    test_end = now_us - maturity_us
-    test_start = test_end - test_us
-    fit_end = test_start - maturity_us
-    first = int(history.event_time_us.min()) if len(history) else now_us
-    fit_start = max(fit_end - window_us, first)
-    if fit_end <= fit_start:
-        raise InvalidQuery(
-            f"There are {(now_us - first) / DAY_US:.0f} days of history; a test of "
-            f"{test_us / DAY_US:g} days between two label gaps of {maturity_us / DAY_US:g} days "
-            "leaves nothing to train on. Lower training.test_days or labels.maturity_days, or "
-            "import more history."
-        )
-    tail_start = fit_end - int((fit_end - fit_start) * tail_share)
-
-    def part(name: str, start: int, end: int, cutoff: int) -> Sample:
-        found = sample(
-            history,
-            labels,
-            start_us=start,
-            end_us=end,
-            cutoff_us=cutoff,
-            maturity_us=maturity_us,
-        )
-        if found.frauds == 0 or found.frauds == len(found):
-            raise InvalidQuery(
-                f"The {name} rows are {len(found):,} with {found.frauds:,} known frauds; both "
-                "classes are needed. Use longer spans, or import the missing labels."
-            )
-        return found
-
-    return Split(
-        fit=part("fitting", fit_start, tail_start, test_start),
-        tail=part("validation", tail_start, fit_end, test_start),
-        test=part("test", test_start, test_end, now_us),
     )
 
 

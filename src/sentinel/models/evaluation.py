@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.plan import DAY_US
+from sentinel.models.dataset import MIN_FRAUDS
 from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
 from sentinel.models.ranking import CardDays, RankedTotals, Ranking
 
@@ -23,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 FALSE_POSITIVE_RATES: Final = (0.001, 0.01, 0.05)
 CALIBRATION_BINS: Final = 20
+NOT_ENOUGH_FRAUDS: Final = "not enough frauds to say"
 _TINY: Final = 1e-15
 
 
@@ -48,6 +50,88 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         _check_classes(self.fraud)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What can be said of a model on some rows, and what cannot.
+
+    Attributes:
+        metrics: By name.
+        not_measured: Why the rows are too few for the others, by name.
+    """
+
+    metrics: dict[str, Estimate]
+    not_measured: dict[str, str]
+
+
+def figures(
+    rows: HeldOut | None,
+    *,
+    alerts_per_1000: float = 5.0,
+    cards_per_day: int = 100,
+    rounds: int = 400,
+    seed: int = 7,
+) -> Figures:
+    """The figures of a model that its held-out rows are enough for.
+
+    Args:
+        rows: Held-out rows; None: there are none of both classes.
+        alerts_per_1000, cards_per_day, rounds, seed: See `evaluate`.
+    """
+    names = figure_names(alerts_per_1000, cards_per_day)
+    if rows is None:
+        return Figures({}, dict.fromkeys(names, NOT_ENOUGH_FRAUDS))
+    found = evaluate(
+        rows,
+        alerts_per_1000=alerts_per_1000,
+        cards_per_day=cards_per_day,
+        rounds=rounds,
+        seed=seed,
+    )
+    why = _too_few(rows, alerts_per_1000, cards_per_day)
+    return Figures({name: found[name] for name in names if name not in why}, why)
+
+
+def figure_names(alerts_per_1000: float, cards_per_day: int) -> tuple[str, ...]:
+    """All figures, in the order they are shown."""
+    return (
+        "average_precision",
+        "roc_auc",
+        *(f"recall_at_fpr_{100 * rate:g}pct" for rate in FALSE_POSITIVE_RATES),
+        f"card_precision_at_{cards_per_day}",
+        f"money_caught_at_{alerts_per_1000:g}_per_1000",
+        "brier",
+        "log_loss",
+        "calibration_error",
+    )
+
+
+def _too_few(rows: HeldOut, alerts_per_1000: float, cards_per_day: int) -> dict[str, str]:
+    """The figures that cannot be had from some rows, and why."""
+    names = figure_names(alerts_per_1000, cards_per_day)
+    frauds = int(rows.fraud.sum())
+    good = len(rows.fraud) - frauds
+    if frauds < MIN_FRAUDS:
+        return dict.fromkeys(names, NOT_ENOUGH_FRAUDS)
+    if good < MIN_FRAUDS:
+        return dict.fromkeys(names, "not enough good payments to say")
+    why: dict[str, str] = {}
+    for rate in FALSE_POSITIVE_RATES:
+        if good * rate < 1.0:
+            why[f"recall_at_fpr_{100 * rate:g}pct"] = "not enough good payments to say"
+    days = len(np.unique(rows.event_time_us // DAY_US))
+    pairs = np.stack([rows.event_time_us // DAY_US, rows.card])
+    seen = np.unique(pairs[:, rows.card >= 0], axis=1).shape[1]
+    if not (rows.card >= 0).any():
+        why[names[5]] = "no card or customer to say it of"
+    elif seen < cards_per_day * days:
+        why[names[5]] = f"fewer than {cards_per_day} cards a day"
+    if not (rows.amount_minor[rows.fraud] > 0).any():
+        why[names[6]] = "no fraud has an amount"
+    elif len(rows.fraud) * alerts_per_1000 < 1000.0:
+        why[names[6]] = "not enough payments to say"
+    return why
 
 
 def evaluate(

@@ -130,14 +130,17 @@ class LogisticModel(FittedModel):
 
     def importance(self) -> Floats:
         """Size of the coefficients, those of a feature's categories summed."""
-        (_, _, numeric), (_, categories, places) = self.pipeline[0].transformers_[:2]
         weights = np.abs(self.pipeline[-1].coef_[0])
         sizes = np.zeros(len(self.feature_names))
-        sizes[numeric] = weights[: len(numeric)]
-        at = len(numeric)
-        for place, known in zip(places, categories[-1].categories_ if places else (), strict=True):
-            sizes[place] = weights[at : at + len(known)].sum()
-            at += len(known)
+        at = 0
+        for kind, steps, places in self.pipeline[0].transformers_:
+            if kind == "number":
+                sizes[places] = weights[: len(places)]
+                at = len(places)
+            elif kind == "category":
+                for place, known in zip(places, steps[-1].categories_, strict=True):
+                    sizes[place] = weights[at : at + len(known)].sum()
+                    at += len(known)
         return _shares(sizes)
 
 

@@ -7,16 +7,15 @@ here: see `sentinel.pipeline.follow`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
-import httpx
 import msgspec
 
 from sentinel.domain import ModelError, NoModel, SentinelError, Unavailable
+from sentinel.models.registry_place import MlflowPlace, away, mlflow_place
 from sentinel.settings import Settings
 
 CHAMPION: Final = "champion"
@@ -27,16 +26,6 @@ CHAMPIONS_TAG: Final = "sentinel.champions"
 """Of the model: the versions that were champion, oldest first, with commas between."""
 MANIFEST_TAG: Final = "manifest_sha256"
 """Of a version: the hash of its manifest, which has the hashes of its other files."""
-
-_TIMEOUT_SECONDS: Final = 5.0
-
-# MLflow tries for minutes to reach a server that is away. Whoever waits wants to know sooner.
-_PATIENCE: Final = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +38,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
         aliases: What it is for.
         tags: What was noted of it.
         created_at_us: When it was registered, microseconds UTC.
+        description: A sentence about it.
     """
 
     version: str
@@ -57,35 +47,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...]
     tags: dict[str, str]
     created_at_us: int
-
-
-def mlflow_client(uri: str) -> Any:
-    """An MLflow client of a server that answers.
-
-    Args:
-        uri: ``http://`` address of the server.
-
-    Raises:
-        Unavailable: Nothing answers there.
-    """
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
-    try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS)
-    except httpx.HTTPError as error:
-        raise away(uri, error) from error
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def away(uri: str, error: Exception) -> Unavailable:
-    """The error for an MLflow server that cannot be reached."""
-    reason = str(error) or type(error).__name__
-    return Unavailable(
-        f"MLflow does not answer at {uri} ({reason}). Start it with `sentinel up`, or name "
-        "another server with SENTINEL_MLFLOW__TRACKING_URI."
-    )
+    description: str = ""
 
 
 @contextmanager
@@ -132,25 +94,27 @@ class Registry:
     """The versions of one model.
 
     Args:
-        uri: ``http://`` address of the MLflow server.
+        place: Where MLflow is.
         name: Name of the model.
 
     Raises:
-        Unavailable: The server does not answer. Raised by every method, too.
+        Unavailable: MLflow does not answer. Raised by every method, too.
     """
 
-    def __init__(self, uri: str, name: str) -> None:
-        self.uri = uri
+    def __init__(self, place: MlflowPlace, name: str) -> None:
+        self.place = place
+        self.uri = place.uri
         self.name = name
 
     @classmethod
     def of(cls, settings: Settings) -> Registry:
         """The registry of a deployment."""
-        return cls(settings.tracking_uri, settings.mlflow.model_name)
+        return cls(mlflow_place(settings), settings.mlflow.model_name)
 
     @cached_property
     def _client(self) -> Any:
-        return mlflow_client(self.uri)
+        with translated(self.uri, "opening it"):
+            return self.place.client()
 
     def register(
         self, *, model_id: str, source: str, run_id: str, tags: Mapping[str, str], words: str
@@ -194,6 +158,12 @@ class Registry:
                 "what there is in MLflow, or train one with `sentinel train`."
             )
         return _version(found)
+
+    def files_of(self, version: str) -> str:
+        """Location of a version's files, as MLflow writes it."""
+        client = self._client
+        with translated(self.uri, f"looking for the files of version {version} of {self.name}"):
+            return str(client.get_model_version_download_uri(self.name, version))
 
     def versions(self) -> list[ModelVersion]:
         """All versions, newest first."""
@@ -334,4 +304,5 @@ def _version(found: Any) -> ModelVersion:
         aliases=tuple(found.aliases),
         tags=dict(found.tags),
         created_at_us=int(found.creation_timestamp) * 1000,
+        description=str(found.description or ""),
     )

@@ -16,6 +16,9 @@ import msgspec
 
 VIEW: Final = "registry.json"
 
+PROVISIONAL_TAG: Final = "provisional"
+"""Of a version in the registry: why no gate could judge it, where none could."""
+
 
 class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version in the registry.

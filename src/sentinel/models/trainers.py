@@ -24,6 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sentinel.domain import ConfigurationError, ModelError
+from sentinel.models.booster import escaped
 from sentinel.models.fitted import (
     FittedModel,
     Floats,
@@ -67,10 +68,12 @@ class Validation:
     Attributes:
         X: float32 (n_rows, n_features), NaN = unknown.
         y: (n_rows,), 1 = fraud.
+        weight: float64 (n_rows,), how many rows each stands for; None: one.
     """
 
     X: Matrix
     y: npt.NDArray[Any]
+    weight: Floats | None = None
 
 
 def train(
@@ -102,9 +105,14 @@ def train(
 
     Raises:
         ConfigurationError: If there is no such trainer.
-        ModelError: If the rows are of one class only.
+        ModelError: If the rows are of one class only, or there is no feature.
     """
     names = tuple(feature_names)
+    if not names:
+        raise ModelError(
+            "The plan has no feature, so there is nothing to learn from. Define one in the "
+            "feature store's definitions.py and run `sentinel features apply`."
+        )
     if name not in _TRAINERS:
         raise ConfigurationError(f"There is no trainer {name!r}. There is: {', '.join(_TRAINERS)}.")
     if X.shape != (len(y), len(names)):
@@ -141,21 +149,53 @@ class _Task:
     parameters: dict[str, Any]
 
 
+def scaled_to(y: npt.NDArray[Any], weight: Floats | None = None) -> dict[str, float]:
+    """LightGBM's restraints, loosened where there is little to learn from.
+
+    The defaults suit fifty frauds or more. What holds leaves back is the curvature of the
+    loss, and all rows together have n p (1 - p) of it: with five frauds less than five, so that
+    there would be no split at all.
+
+    Args:
+        y: (n_rows,), 1 = fraud.
+        weight: (n_rows,), how many rows each stands for.
+
+    Returns:
+        Changes to `LIGHTGBM_PARAMETERS`; none where there is enough.
+    """
+    n_rows = float(len(y) if weight is None else weight.sum())
+    frauds = float(y.sum() if weight is None else weight[np.asarray(y) == 1].sum())
+    curvature = frauds * (1.0 - frauds / n_rows)
+    changes: dict[str, float] = {}
+    if curvature < 50.0:
+        changes |= {
+            "min_sum_hessian_in_leaf": curvature / 10.0,
+            "lambda_l2": curvature / 2.5,
+            "cat_l2": curvature / 2.5,
+        }
+    if len(y) < 1000:
+        changes["min_data_in_leaf"] = max(1, len(y) // 20)
+        changes["min_data_per_group"] = max(1, len(y) // 10)
+    return changes
+
+
 def _lightgbm(task: _Task) -> FittedModel:
-    settings = {**LIGHTGBM_PARAMETERS, "seed": task.seed, **task.parameters}
+    fitting = {**LIGHTGBM_PARAMETERS, **scaled_to(task.y, task.weight)}
+    settings = {**fitting, "seed": task.seed, **task.parameters}
     rounds = int(settings.pop("rounds", MAX_ROUNDS if task.validation else FIXED_ROUNDS))
     data = lightgbm.Dataset(
         task.X,
         task.y,
         weight=task.weight,
-        feature_name=list(task.feature_names),
-        categorical_feature=list(task.categorical),
+        feature_name=[escaped(name) for name in task.feature_names],
+        categorical_feature=[escaped(name) for name in task.categorical],
         free_raw_data=True,
     )
     watched: list[lightgbm.Dataset] = []
     callbacks: list[Callable[..., Any]] = []
     if task.validation is not None:
-        watched = [data.create_valid(task.validation.X, np.asarray(task.validation.y, np.int8))]
+        given = task.validation
+        watched = [data.create_valid(given.X, np.asarray(given.y, np.int8), weight=given.weight)]
         callbacks = [lightgbm.early_stopping(PATIENCE, verbose=False)]
     booster = lightgbm.train(
         {**settings, "num_threads": task.threads},
@@ -183,25 +223,16 @@ def _logistic_regression(task: _Task) -> FittedModel:
     settings = {"C": 1.0, "max_iter": 1000, **task.parameters}
     places = [task.feature_names.index(name) for name in task.categorical]
     numeric = [i for i in range(len(task.feature_names)) if i not in places]
-    prepare = ColumnTransformer(
-        [
-            (
-                "number",
-                make_pipeline(
-                    SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
-                ),
-                numeric,
-            ),
-            (
-                "category",
-                make_pipeline(
-                    SimpleImputer(strategy="constant", fill_value=-1),
-                    OneHotEncoder(handle_unknown="ignore"),
-                ),
-                places,
-            ),
-        ]
+    number = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
     )
+    category = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value=-1, keep_empty_features=True),
+        OneHotEncoder(handle_unknown="ignore"),
+    )
+    kinds = [("number", number, numeric), ("category", category, places)]
+    # A transformer refuses to be fitted on no columns at all.
+    prepare = ColumnTransformer([kind for kind in kinds if kind[2]])
     pipeline = Pipeline(
         [("prepare", prepare), ("fit", LogisticRegression(**settings, random_state=task.seed))]
     )

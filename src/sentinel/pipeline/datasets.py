@@ -8,8 +8,9 @@
         test.parquet        what every figure is measured on
 
 Each file has a row for each payment, in log order: ``fraud``, ``card`` (a code), ``event_time_us``,
-``amount_minor`` and a float32 column for each feature, NaN = unknown. The name is a hash of the
-content: the same data are the same dataset, whoever builds it.
+``amount_minor`` and a float32 column for each feature, NaN = unknown. Where there were too many
+payments to fit on, ``sentinel_weight`` says how many each of the fitted ones stands for. The name
+is a hash of the content: the same data are the same dataset, whoever builds it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,24 @@ import pyarrow.parquet as pq
 
 from sentinel.domain import WorkspaceError
 from sentinel.features.plan import DAY_US, Plan
-from sentinel.models.dataset import Sample, Split, data_hash, time_split
-from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, maturity_us
+from sentinel.models.dataset import Sample, data_hash
+from sentinel.models.sampling import thinned
+from sentinel.models.splitting import Spans, Split, split_by_time
+from sentinel.pipeline.labelled_history import (
+    LabelledHistory,
+    labelled_history,
+    maturity_is_default,
+    maturity_us,
+)
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
 DATASET_FORMAT: Final = 1
 KEPT: Final = 3
 """Datasets of a workspace; building a new one deletes the oldest beyond so many."""
+
+WEIGHT: Final = "sentinel_weight"
+"""The column of weights, where the rows were thinned out."""
 
 _PARTS: Final = ("fit", "tail", "test")
 
@@ -75,7 +86,11 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         plan_hash: The plan of the vectors.
         data_hash: Hash of what a model learns from: fit and tail.
         log_through: The last log entry that was looked at.
-        fit, tail, test: The parts.
+        fit, tail, test: The parts; tail and test are empty where nothing could be held out.
+        gap_us: How long after a payment its silence started to count.
+        left_out: Payments whose truth nobody will ever know, see `sentinel.models.splitting`.
+        notes: A line for each span of the settings that gave way to what there is.
+        provisional: Why no gate can judge a model of it; empty: one can.
         format: Version of this layout.
     """
 
@@ -86,6 +101,10 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     fit: Span
     tail: Span
     test: Span
+    gap_us: int | None = None
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+    provisional: str = ""
     format: int = DATASET_FORMAT
 
 
@@ -97,6 +116,7 @@ class Rows:
         X: float32 (n, n_features), NaN = unknown.
         fraud: bool (n,).
         card, event_time_us, amount_minor: int64 (n,); the card is a code, negative = unknown.
+        weight: float64 (n,), how many payments each stands for; None: one.
     """
 
     X: Matrix
@@ -104,6 +124,7 @@ class Rows:
     card: Ints
     event_time_us: Ints
     amount_minor: Ints
+    weight: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +172,7 @@ def build_dataset(
         progress: Told of the stages "labels", "backfill" and "vectors".
 
     Raises:
-        InvalidQuery: The history is too short, or a part of it has no known fraud.
+        InvalidQuery: No payment is known to be fraud, or none to be anything else.
         DefinitionError, WorkspaceError: See `backfill`.
     """
     known = labelled_history(settings, progress=progress)
@@ -160,8 +181,18 @@ def build_dataset(
     parts: dict[str, Rows] = {}
     for done, (name, sample) in enumerate(samples.items()):
         progress("vectors", done, len(samples))
-        parts[name] = _rows(known, sample)
+        most = settings.training.max_rows if name == "fit" else len(sample)
+        parts[name] = _rows(known, sample, most, settings.training.seed)
     progress("vectors", len(samples), len(samples))
+    notes = split.notes
+    fitted = len(parts["fit"].fraud)
+    if fitted < len(split.fit):
+        frauds = int(parts["fit"].fraud.sum())
+        note = (
+            f"Fitted on {fitted:,} of {len(split.fit):,} payments (training.max_rows): {frauds:,} "
+            f"of {split.fit.frauds:,} frauds, and good ones that count for all."
+        )
+        notes = (*notes, note)
     manifest = DatasetManifest(
         name=_name(known.plan, parts),
         plan_hash=known.plan.hash,
@@ -170,6 +201,10 @@ def build_dataset(
         fit=_span(split.fit),
         tail=_span(split.tail),
         test=_span(split.test),
+        gap_us=split.gap_us,
+        left_out=split.left_out,
+        notes=notes,
+        provisional=split.provisional,
     )
     folder = _datasets(settings) / manifest.name
     _write(folder, known.plan, parts, manifest)
@@ -200,24 +235,33 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def _split(settings: Settings, known: LabelledHistory, now_us: int | None) -> Split:
-    return time_split(
+    window = settings.training.window_days
+    return split_by_time(
         known.history,
         known.labels,
-        now_us=known.end_us if now_us is None else now_us,
-        window_us=round(settings.training.window_days * DAY_US),
-        test_us=round(settings.training.test_days * DAY_US),
-        maturity_us=maturity_us(settings),
+        Spans(
+            now_us=known.end_us if now_us is None else now_us,
+            window_us=None if window == "auto" else round(window * DAY_US),
+            test_us=round(settings.training.test_days * DAY_US),
+            maturity_us=maturity_us(settings),
+            maturity_is_default=maturity_is_default(settings),
+        ),
     )
 
 
-def _rows(known: LabelledHistory, sample: Sample) -> Rows:
-    history, rows = known.history, sample.rows
+def _rows(known: LabelledHistory, sample: Sample, most: int, seed: int) -> Rows:
+    history, rows, fraud = known.history, sample.rows, sample.fraud
+    weight = None
+    if len(rows) > most:
+        keep, weight = thinned(fraud, most, seed=seed)
+        rows, fraud = rows[keep], fraud[keep]
     return Rows(
         X=known.vectors(rows),
-        fraud=sample.fraud,
+        fraud=fraud,
         card=history.card[rows],
         event_time_us=history.event_time_us[rows],
         amount_minor=history.amount_minor[rows],
+        weight=weight,
     )
 
 
@@ -233,13 +277,16 @@ def _span(sample: Sample) -> Span:
 
 def _learnt_hash(parts: dict[str, Rows]) -> str:
     fit, tail = parts["fit"], parts["tail"]
-    return data_hash(fit.X, fit.fraud, tail.X, tail.fraud)
+    weight = () if fit.weight is None else (fit.weight,)
+    return data_hash(fit.X, fit.fraud, *weight, tail.X, tail.fraud)
 
 
 def _name(plan: Plan, parts: dict[str, Rows]) -> str:
     arrays: list[npt.NDArray[np.generic]] = [np.frombuffer(plan.hash.encode(), dtype=np.uint8)]
     for rows in parts.values():
         arrays += [rows.X, rows.fraud, rows.card, rows.event_time_us, rows.amount_minor]
+        if rows.weight is not None:
+            arrays.append(rows.weight)
     return data_hash(*arrays)
 
 
@@ -262,6 +309,7 @@ def _write(folder: Path, plan: Plan, parts: dict[str, Rows], manifest: DatasetMa
                 "card": rows.card,
                 "event_time_us": rows.event_time_us,
                 "amount_minor": rows.amount_minor,
+                **({} if rows.weight is None else {WEIGHT: rows.weight}),
                 **dict(zip(plan.feature_names, rows.X.T, strict=True)),
             }
             arrays = [pa.array(np.ascontiguousarray(column)) for column in columns.values()]
@@ -290,6 +338,7 @@ def _read(path: Path, plan: Plan) -> Rows:
         card=table.column("card").to_numpy(),
         event_time_us=table.column("event_time_us").to_numpy(),
         amount_minor=table.column("amount_minor").to_numpy(),
+        weight=table.column(WEIGHT).to_numpy() if WEIGHT in table.column_names else None,
     )
 
 

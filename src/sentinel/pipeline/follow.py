@@ -22,6 +22,7 @@ from sentinel.domain import ModelError, ModelFormatError, SentinelError, Unavail
 from sentinel.models.artifact import MANIFEST, stamp
 from sentinel.models.champion import champion_of
 from sentinel.models.registry_view import RegistryView, read_view, write_view
+from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.pipeline.served import (
     PARTIAL,
@@ -57,7 +58,7 @@ def sync_champion(settings: Settings) -> str | None:
         Unavailable: MLflow does not answer, or not to the end; what serves stays.
         ModelFormatError: The champion's files are not a model, or were changed.
     """
-    with RegistryOverHttp(settings.tracking_uri) as server:
+    with open_registry(settings) as server:
         version = _sync(settings, server)
         try:
             look(settings, server)
@@ -77,11 +78,11 @@ def fetch_version(settings: Settings, version: str) -> Path:
         NoModel: The registry has no such version.
         Unavailable, ModelFormatError: See `sync_champion`.
     """
-    with RegistryOverHttp(settings.tracking_uri) as server:
+    with open_registry(settings) as server:
         return _fetch(settings, server, server.version(settings.mlflow.model_name, version))
 
 
-def settle(settings: Settings, server: RegistryOverHttp) -> RegisteredVersion | None:
+def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | None:
     """The registry's champion, once it knows of a rollback that was made while it was away."""
     name = settings.mlflow.model_name
     champion = server.champion(name)
@@ -100,7 +101,7 @@ def settle(settings: Settings, server: RegistryOverHttp) -> RegisteredVersion | 
     return champion
 
 
-def look(settings: Settings, server: RegistryOverHttp) -> None:
+def look(settings: Settings, server: RegistryReader) -> None:
     """Note what the registry holds, for serving and for a rollback without it."""
     champions, versions = server.model(settings.mlflow.model_name)
     view = RegistryView(
@@ -149,7 +150,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
 
 
 def _note_problem(
-    settings: Settings, server: RegistryOverHttp, error: SentinelError | OSError
+    settings: Settings, server: RegistryReader, error: SentinelError | OSError
 ) -> None:
     """Let serving show why it has not got the registry's champion."""
     refused = isinstance(error, ModelError)
@@ -173,7 +174,7 @@ def _with_problem(view: RegistryView, problem: str, *, refused: bool) -> Registr
     )
 
 
-def _sync(settings: Settings, server: RegistryOverHttp) -> str | None:
+def _sync(settings: Settings, server: RegistryReader) -> str | None:
     champion = settle(settings, server)
     serving = champion_of(settings)
     if champion is None:
@@ -190,7 +191,7 @@ def _sync(settings: Settings, server: RegistryOverHttp) -> str | None:
     return champion.version
 
 
-def _fetch(settings: Settings, server: RegistryOverHttp, wanted: RegisteredVersion) -> Path:
+def _fetch(settings: Settings, server: RegistryReader, wanted: RegisteredVersion) -> Path:
     name, version = settings.mlflow.model_name, wanted.version
     models, target = settings.models_dir, folder_of(settings, wanted.version)
     if is_whole(target, wanted.run_id):

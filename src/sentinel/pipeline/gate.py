@@ -5,13 +5,15 @@ their average precision is bootstrapped by card on the same draws. A candidate i
 whole 95 % interval lies below zero: worse, and not by chance. Where there is no champion yet, it
 must beat knowing nothing, whose average precision is the share of fraud: there the whole
 interval has to lie above zero.
+
+Where too little truth is known to compare anything, a candidate passes as *provisional* if nothing
+better is in charge: no champion at all, or one that is provisional itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -20,18 +22,17 @@ from sentinel.domain import GateRefused, WorkspaceError
 from sentinel.features.plan import DAY_US, Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.dataset import Sample, sample
-from sentinel.models.evaluation import HeldOut, average_precision, compare
-from sentinel.models.evaluation import evaluate as figures_of
+from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import CHAMPION, Registry
+from sentinel.models.registry_view import PROVISIONAL_TAG
+from sentinel.models.splitting import too_little_to_judge
 from sentinel.models.tree_kernel import Scorer
+from sentinel.pipeline.fitting import measure
 from sentinel.pipeline.follow import fetch_version
-from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, maturity_us
+from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, shown_maturity_us
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
-
-MIN_FRAUDS: Final = 10
-"""With fewer known frauds nothing can be said of a model."""
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,11 +43,13 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         champion: What it was compared with; None: with knowing nothing.
         rows, frauds: Payments they were compared on, all with matured labels.
         start_us, end_us: Their event times, the end exclusive.
-        candidate_ap: The candidate's average precision.
-        champion_ap: The champion's, or the share of fraud.
-        difference: Candidate minus champion. This is what the gate looks at.
+        candidate_ap: The candidate's average precision; None where it cannot be had.
+        champion_ap: The champion's, or the share of fraud; likewise.
+        difference: Candidate minus champion. This is what the gate looks at; likewise.
         candidate_metrics, champion_metrics: All figures of both on the same payments, to look at;
             none of a champion that is not there.
+        candidate_not_measured, champion_not_measured: Why others are missing, by name.
+        provisional: Why nothing could be compared; empty: it was.
     """
 
     version: str
@@ -55,11 +58,14 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     frauds: int
     start_us: int
     end_us: int
-    candidate_ap: float
-    champion_ap: float
-    difference: Estimate
+    candidate_ap: float | None
+    champion_ap: float | None
+    difference: Estimate | None
     candidate_metrics: dict[str, Estimate] = {}
     champion_metrics: dict[str, Estimate] = {}
+    candidate_not_measured: dict[str, str] = {}
+    champion_not_measured: dict[str, str] = {}
+    provisional: str = ""
 
     @classmethod
     def load(cls, path: Path) -> GateReport:
@@ -79,9 +85,10 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def words(self) -> str:
         """The verdict in a sentence."""
+        if self.provisional:
+            return f"version {self.version} may serve provisionally: {self.provisional}"
         if self.passed:
-            other = "no model" if self.champion is None else f"champion {self.champion}"
-            return f"version {self.version} is not worse than {other}"
+            return f"version {self.version} is not worse than {self._other}"
         if self.champion is None:
             return "its average precision is not above that of knowing nothing"
         return f"its average precision is worse than that of champion {self.champion}"
@@ -89,17 +96,32 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether the candidate may become champion."""
+        if self.difference is None:
+            return bool(self.provisional)
         if self.champion is None:
             return self.difference.low > 0
         return self.difference.high >= 0
 
+    @property
+    def verdict(self) -> str:
+        """Passed, provisional or refused."""
+        if self.provisional:
+            return "provisional"
+        return "passed" if self.passed else "refused"
+
+    @property
+    def _other(self) -> str:
+        return "no model" if self.champion is None else f"champion {self.champion}"
+
     def __str__(self) -> str:
-        other = "no model" if self.champion is None else f"champion {self.champion}"
+        rows = f"on {self.rows:,} payments with {self.frauds:,} frauds"
+        difference = self.difference
+        if difference is None:
+            return f"candidate {self.version}: {self.provisional} ({rows})"
         return (
-            f"candidate {self.version}: average precision {self.candidate_ap:.3f}, {other}: "
-            f"{self.champion_ap:.3f}, difference {self.difference.value:+.3f} "
-            f"[{self.difference.low:+.3f}, {self.difference.high:+.3f}] on {self.rows:,} payments "
-            f"with {self.frauds:,} frauds"
+            f"candidate {self.version}: average precision {self.candidate_ap:.3f}, {self._other}: "
+            f"{self.champion_ap:.3f}, difference {difference.value:+.3f} "
+            f"[{difference.low:+.3f}, {difference.high:+.3f}] {rows}"
         )
 
 
@@ -114,8 +136,10 @@ def judge(settings: Settings, report: GateReport) -> None:
         GateRefused: It is worse.
         Unavailable: MLflow does not answer.
     """
-    verdict = "passed" if report.passed else "refused"
-    Registry.of(settings).note(report.version, "gate", f"{verdict}: {report}")
+    registry = Registry.of(settings)
+    registry.note(report.version, "gate", f"{report.verdict}: {report}")
+    if report.provisional or PROVISIONAL_TAG in registry.version(report.version).tags:
+        registry.note(report.version, PROVISIONAL_TAG, report.provisional)
     if not report.passed:
         raise GateRefused(_refusal(report))
 
@@ -137,7 +161,7 @@ def evaluate(
         progress: Told of the stages "labels", "backfill" and "gate".
 
     Raises:
-        GateRefused: There are too few matured labels to tell.
+        GateRefused: There are too few matured labels to tell, and a champion that was judged.
         PlanMismatch: It was trained with another plan than the one that was applied last.
         NoModel: There is no such version.
         Unavailable: MLflow does not answer.
@@ -149,23 +173,43 @@ def evaluate(
     champion = None if present is None else _Contestant.fetch(settings, present.version)
     ends = [c.manifest.training.end_us for c in (candidate, champion) if c is not None]
     known = labelled_history(settings, plan=candidate.plan, progress=progress)
-    rows = held_out(settings, known, start_us=max(ends), now_us=now_us)
+    gap_us = candidate.manifest.training.gap_us
+    rows = held_out(settings, known, start_us=max(ends), now_us=now_us, gap_us=gap_us)
     progress("gate", 0, 1)
-    if rows.frauds < MIN_FRAUDS or rows.frauds == len(rows):
-        raise GateRefused(
-            f"Version {version} cannot be judged: of the {len(rows):,} payments that no "
-            f"contestant was trained on and whose labels are mature, {rows.frauds} are known "
-            f"frauds; {MIN_FRAUDS} are needed. Wait for labels, or hold out more with "
-            "training.test_days and train anew."
+    too_little = too_little_to_judge(rows)
+    if too_little:
+        judged = champion is not None and not champion.manifest.provisional
+        if judged:
+            raise GateRefused(
+                f"Version {version} cannot be judged: of the {len(rows):,} payments that no "
+                "contestant was trained on and whose labels are mature, "
+                f"{rows.frauds} are known frauds: {too_little}. Wait for labels, or hold out more "
+                "with training.test_days and train anew."
+            )
+        report = GateReport(
+            version=version,
+            champion=None if present is None else present.version,
+            rows=len(rows),
+            frauds=rows.frauds,
+            start_us=rows.start_us,
+            end_us=rows.end_us,
+            candidate_ap=None,
+            champion_ap=None,
+            difference=None,
+            candidate_not_measured=measure(settings, None).not_measured,
+            provisional=too_little,
         )
+        progress("gate", 1, 1)
+        return _write(settings, report)
     own = candidate.score(known, rows)
     if champion is None:
-        other, theirs = np.zeros(len(rows)), dict[str, Estimate]()
+        other, theirs = np.zeros(len(rows)), Figures({}, {})
     else:
         if champion.plan.hash != candidate.plan.hash:
             known = labelled_history(settings, plan=champion.plan, progress=progress)
         against = champion.score(known, rows)
-        other, theirs = against.score, _figures(settings, against)
+        other, theirs = against.score, measure(settings, against)
+    ours = measure(settings, own)
     options = settings.training
     report = GateReport(
         version=version,
@@ -184,11 +228,17 @@ def evaluate(
             rounds=options.bootstrap_rounds,
             seed=options.seed,
         ),
-        candidate_metrics=_figures(settings, own),
-        champion_metrics=theirs,
+        candidate_metrics=ours.metrics,
+        champion_metrics=theirs.metrics,
+        candidate_not_measured=ours.not_measured,
+        champion_not_measured=theirs.not_measured,
     )
     progress("gate", 1, 1)
-    path = report_path(settings, version)
+    return _write(settings, report)
+
+
+def _write(settings: Settings, report: GateReport) -> GateReport:
+    path = report_path(settings, report.version)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
     return report
@@ -200,7 +250,12 @@ def report_path(settings: Settings, version: str) -> Path:
 
 
 def held_out(
-    settings: Settings, known: LabelledHistory, *, start_us: int, now_us: int | None = None
+    settings: Settings,
+    known: LabelledHistory,
+    *,
+    start_us: int,
+    now_us: int | None = None,
+    gap_us: int | None = None,
 ) -> Sample:
     """The payments from a moment on whose labels are mature.
 
@@ -209,15 +264,19 @@ def held_out(
         known: The log.
         start_us: Where training ended.
         now_us: The clock; default: the end of the log.
+        gap_us: The maturity that training went by, where that was shorter.
     """
     now = known.end_us if now_us is None else now_us
+    mature = shown_maturity_us(settings, known, now)
+    if gap_us is not None:
+        mature = min(mature, gap_us)
     return sample(
         known.history,
         known.labels,
         start_us=start_us,
-        end_us=now - maturity_us(settings),
+        end_us=now - mature,
         cutoff_us=now,
-        maturity_us=maturity_us(settings),
+        maturity_us=mature,
     )
 
 
@@ -245,16 +304,6 @@ class _Contestant:
             event_time_us=history.event_time_us[places],
             amount_minor=history.amount_minor[places],
         )
-
-
-def _figures(settings: Settings, rows: HeldOut) -> dict[str, Estimate]:
-    options = settings.training
-    return figures_of(
-        rows,
-        alerts_per_1000=options.alert_budget_per_1000,
-        rounds=options.bootstrap_rounds,
-        seed=options.seed,
-    )
 
 
 def _refusal(report: GateReport) -> str:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import Verdict
+from sentinel.domain import Outcome, Verdict
 from sentinel.features.plan import DAY_US, Plan
 from sentinel.ledger.log import read_log
 from sentinel.models.dataset import History, Ints, LabelLog, codes_of, rows_of
+from sentinel.models.splitting import maturity_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.workspace import ledger_reader
-from sentinel.schema import KIND_LABEL
+from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
+
+OUTCOME_BEFORE: Final = "outcome_before"
+"""The attribute that says what the system before decided; see `docs/sources.md`."""
+
+_WITHHELD: Final = (Outcome.DECLINE.value, Outcome.REVIEW.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,50 +90,77 @@ def labelled_history(
     tables = list(parts.tables(names))
     table = pa.concat_tables(tables).combine_chunks() if tables else None
     if table is None or table.num_rows == 0:
-        nothing = np.empty(0, dtype=np.int64)
-        history = History(
-            event_time_us=nothing, received_at_us=nothing, amount_minor=nothing, card=nothing
-        )
         ids = pa.array([], pa.string())
+        times = received = amounts = cards = np.empty(0, dtype=np.int64)
     else:
-        history = History(
-            event_time_us=table.column("event_time_us").to_numpy(),
-            received_at_us=table.column("received_at_us").to_numpy(),
-            amount_minor=table.column("amount_minor").to_numpy(),
-            card=codes_of(_one(pc.coalesce(table.column("card_id"), table.column("customer_id")))),
-        )
         ids = _one(table.column("transaction_id"))
-    labels, end_us = _labels(settings, ids, parts.manifest.sequence)
+        times = table.column("event_time_us").to_numpy()
+        received = table.column("received_at_us").to_numpy()
+        amounts = table.column("amount_minor").to_numpy()
+        cards = codes_of(_one(pc.coalesce(table.column("card_id"), table.column("customer_id"))))
+    labels, withheld, end_us = _read_log(settings, ids, parts.manifest.sequence)
+    history = History(
+        event_time_us=times,
+        received_at_us=received,
+        amount_minor=amounts,
+        card=cards,
+        withheld=withheld,
+    )
     return LabelledHistory(plan, parts, history, labels, end_us)
 
 
 def maturity_us(settings: Settings) -> int:
-    """How long after a payment its silence starts to count, microseconds."""
+    """How long after a payment its silence starts to count, microseconds, as it is set."""
     return round(settings.labels.maturity_days * DAY_US)
 
 
-def _labels(settings: Settings, ids: pa.Array, until: int) -> tuple[LabelLog, int]:
+def maturity_is_default(settings: Settings) -> bool:
+    """Whether nobody has set the maturity, so that it may follow the labels."""
+    return "maturity_days" not in settings.labels.model_fields_set
+
+
+def shown_maturity_us(settings: Settings, known: LabelledHistory, now_us: int) -> int:
+    """How long after a payment its silence starts to count: as set, else as labels show."""
+    given = maturity_us(settings)
+    if not maturity_is_default(settings):
+        return given
+    return maturity_of(known.history, known.labels, now_us=now_us, maturity_us=given)[0]
+
+
+def _read_log(
+    settings: Settings, ids: pa.Array, until: int
+) -> tuple[LabelLog, npt.NDArray[np.bool_] | None, int]:
+    """Labels, which payments the system before withheld, and the moment after the last entry."""
+    outcome_column = ATTRIBUTE_PREFIX + OUTCOME_BEFORE
+    names = ("kind", "transaction_id", "verdict", "received_at_us", outcome_column)
     found: list[pa.RecordBatch] = []
-    end_us = 0
+    withheld = np.zeros(len(ids), dtype=np.bool_)
+    end_us = row = 0
     with ledger_reader(settings) as ledger:
-        for _, batch in read_log(ledger, until=until):
+        for _, batch in read_log(ledger, until=until, columns=names):
             end_us = batch.column("received_at_us")[-1].as_py() + 1
             few = batch.filter(pc.equal(batch.column("kind"), KIND_LABEL))
             if few.num_rows:
                 found.append(few.select(["transaction_id", "verdict", "received_at_us"]))
+            payments = batch.num_rows - few.num_rows
+            at = batch.schema.get_field_index(outcome_column)
+            if at >= 0 and payments:
+                is_payment = pc.equal(batch.column("kind"), KIND_TRANSACTION)
+                said = batch.column(at).filter(is_payment).cast(pa.string())
+                mask = pc.is_in(said, value_set=pa.array(_WITHHELD))
+                withheld[row : row + payments] = mask.to_numpy(zero_copy_only=False)
+            row += payments
     if not found:
         nothing = np.empty(0, dtype=np.int64)
-        return LabelLog(row=nothing, fraud=nothing.astype(np.bool_), received_at_us=nothing), end_us
-    table = pa.Table.from_batches(found).combine_chunks()
-    verdict = table.column("verdict")
-    return (
-        LabelLog(
+        labels = LabelLog(row=nothing, fraud=nothing.astype(np.bool_), received_at_us=nothing)
+    else:
+        table = pa.Table.from_batches(found).combine_chunks()
+        labels = LabelLog(
             row=rows_of(ids, _one(table.column("transaction_id"))),
-            fraud=pc.equal(verdict, Verdict.FRAUD.value).to_numpy(),
+            fraud=pc.equal(table.column("verdict"), Verdict.FRAUD.value).to_numpy(),
             received_at_us=table.column("received_at_us").to_numpy(),
-        ),
-        end_us,
-    )
+        )
+    return labels, withheld if withheld.any() else None, end_us
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

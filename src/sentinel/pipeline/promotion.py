@@ -23,7 +23,7 @@ from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
 from sentinel.pipeline.gate import GateReport, evaluate, judge
 from sentinel.pipeline.history import ROWS, HistoryModel
-from sentinel.pipeline.registry_http import RegistryOverHttp
+from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.served import (
     Rollback,
     changing,
@@ -129,7 +129,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
     """
     started = time.monotonic()
     with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
-        with RegistryOverHttp(settings.tracking_uri) as server:
+        with open_registry(settings) as server:
             champions, run_id, away = _champions(settings, server)
             if len(champions) < 2:
                 raise NoModel(
@@ -163,7 +163,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
 
 
 def _champions(
-    settings: Settings, server: RegistryOverHttp
+    settings: Settings, server: RegistryReader
 ) -> tuple[list[str], str | None, Unavailable | None]:
     """Who was champion, oldest first; the run of the last but one; why the registry is away."""
     away: Unavailable | None = None
@@ -191,7 +191,7 @@ def _step_back(settings: Settings, champions: list[str]) -> None:
         crown(settings, champions[-2])
 
 
-def _tell(settings: Settings, server: RegistryOverHttp) -> Unavailable | None:
+def _tell(settings: Settings, server: RegistryReader) -> Unavailable | None:
     try:
         settle(settings, server)
         look(settings, server)

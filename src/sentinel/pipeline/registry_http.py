@@ -14,20 +14,19 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from sentinel.domain import ModelError, NoModel, Unavailable
+from sentinel.domain import NoModel, Unavailable
 from sentinel.models.registry import (
     CHAMPION,
     CHAMPIONS_TAG,
     MANIFEST_TAG,
     PREVIOUS_CHAMPION,
-    away,
     champions_of,
 )
+from sentinel.models.registry_place import artifact_path, away
 from sentinel.models.registry_view import KnownVersion
 
 _TIMEOUT: Final = httpx.Timeout(10.0, read=60.0)
 _CHUNK_BYTES: Final = 1 << 20
-_SCHEME: Final = "mlflow-artifacts:"
 _API: Final = "/api/2.0/mlflow"
 _PAGE: Final = 200
 # MLflow's ways to say that there is none; an alias that is not there is an "invalid parameter".
@@ -188,16 +187,7 @@ class RegistryOverHttp:
             ModelError: They are somewhere else.
         """
         answer = self._ask("GET", "/model-versions/get-download-uri", name=name, version=version)
-        location = self._decoded(answer, _Location).artifact_uri
-        if not location.startswith(_SCHEME):
-            raise ModelError(
-                f"Version {version} of {name} is at {location}, not behind the MLflow server. "
-                "Run the server with --artifacts-destination, and train the model anew."
-            )
-        path = location.removeprefix(_SCHEME)
-        if path.startswith("//"):  # the server's own address may stand in between
-            path = path[2:].partition("/")[2]
-        return path.strip("/")
+        return artifact_path(self._decoded(answer, _Location).artifact_uri)
 
     def files(self, location: str, below: str = "") -> list[str]:
         """Paths of all files under a location, relative to it."""

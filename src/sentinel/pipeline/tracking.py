@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +23,11 @@ from sentinel.models.registry import (
     MANIFEST_TAG,
     ModelVersion,
     Registry,
-    mlflow_client,
     passing_over_existing,
     translated,
 )
+from sentinel.models.registry_place import MlflowPlace, mlflow_place
+from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.settings import Settings
 
 _BATCH: Final = 100  # MLflow takes at most so many parameters at once
@@ -39,16 +41,20 @@ class TrackedRun:
         experiment_id: The experiment that it belongs to.
     """
 
-    def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str) -> None:
+    def __init__(
+        self, client: Any, place: MlflowPlace, shown_at: str, experiment_id: str, run_id: str
+    ) -> None:
         self.run_id = run_id
         self.experiment_id = experiment_id
         self._client = client
-        self._uri = uri
+        self._place = place
+        self._uri = place.uri
+        self._shown_at = shown_at
 
     @property
     def url(self) -> str:
-        """Where to look at the run."""
-        return f"{self._uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        """Where to look at the run, while a server runs."""
+        return f"{self._shown_at}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def parameters(self, values: Mapping[str, object]) -> None:
         """Log what went in."""
@@ -111,15 +117,23 @@ class TrackedRun:
     def files(self, folder: Path, *, below: str = "") -> None:
         """Log all files of a folder."""
         with translated(self._uri, "logging files"):
-            self._client.log_artifacts(self.run_id, str(folder), below or None)
+            if self._place.files is None:
+                self._client.log_artifacts(self.run_id, str(folder), below or None)
+            else:
+                location = self._client.get_run(self.run_id).info.artifact_uri
+                self._copy(folder, self._place.folder(location) / below)
+
+    @staticmethod
+    def _copy(folder: Path, target: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, target, dirs_exist_ok=True)
 
     def document(self, name: str, value: object) -> None:
         """Log a value as a JSON file."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2))
-            with translated(self._uri, f"logging {name}"):
-                self._client.log_artifact(self.run_id, str(path))
+            self.files(Path(folder))
 
     def model(
         self, folder: Path, manifest: ModelManifest, *, categorical: Sequence[str] = ()
@@ -151,7 +165,10 @@ class TrackedRun:
             )
             self._describe(folder, manifest, logged.model_id)
             try:
-                client.log_model_artifacts(logged.model_id, str(folder))
+                if self._place.files is None:
+                    client.log_model_artifacts(logged.model_id, str(folder))
+                else:
+                    self._copy(folder, self._place.folder(logged.artifact_location))
             except BaseException:
                 # So that nobody takes it for one that is still being written.
                 with suppress(Exception):
@@ -201,12 +218,13 @@ def tracked_run(settings: Settings, name: str, *, tags: Mapping[str, str]) -> It
     Raises:
         Unavailable: MLflow does not answer.
     """
-    uri = settings.tracking_uri
-    client = mlflow_client(uri)
+    place = mlflow_place(settings)
+    uri = place.uri
     with translated(uri, "starting a run"):
+        client = place.client()
         run_id, experiment_id = _start(client, settings.mlflow.experiment, name, tags)
     try:
-        yield TrackedRun(client, uri, experiment_id, run_id)
+        yield TrackedRun(client, place, settings.tracking_uri, experiment_id, run_id)
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         with suppress(SentinelError), translated(uri, "ending a run"):
@@ -214,6 +232,20 @@ def tracked_run(settings: Settings, name: str, *, tags: Mapping[str, str]) -> It
         raise
     with translated(uri, "ending a run"):
         client.set_terminated(run_id, "FINISHED")
+
+
+def run_of(settings: Settings, run_id: str) -> TrackedRun:
+    """A run that was tracked before, to log more to it.
+
+    Raises:
+        Unavailable: MLflow does not answer.
+        ModelError: It has no such run.
+    """
+    place = mlflow_place(settings)
+    with translated(place.uri, f"looking for run {run_id}"):
+        client = place.client()
+        found = client.get_run(run_id)
+    return TrackedRun(client, place, settings.tracking_uri, found.info.experiment_id, run_id)
 
 
 def _start(client: Any, experiment: str, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
@@ -232,6 +264,9 @@ def register_candidate(
     """Register a logged model as the newest candidate."""
     registry = Registry.of(settings)
     figure = manifest.metrics.get("average_precision")
+    quality = f"average precision {figure}" if figure else "average precision not measured"
+    if manifest.provisional:
+        quality = f"provisional: {manifest.provisional}"
     version = registry.register(
         model_id=logged.model_id,
         source=logged.source,
@@ -241,8 +276,9 @@ def register_candidate(
             "data_hash": manifest.data_hash,
             "kind": manifest.kind,
             MANIFEST_TAG: logged.manifest_sha256,
+            **({PROVISIONAL_TAG: manifest.provisional} if manifest.provisional else {}),
         },
-        words=f"{manifest.kind} on {manifest.training.rows:,} payments; average precision {figure}",
+        words=f"{manifest.kind} on {manifest.training.rows:,} payments; {quality}",
     )
     registry.point(CANDIDATE, version.version)
     return version

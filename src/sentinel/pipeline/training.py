@@ -1,32 +1,36 @@
-"""A dataset into a candidate: fitted, calibrated, measured, tracked and registered."""
+"""A dataset into a candidate: fitted, calibrated, measured, tracked and registered.
+
+The candidate is registered before anything is measured beside it (`sentinel.pipeline.baselines`).
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from sentinel.domain import ConfigurationError
+from sentinel.features.plan import DAY_US
 from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
-from sentinel.models.calibration import Calibration, fit_calibration
 from sentinel.models.curves import draw_curves
-from sentinel.models.evaluation import HeldOut, evaluate
+from sentinel.models.evaluation import Figures
 from sentinel.models.intervals import Estimate
-from sentinel.models.registry import mlflow_client
-from sentinel.models.thresholds import Thresholds, choose_thresholds
-from sentinel.models.trainers import FittedModel, TrainerName, Validation
-from sentinel.models.trainers import train as fit
+from sentinel.models.registry_place import mlflow_place
+from sentinel.models.trainers import TrainerName
+from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.datasets import Dataset, DatasetManifest, build_dataset, load_dataset
+from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
 SERVED: Final[tuple[TrainerName, ...]] = ("lightgbm", "random_forest")
-BASELINES: Final[tuple[TrainerName, ...]] = ("random_forest", "logistic_regression")
 
 Metrics = dict[str, Estimate]
 
@@ -41,9 +45,11 @@ class Trained:
         run_url: Where to look at it.
         manifest: What the model says of itself.
         metrics: Of the candidate on the test rows.
-        baselines: The same of each baseline, by its name.
+        baselines: The figures of each baseline on the same rows, by its name.
         dataset: What it was trained and measured on.
-        seconds: How long it took.
+        folder: Where that is.
+        seconds: How long it took, without the baselines.
+        parts: What took how long, in seconds.
     """
 
     version: str
@@ -51,9 +57,11 @@ class Trained:
     run_url: str
     manifest: ModelManifest
     metrics: Metrics
-    baselines: dict[str, Metrics]
+    baselines: dict[str, Figures]
     dataset: DatasetManifest
+    folder: Path
     seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -73,31 +81,33 @@ def train(
         dataset: Folder of a dataset that `build_dataset` made; default: build one.
         now_us: The moment of knowledge of the one that is built, microseconds UTC; default: the
             end of the log.
-        baselines: Whether the baselines are trained and reported beside it.
+        baselines: Whether the baselines are trained and reported, once the candidate is there.
         parameters: Changes to the trainer's own settings, such as ``num_leaves``.
         threads: Default: the cores of this machine.
-        progress: Told of the stages "labels", "backfill", "vectors", "fit", "evaluate" and
-            "track".
+        progress: Told of the stages "labels", "backfill", "vectors", "fit", "track" and
+            "baselines".
 
     Raises:
         Unavailable: MLflow does not answer; asked before anything else is done.
-        InvalidQuery: The history is too short, or a part of it has no known fraud.
+        InvalidQuery: No payment is known to be fraud, or none to be anything else.
         ConfigurationError: The trainer that is set makes models that are not served.
     """
-    started = time.monotonic()
+    clock = _Clock()
     name = settings.training.trainer
     if name not in SERVED:
         raise ConfigurationError(
             f"{name} is a baseline to compare with; it is not served. Set training.trainer to "
             f"{' or '.join(SERVED)}."
         )
-    mlflow_client(settings.tracking_uri)
+    mlflow_place(settings)
     if dataset is None:
         dataset = build_dataset(settings, now_us=now_us, progress=progress).folder
     data = load_dataset(dataset)
     about = data.manifest
-    others = [other for other in BASELINES if baselines and other != name]
+    clock.lap("dataset")
     tags = {"plan_hash": about.plan_hash, "data_hash": about.data_hash, "trainer": name}
+    if about.provisional:
+        tags["provisional"] = about.provisional
     with tracked_run(settings, _run_name(name), tags=tags) as run:
         run.parameters(_parameters(settings, data))
         run.data(
@@ -106,151 +116,104 @@ def train(
             source={"plan_hash": about.plan_hash, "through": about.log_through},
             rows=about.fit.rows + about.tail.rows,
         )
-        results: dict[str, _Result] = {}
-        for number, trainer in enumerate([name, *others]):
-            progress("fit", number, 1 + len(others))
-            changes = parameters if trainer == name else None
-            results[trainer] = _fit(settings, trainer, data, changes, threads)
-        progress("fit", len(results), len(results))
-        for number, result in enumerate(results.values()):
-            progress("evaluate", number, len(results))
-            result.metrics = _evaluate(settings, result.held_out)
-        progress("evaluate", len(results), len(results))
+        progress("fit", 0, 1)
+        result = fit_and_measure(settings, name, data, parameters=parameters, threads=threads)
+        progress("fit", 1, 1)
+        clock.lap("fit")
         progress("track", 0, 1)
-        candidate = results[name]
-        version, manifest = _track(settings, run, data, results, name)
+        version, manifest = _track(settings, run, data, result)
         progress("track", 1, 1)
+        clock.lap("track")
+    beside: dict[str, Figures] = {}
+    if baselines:
+        beside = measure_baselines(settings, run.run_id, data, threads=threads, progress=progress)
     return Trained(
         version=version,
         run_id=run.run_id,
         run_url=run.url,
         manifest=manifest,
-        metrics=candidate.metrics,
-        baselines={other: results[other].metrics for other in others},
+        metrics=result.figures.metrics,
+        baselines=beside,
         dataset=about,
-        seconds=time.monotonic() - started,
+        folder=dataset,
+        seconds=sum(clock.parts.values()),
+        parts=clock.parts,
     )
 
 
-@dataclass
-class _Result:
-    """A fitted model and what it says of the test rows."""
+class _Clock:
+    """How long each part took, in seconds."""
 
-    model: FittedModel
-    calibration: Calibration
-    thresholds: Thresholds
-    held_out: HeldOut
-    metrics: Metrics
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._since = time.monotonic()
 
-
-def _fit(
-    settings: Settings,
-    name: TrainerName,
-    data: Dataset,
-    parameters: Mapping[str, Any] | None,
-    threads: int | None,
-) -> _Result:
-    plan, tail_rows, test = data.plan, data.tail, data.test
-    model = fit(
-        name,
-        data.fit.X,
-        data.fit.fraud,
-        feature_names=plan.feature_names,
-        categorical=plan.categorical,
-        seed=settings.training.seed,
-        validation=Validation(X=tail_rows.X, y=tail_rows.fraud),
-        threads=threads,
-        parameters=parameters,
-    )
-    tail = model.raw_score(tail_rows.X)
-    calibration = fit_calibration(tail, tail_rows.fraud)
-    thresholds = choose_thresholds(
-        calibration.apply(tail),
-        tail_rows.fraud,
-        alerts_per_1000=settings.training.alert_budget_per_1000,
-        decline_precision=settings.training.decline_precision,
-    )
-    raw = model.raw_score(test.X)
-    held_out = HeldOut(
-        fraud=test.fraud,
-        score=raw,
-        probability=calibration.apply(raw),
-        card=test.card,
-        event_time_us=test.event_time_us,
-        amount_minor=test.amount_minor,
-    )
-    return _Result(model, calibration, thresholds, held_out, {})
-
-
-def _evaluate(settings: Settings, rows: HeldOut) -> Metrics:
-    options = settings.training
-    return evaluate(
-        rows,
-        alerts_per_1000=options.alert_budget_per_1000,
-        rounds=options.bootstrap_rounds,
-        seed=options.seed,
-    )
+    def lap(self, part: str) -> None:
+        now = time.monotonic()
+        self.parts[part] = now - self._since
+        self._since = now
 
 
 def _track(
-    settings: Settings,
-    run: TrackedRun,
-    data: Dataset,
-    results: Mapping[str, _Result],
-    name: str,
+    settings: Settings, run: TrackedRun, data: Dataset, result: Result
 ) -> tuple[str, ModelManifest]:
-    """Log everything there is to say of the results, and register the candidate."""
-    candidate, about = results[name], data.manifest
-    run.parameters({f"model.{key}": value for key, value in candidate.model.parameters.items()})
+    """Log everything there is to say of a result, and register it as the candidate."""
+    about, model = data.manifest, result.model
+    run.parameters({f"model.{key}": value for key, value in model.parameters.items()})
     run.metrics(
         {
-            "threshold_review": candidate.thresholds.review,
-            "threshold_decline": candidate.thresholds.decline,
-            "test_fraud_share": about.test.frauds / about.test.rows,
+            "threshold_review": result.thresholds.review,
+            "threshold_decline": result.thresholds.decline,
+            "test_fraud_share": about.test.frauds / max(about.test.rows, 1),
         }
     )
-    for other, result in results.items():
-        if other != name:
-            run.metrics(result.metrics, prefix=f"baselines/{other}/")
     importance = dict(
         sorted(
-            zip(data.plan.feature_names, candidate.model.importance().tolist(), strict=True),
+            zip(data.plan.feature_names, model.importance().tolist(), strict=True),
             key=lambda item: -item[1],
         )
     )
     run.document("feature_importance.json", importance)
+    run.document("dataset.json", msgspec.to_builtins(about))
+    if result.figures.not_measured:
+        run.document("not_measured.json", result.figures.not_measured)
     with tempfile.TemporaryDirectory(prefix="sentinel-training-") as place:
         pictures, folder = Path(place, "pictures"), Path(place, "model")
-        for other, result in results.items():
+        if result.held_out is not None:
             draw_curves(
                 result.held_out,
-                pictures if other == name else pictures / other,
+                pictures,
                 feature_names=data.plan.feature_names,
-                importance=candidate.model.importance() if other == name else (),
+                importance=model.importance(),
                 fraud_threshold=result.thresholds.fraud,
             )
-        run.files(pictures, below="pictures")
+            run.files(pictures, below="pictures")
+        learnt_to = about.tail.end_us if about.tail.rows else about.fit.end_us
         manifest = save_artifact(
             folder,
             name=settings.mlflow.model_name,
             plan=data.plan,
-            model=candidate.model.native(),
-            calibration=candidate.calibration,
-            thresholds=candidate.thresholds,
-            metrics=candidate.metrics,
+            model=model.native(),
+            calibration=result.calibration,
+            thresholds=result.thresholds,
+            metrics=result.figures.metrics,
             training=TrainingWindow(
                 start_us=about.fit.start_us,
-                end_us=about.tail.end_us,
+                end_us=learnt_to,
                 cutoff_us=about.fit.cutoff_us,
                 rows=about.fit.rows + about.tail.rows,
                 frauds=about.fit.frauds + about.tail.frauds,
+                gap_us=about.gap_us,
             ),
             data_hash=about.data_hash,
             created_at_us=time.time_ns() // 1000,
             run_id=run.run_id,
+            provisional=about.provisional,
+            not_measured=result.figures.not_measured,
+            notes=about.notes,
         )
         logged = run.model(folder, manifest, categorical=data.plan.categorical)
-        run.metrics(candidate.metrics, model_id=logged.model_id)
+        run.metrics(result.figures.metrics, model_id=logged.model_id)
         version = register_candidate(settings, run, logged, manifest)
     return version.version, manifest
 
@@ -260,6 +223,9 @@ def _parameters(settings: Settings, data: Dataset) -> dict[str, object]:
     values: dict[str, object] = {
         **settings.training.model_dump(),
         "maturity_days": settings.labels.maturity_days,
+        "gap_days": None if about.gap_us is None else about.gap_us / DAY_US,
+        "left_out": about.left_out,
+        "notes": " ".join(about.notes),
         "plan_hash": about.plan_hash,
         "data_hash": about.data_hash,
         "dataset": about.name,

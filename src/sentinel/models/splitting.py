@@ -1,0 +1,382 @@
+"""Split history by time, with gaps and spans that follow what there is.
+
+    |<------- window ------->|<- gap ->|<- test ->|<- gap ->|
+    |      fit       | tail  |         |          |         now
+
+Where the history is too short or has too few frauds for the spans that the settings ask for, they
+give way in this order, and each step is said:
+
+1. The gaps become the longest delay that labels have had.
+2. The gap before the test goes, where two of them would take more than half of the history; then
+   every label that is known by now is used for fitting, too.
+3. The gap after the test becomes half of the history at most.
+4. The test becomes a quarter of what is left.
+5. The test grows to a third of it, while it holds fewer frauds than a judgement needs.
+6. The parts are drawn by counting frauds instead of days.
+7. Everything is fitted on, and nothing is held out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from sentinel.domain import InvalidQuery
+from sentinel.features.plan import DAY_US
+from sentinel.models.dataset import (
+    FRAUD,
+    MIN_FRAUDS,
+    UNKNOWN,
+    History,
+    Ints,
+    LabelLog,
+    Sample,
+    sample,
+    targets_at,
+    verdicts_by,
+)
+
+WANTED_FRAUDS: Final = 30
+"""A test that holds fewer than `MIN_FRAUDS` is lengthened until it has so many."""
+TAIL_SHARE: Final = 0.15
+
+_TRUSTED_LABELS: Final = 20
+_TRUSTED_FACTOR: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Fitting rows, their later part kept for early stopping and calibration, and test rows.
+
+    Attributes:
+        fit, tail, test: The parts; tail and test are empty where nothing can be held out.
+        gap_us: How long after a payment its silence started to count.
+        left_out: Payments between the first fitted and the last tested one whose truth nobody
+            will ever know, since the system before refused or held them.
+        notes: A line for each span that gave way.
+        provisional: Why no gate can judge a model of this split; empty: one can.
+    """
+
+    fit: Sample
+    tail: Sample
+    test: Sample
+    gap_us: int
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+    provisional: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spans:
+    """What a split is asked for, in microseconds.
+
+    Attributes:
+        now_us: Nothing after it is looked at.
+        window_us: Longest span to fit on; None: all there is.
+        test_us: Span held out.
+        maturity_us: How long after a payment its silence starts to count; also the gap.
+        tail_share: Share of the window, its latest part, kept for early stopping and calibration.
+        maturity_is_default: Whether nobody has set the maturity, so that it follows the delay
+            of labels wherever that is known well.
+    """
+
+    now_us: int
+    window_us: int | None
+    test_us: int
+    maturity_us: int
+    tail_share: float = TAIL_SHARE
+    maturity_is_default: bool = False
+
+
+def split_by_time(history: History, labels: LabelLog, spans: Spans) -> Split:
+    """Split history by time, with the label gap on both sides of the test.
+
+    The gap is one maturity period: within it only the frauds that were reported early have a
+    label, and a model that saw those alone would take recent payments for fraud.
+
+    Args:
+        history, labels: The log.
+        spans: What is asked for.
+
+    Raises:
+        InvalidQuery: No payment is known to be fraud, or none to be anything else.
+    """
+    _check_truth(history, labels, spans.now_us)
+    return _Splitter(history, labels, spans).split()
+
+
+def label_delay_us(history: History, labels: LabelLog, now_us: int) -> tuple[int, int]:
+    """The longest time from a fraud to its first label so far, and how many frauds say so.
+
+    The time counts from the payment or its receipt, whichever is later.
+    """
+    use = np.flatnonzero((labels.row >= 0) & labels.fraud & (labels.received_at_us < now_us))
+    if len(use) == 0:
+        return 0, 0
+    rows, first = np.unique(labels.row[use], return_index=True)
+    since = np.maximum(history.event_time_us[rows], history.received_at_us[rows])
+    delays = labels.received_at_us[use][first] - since
+    return max(0, int(delays.max())), len(rows)
+
+
+def maturity_of(
+    history: History, labels: LabelLog, *, now_us: int, maturity_us: int
+) -> tuple[int, str]:
+    """The maturity period that the labels of the log show, where they show one.
+
+    It is shorter than the default if no label took longer, twenty or more say so, and the
+    history is four times as long: a longer delay would have shown in it.
+
+    Args:
+        history, labels: The log.
+        now_us: The moment of knowledge.
+        maturity_us: The default.
+
+    Returns:
+        The period, and a line if it is not the default.
+    """
+    delay, frauds = label_delay_us(history, labels, now_us)
+    if frauds < _TRUSTED_LABELS or delay >= maturity_us:
+        return maturity_us, ""
+    if _TRUSTED_FACTOR * delay > now_us - _first(history, now_us):
+        return maturity_us, ""
+    return delay, (
+        f"Labels came within {_days(delay)} here, so the gaps are that long instead of "
+        f"{_days(maturity_us)} (labels.maturity_days)."
+    )
+
+
+def _first(history: History, now_us: int) -> int:
+    """Where the history begins, but for a payment in a thousand that strays."""
+    if len(history) == 0:
+        return now_us
+    place = len(history) // 1000
+    return int(np.partition(history.event_time_us, place)[place])
+
+
+def _check_truth(history: History, labels: LabelLog, now_us: int) -> None:
+    if len(history) == 0:
+        raise InvalidQuery(
+            "The log holds no payment, so there is nothing to learn from. Import history with "
+            "`sentinel import`, or send payments and their labels first."
+        )
+    verdicts = verdicts_by(labels, len(history), now_us)
+    frauds = int(np.count_nonzero(verdicts == FRAUD))
+    if frauds == 0:
+        known = len(labels.row)
+        said = "it has no labels" if known == 0 else f"none of its {known:,} labels says fraud"
+        lost = int(np.count_nonzero(labels.row < 0))
+        if lost and lost == known:
+            said = f"none of its {known:,} labels is about a payment that it has"
+        raise InvalidQuery(
+            f"The log has {len(history):,} payments and knows of no fraud: {said}. A model learns "
+            "from known frauds: import labels with `sentinel import-labels FILE`, or name their "
+            "column under [labels] in the mapping and import into a new workspace."
+        )
+    if frauds == len(history):
+        raise InvalidQuery(
+            f"All {frauds:,} payments of the log are known to be fraud. A model needs good "
+            "payments to tell them from: import the payments that were not fraud, too."
+        )
+
+
+@dataclass
+class _Splitter:
+    history: History
+    labels: LabelLog
+    spans: Spans
+    notes: list[str] = field(default_factory=list)
+    gap: int = 0
+    gap_before_test: bool = True
+
+    def split(self) -> Split:
+        self._choose_gaps()
+        test = self._test_span()
+        found = self._by_days(test)
+        if found is None:
+            self.notes.append(
+                "The frauds are too few for spans of days: the parts are drawn by counting frauds."
+            )
+            found = self._by_frauds()
+        if found is None and self.gap_before_test:
+            self._drop_gap()
+            found = self._by_frauds()
+        if found is None:
+            self.notes.append("Nothing can be held out: everything is fitted on.")
+            found = self._all()
+        return self._complete(found)
+
+    # Gaps and the test, in days
+
+    def _choose_gaps(self) -> None:
+        spans = self.spans
+        self.gap = spans.maturity_us
+        length = spans.now_us - _first(self.history, spans.now_us)
+        if spans.maturity_is_default:
+            self.gap, note = maturity_of(
+                self.history, self.labels, now_us=spans.now_us, maturity_us=self.gap
+            )
+            if note:
+                self.notes.append(note)
+        delay, frauds = label_delay_us(self.history, self.labels, spans.now_us)
+        if frauds and delay < self.gap and length - 2 * self.gap < 3 * spans.test_us:
+            self.gap = delay
+            self.notes.append(
+                f"The history is {_days(length)} long: the gaps are {_days(delay)}, the longest "
+                f"delay of a label so far, instead of {_days(spans.maturity_us)}."
+            )
+        if 4 * self.gap > length:
+            self._drop_gap()
+        if 2 * self.gap > length:
+            self.gap = length // 2
+            self.notes.append(
+                f"The history is {_days(length)} long: payments without a label count as good "
+                f"after {_days(self.gap)}, though some labels may take longer."
+            )
+
+    def _drop_gap(self) -> None:
+        self.gap_before_test = False
+        self.notes.append(
+            "The history is too short for a gap before the test: labels that came after its "
+            "beginning are used for fitting, too."
+        )
+
+    def _test_span(self) -> int:
+        spans, history = self.spans, self.history
+        end = spans.now_us - self.gap
+        first = _first(history, spans.now_us)
+        between = end - first - (self.gap if self.gap_before_test else 0)
+        test = spans.test_us
+        if 3 * test > between:
+            test = max(1, between // 4)
+            self.notes.append(
+                f"The test is {_days(test)} long instead of {_days(spans.test_us)} "
+                f"(training.test_days), a quarter of the {_days(between)} that are left."
+            )
+        times = self._fraud_times(end, spans.now_us)
+        held = int(np.count_nonzero(times >= end - test))
+        if held < MIN_FRAUDS and len(times):
+            longer = min(end - int(times[-min(WANTED_FRAUDS, len(times))]), between // 3)
+            more = int(np.count_nonzero(times >= end - longer))
+            if longer > test and more > held:
+                self.notes.append(
+                    f"The test is {_days(longer)} long instead of {_days(test)}, to hold "
+                    f"{more:,} frauds instead of {held:,}."
+                )
+                test = longer
+        return test
+
+    def _fraud_times(self, end: int, known_at: int) -> Ints:
+        """Event times of the frauds before a moment, rising."""
+        verdicts = verdicts_by(self.labels, len(self.history), known_at)
+        times = self.history.event_time_us[verdicts == FRAUD]
+        return np.sort(times[times < end])
+
+    # The parts
+
+    def _parts(self, start: int, tail_start: int, test_start: int) -> Split | None:
+        """A split with these bounds; None if a part of it has no fraud or nothing else."""
+        now, gap = self.spans.now_us, self.gap
+        fit_end, cutoff = test_start, now
+        if self.gap_before_test:
+            fit_end, cutoff = test_start - gap, test_start
+        fit = self._part(start, tail_start, cutoff)
+        tail = self._part(tail_start, fit_end, cutoff)
+        test = self._part(test_start, now - gap, now)
+        if not all(0 < part.frauds < len(part) for part in (fit, tail, test)):
+            return None
+        return Split(fit=fit, tail=tail, test=test, gap_us=gap)
+
+    def _part(self, start: int, end: int, cutoff: int) -> Sample:
+        return sample(
+            self.history,
+            self.labels,
+            start_us=start,
+            end_us=end,
+            cutoff_us=cutoff,
+            maturity_us=self.gap,
+        )
+
+    def _by_days(self, test: int) -> Split | None:
+        spans = self.spans
+        test_start = spans.now_us - self.gap - test
+        fit_end = test_start - (self.gap if self.gap_before_test else 0)
+        start = int(self.history.event_time_us.min())
+        if spans.window_us is not None:
+            start = max(fit_end - spans.window_us, start)
+        if fit_end <= start:
+            return None
+        return self._parts(start, fit_end - int((fit_end - start) * spans.tail_share), test_start)
+
+    def _by_frauds(self) -> Split | None:
+        """A quarter of the frauds to test on, and of the rest a share for the tail."""
+        spans = self.spans
+        times = self._fraud_times(spans.now_us - self.gap, spans.now_us)
+        if len(times) < 3:
+            return None
+        test_start = int(times[-max(1, round(len(times) / 4))])
+        before = self._fraud_times(test_start, spans.now_us)
+        if self.gap_before_test:
+            before = self._fraud_times(test_start - self.gap, test_start)
+        if len(before) < 2:
+            return None
+        tail_start = int(before[-max(1, round(spans.tail_share * len(before)))])
+        return self._parts(int(self.history.event_time_us.min()), tail_start, test_start)
+
+    def _all(self) -> Split:
+        times = self.history.event_time_us
+        first, end = int(times.min()), int(times.max()) + 1
+        for gap in (self.gap, (end - first) // 8, 0):
+            self.gap = gap
+            fit = self._part(first, end, self.spans.now_us)
+            if 0 < fit.frauds < len(fit):
+                nothing = replace(fit, rows=fit.rows[:0], fraud=fit.fraud[:0], start_us=end)
+                return Split(fit=fit, tail=nothing, test=nothing, gap_us=gap)
+        raise InvalidQuery(
+            f"Of the {len(self.history):,} payments of the log {fit.frauds:,} are known to be "
+            f"fraud and {len(fit) - fit.frauds:,} to be good; a model needs both. Import the "
+            "payments that are missing, or their labels."
+        )
+
+    def _complete(self, split: Split) -> Split:
+        left_out = 0
+        if self.history.withheld is not None:
+            targets = targets_at(self.history, self.labels, self.spans.now_us, split.gap_us)
+            end = max(split.test.end_us, split.fit.end_us)
+            times = self.history.event_time_us
+            inside = (times >= split.fit.start_us) & (times < end)
+            left_out = int(np.count_nonzero(inside & self.history.withheld & (targets == UNKNOWN)))
+        if left_out:
+            self.notes.append(
+                f"{left_out:,} payments that the system before declined or held have no label: "
+                "whether they were fraud is unknown, and they are left out."
+            )
+        return replace(
+            split,
+            left_out=left_out,
+            notes=tuple(self.notes),
+            provisional=too_little_to_judge(split.test),
+        )
+
+
+def too_little_to_judge(test: Sample) -> str:
+    """Why a model cannot be judged on some rows; empty: it can."""
+    good = len(test) - test.frauds
+    if test.frauds < MIN_FRAUDS:
+        return f"there are {test.frauds:,} known frauds to test on, {MIN_FRAUDS} are needed"
+    if good < MIN_FRAUDS:
+        return f"there are {good:,} good payments to test on, {MIN_FRAUDS} are needed"
+    return ""
+
+
+def _days(span_us: int) -> str:
+    """A span in words.
+
+    >>> _days(30 * DAY_US), _days(DAY_US // 2), _days(0)
+    ('30 days', '12 hours', '0 days')
+    """
+    if 0 < span_us < 2 * DAY_US:
+        return f"{24 * span_us / DAY_US:.3g} hours"
+    return f"{span_us / DAY_US:.4g} days"

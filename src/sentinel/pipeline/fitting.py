@@ -1,0 +1,111 @@
+"""A dataset into a model with its calibration, its thresholds and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sentinel.models.calibration import Calibration, fit_calibration
+from sentinel.models.evaluation import Figures, HeldOut, figures
+from sentinel.models.thresholds import Thresholds, choose_thresholds
+from sentinel.models.trainers import FittedModel, TrainerName, Validation, train
+from sentinel.pipeline.datasets import Dataset
+from sentinel.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A fitted model, and what it says of the test rows.
+
+    Attributes:
+        model, calibration, thresholds: What would serve.
+        held_out: The test rows with its scores; None if they are not of both classes.
+        figures: What can be said of it.
+    """
+
+    model: FittedModel
+    calibration: Calibration
+    thresholds: Thresholds
+    held_out: HeldOut | None
+    figures: Figures
+
+
+def fit_and_measure(
+    settings: Settings,
+    name: TrainerName,
+    data: Dataset,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+) -> Result:
+    """Fit a model on a dataset and measure it on the dataset's test rows.
+
+    Args:
+        settings: Give the seed, the alert budget and the precision of declines.
+        name: The trainer.
+        data: Where its tail is empty, calibration and thresholds come from the fitted rows.
+        parameters: Changes to the trainer's own settings.
+        threads: Default: the cores of this machine.
+    """
+    tail, test = data.tail, data.test
+    model = fit(settings, name, data, parameters=parameters, threads=threads)
+    later = tail if len(tail.fraud) else data.fit
+    raw = model.raw_score(later.X)
+    calibration = fit_calibration(raw, later.fraud, weight=later.weight)
+    thresholds = choose_thresholds(
+        calibration.apply(raw),
+        later.fraud,
+        alerts_per_1000=settings.training.alert_budget_per_1000,
+        decline_precision=settings.training.decline_precision,
+    )
+    held_out = None
+    if 0 < int(np.count_nonzero(test.fraud)) < len(test.fraud):
+        scores = model.raw_score(test.X)
+        held_out = HeldOut(
+            fraud=test.fraud,
+            score=scores,
+            probability=calibration.apply(scores),
+            card=test.card,
+            event_time_us=test.event_time_us,
+            amount_minor=test.amount_minor,
+        )
+    return Result(model, calibration, thresholds, held_out, measure(settings, held_out))
+
+
+def fit(
+    settings: Settings,
+    name: TrainerName,
+    data: Dataset,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+) -> FittedModel:
+    """Fit a model on a dataset; its tail, if it has one, says when to stop."""
+    tail = data.tail
+    validation = Validation(X=tail.X, y=tail.fraud) if len(tail.fraud) else None
+    return train(
+        name,
+        data.fit.X,
+        data.fit.fraud,
+        feature_names=data.plan.feature_names,
+        categorical=data.plan.categorical,
+        seed=settings.training.seed,
+        validation=validation,
+        weight=data.fit.weight,
+        threads=threads,
+        parameters=parameters,
+    )
+
+
+def measure(settings: Settings, rows: HeldOut | None) -> Figures:
+    """All figures of a model on held-out rows, as the settings ask for them."""
+    options = settings.training
+    return figures(
+        rows,
+        alerts_per_1000=options.alert_budget_per_1000,
+        rounds=options.bootstrap_rounds,
+        seed=options.seed,
+    )
