@@ -91,7 +91,7 @@ def history_settings(workspace: Path, mlflow: MlflowSettings | None = None) -> S
         workspace=workspace,
         feature_store=workspace / "feature_store",
         labels=LabelSettings(maturity_days=20),
-        training=TrainingSettings(test_days=25, bootstrap_rounds=100),
+        training=TrainingSettings(window_days=120, test_days=25, bootstrap_rounds=100),
         mlflow=mlflow or MlflowSettings(),
     )
 

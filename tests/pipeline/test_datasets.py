@@ -66,3 +66,15 @@ def test_a_dataset_that_was_changed_is_not_used(workspace: Settings) -> None:
     (folder / "tail.parquet").unlink()
     with pytest.raises(WorkspaceError, match="no dataset"):
         load_dataset(folder)
+
+
+def test_a_test_that_is_too_long_for_the_log_gives_way_and_says_so(workspace: Settings) -> None:
+    training = workspace.training.model_copy(update={"test_days": 140, "max_rows": 2_000})
+    built = build_dataset(workspace.model_copy(update={"training": training}))
+    assert any("instead of 140 days (training.test_days)" in note for note in built.manifest.notes)
+    assert built.manifest.test.frauds > 0
+    assert "Fitted on 2,000 of " in built.manifest.notes[-1]
+    data = load_dataset(built.folder)
+    assert data.fit.weight is not None
+    assert data.fit.weight.sum() == pytest.approx(built.manifest.fit.rows)
+    assert data.fit.fraud.sum() == built.manifest.fit.frauds

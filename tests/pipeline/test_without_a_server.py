@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.ports import free_port
 from sentinel.domain import GateRefused, InvalidQuery, Unavailable
 from sentinel.features.plan import Plan, RequestFeature
 from sentinel.models.artifact import load_manifest
@@ -23,7 +24,6 @@ from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import train
 from sentinel.settings import MlflowSettings, Settings, TrainingSettings
 from sentinel.sources import open_source
-from tests.pipeline.conftest import free_port
 
 PLAN = Plan(
     views=(),
@@ -63,7 +63,7 @@ def imported(folder: Path, *, rows: int, frauds: int, mlflow: MlflowSettings) ->
     settings = Settings(
         workspace=folder / "workspace",
         mlflow=mlflow,
-        training=TrainingSettings(bootstrap_rounds=50),
+        training=TrainingSettings(bootstrap_rounds=50, window_days=365),
     )
     import_history(settings, open_source(str(folder / "mapping.toml")))
     PLAN.save(settings.plan_path)

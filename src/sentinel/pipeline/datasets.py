@@ -38,6 +38,7 @@ from sentinel.pipeline.labelled_history import (
     maturity_is_default,
     maturity_us,
 )
+from sentinel.pipeline.window_search import remembered
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -87,6 +88,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         data_hash: Hash of what a model learns from: fit and tail.
         log_through: The last log entry that was looked at.
         fit, tail, test: The parts; tail and test are empty where nothing could be held out.
+        window_days: Days that were to be fitted on; 0: all that is mature.
         gap_us: How long after a payment its silence started to count.
         left_out: Payments whose truth nobody will ever know, see `sentinel.models.splitting`.
         notes: A line for each span of the settings that gave way to what there is.
@@ -101,6 +103,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     fit: Span
     tail: Span
     test: Span
+    window_days: float = 0.0
     gap_us: int | None = None
     left_out: int = 0
     notes: tuple[str, ...] = ()
@@ -176,7 +179,8 @@ def build_dataset(
         DefinitionError, WorkspaceError: See `backfill`.
     """
     known = labelled_history(settings, progress=progress)
-    split = _split(settings, known, now_us)
+    window, chosen = window_days(settings, known.plan.hash)
+    split = split_of(settings, known, now_us, window=window)
     samples = dict(zip(_PARTS, (split.fit, split.tail, split.test), strict=True))
     parts: dict[str, Rows] = {}
     for done, (name, sample) in enumerate(samples.items()):
@@ -184,7 +188,7 @@ def build_dataset(
         most = settings.training.max_rows if name == "fit" else len(sample)
         parts[name] = _rows(known, sample, most, settings.training.seed)
     progress("vectors", len(samples), len(samples))
-    notes = split.notes
+    notes = (*split.notes, chosen) if chosen else split.notes
     fitted = len(parts["fit"].fraud)
     if fitted < len(split.fit):
         frauds = int(parts["fit"].fraud.sum())
@@ -201,6 +205,7 @@ def build_dataset(
         fit=_span(split.fit),
         tail=_span(split.tail),
         test=_span(split.test),
+        window_days=window,
         gap_us=split.gap_us,
         left_out=split.left_out,
         notes=notes,
@@ -234,14 +239,25 @@ def load_dataset(folder: Path) -> Dataset:
     return Dataset(manifest, plan, **parts)
 
 
-def _split(settings: Settings, known: LabelledHistory, now_us: int | None) -> Split:
-    window = settings.training.window_days
+def window_days(settings: Settings, plan_hash: str) -> tuple[float, str]:
+    """How many days to fit on, 0 for all that is mature, and a line on it where it was chosen."""
+    given = settings.training.window_days
+    if given != "auto":
+        return given, ""
+    chosen = remembered(settings, plan_hash)
+    return (chosen.days, chosen.words) if chosen is not None and chosen.days else (0.0, "")
+
+
+def split_of(
+    settings: Settings, known: LabelledHistory, now_us: int | None, *, window: float = 0.0
+) -> Split:
+    """The split that the settings ask for, fitted on so many days; 0: on all that is mature."""
     return split_by_time(
         known.history,
         known.labels,
         Spans(
             now_us=known.end_us if now_us is None else now_us,
-            window_us=None if window == "auto" else round(window * DAY_US),
+            window_us=round(window * DAY_US) if window else None,
             test_us=round(settings.training.test_days * DAY_US),
             maturity_us=maturity_us(settings),
             maturity_is_default=maturity_is_default(settings),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +24,17 @@ from sentinel.models.intervals import Estimate
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.trainers import TrainerName
 from sentinel.pipeline.baselines import measure_baselines
-from sentinel.pipeline.datasets import Dataset, DatasetManifest, build_dataset, load_dataset
+from sentinel.pipeline.datasets import (
+    Dataset,
+    DatasetManifest,
+    build_dataset,
+    load_dataset,
+    split_of,
+)
 from sentinel.pipeline.fitting import Result, fit_and_measure
+from sentinel.pipeline.labelled_history import labelled_history
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
+from sentinel.pipeline.window_search import ChosenWindow, Material, remember, search_window
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -50,6 +58,7 @@ class Trained:
         folder: Where that is.
         seconds: How long it took, without the baselines.
         parts: What took how long, in seconds.
+        window: What a search for the length of history found; None: none was made.
     """
 
     version: str
@@ -62,6 +71,7 @@ class Trained:
     folder: Path
     seconds: float
     parts: dict[str, float] = field(default_factory=dict)
+    window: ChosenWindow | None = None
 
 
 def train(
@@ -70,6 +80,7 @@ def train(
     *,
     now_us: int | None = None,
     baselines: bool = True,
+    search: bool = True,
     parameters: Mapping[str, Any] | None = None,
     threads: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -82,26 +93,76 @@ def train(
         now_us: The moment of knowledge of the one that is built, microseconds UTC; default: the
             end of the log.
         baselines: Whether the baselines are trained and reported, once the candidate is there.
+        search: Whether lengths of history are compared then, where ``training.window_days`` is
+            "auto". If another one proves better, a candidate of that length is trained as well.
         parameters: Changes to the trainer's own settings, such as ``num_leaves``.
         threads: Default: the cores of this machine.
-        progress: Told of the stages "labels", "backfill", "vectors", "fit", "track" and
-            "baselines".
+        progress: Told of the stages "labels", "backfill", "vectors", "fit", "track", "lengths"
+            and "baselines".
 
     Raises:
         Unavailable: MLflow does not answer; asked before anything else is done.
         InvalidQuery: No payment is known to be fraud, or none to be anything else.
         ConfigurationError: The trainer that is set makes models that are not served.
     """
-    clock = _Clock()
+    mlflow_place(settings)
+    if dataset is None:
+        dataset = build_dataset(settings, now_us=now_us, progress=progress).folder
+    options = _Options(parameters, threads, progress)
+    trained = _candidate(settings, dataset, options)
+    window = None
+    if search and settings.training.window_days == "auto" and not trained.manifest.provisional:
+        window = choose_window(settings, now_us=now_us, threads=threads, progress=progress)
+        if window.differs_from(trained.dataset.window_days):
+            better = build_dataset(settings, now_us=now_us, progress=progress).folder
+            trained = _candidate(settings, better, options)
+    if baselines:
+        data = load_dataset(trained.folder)
+        found = measure_baselines(
+            settings, trained.run_id, data, threads=threads, progress=progress
+        )
+        trained = replace(trained, baselines=found)
+    return replace(trained, window=window)
+
+
+def choose_window(
+    settings: Settings,
+    *,
+    now_us: int | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> ChosenWindow:
+    """Compare lengths of history, and keep what is found for this training and the next ones.
+
+    Args:
+        settings: The deployment.
+        now_us: The moment of knowledge, microseconds UTC; default: the end of the log.
+        threads: Default: the cores of this machine.
+        progress: Told of the stages "labels", "backfill" and "lengths".
+    """
+    known = labelled_history(settings, progress=progress)
+    split = split_of(settings, known, now_us)
+    chosen = search_window(settings, Material.of(known), split, threads=threads, progress=progress)
+    remember(settings, chosen)
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Options:
+    parameters: Mapping[str, Any] | None
+    threads: int | None
+    progress: ProgressCallback
+
+
+def _candidate(settings: Settings, dataset: Path, options: _Options) -> Trained:
+    """Fit, measure, track and register."""
+    clock, progress = _Clock(), options.progress
     name = settings.training.trainer
     if name not in SERVED:
         raise ConfigurationError(
             f"{name} is a baseline to compare with; it is not served. Set training.trainer to "
             f"{' or '.join(SERVED)}."
         )
-    mlflow_place(settings)
-    if dataset is None:
-        dataset = build_dataset(settings, now_us=now_us, progress=progress).folder
     data = load_dataset(dataset)
     about = data.manifest
     clock.lap("dataset")
@@ -117,23 +178,22 @@ def train(
             rows=about.fit.rows + about.tail.rows,
         )
         progress("fit", 0, 1)
-        result = fit_and_measure(settings, name, data, parameters=parameters, threads=threads)
+        result = fit_and_measure(
+            settings, name, data, parameters=options.parameters, threads=options.threads
+        )
         progress("fit", 1, 1)
         clock.lap("fit")
         progress("track", 0, 1)
         version, manifest = _track(settings, run, data, result)
         progress("track", 1, 1)
         clock.lap("track")
-    beside: dict[str, Figures] = {}
-    if baselines:
-        beside = measure_baselines(settings, run.run_id, data, threads=threads, progress=progress)
     return Trained(
         version=version,
         run_id=run.run_id,
         run_url=run.url,
         manifest=manifest,
         metrics=result.figures.metrics,
-        baselines=beside,
+        baselines={},
         dataset=about,
         folder=dataset,
         seconds=sum(clock.parts.values()),
