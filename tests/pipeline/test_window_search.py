@@ -76,7 +76,7 @@ def test_recent_data_is_taken_once_it_proves_better() -> None:
     assert best.better_by is not None
     assert best.better_by.low > 0
     assert best.average_precision > chosen.tried[0].average_precision
-    assert f"the last {chosen.days:.3g} days" in chosen.words
+    assert f"The last {chosen.days:.3g} days" in chosen.words
 
 
 def test_too_few_frauds_leave_all_there_is() -> None:
