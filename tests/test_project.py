@@ -35,7 +35,7 @@ VENDORS = {
     "feast": ["feast_plugin"],
     "httptools": ["api"],
     "lightgbm": ["models"],
-    "mlflow": ["models/registry", "pipeline"],
+    "mlflow": ["models/registry", "models/registry_place", "pipeline"],
     "numba": ["features", "models"],
     "psycopg": ["ledger"],
     "redis": ["state"],
