@@ -9,6 +9,7 @@ from typing import Final
 
 _SAMPLE_ROWS: Final = 200
 _FEW_SHAPES: Final = 20
+_FEW_WORDS: Final = 20
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[.,]?([eE][+-]?\d+)?")
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:.*)?")
 
@@ -28,33 +29,44 @@ class Looks:
         self._sample: list[list[str]] = []
         self._classes: list[str] = []
         self._shapes: list[set[str]] = []
+        self._words: list[set[str]] = []
 
     @property
     def wanted(self) -> int:
         """Rows that would make the looks clearer."""
         return _SAMPLE_ROWS - len(self._sample)
 
+    @property
+    def known(self) -> bool:
+        """Whether there was any row to learn from."""
+        return bool(self._sample)
+
     def learn(self, lines: Iterable[bytes]) -> None:
         """Learn from rows that stand on one line each."""
-        for line in lines:
-            fields = self.split(line)
-            if len(fields) == self._width:
-                self._sample.append(fields)
+        self.learn_fields(self.split(line) for line in lines)
+
+    def learn_fields(self, rows: Iterable[list[str]]) -> None:
+        """Learn from rows that are divided into fields already."""
+        self._sample.extend(fields for fields in rows if len(fields) == self._width)
         if self._sample:
             columns = list(zip(*self._sample, strict=True))
             self._classes = [class_of(column) for column in columns]
             self._shapes = [{_shape(value) for value in column} for column in columns]
+            words = [set(column) - {""} for column in columns]
+            self._words = [some if len(some) <= _FEW_WORDS else set() for some in words]
 
     def fit(self, values: Iterable[tuple[int, str]]) -> tuple[int, int]:
         """How many values are such as their columns have, of those that could be told."""
-        if not self._classes:
-            return 0, 0
-        telling = [
-            (column, value.strip(self._quote or None))
-            for column, value in values
-            if self._classes[column] != "text" and (value.strip() or "" not in self._shapes[column])
-        ]
-        return sum(self._fits(column, value) for column, value in telling), len(telling)
+        fitting = telling = 0
+        for column, value in values if self._classes else ():
+            value = value.strip(self._quote or None)
+            if self._classes[column] == "text":
+                # Another text than those seen so far says nothing.
+                known = value in self._words[column]
+                fitting, telling = fitting + known, telling + known
+            elif value.strip() or "" not in self._shapes[column]:
+                fitting, telling = fitting + self._fits(column, value), telling + 1
+        return fitting, telling
 
     def _fits(self, column: int, value: str) -> bool:
         kind, shapes = self._classes[column], self._shapes[column]
@@ -63,6 +75,10 @@ class Looks:
         if len(shapes) <= _FEW_SHAPES:
             return _shape(value) in shapes
         return class_of((value,)) in ("code", "number")
+
+    def cut(self, line: bytes) -> list[str]:
+        """The fields of a line if quotes were text."""
+        return line.decode("utf8", "replace").rstrip("\r\n").split(self._delimiter)
 
     def split(self, line: bytes) -> list[str]:
         """The fields of a line."""

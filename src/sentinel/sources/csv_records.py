@@ -39,13 +39,15 @@ from sentinel.sources.csv_page import (
 
 _CHECKED_LINES: Final = 100
 _FITTING_SHARE: Final = 0.75
+_MOST_ROUNDS: Final = 20
 
 NEVER_CLOSED: Final = (
     "the field opens with a quote that is never closed; the rows that follow are read on their "
     "own. Close it, or write the quote twice inside a quoted field"
 )
 TEXT_AFTER_QUOTE: Final = (
-    "text follows the closing quote of a field; a quote inside a quoted field is written twice"
+    "text follows the closing quote of a field; a quote inside a quoted field is written "
+    'twice, not as \\"'
 )
 
 
@@ -99,6 +101,7 @@ class RecordScanner:
         page = Page(buffer, data, ends, quotes)
         spans = self._regular(page, final)
         swallowing: set[int] = set()
+        rounds = 0
         while True:
             if spans is None:
                 spans = self._irregular(page, final, swallowing)
@@ -108,6 +111,9 @@ class RecordScanner:
             more = self._swallowing(page) - swallowing
             if not more:
                 break
+            rounds += 1
+            if rounds > _MOST_ROUNDS:
+                more |= set(page.several_lines().opening.tolist())
             swallowing |= more
             spans = None
         return page.result()
@@ -236,21 +242,22 @@ class RecordScanner:
         if last >= len(page.ends):
             return False
         # The last line may be a row as well, of which the quote ends one value.
-        closing_row = self._looks.split(page.line(last))
-        if len(closing_row) != self._width:
-            return False
         start = int(page.ends[last - 1]) + 1
         before = page.buffer.count(bytes([self._delimiter]), start, close)
-        fitting, telling = self._looks.fit(list(enumerate(closing_row))[:before])
-        if telling > 1 and fitting >= _FITTING_SHARE * telling:
-            return True
-        opened = page.line(first).decode("utf8", "replace").rstrip("\r\n")
-        opening_row = opened.split(chr(self._delimiter))
-        if texts or len(opening_row) != self._width:
-            return False
-        around = [
-            *list(enumerate(opening_row))[column + 1 :],
-            *list(enumerate(closing_row))[:column],
-        ]
-        fitting, telling = self._looks.fit(around)
-        return telling > 0 and fitting >= _FITTING_SHARE * telling
+        opened = self._looks.cut(page.line(first))
+        for closed in (self._looks.split(page.line(last)), self._looks.cut(page.line(last))):
+            if len(closed) != self._width:
+                continue
+            fitting, telling = self._looks.fit(list(enumerate(closed))[:before])
+            if telling > 1 and fitting >= _FITTING_SHARE * telling:
+                return True
+            if texts or len(opened) != self._width:
+                continue
+            # Two rows that follow each other: all that stands around the quotes must fit.
+            if not self._looks.known:
+                self._looks.learn_fields([opened[:column] + closed[column:]])
+            around = [*list(enumerate(opened))[column + 1 :], *list(enumerate(closed))[:column]]
+            fitting, telling = self._looks.fit(around)
+            if telling and fitting >= _FITTING_SHARE * telling:
+                return True
+        return False
