@@ -67,6 +67,18 @@ def test_rows_between_two_stray_quotes_stay_rows(tmp_path: Path, second: str, ap
     assert firsts(read) == [f"p{n}" for n in range(1, 60) if n not in lost]
 
 
+@pytest.mark.parametrize("every", [1, 2, 10])
+@pytest.mark.parametrize("column", [0, 3, 4])
+def test_values_that_are_a_lone_quote_join_no_rows(tmp_path: Path, every: int, column: int) -> None:
+    """Two of them make one field by the book, and a record of the right length."""
+    lines = [row(n).rstrip().split(",") for n in range(40)]
+    for fields in lines[::every]:
+        fields[column] = '"'
+    read = blocks(written(tmp_path, HEADER + "".join(",".join(f) + "\n" for f in lines)))
+    assert [line.line for line in malformed(read)] == list(range(2, 42))[::every]
+    assert sum(block.rows.num_rows for block in read) == 40 - len(lines[::every])
+
+
 @pytest.mark.parametrize(
     "value", ["Main St 1\n\n12345, Town", "a\r\nb", "\n", 'say "hi",\nthen go', "1,2\n3,4\n5"]
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.sources.base import AttributeType
-from sentinel.sources.columns import is_text, mask_of, number_column
+from sentinel.sources.columns import flat, is_text, mask_of, number_column
 from sentinel.sources.mapping_file import AttributesTable
 from sentinel.sources.readers import TableFile
 
@@ -64,13 +64,14 @@ def infer_types(
     """
     found: dict[str, AttributeType] = {}
     open_columns: list[str] = []
+    schemas = [file.schema() for file in files]
     for column, attribute in attribute_of.items():
         if column in table.types or attribute in table.types:
             declared = table.types.get(column) or table.types[attribute]
             found[attribute] = "number" if declared == "number" else "category"
         elif _is_number(types[column]):
             found[attribute] = "number"
-        elif all(not file.is_text for file in files) and not _is_mixed(column, files):
+        elif all(not file.is_text for file in files) and not _is_mixed(column, schemas):
             found[attribute] = "category"
         else:
             found[attribute] = "category"
@@ -87,10 +88,10 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _is_mixed(column: str, files: Sequence[TableFile]) -> bool:
+def _is_mixed(column: str, schemas: Sequence[pa.Schema]) -> bool:
     """Whether some files have a column as text and others as numbers."""
-    kinds = {_is_number(f.schema().field(column).type) for f in files if column in f.schema().names}
-    return len(kinds) > 1
+    there = [schema.field(column).type for schema in schemas if column in schema.names]
+    return len({_is_number(kind) for kind in there}) > 1
 
 
 def _first_looks(
@@ -104,11 +105,11 @@ def _first_looks(
     for file in files:
         there = set(file.schema().names)
         wanted = [column for column in columns if column in there]
-        sample = next(file.blocks(rows, wanted), None) if wanted else None
+        sample = file.first_rows(rows, wanted) if wanted else None
         if sample is None:
             continue
         for column in wanted:
-            values = sample.rows.column(column)
+            values = flat(sample.column(column))
             if _is_number(values.type):
                 seen[column].add("number")
             elif is_text(values.type) and _says_something(values):

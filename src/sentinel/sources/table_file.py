@@ -133,6 +133,24 @@ class TableFile:
                     )
                 yield RawBlock(rows, block.row_numbers, block.malformed)
 
+    def first_rows(self, count: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """The first readable rows, at most ``count``; None if there is none.
+
+        Args:
+            count: Most rows.
+            columns: Columns to read; None = all.
+        """
+        batches: list[pa.RecordBatch] = []
+        left = count
+        blocks = self.blocks(count, columns)
+        for block in blocks:
+            if block.rows.num_rows:
+                batches.append(block.rows.slice(0, left))
+                left -= batches[-1].num_rows
+            if not left:
+                break
+        return pa.Table.from_batches(batches).combine_chunks() if batches else None
+
     def _own_blocks(self, chunk_rows: int, columns: Sequence[str] | None) -> Iterator[RawBlock]:
         if self.format == "parquet":
             return self._parquet.blocks(chunk_rows, columns)
