@@ -64,7 +64,7 @@ def built_in_text(roles: Roles, source: str, folder: Path) -> str:
             ),
             "",
             toml.line("source", source),
-            toml.line("path", folder.as_posix()),
+            toml.line("path", f"{folder.as_posix()}/"),
         ]
     )
 
