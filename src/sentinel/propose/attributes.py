@@ -21,7 +21,7 @@ OWN_NAMES: Final = {
 MAX_CATEGORIES: Final = 100
 
 _RARE: Final = 3.0
-_CARD_SHARE: Final = 0.05
+_CARD_SHARE: Final = 0.45
 _LONG_TEXT: Final = 80
 
 
@@ -57,6 +57,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
                 kind,
                 reason,
                 tuple(column.nothing) if kind != "category" else (),
+                column.card_like,
             )
         )
     roles.attributes = tuple(attributes)
@@ -82,7 +83,7 @@ def _useless(roles: Roles, column: ColumnProfile) -> str:
         return f"constant ({column.examples[0] if column.examples else 'empty'})"
     if column.steady:
         return "an id in disguise: it counts the rows"
-    if column.luhn > _CARD_SHARE and column.lengths[1] >= 13:
+    if column.card_like and (column.luhn > _CARD_SHARE or column.type == "text"):
         return "holds raw card numbers, which must not be stored"
     if column.name in roles.homeless and names.has(column.name, PERSONAL):
         return f"a person's: it {roles.homeless[column.name]}"

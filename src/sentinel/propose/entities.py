@@ -144,7 +144,9 @@ def _recurrence(column: ColumnProfile) -> str:
 
 def _entity(profile: TableProfile, entity: str, columns: tuple[str, ...], why: str) -> Entity:
     found = [profile.columns[name] for name in columns]
-    raw = entity == "card_id" and any(c.luhn > 0.5 and c.lengths[1] >= 12 for c in found)
+    raw = any(c.card_like or (c.luhn > 0.9 and c.lengths[1] >= 12) for c in found)
+    if raw and not any(c.luhn > 0.9 for c in found):
+        why += "; some values look like card numbers"
     nothing = tuple(dict.fromkeys(word for c in found for word in c.nothing))
     if len(columns) == 1:
         return Entity(entity, columns, why, raw, nothing, found[0].typical_count, found[0].distinct)

@@ -23,11 +23,12 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
         roles.id = Id((), "as you said", _prefix(profile))
         return
     if answers.id:
-        raw = any(profile.columns[name].luhn > 0.9 for name in answers.id)
+        raw = any(profile.columns[name].card_like for name in answers.id)
         roles.id = Id(answers.id, "as you said", tokenize=raw)
         return
     if joined_by:
-        roles.id = Id((joined_by,), "the labels' file names payments by it")
+        raw = profile.columns[joined_by].card_like
+        roles.id = Id((joined_by,), "the labels' file names payments by it", tokenize=raw)
         return
     unique = [
         column
@@ -46,7 +47,7 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
     reason = "each row has a value of its own"
     if _points(best) >= 3:
         reason += ", and its name"
-    roles.id = Id((best.name,), reason)
+    roles.id = Id((best.name,), reason, tokenize=best.card_like)
 
 
 def _shown(name: str) -> str:

@@ -166,6 +166,9 @@ def _attributes(roles: Roles) -> list[str]:
         for column, why in excluded.items():
             lines += [f"    {row}" for row in toml.item(_literal(column), why)]
         lines.append("]")
+    exempt = [a.name for a in roles.attributes if a.exempt]
+    if exempt:
+        lines.append(toml.line("exempt", exempt, "look like card numbers by chance"))
     renamed = {a.column: a.name for a in roles.attributes if a.name != a.column}
     if renamed:
         lines.append(toml.line("rename", renamed))

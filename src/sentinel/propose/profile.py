@@ -24,7 +24,7 @@ SAMPLE_ROWS: Final = 300_000
 SAMPLE_CELLS: Final = 12_000_000
 
 _VALUES_KEPT: Final = 1_000
-_LUHN_TRIED: Final = 100
+_LUHN_TRIED: Final = 1_000
 _CARD_LIKE: Final = r"^[2-6][0-9 -]{11,36}$"
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -50,6 +50,7 @@ class ColumnProfile:
         falls: Share of the rows whose number is lower than the one before.
         steady: Each number is one more than the one before: a row counter.
         luhn: Share of the values that are card numbers by their check digit.
+        card_like: Values that would be taken for raw card numbers were found.
         padded: Some values are digits behind a leading zero.
         lengths: Shortest and longest value, in characters.
         examples: Some values.
@@ -74,6 +75,7 @@ class ColumnProfile:
     falls: float = 1.0
     steady: bool = False
     luhn: float = 0.0
+    card_like: bool = False
     padded: bool = False
     lengths: tuple[int, int] = (0, 0)
     examples: tuple[str, ...] = ()
@@ -260,7 +262,8 @@ class _Column:
         self.low, self.high = np.inf, -np.inf
         self.last: float | None = None
         self.steady = True
-        self.luhn = self.luhn_tried = 0
+        self.luhn, self.luhn_tried = 0, 0.0
+        self.card_like = False
         self.padded = False
         self.lengths = (1 << 30, 0)
 
@@ -377,11 +380,12 @@ class _Column:
 
     def _luhn(self, words: pa.Array) -> None:
         suspects = words.filter(pc.match_substring_regex(words, _CARD_LIKE))
-        tried = min(_LUHN_TRIED, len(words))
-        share = len(suspects) / len(words)
-        some = suspects.slice(0, max(1, round(tried * share))).to_pylist() if len(suspects) else []
-        self.luhn_tried += tried
-        self.luhn += sum(_passes_luhn(text) for text in some)
+        some = suspects.slice(0, _LUHN_TRIED).to_pylist()
+        right = [text for text in some if _passes_luhn(text)]
+        # As many others were passed over as there are in all for each suspect that was tried.
+        self.luhn_tried += len(words) * len(some) / len(suspects) if len(suspects) else len(words)
+        self.luhn += len(right)
+        self.card_like = self.card_like or any(map(looks_like_card_number, right))
 
     def finish(self) -> ColumnProfile:
         values: tuple[tuple[str, int], ...] = ()
@@ -409,6 +413,7 @@ class _Column:
             falls=self.falls / numbers if self.numbers == self.given else 1.0,
             steady=self.steady and self.numbers == self.rows > 1,
             luhn=self.luhn / self.luhn_tried if self.luhn_tried else 0.0,
+            card_like=self.card_like,
             padded=self.padded,
             lengths=self.lengths if self.given else (0, 0),
             examples=examples,

@@ -146,6 +146,7 @@ class Attribute:
         kind: What its values are.
         reason: Why.
         nothing: Words that stand for no value, where numbers are wanted.
+        exempt: Its values look like card numbers by chance.
     """
 
     column: str
@@ -153,6 +154,7 @@ class Attribute:
     kind: Literal["number", "category", "boolean"]
     reason: str
     nothing: tuple[str, ...] = ()
+    exempt: bool = False
 
 
 @dataclass(frozen=True)
