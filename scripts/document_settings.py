@@ -17,7 +17,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-Defaults, then `sentinel.toml` in the current folder, then environment variables. `make docs` makes
+Defaults, then `sentinel.toml` in the current folder, then the one in the workspace (what its data
+needs, such as decimals of money), then environment variables. `make docs` makes
 this page from `sentinel.settings`.
 
 ```toml

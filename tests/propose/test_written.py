@@ -114,8 +114,10 @@ def test_labels_in_a_table_of_their_own(tmp_path: Path) -> None:
     columns = dict(payments())
     truth = {"ref": columns["payment_ref"], "fraud": columns.pop("is_fraud")}
     paths = [write(tmp_path / "orders.csv", columns), write(tmp_path / "truth.csv", truth)]
-    table = tomllib.loads(propose(paths, tmp_path / "w").mapping.read_text())["labels"]
+    proposal = propose(paths, tmp_path / "w")
+    table = tomllib.loads(proposal.mapping.read_text())["labels"]
     assert (table["transaction_id"], table["column"]) == ("ref", "fraud")
+    assert {leak.column for leak in proposal.roles.leaks} == {"case_opened"}
 
 
 @pytest.mark.parametrize("wide", [0, 200])

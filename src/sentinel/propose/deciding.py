@@ -60,7 +60,7 @@ def decide(
         roles.notes += known.notes
     choose_time(roles, told)
     choose_label(roles, told)
-    choose_id(roles, told, label.transaction_id if label else "")
+    choose_id(roles, told, label.joined_by if label else "")
     choose_amount(roles, told)
     ask_about_currencies(roles)
     if roles.time is not None:

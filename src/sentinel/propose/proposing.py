@@ -232,7 +232,7 @@ def _label_file(
         return None, None
     if tables.labels is not None:
         return _of_map(tables.labels, profile, answers)
-    return _of_table(tables, profile), None
+    return _of_table(tables, profile)
 
 
 def _of_map(
@@ -257,14 +257,16 @@ def _of_map(
         path=labels.path.resolve().as_posix(),
         format="json_map",
         key=labels.key,
-        transaction_id=joined,
+        joined_by=joined,
         share=frauds / total,
         reason=f"{total:,} verdicts by {joined!r}, {frauds:,} frauds ({frauds / total:.2%})",
     )
     return label, found
 
 
-def _of_table(tables: Tables, profile: TableProfile) -> Label | None:
+def _of_table(
+    tables: Tables, profile: TableProfile
+) -> tuple[Label | None, Mapping[str, str] | None]:
     """A small table of ids and verdicts beside the payments."""
     from sentinel.propose.labels import choose_label
 
@@ -291,10 +293,13 @@ def _of_table(tables: Tables, profile: TableProfile) -> Label | None:
         if roles.label is None:
             continue
         path = table.files[0].path.resolve().as_posix()
-        return replace(
+        verdicts = reading.verdicts_of(table, key, roles.label.column, ids[joined])
+        label = replace(
             roles.label,
             path=path,
             transaction_id=key,
+            joined_by=joined,
             reason=f"its own file, {name}, by {joined!r}",
         )
-    return None
+        return label, verdicts
+    return None, None

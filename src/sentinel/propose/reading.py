@@ -15,6 +15,7 @@ import pyarrow as pa
 from sentinel.domain import ConfigurationError
 from sentinel.propose.profile import TableProfile, TableProfiler
 from sentinel.sources.byte_streams import first_bytes
+from sentinel.sources.columns import id_column
 from sentinel.sources.find_files import find_files
 from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.sources.sniff import SniffedTable, sniff
@@ -163,6 +164,20 @@ def verdicts_in(labels: LabelMap, wanted: set[str]) -> tuple[dict[str, str], Cou
                     found[match[1]] = verdict
             rest = text[end:] if end else text
     return found, counts
+
+
+def verdicts_of(table: SniffedTable, key: str, column: str, wanted: set[str]) -> dict[str, str]:
+    """The verdicts of some ids in a table of ids and verdicts."""
+    found: dict[str, str] = {}
+    for batch in _batches(table):
+        ids = id_column(batch.column(batch.schema.get_field_index(key))).to_pylist()
+        said = id_column(batch.column(batch.schema.get_field_index(column))).to_pylist()
+        found.update(
+            (name, verdict)
+            for name, verdict in zip(ids, said, strict=True)
+            if verdict is not None and name in wanted
+        )
+    return found
 
 
 def _plain(value: str) -> str:

@@ -82,6 +82,7 @@ class Label:
         arrival: When it arrived.
         delay_days: Where that is not told.
         path, format, key, transaction_id: Of a file of its own.
+        joined_by: The payments' column that such a file names them by.
         share: Frauds as a share of the payments.
         reason: Why.
     """
@@ -97,6 +98,7 @@ class Label:
     format: str = ""
     key: str = ""
     transaction_id: str = ""
+    joined_by: str = ""
     share: float = 0.0
 
 
