@@ -100,7 +100,7 @@ def test_the_preview_shows_what_was_understood(tmp_path: Path) -> None:
     assert uses["note"] == ("attributes.note", "category")
     warnings = " ".join(seen.description.warnings)
     assert "no column 'nota' (did you mean 'note'?)" in warnings
-    assert "no column is the device_id" in warnings
+    assert "no column is the device_id, ip_address" in warnings
     assert seen.findings[:3] == (None, None, None)
     assert "'soon' is not an ISO 8601 time" in (seen.findings[3] or "")
     output = io.StringIO()

@@ -262,7 +262,7 @@ def import_(
     once more into the same workspace, it is the same history.
     """
     from sentinel.cli.importing import import_and_report
-    from sentinel.pipeline.importing import import_history, import_records
+    from sentinel.pipeline.importing import import_history, import_records, known_transactions
     from sentinel.sources.preview import preview as look
     from sentinel.sources.registry import open_source
 
@@ -282,7 +282,8 @@ def import_(
             if installed is not None:
                 out.print(str(installed), soft_wrap=True, markup=False)
         if preview:
-            out.print(look(opened, now_us=now_us).render())
+            seen = look(opened, now_us=now_us, known=lambda: known_transactions(settings))
+            out.print(seen.render())
             return
         import_and_report(
             lambda progress: import_history(

@@ -20,7 +20,8 @@ from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import remember_rules
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import append_import, read_log
-from sentinel.pipeline.workspace import ledger_writer
+from sentinel.ledger.open import ledger_exists
+from sentinel.pipeline.workspace import ledger_reader, ledger_writer
 from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from sentinel.sources.base import BoolMask, Source
@@ -164,6 +165,14 @@ def import_labels(
     return import_history(
         settings, source, now_us=now_us, allow_rejects=allow_rejects, progress=progress
     )
+
+
+def known_transactions(settings: Settings) -> _Known | None:
+    """The look-up of transactions that the ledger has; None if there is no ledger yet."""
+    if not ledger_exists(settings):
+        return None
+    with ledger_reader(settings) as ledger:
+        return _known(ledger, no_progress)[0]
 
 
 def import_records(settings: Settings) -> list[ImportRecord]:

@@ -33,7 +33,7 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
 from sentinel.ingest.tokens import TokenField
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION
+from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.observed import Observed
 
 AttributeType = Literal["category", "number"]
@@ -180,6 +180,30 @@ class Source(ABC):
     @abstractmethod
     def raw_batches(self, chunk_rows: int = DEFAULT_CHUNK_ROWS) -> Iterator[Chunk]:
         """All rows in source order, chunk by chunk, in bounded memory; the same every time."""
+
+    def sample_batches(self, rows: int, labels: int) -> Iterator[Chunk]:
+        """Chunks of the first rows, and of the first labels that have a place of their own.
+
+        Args:
+            rows, labels: How many of each to give at least, where there are so many.
+        """
+        taken = {KIND_TRANSACTION: 0, KIND_LABEL: 0}
+        wanted = {KIND_TRANSACTION: rows, KIND_LABEL: labels}
+        for chunk in self.raw_batches(rows):
+            if taken[chunk.kind] >= wanted[chunk.kind]:
+                return
+            taken[chunk.kind] += chunk.rows.num_rows
+            yield chunk
+
+    def whole_rows(self) -> Iterator[pa.RecordBatch]:
+        """Some rows with all their columns, also those that an import does not read."""
+        yield from ()
+
+    def all_ids(self) -> Iterator[pa.Array]:
+        """The ids of all transactions, batch by batch."""
+        for chunk in self.raw_batches():
+            if chunk.kind == KIND_TRANSACTION:
+                yield chunk.rows.column("transaction_id")
 
 
 def transaction_schema(attributes: Mapping[str, AttributeType]) -> pa.Schema:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.schema import ATTRIBUTE_PREFIX
@@ -23,7 +26,14 @@ from sentinel.sources.base import (
 )
 from sentinel.sources.columns import is_text
 from sentinel.sources.currencies import currencies_in, is_currency_name
-from sentinel.sources.door import OWN_FIELDS, card_columns, check_tokens, fields_of
+from sentinel.sources.door import (
+    OWN_FIELDS,
+    card_columns,
+    check_tokens,
+    fields_of,
+    secret_columns,
+    with_masks,
+)
 from sentinel.sources.labels_file import (
     describe_labels,
     label_files,
@@ -42,6 +52,8 @@ from sentinel.sources.readers import TableFile, columns_of, find_files, malforme
 
 _BY_ATTRIBUTE: Final = ("attributes.types", "attributes.tokenize", "attributes.exempt")
 _SAMPLE_ROWS: Final = 10_000
+_LATER_FILES: Final = 10  # files after the first that a sample looks into
+_WHOLE_ROWS: Final = 200
 _TELLTALE: Final = ("fraud", "chargeback", "dispute", "label", "verdict")
 
 
@@ -131,26 +143,63 @@ class MappingSource(Source):
 
     def raw_batches(self, chunk_rows: int = DEFAULT_CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows of all files, file by file; then the labels' own files."""
-        schema = transaction_schema(self.attributes)
-        reader = RowReader(
+        reader = self._reader()
+        for file in self._full_files:
+            yield from self._chunks_of(file, reader, chunk_rows)
+        if self._labels is not None:
+            yield from self._labels.raw_batches(chunk_rows)
+
+    def sample_batches(self, rows: int, labels: int) -> Iterator[Chunk]:
+        """The first rows, some rows of later files, and the first labels of their own."""
+        reader = self._reader()
+        left = rows
+        rest = list(self._full_files)
+        while rest and left > 0:
+            for chunk in self._chunks_of(rest.pop(0), reader, rows):
+                yield chunk
+                left -= chunk.rows.num_rows
+                if left <= 0:
+                    break
+        for file in rest[:: max(1, len(rest) // _LATER_FILES)]:
+            yield from islice(self._chunks_of(file, reader, rows // _LATER_FILES), 1)
+        if self._labels is not None:
+            yield from self._labels.sample_batches(rows, labels)
+
+    def whole_rows(self) -> Iterator[pa.RecordBatch]:
+        """The first rows of the first files, with all columns."""
+        for file in self._full_files[:_LATER_FILES]:
+            for block in islice(file.blocks(_WHOLE_ROWS), 1):
+                yield with_masks(block.rows, secret_columns(self.mapping))
+
+    def all_ids(self) -> Iterator[pa.Array]:
+        """The ids of all transactions; no other column is looked at."""
+        reader = self._reader()
+        columns = list(several(self.mapping.id_table().column)) or [*self._core][:1]
+        for file in self._full_files:
+            for block in file.blocks(DEFAULT_CHUNK_ROWS, columns):
+                if block.rows.num_rows:
+                    yield reader.ids(file, block)
+
+    def _reader(self) -> RowReader:
+        return RowReader(
             self.mapping,
             self._attribute_of,
             self.attributes,
             _prefixes(self.mapping, self._full_files),
             self._money_columns,
         )
-        for file in self._full_files:
-            there = file.schema().names
-            require_columns(list(self._core), there, file.name)
-            wanted = dict.fromkeys([*self._core, *self._attribute_of, *self._money_columns])
-            for block in file.blocks(chunk_rows, [name for name in wanted if name in there]):
-                broken = malformed_chunk(file, block, schema)
-                if broken is not None:
-                    yield broken
-                if block.rows.num_rows:
-                    yield reader.chunk(file, block, schema)
-        if self._labels is not None:
-            yield from self._labels.raw_batches(chunk_rows)
+
+    def _chunks_of(self, file: TableFile, reader: RowReader, chunk_rows: int) -> Iterator[Chunk]:
+        schema = transaction_schema(self.attributes)
+        there = file.schema().names
+        require_columns(list(self._core), there, file.name)
+        wanted = dict.fromkeys([*self._core, *self._attribute_of, *self._money_columns])
+        for block in file.blocks(chunk_rows, [name for name in wanted if name in there]):
+            broken = malformed_chunk(file, block, schema)
+            if broken is not None:
+                yield broken
+            if block.rows.num_rows:
+                yield reader.chunk(file, block, schema)
 
     def _leave_out_cards(self) -> None:
         """Keep no attribute whose values are card numbers, and say so."""
@@ -255,10 +304,10 @@ class MappingSource(Source):
                     hint = suggestion(name, columns)
                     self._warnings.append(f"{what}: there is no column {name!r}{hint}")
         mapped = self.mapping.entities.columns()
-        for entity in ENTITY_COLUMNS:
-            if entity not in mapped:
-                hint = suggestion(entity, [name for name in columns if name not in self._core])
-                self._warnings.append(f"no column is the {entity}{hint}")
+        free = [name for name in columns if name not in self._core]
+        missing = [f"{e}{suggestion(e, free)}" for e in ENTITY_COLUMNS if e not in mapped]
+        if missing:
+            self._warnings.append(f"no column is the {', '.join(missing)}")
         for column in self._attribute_of:
             if column not in self._core and any(word in column.lower() for word in _TELLTALE):
                 self._warnings.append(

@@ -71,7 +71,7 @@ class RowReader:
         mapping, rows = self._mapping, block.rows
         found: list[Finding] = []
         seen: list[Observed] = []
-        out = {"transaction_id": self._ids(file, block)}
+        out = {"transaction_id": self.ids(file, block)}
         out["event_time_us"], findings = read_times(rows, mapping.time, "time")
         found += findings
         seen += odd_times(out["event_time_us"], mapping.time)
@@ -111,7 +111,8 @@ class RowReader:
                     if name:
                         out[ATTRIBUTE_PREFIX + name] = part
 
-    def _ids(self, file: TableFile, block: RawBlock) -> pa.Array:
+    def ids(self, file: TableFile, block: RawBlock) -> pa.Array:
+        """The transaction ids of a block."""
         table = self._mapping.id_table()
         if not table.row_number:
             return joined_id([block.rows.column(name) for name in several(table.column)])
