@@ -91,13 +91,19 @@ def test_a_simulated_history_ends_now_so_that_a_model_can_be_trained_on_it(tmp_p
 
 def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "w"
-    done = sentinel("import", str(mapping), "--workspace", str(workspace))
+    refused = sentinel("import", str(mapping), "--workspace", str(workspace))
+    assert refused.returncode == 1
+    assert "3 of 5 rows were rejected" in refused.stderr
+    assert "Nothing was imported" in refused.stderr
+    allowed = ("import", str(mapping), "--allow-rejects", "0.6", "--workspace", str(workspace))
+    done = sentinel(*allowed)
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.replace("│", " ").split()) for line in done.stdout.splitlines()]
     assert {"transactions read 5", "accepted 2", "rejected 3"} <= set(lines)
     status = sentinel("status", "--workspace", str(workspace))
     assert "2" in status.stdout
-    again = sentinel("import", str(mapping), "--workspace", str(workspace))
+    again = sentinel(*allowed)
+    assert again.returncode == 0, again.stderr
     assert "accepted 0" in " ".join(again.stdout.replace("│", " ").split())
 
 
@@ -105,7 +111,6 @@ def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None
     ("arguments", "hint"),
     [
         (("serve",), "sentinel features apply"),
-        (("features", "plan"), "sentinel features apply"),
         (("import", "simulater"), "did you mean 'simulator'"),
         (("import", "nowhere.toml"), "nowhere.toml"),
         (("simulate",), "sentinel up"),

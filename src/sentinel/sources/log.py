@@ -123,8 +123,7 @@ def log_batches(
         source: Where transactions come from.
         now_us: The clock, microseconds UTC.
         rejects_path: File for rejected rows, ``.parquet`` or ``.csv``.
-        allow_rejects: Largest share of rejected rows, 0 to 1; what the ledger has already does
-            not count.
+        allow_rejects: Largest share of rejected rows, 0 to 1.
         known: Which transaction ids the ledger has already; those are counted apart. New labels
             on their rows are taken.
         known_labels: The same for label ids.

@@ -76,16 +76,11 @@ class ImportReport:
 
     @property
     def rejected_share(self) -> float:
-        """Share of what is new to the ledger that was rejected, 0 to 1; labels of their own
-        where there are no transactions.
-        """
+        """Share of what was read that was rejected, 0 to 1; of labels where nothing else was
+        read. Rows that the ledger has already were accepted once."""
         if self.read:
-            rejected = sum(self.rejected.values())
-            new = self.accepted + rejected
-        else:
-            rejected = sum(self.labels_rejected.values())
-            new = self.labels_read - self.labels_known
-        return rejected / new if new else 0.0
+            return sum(self.rejected.values()) / self.read
+        return sum(self.labels_rejected.values()) / self.labels_read if self.labels_read else 0.0
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless all that was read is accounted for, of both kinds."""
