@@ -77,7 +77,8 @@ class ImportReport:
     @property
     def rejected_share(self) -> float:
         """Share of what was read that was rejected, 0 to 1; of labels where nothing else was
-        read. Rows that the ledger has already were accepted once."""
+        read. Rows that the ledger has already were accepted once.
+        """
         if self.read:
             return sum(self.rejected.values()) / self.read
         return sum(self.labels_rejected.values()) / self.labels_read if self.labels_read else 0.0
