@@ -126,3 +126,32 @@ def _event(**changes: object) -> Transaction:
         "customer_id": "c",
     }
     return Transaction(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_true_and_false_are_one_value_in_any_letter_case() -> None:
+    """Dictionaries and filters of long ago have "True", payments of today have "true"."""
+    plan = Plan(
+        (view(aggregate("a", filters=(Filter("new", "==", "True"),))),),
+        (RequestFeature("is_new", "category", "new", ("False", "True")),),
+    )
+    program = compile_program(plan)
+    arena = Arena(program)
+    said = ["True", "true", "False", "false", "maybe"]
+    transactions = [
+        Transaction(
+            transaction_id=f"t{i}",
+            event_time_us=START_US + i,
+            received_at_us=START_US + i,
+            amount_minor=1,
+            attributes={"new": word},
+        )
+        for i, word in enumerate(said)
+    ]
+    events, given_values = encode_batch(program, arena, batch_of(transactions))
+    encoder = EventEncoder(program, arena, len(transactions))
+    for row, transaction in enumerate(transactions):
+        encoder.put(row, transaction)
+    for found in (given_values, encoder.given):
+        assert found[:, 0].tolist() == [2.0, 2.0, 1.0, 1.0, 0.0]
+    for made in (events, encoder.events):
+        assert made[:, EVENT_FILTERS].tolist() == [1, 1, 0, 0, 0]

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from sentinel.api.payments import Reading, read_payment
-from sentinel.domain import ConfigurationError
+from sentinel.domain import ConfigurationError, InvalidTransaction
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import is_token
 from sentinel.ledger.log import read_log
@@ -170,3 +170,21 @@ def test_a_card_number_in_one_note_of_many_is_one_rejected_row(tmp_path: Path) -
     log = log_batches(source_in(tmp_path, **change), now_us=NOW_US)
     assert sum(batch.num_rows for batch in log) == 29
     assert log.report.rejected == {"card_number": 1}
+    assert log.report.look_alikes == ("transaction_id",)
+
+
+def test_references_that_look_like_cards_are_taken_live_once_history_shows_them(
+    tmp_path: Path,
+) -> None:
+    ids = [4000000000000002 + 37 * i for i in range(40)]
+    table = pa.table({"ref": ids, "at": ["2024-03-01"] * 40, "amount": [1] * 40})
+    pq.write_table(table, tmp_path / "payments.parquet")
+    settings = Settings(workspace=tmp_path / ".sentinel")
+    change = {"files": {"path": "payments.parquet"}, "entities": {}, "attributes": {}}
+    result = import_history(settings, source_in(tmp_path, **change), now_us=NOW_US)
+    assert result.report.accepted == 40
+    body = json.dumps({"transaction_id": ids[0], "amount_minor": 1}).encode()
+    with pytest.raises(InvalidTransaction, match="card number"):
+        read_payment(body, NOW_US, Reading())
+    live = read_payment(body, NOW_US, Reading(guard=Guard.of(settings)))
+    assert live.transaction_id == str(ids[0])

@@ -274,7 +274,7 @@ class Application:
     def _id(self, field: str, text: str | None) -> str | None:
         """An id of a question as the ledger has it; None if there is none."""
         try:
-            return self.intake.guard.id(field, text)
+            return self.intake.guard.known_id(field, text)
         except BadValue as error:
             raise invalid({field: str(error)}) from None
 

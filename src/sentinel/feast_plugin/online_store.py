@@ -24,14 +24,14 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 
-from sentinel.domain import InvalidQuery
+from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
 from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.feast_plugin.compile import check_view
 from sentinel.feast_plugin.ledger_reader import LedgerReader
 from sentinel.feast_plugin.profiles import read_profile
 from sentinel.feast_plugin.redis_state_reader import RedisStateReader
 from sentinel.feast_plugin.scorer_reader import NotRunning, ScorerReader
-from sentinel.feast_plugin.source import is_profile, reads_the_log
+from sentinel.feast_plugin.source import is_materialized, is_profile, reads_the_log
 from sentinel.feast_plugin.watermarks import Watermark, decode_watermark, encode_watermark
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
 from sentinel.ingest.cards import masked
@@ -134,7 +134,7 @@ class WindowReads(_StoreBehind):
                 super()._read_features_per_fv(
                     config,
                     [(table, names)],
-                    join_key_values,
+                    _spelled(join_key_values, guard) if is_materialized(table) else join_key_values,
                     entity_name_to_join_key_map,
                     online_features_response,
                     full_feature_names,
@@ -342,6 +342,17 @@ def _rows(
         _row(zip(needed, row, strict=True), guard, at)
         for at, row in enumerate(zip(*columns, strict=True))
     ]
+
+
+def _spelled(values: Mapping[str, Sequence[Value]], guard: Guard) -> dict[str, list[Value]]:
+    """The ids of entity rows as the log, and so the tables made of it, have them."""
+    columns = {key: list(column) for key, column in values.items()}
+    for key in columns.keys() & {"transaction_id", *ENTITY_COLUMNS}:
+        for at, value in enumerate(columns[key]):
+            text = _row([(key, value)], guard, at).get(key)
+            if text is not None:
+                columns[key][at] = Value(string_val=text)
+    return columns
 
 
 def _row(keys: Any, guard: Guard, at: int | None = None) -> Row:

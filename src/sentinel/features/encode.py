@@ -22,7 +22,15 @@ from sentinel.features.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.program import KIND_ADD, KIND_READ, Program
 from sentinel.ingest.values import as_text
 
-__all__ = ["EventEncoder", "as_text", "column_value", "satisfies", "text_hash"]
+__all__ = [
+    "EventEncoder",
+    "as_text",
+    "category_codes",
+    "column_value",
+    "is_boolean",
+    "satisfies",
+    "text_hash",
+]
 
 _NAN: Final = float("nan")
 _UNKNOWN: Final = float(UNKNOWN_CATEGORY_CODE)
@@ -47,6 +55,24 @@ def text_hash(text: str) -> int:
     return (value - (1 << 64) if value >= 1 << 63 else value) or 1
 
 
+def is_boolean(text: str) -> bool:
+    """Whether text is true or false in any letter case; histories of long ago have "True"."""
+    return len(text) in (4, 5) and text.lower() in ("true", "false")
+
+
+def category_codes(categories: tuple[str, ...]) -> dict[str, int]:
+    """The code of each text of a dictionary; one that was learned from "True" knows "true", too.
+
+    >>> category_codes(("pos", "True"))
+    {'pos': 1, 'True': 2, 'true': 2}
+    """
+    codes = {text: code for code, text in enumerate(categories, 1)}
+    for text, code in list(codes.items()):
+        if is_boolean(text):
+            codes.setdefault(text.lower(), code)
+    return codes
+
+
 def column_value(transaction: Transaction, column: str) -> AttributeValue | int:
     """A transaction's value of an identifier, an attribute or the amount; NaN is unknown."""
     if column in ENTITY_COLUMNS:
@@ -65,7 +91,10 @@ def satisfies(transaction: Transaction, conditions: tuple[Filter, ...]) -> bool:
         if value is None:
             return False
         if isinstance(condition.value, str):
-            if not _COMPARE[condition.operator](as_text(value), condition.value):
+            text, wanted = as_text(value), condition.value
+            if is_boolean(wanted):
+                text, wanted = text.lower(), wanted.lower()
+            if not _COMPARE[condition.operator](text, wanted):
                 return False
         elif isinstance(value, str) or not _COMPARE[condition.operator](value, condition.value):
             return False
@@ -120,7 +149,7 @@ class EventEncoder:
             (
                 f.column,
                 f.column not in ENTITY_COLUMNS and f.column != AMOUNT,
-                {text: float(i + 1) for i, text in enumerate(f.categories)}
+                {text: float(code) for text, code in category_codes(f.categories).items()}
                 if f.kind == "category"
                 else None,
             )

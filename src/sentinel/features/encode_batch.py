@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.features.arena import KEY_SEPARATOR, Arena
-from sentinel.features.encode import _COMPARE, as_text, text_hash
+from sentinel.features.encode import _COMPARE, as_text, category_codes, is_boolean, text_hash
 from sentinel.features.kernel import NO_RECORD
 from sentinel.features.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
@@ -66,7 +66,7 @@ def encode_batch(
         if feature.kind == "category":
             values = _text_column(batch, feature.column)
             if values is not None:
-                codes = {text: i + 1 for i, text in enumerate(feature.categories)}
+                codes = category_codes(feature.categories)
                 coded = _by_value(values, partial(_codes, codes), -1)
                 given[:, place] = np.where(coded < 0, np.nan, coded)
             place += 1
@@ -154,7 +154,10 @@ def _satisfied(batch: pa.RecordBatch, conditions: tuple[Filter, ...]) -> npt.NDA
                 result[:] = False
             else:
                 test = pc.equal if condition.operator == "==" else pc.not_equal
-                held = test(texts, pa.scalar(condition.value)).fill_null(False)
+                wanted = condition.value
+                if is_boolean(wanted):
+                    texts, wanted = pc.utf8_lower(texts), wanted.lower()
+                held = test(texts, pa.scalar(wanted)).fill_null(False)
                 result &= held.to_numpy(zero_copy_only=False)
         else:
             numbers = _number_column(batch, condition.column)

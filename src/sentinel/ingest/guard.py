@@ -32,7 +32,11 @@ from sentinel.ingest.values import BadValue, Flaw, attribute_of, id_of, normal_a
 from sentinel.schema import ATTRIBUTE_PREFIX
 from sentinel.settings import Settings
 
-CARD_NUMBER: Final = Flaw("card_number", "looks like a raw card number; send a token instead")
+CARD_NUMBER: Final = Flaw(
+    "card_number",
+    "looks like a raw card number; send a token instead (SENTINEL_TOKENS__EXEMPT names fields "
+    "whose values only look like it)",
+)
 
 
 class Guard:
@@ -76,16 +80,22 @@ class Guard:
         >>> Guard().id("card_id", 17.0), Guard().id("ip_address", "2001:DB8::1")
         ('17', '2001:db8::1')
         """
+        text = self.known_id(field, value)
+        if text is not None and field not in self.exempt and is_card_number(text):
+            raise BadValue(CARD_NUMBER)
+        return text
+
+    def known_id(self, field: str, value: Any) -> str | None:
+        """`id` for a question, which stores nothing: what looks like a card number may be asked.
+
+        Raises:
+            BadValue: It cannot be an id.
+        """
         text = id_of(value)
         if text is None:
             return None
-        if field == "ip_address":
-            text = normal_address(text)
-        if field in self.fields:
-            return self._token(text)
-        if field not in self.exempt and is_card_number(text):
-            raise BadValue(CARD_NUMBER)
-        return text
+        text = normal_address(text) if field == "ip_address" else text
+        return self._token(text) if field in self.fields else text
 
     def id_column(
         self, field: str, columns: Sequence[pa.Array], cards: ColumnJudge | None = None

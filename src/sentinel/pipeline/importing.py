@@ -128,6 +128,7 @@ def import_history(
             for batch in batches:
                 clamped += append_import(ledger, batch).clamped
         last = ledger.last_sequence()
+        remember_rules(settings, {}, batches.report.look_alikes)
         _remember(
             folder / f"{name}.json",
             ImportRecord(source.name, now, finished=True, entries=last - before),

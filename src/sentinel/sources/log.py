@@ -225,6 +225,7 @@ class _Import:
             stack.callback(stage.close)
             with RejectsFile(rejects_path) as rejects:
                 self._read(stage, rejects)
+                report.look_alikes = self._cards.look_alikes()
                 self._progress("sort", 0, None)
                 late = stage.seal(self._source.label_delay_us)
                 self._reject_late(late, rejects)

@@ -40,6 +40,7 @@ class ImportReport:
         reasons: For each code the reason of the first reject, with the row that it is about.
         observed: What was noticed in accepted rows.
         notes: Warnings of the source itself, such as files without rows.
+        look_alikes: Fields of which one value in ten looks like a card number, by chance.
         first_event_us, last_event_us: Time span of the accepted transactions.
         frauds: Accepted transactions whose latest arrived label says fraud.
         logged: Entries given out, transactions and labels.
@@ -63,6 +64,7 @@ class ImportReport:
     reasons: dict[str, str] = field(default_factory=dict)
     observed: Observations = field(default_factory=Observations)
     notes: tuple[str, ...] = ()
+    look_alikes: tuple[str, ...] = ()
     first_event_us: int | None = None
     last_event_us: int | None = None
     frauds: int = 0
@@ -97,6 +99,11 @@ class ImportReport:
     def warnings(self) -> list[str]:
         """What a person should look at, one sentence each."""
         told = [*self.notes, *self.observed.warnings()]
+        told += [
+            f"{field}: one value in ten looks like a card number, as among any such numbers; they "
+            "are kept, and from now on the API takes them, too"
+            for field in self.look_alikes
+        ]
         if self.labels_unmatched:
             some = ", ".join(repr(masked(name)) for name in self.unmatched_ids)
             told.insert(

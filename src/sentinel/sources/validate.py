@@ -61,6 +61,7 @@ NO_REJECTS: Final = (KNOWN, UNDECIDED)
 """Codes that are counted apart from what is rejected."""
 
 CARD_CODE: Final = "card_number"
+_ENOUGH: Final = 20
 _TIMELESS_LABEL: Final = "the label has no arrival time; name its column, or declare a delay"
 _VERDICTS: Final = pa.array([verdict.value for verdict in Verdict])
 
@@ -75,6 +76,14 @@ class CardJudges:
     def __init__(self, exempt: Iterable[str] = ()) -> None:
         self.exempt = frozenset(exempt)
         self._judges: dict[str, ColumnJudge] = {}
+
+    def look_alikes(self) -> tuple[str, ...]:
+        """Columns with enough values to say that those like card numbers are so by chance."""
+        return tuple(
+            column
+            for column, judge in self._judges.items()
+            if judge.shaped >= _ENOUGH and judge.right and judge.by_chance
+        )
 
     def of(self, column: str) -> ColumnJudge:
         """The judge of a column."""
