@@ -25,7 +25,7 @@ from sentinel.ingest.values import BadValue, id_flaw
 T = TypeVar("T")
 
 TextId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-Id = TextId | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Id = TextId | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 

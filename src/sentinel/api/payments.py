@@ -44,6 +44,7 @@ from sentinel.ingest.values import (
     normal_id,
     text_flaw,
 )
+from sentinel.schema import ATTRIBUTE_PREFIX
 
 MAX_ATTRIBUTES: Final = 500
 
@@ -53,6 +54,7 @@ _DAY_US: Final = 86_400_000_000
 _EMPTY: Final = "is empty; leave it out, or send null, where it is unknown"
 _REQUIRED: Final = "is empty; every payment needs an id of its own"
 _ID_FIELDS: Final = ("transaction_id", *ENTITY_COLUMNS)
+_LARGEST: Final = float(EXACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,16 @@ class Reading:
         numbers: Attributes that the running plan reads as numbers.
         categories: Attributes that it reads as text.
         guard: What the deployment does with ids and card numbers.
+        tokens: Whether some fields become tokens.
     """
 
     numbers: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     guard: Guard = field(default_factory=Guard)
+    tokens: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", bool(self.guard.fields))
 
     def kind_of(self, attribute: str) -> str | None:
         """How the plan reads an attribute: number, category, or None, if it does not."""
@@ -259,8 +266,11 @@ def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transact
         received_at_us: When it arrived.
         reading: How values are read.
     """
-    if reading.guard.fields:
-        return None
+    made = None
+    if reading.tokens:
+        made = _with_tokens(payment, reading.guard)
+        if made is None:
+            return None
     moment = payment.event_time
     if moment is None:
         event_time_us = received_at_us
@@ -276,24 +286,26 @@ def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transact
     device = payment.device_id
     address = payment.ip_address
     # One look at all ids: printable text without odd spaces is in normal form, unless it may be a
-    # number with decimals.
-    joined = f"{identifier} {customer} {card} {merchant} {device}"
-    if not joined.isprintable() or "  " in joined or joined[0] == " " or joined[-1] == " ":
+    # number with decimals, and so are addresses of numbers and dots.
+    joined = f" {identifier} {customer} {card} {merchant} {device} {address} "
+    if not joined.isprintable() or "  " in joined:
         return None
-    if ("." in joined or "+" in joined) and not _are_normal(payment):
-        return None
-    for key in (identifier, customer, card, merchant, device):
-        if key is not None and len(key) >= 13 and is_card_number(key):
-            return None
-    if address is not None and (
-        len(address) > 15  # otherwise numbers and dots, like most
+    if address is None:
+        if "." in joined or "+" in joined:
+            if not _are_normal(payment):
+                return None
+    elif (
+        joined.count(".") != 3
         or address.count(".") != 3
-        or ":" in address
-        or " " in address
-        or not address.isprintable()
+        or len(address) > 15
+        or ":" in joined
+        or "+" in joined
     ):
         address = _address(address)
-        if address is None:
+        if address is None or not _are_normal(payment):
+            return None
+    for key in (identifier, customer, card, merchant, device):
+        if key is not None and len(key) >= 13 and is_card_number(key):
             return None
     attributes = payment.attributes
     if not attributes:
@@ -303,13 +315,15 @@ def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transact
             return None
         if len(attributes) > MAX_ATTRIBUTES:
             return None
-        numbers, categories = reading.numbers, reading.categories
+        numbers, categories, good = reading.numbers, reading.categories, _good_texts
         for name, value in attributes.items():
             if type(value) is str:
-                if (value not in _good_texts and not _learn_text(value)) or name in numbers:
+                if (value not in good and not _learn_text(value)) or name in numbers:
                     return None
             elif type(value) is float:
-                if not -EXACT < value < EXACT or (value >= 1e12 and is_card_value(value)):
+                if not -1e12 < value < 1e12 and (
+                    not -_LARGEST < value < _LARGEST or is_card_value(value)
+                ):
                     return None
                 if name in categories:
                     attributes[name] = as_text(value)
@@ -321,6 +335,8 @@ def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transact
             else:
                 return None
         plain = attributes
+    if made:
+        plain = plain | made
     return Transaction(
         transaction_id=identifier,
         event_time_us=event_time_us,
@@ -333,6 +349,31 @@ def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transact
         ip_address=address,
         attributes=plain,
     )
+
+
+def _with_tokens(payment: _Payment, guard: Guard) -> dict[str, AttributeValue] | None:
+    """Put tokens in the place of ids, and give the attributes that are made before.
+
+    None: the payment takes a closer look.
+    """
+    made: dict[str, AttributeValue] = {}
+    for name in guard.fields:
+        if name.startswith(ATTRIBUTE_PREFIX):
+            if payment.attributes and name.removeprefix(ATTRIBUTE_PREFIX) in payment.attributes:
+                return None
+            continue
+        given = getattr(payment, name)
+        if given is None:
+            continue
+        try:
+            token = guard.id(name, given)
+        except BadValue:
+            return None
+        if token is None:
+            return None
+        setattr(payment, name, token)
+        made.update(guard.card_parts(name, given))
+    return made
 
 
 def _are_normal(payment: _Payment) -> bool:

@@ -37,6 +37,10 @@ _GROUPS: Final = (
     rf"(?:(?P=a)[0-9]{{3}})?|3[0-9]{{3}}(?P<b>{_BETWEEN})[0-9]{{6}}(?P=b)[0-9]{{4,5}}"
 )
 _WITHIN: Final = re.compile(rf"(?<![0-9A-Za-z])(?:[2-6][0-9]{{12,18}}|{_GROUPS})(?![0-9A-Za-z])")
+_FIRST: Final = frozenset("23456")
+_BEGINS: Final = frozenset("pPcC%;")
+_BEFORE: Final = re.compile(r"\s*(?:%B|;|(?:pan|cc|card)[a-z_ ]{0,8}[=:#]?\s*)?", re.IGNORECASE)
+_ALONE: Final = re.compile(rf"({_SHAPE})\s*(?:[=^D].*)?", re.DOTALL)
 _WHOLE_SHAPE: Final = re.compile(_SHAPE)
 _MAYBE: Final = rf"[2-6](?:{_BETWEEN}?[0-9]){{12}}"
 _DIGITS: Final = r"^[2-6][0-9]{12,18}$"
@@ -58,7 +62,7 @@ def card_digits(text: str) -> str | None:
 
 
 def is_card_number(text: str) -> bool:
-    """Whether an id is a card number, also one with separators or after a name and "=".
+    """Whether an id is a card number, also with separators, after "pan=", or as on a stripe.
 
     >>> is_card_number("4111 1111 1111 1111"), is_card_number("pan=4111111111111111=2912")
     (True, True)
@@ -67,11 +71,13 @@ def is_card_number(text: str) -> bool:
     """
     if len(text) < SHORTEST:
         return False
-    if "=" in text:
-        return any(is_card_number(part) for part in text.split("="))
-    if _WHOLE_SHAPE.fullmatch(text.strip()) is None:
-        return False
-    return looks_like_card_number(text.translate(_WITHOUT).strip())
+    if text[0] not in _FIRST:
+        before = _BEFORE.match(text) if text[0] in _BEGINS or text[0].isspace() else None
+        if before is None:
+            return False
+        text = text[before.end() :]
+    found = _ALONE.fullmatch(text)
+    return found is not None and looks_like_card_number(found.group(1).translate(_WITHOUT))
 
 
 def holds_card_number(text: str) -> bool:
@@ -110,8 +116,6 @@ def masked(text: str) -> str:
     """
     if len(text) < SHORTEST:
         return text
-    if is_card_number(text) and "=" not in text:
-        return _hidden(text.translate(_WITHOUT))
     return _ANY.sub(_mask, text)
 
 
