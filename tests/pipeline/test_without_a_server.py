@@ -17,6 +17,7 @@ from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG, read_view
+from sentinel.pipeline.afterwards import measure_champion
 from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import GateReport, evaluate, report_path
 from sentinel.pipeline.importing import import_history
@@ -135,18 +136,25 @@ def test_too_few_frauds_give_a_provisional_champion_that_a_judged_one_follows(
     assert promote(settings).replaced == "1", "nothing better is in charge"
 
 
-def test_a_judged_champion_stays_where_nothing_can_be_compared(tmp_path: Path) -> None:
-    settings = imported(tmp_path, rows=800, frauds=80, mlflow=MlflowSettings(port=free_port()))
-    train(settings, threads=1, baselines=False)
+def test_a_judged_champion_is_measured_while_it_serves_and_stays_where_nothing_can_be_compared(
+    tmp_path: Path,
+) -> None:
+    given = imported(tmp_path, rows=800, frauds=80, mlflow=MlflowSettings(port=free_port()))
+    training = given.training.model_copy(update={"window_days": "auto"})
+    settings = given.model_copy(update={"training": training})
+    first = train(settings, threads=1, baselines=False, search=False)
     promote(settings)
-    train(settings, threads=1, baselines=False)
-    early = champion_end_us(settings)
+    said = measure_champion(settings, threads=1)
+    assert "Version 1 has an average precision of" in said
+    assert "random_forest: " in said
+    assert "All that is mature is trained on" in said
+    logged = Registry.of(settings).place.client().get_run(first.run_id).data.metrics
+    assert logged["baselines/logistic_regression/average_precision"] > 0.3
+
+    train(settings, threads=1, baselines=False, search=False)
+    early = load_manifest(fetch_version(settings, "1")).training.end_us
     with pytest.raises(GateRefused, match=r"cannot be judged.*10 are needed"):
         evaluate(settings, now_us=early + 1)
-
-
-def champion_end_us(settings: Settings) -> int:
-    return load_manifest(fetch_version(settings, "1")).training.end_us
 
 
 def test_without_any_fraud_one_line_says_what_to_do(tmp_path: Path) -> None:

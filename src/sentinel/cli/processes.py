@@ -39,6 +39,7 @@ class Child:
         log: File that its output goes to.
         url: Answers 2xx or 3xx once it is ready; empty: ready when started.
         environment: Added to this process's environment.
+        ends: Whether it has a job that ends, and is not started again after it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Child:
     log: Path
     url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    ends: bool = False
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
 
@@ -62,6 +64,11 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 -- no threads before the fork
             )
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended well."""
+        return self.process is not None and self.process.poll() == 0
 
     @property
     def running(self) -> bool:
@@ -129,6 +136,11 @@ class Stack:
         told = []
         for child in self.children:
             if child.running or child.restarts > _RESTARTS:
+                continue
+            if child.ends:
+                child.restarts = _RESTARTS + 1
+                said = child.last_lines(1)
+                told.append(said if child.done else f"{child.name} failed: {said} ({child.log})")
                 continue
             child.restarts += 1
             code = child.process.returncode if child.process is not None else None

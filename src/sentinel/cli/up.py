@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -45,10 +46,22 @@ class Progress(msgspec.Struct, kw_only=True):
     Attributes:
         data: The mapping file whose data this workspace holds; empty: simulated.
         stages: Names of the finished stages.
+        seconds: How long each took.
     """
 
     data: str = ""
     stages: list[str] = []
+    seconds: dict[str, float] = {}
+
+    @property
+    def shares(self) -> str:
+        """What took how long until there was a champion, in a line."""
+        whole = sum(self.seconds.values())
+        parts = ", ".join(
+            f"{stage} {seconds:.0f} s ({seconds / max(whole, 1e-9):.0%})"
+            for stage, seconds in self.seconds.items()
+        )
+        return f"From data to a champion in {whole:.0f} s: {parts}."
 
 
 class FirstRun:
@@ -76,6 +89,15 @@ class FirstRun:
     def complete(self) -> bool:
         return "promoted" in self._progress.stages
 
+    @property
+    def measured(self) -> bool:
+        """Whether the champion's baselines were measured and lengths of history compared."""
+        return "measured" in self._progress.stages
+
+    def remember_measured(self) -> None:
+        """Do not measure again at the next start."""
+        self._once("measured", lambda: None)
+
     def prepare(self) -> None:
         """Import, apply and backfill, as far as that was not done before."""
         self._once("imported", self._import)
@@ -86,6 +108,7 @@ class FirstRun:
         """Train, pass the gate and promote; needs MLflow."""
         self._once("trained", self._train)
         self._once("promoted", self._promote)
+        out.print(self._progress.shares, soft_wrap=True)
 
     def _load(self) -> Progress:
         wanted = str(self._data.resolve()) if self._data is not None else ""
@@ -109,7 +132,10 @@ class FirstRun:
     def _once(self, stage: str, job: Callable[[], None]) -> None:
         if stage in self._progress.stages:
             return
+        began = time.monotonic()
         job()
+        if stage != "measured":
+            self._progress.seconds[stage] = time.monotonic() - began
         self._progress.stages.append(stage)
         partial = self._path.with_suffix(".partial")
         partial.write_bytes(msgspec.json.encode(self._progress))
@@ -202,7 +228,8 @@ class FirstRun:
         from sentinel.sources.progress import progress_bar
 
         with progress_bar(err) as progress:
-            trained = train(self.settings, progress=progress)
+            # Baselines and lengths of history are measured once the champion serves.
+            trained = train(self.settings, baselines=False, search=False, progress=progress)
         training_report(out, trained)
 
     def _promote(self) -> None:
@@ -283,7 +310,11 @@ def _run(
     for child in (mlflow, *services):
         child.wait_ready(_READY_SECONDS)
     _print_addresses(settings, traffic=traffic and first.simulated)
+    measuring = None if first.measured else stack.start(_measuring(settings))
     while not stop.wait(_WATCH_SECONDS):
+        if measuring is not None and measuring.done:
+            first.remember_measured()
+            measuring = None
         for line in stack.revive():
             err.print(line)
 
@@ -383,6 +414,11 @@ def _dashboard(settings: Settings) -> Child:
 
 def _follower(settings: Settings) -> Child:
     return _child(settings, "follower", [sys.executable, "-m", "sentinel.pipeline.follow"])
+
+
+def _measuring(settings: Settings) -> Child:
+    command = [sys.executable, "-m", "sentinel.pipeline.afterwards"]
+    return replace(_child(settings, "measuring", command), ends=True)
 
 
 def _traffic(settings: Settings, speed: float | None) -> Child:

@@ -1,0 +1,92 @@
+"""What can wait until a champion serves: its baselines, and whether less history is better.
+
+`sentinel up` starts this beside the services of a first run. If recent data alone proves better on
+validation folds, a candidate of that length is trained, and promoted if the gate lets it through.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from sentinel.domain import GateRefused, SentinelError
+from sentinel.models.artifact import ModelManifest, load_manifest
+from sentinel.models.champion import champion_of
+from sentinel.pipeline.baselines import measure_baselines
+from sentinel.pipeline.datasets import DatasetManifest, load_dataset
+from sentinel.pipeline.promotion import promote
+from sentinel.pipeline.training import choose_window, train
+from sentinel.settings import Settings, load_settings
+
+_NICE = 15
+
+
+def measure_champion(settings: Settings, *, threads: int | None = None) -> str:
+    """Measure the champion's baselines and compare lengths of history.
+
+    Args:
+        settings: The deployment.
+        threads: Default: the cores of this machine.
+
+    Returns:
+        What was found, in a few sentences.
+    """
+    champion = champion_of(settings)
+    if champion is None:
+        return "Nothing was promoted yet."
+    manifest = load_manifest(settings.models_dir / champion.folder)
+    folder = _dataset_of(settings, manifest)
+    if folder is None:
+        return f"The dataset of version {champion.version} is gone; `sentinel train` makes another."
+    about = load_dataset(folder).manifest
+    beside = measure_baselines(settings, manifest.run_id, load_dataset(folder), threads=threads)
+    said = [f"Version {champion.version} {_precision(manifest)}."]
+    for name, figures in beside.items():
+        figure = figures.metrics.get("average_precision")
+        said.append(f"{name}: {figure or figures.not_measured.get('average_precision', '')}.")
+    if settings.training.window_days != "auto" or manifest.provisional:
+        return " ".join(said)
+    window = choose_window(settings, threads=threads)
+    said.append(window.words)
+    if window.differs_from(about.window_days):
+        trained = train(settings, baselines=False, search=False, threads=threads)
+        try:
+            promoted = promote(settings, trained.version)
+            said.append(f"Version {promoted.version} of that length is the champion now.")
+        except GateRefused as error:
+            said.append(str(error))
+    return " ".join(said)
+
+
+def _precision(manifest: ModelManifest) -> str:
+    figure = manifest.metrics.get("average_precision")
+    return f"has an average precision of {figure}" if figure else "could not be measured"
+
+
+def _dataset_of(settings: Settings, manifest: ModelManifest) -> Path | None:
+    """The dataset that a model was trained on, if it is still there."""
+    for path in (settings.offline_dir / "datasets").glob("*/manifest.json"):
+        with suppress(OSError, msgspec.DecodeError):
+            about = msgspec.json.decode(path.read_bytes(), type=DatasetManifest)
+            if about.data_hash == manifest.data_hash:
+                return path.parent
+    return None
+
+
+def main() -> int:
+    """Entry point of ``python -m sentinel.pipeline.afterwards``; returns the exit status."""
+    os.nice(_NICE)  # whoever scores goes first
+    try:
+        said, status = measure_champion(load_settings()), 0
+    except SentinelError as error:
+        said, status = str(error), 1
+    sys.stdout.write(f"{said}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
