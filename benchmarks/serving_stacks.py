@@ -22,7 +22,7 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.settings import Settings
 
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 _REDIS_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 FEATURE_STORE = REPOSITORY / "feature_store"
 

@@ -39,5 +39,5 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as connection:
+    with httpx.Client(base_url=server.url, timeout=120) as connection:
         yield connection

@@ -92,7 +92,7 @@ def test_concurrent_repeats_get_one_decision(server: Server) -> None:
     bodies = [payment(card_id=f"K-race-{i}", event_time="2026-01-05T10:00:00Z") for i in range(5)]
 
     async def race() -> list[list[bytes]]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as connection:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as connection:
             groups = [
                 asyncio.gather(*(connection.post("/predict", json=body) for _ in range(8)))
                 for body in bodies
@@ -103,7 +103,7 @@ def test_concurrent_repeats_get_one_decision(server: Server) -> None:
         assert len(set(answers)) == 1
     rows = [{"card_id": f"K-race-{i}"} for i in range(5)]
     read = {"rows": rows, "now_us": 1767607200000000, "features": ["card_count_1h"]}
-    counts = httpx.post(f"{server.url}/features/read", json=read).json()["rows"]
+    counts = httpx.post(f"{server.url}/features/read", json=read, timeout=60).json()["rows"]
     assert counts == [[1.0]] * 5
 
 

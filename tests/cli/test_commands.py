@@ -42,7 +42,7 @@ def sentinel(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         [sys.executable, "-m", "sentinel", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=850,
         check=False,
         env={**os.environ, "COLUMNS": "120", **environment},
     )

@@ -63,16 +63,18 @@ class Up:
         """Payments of the live traffic that are under review or were declined, newest first."""
         found = []
         for outcome in ("review", "decline"):
-            page = httpx.get(f"{self.api}/decisions", params={"outcome": outcome}).json()
+            page = httpx.get(
+                f"{self.api}/decisions", params={"outcome": outcome}, timeout=60
+            ).json()
             found += page["decisions"]
         return found
 
     def totals(self) -> Totals:
-        return read_totals(httpx.get(f"{self.api}/metrics").text)
+        return read_totals(httpx.get(f"{self.api}/metrics", timeout=60).text)
 
     def newest_us(self) -> int:
         """When the newest payment of the live traffic happened, microseconds UTC."""
-        rows = httpx.get(f"{self.api}/decisions").json()["decisions"]
+        rows = httpx.get(f"{self.api}/decisions", timeout=60).json()["decisions"]
         return max(row["event_time_us"] for row in rows if row["transaction_id"] != "up-1")
 
     def kill(self) -> None:
@@ -101,12 +103,15 @@ def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path
     try:
         second.wait_for("Ctrl-C stops everything", 600)
         body = {"transaction_id": "up-1", "amount_minor": 4999, "card_id": "K1"}
-        answer = httpx.post(f"{second.api}/predict", json=body, timeout=30)
+        answer = httpx.post(f"{second.api}/predict", json=body, timeout=60)
         assert (answer.status_code, answer.json()["status"]) == (200, "Success")
-        assert httpx.get(f"{second.dashboard}/_stcore/health").status_code == 200
-        assert httpx.get(f"{second.mlflow}/health").status_code == 200
-        second.until(lambda: len(httpx.get(f"{second.api}/decisions").json()["decisions"]) > 5, 120)
-        page = httpx.get(f"{second.api}/decisions").json()["decisions"]
+        assert httpx.get(f"{second.dashboard}/_stcore/health", timeout=60).status_code == 200
+        assert httpx.get(f"{second.mlflow}/health", timeout=60).status_code == 200
+        second.until(
+            lambda: len(httpx.get(f"{second.api}/decisions", timeout=60).json()["decisions"]) > 5,
+            120,
+        )
+        page = httpx.get(f"{second.api}/decisions", timeout=60).json()["decisions"]
         assert len({row["transaction_id"] for row in page}) == len(page)
 
         # There is something to see: alerts with reasons, labels, and payments that reach up to now.
@@ -119,7 +124,7 @@ def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path
             [sys.executable, "-m", "sentinel", "up", "--workspace", str(workspace)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=850,
             check=False,
         )
         assert (other.returncode, "already runs" in other.stderr) == (1, True)
@@ -139,7 +144,7 @@ def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path
     third = Up(workspace, ports, tmp_path / "again.log")
     try:
         third.wait_for("Ctrl-C stops everything", 180)
-        assert httpx.post(f"{third.api}/predict", json=body, timeout=30).content == answer.content
+        assert httpx.post(f"{third.api}/predict", json=body, timeout=60).content == answer.content
         assert "Backfilled" not in third.log.read_text()
         assert done == 1
         assert third.interrupt() == 0

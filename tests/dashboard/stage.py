@@ -108,7 +108,7 @@ def body(payment: Transaction) -> dict[str, Any]:
 def send(url: str, bodies: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Score so many payments; their answers."""
     answer = httpx.post(
-        f"{url}/predict/batch", json={"transactions": list(islice(bodies, count))}, timeout=60
+        f"{url}/predict/batch", json={"transactions": list(islice(bodies, count))}, timeout=300
     )
     answer.raise_for_status()
     return [result["answer"] for result in answer.json()["results"]]

@@ -122,8 +122,10 @@ def test_alertmanagers_file_passes_its_tool(prepared: Path) -> None:
 
 
 def test_everything_asked_for_is_exported_by_a_scorer(scorer: Server) -> None:
-    httpx.post(f"{scorer.url}/predict", json={})  # error answers are counted from the first on
-    scraped = httpx.get(f"{scorer.url}/metrics").text
+    httpx.post(
+        f"{scorer.url}/predict", json={}, timeout=60
+    )  # error answers are counted from the first on
+    scraped = httpx.get(f"{scorer.url}/metrics", timeout=60).text
     exported = set(re.findall(r"^(\w+)(?:\{| )", scraped, re.MULTILINE))
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = [(rule.get("alert", rule.get("record")), rule["expr"]) for rule in rules()]
@@ -158,12 +160,12 @@ def test_the_dashboard_is_one_that_grafana_provisions() -> None:
 
 def test_prometheus_answers_every_panel(prometheus: Prometheus, scorer: Server) -> None:
     def ask(path: str, **parameters: str) -> Any:
-        answer = httpx.get(f"{prometheus.url}/api/v1/{path}", params=parameters)
+        answer = httpx.get(f"{prometheus.url}/api/v1/{path}", params=parameters, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]
 
     payment = {"transaction_id": "seen", "amount_minor": 100, "card_id": "K1"}
-    httpx.post(f"{scorer.url}/predict", json=payment).raise_for_status()
+    httpx.post(f"{scorer.url}/predict", json=payment, timeout=60).raise_for_status()
     wait_until(
         lambda: bool(ask("query", query="sentinel_decisions_total > 0")["result"]), 30, "a scrape"
     )
@@ -179,7 +181,7 @@ def test_an_alert_becomes_a_mail(alertmanager: Alertmanager, mail: Mail) -> None
         "labels": {"alertname": "NoScorer", "severity": "page"},
         "annotations": {"summary": "No scorer answers.", "action": "docker compose ps"},
     }
-    httpx.post(f"{alertmanager.url}/api/v2/alerts", json=[alert]).raise_for_status()
+    httpx.post(f"{alertmanager.url}/api/v2/alerts", json=[alert], timeout=60).raise_for_status()
     wait_until(lambda: bool(mail.messages()), 300, "the mail")
     (message,) = mail.messages()
     assert "night@example.com" in message

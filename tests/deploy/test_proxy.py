@@ -14,7 +14,7 @@ from tests.deploy.servers import Proxy
 def test_a_scorer_that_dies_costs_no_answer(scorer: Server, tmp_path: Path) -> None:
     with serving(make_workspace(tmp_path / "second")) as second:
         addresses = [server.url.removeprefix("http://") for server in (scorer, second)]
-        with Proxy(tmp_path / "proxy", addresses) as proxy, httpx.Client(timeout=10) as client:
+        with Proxy(tmp_path / "proxy", addresses) as proxy, httpx.Client(timeout=60) as client:
             metrics = f"http://127.0.0.1:{proxy.metrics_port}/metrics"
             served = 'responses_total{{proxy="scorers",server="scorer-{}",code="2xx"}}'
 

@@ -137,9 +137,9 @@ def test_up_in_an_empty_folder_serves_with_the_default_definitions(
 ) -> None:
     with Up(installed, tmp_path, "--customers", "600", "--days", "120", "--no-traffic") as up:
         up.wait(400)
-        assert httpx.get(f"{up.api}/health").json()["status"] == "ok"
+        assert httpx.get(f"{up.api}/health", timeout=60).json()["status"] == "ok"
         body = {"transaction_id": "t-1", "amount_minor": 4999, "card_id": "K1"}
-        answer = httpx.post(f"{up.api}/predict", json=body, timeout=30)
+        answer = httpx.post(f"{up.api}/predict", json=body, timeout=60)
         assert (answer.status_code, answer.json()["status"]) == (200, "Success")
         assert up.interrupt() == 0
     assert "the set 'default', copied to .sentinel/feature_store" in up.said

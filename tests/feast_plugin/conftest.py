@@ -80,7 +80,7 @@ def feast_apply(repo: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "SENTINEL_WORKSPACE"}
     command = [str(Path(sys.executable).with_name("feast")), "apply"]
     done = subprocess.run(
-        command, cwd=repo, env=environment, capture_output=True, text=True, timeout=200
+        command, cwd=repo, env=environment, capture_output=True, text=True, timeout=850
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output

@@ -428,4 +428,4 @@ def test_reading_a_plan_needs_no_feast() -> None:
     """Serving starts fast: what it imports leaves Feast alone."""
     modules = "sentinel.features.plan, sentinel.scoring.runtime, sentinel.ledger.log"
     program = f"import sys, {modules}\nassert not {{'feast', 'pandas'}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=850)

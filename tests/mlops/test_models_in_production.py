@@ -241,9 +241,11 @@ def test_a_damaged_champion_is_refused_and_the_old_one_stays(
         assert said["version"] == "2"
         assert "model.txt" in said["problem"]
         assert "sentinel rollback" in said["problem"]
-        assert httpx.get(f"{scorer.url}/readyz").status_code == 200
+        assert httpx.get(f"{scorer.url}/readyz", timeout=60).status_code == 200
         wait_for(lambda: metric(scorer, "sentinel_model_problem") == 1, "the metric")
-        answer = httpx.post(f"{scorer.url}/predict", json=next(payments(9, prefix="damaged")))
+        answer = httpx.post(
+            f"{scorer.url}/predict", json=next(payments(9, prefix="damaged")), timeout=60
+        )
         assert answer.json()["model_version"] == "2"
         assert rollback(stack.settings).version == "2"
         wait_for(lambda: health(scorer)["status"] == "ok", "all to be well again")

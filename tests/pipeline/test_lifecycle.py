@@ -60,7 +60,9 @@ def candidate(deployment: Settings) -> Trained:
 
 
 def mlflow(settings: Settings, endpoint: str, **parameters: str) -> Any:
-    answer = httpx.get(f"{settings.tracking_uri}/api/2.0/mlflow/{endpoint}", params=parameters)
+    answer = httpx.get(
+        f"{settings.tracking_uri}/api/2.0/mlflow/{endpoint}", params=parameters, timeout=60
+    )
     answer.raise_for_status()
     return answer.json()
 

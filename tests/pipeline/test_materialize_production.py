@@ -83,7 +83,7 @@ class Production:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=850,
         )
 
     def transactions(self) -> int:

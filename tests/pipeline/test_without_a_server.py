@@ -102,10 +102,10 @@ def test_a_server_that_is_started_later_shows_what_was_done_without_one(
         }
     )
     asked = f"{running.tracking_uri}/api/2.0/mlflow"
-    run = httpx.get(f"{asked}/runs/get", params={"run_id": second.run_id}).json()["run"]
+    run = httpx.get(f"{asked}/runs/get", params={"run_id": second.run_id}, timeout=60).json()["run"]
     assert run["info"]["status"] == "FINISHED"
     where = {"run_id": second.run_id, "path": "pictures"}
-    files = httpx.get(f"{asked}/artifacts/list", params=where).json()["files"]
+    files = httpx.get(f"{asked}/artifacts/list", params=where, timeout=60).json()["files"]
     assert "pictures/roc.png" in {file["path"] for file in files}
     assert Registry.of(running).champions() == ["1"]
     folder = fetch_version(running, "2")

@@ -91,7 +91,9 @@ def test_a_new_champion_takes_over_without_a_dropped_request(tmp_path: Path, pla
             await asyncio.to_thread(install_champion, settings, plan, second, "2")
             await asyncio.to_thread(
                 wait_for,
-                lambda: httpx.get(f"{server.url}/health").json()["model"]["version"] == "2",
+                lambda: (
+                    httpx.get(f"{server.url}/health", timeout=60).json()["model"]["version"] == "2"
+                ),
             )
             await asyncio.sleep(0.3)
             stop.set()

@@ -86,7 +86,7 @@ def test_two_scorers_decide_each_payment_once_and_provably(deployment: Deploymen
         labels = [fraud_label(str(payment["transaction_id"])) for payment in sent[:100:7]]
         early = [fraud_label(f"q-{number}") for number in (3, 17)]
         for server, some in zip(servers, (labels, early), strict=True):
-            receipt = httpx.post(f"{server.url}/labels", json={"labels": some}, timeout=30)
+            receipt = httpx.post(f"{server.url}/labels", json={"labels": some}, timeout=60)
             assert receipt.status_code == 200, receipt.text
         more = send(urls(servers), some_payments(200, "q"))
         repairs_done(servers)
@@ -169,10 +169,10 @@ def test_what_a_dead_scorer_began_is_decided_by_another(deployment: Deployment) 
             servers[1].kill()
             dying.join()
         # Its records hold the payment, the log does not and never will.
-        answer = httpx.post(f"{servers[0].url}/predict", json=begun, timeout=30)
+        answer = httpx.post(f"{servers[0].url}/predict", json=begun, timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.json()["degraded"] is True
-        again = httpx.post(f"{servers[0].url}/predict", json=begun, timeout=30)
+        again = httpx.post(f"{servers[0].url}/predict", json=begun, timeout=60)
         assert again.content == answer.content
         answers.bodies[str(begun["transaction_id"])] = answer.json()
         answers.bodies |= send([servers[0].url], more).bodies
