@@ -278,10 +278,26 @@ def test_labels_that_match_no_payment_are_counted_and_shown(tmp_path: Path) -> N
 
     _, report = imported(tmp_path, table, mapping, known=only_x)
     assert (report.labels_accepted, report.labels_unmatched, report.frauds) == (3, 1, 1)
-    assert "1 of 3 accepted labels are about payments" in " ".join(report.warnings())
+    assert "1 of 3 labels are about payments" in " ".join(report.warnings())
     seen = preview(open_source(tmp_path / "m.toml"), now_us=NOW_US)
     assert seen.sample.unmatched == 2
     assert "2 of 3 labels are about no payment, such as '0001', 'x'" in " ".join(seen.warnings)
+
+
+def test_labels_that_count_from_their_payment_and_have_none_are_told(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"1": "yes", "0009": "yes"}')
+    labels = '[labels]\npath = "labels.json"\nformat = "json_map"\ndelay_days = 1\n'
+    _, report = imported(tmp_path, "ref,sum,at\n1,5,2024-03-01\n", HEAD + AT + labels)
+    assert (report.labels_accepted, report.labels_rejected) == (1, {"missing_time": 1})
+    assert "1 of 2 labels are about payments that neither" in report.warnings()[0]
+    assert "'0009'" in report.warnings()[0]
+
+
+def test_a_number_that_is_not_given_everywhere_is_a_number(tmp_path: Path) -> None:
+    table = "ref,sum,at,score\n1,5,2024-03-01,NA\n2,5,2024-03-01,3.5\n3,5,2024-03-01,null\n"
+    entries, report = imported(tmp_path, table, HEAD + AT)
+    assert [entry["attributes.score"] for entry in entries] == [None, 3.5, None]
+    assert any("the number 'score': 2 of 3 rows" in text for text in report.warnings())
 
 
 def test_labels_come_in_a_json_map(tmp_path: Path) -> None:

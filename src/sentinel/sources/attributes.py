@@ -13,6 +13,7 @@ from sentinel.sources.base import AttributeType
 from sentinel.sources.columns import flat, is_text, mask_of, number_column
 from sentinel.sources.mapping_file import AttributesTable
 from sentinel.sources.readers import TableFile
+from sentinel.sources.words import nothing_words
 
 _NO_NUMBERS: Final = r"(?i)^\s*([+-]?0\d|true\s*$|false\s*$|[+-]?\d{17,}\s*$)"
 _SAMPLE_ROWS: Final = 10_000
@@ -124,9 +125,14 @@ def _says_something(values: pa.Array) -> bool:
 def looks_like(column: pa.Array) -> AttributeType:
     """Number if all texts are; but "007" is a code, and true and false are words.
 
-    >>> looks_like(pa.array(["1", "2.5"])), looks_like(pa.array(["007", "12"]))
+    Words for "nothing" do not count.
+
+    >>> looks_like(pa.array(["1", "NA"])), looks_like(pa.array(["007", "12"]))
     ('number', 'category')
     """
+    if is_text(column.type):
+        said = pc.is_null(nothing_words(column))
+        column = pc.if_else(said, column, pa.scalar(None, column.type))
     _, bad = number_column(column)
     given = mask_of(pc.is_valid(column))
     words = mask_of(pc.match_substring_regex(column, _NO_NUMBERS))

@@ -41,6 +41,11 @@ from sentinel.sources.verdicts import verdict_column
 
 _DEFAULT_COLUMNS: Final = LabelColumns(column="verdict", arrival=TimeColumn(column="received_at"))
 
+_ADVICE: Final = (
+    " Say in a mapping file which column is what: labels.transaction_id, labels.column, "
+    "labels.arrival."
+)
+
 
 class LabelsFileSource(Source):
     """A source of labels without transactions.
@@ -78,7 +83,7 @@ class LabelsFileSource(Source):
             self._types |= {item.name: str(item.type) for item in file.schema()}
         self._label_id = columns.label_id or ("label_id" if "label_id" in self._types else None)
         self._used = [name for name in self._becomes() if name]
-        require_columns(self._used, self._types, files[0].name)
+        require_columns(self._used, self._types, files[0].name, _ADVICE)
 
     def _becomes(self) -> dict[str, str]:
         columns = self._columns
@@ -205,14 +210,14 @@ def _opened(paths: list[Path], columns: LabelColumns, name: str) -> LabelsFileSo
 
 
 def require_columns(
-    wanted: Sequence[str], there: Sequence[str] | dict[str, str], file: str
+    wanted: Sequence[str], there: Sequence[str] | dict[str, str], file: str, advice: str = ""
 ) -> None:
     """Raise ``ConfigurationError`` that names every missing column and the closest there is."""
     missing = [name for name in wanted if name not in there]
     if missing:
         each = ", ".join(f"{name!r}{suggestion(name, there)}" for name in missing)
         raise ConfigurationError(
-            f"{file} has no column {each}. Its columns: {', '.join(list(there)[:60])}."
+            f"{file} has no column {each}. Its columns: {', '.join(list(there)[:60])}.{advice}"
         )
 
 

@@ -34,8 +34,8 @@ class ImportReport:
         labels_known: Labels that the ledger has already.
         labels_undecided: Labels without a verdict yet.
         labels_not_arrived: Labels that arrive after now, and are left out of the log.
-        labels_unmatched: Accepted labels about transactions that neither the import nor the
-            ledger has.
+        labels_unmatched: Labels, accepted or without a time, about transactions that neither
+            the import nor the ledger has.
         unmatched_ids: Some of the transaction ids that these name.
         reasons: For each code the reason of the first reject, with the row that it is about.
         observed: What was noticed in accepted rows.
@@ -108,7 +108,7 @@ class ImportReport:
             some = ", ".join(repr(masked(name)) for name in self.unmatched_ids)
             told.insert(
                 0,
-                f"{self.labels_unmatched:,} of {self.labels_accepted:,} accepted labels are about "
+                f"{self.labels_unmatched:,} of {self.labels_read:,} labels are about "
                 "payments that neither this import nor the ledger has, such as "
                 f"{some}; are these the ids of the payments, written the same way?",
             )
@@ -137,14 +137,14 @@ class ImportReport:
             table.add_row("repeated in a later file", f"{self.repeated:,}")
         table.add_row("labels read", f"{self.labels_read:,}")
         table.add_row("accepted", f"{self.labels_accepted:,}")
-        if self.labels_unmatched:
-            table.add_row("  of these about no known payment", f"{self.labels_unmatched:,}")
         _add_rejected(table, self.labels_rejected)
         if self.labels_known:
             table.add_row("known already", f"{self.labels_known:,}")
         if self.labels_undecided:
             table.add_row("not decided yet", f"{self.labels_undecided:,}")
         table.add_row("not arrived yet", f"{self.labels_not_arrived:,}")
+        if self.labels_unmatched:
+            table.add_row("labels about no known payment", f"{self.labels_unmatched:,}")
         if self.first_event_us is not None and self.last_event_us is not None:
             table.add_row("from", moment(self.first_event_us))
             table.add_row("to", moment(self.last_event_us))

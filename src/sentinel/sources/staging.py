@@ -63,6 +63,7 @@ class Stage:
         self._ordered = True
         self._latest_us = 0
         self._repeated = np.empty(0, np.int64)
+        self._timeless = pa.table({"transaction_id": pa.array([], pa.string())})
         self._transactions = _Writer(folder / "transactions.parquet", self._schema)
         self._labels = _Writer(folder / "labels.parquet", _LABEL_STAGE_SCHEMA)
         self._known = _Writer(folder / "known.parquet", _KNOWN_SCHEMA)
@@ -192,6 +193,9 @@ class Stage:
                         [label_delay_us or 0],
                     )
             timeless = self._ordinals("labels WHERE received_at_us IS NULL")
+            self._timeless = self._database.execute(
+                "SELECT transaction_id FROM labels WHERE received_at_us IS NULL ORDER BY ordinal"
+            ).to_arrow_table()
             run("DELETE FROM labels WHERE received_at_us IS NULL")
             repeated = self._repeated = self._ordinals("transactions_repeated")
             overlapping = self._ordinals("overlapping")
@@ -274,7 +278,11 @@ class Stage:
         return int(transactions) + report.labels_accepted
 
     def unmatched(self, now_us: int) -> Iterator[pa.Array]:
-        """Transaction ids of arrived labels of their own that no accepted transaction has."""
+        """Transaction ids of arrived labels of their own that no accepted transaction has.
+
+        Those that have no arrival time, since it would be counted from their transaction, too.
+        """
+        yield from self._timeless.column(0).chunks
         with _translated(self._folder):
             reader = self._database.execute(
                 "SELECT transaction_id FROM labels "
