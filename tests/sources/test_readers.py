@@ -273,3 +273,10 @@ def test_texts_that_mean_nothing_by_column(tmp_path: Path) -> None:
     read = blocks(written(tmp_path, HEADER + row(1, "NA") + row(2, "-") + "NA,,1,c,s\n"), layout)
     assert [value[4] for value in values(read)] == [None, None, "s"]
     assert firsts(read) == ["p1", "p2", "NA"]
+
+
+def test_a_file_full_of_lines_that_are_no_rows_names_each_of_them(tmp_path: Path) -> None:
+    text = HEADER + "\n" + row(1) + "no row\n\n" * 30_000
+    read = blocks(written(tmp_path, text))
+    assert firsts(read) == ["p1"]
+    assert [line.line for line in malformed(read)] == list(range(4, 60_004, 2))

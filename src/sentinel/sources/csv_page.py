@@ -55,15 +55,18 @@ class Scan:
     starts: Positions = field(default_factory=lambda: np.empty(0, np.int64))
     ends: Positions = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def line_of(self, record: int) -> int:
-        """Lines of the block in front of a readable record, counted from 0."""
+    def lines_of(self, records: Positions) -> Positions:
+        """Lines of the block in front of readable records, counted from 0.
+
+        Args:
+            records: Places among the readable records, from 0.
+        """
         if len(self.starts):
-            return int(np.searchsorted(self.ends, self.starts[record]))
+            return np.searchsorted(self.ends, self.starts[records])
         data = np.frombuffer(self.clean, np.uint8)
         ends = line_ends(self.clean, data)
         starts = np.concatenate([[0], ends[:-1] + 1])
-        filled = np.flatnonzero(~_blank(data, starts, ends))
-        return int(filled[record])
+        return np.flatnonzero(~_blank(data, starts, ends))[records]
 
 
 @dataclass(frozen=True)

@@ -199,10 +199,10 @@ class _Parser:
             line = self.lines + bad.line + 1
             text = self._restored(bad.text.decode("utf8", "replace"))
             malformed.append(MalformedLine.of(row_number, line, text, f"line {line}: {bad.reason}"))
-        for row in invalid:
+        lines = scan.lines_of(broken) + self.lines + 1 if invalid else broken
+        for row, line in zip(invalid, lines.tolist(), strict=True):
             if not row.text.strip(" \t\x1a"):
                 continue  # a line of blanks is none
-            line = self.lines + scan.line_of(row.number - 1) + 1
             reason = (
                 f"the line has {row.actual_columns} fields where the header has "
                 f"{row.expected_columns}; is a delimiter inside a field unquoted? (line {line})"
