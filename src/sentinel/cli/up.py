@@ -35,6 +35,9 @@ from sentinel.settings import Settings
 _LEAST_FREE_BYTES: Final = 1 << 30
 _READY_SECONDS: Final = 180.0
 _WATCH_SECONDS: Final = 1.0
+_WORLD_FRAUD_RATE: Final = 0.009
+"""Enough frauds on held-out days, whatever the date, that a decline line can be drawn."""
+
 _WORLD_SEED: Final = 25
 """Of the simulated world. Campaigns come and go; in this one several are under way in the days that
 live traffic plays first, whatever the date (`benchmarks firstrun` watches them)."""
@@ -155,7 +158,11 @@ class FirstRun:
         else:
             end_us = time.time_ns() // 1000 - BEHIND_DAYS * 86_400_000_000
             config = SimulatorConfig.ending(
-                end_us, days=self._days, customers=self._customers, seed=_WORLD_SEED
+                end_us,
+                days=self._days,
+                customers=self._customers,
+                seed=_WORLD_SEED,
+                fraud_rate=_WORLD_FRAUD_RATE,
             )
             remember(self.settings, config)
             source = SimulatorSource(config)
