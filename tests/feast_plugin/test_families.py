@@ -1,5 +1,6 @@
 """Families of features: what they are called, what they compile to, and what is refused."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from feast.types import Float32
 from feast.value_type import ValueType
 
 from sentinel.domain import DefinitionError
+from sentinel.feast_plugin import families
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.feast_plugin.families import (
     DAY,
@@ -99,13 +101,13 @@ def test_a_family_is_what_feasts_own_objects_written_out_would_be() -> None:
         schema=[*fields(windows, tags), share],
     )
     service = FeatureService(name="fraud_detection_v1", features=[view])
-    families = card_plan(
+    short = card_plan(
         count(DAY, name="online_count", where=[("channel", "==", "online")]),
         fraud_rate(WEEK, offset=2 * WEEK, hop=DAY, span="2_weeks_ago"),
         distinct("merchant_id", MONTH, capacity=32),
         ratio("online_count_1d", to="merchants_30d"),
     )
-    assert families == compile_definitions([card, view, service])
+    assert short == compile_definitions([card, view, service])
 
 
 def test_names_are_put_together_from_view_family_and_window() -> None:
@@ -200,3 +202,27 @@ def test_mistakes_are_named_with_what_would_be_right() -> None:
         card_plan(count(DAY), ratio("count_1d", to="card_count_1"))
     with pytest.raises(DefinitionError, match="one or more numerators"):
         ratio("count_1d", to=[])
+
+
+def test_the_page_names_the_feature_that_each_family_makes(root: Path) -> None:
+    page = (root / "docs" / "feature-store.md").read_text()
+    rows = re.findall(r"^\| `(\w+\(.*?\))`(?:, also [^|]*)? \| `(\w+)` \|", page, re.MULTILINE)
+    assert len(rows) == 9
+    for family, name in rows:
+        made = eval(family, vars(families))
+        needed = [count(DAY, WEEK)] if family.startswith("ratio") else []
+        assert names(*needed, made)[-1] == name
+
+
+def test_the_examples_of_the_page_compile(root: Path) -> None:
+    page = (root / "docs" / "feature-store.md").read_text()
+    examples = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "_view(" in b]
+    assert len(examples) == 3
+    scope = {**vars(families), "card": entity("card"), "transactions": payments()}
+    exec("\n".join(examples), scope)
+    views = [scope["card_features"], scope["request_features"]]
+    service = vector("fraud_detection_v1", *views)
+    plan = compile_definitions([scope["card"], *views, scope["card_profile"], service])
+    assert {"card_online_count_1d", "card_amount_to_mean_usual", "is_recurring"} <= set(
+        plan.feature_names
+    )
