@@ -66,7 +66,8 @@ def test_values_become_what_the_plan_reads() -> None:
     assert read(attributes={"mcc": "5411.0"}).attributes == {"mcc": "5411"}
     assert read(attributes={"mcc": 0.5, "age": " 41 "}).attributes == {"mcc": "0.5", "age": 41.0}
     assert refused(attributes={"age": "old"}) == {"attributes.age": "must be a number"}
-    assert read(attributes={"mcc": "", "age": "nan", "x": None}).attributes == {}
+    for nothing in ("nan", "NULL", " None", "n/a", ""):
+        assert read(attributes={"mcc": "", "age": nothing, "x": None}).attributes == {}
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ MAPPING = {
     "entities": {name: name for name in ENTITY_COLUMNS},
     "attributes": {
         "include": list(KINDS),
+        "exempt": ["ref", *ENTITY_COLUMNS, *KINDS],
         "types": {name: kind for name, (_, kind) in KINDS.items() if kind} | {"note": "category"},
     },
 }
@@ -88,7 +89,6 @@ def imported(folder: Path, payments: list[dict[str, Any]]) -> dict[str, Transact
     ).append_column("at", pa.array([AT_US] * len(payments)))
     pq.write_table(table, folder / "payments.parquet")
     source = MappingSource(parse_mapping(MAPPING, "test"), folder)
-    source.no_cards = frozenset(EXEMPT)
     found = {}
     for batch in log_batches(source, now_us=NOW_US):
         for row in batch.to_pylist():

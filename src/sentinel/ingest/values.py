@@ -27,6 +27,20 @@ EXACT: Final = 2**53
 MAX_ATTRIBUTE_TEXT: Final = 1_000
 """Characters of an attribute's text."""
 
+NOTHING_WORDS: Final = (
+    *("na", "n/a", "#n/a", "n.a.", "<na>", "nan", "nat", "null", "(null)", "<null>", "[null]"),
+    *("none", "(none)", "nil", "\\n", "-", "--", "?", "unknown", "undefined", "missing", "empty"),
+    *("not available", "not provided", "not set", "no device", "(blank)", "#null!", "#n/a n/a"),
+    "00000000-0000-0000-0000-000000000000",
+)
+"""Words that people and programs write for "nothing", in small letters."""
+
+NOTHING_SPELLINGS: Final = frozenset(
+    {spelt for word in NOTHING_WORDS for spelt in (word, word.upper(), word.title())}
+    | {"NaN", "NaT"}
+)
+"""The same in the letter cases in which they are written."""
+
 CONTROL_PATTERN: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 WHOLE_PATTERN: Final = r"^-?[0-9]+\.0+$"
 LOST_PATTERN: Final = (
@@ -296,7 +310,9 @@ def attribute_of(value: str | float | None, kind: str | None) -> str | float | N
             raise BadValue(flaw)
         if len(value) > MAX_ATTRIBUTE_TEXT:
             raise BadValue(TEXT_TOO_LONG)
-        return number_of(value) if kind == "number" else normal_category(value) or None
+        if kind != "number":
+            return normal_category(value) or None
+        return None if value.strip() in NOTHING_SPELLINGS else number_of(value)
     if isinstance(value, bool):
         return float(value) if kind == "number" else str(value).lower()
     if isinstance(value, int):

@@ -8,22 +8,12 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentinel.ingest.values import NOTHING_SPELLINGS, NOTHING_WORDS
 from sentinel.sources.columns import category_column, is_text
 
-NOTHING_WORDS: Final = (
-    *("na", "n/a", "#n/a", "n.a.", "<na>", "nan", "nat", "null", "(null)", "<null>", "[null]"),
-    *("none", "(none)", "nil", "\\n", "-", "--", "?", "unknown", "undefined", "missing", "empty"),
-    *("not available", "not provided", "not set", "no device", "(blank)", "#null!", "#n/a n/a"),
-    "00000000-0000-0000-0000-000000000000",
-)
-"""Words that people and programs write for "nothing", in small letters."""
+__all__ = ["NOTHING_WORDS", "boolean_column", "counted", "nothing_words"]
 
-_SPELLINGS: Final = pa.array(
-    sorted(
-        {spelt for word in NOTHING_WORDS for spelt in (word, word.upper(), word.title())}
-        | {"NaN", "NaT"}
-    )
-)
+_SPELLINGS: Final = pa.array(sorted(NOTHING_SPELLINGS))
 
 
 def nothing_words(values: pa.Array) -> pa.Array:
