@@ -122,7 +122,7 @@ class Trial:
     def _answer(self, questions: Sequence[dict[str, Any]], truth: Mapping[str, str]) -> None:
         for question in questions:
             offered = [option["flag"] for option in question["flags"]]
-            right = [flag for flag in offered if _is_right(flag, truth)]
+            right = [flag for flag in offered if is_right(flag, truth)]
             if not right:
                 raise RuntimeError(f"None of {offered} answers {question['question']!r} rightly")
             self.flags.append(right[0])
@@ -208,7 +208,12 @@ class Trial:
         return found[0] / found[1]
 
 
-def _is_right(flags: str, truth: Mapping[str, str]) -> bool:
+def is_right(flags: str, truth: Mapping[str, str]) -> bool:
+    """Whether an answer that is offered is the true one.
+
+    >>> is_right("--time-unit h", {"--time-unit": "h"}), is_right("--time-unit d", {})
+    (True, False)
+    """
     words = shlex.split(flags)
     return all(truth.get(flag) == told for flag, told in zip(words[::2], words[1::2], strict=True))
 

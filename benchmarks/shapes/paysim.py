@@ -82,13 +82,13 @@ def _balances(
     shop, incoming = kind == 0, kind == 3
     before = np.round(amount * rng.uniform(1.0, 9.0, rows), 2)
     before[rng.random(rows) < 0.02] = 0.0
-    emptied = fraud & (rng.random(rows) < 0.3)
+    emptied = rng.random(rows) < 0.25
     before[emptied] = amount[emptied]
-    usual = rng.random(rows) < 0.25  # honest people empty accounts, too
-    before[usual] = amount[usual]
     after = np.where(incoming, before + amount, np.maximum(before - amount, 0.0))
     there = np.where(shop, 0.0, np.round(rng.lognormal(10, 1.2, rows), 2))
     then = np.where(shop, 0.0, np.where(incoming, np.maximum(there - amount, 0), there + amount))
+    kept_back = fraud & (rng.random(rows) < 0.5)  # a fraud's receiver often shows no change
+    then = np.where(kept_back, there, then)
     names = [
         f"{'M' if n % 5 == 0 else 'C'}{500_000_000 + 7919 * n}" for n in range(int(key.max()) + 1)
     ]
