@@ -19,7 +19,9 @@ from sentinel.pipeline.verify import transactions_of
 from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 
-_BATCH: Final = 1_000
+_BATCH: Final = 200
+"""Payments of a request; labels that arrived meanwhile follow it."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,9 +52,9 @@ def scores_served(settings: Settings, log: Sequence[pa.RecordBatch]) -> dict[str
                 labels.clear()
 
         for kind, entry in _entries(log):
-            if (kind == KIND_LABEL) != bool(labels) or len(payments) + len(labels) >= _BATCH:
-                flush()
             (labels if kind == KIND_LABEL else payments).append(entry)
+            if len(payments) >= _BATCH or len(labels) >= _BATCH:
+                flush()
         flush()
         server.stop()
     return scores

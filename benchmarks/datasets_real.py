@@ -57,7 +57,7 @@ def _run(files: Path, workspace: Path) -> dict[str, Any]:
     apply_definitions(settings)
     backfill(settings)
     built = build_dataset(settings)
-    trained = train(settings, built.folder, baselines=False)
+    trained = train(settings, built.folder, baselines=False, search=False)
     promote(settings, trained.version)
     proposal = json.loads((workspace / "proposal.json").read_text())["report"]
     return {

@@ -140,7 +140,7 @@ class Trial:
         with self.timed("train"):
             backfill(self.settings)
             built = build_dataset(self.settings)
-            version = train(self.settings, built.folder, baselines=False).version
+            version = train(self.settings, built.folder, baselines=False, search=False).version
         with self.timed("promote"):
             promote(self.settings, version)
         return version, built
