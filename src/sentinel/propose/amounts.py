@@ -20,7 +20,7 @@ SIGNS: Final = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR"
 
 _MONEY: Final = re.compile(
     r"^\(?[-+\u2212]?\s?(?P<before>[$€£¥₹]|zł|[A-Z]{3})?\s?[-+\u2212]?"
-    r"(?P<digits>\d[\d.,'\u00a0 ]*)\s?(?P<after>[$€£¥₹]|zł|[A-Z]{3})?-?\)?$"
+    r"(?P<digits>\d[\d.,'\u00a0 ]*)(?:[eE]\d+)?\s?(?P<after>[$€£¥₹]|zł|[A-Z]{3})?-?\)?$"
 )
 _EQUAL: Final = 0.006
 _BALANCE_SHARE: Final = 0.95
@@ -61,7 +61,12 @@ def choose_amount(roles: Roles, answers: Answers) -> None:
         _ask(roles, [name for _, _, name in scored])
         return
     best, _, name = scored[0]
-    rivals = [other for points, _, other in scored if points > best - 1]
+    twins = _named(profile.columns[name]) and not triples
+    rivals = [
+        other
+        for points, _, other in scored
+        if points > best - 1 or (twins and _same_name(profile.columns[other], name))
+    ]
     if len(rivals) > 1:
         _ask(roles, rivals)
         return
@@ -127,17 +132,31 @@ def _differ_by(
 
 
 def _possible(profile: TableProfile, column: ColumnProfile) -> bool:
-    if column.share_given < 0.98 or column.constant:
+    named = _named(column)
+    if named and column.numeric and column.given:
+        return True
+    if column.share_given < 0.98 or (column.constant and not named):
         return False
     if column.type in ("integer", "number"):
         return not (column.steady or column.padded or (column.unique and column.whole > 0.999))
     return column.type == "text" and _money_texts(profile, column.name) is not None
 
 
+def _named(column: ColumnProfile) -> bool:
+    words = set(names.words_of(column.name))
+    return bool(words & names.AMOUNT and not words & names.MONEY_BESIDE)
+
+
+def _same_name(column: ColumnProfile, name: str) -> bool:
+    """Whether two columns are called the same, numbers aside."""
+    own, other = names.words_of(column.name), names.words_of(name)
+    return [w for w in own if not w.isdigit()] == [w for w in other if not w.isdigit()]
+
+
 def _points(profile: TableProfile, column: ColumnProfile) -> float:
     points = 0.0
     words = set(names.words_of(column.name))
-    if words & names.AMOUNT and not words & names.MONEY_BESIDE:
+    if _named(column):
         points += 4 if words & {"amount", "amt", "betrag"} else 3
     elif words & (names.MONEY_BESIDE | names.ABOUT | names.CODES | names.ID):
         points -= 2
@@ -145,7 +164,7 @@ def _points(profile: TableProfile, column: ColumnProfile) -> float:
         return points + 3
     points += {0: 0.0, 1: 2.0, 2: 2.0, 3: 1.0, 4: 0.0}.get(column.decimals, -2.0)
     points += 0.5 if column.zeros < 0.02 else -0.5
-    points -= 2 if column.distinct < 20 else 0
+    points -= 2 if column.distinct < min(20, column.rows / 5) else 0
     numbers = profile.numbers(column.name)
     numbers = numbers[np.isfinite(numbers)]
     points += 0.5 if len(numbers) and np.median(numbers) < numbers.mean() else 0
@@ -184,7 +203,7 @@ def _money_texts(profile: TableProfile, name: str) -> tuple[str, str, int, str] 
     fitting = [match for match in matches if match and _NUMBER.match(match["digits"].strip())]
     if (
         not fitting
-        or len(fitting) < 0.99 * len(values)
+        or len(fitting) < (0.6 if names.has(name, names.AMOUNT) else 0.99) * len(values)
         or not any(
             match["before"] or match["after"] or set(match["digits"]) & set(",.")
             for match in fitting

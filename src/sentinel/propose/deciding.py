@@ -31,6 +31,7 @@ from sentinel.propose.times import (
 from sentinel.propose.windows import label_delay_days
 from sentinel.sources.mapping_file import suggestion
 
+_ARRIVAL_SHARE = 0.9
 _TRUTH_WORDS = {"chargeback", "dispute", "fraud", "reported", "report", "confirmed", "label"}
 
 
@@ -170,7 +171,7 @@ def _arrival(roles: Roles) -> None:
         time = Time(time.columns, pattern, time.unit)
         arrived = moments(roles.profile, time)
         given = np.isfinite(arrived)
-        if given.sum() < 5 or fraud[given].mean() < 0.9:
+        if not fraud.any() or given[fraud].mean() < _ARRIVAL_SHARE:
             continue
         delay = (arrived - paid)[given & fraud]
         if np.nanmedian(delay) <= 0:

@@ -19,6 +19,7 @@ from sentinel.propose.times import time_of
 
 _LEAST_DISTINCT: Final = 20
 _CODE_DISTINCT: Final = 200
+_FEW_ROWS: Final = 100
 _TEXT_DISTINCT: Final = 60
 _CODED_DISTINCT: Final = 30
 _DEPENDS: Final = 0.98
@@ -90,7 +91,9 @@ def _codes(text: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def _could_be(profile: TableProfile, column: ColumnProfile) -> bool:
-    if column.type in ("empty", "nested", "time") or column.constant or not column.given:
+    if column.type in ("empty", "nested", "time") or not column.given:
+        return False
+    if column.constant and column.rows > _FEW_ROWS:
         return False
     return column.type != "text" or time_of(profile, column.name) is None
 
@@ -115,9 +118,9 @@ def _by_name(entity: str, column: ColumnProfile) -> _Found | None:
         points -= 0.5
     if column.type == "number" and entity != "ip_address":
         points -= 3
-    if column.type == "boolean" or (column.distinct < 3 and column.rows > 100):
+    if column.type == "boolean" or (column.distinct < 3 and column.rows > _FEW_ROWS):
         return None
-    if column.unique and column.rows > 100:
+    if column.unique and column.rows > _FEW_ROWS:
         points -= 1
     return _Found(column, points) if points > 0 else None
 

@@ -65,10 +65,10 @@ def choose_label(roles: Roles, answers: Answers) -> None:
             _ask(roles, found)
             return
     rare = [c for c in full or possible if c.type == "boolean"]
-    rare = [c for c in rare if _minority(c)[1] <= _MOST_LIKELY]
+    rare = [c for c in rare if _share_of_fraud(c) <= _MOST_LIKELY]
     rare = [c for c in rare if not names.has(c.name, names.OUTCOME)] or rare
     candidates = spoken or rare
-    if len(candidates) == 1:
+    if len(candidates) == 1 and (spoken or names.says_nothing(candidates[0].name)):
         _take(roles, candidates[0], answers, "the only column of verdicts, by its values")
     elif candidates:
         _ask(roles, candidates)
@@ -159,6 +159,14 @@ def _minority(column: ColumnProfile) -> tuple[str, float]:
     return value, count / column.rows
 
 
+def _share_of_fraud(column: ColumnProfile) -> float:
+    fraud, _, _ = verdicts(column)
+    counts = dict(column.values)
+    if not fraud:
+        return _minority(column)[1]
+    return sum(counts[value] for value in fraud) / column.rows
+
+
 def _take(roles: Roles, column: ColumnProfile, answers: Answers, why: str) -> None:
     fraud, legitimate, undecided = verdicts(column, answers.fraud_values)
     words = {value.lower() for value, _ in column.values}
@@ -217,5 +225,9 @@ def _ask(roles: Roles, candidates: list[ColumnProfile]) -> None:
         f" ({len(candidates) - len(shown)} more are possible)" if len(candidates) > _SHOWN else ""
     )
     roles.questions.append(
-        Question("label", f"Which column says that a payment was fraud{more}?", flags)
+        Question(
+            "label",
+            f"Which column says that a payment was fraud{more}?",
+            (*flags, ("--label none", "there are no labels yet")),
+        )
     )

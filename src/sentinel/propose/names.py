@@ -19,6 +19,10 @@ _RUNS: Final = words(
     "country city state type code"
 )
 
+_NOTHING: Final = (
+    r"((col(umn)?|var(iable)?|feat(ure)?|field|attr(ibute)?|unnamed|c|f|v|x)[ _:-]*)?[a-z]{0,2}\d*"
+)
+
 ID: Final = {"id", "ref", "reference", "uuid", "guid", "key", "num", "number", "no", "nr"}
 PAYMENT: Final = {
     *("transaction", "trans", "trx", "txn", "tx", "payment", "pay", "order", "event", "charge"),
@@ -110,6 +114,15 @@ def words_of(name: str) -> tuple[str, ...]:
     for word in re.findall(r"[^\W_]+", spaced.lower()):
         found += _parted(word)
     return tuple(found)
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name is a mere place holder.
+
+    >>> says_nothing("col_aa"), says_nothing("V12"), says_nothing("present")
+    (True, True, False)
+    """
+    return bool(re.fullmatch(_NOTHING, name, re.IGNORECASE))
 
 
 def has(name: str, known: Iterable[str]) -> bool:

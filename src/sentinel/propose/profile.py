@@ -99,7 +99,7 @@ class ColumnProfile:
     @property
     def constant(self) -> bool:
         """Whether there is at most one value and no row without it."""
-        return bool(self.distinct <= 1 and self.given in (0, self.rows))
+        return bool(self.rows > 1 and self.distinct <= 1 and self.given in (0, self.rows))
 
 
 @dataclass(frozen=True)
@@ -401,7 +401,7 @@ class _Column:
             nulls=self.nulls,
             nothing=dict(self.nothing),
             distinct=self.sketch.distinct(),
-            unique=not self.sketch.repeats and self.given > 1,
+            unique=not self.sketch.repeats and self.given > 0,
             typical_count=self.sketch.typical_count(),
             values=values,
             low=float(self.low) if self.numbers else 0.0,

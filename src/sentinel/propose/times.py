@@ -111,7 +111,7 @@ def choose_time(roles: Roles, answers: Answers) -> None:
     elif candidates:
         _ask_column(roles, candidates, "counts that never fall")
     else:
-        every = [n for n, c in profile.columns.items() if c.numeric and c.distinct > 10][:6]
+        every = [n for n, c in profile.columns.items() if c.numeric or c.type == "text"][:6]
         _ask_column(roles, every, "no column holds times that can be told by themselves")
 
 
@@ -330,10 +330,12 @@ def _counters(profile: TableProfile) -> list[str]:
     """Columns of numbers that never fall from row to row and are no mere row counters."""
     found = []
     for name, column in profile.columns.items():
-        counts = column.type in ("integer", "number") and column.whole > 0.999
-        if counts and column.share_given == 1 and column.falls == 0 and not column.steady:
-            if column.low >= 0 and column.distinct > 3 and not column.unique:
-                found.append(name)
+        counts = column.numeric and column.whole > 0.999 and column.low >= 0
+        if not counts or column.share_given < 1 or column.falls:
+            continue
+        named = names.has(name, names.TIME)
+        if named or (column.distinct > 3 and not column.steady and not column.unique):
+            found.append(name)
     return found
 
 
@@ -452,9 +454,9 @@ def _digits_clock(column: ColumnProfile) -> str:
     """HHMMSS as a number whose leading zeros may be lost."""
     if column.type != "integer" or not names.has(column.name, {"time", "hour", "clock"}):
         return ""
-    if 2_400 < column.high < 240_000 and column.low >= 0 and column.distinct > 24:
-        return "%H%M%S"
-    return "%H%M" if 60 < column.high < 2_400 and column.low >= 0 else ""
+    if column.low < 0 or column.high >= 240_000:
+        return ""
+    return "%H%M%S" if column.high >= 2_400 else "%H%M"
 
 
 def history_days(profile: TableProfile, time: Time) -> float:
