@@ -130,7 +130,7 @@ def test_a_composite_card_and_a_time_in_four_columns() -> None:
         "Day": [str(n) for n in rng.integers(1, 29, rows).tolist()],
         "Time": [f"{n // 60:02d}:{n % 60:02d}" for n in rng.integers(0, 1440, rows).tolist()],
         "Paid": [f"${a:,.2f}" for a in rng.lognormal(5, 2, rows).tolist()],
-        "Bad?": rng.choice(["Yes", "No"], rows, p=[0.05, 0.95]).tolist(),
+        "Is Fraud?": rng.choice(["Yes", "No"], rows, p=[0.05, 0.95]).tolist(),
     }
     roles = decide(profile(columns), Answers())
     assert not roles.questions
@@ -212,3 +212,19 @@ def test_the_sketch_counts_far_more_values_than_it_keeps() -> None:
     assert not table.columns["b"].unique
     assert abs(table.columns["b"].distinct - 20_000) < 600
     assert all(later > earlier for earlier, later in pairwise(table.sample_rows.tolist()))
+
+
+def test_a_mark_of_something_else_is_not_taken_for_fraud() -> None:
+    columns = {k: v for k, v in payments().items() if k not in ("is_fraud", "case_opened")}
+    columns["gift"] = payments()["is_fraud"]
+    roles = decide(profile(columns), Answers())
+    (question,) = roles.questions
+    assert [flag for flag, _ in question.flags] == ["--label gift", "--label none"]
+    assert decide(profile(columns), Answers(label="none")).label is None
+
+
+def test_two_columns_called_amount_are_asked() -> None:
+    columns = dict(payments())
+    columns["amount_2"] = [f"{float(value) * 1.1:.2f}" for value in columns["amount"]]
+    (question,) = decide(profile(columns), Answers()).questions
+    assert [flag for flag, _ in question.flags][:2] == ["--amount amount", "--amount amount_2"]
