@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sentinel.domain import InvalidQuery, ModelError
 from sentinel.features.plan import DAY_US, Plan, RequestFeature
+from sentinel.models import splitting
 from sentinel.models.artifact import TrainingWindow, load_manifest, load_trees, save_artifact
 from sentinel.models.dataset import MIN_FRAUDS, History, LabelLog, Sample
 from sentinel.models.evaluation import NOT_ENOUGH_FRAUDS
@@ -208,6 +209,17 @@ def test_frauds_of_the_first_half_alone_are_still_tested_on() -> None:
     split = log_of(5_000, 400, 100, until=0.4).split()
     assert split.test.frauds == 25
     assert any("counting frauds" in note for note in split.notes)
+
+
+def test_more_payments_than_memory_should_hold_shorten_test_and_tail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(splitting, "MOST_TESTED", 500)
+    monkeypatch.setattr(splitting, "MOST_TAIL", 300)
+    split = log_of(20_000, 400, 2_000).split()
+    assert (len(split.test), len(split.tail)) == (500, 300)
+    assert any("so long hold 500 payments" in note for note in split.notes)
+    assert split.fit.end_us == split.tail.start_us
 
 
 def test_what_nobody_let_pass_is_left_out_and_counted() -> None:

@@ -14,6 +14,8 @@ give way in this order, and each step is said:
 5. The test grows to a third of it, while it holds fewer frauds than a judgement needs.
 6. The parts are drawn by counting frauds instead of days.
 7. Everything is fitted on, and nothing is held out.
+
+Where there are more payments than memory should hold, the test and the tail are their latest ones.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ from sentinel.models.dataset import (
 WANTED_FRAUDS: Final = 30
 """A test that holds fewer than `MIN_FRAUDS` is lengthened until it has so many."""
 TAIL_SHARE: Final = 0.15
+MOST_TESTED: Final = 400_000
+"""Payments of a test; more would cost memory and sharpen no figure."""
+MOST_TAIL: Final = 250_000
 
 _TRUSTED_LABELS: Final = 20
 _TRUSTED_FACTOR: Final = 4
@@ -255,6 +260,13 @@ class _Splitter:
                 f"The test is {_days(test)} long instead of {_days(spans.test_us)} "
                 f"(training.test_days), a quarter of the {_days(between)} that are left."
             )
+        start = self._latest(end - test, end, MOST_TESTED)
+        if start > end - test:
+            self.notes.append(
+                f"The test is {_days(end - start)} long instead of {_days(test)}: so long hold "
+                f"{MOST_TESTED:,} payments."
+            )
+            test = end - start
         times = self._fraud_times(end, spans.now_us)
         held = int(np.count_nonzero(times >= end - test))
         if held < MIN_FRAUDS and len(times):
@@ -308,7 +320,16 @@ class _Splitter:
             start = max(fit_end - spans.window_us, start)
         if fit_end <= start:
             return None
-        return self._parts(start, fit_end - int((fit_end - start) * spans.tail_share), test_start)
+        tail_start = fit_end - int((fit_end - start) * spans.tail_share)
+        return self._parts(start, self._latest(tail_start, fit_end, MOST_TAIL), test_start)
+
+    def _latest(self, start: int, end: int, most: int) -> int:
+        """Where a span has to begin to hold so many payments, if it holds more."""
+        times = self.history.event_time_us
+        inside = times[(times >= start) & (times < end)]
+        if len(inside) <= most:
+            return start
+        return int(np.partition(inside, len(inside) - most)[len(inside) - most])
 
     def _by_frauds(self) -> Split | None:
         """A quarter of the frauds to test on, and of the rest a share for the tail."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -154,10 +154,12 @@ class BuiltDataset:
     Attributes:
         folder: Where it is.
         manifest: What it says of itself.
+        dataset: The same in memory.
     """
 
     folder: Path
     manifest: DatasetManifest
+    dataset: Dataset = field(compare=False, repr=False)
 
 
 def build_dataset(
@@ -214,7 +216,7 @@ def build_dataset(
     folder = _datasets(settings) / manifest.name
     _write(folder, known.plan, parts, manifest)
     _forget_old(folder)
-    return BuiltDataset(folder, manifest)
+    return BuiltDataset(folder, manifest, Dataset(manifest, known.plan, **parts))
 
 
 def load_dataset(folder: Path) -> Dataset:

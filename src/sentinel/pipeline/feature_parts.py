@@ -128,8 +128,18 @@ class FeatureParts:
         Args:
             columns: Which columns to read; None: all.
         """
-        for path in self.paths:
-            yield pq.read_table(path, columns=None if columns is None else list(columns))
+        for part in self.manifest.parts:
+            yield self.table(part, columns)
+
+    def table(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """One part.
+
+        Args:
+            part: Of the manifest.
+            columns: Which columns to read; None: all.
+        """
+        names = None if columns is None else list(columns)
+        return pq.read_table(self.folder / part.file, columns=names)
 
     def commit(self, manifest: PartsManifest) -> FeatureParts:
         """Make a manifest the true one, and delete what it does not name."""

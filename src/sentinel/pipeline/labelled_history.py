@@ -57,12 +57,13 @@ class LabelledHistory:
         """
         out = np.empty((len(rows), len(self.plan.feature_names)), dtype=np.float32)
         first = 0
-        tables = self.parts.tables(self.plan.feature_names)
-        for part, table in zip(self.parts.manifest.parts, tables, strict=True):
+        for part in self.parts.manifest.parts:
             start, stop = np.searchsorted(rows, [first, first + part.rows])
-            here = rows[start:stop] - first
-            for column, values in enumerate(table.columns):
-                out[start:stop, column] = values.to_numpy()[here]
+            if start < stop:  # parts are in order of time, and most samples are of a span
+                here = rows[start:stop] - first
+                table = self.parts.table(part, self.plan.feature_names)
+                for column, values in enumerate(table.columns):
+                    out[start:stop, column] = values.to_numpy()[here]
             first += part.rows
         return out
 

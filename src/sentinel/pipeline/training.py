@@ -106,18 +106,23 @@ def train(
         ConfigurationError: The trainer that is set makes models that are not served.
     """
     mlflow_place(settings)
+    clock = Clock()
     if dataset is None:
-        dataset = build_dataset(settings, now_us=now_us, progress=progress).folder
-    options = _Options(parameters, threads, progress)
-    trained = _candidate(settings, dataset, options)
+        built = build_dataset(settings, now_us=now_us, progress=progress)
+        folder, data = built.folder, built.dataset
+    else:
+        folder, data = dataset, load_dataset(dataset)
+    clock.lap("dataset")
+    options = _Options(parameters, threads, progress, clock)
+    trained = _candidate(settings, folder, data, options)
     window = None
     if search and settings.training.window_days == "auto" and not trained.manifest.provisional:
         window = choose_window(settings, now_us=now_us, threads=threads, progress=progress)
         if window.differs_from(trained.dataset.window_days):
-            better = build_dataset(settings, now_us=now_us, progress=progress).folder
-            trained = _candidate(settings, better, options)
+            better = build_dataset(settings, now_us=now_us, progress=progress)
+            folder, data = better.folder, better.dataset
+            trained = _candidate(settings, folder, data, options)
     if baselines:
-        data = load_dataset(trained.folder)
         found = measure_baselines(
             settings, trained.run_id, data, threads=threads, progress=progress
         )
@@ -152,20 +157,19 @@ class _Options:
     parameters: Mapping[str, Any] | None
     threads: int | None
     progress: ProgressCallback
+    clock: Clock
 
 
-def _candidate(settings: Settings, dataset: Path, options: _Options) -> Trained:
+def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Options) -> Trained:
     """Fit, measure, track and register."""
-    clock, progress = _Clock(), options.progress
+    clock, progress = options.clock, options.progress
     name = settings.training.trainer
     if name not in SERVED:
         raise ConfigurationError(
             f"{name} is a baseline to compare with; it is not served. Set training.trainer to "
             f"{' or '.join(SERVED)}."
         )
-    data = load_dataset(dataset)
     about = data.manifest
-    clock.lap("dataset")
     tags = {"plan_hash": about.plan_hash, "data_hash": about.data_hash, "trainer": name}
     if about.provisional:
         tags["provisional"] = about.provisional
@@ -195,13 +199,13 @@ def _candidate(settings: Settings, dataset: Path, options: _Options) -> Trained:
         metrics=result.figures.metrics,
         baselines={},
         dataset=about,
-        folder=dataset,
+        folder=folder,
         seconds=sum(clock.parts.values()),
-        parts=clock.parts,
+        parts=dict(clock.parts),
     )
 
 
-class _Clock:
+class Clock:
     """How long each part took, in seconds."""
 
     def __init__(self) -> None:
@@ -210,7 +214,7 @@ class _Clock:
 
     def lap(self, part: str) -> None:
         now = time.monotonic()
-        self.parts[part] = now - self._since
+        self.parts[part] = self.parts.get(part, 0.0) + now - self._since
         self._since = now
 
 
