@@ -42,6 +42,10 @@ path = "payments.csv"
 column = "at"
 [amount]
 column = "amount"
+[outcome]
+column = "status"
+approve_values = ["paid"]
+decline_values = ["refused"]
 [labels]
 column = "fraud"
 delay_days = 0.0
@@ -49,15 +53,20 @@ delay_days = 0.0
 
 
 def imported(folder: Path, *, rows: int, frauds: int, mlflow: MlflowSettings) -> Settings:
-    """A workspace with a month of payments, frauds spread evenly, and a plan without windows."""
+    """A workspace with a month of payments, frauds spread evenly, and a plan without windows.
+
+    The system before refused every twentieth.
+    """
     random = np.random.default_rng(1)
     step = max(rows // max(frauds, 1), 1)
-    lines = ["id,at,amount,risk,fraud"]
+    lines = ["id,at,amount,risk,status,fraud"]
     for row in range(rows):
         moment = np.datetime64("2026-01-01") + np.timedelta64(row * 30 * 86_400 // rows, "s")
         fraud = int(frauds > 0 and row % step == step // 2)
         risk = random.normal() + 4.0 * fraud
-        lines.append(f"p{row},{moment}Z,{random.integers(100, 9000) / 100},{risk:.4f},{fraud}")
+        status = "refused" if row % 20 == 0 else "paid"
+        amount = random.integers(100, 9000) / 100
+        lines.append(f"p{row},{moment}Z,{amount},{risk:.4f},{status},{fraud}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "payments.csv").write_text("\n".join(lines) + "\n")
     (folder / "mapping.toml").write_text(MAPPING)
@@ -120,6 +129,9 @@ def test_too_few_frauds_give_a_provisional_champion_that_a_judged_one_follows(
     mlflow = MlflowSettings(port=free_port())
     settings = imported(tmp_path, rows=200, frauds=8, mlflow=mlflow)
     trained = train(settings, threads=1)
+    assert trained.dataset.left_out > 0
+    assert any("declined or held have no label" in note for note in trained.manifest.notes)
+    assert trained.dataset.fit.rows + trained.dataset.tail.rows + trained.dataset.test.rows < 195
     assert "known frauds to test on, 10 are needed" in trained.manifest.provisional
     assert trained.metrics == {}
     assert trained.manifest.not_measured["average_precision"] == "not enough frauds to say"
