@@ -49,8 +49,8 @@ VENDORS = {
 
 
 @cache
-def tracked_files() -> list[Path]:
-    """Files that git has or would add; in an unpacked archive, those that .gitignore lets in."""
+def tracked() -> list[Path]:
+    """What git has or would add, links too; in an unpacked archive, what .gitignore lets in."""
     with tempfile.TemporaryDirectory() as empty:
         if (ROOT / ".git").exists():
             command = ["git", "-c", "safe.directory=*"]
@@ -64,7 +64,12 @@ def tracked_files() -> list[Path]:
             text=True,
             check=True,
         )
-    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def tracked_files() -> list[Path]:
+    """The files of these."""
+    return [path for path in tracked() if path.is_file()]
 
 
 def tracked_text() -> Iterator[tuple[str, str]]:

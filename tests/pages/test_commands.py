@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.shapes import SHAPES
 from tests.pages import material
 from tests.pages.blocks import Block, blocks_of, commands_of
 from tests.pages.reader import Reader
-from tests.test_project import tracked_files
+from tests.test_project import tracked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +24,7 @@ PAGES: dict[str, Callable[[Path], None]] = {
     "README.md": material.payments_of_the_readme,
     "docs/sources.md": material.nothing,
     "docs/datasets/README.md": material.nothing,
+    **{f"docs/datasets/{name}.md": material.files_of(name) for name in SHAPES},
 }
 # A command that no test can run -> why.
 NOT_RUN = {
@@ -30,10 +32,12 @@ NOT_RUN = {
     "make test": "it would run itself",
 }
 LANGUAGES = {"", "console", "json", "python", "sh", "sql", "text", "toml"}
-# A small world, and few resamplings: the pages are tried, not the models.
+# A small world, one length of history, few resamplings: the pages are tried, not the models.
 SMALL = {
     "ARGS": "--customers 1000 --days 120",
     "SENTINEL_TRAINING__BOOTSTRAP_ROUNDS": "50",
+    "SENTINEL_TRAINING__MAX_ROWS": "10000",
+    "SENTINEL_TRAINING__WINDOW_DAYS": "365",
 }
 
 
@@ -48,10 +52,10 @@ def blocks(page: str) -> list[Block]:
 
 def checkout(folder: Path) -> Path:
     """A copy of the working tree with the environment of this one, as `make` leaves it."""
-    for path in tracked_files():
+    for path in tracked():
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target)
+        shutil.copy2(path, target, follow_symlinks=False)
     stamps = folder / ".venv" / ".sentinel"
     stamps.mkdir(parents=True)
     (stamps / "base").touch()
