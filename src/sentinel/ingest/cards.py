@@ -23,6 +23,9 @@ BoolMask = npt.NDArray[np.bool_]
 SHORTEST: Final = 13
 """Digits of the shortest card number that is recognised without being told."""
 
+JOINT: Final = "|"
+"""Between the parts of an id that is made of several columns."""
+
 NUMBER_BOUNDS: Final = (10.0**12, 2.0**53)
 """Whole numbers from the first up to the second may be card numbers that are kept exactly."""
 
@@ -64,13 +67,19 @@ def card_digits(text: str) -> str | None:
 def is_card_number(text: str) -> bool:
     """Whether an id is a card number, also with separators, after "pan=", or as on a stripe.
 
+    Ids that are joined of several columns by "|" are judged part by part.
+
     >>> is_card_number("4111 1111 1111 1111"), is_card_number("pan=4111111111111111=2912")
     (True, True)
     >>> is_card_number("4111111111111112"), is_card_number("a4111111111111111")
     (False, False)
+    >>> is_card_number("bank 7|4111111111111111|1225")
+    True
     """
     if len(text) < SHORTEST:
         return False
+    if JOINT in text:
+        return any(is_card_number(part) for part in text.split(JOINT))
     if text[0] not in _FIRST:
         before = _BEFORE.match(text) if text[0] in _BEGINS or text[0].isspace() else None
         if before is None:
@@ -221,7 +230,10 @@ def shaped_and_right(column: pa.Array, *, within: bool = False) -> tuple[BoolMas
 def _shaped(text: str, within: bool) -> bool:
     if text.startswith(_MARK):
         return False
-    return _WHOLE_SHAPE.fullmatch(text) is not None or (within and _WITHIN.search(text) is not None)
+    parts = text.split(JOINT)
+    return any(_WHOLE_SHAPE.fullmatch(part) is not None for part in parts) or (
+        within and _WITHIN.search(text) is not None
+    )
 
 
 def _numbers(column: pa.Array) -> tuple[BoolMask, BoolMask]:

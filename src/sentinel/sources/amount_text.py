@@ -50,7 +50,7 @@ class AmountText:
     thousands: str
 
     def hint(self, row: int) -> str:
-        """What to write in the mapping so that an unreadable amount is read, or nothing."""
+        """What to write in the mapping so that an unreadable amount is read, or what is allowed."""
         text = re.sub(r"[^\d.,' \u2019\u00a0\u202f]", "", str(self.original[row].as_py())).strip()
         comma = re.fullmatch(r"\d{1,3}(,\d{2,3})*,\d{3}", text)
         point = re.fullmatch(r"\d{1,3}(\.\d{3})+", text)
@@ -67,6 +67,8 @@ class AmountText:
             return '; set amount.decimal = ","'
         if re.fullmatch(r"\d+\.\d+", text) and self.decimal_point != ".":
             return '; set amount.decimal = "."'
+        if re.search(r"\d", text):
+            return "; allowed around its digits: a sign, brackets, a currency's sign or code"
         return ""
 
 

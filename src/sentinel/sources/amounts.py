@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +66,7 @@ def read_amounts(
     decimal_point: str = ".",
     thousands: str = "",
     rates: npt.NDArray[np.float64] | None = None,
+    rateless_because: Callable[[int], str] | None = None,
 ) -> Amounts:
     """Amounts in minor units.
 
@@ -81,6 +83,7 @@ def read_amounts(
         thousands: Separator between groups of digits of text, if any.
         rates: float64 (n,), what one unit of each row's money is worth in the money of the
             deployment; NaN = unknown. None = all 1.
+        rateless_because: Says of a row without a rate why it has none.
 
     Returns:
         The amounts, with findings ``invalid_amount`` (not a number, or no rate),
@@ -105,7 +108,7 @@ def read_amounts(
     if rates is not None:
         numbers = read.digits if read is not None else values
         parsed, rateless = _converted(parsed, numbers, rates, shift)
-    amounts, findings = _findings(parsed, rateless, values, shift, minor, read)
+    amounts, findings = _findings(parsed, rateless, values, shift, minor, read, rateless_because)
     return Amounts(amounts, findings, None if read is None else read.money)
 
 
@@ -120,13 +123,14 @@ def _findings(
     shift: int,
     minor: bool,
     read: AmountText | None,
+    because: Callable[[int], str] | None,
 ) -> tuple[pa.Array, tuple[Finding, ...]]:
     amounts, missing, invalid, imprecise, too_large = parsed
     unit = "minor units are whole" if minor else f"at most {shift} are allowed (the money scale)"
     found = []
     for code, rows, words in (
         ("invalid_amount", invalid, "the amount {} is not a number"),
-        ("invalid_amount", rateless, "the amount {} has no rate: its currency has none above 0"),
+        ("invalid_amount", rateless, "the amount {} has no rate"),
         ("amount_precision", imprecise, "the amount {} has too many decimals; " + unit),
         (
             "amount_too_large",
@@ -140,6 +144,8 @@ def _findings(
                 reasons[row] = words.format(repr(values[row].as_py()))
                 if rows is invalid and read is not None:
                     reasons[row] += read.hint(row)  # type: ignore[operator]
+                if rows is rateless and because is not None:
+                    reasons[row] += f": {because(row)}"  # type: ignore[operator]
             found.append(Finding(code, rows, reasons))
     bad = missing | invalid | rateless | imprecise | too_large
     return pa.array(np.where(bad, 0, amounts), pa.int64(), mask=bad), tuple(found)

@@ -298,7 +298,10 @@ def with_nulls(rows: pa.RecordBatch, layout: CsvLayout) -> pa.RecordBatch:
         index = rows.schema.get_field_index(name)
         if index < 0 or not pa.types.is_string(columns[index].type):
             continue
-        nothing = pc.is_in(columns[index], pa.array(list(texts), pa.string()))
+        nothing = pc.is_in(
+            pc.utf8_trim_whitespace(columns[index]),
+            pa.array([text.strip() for text in texts], pa.string()),
+        )
         columns[index] = pc.if_else(nothing, pa.scalar(None, pa.string()), columns[index])
         changed = True
     return pa.RecordBatch.from_arrays(columns, names=rows.schema.names) if changed else rows

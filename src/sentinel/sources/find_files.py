@@ -141,7 +141,7 @@ def _is_table(path: Path) -> bool:
 
 def _is_visible(name: str) -> bool:
     """No hidden file, and none that an operating system leaves behind."""
-    return not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini")
+    return not name.startswith((".", "~$")) and name not in ("Thumbs.db", "desktop.ini")
 
 
 def _is_visible_folder(name: str) -> bool:

@@ -29,7 +29,23 @@ _SAMPLE_RECORDS: Final = 10_000
 _MOST_KEYS: Final = 1000
 _LIST: Final = pa.list_(pa.string())
 
-_DECODER: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=lambda _: None)
+
+class _KeyTwiceError(Exception):
+    """A key stands in one object twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _KeyTwiceError(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_float=str, parse_int=str, parse_constant=lambda _: None, object_pairs_hook=_object
+)
+_LENIENT: Final = json.JSONDecoder()
 
 _Item = tuple[int, "dict[str, Any] | str", str]
 """Line, then the object or the text that is none, and what is wrong with it."""
@@ -171,6 +187,8 @@ class JsonReader:
         check_utf8(text, self._name, line)
         try:
             found = _DECODER.decode(text.decode("utf8"))
+        except _KeyTwiceError as twice:
+            raise self._twice(twice, line) from None
         except (ValueError, RecursionError) as error:
             return line, text.decode("utf8"), f"line {line} is no JSON object: {error}"
         if not isinstance(found, dict):
@@ -209,6 +227,8 @@ class JsonReader:
                     continue
                 try:
                     found, end = _DECODER.raw_decode(text, at)
+                except _KeyTwiceError as twice:
+                    raise self._twice(twice, line + text.count("\n", 0, at)) from None
                 except (ValueError, RecursionError) as error:
                     if final or len(text) - at > _LONGEST_RECORD:
                         where = line + text.count("\n", 0, at)
@@ -238,6 +258,12 @@ class JsonReader:
                     )
                 return
             buffer_next = next(stream, None)
+
+    def _twice(self, key: _KeyTwiceError, line: int) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self._name}: the key {str(key)!r} stands twice in the object at line {line}, and "
+            "nobody can know which value is meant; write it under two names, or once."
+        )
 
     def _check_wrapped(self, found: Any, line: int) -> None:
         if isinstance(found, dict) and line == 1:
@@ -295,7 +321,7 @@ def _begins_with_a_whole_line(start: bytes) -> bool:
     for line in start.splitlines():
         if line.strip():
             try:
-                _DECODER.decode(line.decode("utf8", "replace"))
+                _LENIENT.decode(line.decode("utf8", "replace"))
             except (ValueError, RecursionError):
                 return line.strip() != b"{" and not _unfinished(line)
             return True

@@ -24,6 +24,7 @@ from sentinel.sources.base import (
     canonical_rows,
 )
 from sentinel.sources.columns import id_column, joined_id
+from sentinel.sources.header_hint import header_hint
 from sentinel.sources.json_map import ID, VERDICT, JsonMapFile
 from sentinel.sources.mapping_file import (
     LabelColumns,
@@ -83,7 +84,9 @@ class LabelsFileSource(Source):
             self._types |= {item.name: str(item.type) for item in file.schema()}
         self._label_id = columns.label_id or ("label_id" if "label_id" in self._types else None)
         self._used = [name for name in self._becomes() if name]
-        require_columns(self._used, self._types, files[0].name, _ADVICE)
+        if self._files:  # else all are empty, which the warnings say
+            shown = next(iter(found.files), None)
+            require_columns(self._used, self._types, self._files[0].name, _ADVICE, shown)
 
     def _becomes(self) -> dict[str, str]:
         columns = self._columns
@@ -210,15 +213,27 @@ def _opened(paths: list[Path], columns: LabelColumns, name: str) -> LabelsFileSo
 
 
 def require_columns(
-    wanted: Sequence[str], there: Sequence[str] | dict[str, str], file: str, advice: str = ""
+    wanted: Sequence[str],
+    there: Sequence[str] | dict[str, str],
+    name: str,
+    advice: str = "",
+    file: TableFile | None = None,
 ) -> None:
-    """Raise ``ConfigurationError`` that names every missing column and the closest there is."""
-    missing = [name for name in wanted if name not in there]
+    """Raise ``ConfigurationError`` that names every missing column and the closest there is.
+
+    Args:
+        wanted: Columns that are needed.
+        there: Columns that there are.
+        name: Of the file, for the message.
+        advice: What to do, if the file does not tell.
+        file: Where to look for the header; None = nowhere.
+    """
+    missing = [column for column in wanted if column not in there]
     if missing:
-        each = ", ".join(f"{name!r}{suggestion(name, there)}" for name in missing)
-        raise ConfigurationError(
-            f"{file} has no column {each}. Its columns: {', '.join(list(there)[:60])}.{advice}"
-        )
+        each = ", ".join(f"{column!r}{suggestion(column, there)}" for column in missing)
+        columns = f" Its columns: {', '.join(list(there)[:60])}." if there else ""
+        hint = header_hint(file, wanted) if file is not None else ""
+        raise ConfigurationError(f"{name} has no column {each}.{columns}{hint or advice}")
 
 
 def describe_labels(columns: LabelColumns | None) -> str:

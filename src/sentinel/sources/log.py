@@ -49,7 +49,10 @@ MAX_BATCH_ROWS: Final = 100_000
 _SOME: Final = 3
 
 _LATE_REASONS: Final = {
-    "duplicate_id": "the id stands in an earlier row of this import",
+    "duplicate_id": (
+        "the id stands in an earlier row of this import; if several rows share one id by right, "
+        "make it of several columns, or of the row number: id = { row_number = true }"
+    ),
     "missing_time": (
         "the label has no arrival time, and its transaction is not in this import; "
         "give the labels an arrival column, or import them with their transactions"
@@ -355,6 +358,8 @@ class _Import:
             if len(report.unmatched_ids) < _SOME:
                 some = dict.fromkeys([*report.unmatched_ids, *ids[:100].to_pylist()])
                 report.unmatched_ids = tuple(list(some)[:_SOME])
+        if report.labels_unmatched * 10 >= report.labels_read > 0:
+            report.nearly_matched = stage.nearly(report.unmatched_ids)
 
     def _refuse_if_rejected(self) -> None:
         report = self._report

@@ -81,7 +81,8 @@ class MappingSource(Source):
         self._types = dict(columns.types)
         self._full_files = columns.files
         self._core = self._core_columns()
-        require_columns(list(self._core), [*self._types], self._files[0].name)
+        shown = next(iter(columns.files), self._files[0])
+        require_columns(list(self._core), [*self._types], shown.name, file=shown)
         self._warnings: list[str] = list(columns.warnings)
         table = mapping.attributes
         self._attribute_of, self._unusable = choose_attributes(table, self._types, self._core)
@@ -100,6 +101,8 @@ class MappingSource(Source):
                 self.attributes[field.removeprefix(ATTRIBUTE_PREFIX)] = "category"
         self._money_columns = self._may_hold_money()
         self._labels = label_files(mapping, folder)
+        if self._labels is not None:
+            self._warnings += [f"labels: {each}" for each in self._labels.describe().warnings]
         labels = mapping.labels
         if labels is not None:
             self.label_origin = labels.origin
@@ -192,7 +195,7 @@ class MappingSource(Source):
     def _chunks_of(self, file: TableFile, reader: RowReader, chunk_rows: int) -> Iterator[Chunk]:
         schema = transaction_schema(self.attributes)
         there = file.schema().names
-        require_columns(list(self._core), there, file.name)
+        require_columns(list(self._core), there, file.name, file=file)
         wanted = dict.fromkeys([*self._core, *self._attribute_of, *self._money_columns])
         for block in file.blocks(chunk_rows, [name for name in wanted if name in there]):
             broken = malformed_chunk(file, block, schema)

@@ -137,6 +137,7 @@ class RowReader:
             decimal_point=amount.decimal,
             thousands=amount.thousands,
             rates=self._rates(rows),
+            rateless_because=lambda row: self._rateless_because(rows, row),
         )
         out["amount_minor"] = read.minor
         found += read.findings
@@ -166,6 +167,17 @@ class RowReader:
             return None
         given = pc.fill_null(rates, float("nan")).to_numpy(zero_copy_only=False)
         return np.asarray(given, np.float64)
+
+    def _rateless_because(self, rows: pa.RecordBatch, row: int) -> str:
+        """Why the money of a row has no rate, and what would give it one."""
+        amount = self._mapping.amount
+        column = amount.rate_column or amount.currency_column or ""
+        given = rows.column(column)[row].as_py()
+        said = "nothing" if given is None else repr(given)
+        if amount.rate_column is not None:
+            return f"{column!r} holds {said} where a number above 0 is needed"
+        rates = ", ".join(amount.rates)
+        return f"{column!r} holds {said}, and amount.rates has {rates}"
 
     def _labels(
         self, out: dict[str, pa.Array], rows: pa.RecordBatch, seen: list[Observed]

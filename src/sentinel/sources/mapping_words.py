@@ -84,6 +84,11 @@ def in_words(message: str, table: type[msgspec.Struct]) -> str:
         message += f", allowed: {', '.join(choices)}"
     path = re.sub(r"\[[^\]]*\]", "", path)
     place = f" (in '{path}')" if path else ""
+    if message == "missing 'id'" and not path:
+        message += (
+            ': name the column of the payment\'s id, or several such as id = ["step", "account"]; '
+            "if there is none, id = { row_number = true } counts the rows of each file"
+        )
     return f"{message}{place}; {_REFERENCE}"
 
 

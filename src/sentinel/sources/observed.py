@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 _SHOWN: Final = 6
+_SET: Final = 40  # words of a setting that is to be copied
 
 
 class Kind(StrEnum):
@@ -90,7 +91,7 @@ def _sentence(kind: Kind, column: str, becomes: str, counts: Counter[str], rows:
     if not total:
         return ""
     if kind is Kind.NOTHING_IN_ENTITY:
-        words = ", ".join(f'"{word}"' for word, _ in counts.most_common(_SHOWN))
+        words = ", ".join(f'"{word}"' for word, _ in counts.most_common(_SET))
         escaped = words.replace("\\", "\\\\")
         return (
             f"{becomes}: {total:,} of {rows:,} rows hold a word for 'nothing' ({_listed(counts)}), "
@@ -140,7 +141,7 @@ def _sentence(kind: Kind, column: str, becomes: str, counts: Counter[str], rows:
 
 
 def _currencies(column: str, counts: Counter[str]) -> str:
-    rates = ", ".join(f"{_key(code)} = ..." for code, _ in counts.most_common(3))
+    rates = ", ".join(f"{_key(code)} = ..." for code, _ in counts.most_common(_SET))
     return (
         f"{column} holds several currencies ({_listed(counts)}), and amounts of different money "
         "cannot be added up. Say what one unit of each is worth: amount.currency_column and "

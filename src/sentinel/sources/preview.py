@@ -19,6 +19,7 @@ from sentinel.schema import KIND_LABEL
 from sentinel.sources.base import Chunk, Description, Source
 from sentinel.sources.columns import mask_of
 from sentinel.sources.door import with_masks
+from sentinel.sources.near_ids import in_words, nearest
 from sentinel.sources.observed import Observations
 from sentinel.sources.validate import (
     CardJudges,
@@ -133,7 +134,7 @@ def preview(
         looked = "no payment" if look.sample.all_compared else "no payment that was looked at"
         warnings.append(
             f"{look.sample.unmatched:,} of {look.sample.compared:,} labels are about {looked}, "
-            f"such as {some}; are these the ids of the payments, written the same way?"
+            f"such as {some}; {look.advice()}"
         )
     return Preview(
         about,
@@ -283,6 +284,11 @@ class _Look:
                 del missing[name]
         sample.unmatched = missing.total()
         self.unmatched_ids = tuple(list(missing)[:_EXAMPLES])
+
+    def advice(self) -> str:
+        """What to do about labels that are about no payment."""
+        pair = nearest(self.unmatched_ids, self._ids)
+        return in_words(pair) if pair else "are these the ids of the payments?"
 
     def _look_through_all(self, missing: Counter[str]) -> bool:
         """Take away what any payment has; False if there was no time for all payments."""

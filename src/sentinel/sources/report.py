@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sentinel.ingest.cards import masked
+from sentinel.sources.near_ids import in_words
 from sentinel.sources.observed import Observations
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,6 +38,8 @@ class ImportReport:
         labels_unmatched: Labels, accepted or without a time, about transactions that neither
             the import nor the ledger has.
         unmatched_ids: Some of the transaction ids that these name.
+        nearly_matched: One of these, and the transaction whose id is nearly the same; None if
+            there is none, or if few labels are unmatched.
         reasons: For each code the reason of the first reject, with the row that it is about.
         observed: What was noticed in accepted rows.
         notes: Warnings of the source itself, such as files without rows.
@@ -61,6 +64,7 @@ class ImportReport:
     labels_not_arrived: int = 0
     labels_unmatched: int = 0
     unmatched_ids: tuple[str, ...] = ()
+    nearly_matched: tuple[str, str] | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     observed: Observations = field(default_factory=Observations)
     notes: tuple[str, ...] = ()
@@ -106,11 +110,12 @@ class ImportReport:
         ]
         if self.labels_unmatched:
             some = ", ".join(repr(masked(name)) for name in self.unmatched_ids)
+            pair = self.nearly_matched
+            advice = in_words(pair) if pair else "are these the ids of the payments?"
             told.insert(
                 0,
                 f"{self.labels_unmatched:,} of {self.labels_read:,} labels are about "
-                "payments that neither this import nor the ledger has, such as "
-                f"{some}; are these the ids of the payments, written the same way?",
+                f"payments that neither this import nor the ledger has, such as {some}; {advice}",
             )
         return told
 

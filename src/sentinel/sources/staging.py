@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH, Unavailable
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 from sentinel.sources.base import LABEL_CHUNK_SCHEMA, BoolMask
 from sentinel.sources.columns import mask_of
+from sentinel.sources.near_ids import ESSENCE_SQL
 from sentinel.sources.ordering import merged, resized
 from sentinel.sources.report import ImportReport
 
@@ -292,6 +293,17 @@ class Stage:
             ).to_arrow_reader(_SORTED_ROWS)
             for batch in reader:
                 yield batch.column(0)
+
+    def nearly(self, ids: Sequence[str]) -> tuple[str, str] | None:
+        """One of some unmatched ids that is nearly a transaction's, with that one; None if none."""
+        label, transaction = ESSENCE_SQL.format("id"), ESSENCE_SQL.format("transaction_id")
+        with _translated(self._folder):
+            found = self._database.execute(
+                "SELECT id, transaction_id FROM (SELECT unnest($1::VARCHAR[]) AS id) AS asked "
+                f"JOIN transactions ON {transaction} = {label} WHERE {label} != '' LIMIT 1",
+                [list(ids)],
+            ).fetchone()
+        return None if found is None else (str(found[0]), str(found[1]))
 
     def in_order(self, now_us: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Transactions and arrived labels in log order, as log batches.

@@ -20,6 +20,15 @@ from sentinel.sources.columns import flat, is_text, mask_of, number_column
 from sentinel.sources.time_patterns import digits_in, expanded, guess, pattern_of_each
 
 TimeUnit = Literal["s", "ms", "us", "ns", "min", "h", "d"]
+UNIT_WORDS: Final[dict[TimeUnit, str]] = {
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+    "min": "minutes",
+    "h": "hours",
+    "d": "days",
+}
 
 UNIT_US: Final[dict[str, float]] = {
     "d": 86_400_000_000,
@@ -197,9 +206,9 @@ def _allowed(layouts: Sequence[str], unit: TimeUnit | None) -> str:
         if layout == "iso":
             forms.append("an ISO 8601 time such as 2024-03-01T12:30:00Z")
             if unit is not None:
-                forms.append(f"a number of {unit}")
+                forms.append(f"a number of {UNIT_WORDS[unit]}")
         elif layout == "epoch":
-            forms.append(f"a number of {unit or 's'}")
+            forms.append(f"a number of {UNIT_WORDS[unit or 's']}")
         else:
             forms.append(f"of the form {layout!r}")
     return " or ".join(forms)
@@ -277,7 +286,8 @@ def _from_counts(
         hint = f'; did you mean unit = "{finer}"?' if finer else ""
         since = "1970" if not origin else "the start"
         reasons[row] = (
-            f"the {what} {text!r} is too large for a number of {unit} since {since}{hint}"
+            f"the {what} {text!r} is too large for a number of {UNIT_WORDS[unit]} since "
+            f"{since}{hint}"
         )
     return pa.array(times + origin, pa.int64(), mask=missing | beyond), reasons
 

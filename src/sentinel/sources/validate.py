@@ -277,7 +277,7 @@ def _ids(rows: pa.RecordBatch, columns: Iterable[str], cards: CardJudges) -> lis
         guilty = cards.of(name).judge(ids)
         if guilty.any():
             reason = (
-                f"the {name} is a raw card number, which must never be stored; "
+                f"the {name} is or holds a raw card number, which must never be stored; "
                 "set tokenize = true for it in the mapping, or hash it before the import"
             )
             found.setdefault(CARD_CODE, []).append(Finding(CARD_CODE, guilty, reason))
