@@ -6,6 +6,8 @@ import json
 import tomllib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +22,8 @@ from sentinel.propose.summary import LINES, WIDTH, summary
 from sentinel.propose.toml_text import item, line
 from sentinel.settings import Settings
 from sentinel.sources.mapping_file import load_mapping
+from sentinel.sources.registry import open_source
+from sentinel.sources.validate import check_transactions
 from tests.propose.tables import payments, profile, renamed, transfers, write
 
 
@@ -169,3 +173,30 @@ def test_odd_names_cannot_break_the_toml() -> None:
     name = 'a "b" = [x]\n# c \\ é'
     assert tomllib.loads(line(name, [name, name], "why\nnot = 1")) == {name: [name, name]}
     assert tomllib.loads("\n".join(["x = [", *item(name, "why " * 40), "]"])) == {"x": [name]}
+
+
+def test_a_parquet_file_keeps_its_types(tmp_path: Path) -> None:
+    columns = payments()
+    rows = len(columns["amount"])
+    table = pa.table(
+        {
+            "order_id": pa.array(range(10**6, 10**6 + rows)),
+            "created_at": pa.array(columns["created"]).cast(pa.timestamp("s")),
+            "amount_cents": pa.array([round(float(value) * 100) for value in columns["amount"]]),
+            "user_id": pa.array([float(value) for value in columns["mcc"]]),
+            "vip": pa.array([n % 3 == 0 for n in range(rows)]),
+            "signup": pa.array(["2021-04-01"] * (rows - 1) + ["2022-01-01"]).cast(pa.date32()),
+            "tags": pa.array([["a"]] * rows),
+            "fraud": pa.array([value == "1" for value in columns["is_fraud"]]),
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    proposal = propose([tmp_path / "x.parquet"], tmp_path / "w")
+    mapping = load_mapping(proposal.mapping)
+    assert (mapping.id, mapping.amount.unit) == ("order_id", "minor")
+    assert mapping.attributes.types == {"vip": "boolean"}
+    assert set(mapping.attributes.times) == {"signup_age_seconds"}
+    assert proposal.roles.left_out["tags"].startswith("nested")
+    source = open_source(proposal.mapping)
+    accepted = [check_transactions(c, now_us=2**52).accepted for c in source.raw_batches()]
+    assert all(rows.all() for rows in accepted)

@@ -92,7 +92,7 @@ def _mapping_of(data: Path, workspace: Path | None) -> Path:
 
     folder = settings_for(workspace).workspace
     if not proposed_before([data], folder):
-        propose([data], folder, Answers())
+        propose([data], folder, Answers(), goes_on=True)
     return folder / MAPPING
 
 

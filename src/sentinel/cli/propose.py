@@ -43,7 +43,7 @@ def run(
     answers: Answers,
     *,
     as_json: bool = False,
-    command: Sequence[str] = (),
+    goes_on: bool = False,
 ) -> Proposal:
     """Propose, show the summary, and end with code 2 if something has to be answered.
 
@@ -52,7 +52,7 @@ def run(
         workspace: Where the proposal goes.
         answers: What the flags said.
         as_json: Print the proposal for programs instead.
-        command: What to run again with the answers; default: `sentinel propose`.
+        goes_on: Whether `sentinel up` goes on by itself.
     """
     with progress_bar(err) as progress:
         examined = examine(paths, progress)
@@ -65,10 +65,14 @@ def run(
     if as_json:
         _print_json(proposal)
     else:
-        out.print(summary(proposal.roles, _endings(proposal, paths)), markup=False, soft_wrap=True)
+        out.print(
+            summary(proposal.roles, _endings(proposal, paths, goes_on)),
+            markup=False,
+            soft_wrap=True,
+        )
     if not proposal.complete:
         if not as_json:
-            _print_questions(examined, roles, workspace, command)
+            _print_questions(examined, roles, workspace, goes_on)
         raise SystemExit(UNANSWERED)
     return proposal
 
@@ -85,7 +89,7 @@ def _asked(question: Question, answers: Answers) -> Answers:
         out.print(f"A number from 1 to {len(question.flags)}, or Ctrl-C to stop.")
 
 
-def _endings(proposal: Proposal, paths: Sequence[Path]) -> list[str]:
+def _endings(proposal: Proposal, paths: Sequence[Path], goes_on: bool) -> list[str]:
     if not proposal.written:
         return []
     lines = [
@@ -95,6 +99,8 @@ def _endings(proposal: Proposal, paths: Sequence[Path]) -> list[str]:
     ]
     folder = proposal.mapping.parent
     lines.append(f"written    {folder}: mapping.toml, feature_store, proposal.md")
+    if goes_on:
+        return lines
     named = " ".join(shlex.quote(str(path)) for path in paths)
     if len(paths) == 1:
         lines.append(
@@ -105,14 +111,14 @@ def _endings(proposal: Proposal, paths: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _print_questions(
-    examined: Examined, roles: Roles, workspace: Path, command: Sequence[str]
-) -> None:
+def _print_questions(examined: Examined, roles: Roles, workspace: Path, goes_on: bool) -> None:
     err.print(questions_text(roles.questions), markup=False, soft_wrap=True)
-    words = command or ("sentinel", "propose", *map(str, examined.paths))
+    words = ("sentinel", "propose", *map(str, examined.paths))
     flags = " ".join(question.flags[0][0] for question in roles.questions if question.flags)
     named = f"{shlex.join(words)} --workspace {shlex.quote(str(workspace))}"
-    err.print(f"Nothing is written yet. Answer, for example:\n  {named} {flags}", soft_wrap=True)
+    then = ", and run this command again" if goes_on else ""
+    said = f"Nothing is written yet. Answer, for example{then}:\n  {named} {flags}"
+    err.print(said, markup=False, soft_wrap=True)
 
 
 def _print_json(proposal: Proposal) -> None:

@@ -20,6 +20,7 @@ OWN_NAMES: Final = {
 }
 MAX_CATEGORIES: Final = 100
 
+_EXACT: Final = 2.0**53
 _RARE: Final = 3.0
 _CARD_SHARE: Final = 0.45
 _LONG_TEXT: Final = 80
@@ -87,6 +88,8 @@ def _useless(roles: Roles, column: ColumnProfile) -> str:
         return "holds raw card numbers, which must not be stored"
     if column.name in roles.homeless and names.has(column.name, PERSONAL):
         return f"a person's: it {roles.homeless[column.name]}"
+    if column.type == "integer" and max(-column.low, column.high) >= _EXACT:
+        return "an id in disguise: more digits than numbers keep"
     number = column.type == "number"
     if not number and time_of(profile, column.name) is None:
         if column.unique and column.given > 20:

@@ -198,7 +198,8 @@ def _by_values(
             )
             continue
         why = f"{_recurrence(column)}; taken for a {place.partition('_')[0]} by its values"
-        taken[place] = replace(_entity(profile, place, (column.name,), why), by_values=True)
+        entity = _entity(profile, place, (column.name,), why)
+        taken[place] = replace(entity, by_values=True, tokenize=entity.tokenize or person)
         known.append(column.name)
 
 

@@ -20,8 +20,8 @@ Type = Literal["empty", "boolean", "integer", "number", "text", "time", "nested"
 
 NOTHING_WORDS: Final = ("na", "n/a", "#n/a", "null", "none", "nan", "nil", "\\n", "(null)", "<na>")
 BOOLEAN_WORDS: Final = ("0", "1", "true", "false", "t", "f", "yes", "no", "y", "n")
-SAMPLE_ROWS: Final = 300_000
-SAMPLE_CELLS: Final = 12_000_000
+SAMPLE_ROWS: Final = 200_000
+SAMPLE_CELLS: Final = 8_000_000
 
 _VALUES_KEPT: Final = 1_000
 _LUHN_TRIED: Final = 1_000
@@ -110,7 +110,7 @@ class TableProfile:
         name: For people.
         rows: All rows that were read.
         columns: The columns in the file's order, by name.
-        sample: Up to 300,000 rows as text, in the file's order; all rows of a smaller table.
+        sample: Up to 200,000 rows as text, in the file's order; all rows of a smaller table.
         sample_rows: int64, the sampled rows' numbers, from 0.
         remembered: What was worked out of the sample before, by what it is.
     """
@@ -195,7 +195,7 @@ class TableProfiler:
         self._parts.append(part if len(kept) == rows else part.take(pa.array(kept)))
         self._ranks.append(ranks[kept])
         self._numbers.append(numbers[kept])
-        if sum(len(ranks) for ranks in self._ranks) > 2 * most:
+        if 2 * sum(len(ranks) for ranks in self._ranks) > 3 * most:
             self._trim(most)
 
     def _trim(self, most: int) -> None:

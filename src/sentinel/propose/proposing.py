@@ -45,11 +45,13 @@ class Examined:
         paths: As the user named them.
         tables: What lies there.
         profile: Of the payments.
+        broken: Lines that are no rows.
     """
 
     paths: tuple[Path, ...]
     tables: Tables
     profile: TableProfile
+    broken: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ def examine(paths: Sequence[Path], progress: ProgressCallback = no_progress) -> 
     """
     tables = reading.look(paths)
     name = name_of(paths[0])
-    profile = reading.profile_table(tables.main, name, progress)
+    profile, broken = reading.profile_table(tables.main, name, progress)
     if not profile.rows:
         raise ConfigurationError(f"{name} has columns but no rows: there is nothing to look at.")
-    return Examined(tuple(paths), tables, profile)
+    return Examined(tuple(paths), tables, profile, broken)
 
 
 def settle(examined: Examined, answers: Answers) -> Roles:
@@ -99,6 +101,8 @@ def settle(examined: Examined, answers: Answers) -> Roles:
     tables, profile = examined.tables, examined.profile
     label, verdicts = _label_file(tables, profile, answers)
     roles = decide(profile, answers, label=label, verdicts=verdicts)
+    if examined.broken:
+        roles.notes.append(f"{examined.broken:,} lines are broken: the import rejects them.")
     roles.notes += [f"{note}." for note in tables.main.notes]
     labelled = label.path if label else ""
     roles.notes += [

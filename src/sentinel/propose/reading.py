@@ -111,17 +111,25 @@ def look(paths: Sequence[Path]) -> Tables:
 
 def profile_table(
     table: SniffedTable, name: str, progress: ProgressCallback = no_progress
-) -> TableProfile:
-    """Read all rows of a table once."""
+) -> tuple[TableProfile, int]:
+    """Read all rows of a table once.
+
+    Returns:
+        The profile, and the number of lines that are no rows of the table.
+    """
     profiler = TableProfiler(name)
     counts = [file.row_count() for file in table.files]
     total = None if None in counts else sum(count for count in counts if count is not None)
     progress(STAGE, 0, total)
-    for batch in _batches(table):
-        profiler.add(batch)
-        progress(STAGE, profiler.rows, total)
+    broken = 0
+    for file in table.files:
+        for block in file.blocks(_CHUNK_ROWS):
+            broken += len(block.malformed)
+            if block.rows.num_rows:
+                profiler.add(block.rows)
+                progress(STAGE, profiler.rows, total)
     progress(STAGE, profiler.rows, profiler.rows)
-    return profiler.finish()
+    return profiler.finish(), broken
 
 
 def head_of(table: SniffedTable, name: str) -> TableProfile:

@@ -216,7 +216,7 @@ def _as_told(profile: TableProfile, answers: Answers) -> Time | None:
     if answers.time_unit:
         start = answers.start
         if not start and profile.columns[columns[0]].low < 9e8:
-            start = DEFAULT_START
+            start = default_start(profile, columns[0], answers.time_unit)
         return Time(columns, "epoch", answers.time_unit, start, answers.timezone, reason)
     if answers.time_format:
         return Time(columns, answers.time_format, "", "", answers.timezone, reason)
@@ -229,7 +229,8 @@ def _as_told(profile: TableProfile, answers: Answers) -> Time | None:
     if found is None:
         unit = unit_by_name(columns[0])
         if unit:
-            return Time(columns, "epoch", unit, answers.start or DEFAULT_START, reason=reason)
+            start = answers.start or default_start(profile, columns[0], unit)
+            return Time(columns, "epoch", unit, start, reason=reason)
         return None
     return Time(columns, _first(found.format), found.unit, answers.start, answers.timezone, reason)
 
@@ -344,8 +345,14 @@ def _counted(roles: Roles, name: str, answers: Answers) -> None:
     if not unit:
         _ask_unit(roles, name)
         return
-    start = answers.start or DEFAULT_START
+    start = answers.start or default_start(roles.profile, name, unit)
     roles.time = Time((name,), "epoch", unit, start, answers.timezone, _counted_reason(unit))
+
+
+def default_start(profile: TableProfile, name: str, unit: str) -> str:
+    """A moment of 0 that keeps the last payment in the past."""
+    years = profile.columns[name].high * UNIT_SECONDS[unit] / (366 * 86_400)
+    return DEFAULT_START if years < 1 else f"{max(1970, 2024 - int(years)):04d}-01-01"
 
 
 def _counted_reason(unit: str) -> str:
