@@ -143,6 +143,22 @@ def test_a_verdict_may_be_written_large_and_an_unknown_one_says_what_is_allowed(
         assert list(error.value.fields) == [f"labels[0].{next(iter(wrong))}"]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"customer_id": 17.0}, "a whole number, text or null, not a number with decimals"),
+        ({"customer_id": True}, "a whole number, text or null, not true or false"),
+        ({"merchant_id": "x" * 129}, "text of at most 128 characters"),
+        ({"amount_minor": "5"}, "a whole number, not text"),
+        ({"event_time": "2024-13-01"}, "a time such as 2024-03-01T12:30:00Z"),
+        ({"event_time": 1709287205}, "a time such as 2024-03-01T12:30:00Z or null, not a whole"),
+    ],
+)
+def test_a_field_of_another_kind_says_what_is_allowed(change: dict[str, Any], words: str) -> None:
+    (message,) = refused(**change).values()
+    assert message.startswith(f"must be {words}")
+
+
 def test_features_are_asked_for_by_the_same_ids() -> None:
     decoder = msgspec.json.Decoder(FeaturesRequest)
 

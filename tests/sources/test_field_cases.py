@@ -130,6 +130,16 @@ def test_files_that_office_programs_and_systems_leave_are_no_tables(tmp_path: Pa
     assert "2.csv is empty: it counts as no rows" in report.warnings()
 
 
+def test_a_column_of_folders_and_tables_is_told_once(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        f"in/at=2024-03-0{day}/part.csv": payments(f"p{day}") for day in (4, 5, 6)
+    }
+    entries, report = imported(write(tmp_path, files, MAPPING.replace("pay.csv", "in")))
+    assert len({entry["event_time_us"] for entry in entries}) == 1
+    (told,) = [each for each in report.warnings() if "names of their folders" in each]
+    assert told.startswith("the column 'at' is in the tables")
+
+
 @pytest.mark.parametrize(
     ("payment", "label", "how"),
     [

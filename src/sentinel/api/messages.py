@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from sentinel.api.problems import ProblemError, invalid
+from sentinel.api.wording import plain
 from sentinel.domain import (
     ENTITY_COLUMNS,
     MAX_AMOUNT_MINOR,
@@ -274,7 +275,7 @@ def _located(text: str) -> tuple[str, str]:
     if message.startswith("Invalid enum value "):
         given = message.removeprefix("Invalid enum value ")
         message = f"is {given}; allowed: {', '.join(verdict.value for verdict in Verdict)}"
-    return path.lstrip(".") or "body", message
+    return path.lstrip(".") or "body", plain(message)
 
 
 def _join(path: str, name: str) -> str:

@@ -74,10 +74,17 @@ class TableFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is remarkable about the file: it is empty, or its header does not fit its rows."""
+        """What is remarkable about the file: it is empty, or its columns do not fit together."""
         if not len(self._own_schema):
             return (*self.remarks, f"{self.name} is empty: it counts as no rows")
-        return (*self.remarks, *(self._head.notes if self.format == "csv" else ()))
+        own = set(self._own_schema.names)
+        twice = (
+            f"the column {name!r} is in the tables and in the names of their folders; the tables' "
+            "is taken"
+            for name, _ in self.partitions
+            if name in own
+        )
+        return (*self.remarks, *twice, *(self._head.notes if self.format == "csv" else ()))
 
     @property
     def delimiter(self) -> str:

@@ -34,7 +34,7 @@ def columns_of(files: Sequence[TableFile]) -> TableColumns:
     Raises:
         ConfigurationError: A file cannot be read as what it should be.
     """
-    warnings = [note for file in files for note in file.notes]
+    warnings = list(dict.fromkeys(note for file in files for note in file.notes))
     schemas = {file: file.schema() for file in files}
     full = tuple(file for file, schema in schemas.items() if len(schema))
     types: dict[str, pa.DataType] = {}
