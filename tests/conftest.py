@@ -14,6 +14,10 @@ from tests import debian, workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# `make test ARGS=...` hands its own arguments to every make below it; a test's make has its own.
+for _handed_on in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(_handed_on, None)
+
 # Compiled kernels make a first example slow, so no profile has a deadline. CI draws the same
 # examples every time: a failure there can be repeated, and luck decides nothing.
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
