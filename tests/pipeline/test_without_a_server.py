@@ -14,6 +14,8 @@ from sentinel.domain import GateRefused, InvalidQuery, Unavailable
 from sentinel.features.plan import Plan, RequestFeature
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
+from sentinel.models.evaluation import undecided
+from sentinel.models.intervals import Estimate
 from sentinel.models.registry import Registry
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG, read_view
@@ -167,6 +169,14 @@ def test_a_judged_champion_is_measured_while_it_serves_and_stays_where_nothing_c
     early = load_manifest(fetch_version(settings, "1")).training.end_us
     with pytest.raises(GateRefused, match=r"cannot be judged.*10 are needed"):
         evaluate(settings, now_us=early + 1)
+
+
+def test_few_frauds_that_cannot_tell_a_weak_model_from_none_are_no_refusal() -> None:
+    """An interval that holds zero says that there is too little truth, until there is enough."""
+    wide, nothing = Estimate(0.05, -0.001, 0.2), Estimate(0.0, 0.0, 0.0)
+    assert "30 known frauds are too few" in undecided(wide, 30)
+    assert undecided(wide, 50) == undecided(nothing, 30) == undecided(Estimate(0.5, 0.3, 0.7), 30)
+    assert undecided(nothing, 30) == ""
 
 
 def test_without_any_fraud_one_line_says_what_to_do(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from sentinel.api.answers import KnownAnswer
 from sentinel.api.decisions import DecisionsPage, decisions_page
 from sentinel.api.intake import Intake
-from sentinel.api.models import ModelsPage, models_page
+from sentinel.api.models import ModelsPage, models_page, provisional_of
 from sentinel.api.openapi import install_openapi
 from sentinel.api.problems import (
     PROBLEM_TYPE,
@@ -332,7 +332,7 @@ class Application:
                 created_at_us=model.manifest.created_at_us,
                 metrics=msgspec.to_builtins(model.manifest.metrics),
                 not_measured=model.manifest.not_measured,
-                provisional=model.manifest.provisional or None,
+                provisional=provisional_of(runtime),
                 problem=runtime.problem_with_model(),
             ),
             feature_store=FeatureStoreStatus(

@@ -38,6 +38,19 @@ class ModelsPage(BaseModel):
     versions: list[KnownModel]
 
 
+def provisional_of(runtime: ScoringRuntime) -> str | None:
+    """Why no gate could judge the model in charge: as its manifest or the registry says."""
+    model = runtime.service.engine.model
+    if model is None:
+        return None
+    view = runtime.registry.look()
+    known = None if view is None or model.version is None else view.find(model.version)
+    noted = model.manifest.provisional
+    if known is not None:  # a gate may have judged it since
+        noted = known.tags.get(PROVISIONAL_TAG, noted)
+    return noted or None
+
+
 def models_page(runtime: ScoringRuntime) -> ModelsPage:
     """What this process serves, beside what its follower saw in the registry."""
     model = runtime.service.engine.model

@@ -339,10 +339,14 @@ def train(workspace: Workspace = None) -> None:
     started later shows the same runs.
     """
     from sentinel.models.registry_place import mlflow_place
+    from sentinel.pipeline.workspace import ledger_reader
 
     with plain_errors():
         settings = settings_for(workspace)
-        mlflow_place(settings)  # if it is away, say so before the work
+        # What is away is said before the libraries of training are loaded, and before any work.
+        mlflow_place(settings)
+        with ledger_reader(settings):
+            pass
         from sentinel.cli.reports import dataset_report, training_report
         from sentinel.pipeline.datasets import build_dataset
         from sentinel.pipeline.training import train as run

@@ -54,7 +54,7 @@ def training_report(console: Console, trained: Trained) -> None:
             "the next one that is trained with more labels takes its place.",
             soft_wrap=True,
         )
-    console.print(f"Tracked at {trained.run_url}", soft_wrap=True)
+    console.print(trained.tracked, soft_wrap=True)
 
 
 def baselines_report(console: Console, baselines: Mapping[str, Figures]) -> None:

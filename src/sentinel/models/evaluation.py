@@ -25,6 +25,12 @@ Ints = npt.NDArray[np.int64]
 FALSE_POSITIVE_RATES: Final = (0.001, 0.01, 0.05)
 CALIBRATION_BINS: Final = 20
 NOT_ENOUGH_FRAUDS: Final = "not enough frauds to say"
+TOO_FEW_GOOD: Final = "too few good payments"
+CERTAIN_FRAUDS: Final = 50
+"""From so many known frauds on, a model that cannot be told from knowing nothing is no good."""
+
+_FEWEST: Final = 5.0
+"""A share of false alarms, or a budget of alerts, is one of so many payments at least."""
 _TINY: Final = 1e-15
 
 
@@ -115,22 +121,22 @@ def _too_few(rows: HeldOut, alerts_per_1000: float, cards_per_day: int) -> dict[
     if frauds < MIN_FRAUDS:
         return dict.fromkeys(names, NOT_ENOUGH_FRAUDS)
     if good < MIN_FRAUDS:
-        return dict.fromkeys(names, "not enough good payments to say")
+        return dict.fromkeys(names, TOO_FEW_GOOD)
     why: dict[str, str] = {}
     for rate in FALSE_POSITIVE_RATES:
-        if good * rate < 1.0:
-            why[f"recall_at_fpr_{100 * rate:g}pct"] = "not enough good payments to say"
+        if good * rate < _FEWEST:
+            why[f"recall_at_fpr_{100 * rate:g}pct"] = TOO_FEW_GOOD
     days = len(np.unique(rows.event_time_us // DAY_US))
     pairs = np.stack([rows.event_time_us // DAY_US, rows.card])
     seen = np.unique(pairs[:, rows.card >= 0], axis=1).shape[1]
     if not (rows.card >= 0).any():
-        why[names[5]] = "no card or customer to say it of"
+        why[names[5]] = "no cards or customers"
     elif seen < cards_per_day * days:
-        why[names[5]] = f"fewer than {cards_per_day} cards a day"
+        why[names[5]] = f"under {cards_per_day} cards a day"
     if not (rows.amount_minor[rows.fraud] > 0).any():
         why[names[6]] = "no fraud has an amount"
-    elif len(rows.fraud) * alerts_per_1000 < 1000.0:
-        why[names[6]] = "not enough payments to say"
+    elif len(rows.fraud) * alerts_per_1000 < 1000.0 * _FEWEST:
+        why[names[6]] = "too few payments"
     return why
 
 
@@ -229,6 +235,21 @@ def compare(
         difference(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=len(truth))
     ]
     return Estimate.of(float(value[0]), np.concatenate(samples))
+
+
+def undecided(better_by_than_nothing: Estimate, frauds: int) -> str:
+    """Why a model cannot be told from knowing nothing yet; empty: it can, either way.
+
+    With few frauds the interval is wide. One that holds zero says that there is too little truth,
+    not that the model is bad.
+
+    Args:
+        better_by_than_nothing: Its average precision minus the share of fraud.
+        frauds: How many known frauds that rests on.
+    """
+    if frauds < CERTAIN_FRAUDS and better_by_than_nothing.low <= 0 < better_by_than_nothing.high:
+        return f"{frauds:,} known frauds are too few to tell it from knowing nothing"
+    return ""
 
 
 def average_precision(fraud: npt.ArrayLike, score: npt.ArrayLike) -> float:

@@ -7,7 +7,8 @@ must beat knowing nothing, whose average precision is the share of fraud: there 
 interval has to lie above zero.
 
 Where too little truth is known to compare anything, a candidate passes as *provisional* if nothing
-better is in charge: no champion at all, or one that is provisional itself.
+better is in charge: no champion at all, or one that is provisional itself. The same holds where
+there is no champion, and too few frauds to tell the candidate from knowing nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sentinel.domain import GateRefused, WorkspaceError
 from sentinel.features.plan import DAY_US, Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.dataset import Sample, sample
-from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare
+from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare, undecided
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import CHAMPION, Registry
 from sentinel.models.registry_view import PROVISIONAL_TAG
@@ -49,7 +50,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         candidate_metrics, champion_metrics: All figures of both on the same payments, to look at;
             none of a champion that is not there.
         candidate_not_measured, champion_not_measured: Why others are missing, by name.
-        provisional: Why nothing could be compared; empty: it was.
+        provisional: Why there is too little truth to judge it; empty: there is enough.
     """
 
     version: str
@@ -96,7 +97,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether the candidate may become champion."""
-        if self.difference is None:
+        if self.difference is None or self.provisional:
             return bool(self.provisional)
         if self.champion is None:
             return self.difference.low > 0
@@ -122,6 +123,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
             f"candidate {self.version}: average precision {self.candidate_ap:.3f}, {self._other}: "
             f"{self.champion_ap:.3f}, difference {difference.value:+.3f} "
             f"[{difference.low:+.3f}, {difference.high:+.3f}] {rows}"
+            + (f": {self.provisional}" if self.provisional else "")
         )
 
 
@@ -211,6 +213,14 @@ def evaluate(
         other, theirs = against.score, measure(settings, against)
     ours = measure(settings, own)
     options = settings.training
+    difference = compare(
+        rows.fraud,
+        own.score,
+        other,
+        own.card,
+        rounds=options.bootstrap_rounds,
+        seed=options.seed,
+    )
     report = GateReport(
         version=version,
         champion=None if present is None else present.version,
@@ -220,18 +230,12 @@ def evaluate(
         end_us=rows.end_us,
         candidate_ap=average_precision(rows.fraud, own.score),
         champion_ap=average_precision(rows.fraud, other),
-        difference=compare(
-            rows.fraud,
-            own.score,
-            other,
-            own.card,
-            rounds=options.bootstrap_rounds,
-            seed=options.seed,
-        ),
+        difference=difference,
         candidate_metrics=ours.metrics,
         champion_metrics=theirs.metrics,
         candidate_not_measured=ours.not_measured,
         champion_not_measured=theirs.not_measured,
+        provisional=undecided(difference, rows.frauds) if champion is None else "",
     )
     progress("gate", 1, 1)
     return _write(settings, report)
@@ -308,8 +312,9 @@ class _Contestant:
 
 def _refusal(report: GateReport) -> str:
     days = (report.end_us - report.start_us) / DAY_US
+    stays = "Nothing serves yet" if report.champion is None else "The champion stays"
     return (
         f"Version {report.version} is refused: {report.words}. {report} of {days:.0f} days. "
-        "The champion stays. Look at the runs in MLflow; more history, or the features that the "
-        "candidate lacks, may help."
+        f"{stays}. Look at the runs in MLflow; more history, or the features that the candidate "
+        "lacks, may help."
     )

@@ -56,6 +56,14 @@ class TrackedRun:
         """Where to look at the run, while a server runs."""
         return f"{self._shown_at}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
+    @property
+    def where(self) -> str:
+        """Where the run is, in a sentence."""
+        if self._place.files is None:
+            return f"Tracked at {self.url}"
+        database = self._place.uri.removeprefix("sqlite:///")
+        return f"Tracked in {database}; `sentinel mlflow` shows it at {self.url}"
+
     def parameters(self, values: Mapping[str, object]) -> None:
         """Log what went in."""
         from mlflow.entities import Param
@@ -64,6 +72,11 @@ class TrackedRun:
         with translated(self._uri, "logging parameters"):
             for start in range(0, len(entries), _BATCH):
                 self._client.log_batch(self.run_id, params=entries[start : start + _BATCH])
+
+    def tag(self, name: str, value: str) -> None:
+        """Note something of the run."""
+        with translated(self._uri, f"tagging with {name}"):
+            self._client.set_tag(self.run_id, name, value)
 
     def metrics(
         self,

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from sentinel.domain import ConfigurationError
 from sentinel.features.plan import DAY_US
 from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
 from sentinel.models.curves import draw_curves
-from sentinel.models.evaluation import Figures
+from sentinel.models.evaluation import CERTAIN_FRAUDS, Figures, compare, undecided
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry_place import mlflow_place
+from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.models.trainers import TrainerName
 from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.datasets import (
@@ -51,6 +53,7 @@ class Trained:
         version: In the registry.
         run_id: The tracked run.
         run_url: Where to look at it.
+        tracked: Where it is, in a sentence.
         manifest: What the model says of itself.
         metrics: Of the candidate on the test rows.
         baselines: The figures of each baseline on the same rows, by its name.
@@ -72,6 +75,7 @@ class Trained:
     seconds: float
     parts: dict[str, float] = field(default_factory=dict)
     window: ChosenWindow | None = None
+    tracked: str = ""
 
 
 def train(
@@ -171,8 +175,6 @@ def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Option
         )
     about = data.manifest
     tags = {"plan_hash": about.plan_hash, "data_hash": about.data_hash, "trainer": name}
-    if about.provisional:
-        tags["provisional"] = about.provisional
     with tracked_run(settings, _run_name(name), tags=tags) as run:
         run.parameters(_parameters(settings, data))
         run.data(
@@ -202,6 +204,7 @@ def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Option
         folder=folder,
         seconds=sum(clock.parts.values()),
         parts=dict(clock.parts),
+        tracked=run.where,
     )
 
 
@@ -223,6 +226,9 @@ def _track(
 ) -> tuple[str, ModelManifest]:
     """Log everything there is to say of a result, and register it as the candidate."""
     about, model = data.manifest, result.model
+    provisional = about.provisional or _undecided(settings, result)
+    if provisional:
+        run.tag(PROVISIONAL_TAG, provisional)
     run.parameters({f"model.{key}": value for key, value in model.parameters.items()})
     run.metrics(
         {
@@ -272,7 +278,7 @@ def _track(
             data_hash=about.data_hash,
             created_at_us=time.time_ns() // 1000,
             run_id=run.run_id,
-            provisional=about.provisional,
+            provisional=provisional,
             not_measured=result.figures.not_measured,
             notes=about.notes,
         )
@@ -280,6 +286,23 @@ def _track(
         run.metrics(result.figures.metrics, model_id=logged.model_id)
         version = register_candidate(settings, run, logged, manifest)
     return version.version, manifest
+
+
+def _undecided(settings: Settings, result: Result) -> str:
+    """Why the test rows cannot tell the model from knowing nothing; empty: they can."""
+    rows, options = result.held_out, settings.training
+    if rows is None or np.count_nonzero(rows.fraud) >= CERTAIN_FRAUDS:
+        return ""
+    nothing = np.zeros(len(rows.fraud))
+    difference = compare(
+        rows.fraud,
+        rows.score,
+        nothing,
+        rows.card,
+        rounds=options.bootstrap_rounds,
+        seed=options.seed,
+    )
+    return undecided(difference, int(np.count_nonzero(rows.fraud)))
 
 
 def _parameters(settings: Settings, data: Dataset) -> dict[str, object]:
