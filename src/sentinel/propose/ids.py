@@ -40,7 +40,7 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
         return
     unique.sort(key=lambda column: (-_points(column), column.place))
     best = unique[0]
-    if best.steady and _points(best) < 3:
+    if _counts_rows(best) and _points(best) < 3:
         why = f"{_shown(best.name)} only counts the rows"
         roles.id = Id((), why, _prefix(profile))
         return
@@ -67,6 +67,11 @@ def _names_rows(profile: TableProfile, column: ColumnProfile) -> bool:
     return column.type == "integer" or time_of(profile, column.name) is None
 
 
+def _counts_rows(column: ColumnProfile) -> bool:
+    """Whether a column is the number of the row; ids that are given in turn begin elsewhere."""
+    return column.steady and column.low <= 1
+
+
 def _points(column: ColumnProfile) -> int:
     """How much speaks for an id: its name, and that it is more than a count."""
     words = set(names.words_of(column.name))
@@ -77,7 +82,7 @@ def _points(column: ColumnProfile) -> int:
         points += 2
     if column.type == "text":
         points += 1
-    if not column.steady:
+    if not _counts_rows(column):
         points += 1
     elif not words & (names.ID | names.PAYMENT):
         points -= 1
