@@ -204,6 +204,12 @@ def test_words_for_nothing_are_no_values() -> None:
     assert found.distinct == 50
 
 
+def test_one_value_that_comes_twice_is_seen() -> None:
+    values = [f"C{n}" for n in range(30_000)]
+    values[29_000] = values[17]
+    assert not profile({"a": values}).columns["a"].unique
+
+
 def test_the_sketch_counts_far_more_values_than_it_keeps() -> None:
     table = profile(
         {"a": [str(n) for n in range(40_000)], "b": [str(n // 2) for n in range(40_000)]}

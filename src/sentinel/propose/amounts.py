@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from sentinel.propose import names
-from sentinel.propose.profile import ColumnProfile, TableProfile
+from sentinel.propose.column_profile import ColumnProfile
+from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Amount, Answers, Question, Roles
 from sentinel.propose.times import quoted
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.propose import names
+from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.entities import PERSONAL, depends
-from sentinel.propose.profile import ColumnProfile
 from sentinel.propose.roles import Answers, Attribute, Roles, Time
-from sentinel.propose.times import ambiguous, moments, time_of
+from sentinel.propose.time_formats import ambiguous, moments, time_of
 
 OWN_NAMES: Final = {
     *("transaction_id", "event_time_us", "received_at_us", "amount_minor", *ENTITY_COLUMNS),

@@ -21,13 +21,8 @@ from sentinel.propose.labels import choose_label, choose_outcome
 from sentinel.propose.leaks import find_leaks
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Label, Leak, Roles, Time
-from sentinel.propose.times import (
-    choose_time,
-    history_days,
-    moments,
-    resolution_seconds,
-    time_of,
-)
+from sentinel.propose.time_formats import history_days, moments, resolution_seconds, time_of
+from sentinel.propose.times import choose_time
 from sentinel.propose.windows import label_delay_days
 from sentinel.sources.mapping_file import suggestion
 

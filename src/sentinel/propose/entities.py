@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.propose import names
-from sentinel.propose.profile import ColumnProfile, TableProfile
+from sentinel.propose.column_profile import ColumnProfile
+from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Entity, Roles
-from sentinel.propose.times import time_of
+from sentinel.propose.time_formats import time_of
 
 _LEAST_DISTINCT: Final = 20
 _CODE_DISTINCT: Final = 200

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sentinel.propose import names
-from sentinel.propose.profile import ColumnProfile, TableProfile
+from sentinel.propose.column_profile import ColumnProfile
+from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Id, Roles
-from sentinel.propose.times import time_of
+from sentinel.propose.time_formats import time_of
 
 _LONGEST = 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sentinel.propose import names
-from sentinel.propose.profile import BOOLEAN_WORDS, ColumnProfile
+from sentinel.propose.column_profile import BOOLEAN_WORDS, ColumnProfile
 from sentinel.propose.roles import Answers, Label, Outcome, Question, Roles
 from sentinel.propose.times import quoted
 

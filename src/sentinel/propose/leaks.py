@@ -25,7 +25,7 @@ from sentinel.propose import names
 from sentinel.propose.amounts import balance_triples
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Leak, Roles
-from sentinel.propose.times import moments
+from sentinel.propose.time_formats import moments
 from sentinel.propose.trees import auc_with_bound, tree_scores
 
 FITTED_SHARE: Final = 0.7

@@ -11,13 +11,14 @@ from typing import Final
 from sentinel.domain import ConfigurationError
 from sentinel.feature_sets import IEEE_CIS, complete, set_text
 from sentinel.propose import reading
+from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.deciding import decide, step_seconds
 from sentinel.propose.definitions_text import definitions_text, without_windows
 from sentinel.propose.files import Written, load_record, save_record, write
 from sentinel.propose.labels import verdicts as verdict_words
 from sentinel.propose.mapping_text import built_in_text, mapping_text
 from sentinel.propose.names import slug
-from sentinel.propose.profile import ColumnProfile, TableProfile
+from sentinel.propose.profile import TableProfile
 from sentinel.propose.reading import LabelMap, Tables
 from sentinel.propose.roles import Answers, Attribute, Entity, Label, Roles
 from sentinel.propose.settings_text import settings_text
