@@ -112,7 +112,8 @@ def test_an_unknown_version_says_so(settings: Settings, tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_is_named(settings: Settings) -> None:
     port = free_port()
-    away = settings.model_copy(update={"mlflow": settings.mlflow.model_copy(update={"port": port})})
+    mlflow = settings.mlflow.model_copy(update={"tracking_uri": f"http://127.0.0.1:{port}"})
+    away = settings.model_copy(update={"mlflow": mlflow})
     with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}.*sentinel up"):
         sync_champion(away)
     with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}.*sentinel up"):
