@@ -170,11 +170,18 @@ def either(base: float, *chances: npt.NDArray[Any]) -> Floats:
     return 1.0 - innocent
 
 
-def average_precision(fraud: Flags, score: Floats) -> float:
-    """Area under the precision-recall steps, equal scores taken together."""
-    order = np.argsort(-score, kind="stable")
-    ranked, caught = score[order], np.cumsum(fraud[order])
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    precision = caught[ends] / (ends + 1)
-    gained = np.diff(caught[ends], prepend=0)
-    return float((precision * gained).sum() / caught[-1])
+def average_precision(fraud: Flags, score: Floats, *, rounds: int = 8) -> float:
+    """Mean precision at each fraud of a ranking; equal scores in random order, the mean of some.
+
+    A score with few different values, such as the true probability, is thereby measured like one
+    that tells all payments apart. Equal scores taken together would count each fraud of a block
+    with the precision at the block's end.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(rounds):
+        mixed = rng.permutation(len(score))
+        ranked = fraud[mixed][np.argsort(-score[mixed], kind="stable")]
+        at = np.flatnonzero(ranked)
+        found.append(float(np.mean(np.arange(1, len(at) + 1) / (at + 1))))
+    return float(np.mean(found))

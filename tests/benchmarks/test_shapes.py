@@ -117,10 +117,19 @@ def test_windows_count_what_came_before() -> None:
     np.testing.assert_array_equal(mean, [np.nan, 4.0, np.nan, 3.0, 4.0])
 
 
-def test_average_precision_takes_equal_scores_together() -> None:
+def test_average_precision_takes_equal_scores_in_any_order() -> None:
     fraud = np.array([True, False, True, False])
     assert average_precision(fraud, np.array([0.9, 0.8, 0.7, 0.1])) == pytest.approx(5 / 6)
-    assert average_precision(fraud, np.ones(4)) == 0.5
+    rng = np.random.default_rng(5)
+    fraud = rng.random(4_000) < np.repeat([0.9, 0.3], 2_000)
+    blocks, split = (
+        np.repeat([0.9, 0.3], 2_000),
+        np.repeat([0.9, 0.3], 2_000) + rng.random(4_000) / 9,
+    )
+    assert average_precision(fraud, blocks) == pytest.approx(
+        average_precision(fraud, split), abs=0.02
+    )
+    assert average_precision(fraud, np.ones(4_000)) == pytest.approx(fraud.mean(), abs=0.02)
 
 
 def test_unknown_names_are_all_different() -> None:
