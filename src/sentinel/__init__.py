@@ -1,4 +1,4 @@
-"""Sentinel: self-hosted real-time fraud detection."""
+"""Sentinel: self-hosted real-time card-fraud detection."""
 
 import os
 
