@@ -31,8 +31,11 @@ from sentinel.ingest.values import (
 
 BoolMask = npt.NDArray[np.bool_]
 
-_NO_TEXT: Final = pa.scalar(None, pa.string())
-_TRUE_FALSE: Final = pa.array(["true", "false"])
+# `pyarrow.array` and `pyarrow.scalar` import pandas, which a scorer must do without.
+_NO_TEXT: Final = pa.nulls(1, pa.string())[0]
+_TRUE_FALSE: Final = pa.StringArray.from_buffers(
+    2, pa.py_buffer(np.array([0, 4, 9], dtype=np.int32)), pa.py_buffer(b"truefalse")
+)
 _FLOAT_BOUND: Final = {"halffloat": 2**11, "float": 2**24, "double": EXACT}
 
 

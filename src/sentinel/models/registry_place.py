@@ -96,7 +96,13 @@ def mlflow_place(settings: Settings) -> MlflowPlace:
 
 
 def keeps_mlflow(settings: Settings) -> bool:
-    """Whether the workspace itself holds MLflow's database and files."""
+    """Whether the workspace itself holds MLflow's database and files.
+
+    Where the ledger is in a database, several machines share the deployment, and a registry in one
+    workspace would be unknown to the others.
+    """
+    if settings.ledger.url:
+        return False
     mlflow = settings.mlflow
     elsewhere = mlflow.tracking_uri or mlflow.backend_store_uri.get_secret_value()
     files = mlflow.artifacts_destination or settings.s3.artifacts_bucket
