@@ -19,6 +19,7 @@ import pyarrow.csv as pacsv
 
 from sentinel.domain import ConfigurationError
 from sentinel.sources.byte_streams import check_utf8, utf8_blocks
+from sentinel.sources.csv_escapes import Escapes
 from sentinel.sources.csv_head import FIRST_BYTES, STAND_IN, Head, HeadReader
 from sentinel.sources.csv_page import Scan
 from sentinel.sources.csv_records import RecordScanner
@@ -47,6 +48,10 @@ class CsvReader:
         self._name = name
         is_tab_separated = ".tsv" in (member or path.name).lower()
         self._head_reader = HeadReader(layout, is_tab_separated, name)
+        self._escapes: Escapes | None = None
+        if layout.escape:
+            delimiter = layout.delimiter or ("\t" if is_tab_separated else ",")
+            self._escapes = Escapes(layout.escape, layout.quote, delimiter, name)
 
     def head(self) -> Head:
         """Names and delimiter; an empty file has no columns.
@@ -80,9 +85,10 @@ class CsvReader:
             stream.close()
 
     def _stream(self) -> Generator[bytes]:
-        return utf8_blocks(
+        blocks = utf8_blocks(
             self._path, self._member, self._layout.encoding, FIRST_BYTES, _BLOCK_BYTES
         )
+        return blocks if self._escapes is None else self._escapes.hidden(blocks)
 
     def _records(
         self,
@@ -97,7 +103,7 @@ class CsvReader:
             delimiter = STAND_IN
         names = column_names(list(head.header), self._layout, self._name)
         scanner = RecordScanner(delimiter, self._layout.quote, len(names))
-        parser = _Parser(head, names, delimiter, self._layout, columns, self._name)
+        parser = _Parser(head, names, delimiter, self._layout, columns, self._name, self._escapes)
         final = False
         while not final:
             piece = next(stream, None)
@@ -153,8 +159,10 @@ class _Parser:
         layout: CsvLayout,
         columns: Sequence[str] | None,
         name: str,
+        escapes: Escapes | None,
     ) -> None:
         self.lines = head.lines
+        self._escapes = escapes
         self._rows = 0
         self._head = head
         self._name = name
@@ -245,14 +253,16 @@ class _Parser:
                 ],
                 names=batch.schema.names,
             )
-        return batch
+        return batch if self._escapes is None else self._escapes.restored_rows(batch)
 
     def _remember(self, row: pacsv.InvalidRow) -> str:
         self._invalid.append(row)
         return "skip"
 
     def _restored(self, text: str) -> str:
-        return text.replace(STAND_IN, self._head.delimiter) if self._restore else text
+        if self._restore:
+            text = text.replace(STAND_IN, self._head.delimiter)
+        return text if self._escapes is None else self._escapes.restored(text)
 
 
 def _without_end_mark(buffer: bytes) -> bytes:

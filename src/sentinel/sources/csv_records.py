@@ -47,7 +47,7 @@ NEVER_CLOSED: Final = (
 )
 TEXT_AFTER_QUOTE: Final = (
     "text follows the closing quote of a field; a quote inside a quoted field is written "
-    'twice, not as \\"'
+    'twice. If the file writes it as \\", set files.escape = "\\\\"'
 )
 
 

@@ -30,6 +30,8 @@ class CsvLayout:
         delimiter: Between two fields: one character or several, or a word such as "tab";
             "" = a tab in ``.tsv`` files, else a comma unless the header has none of them.
         quote: Around fields that contain delimiters; "" = none.
+        escape: In front of a quote, delimiter or itself that is text; "" = a quote inside a
+            quoted field is written twice.
         encoding: Of the text. A byte order mark at the beginning of the file decides by itself.
         null_values: Texts that mean "not given".
         null_values_by_column: More of them, for one column each.
@@ -43,6 +45,7 @@ class CsvLayout:
 
     delimiter: str = ""
     quote: str = '"'
+    escape: str = ""
     encoding: str = "utf8"
     null_values: tuple[str, ...] = ("",)
     null_values_by_column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -65,6 +68,16 @@ class CsvLayout:
             raise ConfigurationError(
                 f"files.delimiter {self.delimiter!r} holds files.quote {self.quote!r}; "
                 "they must differ."
+            )
+        if len(self.escape) > 1 or not self.escape.isascii() or self.escape in ("\r", "\n", "\0"):
+            raise ConfigurationError(
+                f"files.escape is {self.escape!r}; allowed is one ASCII character such as "
+                "'\\', or \"\" where a quote inside a quoted field is written twice."
+            )
+        if self.escape and self.escape in (self.quote, self.delimiter):
+            raise ConfigurationError(
+                f"files.escape {self.escape!r} is the quote or the delimiter as well; they must "
+                "differ. Leave it out where a quote inside a quoted field is written twice."
             )
         if self.skip_lines < 0:
             raise ConfigurationError("files.skip_lines is 0 or more lines before the header.")

@@ -69,7 +69,7 @@ class FilesTable(Table, frozen=True):
     Attributes:
         path: A file, a folder, a glob, or a list of these, relative to the mapping file.
         format: Default: told from the name.
-        delimiter, quote, encoding, null_values: How CSV files are written.
+        delimiter, quote, escape, encoding, null_values: How CSV files are written.
         null_values_by_column: Column to the texts that mean "not given" there.
         skip_lines: Lines before the header.
         header: Whether the first line names the columns.
@@ -81,6 +81,7 @@ class FilesTable(Table, frozen=True):
     format: FileFormat | None = None
     delimiter: str = ""
     quote: str = '"'
+    escape: str = ""
     encoding: str = "utf8"
     null_values: tuple[str, ...] = ("",)
     null_values_by_column: dict[str, tuple[str, ...]] = {}
@@ -218,8 +219,8 @@ class LabelColumns(Table, frozen=True):
         arrival: When the label arrived.
         delay_days: From transaction to label, where there is no arrival.
         origin: What the log says about where labels come from.
-        path, format, delimiter, quote, encoding, null_values, skip_lines, header, names: Files
-            of their own; the format ``json_map`` is an object of transaction ids and verdicts.
+        path, format, delimiter, quote, escape, encoding, null_values, skip_lines, header, names:
+            Files of their own; ``json_map`` is an object of transaction ids and verdicts.
         key: Of a ``json_map``: where in the file the object is, such as "target".
         transaction_id, label_id: Columns of those files.
     """
@@ -237,6 +238,7 @@ class LabelColumns(Table, frozen=True):
     key: str | None = None
     delimiter: str = ""
     quote: str = '"'
+    escape: str = ""
     encoding: str = "utf8"
     null_values: tuple[str, ...] = ("",)
     skip_lines: int = 0
@@ -274,6 +276,7 @@ def _layout(table: FilesTable | LabelColumns, where: str) -> CsvLayout:
     return CsvLayout(
         delimiter=table.delimiter,
         quote=table.quote,
+        escape=table.escape,
         encoding=table.encoding,
         null_values=table.null_values,
         null_values_by_column=(

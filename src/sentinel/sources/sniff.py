@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class SniffedTable:
         """The keys of a mapping file's ``[files]`` that differ from their defaults."""
         default = CsvLayout()
         found: dict[str, Any] = {}
-        for key in ("delimiter", "quote", "encoding", "skip_lines", "header"):
+        for key in ("delimiter", "quote", "escape", "encoding", "skip_lines", "header"):
             value = getattr(self.layout, key)
             if value != getattr(default, key):
                 found[key] = value
@@ -112,6 +113,10 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
         told = False
         delimiter, skip = ",", 0
     quote = _quote_of(whole)
+    escape = _escape_of(whole, quote)
+    if escape:
+        notes.append(f"a quote inside a field is written {escape}{quote}")
+        whole = [line.replace(escape + escape, "").replace(escape + quote, "") for line in whole]
     width = 1
     if told:
         rows = _split(whole, delimiter, quote)
@@ -141,7 +146,12 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
     if not header:
         notes.append("the first line is a row: there is no header")
     return CsvLayout(
-        delimiter=delimiter, quote=quote, encoding=declared, skip_lines=skip, header=header
+        delimiter=delimiter,
+        quote=quote,
+        escape=escape,
+        encoding=declared,
+        skip_lines=skip,
+        header=header,
     )
 
 
@@ -162,6 +172,17 @@ def _quote_of(lines: list[str]) -> str:
     single = sum(line.count("'") >= 2 and _stands_in(line, "'") for line in lines[1:])
     double = sum(line.count('"') >= 2 and _stands_in(line, '"') for line in lines[1:])
     return "'" if single > double and single > 0.5 * max(len(lines) - 2, 1) else '"'
+
+
+def _escape_of(lines: list[str], quote: str) -> str:
+    r"""The backslash if quotes inside fields are written ``\"``, else "".
+
+    A backslash in front of a closing quote, as in ``"C:\temp\"``, is a pair by itself: only a
+    pair that is followed by neither a delimiter nor the end of the line says so.
+    """
+    pair = re.compile(r"\\" + re.escape(quote) + r"(?=[^,;|\t\r\n])")
+    doubled = sum(quote * 2 in line.replace(f"{quote * 2},", "") for line in lines)
+    return "\\" if sum(bool(pair.search(line)) for line in lines) > doubled else ""
 
 
 def _stands_in(line: str, quote: str) -> bool:
