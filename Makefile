@@ -74,7 +74,7 @@ lock: ## Renew requirements/*.txt after a change of pyproject.toml; UPGRADE=1 ta
 .PHONY: clean
 clean: ## Remove what make can make again; workspaces (.sentinel) stay
 	rm -rf .venv .venv-airflow .uv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
-	find src tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+	find src tests testkit benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 $(BASE): requirements/base.txt requirements/bootstrap.txt pyproject.toml $(BOOTSTRAP)
 	@$(PYTHON) scripts/bootstrap.py base

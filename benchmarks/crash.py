@@ -27,8 +27,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server, make_workspace
 from benchmarks.syncs import answers_before_sync
 from sentinel.features.fold import LabelBook, OfflineFold
 from sentinel.features.program import compile_program
@@ -38,6 +36,8 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.scoring.recovery import recover
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
+from testkit.payments import payments
+from testkit.scratch import Server, make_workspace
 
 
 @dataclass

@@ -13,11 +13,11 @@ from typing import Any, Final
 import httpx
 import pyarrow as pa
 
-from benchmarks.scratch import serving
 from sentinel.domain import ENTITY_COLUMNS, Transaction
 from sentinel.pipeline.verify import transactions_of
 from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
+from testkit.scratch import serving
 
 _BATCH: Final = 200
 """Payments of a request; labels that arrived meanwhile follow it."""

@@ -23,8 +23,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.shapes.base import Drawing, Shape
-from benchmarks.shapes.streams import Flags, Floats, average_precision
 from sentinel.cli.console import settings_for
 from sentinel.domain import Verdict
 from sentinel.features.plan import Plan
@@ -40,6 +38,8 @@ from sentinel.pipeline.training import train
 from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from sentinel.sources import log_batches, open_source
+from testkit.shapes.base import Drawing, Shape
+from testkit.shapes.streams import Flags, Floats, average_precision
 
 MOST_FLAGS: Final = 2
 _UNANSWERED: Final = 2

@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.parity_log import handbook_path
-from benchmarks.scratch import REPOSITORY
 from sentinel.domain import ConfigurationError
+from testkit.scratch import REPOSITORY
 
 T = TypeVar("T")
 

@@ -31,9 +31,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ports import free_port
-from benchmarks.scratch import REPOSITORY
 from sentinel.dashboard.client import read_totals
+from testkit.ports import free_port
+from testkit.scratch import REPOSITORY
 
 _SCENE_SECONDS = 60.0
 _README = ("approve", "review")

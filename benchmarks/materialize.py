@@ -24,14 +24,14 @@ import pyarrow.compute as pc
 from redis import Redis as RedisClient
 from rich.console import Console
 
-from benchmarks.scratch import REPOSITORY, payments_again
-from benchmarks.servers import Postgres, Redis, all_started
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
 from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+from testkit.scratch import REPOSITORY, payments_again
+from testkit.servers import Postgres, Redis, all_started
 
 _TIMEOUT_SECONDS: Final = 3600.0
 _SAID: Final = re.compile(r"([\d,]+) rows through log entry [\d,]+ in ([\d.]+) s")

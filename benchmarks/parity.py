@@ -25,9 +25,9 @@ from benchmarks.parity_log import LEAST_ROWS, open_by_name, write_ledger
 from benchmarks.parity_replay import ENGINES as REPLAYED
 from benchmarks.parity_replay import Replay, replay
 from benchmarks.parity_tally import Tally
-from benchmarks.scratch import default_plan
 from sentinel.domain import ConfigurationError
 from sentinel.features.plan import Plan
+from testkit.scratch import default_plan
 
 ENGINES: Final = (*REPLAYED, "http")
 EMBEDDED: Final = ("online", "recovered")

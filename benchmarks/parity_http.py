@@ -16,11 +16,8 @@ import numpy as np
 
 from benchmarks.parity_clients import request, send_all
 from benchmarks.parity_log import REPOSITORY, batches, transactions_in
-from benchmarks.parity_online import labelled_in
 from benchmarks.parity_replay import differing_words
 from benchmarks.parity_tally import Tally
-from benchmarks.payments import payments
-from benchmarks.scratch import make_workspace, serving
 from sentinel.domain import Transaction, Verdict
 from sentinel.features.plan import DAY_US, Plan
 from sentinel.features.program import Program, compile_program
@@ -29,6 +26,9 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState, restore
+from testkit.online_fold import labelled_in
+from testkit.payments import payments
+from testkit.scratch import make_workspace, serving
 
 CLIENTS: Final = 8
 LATE: Final = 0.05

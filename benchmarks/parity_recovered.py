@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 from benchmarks.parity_log import batches, transactions_in
-from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
 from sentinel.domain import Transaction
 from sentinel.features.fold import LabelBook
 from sentinel.features.plan import Plan
@@ -21,6 +20,7 @@ from sentinel.features.program import compile_program
 from sentinel.ledger.groups import Group
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.scoring.recovery import recover
+from testkit.online_fold import OnlineFold, entries_of, labelled_in
 
 MICRO_BATCH = 16
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 
 from benchmarks.parity_breaks import Break, backfill_of
 from benchmarks.parity_log import REPOSITORY, batches
-from benchmarks.parity_online import OnlineFold, entries_of, labelled_in
 from benchmarks.parity_redis import SharedReplay
 from benchmarks.parity_sample import sample
 from benchmarks.parity_tally import Tally, Vectors
@@ -26,6 +25,7 @@ from sentinel.features.fold import LabelBook
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.state.embedded import EmbeddedState, restore
+from testkit.online_fold import OnlineFold, entries_of, labelled_in
 
 ENGINES = ("online", "recovered", "oracle", "redis")
 _SEED = 11

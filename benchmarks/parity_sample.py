@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.parity_oracle import Oracle
 from benchmarks.parity_tally import Tally, Vectors
 from sentinel.domain import Label, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.plan import AMOUNT, Plan, View
 from sentinel.pipeline.verify import transactions_of
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
+from testkit.oracle import Oracle
 
 _MOST_ROWS_OF_AN_ENTITY: Final = 2_000
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from benchmarks.payments import payments
+from testkit.payments import payments
 
 Layout = Literal["nested", "flat"]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 from redis import Redis, RedisError
 
-from benchmarks.ports import free_port
-from benchmarks.scratch import REPOSITORY, Server, make_workspace
 from benchmarks.serving_bodies import Layout, read_templates
 from benchmarks.serving_load import cpu_seconds
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.settings import Settings
+from testkit.ports import free_port
+from testkit.scratch import REPOSITORY, Server, make_workspace
 
 START_SECONDS = 600.0
 _REDIS_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")

@@ -20,7 +20,6 @@ from typing import Any, ParamSpec, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scratch import make_workspace
 from benchmarks.serving_bodies import read_templates, write_templates
 from sentinel.api.answers import render
 from sentinel.api.payments import Reading, read_payment
@@ -35,6 +34,7 @@ from sentinel.scoring.service import decisions_payload
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
+from testkit.scratch import make_workspace
 
 GROUPS = (1, 8, 64, 200)
 _P = ParamSpec("_P")

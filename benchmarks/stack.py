@@ -29,17 +29,17 @@ import httpx
 from redis import Redis as RedisClient
 from rich.console import Console
 
-from benchmarks.airflow_server import Airflow, Run
-from benchmarks.payments import payments
-from benchmarks.ports import free_port
-from benchmarks.scratch import REPOSITORY, Server
-from benchmarks.servers import S3, Mlflow, Postgres, Redis, wait_until
-from benchmarks.shared import Answers, books, repairs_done, replayed, send
 from sentinel.features.plan import Plan
 from sentinel.pipeline.importing import import_history
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+from testkit.airflow_server import Airflow, Run
+from testkit.payments import payments
+from testkit.ports import free_port
+from testkit.scratch import REPOSITORY, Server
+from testkit.servers import S3, Mlflow, Postgres, Redis, wait_until
+from testkit.shared_scorers import Answers, books, repairs_done, replayed, send
 
 DAG: Final = "sentinel_mlops_pipeline"
 BUCKET: Final = "models"

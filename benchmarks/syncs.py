@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server, make_workspace
+from testkit.payments import payments
+from testkit.scratch import Server, make_workspace
 
 _CALLS = "openat,write,pwrite64,pwritev,writev,sendto,sendmsg,fsync,fdatasync"
 _LINE = re.compile(r"^(\d+)\s+(\d+\.\d+)\s+(.*)$")

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
 
-from benchmarks.scratch import Server, make_workspace
 from sentinel.ledger.open import open_reader
 from sentinel.settings import Settings
+from testkit.scratch import Server, make_workspace
 
 PAYMENTS = 50
 START_SECONDS = 280.0

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
 
-from benchmarks.ports import free_port
-from benchmarks.servers import S3, Postgres, Redis, all_started, wait_until
+from testkit.ports import free_port
+from testkit.servers import S3, Postgres, Redis, all_started, wait_until
 
 TAG = "tried"
 START_SECONDS = 600.0

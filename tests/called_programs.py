@@ -9,7 +9,7 @@ from collections.abc import Iterator
 CALLS = {
     f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")
 } | {"shutil.which", "os.execv", "os.execvp"}
-ASKS = {"needed", "program"}  # of benchmarks/servers.py
+ASKS = {"needed", "program"}  # of testkit/servers.py
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _KEYWORDS = "if then elif else fi for while until do done case esac in { } ! ( ) time"
 _BUILTINS = """

@@ -63,7 +63,7 @@ def handbook_path() -> Path:
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database. Its server syncs nothing, which is quick; crashes are tested on another."""
-    from benchmarks.servers import Postgres  # loads the clients of all servers
+    from testkit.servers import Postgres  # loads the clients of all servers
 
     folder = tmp_path_factory.mktemp("postgres")
     with Postgres(folder, settings={"fsync": "off", "synchronous_commit": "off"}) as server:

@@ -44,7 +44,7 @@ def sources() -> list[Path]:
     """Python files, but for the one whose examples are of any program."""
     return [
         path
-        for top in ("benchmarks", "scripts", "src", "tests")
+        for top in ("benchmarks", "scripts", "src", "testkit", "tests")
         for path in (ROOT / top).rglob("*.py")
         if path.name != "called_programs.py"
     ]

@@ -235,3 +235,39 @@ def test_a_vendor_is_imported_only_where_it_is_wrapped() -> None:
                 if not any(module == place or module.startswith(f"{place}/") for place in allowed):
                     found.append(f"{module} imports {vendor}; only {allowed} may")
     assert not found, "\n".join(found)
+
+
+# ---------------------------------------------------------------------------------------- testkit
+
+
+def imported_by(path: Path) -> set[str]:
+    """The packages that a Python file imports, lazily or not."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "may_not_import"),
+    [
+        ("src", {"benchmarks", "testkit", "tests"}),
+        ("testkit", {"benchmarks", "tests"}),
+        ("benchmarks", {"tests"}),
+    ],
+)
+def test_the_product_knows_no_tests_and_the_testkit_knows_neither_side(
+    folder: str, may_not_import: set[str]
+) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    wrong = {str(path): found for path in files if (found := imported_by(path) & may_not_import)}
+    assert not wrong
+
+
+def test_only_the_tests_of_benchmarks_import_benchmarks() -> None:
+    files = [path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "benchmarks"]
+    assert not [path for path in files if "benchmarks" in imported_by(path)]

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import ports
+from testkit import ports
 from tests import called_programs, workers
 from tests.pages import blocks, test_commands
 
@@ -34,7 +34,7 @@ def test_no_other_process_gets_a_port_that_was_given_out(monkeypatch: pytest.Mon
     mine = ports.free_port()
     monkeypatch.setattr(ports, "_FIRST", mine)
     monkeypatch.setattr(ports, "_END", mine + 1)
-    other = f"from benchmarks import ports; ports._FIRST, ports._END = {mine}, {mine + 1};"
+    other = f"from testkit import ports; ports._FIRST, ports._END = {mine}, {mine + 1};"
     asked = [sys.executable, "-c", f"{other} ports.free_port()"]
     assert "is free" in subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stderr
     with socket.create_server(("127.0.0.1", mine)):  # it is mine to listen on

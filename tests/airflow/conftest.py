@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 
-from benchmarks.airflow_server import VENV, Airflow
-from benchmarks.servers import S3, Mail, MissingProgram, Mlflow, Postgres, Redis
 from sentinel.features.plan import Plan
 from sentinel.pipeline.importing import import_history
 from sentinel.settings import (
@@ -25,6 +23,8 @@ from sentinel.settings import (
     TrainingSettings,
 )
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+from testkit.airflow_server import VENV, Airflow
+from testkit.servers import S3, Mail, MissingProgram, Mlflow, Postgres, Redis
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG = "sentinel_mlops_pipeline"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.airflow_server import DAGS, VENV
+from testkit.airflow_server import DAGS, VENV
 from tests.airflow.conftest import ROOT, need_airflow
 
 FILE = DAGS / "sentinel_mlops_pipeline.py"

@@ -13,11 +13,11 @@ from email.message import Message
 
 import pytest
 
-from benchmarks.airflow_server import Run
-from benchmarks.servers import wait_until
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.pipeline.feature_parts import FeatureParts
+from testkit.airflow_server import Run
+from testkit.servers import wait_until
 from tests.airflow.conftest import BUCKET, DAG, DAYS, Stage
 from tests.airflow.test_dag import ORDER
 

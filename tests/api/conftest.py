@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.scratch import Server, make_workspace, serving
+from testkit.scratch import Server, make_workspace, serving
 
 _numbers = count(1)
 

@@ -25,10 +25,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server, make_workspace, serving
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.sqlite import SqliteLedger
+from testkit.payments import payments
+from testkit.scratch import Server, make_workspace, serving
 
 EXAMPLES = 40
 MUTATED = int(os.environ.get("SENTINEL_MUTATED_BODIES", "100000"))

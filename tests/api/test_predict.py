@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server
+from testkit.payments import payments
+from testkit.scratch import Server
 from tests.api.conftest import payment
 
 

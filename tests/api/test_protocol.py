@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.scratch import Server, make_workspace, serving
+from testkit.scratch import Server, make_workspace, serving
 from tests.api.conftest import payment
 
 

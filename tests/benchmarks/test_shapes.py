@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.shapes import SHAPES
-from benchmarks.shapes.base import Drawing, Shape, unknown_names
-from benchmarks.shapes.streams import Windows, average_precision
 from sentinel.pipeline.importing import import_history
 from sentinel.settings import MoneySettings, Settings
 from sentinel.sources import open_source
+from testkit.shapes import SHAPES
+from testkit.shapes.base import Drawing, Shape, unknown_names
+from testkit.shapes.streams import Windows, average_precision
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "mappings"
 FULL_ROWS = 80_000

@@ -15,9 +15,9 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.ports import free_port
 from sentinel.dashboard.answers import Totals
 from sentinel.dashboard.client import read_totals
+from testkit.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HOUR_US = 3_600_000_000

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
 
-from benchmarks.scratch import Server
+from testkit.scratch import Server
 from tests.dashboard import stage
 
 PAYMENTS = 400

@@ -19,8 +19,6 @@ import msgspec
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.ports import free_port
-from benchmarks.scratch import Server, default_plan
 from sentinel.domain import Transaction
 from sentinel.features.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
@@ -30,6 +28,8 @@ from sentinel.models.intervals import Estimate
 from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+from testkit.ports import free_port
+from testkit.scratch import Server, default_plan
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (

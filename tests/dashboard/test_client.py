@@ -10,12 +10,12 @@ from contextlib import closing
 
 import pytest
 
-from benchmarks.ports import free_port
 from sentinel.dashboard import panels
 from sentinel.dashboard.answers import Model
 from sentinel.dashboard.client import ScoringApi
 from sentinel.domain import Unavailable
 from sentinel.settings import MoneySettings
+from testkit.ports import free_port
 from tests.dashboard.conftest import Stage
 from tests.dashboard.test_feed import decision, health
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scratch import Server, make_workspace
+from testkit.scratch import Server, make_workspace
 from tests.deploy.servers import COMPOSE, MONITORING
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.ports import free_port
-from benchmarks.servers import LocalServer, needed
+from testkit.ports import free_port
+from testkit.servers import LocalServer, needed
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose"

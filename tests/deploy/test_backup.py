@@ -14,9 +14,9 @@ import psycopg
 import pytest
 import redis
 
-from benchmarks.servers import S3, Postgres, Redis, all_started, program
 from sentinel.ledger.open import open_reader
 from sentinel.settings import LedgerSettings, Settings
+from testkit.servers import S3, Postgres, Redis, all_started, program
 from tests.cli.test_commands import MAPPING, ROWS
 
 OWNERS = {"sentinel": "sentinel", "mlflow": "mlflow", "feast_registry": "feast"}

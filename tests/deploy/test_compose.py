@@ -12,8 +12,8 @@ import document_settings
 import pytest
 import yaml
 
-from benchmarks.servers import Postgres, Redis, needed, program
 from sentinel.settings import Settings
+from testkit.servers import Postgres, Redis, needed, program
 from tests.deploy.conftest import prepare
 from tests.deploy.servers import COMPOSE, ROOT
 

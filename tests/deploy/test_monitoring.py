@@ -14,10 +14,10 @@ import httpx
 import pytest
 import yaml
 
-from benchmarks.scratch import Server
-from benchmarks.servers import Mail, needed, wait_until
 from sentinel.pipeline.health import Finding, verify_services
 from sentinel.settings import ServicesSettings, Settings
+from testkit.scratch import Server
+from testkit.servers import Mail, needed, wait_until
 from tests.deploy.conftest import prepare
 from tests.deploy.servers import MONITORING, Alertmanager, Prometheus
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.scratch import Server, make_workspace, serving
-from benchmarks.servers import wait_until
+from testkit.scratch import Server, make_workspace, serving
+from testkit.servers import wait_until
 from tests.deploy.servers import Proxy
 
 

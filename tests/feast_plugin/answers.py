@@ -11,10 +11,10 @@ import pandas as pd
 
 from sentinel.domain import ENTITY_COLUMNS, Transaction
 from sentinel.features.plan import DAY_US
+from testkit.oracle import Oracle
 from tests.feast_plugin.conftest import Deployment
 from tests.feast_plugin.history import START_US, Entry
 from tests.features.logs import bits_of_values
-from tests.oracle import Oracle
 
 SERVICE = "fraud_detection_v1"
 

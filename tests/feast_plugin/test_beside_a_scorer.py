@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from feast import FeatureStore
 
-from benchmarks.scratch import Server, make_workspace, serving
 from sentinel.domain import DefinitionError
 from sentinel.feast_plugin import scorer_reader
 from sentinel.feast_plugin.scorer_reader import ScorerReader
@@ -23,6 +22,7 @@ from sentinel.ledger.groups import GroupKind, entries_of
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.pipeline.verify_sample import verify_sample
 from sentinel.settings import Settings
+from testkit.scratch import Server, make_workspace, serving
 from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, questions, same_bits, told_before
 from tests.feast_plugin.conftest import Deployment
 from tests.feast_plugin.history import Entry

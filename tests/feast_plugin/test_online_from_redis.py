@@ -14,9 +14,6 @@ import numpy as np
 import pytest
 from feast import FeatureStore
 
-from benchmarks.parity_redis import RedisFold
-from benchmarks.scratch import make_workspace
-from benchmarks.servers import Redis
 from sentinel.domain import DefinitionError, StateUnavailable, Transaction
 from sentinel.feast_plugin import redis_state_reader
 from sentinel.feast_plugin.redis_state_reader import RedisStateReader
@@ -25,6 +22,9 @@ from sentinel.features.program import compile_program
 from sentinel.settings import Settings, StateSettings
 from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
+from testkit.redis_fold import RedisFold
+from testkit.scratch import make_workspace
+from testkit.servers import Redis
 from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, same_bits
 from tests.feast_plugin.conftest import Deployment
 from tests.features.logs import bits_of

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from feast import FeatureStore
 
-from benchmarks.servers import LocalServer, Postgres, Redis, all_started
 from sentinel.feast_plugin.repo import load_repo
 from sentinel.feast_plugin.store import close_connections
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.materialize import materialize
 from sentinel.settings import FeastSettings, Settings
+from testkit.servers import LocalServer, Postgres, Redis, all_started
 from tests.feast_plugin.answers import SERVICE
 from tests.feast_plugin.conftest import Deployment
 

@@ -11,8 +11,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.parity_online import OnlineFold
-from benchmarks.parity_redis import RedisFold
 from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import encode_batch
@@ -26,8 +24,10 @@ from sentinel.features.program import (
 )
 from sentinel.features.sweep import finish_rows, fold_view
 from sentinel.state.embedded import EmbeddedState, restore
+from testkit.online_fold import OnlineFold
+from testkit.oracle import Oracle
+from testkit.redis_fold import RedisFold
 from tests.features.logs import batch_of, batches_of
-from tests.oracle import Oracle
 from tests.state.shared_redis import fresh_state
 
 Entry = Transaction | Label

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
-from tests.oracle import Value
+from testkit.oracle import Value
 
 Bits = npt.NDArray[np.uint32]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.fold import OfflineFold, batch_rows
 from sentinel.features.plan import MINUTE_US, Plan
 from sentinel.features.program import compile_program
+from testkit.online_fold import OnlineFold
 from tests.features.engines import oracle
 from tests.features.logs import batches_of, bits_of, bits_of_values
 from tests.features.plans import aggregate, every_function, plan_of

@@ -6,13 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Transaction
 from sentinel.features.kernel import fold
 from sentinel.features.program import KIND_PEEK, compile_program
+from testkit.online_fold import OnlineFold
+from testkit.oracle import Oracle
 from tests.features.logs import bits_of, bits_of_values, keys_of
 from tests.features.worlds import START_US, World, worlds
-from tests.oracle import Oracle
 
 
 @given(

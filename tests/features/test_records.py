@@ -10,7 +10,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.parity_online import OnlineFold
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.plan import Plan
@@ -23,9 +22,10 @@ from sentinel.features.program import (
     Program,
     compile_program,
 )
+from testkit.online_fold import OnlineFold
+from testkit.oracle import Oracle, entity_of
 from tests.features.plans import aggregate, every_function, plan_of
 from tests.features.worlds import START_US, Entry, World, plans, worlds
-from tests.oracle import Oracle, entity_of
 
 Records = dict[tuple[str, str], list[int]]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import Postgres
 from sentinel.domain import LedgerUnavailable
 from sentinel.ledger.database import Database
 from sentinel.ledger.groups import entries_of
 from sentinel.ledger.postgres import PostgresLedger
+from testkit.servers import Postgres
 from tests.ledger.backends import PostgresBackend
 from tests.ledger.material import NOON_US
 from tests.ledger.test_postgres import decide

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import S3, Mlflow, Postgres
 from sentinel.settings import MlflowSettings, Settings
+from testkit.servers import S3, Mlflow, Postgres
 from tests.object_store.relay import Relay
 from tests.pipeline.conftest import history_settings, imported_workspace
 

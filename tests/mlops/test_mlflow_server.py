@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from benchmarks.ports import free_port
-from benchmarks.servers import S3, Postgres
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable, Unavailable
 from sentinel.pipeline.mlflow_server import mlflow_server_command, prepare_mlflow
 from sentinel.settings import MlflowSettings, S3Settings, Settings
+from testkit.ports import free_port
+from testkit.servers import S3, Postgres
 
 
 def settings(

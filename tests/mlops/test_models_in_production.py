@@ -14,8 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server, serving
 from sentinel.domain import ModelFormatError, SentinelError, Unavailable
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
@@ -27,6 +25,8 @@ from sentinel.pipeline.served import folder_of
 from sentinel.pipeline.tracking import register_candidate, tracked_run
 from sentinel.pipeline.training import train
 from sentinel.settings import Settings
+from testkit.payments import payments
+from testkit.scratch import Server, serving
 from tests.mlops.conftest import BUCKET, Stack
 
 pytestmark = [

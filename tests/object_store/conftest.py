@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.servers import S3
+from testkit.servers import S3
 
 
 @pytest.fixture(scope="session")

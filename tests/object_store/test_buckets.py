@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks.ports import free_port
-from benchmarks.servers import S3
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable
 from sentinel.object_store.errors import translated
 from sentinel.object_store.store import ObjectStore
 from sentinel.settings import S3Settings, Settings
+from testkit.ports import free_port
+from testkit.servers import S3
 from tests.object_store.relay import cutting_relay
 
 

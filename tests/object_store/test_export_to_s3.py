@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.ports import free_port
-from benchmarks.servers import S3
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable, WorkspaceError
 from sentinel.ledger.export import Table, open_table
 from sentinel.ledger.sqlite import SqliteLedger
@@ -16,6 +14,8 @@ from sentinel.ledger.stored_export import open_stored_table
 from sentinel.object_store.folder import StoredFolder
 from sentinel.pipeline.exporting import export_history
 from sentinel.settings import Settings
+from testkit.ports import free_port
+from testkit.servers import S3
 from tests.ledger.material import NOON_US, append_history, fill, transaction
 
 TABLES: tuple[Table, ...] = ("transactions", "labels", "decisions")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.servers import S3
 from sentinel.domain import ConfigurationError, ObjectStoreUnavailable, WorkspaceError
 from sentinel.object_store.folder import StoredFolder
 from sentinel.object_store.store import ObjectStore
+from testkit.servers import S3
 from tests.object_store.relay import cutting_relay
 
 

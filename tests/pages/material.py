@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.shapes import SHAPES
 from sentinel.domain import Transaction, Verdict
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+from testkit.shapes import SHAPES
 
 ROWS = 4_000
 END_US = 1_772_323_200_000_000  # 2026-03-01

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.ports import free_port
+from testkit.ports import free_port
 
 START_SECONDS = 600.0
 PORTS = {"8000": "API", "8501": "DASHBOARD", "5000": "MLFLOW"}

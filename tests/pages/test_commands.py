@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.shapes import SHAPES
+from testkit.shapes import SHAPES
 from tests.pages import material
 from tests.pages.blocks import Block, blocks_of, commands_of
 from tests.pages.reader import Reader

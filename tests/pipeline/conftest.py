@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.ports import free_port
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.mlflow_server import mlflow_server_command
 from sentinel.settings import LabelSettings, MlflowSettings, Settings, TrainingSettings
 from sentinel.sources import SimulatorConfig, SimulatorSource
+from testkit.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ports import free_port
 from sentinel.domain import NoModel, Unavailable
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.pipeline.follow import fetch_version, follow, sync_champion
 from sentinel.settings import Settings
+from testkit.ports import free_port
 from tests.pipeline.small_models import PLAN, register_small_model
 
 

@@ -11,7 +11,6 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.ports import free_port
 from sentinel.domain import GateRefused, NoModel, PlanMismatch, Unavailable
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
@@ -33,6 +32,7 @@ from sentinel.scoring.engine import Engine
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import MlflowSettings, Settings
 from sentinel.state.embedded import restore
+from testkit.ports import free_port
 from tests.pipeline.conftest import HISTORY_END_US, history_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Skipping features without any observed values")

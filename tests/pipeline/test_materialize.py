@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.scratch import payments_again
 from sentinel.features.plan import Plan
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.backfill import backfill
@@ -18,6 +17,7 @@ from sentinel.pipeline.materialize import MaterializeReport, materialize
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
 from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
+from testkit.scratch import payments_again
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -23,7 +23,6 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis as RedisClient
 
-from benchmarks.servers import S3, Postgres, Redis, all_started
 from sentinel.domain import ConfigurationError, SentinelError, StateUnavailable
 from sentinel.feast_plugin.store import feast_on
 from sentinel.features.plan import Plan
@@ -39,6 +38,7 @@ from sentinel.scoring.historic import OnlineHistoryScores
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import FeastSettings, S3Settings, Settings
 from sentinel.state.online_history import OnlineHistory, entity_key
+from testkit.servers import S3, Postgres, Redis, all_started
 from tests.pipeline.conftest import history_settings
 from tests.pipeline.small_models import PLAN
 from tests.pipeline.test_materialize import more_payments, online, rows_of

@@ -9,7 +9,6 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.ports import free_port
 from sentinel.domain import GateRefused, InvalidQuery, Unavailable
 from sentinel.features.plan import Plan, RequestFeature
 from sentinel.models.artifact import load_manifest
@@ -27,6 +26,7 @@ from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import train
 from sentinel.settings import MlflowSettings, Settings, TrainingSettings
 from sentinel.sources import open_source
+from testkit.ports import free_port
 
 PLAN = Plan(
     views=(),

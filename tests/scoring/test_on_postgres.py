@@ -16,15 +16,15 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server, make_workspace, serving
-from benchmarks.servers import Postgres
 from sentinel.ledger.export import export_parquet, open_table
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.open import open_reader
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.verify import verify
 from sentinel.settings import Settings
+from testkit.payments import payments
+from testkit.scratch import Server, make_workspace, serving
+from testkit.servers import Postgres
 
 PASSWORD = "very-secret-pw"
 

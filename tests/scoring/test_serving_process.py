@@ -17,15 +17,6 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.payments import payments
-from benchmarks.scratch import (
-    Server,
-    default_plan,
-    install_champion,
-    make_workspace,
-    serving,
-    synthetic_booster,
-)
 from sentinel.features.fold import LabelBook, OfflineFold
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
@@ -34,6 +25,15 @@ from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.models.registry_view import KnownVersion, RegistryView, write_view
 from sentinel.settings import Settings
+from testkit.payments import payments
+from testkit.scratch import (
+    Server,
+    default_plan,
+    install_champion,
+    make_workspace,
+    serving,
+    synthetic_booster,
+)
 
 
 @pytest.fixture(scope="module")

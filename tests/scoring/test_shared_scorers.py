@@ -15,12 +15,12 @@ import httpx
 import psycopg
 import pytest
 
-from benchmarks.payments import payments
-from benchmarks.scratch import Server, default_plan, fraud_label, make_workspace
-from benchmarks.servers import Postgres, Redis
-from benchmarks.shared import Books, books, repairs_done, replayed, scorers, send, workspaces
 from sentinel.features.plan import Plan
 from sentinel.settings import Settings
+from testkit.payments import payments
+from testkit.scratch import Server, default_plan, fraud_label, make_workspace
+from testkit.servers import Postgres, Redis
+from testkit.shared_scorers import Books, books, repairs_done, replayed, scorers, send, workspaces
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.servers import Redis
 from sentinel.features.plan import Plan
 from sentinel.features.program import compile_program
 from sentinel.state.redis import RedisState
+from testkit.servers import Redis
 
 _prefixes = itertools.count()
 

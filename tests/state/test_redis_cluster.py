@@ -10,16 +10,16 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from benchmarks.parity_online import OnlineFold
-from benchmarks.parity_redis import RedisFold
-from benchmarks.ports import free_port
-from benchmarks.servers import Redis, wait_until
 from sentinel.domain import Transaction
 from sentinel.features.program import compile_program
 from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
 from sentinel.state.redis_repair import Rebuilt, Repairer
+from testkit.online_fold import OnlineFold
+from testkit.ports import free_port
+from testkit.redis_fold import RedisFold
+from testkit.servers import Redis, wait_until
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
 from tests.features.worlds import START_US

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from benchmarks.ports import free_port
-from benchmarks.servers import Redis
 from sentinel.domain import ConfigurationError, StateUnavailable, Transaction
 from sentinel.features.program import compile_program
 from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
 from sentinel.state.redis_repair import Rebuilt, Repairer
+from testkit.ports import free_port
+from testkit.servers import Redis
 from tests.features.plans import aggregate, every_function, plan_of
 from tests.state.test_redis_repair import Entry, expected_words, payment, reader, words_of
 

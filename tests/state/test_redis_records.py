@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.parity_online import OnlineFold
-from benchmarks.parity_redis import RedisFold
 from sentinel.domain import ConfigurationError, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.program import KIND_FRAUD, compile_program
 from sentinel.state.redis import FLAG_REPEATED, RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
+from testkit.online_fold import OnlineFold
+from testkit.redis_fold import RedisFold
 from tests.features.engines import Entry
 from tests.features.logs import bits_of
 from tests.features.plans import MINUTE_US, aggregate, every_function, plan_of

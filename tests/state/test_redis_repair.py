@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.parity_online import OnlineFold
-from benchmarks.parity_redis import RedisFold
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.plan import Plan, View
@@ -22,6 +20,8 @@ from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
 from sentinel.state.redis_repair import History, Rebuilt, Repairer, history_of
+from testkit.online_fold import OnlineFold
+from testkit.redis_fold import RedisFold
 from tests.features.plans import aggregate, every_function, plan_of
 from tests.features.worlds import START_US, World, worlds
 from tests.state.shared_redis import fresh_state, second_state

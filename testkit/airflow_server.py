@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import httpx
 
-from benchmarks.ports import free_port
-from benchmarks.servers import MissingProgram
+from testkit.ports import free_port
+from testkit.servers import MissingProgram
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-airflow"

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import Drawing, Shape, drawn, moments, pick, utc, write_csv
-from benchmarks.shapes.streams import DAY, Windows, either, stream
+from testkit.shapes.base import Drawing, Shape, drawn, moments, pick, utc, write_csv
+from testkit.shapes.streams import DAY, Windows, either, stream
 
 START: Final = utc(2015, 1, 1)
 DAYS: Final = 300

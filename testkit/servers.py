@@ -34,8 +34,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Mailbox
 from botocore.config import Config
 
-from benchmarks.ports import free_port
 from sentinel.settings import S3Settings
+from testkit.ports import free_port
 
 START_SECONDS = 300.0
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")

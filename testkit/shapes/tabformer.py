@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import Drawing, Shape, drawn, moments, pick, utc, write_csv
-from benchmarks.shapes.streams import (
+from testkit.shapes.base import Drawing, Shape, drawn, moments, pick, utc, write_csv
+from testkit.shapes.streams import (
     HOUR,
     MINUTE,
     Flags,

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import Drawing, Shape, drawn, pick, write_csv
-from benchmarks.shapes.streams import DAY
+from testkit.shapes.base import Drawing, Shape, drawn, pick, write_csv
+from testkit.shapes.streams import DAY
 
 DAYS: Final = 3
 COMPONENTS: Final = tuple(f"V{number}" for number in range(1, 29))

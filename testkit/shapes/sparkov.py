@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import Drawing, Shape, digits, drawn, moments, pick, utc, write_csv
-from benchmarks.shapes.streams import DAY, HOUR, Windows, amounts, either, stream, unusual
+from testkit.shapes.base import Drawing, Shape, digits, drawn, moments, pick, utc, write_csv
+from testkit.shapes.streams import DAY, HOUR, Windows, amounts, either, stream, unusual
 
 START: Final = utc(2019, 1, 1)
 DAYS: Final = 200

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import Drawing, Shape, drawn, pick, write_csv
-from benchmarks.shapes.streams import DAY, HOUR, Windows, amounts, either, stream, unusual
+from testkit.shapes.base import Drawing, Shape, drawn, pick, write_csv
+from testkit.shapes.streams import DAY, HOUR, Windows, amounts, either, stream, unusual
 
 DAYS: Final = 182
 FIRST_ID: Final = 2_987_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.shapes import (
+from testkit.shapes import (
     banksim,
     fraudecom,
     ieee_cis,
@@ -18,7 +18,7 @@ from benchmarks.shapes import (
     tabformer,
     ulb,
 )
-from benchmarks.shapes.base import Shape
+from testkit.shapes.base import Shape
 
 SHAPES: Final[dict[str, Shape]] = {
     module.SHAPE.name: module.SHAPE

@@ -4,7 +4,7 @@ Quirks: amounts such as ``$-77.00``; zip codes such as ``58523.0``; verdicts are
 own, ``train_fraud_labels.json``, one JSON object ``{"target": {"<id>": "No"}}`` that knows only a
 part of the payments; ``cards_data.csv`` holds raw card numbers with their CVV.
 
-Planted: what `benchmarks.shapes.tabformer` plants, whose payments these are.
+Planted: what `testkit.shapes.tabformer` plants, whose payments these are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.shapes.base import TEST_SHARE, Drawing, Shape, moments, pick, utc, write_csv
-from benchmarks.shapes.sparkov import card_numbers
-from benchmarks.shapes.tabformer import CHANNELS, DAYS, ERRORS, Payments
+from testkit.shapes.base import TEST_SHARE, Drawing, Shape, moments, pick, utc, write_csv
+from testkit.shapes.sparkov import card_numbers
+from testkit.shapes.tabformer import CHANNELS, DAYS, ERRORS, Payments
 
 START: Final = utc(2010, 1, 1)
 LABELLED: Final = 0.85

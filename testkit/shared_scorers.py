@@ -13,13 +13,13 @@ from typing import Any
 
 import httpx
 
-from benchmarks.scratch import Server
 from sentinel.features.plan import Plan
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.open import open_shared
 from sentinel.pipeline.served_replay import ServedReplay
 from sentinel.pipeline.verify_shared import verify_shared
 from sentinel.settings import Settings
+from testkit.scratch import Server
 
 _ATTEMPT_SECONDS = 60.0
 

@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.ports import free_port
 from sentinel.domain import Verdict
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.features.plan import Plan
@@ -27,6 +26,7 @@ from sentinel.models.calibration import Calibration
 from sentinel.models.champion import Champion
 from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
+from testkit.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.shapes.streams import Flags, Floats, Ints
+from testkit.shapes.streams import Flags, Floats, Ints
 
 TEST_SHARE: Final = 0.32
 """Share of the payments, the latest, that are kept to test on."""

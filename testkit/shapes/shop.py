@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.shapes.base import Drawing, Shape, drawn, moments, pick, utc, write_csv
-from benchmarks.shapes.streams import DAY, HOUR, Floats, Windows, amounts, either, stream, unusual
+from testkit.shapes.base import Drawing, Shape, drawn, moments, pick, utc, write_csv
+from testkit.shapes.streams import DAY, HOUR, Floats, Windows, amounts, either, stream, unusual
 
 START: Final = utc(2024, 1, 1)
 DAYS: Final = 360
