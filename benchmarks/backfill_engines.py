@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.backfill_rows import COLUMNS, FEATURES, KEYS, WINDOWS, Key, plan
-from sentinel.features.plan import default_hop_us
+from sentinel.features.plan.plan import default_hop_us
 
 Part = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 """Rows and their features, float32 (n, len(FEATURES)), NaN = none."""
@@ -34,8 +34,8 @@ def sentinel(path: Path, key: Key) -> Iterator[Part]:
     """The fold over batches of the log, on all cores."""
     import pyarrow.parquet as pq
 
-    from sentinel.features.fold import OfflineFold, batch_rows
-    from sentinel.features.program import compile_program
+    from sentinel.features.offline import OfflineFold, batch_rows
+    from sentinel.features.plan.program import compile_program
 
     folding = OfflineFold(compile_program(plan(key)))
     file, columns = pq.ParquetFile(path), [*COLUMNS, f"{key}_id"]

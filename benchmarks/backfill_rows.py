@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentinel.features.plan import (
+from sentinel.features.plan.plan import (
     AMOUNT,
     DAY_US,
     HOUR_US,

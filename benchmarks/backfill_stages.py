@@ -24,9 +24,9 @@ from rich.table import Table
 from benchmarks.backfill_rows import COLUMNS, KEYS, Key, plan, write_rows
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import encode_batch
-from sentinel.features.fold import batch_rows
-from sentinel.features.program import compile_program
-from sentinel.features.sweep import finish_rows, fold_in_order, order_of
+from sentinel.features.kernel.sweep import finish_rows, fold_in_order, order_of
+from sentinel.features.offline import batch_rows
+from sentinel.features.plan.program import compile_program
 
 _T = TypeVar("_T")
 

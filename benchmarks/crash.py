@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.syncs import answers_before_sync
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.groups import GroupKind, decode_decisions, decode_labels
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger

@@ -25,7 +25,7 @@ from typing import Any, Final
 from benchmarks.datasets_live import refolded, scores_served
 from benchmarks.datasets_real import run_real
 from benchmarks.datasets_trial import MOST_FLAGS, Trial, frauds_of, payments_of, precision_of
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from testkit.shapes import SHAPES
 from testkit.shapes.base import Shape, unknown_names
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from sentinel.cli.console import settings_for
 from sentinel.domain import Verdict
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.models.trainers import train as fit
 from sentinel.pipeline.apply import apply_definitions

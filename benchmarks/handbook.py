@@ -40,9 +40,9 @@ from benchmarks.handbook_protocol import (
 )
 from benchmarks.parity_log import END_OF_TIME_US, REPOSITORY, handbook_path
 from sentinel.feast_plugin.compile import compile_definitions
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.plan import DAY_US, Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import DAY_US, Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.models.dataset import History, LabelLog, sample
 from sentinel.models.intervals import Estimate
 from sentinel.models.trainers import train

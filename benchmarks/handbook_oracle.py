@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from benchmarks.handbook_protocol import DELAY_DAYS, Floats, Ints, Transactions
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 
 LARGE_AMOUNT: Final = 220.0
 TERMINALS: Final = 10_000

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from sentinel.features.plan import DAY_US, HOUR_US
+from sentinel.features.plan.plan import DAY_US, HOUR_US
 from sentinel.models.intervals import Counts, Estimate, resamples
 from sentinel.models.ranking import CardDays, Ranking
 

@@ -26,7 +26,7 @@ from benchmarks.parity_replay import ENGINES as REPLAYED
 from benchmarks.parity_replay import Replay, replay
 from benchmarks.parity_tally import Tally
 from sentinel.domain import ConfigurationError
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from testkit.scratch import default_plan
 
 ENGINES: Final = (*REPLAYED, "http")

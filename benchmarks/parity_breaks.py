@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.plan import Plan
-from sentinel.features.program import (
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import (
     EVENT_KIND,
     EVENT_TIME,
     KIND_ADD,

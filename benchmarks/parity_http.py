@@ -19,8 +19,8 @@ from benchmarks.parity_log import REPOSITORY, batches, transactions_in
 from benchmarks.parity_replay import differing_words
 from benchmarks.parity_tally import Tally
 from sentinel.domain import Transaction, Verdict
-from sentinel.features.plan import DAY_US, Plan
-from sentinel.features.program import Program, compile_program
+from sentinel.features.plan.plan import DAY_US, Plan
+from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.groups import FLAG_LATE_EVENT, GroupKind, decode_decisions, decode_labels
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.scoring.recovery import recover

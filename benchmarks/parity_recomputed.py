@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.parity_log import batches
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.state.embedded import EmbeddedState
 
 

@@ -14,9 +14,9 @@ from typing import NoReturn, Self
 
 from benchmarks.parity_log import batches, transactions_in
 from sentinel.domain import Transaction
-from sentinel.features.fold import LabelBook
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.groups import Group
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.scoring.recovery import recover

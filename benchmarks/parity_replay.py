@@ -21,9 +21,9 @@ from benchmarks.parity_redis import SharedReplay
 from benchmarks.parity_sample import sample
 from benchmarks.parity_tally import Tally, Vectors
 from sentinel.domain import Transaction
-from sentinel.features.fold import LabelBook
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.state.embedded import EmbeddedState, restore
 from testkit.online_fold import OnlineFold, entries_of, labelled_in
 

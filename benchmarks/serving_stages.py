@@ -24,7 +24,7 @@ from benchmarks.serving_bodies import read_templates, write_templates
 from sentinel.api.answers import render
 from sentinel.api.payments import Reading, read_payment
 from sentinel.domain import Transaction
-from sentinel.features.program import compile_program
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger

@@ -29,7 +29,7 @@ import httpx
 from redis import Redis as RedisClient
 from rich.console import Console
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.pipeline.importing import import_history
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings

@@ -11,9 +11,9 @@ import pyarrow as pa
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.fold import LabelBook
-from sentinel.features.kernel import fold
-from sentinel.features.program import (
+from sentinel.features.kernel.fold import fold
+from sentinel.features.offline import LabelBook
+from sentinel.features.plan.program import (
     EVENT_KIND,
     EVENT_VIEWS,
     FLAG_SHIFT,

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sentinel.domain import Label, Transaction, Verdict
-from sentinel.features.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
 
 Value = float | None
 """A finished feature: the double that a float32 stands for, None = null."""

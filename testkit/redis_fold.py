@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable
 import numpy as np
 
 from sentinel.domain import Transaction
-from sentinel.features.fold import LabelBook
-from sentinel.features.program import KIND_ADD, KIND_FRAUD
+from sentinel.features.offline import LabelBook
+from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
 from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
 from testkit.online_fold import Entry, Vectors

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sentinel.domain import Verdict
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.champion import Champion

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.open import open_shared
 from sentinel.pipeline.served_replay import ServedReplay

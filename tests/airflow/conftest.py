@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis as redis_client
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.pipeline.importing import import_history
 from sentinel.settings import (
     FeastSettings,

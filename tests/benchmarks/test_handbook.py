@@ -15,7 +15,7 @@ from benchmarks.handbook_protocol import (
     book_features,
     fold,
 )
-from sentinel.features.plan import DAY_US, HOUR_US
+from sentinel.features.plan.plan import DAY_US, HOUR_US
 from sentinel.models.evaluation import average_precision, roc_auc
 
 FIRST_US = 1_522_540_800_000_000  # 2018-04-01, a Sunday

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.parity import ENGINES, main
 from benchmarks.parity_breaks import BREAKS
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 
 SMALL = ["--source", "simulator", "--rows", "5000", "--oracle-rows", "300", "--json"]
 

@@ -20,7 +20,7 @@ import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
 from sentinel.domain import Transaction
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.champion import Champion

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sentinel.domain import ENTITY_COLUMNS, Transaction
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from testkit.oracle import Oracle
 from tests.feast_plugin.conftest import Deployment
 from tests.feast_plugin.history import START_US, Entry

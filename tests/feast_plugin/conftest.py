@@ -16,7 +16,7 @@ import pytest
 
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.feast_plugin.dictionaries import learn_dictionaries
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.log import append_import
 from sentinel.ledger.sqlite import SqliteLedger
 from tests.feast_plugin.history import Entry, history

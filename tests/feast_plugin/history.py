@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from sentinel.domain import AttributeValue, Label, Transaction, Verdict
-from sentinel.features.plan import DAY_US, HOUR_US
+from sentinel.features.plan.plan import DAY_US, HOUR_US
 
 Entry = Transaction | Label
 

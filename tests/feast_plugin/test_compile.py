@@ -21,8 +21,8 @@ from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.feast_plugin.describe import describe
 from sentinel.feast_plugin.source import TransactionLog
 from sentinel.feast_plugin.tags import fields, ratio, request, windowed
-from sentinel.features.plan import DAY_US, HOUR_US, Filter, Plan
-from sentinel.features.program import RECORD_WARNING_BYTES, compile_program
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Filter, Plan
+from sentinel.features.plan.program import RECORD_WARNING_BYTES, compile_program
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -426,6 +426,6 @@ def test_the_compiled_form_names_every_feature_on_one_line(default_plan: Plan, r
 
 def test_reading_a_plan_needs_no_feast() -> None:
     """Serving starts fast: what it imports leaves Feast alone."""
-    modules = "sentinel.features.plan, sentinel.scoring.runtime, sentinel.ledger.log"
+    modules = "sentinel.features.plan.plan, sentinel.scoring.runtime, sentinel.ledger.log"
     program = f"import sys, {modules}\nassert not {{'feast', 'pandas'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=850)

@@ -36,7 +36,7 @@ from sentinel.feast_plugin.families import (
 from sentinel.feast_plugin.source import TransactionLog
 from sentinel.feast_plugin.tags import fields, windowed
 from sentinel.feast_plugin.tags import ratio as ratio_tags
-from sentinel.features.plan import DAY_US, Plan
+from sentinel.features.plan.plan import DAY_US, Plan
 
 
 def card_plan(*families: Family | RatioFamily) -> Plan:

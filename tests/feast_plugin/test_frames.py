@@ -13,7 +13,7 @@ import pytest
 from sentinel.domain import InvalidQuery
 from sentinel.feast_plugin.entity_frame import questions_of
 from sentinel.feast_plugin.frame_values import arrow_table
-from sentinel.features.plan import Plan, RequestFeature
+from sentinel.features.plan.plan import Plan, RequestFeature
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenField, TokenRules, Tokens
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sentinel.domain import InvalidQuery
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, same_bits
 from tests.feast_plugin.conftest import Deployment
 

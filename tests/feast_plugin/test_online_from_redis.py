@@ -17,8 +17,8 @@ from feast import FeatureStore
 from sentinel.domain import DefinitionError, StateUnavailable, Transaction
 from sentinel.feast_plugin import redis_state_reader
 from sentinel.feast_plugin.redis_state_reader import RedisStateReader
-from sentinel.features.plan import DAY_US
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import DAY_US
+from sentinel.features.plan.program import compile_program
 from sentinel.settings import Settings, StateSettings
 from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures

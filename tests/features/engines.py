@@ -14,15 +14,11 @@ import numpy.typing as npt
 from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import encode_batch
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.kernel import fold
-from sentinel.features.plan import Plan
-from sentinel.features.program import (
-    EVENT_KIND,
-    KIND_FRAUD,
-    compile_program,
-)
-from sentinel.features.sweep import finish_rows, fold_view
+from sentinel.features.kernel.fold import fold
+from sentinel.features.kernel.sweep import finish_rows, fold_view
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import EVENT_KIND, KIND_FRAUD, compile_program
 from sentinel.state.embedded import EmbeddedState, restore
 from testkit.online_fold import OnlineFold
 from testkit.oracle import Oracle

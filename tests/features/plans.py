@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sentinel.features.plan import (
+from sentinel.features.plan.plan import (
     AMOUNT,
     DAY_US,
     HOUR_US,

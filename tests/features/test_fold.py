@@ -11,9 +11,9 @@ import pytest
 
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
-from sentinel.features.fold import OfflineFold, batch_rows
-from sentinel.features.plan import MINUTE_US, Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import OfflineFold, batch_rows
+from sentinel.features.plan.plan import MINUTE_US, Plan
+from sentinel.features.plan.program import compile_program
 from testkit.online_fold import OnlineFold
 from tests.features.engines import oracle
 from tests.features.logs import batches_of, bits_of, bits_of_values

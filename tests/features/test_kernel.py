@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sentinel.domain import MAX_AMOUNT_MINOR, Transaction
 from sentinel.features.arena import Arena
-from sentinel.features.kernel import _standard_deviation
-from sentinel.features.plan import AMOUNT, DAY_US, HOUR_US, Plan, Ratio
-from sentinel.features.program import compile_program
+from sentinel.features.kernel.fold import _standard_deviation
+from sentinel.features.plan.plan import AMOUNT, DAY_US, HOUR_US, Plan, Ratio
+from sentinel.features.plan.program import compile_program
 from testkit.online_fold import OnlineFold
 from tests.features.engines import oracle
 from tests.features.logs import bits_of, bits_of_values

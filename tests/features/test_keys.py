@@ -12,8 +12,8 @@ from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import encode_batch
 from sentinel.features.keys import KeyTable
 from sentinel.features.pages import Pages
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from tests.features.plans import aggregate, plan_of
 
 keys = st.lists(st.text(max_size=20), max_size=60)

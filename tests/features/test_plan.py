@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from sentinel.domain import DefinitionError
-from sentinel.features.plan import (
+from sentinel.features.plan.plan import (
     AMOUNT,
     DAY_US,
     HOUR_US,
@@ -22,7 +22,7 @@ from sentinel.features.plan import (
     View,
     default_hop_us,
 )
-from sentinel.features.program import RECORD_WARNING_BYTES, compile_program
+from sentinel.features.plan.program import RECORD_WARNING_BYTES, compile_program
 from tests.features.plans import aggregate, every_function, plan_of, view
 from tests.features.worlds import plans
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.domain import Transaction
-from sentinel.features.kernel import fold
-from sentinel.features.program import KIND_PEEK, compile_program
+from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.program import KIND_PEEK, compile_program
 from testkit.online_fold import OnlineFold
 from testkit.oracle import Oracle
 from tests.features.logs import bits_of, bits_of_values, keys_of

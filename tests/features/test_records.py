@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
-from sentinel.features.plan import Plan
-from sentinel.features.program import (
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import (
     FLAG_EXPIRED,
     FLAG_LATE,
     SECTION_RINGS,

@@ -12,7 +12,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from sentinel.domain import MAX_AMOUNT_MINOR, AttributeValue, Label, Transaction, Verdict
-from sentinel.features.plan import (
+from sentinel.features.plan.plan import (
     AMOUNT,
     Aggregate,
     Filter,

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sentinel.domain import ModelFormatError, PlanMismatch
-from sentinel.features.plan import DAY_US, HOUR_US, Aggregate, Plan, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, RequestFeature, View
 from sentinel.models.artifact import (
     MANIFEST,
     ModelManifest,

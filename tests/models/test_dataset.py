@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from sentinel.models.dataset import (
     FRAUD,
     LEGITIMATE,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from sentinel.models.evaluation import HeldOut, average_precision, compare, evaluate, roc_auc
 from sentinel.models.intervals import Estimate, cluster_codes, resamples
 from sentinel.models.ranking import CardDays, Ranking

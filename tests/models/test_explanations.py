@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.features.plan import (
+from sentinel.features.plan.plan import (
     AMOUNT,
     DAY_US,
     HOUR_US,

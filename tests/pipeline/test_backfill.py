@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentinel.domain import DefinitionError, WorkspaceError
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill

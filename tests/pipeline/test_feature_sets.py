@@ -23,8 +23,8 @@ from sentinel.feature_sets import (
     set_text,
     suit,
 )
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.pipeline.apply import Planned, apply_definitions, plan_definitions
 from sentinel.settings import Settings
 from sentinel.sources.registry import open_source

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sentinel.domain import GateRefused, NoModel, PlanMismatch, Unavailable
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
 from sentinel.ledger.history_scores import HistoryScores
 from sentinel.ledger.log import read_log

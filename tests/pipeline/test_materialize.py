@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.materialize import MaterializeReport, materialize

@@ -25,7 +25,7 @@ from redis import Redis as RedisClient
 
 from sentinel.domain import ConfigurationError, SentinelError, StateUnavailable
 from sentinel.feast_plugin.store import feast_on
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import fit_calibration
 from sentinel.models.intervals import Estimate

@@ -11,9 +11,9 @@ import pytest
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel import fold
-from sentinel.features.plan import HOUR_US, Plan
-from sentinel.features.program import (
+from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.plan import HOUR_US, Plan
+from sentinel.features.plan.program import (
     EVENT_VIEWS,
     KIND_ADD,
     KIND_FRAUD,

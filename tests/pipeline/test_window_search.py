@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sentinel.features.plan import DAY_US, Plan, RequestFeature
+from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
 from sentinel.models.dataset import History, LabelLog
 from sentinel.models.splitting import Spans, split_by_time
 from sentinel.pipeline.window_search import (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sentinel.domain import GateRefused, InvalidQuery, Unavailable
-from sentinel.features.plan import Plan, RequestFeature
+from sentinel.features.plan.plan import Plan, RequestFeature
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.evaluation import undecided

@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 import pytest
 
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger

@@ -15,7 +15,7 @@ import httpx
 import psycopg
 import pytest
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.settings import Settings
 from testkit.payments import payments
 from testkit.scratch import Server, default_plan, fraud_label, make_workspace

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.state.redis import RedisState
 from testkit.servers import Redis
 

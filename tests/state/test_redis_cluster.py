@@ -11,7 +11,7 @@ import redis
 from redis.crc import key_slot
 
 from sentinel.domain import Transaction
-from sentinel.features.program import compile_program
+from sentinel.features.plan.program import compile_program
 from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_marks import RedisMarks

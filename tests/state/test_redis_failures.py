@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from sentinel.domain import ConfigurationError, StateUnavailable, Transaction
-from sentinel.features.program import compile_program
+from sentinel.features.plan.program import compile_program
 from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_marks import RedisMarks

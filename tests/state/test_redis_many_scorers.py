@@ -12,9 +12,9 @@ import pytest
 from sentinel.domain import Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel import fold
-from sentinel.features.plan import Plan, View
-from sentinel.features.program import (
+from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.plan import Plan, View
+from sentinel.features.plan.program import (
     EVENT_KIND,
     KIND_ADD,
     KIND_FRAUD,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sentinel.domain import ConfigurationError, Transaction
 from sentinel.features.arena import Arena
-from sentinel.features.program import KIND_FRAUD, compile_program
+from sentinel.features.plan.program import KIND_FRAUD, compile_program
 from sentinel.state.redis import FLAG_REPEATED, RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
 from testkit.online_fold import OnlineFold

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
-from sentinel.features.plan import Plan, View
-from sentinel.features.program import KIND_FRAUD, compile_program
+from sentinel.features.plan.plan import Plan, View
+from sentinel.features.plan.program import KIND_FRAUD, compile_program
 from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
 from sentinel.state.redis_marks import RedisMarks

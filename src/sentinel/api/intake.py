@@ -17,7 +17,7 @@ from sentinel.domain import (
     TransactionConflict,
     id_for_display,
 )
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.service import Receiver

@@ -9,7 +9,7 @@ from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.feast_plugin.source import EVENT_TIMESTAMP
 from sentinel.feast_plugin.spans import microseconds
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean
-from sentinel.features.plan import AMOUNT, Aggregate, Function, default_hop_us
+from sentinel.features.plan.plan import AMOUNT, Aggregate, Function, default_hop_us
 
 DEFAULT_CAPACITY: Final = 16
 IS_FRAUD: Final = "is_fraud"

@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from sentinel.feast_plugin.spans import format_span
-from sentinel.features.plan import AMOUNT, Aggregate, Filter, Plan, RequestFeature
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import AMOUNT, Aggregate, Filter, Plan, RequestFeature
+from sentinel.features.plan.program import compile_program
 
 _COLUMNS = 80
 _SHOWN_CATEGORIES = 8

@@ -17,7 +17,7 @@ from sentinel.feast_plugin.frame_values import (
     time_values,
 )
 from sentinel.feast_plugin.questions import Questions
-from sentinel.features.plan import AMOUNT, Plan
+from sentinel.features.plan.plan import AMOUNT, Plan
 from sentinel.ingest.guard import Guard
 from sentinel.schema import ATTRIBUTE_PREFIX
 

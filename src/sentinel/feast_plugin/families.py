@@ -42,7 +42,7 @@ from sentinel.feast_plugin.window_families import (
     fraud_rate,
     since_last,
 )
-from sentinel.features.plan import AMOUNT, RequestKind
+from sentinel.features.plan.plan import AMOUNT, RequestKind
 
 __all__ = [
     "DAY",

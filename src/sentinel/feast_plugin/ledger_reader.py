@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sentinel.domain import DefinitionError, Transaction
 from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel import fold
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import open_reader
 from sentinel.scoring.recovery import catch_up, recover

@@ -38,7 +38,7 @@ from sentinel.feast_plugin.source import (
 )
 from sentinel.feast_plugin.view_table import ViewTable, offline_root
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import open_reader

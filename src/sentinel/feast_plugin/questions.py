@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.features.encode_batch import Events
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.plan import AMOUNT, Plan
-from sentinel.features.program import (
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import AMOUNT, Plan
+from sentinel.features.plan.program import (
     EVENT_KIND,
     KIND_ADD,
     KIND_PEEK,

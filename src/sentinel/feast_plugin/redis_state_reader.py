@@ -9,7 +9,7 @@ import numpy as np
 
 from sentinel.domain import DefinitionError, StateUnavailable
 from sentinel.feast_plugin.answers import Answer, Row
-from sentinel.features.program import compile_program
+from sentinel.features.plan.program import compile_program
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.state.redis import RedisState

@@ -26,7 +26,7 @@ from feast.types import Float32
 
 from sentinel.domain import DefinitionError
 from sentinel.feast_plugin.spans import format_span, microseconds, parse_span
-from sentinel.features.plan import Filter, FilterOperator, RequestKind
+from sentinel.features.plan.plan import Filter, FilterOperator, RequestKind
 
 Condition = tuple[str, FilterOperator, str | float]
 """A column, a comparison and a value, such as ``("channel", "==", "online")``."""

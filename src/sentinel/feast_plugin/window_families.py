@@ -19,7 +19,7 @@ from sentinel.domain import DefinitionError
 from sentinel.feast_plugin import tags
 from sentinel.feast_plugin.spans import format_span, microseconds
 from sentinel.feast_plugin.tags import Condition
-from sentinel.features.plan import AMOUNT
+from sentinel.features.plan.plan import AMOUNT
 
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)

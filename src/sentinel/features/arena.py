@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sentinel.features.keys import KeyTable
 from sentinel.features.pages import Pages
-from sentinel.features.program import Program
+from sentinel.features.plan.program import Program
 
 KEY_SEPARATOR: Final = "\x1f"
 """Joins the parts of a composite entity key."""

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.encode import _COMPARE, as_text, category_codes, is_boolean, text_hash
-from sentinel.features.kernel import NO_RECORD
-from sentinel.features.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
-from sentinel.features.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
+from sentinel.features.kernel.fold import NO_RECORD
+from sentinel.features.plan.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
+from sentinel.features.plan.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
 from sentinel.schema import ATTRIBUTE_PREFIX
 
 Events = npt.NDArray[np.int64]

@@ -85,7 +85,7 @@ def _cache_folder() -> Path | None:
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for name in _KERNEL_PACKAGES:
-        for path in sorted((package / name).glob("*.py")):
+        for path in sorted((package / name).rglob("*.py")):
             digest.update(path.read_bytes())
     parent = Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__")
     folder = parent / f"kernels-{digest.hexdigest()[:16]}"

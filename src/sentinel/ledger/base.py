@@ -63,7 +63,7 @@ class LabelEffect(NamedTuple):
     Attributes:
         plan_hash, transaction_id: Whose records.
         label_sequence: The label's place in the log.
-        kind: KIND_FRAUD or KIND_RETRACT of `sentinel.features.program`.
+        kind: KIND_FRAUD or KIND_RETRACT of `sentinel.features.plan.program`.
         positions: The change's own in each view's record; 0 where there is none.
     """
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import ConfigurationError, ModelFormatError, PlanMismatch
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.models import booster
 from sentinel.models.booster import TreeEnsemble
 from sentinel.models.calibration import Calibration

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from sentinel.models.dataset import MIN_FRAUDS
 from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
 from sentinel.models.ranking import CardDays, RankedTotals, Ranking

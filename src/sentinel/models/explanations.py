@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from sentinel.features.plan import (
+from sentinel.features.plan.plan import (
     AMOUNT,
     DAY_US,
     HOUR_US,

@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 
 from sentinel.domain import InvalidQuery
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from sentinel.models.dataset import (
     FRAUD,
     MIN_FRAUDS,

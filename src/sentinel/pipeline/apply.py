@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from sentinel.domain import DefinitionError
 from sentinel.feature_sets import Installed, ensure
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import ledger_exists
 from sentinel.pipeline.workspace import ledger_reader

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.features.encode_batch import encode_batch
-from sentinel.features.fold import LabelBook, OfflineFold, batch_rows
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.offline import LabelBook, OfflineFold, batch_rows
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index_rows import fingerprint
 from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentinel.domain import WorkspaceError
-from sentinel.features.plan import DAY_US, Plan
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import Sample, data_hash
 from sentinel.models.sampling import thinned
 from sentinel.models.splitting import Spans, Split, split_by_time

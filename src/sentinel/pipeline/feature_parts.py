@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentinel.domain import WorkspaceError
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 

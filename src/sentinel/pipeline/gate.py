@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import GateRefused, WorkspaceError
-from sentinel.features.plan import DAY_US, Plan
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.dataset import Sample, sample
 from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare, undecided

@@ -153,7 +153,7 @@ def _ledger(settings: Settings) -> str:
 
 
 def _plan(settings: Settings) -> str:
-    from sentinel.features.plan import Plan
+    from sentinel.features.plan.plan import Plan
 
     plan = Plan.load(settings.plan_path)
     return f"{plan.hash} with {len(plan.feature_names)} features"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_trees
 from sentinel.models.tree_kernel import Scorer
 from sentinel.pipeline.feature_parts import FeatureParts

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.domain import Outcome, Verdict
-from sentinel.features.plan import DAY_US, Plan
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.ledger.log import read_log
 from sentinel.models.dataset import History, Ints, LabelLog, codes_of, rows_of
 from sentinel.models.splitting import maturity_of

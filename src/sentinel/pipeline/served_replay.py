@@ -23,9 +23,10 @@ import pyarrow.compute as pc
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.encode import EventEncoder
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.plan import Plan, View
-from sentinel.features.program import (
+from sentinel.features.kernel.sweep import finish_rows, fold_view
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.plan import Plan, View
+from sentinel.features.plan.program import (
     EVENT_KIND,
     KIND_ADD,
     KIND_FRAUD,
@@ -34,7 +35,6 @@ from sentinel.features.program import (
     Program,
     compile_program,
 )
-from sentinel.features.sweep import finish_rows, fold_view
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.groups import FLAG_DEGRADED, Group, GroupKind, decode_decisions, decode_labels
 from sentinel.ledger.log import read_log

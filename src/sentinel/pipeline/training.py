@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import ConfigurationError
-from sentinel.features.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
 from sentinel.models.curves import draw_curves
 from sentinel.models.evaluation import CERTAIN_FRAUDS, Figures, compare, undecided

@@ -20,10 +20,10 @@ import pyarrow as pa
 from sentinel.domain import ENTITY_COLUMNS, Transaction, WorkspaceError
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.fold import LabelBook
-from sentinel.features.kernel import fold
-from sentinel.features.plan import Plan
-from sentinel.features.program import KIND_ADD, KIND_FRAUD, Program, compile_program
+from sentinel.features.kernel.fold import fold
+from sentinel.features.offline import LabelBook
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD, Program, compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.ledger.log import read_log

@@ -20,10 +20,10 @@ from scipy.stats import beta
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.feast_plugin.view_table import ViewTable, offline_root
 from sentinel.features.encode import EventEncoder
-from sentinel.features.fold import OfflineFold
-from sentinel.features.kernel import fold
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.kernel.fold import fold
+from sentinel.features.offline import OfflineFold
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.ledger.log import read_log

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.open import open_shared
 from sentinel.pipeline.served_replay import Effect, Rebuilt, ServedReplay, replay_served
 from sentinel.settings import Settings

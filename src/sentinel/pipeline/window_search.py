@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.plan import DAY_US, Plan
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import MIN_FRAUDS, History, LabelLog, sample
 from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
 from sentinel.models.ranking import Ranking

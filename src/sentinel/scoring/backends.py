@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sentinel.domain import Label, Transaction
-from sentinel.features.plan import Plan
-from sentinel.features.program import compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import open_writer

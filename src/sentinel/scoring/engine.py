@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from sentinel.domain import NoModel, Transaction
 from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel import fold
-from sentinel.features.program import (
+from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.program import (
     EVENT_VIEWS,
     FLAG_EXPIRED,
     FLAG_LATE,

@@ -14,7 +14,7 @@ from sentinel.domain import (
     Transaction,
     Verdict,
 )
-from sentinel.features.program import KIND_FRAUD, KIND_RETRACT
+from sentinel.features.plan.program import KIND_FRAUD, KIND_RETRACT
 from sentinel.ledger.base import Appended
 from sentinel.ledger.groups import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.scoring.engine import Engine

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from sentinel.domain import Transaction
 from sentinel.features.encode import EventEncoder
-from sentinel.features.fold import LabelBook, OfflineFold
-from sentinel.features.program import Program
+from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import read_log
 from sentinel.schema import KIND_TRANSACTION

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.program import Program
+from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.scoring.recovery import FindTransaction, catch_up, recover
 from sentinel.state.embedded import EmbeddedState

@@ -18,7 +18,7 @@ from sentinel.domain import (
     SentinelError,
     Transaction,
 )
-from sentinel.features.plan import Plan
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.history_scores import HistoricScore, HistoryScores
 from sentinel.ledger.index import LedgerIndex, number_features

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from sentinel.domain import StateUnavailable, Transaction
-from sentinel.features.plan import Plan
-from sentinel.features.program import Program, compile_program
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
 from sentinel.ledger.groups import GroupKind, entries_of
 from sentinel.ledger.index import LedgerIndex

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from sentinel.domain import AlreadyRecorded, Label, SentinelError, Verdict
-from sentinel.features.program import KIND_FRAUD, KIND_RETRACT
+from sentinel.features.plan.program import KIND_FRAUD, KIND_RETRACT
 from sentinel.ledger.base import Appended
 from sentinel.scoring.labels import Find, LabelDesk, LabelReceipt
 from sentinel.scoring.shared_service import SharedService

@@ -24,7 +24,7 @@ from sentinel.domain import (
     Unavailable,
     Verdict,
 )
-from sentinel.features.program import KIND_FRAUD
+from sentinel.features.plan.program import KIND_FRAUD
 from sentinel.ledger.base import Appended
 from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind
 from sentinel.scoring.engine import Scored

@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 
 from sentinel.features.arena import Arena
-from sentinel.features.program import RECORD_FORMAT, Program
+from sentinel.features.plan.program import RECORD_FORMAT, Program
 from sentinel.state.known_ids import KnownIds
 
 SNAPSHOT_FORMAT: Final = 1

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from sentinel.domain import StateUnavailable
 from sentinel.features.arena import Arena
-from sentinel.features.program import Program
+from sentinel.features.plan.program import Program
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis_library import VALUE_FORMAT, Library
 from sentinel.state.redis_wire import Wire, pack

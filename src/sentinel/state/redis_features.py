@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sentinel.domain import Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel import fold
-from sentinel.features.program import EVENT_KIND, EVENT_VIEWS, KIND_ADD, KIND_PEEK, Program
+from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.program import EVENT_KIND, EVENT_VIEWS, KIND_ADD, KIND_PEEK, Program
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import FLAG_REPEATED, Call, RedisState, Reply
 from sentinel.state.redis_library import CHANGE_HEADER_WORDS

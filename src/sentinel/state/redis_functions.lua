@@ -3,7 +3,7 @@
 --
 -- A record is one string:
 --
---   record   the int64 words of features/program.py, little-endian
+--   record   the int64 words of features/plan/program.py, little-endian
 --   recent   ids of the latest changes, 8 bytes each: change p stands at place (p - 1) % RECENT
 --   fence    only while the record is being rebuilt: token, position at the fence, when it was
 --            put up, and every change since

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Final
 
-from sentinel.features.program import (
+from sentinel.features.plan.program import (
     FIELD_RANGE,
     FIELD_SQUARES,
     FIELD_SUM,

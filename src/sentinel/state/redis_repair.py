@@ -24,9 +24,9 @@ import numpy as np
 from sentinel.domain import Label, StateUnavailable, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.fold import LabelBook
-from sentinel.features.program import EVENT_KIND, KIND_ADD, KIND_FRAUD, Program
-from sentinel.features.sweep import fold_view
+from sentinel.features.kernel.sweep import fold_view
+from sentinel.features.offline import LabelBook
+from sentinel.features.plan.program import EVENT_KIND, KIND_ADD, KIND_FRAUD, Program
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_library import FENCE_BYTES, TOKEN_BYTES

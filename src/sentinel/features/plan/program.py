@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.plan import AMOUNT, Aggregate, Plan, View
+from sentinel.features.plan.plan import AMOUNT, Aggregate, Plan, View
 
 RECORD_FORMAT: Final = 1
 HEADER_WORDS: Final = 3

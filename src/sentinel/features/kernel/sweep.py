@@ -1,10 +1,10 @@
 """The fold over many events of one view, an entity at a time.
 
-`kernel.fold` takes events one by one, and reads every tile of every window for each. Over a batch
-of the log the same is done faster: entities don't touch each other's state, so each entity's
-events are taken together, and from one to the next a window only loses tiles and gains tiles.
-Windows are integers until they become features, so what is added and taken away again leaves
-nothing behind: vectors and records are those of `kernel.fold`, bit for bit.
+`fold.fold` takes events one by one, and reads every tile of every window for each. Over a batch of
+the log the same is done faster: entities don't touch each other's state, so each entity's events
+are taken together, and from one to the next a window only loses tiles and gains tiles. Windows are
+integers until they become features, so what is added and taken away again leaves nothing behind:
+vectors and records are those of `fold.fold`, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.jit import inner_kernel, kernel, prefetch
-from sentinel.features.kernel import (
+from sentinel.features.kernel.fold import (
     Vectors,
     Words,
     add_event,
@@ -24,7 +24,8 @@ from sentinel.features.kernel import (
     read_rest,
     read_view,
 )
-from sentinel.features.program import (
+from sentinel.features.kernel.windows import add, begin, end, make_table, move, write_windows
+from sentinel.features.plan.program import (
     EVENT_FILTERS,
     EVENT_KIND,
     EVENT_TIME,
@@ -37,7 +38,6 @@ from sentinel.features.program import (
     SECTION_VIEWS,
     WIDTHS,
 )
-from sentinel.features.windows import add, begin, end, make_table, move, write_windows
 
 Order = npt.NDArray[np.int32]
 """Rows of a batch's events in the order in which a view takes them."""

@@ -20,8 +20,7 @@ import pyarrow.compute as pc
 from sentinel.domain import Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.encode_batch import Events, encode_batch
-from sentinel.features.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
-from sentinel.features.sweep import (
+from sentinel.features.kernel.sweep import (
     Order,
     finish_rows,
     fold_in_order,
@@ -29,6 +28,7 @@ from sentinel.features.sweep import (
     order_of,
     record_end,
 )
+from sentinel.features.plan.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
 BATCH_BYTES: Final = 400 << 20

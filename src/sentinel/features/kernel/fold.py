@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.jit import inner_kernel
-from sentinel.features.program import (
+from sentinel.features.plan.program import (
     EVENT_AMOUNT,
     EVENT_FILTERS,
     EVENT_KIND,

@@ -1,0 +1,1 @@
+"""How it is computed: the fold and the parts of a record that it reads and changes."""
