@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from sentinel.domain import DefinitionError, Transaction
 from sentinel.feast_plugin.answers import Answer, Row
-from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel.fold import fold
+from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.index import LedgerIndex
@@ -70,13 +69,7 @@ class LedgerReader:
         self._ledger.close()
 
     def _fold(self, rows: Sequence[Row], now_us: int) -> npt.NDArray[np.float32]:
-        program, arena = self._state.program, self._state.arena
-        encoder = EventEncoder(program, arena, max(len(rows), 1))
-        for at, row in enumerate(rows):
-            encoder.put_query(at, row, now_us)
-        out = np.empty((len(rows), program.n_features), dtype=np.float32)
-        fold(arena.words, program.code, encoder.events, encoder.given, out, len(rows))
-        return out
+        return OnlineFold(self._state.program, self._state.arena, len(rows)).read(rows, now_us)
 
     def _find(self, transaction_id: str) -> Transaction | None:
         """A transaction before the snapshot that a later label is about."""

@@ -28,7 +28,8 @@ from sentinel.features.kernel.sweep import (
     order_of,
     record_end,
 )
-from sentinel.features.plan.program import EVENT_KIND, KIND_FRAUD, KIND_RETRACT, Program
+from sentinel.features.plan.program import EVENT_KIND, Program
+from sentinel.log.labels import take_arrival, take_label
 from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 
 BATCH_BYTES: Final = 400 << 20
@@ -70,16 +71,9 @@ class LabelBook:
             self.wanted.update(self.fraud.intersection(others))
 
     def change(self, transaction_id: str, verdict: str) -> int:
-        """Kind of event that a verdict causes: KIND_FRAUD, KIND_RETRACT, or -1 for none."""
-        was = transaction_id in self.fraud
-        now = verdict == Verdict.FRAUD
-        if was == now:
-            return -1
-        if now:
-            self.fraud.add(transaction_id)
-            return KIND_FRAUD
-        self.fraud.discard(transaction_id)
-        return KIND_RETRACT
+        """`take_label`, with -1 where the label changes nothing."""
+        kind = take_label(self.fraud, transaction_id, verdict)
+        return -1 if kind is None else kind
 
 
 class OfflineFold:
@@ -202,12 +196,11 @@ class OfflineFold:
             place = int(before[entry])
             if not is_label[entry]:
                 book.encoded[transaction_id] = events[place - 1]
-                if transaction_id in book.fraud:
-                    cause(place, transaction_id, KIND_FRAUD)
+                kind = take_arrival(book.fraud, transaction_id)
             else:
-                kind = book.change(transaction_id, verdict)
-                if kind >= 0 and transaction_id in book.encoded:
-                    cause(place, transaction_id, kind)
+                kind = take_label(book.fraud, transaction_id, verdict)
+            if kind is not None and transaction_id in book.encoded:
+                cause(place, transaction_id, kind)
         for transaction_id in ids:
             if transaction_id in book.encoded:
                 book.encoded[transaction_id] = book.encoded[transaction_id].copy()

@@ -19,14 +19,14 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Transaction, WorkspaceError
 from sentinel.features.arena import Arena
-from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel.fold import fold
 from sentinel.features.offline import LabelBook
+from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
-from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD, Program, compile_program
+from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.ledger.log import read_log
+from sentinel.log.labels import take_arrival, take_label
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, attribute_columns
@@ -156,8 +156,9 @@ class _Replay:
     def __init__(self, program: Program, wanted: set[str]) -> None:
         self._program = program
         self._arena = Arena(program)
-        self._encoder = EventEncoder(program, self._arena, max(_MICRO_BATCHES))
-        self._book = LabelBook(wanted=wanted)
+        self._fold = OnlineFold(program, self._arena, max(_MICRO_BATCHES))
+        self._wanted = wanted
+        self._fraud: set[str] = set()
         self._passed: dict[str, Transaction] = {}
         self._sizes = itertools.cycle(_MICRO_BATCHES)
 
@@ -176,42 +177,35 @@ class _Replay:
 
         def flush() -> None:
             nonlocal done, size
-            done += self._fold(pending, vectors[done:])
-            pending.clear()
+            if pending:
+                vectors[done : done + len(pending)] = self._fold.run(pending)
+                done += len(pending)
+                pending.clear()
             size = next(self._sizes)
 
         for kind, transaction_id, verdict in zip(kinds.tolist(), ids, verdicts, strict=True):
             if kind == KIND_TRANSACTION:
                 transaction = next(transactions)
                 pending.append(transaction)
-                if transaction_id in self._book.wanted:
+                if transaction_id in self._wanted:
                     self._passed[transaction_id] = transaction
                     flush()
-                    if transaction_id in self._book.fraud:
-                        self._change(transaction_id, KIND_FRAUD)
+                    self._change(transaction_id, take_arrival(self._fraud, transaction_id))
                 elif len(pending) >= size:
                     flush()
-            elif (change := self._book.change(transaction_id, verdict)) >= 0:
-                flush()
-                self._change(transaction_id, change)
+            else:
+                change = take_label(self._fraud, transaction_id, verdict)
+                if change is not None:
+                    flush()
+                    self._change(transaction_id, change)
         flush()
         return first_sequence + places, [ids[i] for i in places.tolist()], vectors
 
-    def _fold(self, transactions: list[Transaction], out: Vectors, kind: int = KIND_ADD) -> int:
-        for row, transaction in enumerate(transactions):
-            self._encoder.put(row, transaction, kind)
-        encoder, n = self._encoder, len(transactions)
-        if n:
-            code = self._program.code
-            fold(self._arena.words, code, encoder.events, encoder.given, out[:n], n)
-        return n
-
-    def _change(self, transaction_id: str, kind: int) -> None:
-        """Let a label take effect, if its transaction is there."""
+    def _change(self, transaction_id: str, kind: int | None) -> None:
+        """Let a label take effect, if it has one and its transaction is there."""
         transaction = self._passed.get(transaction_id)
-        if transaction is not None:
-            nowhere = np.empty((1, self._program.n_features), dtype=np.float32)
-            self._fold([transaction], nowhere, kind)
+        if kind is not None and transaction is not None:
+            self._fold.run([transaction], kind)
 
 
 def transactions_of(batch: pa.RecordBatch) -> Iterator[Transaction]:

@@ -19,9 +19,8 @@ from scipy.stats import beta
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.feast_plugin.view_table import ViewTable, offline_root
-from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel.fold import fold
 from sentinel.features.offline import OfflineFold
+from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
@@ -339,13 +338,7 @@ class _Sample:
             self._through = first + batch.num_rows - 1
 
     def _read(self, rows: Sequence[Keys], now_us: int) -> Vectors:
-        arena, program = self._fold.arena, self._program
-        encoder = EventEncoder(program, arena, max(len(rows), 1))
-        for at, row in enumerate(rows):
-            encoder.put_query(at, row, now_us)
-        out = np.empty((len(rows), program.n_features), dtype=np.float32)
-        fold(arena.words, program.code, encoder.events, encoder.given, out, len(rows))
-        return out
+        return OnlineFold(self._program, self._fold.arena, len(rows)).read(rows, now_us)
 
     def _stack(self, vectors: Sequence[Vectors]) -> Vectors:
         width = len(self._plan.feature_names)

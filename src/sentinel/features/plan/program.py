@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.plan.plan import AMOUNT, Aggregate, Plan, View
+from sentinel.log import labels
 
 RECORD_FORMAT: Final = 1
 HEADER_WORDS: Final = 3
@@ -39,8 +40,8 @@ EVENT_VIEWS: Final = 4
 KIND_ADD: Final = 0
 KIND_PEEK: Final = 1
 KIND_READ: Final = 2
-KIND_FRAUD: Final = 3
-KIND_RETRACT: Final = 4
+KIND_FRAUD: Final = labels.KIND_FRAUD
+KIND_RETRACT: Final = labels.KIND_RETRACT
 
 # What the kernel reports of an event, in the upper bits of each view's position word.
 FLAG_LATE: Final = 1
