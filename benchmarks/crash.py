@@ -30,9 +30,9 @@ from rich.table import Table
 from benchmarks.syncs import answers_before_sync
 from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.program import compile_program
-from sentinel.ledger.groups import GroupKind, decode_decisions, decode_labels
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
 from sentinel.scoring.recovery import recover
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings

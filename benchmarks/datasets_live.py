@@ -14,8 +14,8 @@ import httpx
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Transaction
+from sentinel.log.schema import KIND_LABEL
 from sentinel.pipeline.verify import transactions_of
-from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from testkit.scratch import serving
 

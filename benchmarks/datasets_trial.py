@@ -27,6 +27,7 @@ from sentinel.cli.console import settings_for
 from sentinel.domain import Verdict
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
+from sentinel.log.schema import KIND_LABEL
 from sentinel.models.trainers import train as fit
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
@@ -35,7 +36,6 @@ from sentinel.pipeline.history import HistoryModel
 from sentinel.pipeline.importing import ImportResult, import_history
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import train
-from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from sentinel.sources import log_batches, open_source
 from testkit.shapes.base import Drawing, Shape

@@ -25,9 +25,9 @@ from redis import Redis as RedisClient
 from rich.console import Console
 
 from sentinel.ledger.log import append_import, read_log
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 from testkit.scratch import REPOSITORY, payments_again

@@ -23,7 +23,7 @@ from sentinel.features.plan.program import (
     KIND_PEEK,
     compile_program,
 )
-from sentinel.schema import KIND_LABEL
+from sentinel.log.schema import KIND_LABEL
 
 Break = Literal["hop", "tie", "label", "drop"]
 BREAKS: Final[dict[str, str]] = {

@@ -21,8 +21,8 @@ from benchmarks.parity_tally import Tally
 from sentinel.domain import Transaction, Verdict
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.features.plan.program import Program, compile_program
-from sentinel.ledger.groups import FLAG_LATE_EVENT, GroupKind, decode_decisions, decode_labels
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import FLAG_LATE_EVENT, GroupKind, decode_decisions, decode_labels
 from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState, restore

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, Transaction
 from sentinel.ledger.log import append_import, read_log
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.verify import transactions_of
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.sources import Source, log_batches, open_source
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent

@@ -17,8 +17,8 @@ from sentinel.domain import Transaction
 from sentinel.features.offline import LabelBook
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
-from sentinel.ledger.groups import Group
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import Group
 from sentinel.scoring.recovery import recover
 from testkit.online_fold import OnlineFold, entries_of, labelled_in
 

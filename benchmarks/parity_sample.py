@@ -16,8 +16,8 @@ from benchmarks.parity_tally import Tally, Vectors
 from sentinel.domain import Label, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.plan.plan import AMOUNT, Plan, View
+from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 from sentinel.pipeline.verify import transactions_of
-from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
 from testkit.oracle import Oracle
 
 _MOST_ROWS_OF_AN_ENTITY: Final = 2_000

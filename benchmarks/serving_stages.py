@@ -25,9 +25,9 @@ from sentinel.api.answers import render
 from sentinel.api.payments import Reading, read_payment
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import compile_program
-from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind
 from sentinel.models.champion import champion_of
 from sentinel.scoring.engine import Engine, Scored
 from sentinel.scoring.service import decisions_payload

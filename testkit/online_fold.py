@@ -21,8 +21,8 @@ from sentinel.features.plan.program import (
     POSITION_MASK,
     Program,
 )
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.verify import transactions_of
-from sentinel.schema import KIND_TRANSACTION
 
 Entry = Transaction | Label
 Vectors = npt.NDArray[np.float32]

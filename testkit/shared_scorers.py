@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 from sentinel.features.plan.plan import Plan
-from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.open import open_shared
+from sentinel.log.entries import GroupKind, decode_decisions
 from sentinel.pipeline.served_replay import ServedReplay
 from sentinel.pipeline.verify_shared import verify_shared
 from sentinel.settings import Settings

@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind, decode_decisions
 from testkit.payments import payments
 from testkit.scratch import Server, make_workspace, serving
 

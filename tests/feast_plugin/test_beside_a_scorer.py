@@ -18,8 +18,8 @@ from sentinel.domain import DefinitionError
 from sentinel.feast_plugin import scorer_reader
 from sentinel.feast_plugin.scorer_reader import ScorerReader
 from sentinel.features.plan.plan import DAY_US, MINUTE_US
-from sentinel.ledger.groups import GroupKind, entries_of
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind, entries_of
 from sentinel.pipeline.verify_sample import verify_sample
 from sentinel.settings import Settings
 from testkit.scratch import Server, make_workspace, serving

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 from testkit.oracle import Value
 
 Bits = npt.NDArray[np.uint32]

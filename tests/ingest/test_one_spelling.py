@@ -17,7 +17,7 @@ from sentinel.api.payments import Reading, read_payment
 from sentinel.domain import ENTITY_COLUMNS, InvalidTransaction, Transaction
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenRules
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources import log_batches
 from sentinel.sources.mapping import MappingSource
 from sentinel.sources.mapping_file import parse_mapping

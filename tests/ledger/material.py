@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Label, Transaction, Verdict
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import (
+from sentinel.ledger.log import Imported, append_import
+from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_IS_FRAUD,
     GROUP_FORMAT,
@@ -20,8 +22,6 @@ from sentinel.ledger.groups import (
     LabelGroup,
     encode_group,
 )
-from sentinel.ledger.log import Imported, append_import
-from sentinel.ledger.sqlite import SqliteLedger
 from tests.features.logs import batch_of
 
 MINUTE_US = 60_000_000

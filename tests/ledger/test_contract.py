@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import Group, GroupKind
+from sentinel.log.entries import Group, GroupKind
 from tests.ledger.backends import Backend
 
 _numbers = itertools.count()

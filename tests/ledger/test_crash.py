@@ -18,7 +18,7 @@ _WRITER = """
 import os, sys
 from pathlib import Path
 from sentinel.domain import LedgerUnavailable
-from sentinel.ledger.groups import GroupKind
+from sentinel.log.entries import GroupKind
 from sentinel.ledger.sqlite import SqliteLedger
 
 path, groups = Path(sys.argv[1]), int(sys.argv[2])

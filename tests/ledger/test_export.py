@@ -18,8 +18,8 @@ from sentinel.domain import ENTITY_COLUMNS, Label, Transaction, WorkspaceError
 from sentinel.features.encode import as_text
 from sentinel.ledger import export
 from sentinel.ledger.export import export_parquet, open_table
-from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind
 from tests.ledger.backends import Backend
 from tests.ledger.material import (
     MINUTE_US,

@@ -21,12 +21,12 @@ from sentinel.domain import (
     Transaction,
     WorkspaceError,
 )
-from sentinel.ledger.groups import DecisionGroup, GroupKind
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.index_rows import _DecisionGroup, _Transaction
 from sentinel.ledger.index_schema import TABLES
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import DecisionGroup, GroupKind
 from tests.ledger.backends import Backend
 from tests.ledger.material import (
     NOON_US,

@@ -14,10 +14,10 @@ from sentinel.domain import (
     Outcome,
     Verdict,
 )
-from sentinel.ledger.groups import OUTCOMES
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import OUTCOMES
 from tests.ledger.material import (
     MINUTE_US,
     NOON_US,

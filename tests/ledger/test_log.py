@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sentinel.domain import InputError, Label, Transaction
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.log import append_import, read_log
-from sentinel.schema import LOG_SCHEMA
+from sentinel.log.entries import GroupKind
+from sentinel.log.schema import LOG_SCHEMA
 from tests.features.logs import batch_of
 from tests.ledger.backends import Backend
 from tests.ledger.material import (

@@ -23,11 +23,11 @@ from sentinel.domain import (
 )
 from sentinel.ledger.base import Appended, Standing, StateRebuild
 from sentinel.ledger.database import Database
-from sentinel.ledger.groups import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import read_log
 from sentinel.ledger.postgres import PostgresLedger, migrate
 from sentinel.ledger.schema import FOLDER, VERSIONS
+from sentinel.log.entries import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
 from tests.ledger.backends import PostgresBackend
 from tests.ledger.material import (
     NOON_US,

@@ -13,8 +13,8 @@ import pytest
 
 from sentinel.domain import LedgerUnavailable
 from sentinel.ledger.database import Database
-from sentinel.ledger.groups import entries_of
 from sentinel.ledger.postgres import PostgresLedger
+from sentinel.log.entries import entries_of
 from testkit.servers import Postgres
 from tests.ledger.backends import PostgresBackend
 from tests.ledger.material import NOON_US
@@ -23,7 +23,7 @@ from tests.ledger.test_postgres import decide
 _WRITER = """
 import os, sys
 from sentinel.ledger.database import Database
-from sentinel.ledger.groups import GroupKind, encode_group
+from sentinel.log.entries import GroupKind, encode_group
 from sentinel.ledger.postgres import PostgresLedger
 from tests.ledger.material import NOON_US, decision_group, transaction
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sentinel.domain import LedgerUnavailable, WorkspaceError
-from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.sqlite import CHECKPOINT_BYTES, Checkpointer, SqliteLedger
+from sentinel.log.entries import GroupKind
 
 
 def _append(ledger: SqliteLedger, payload: bytes = b"x" * 500, n: int = 1) -> None:
@@ -121,7 +121,7 @@ def test_a_reader_works_after_the_writer_crashed(tmp_path: Path) -> None:
         """
         import os, sys
         from pathlib import Path
-        from sentinel.ledger.groups import GroupKind
+        from sentinel.log.entries import GroupKind
         from sentinel.ledger.sqlite import SqliteLedger
         ledger = SqliteLedger.open_writer(Path(sys.argv[1]))
         for i in range(5):
@@ -158,7 +158,7 @@ _FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from sentinel.domain import LedgerUnavailable
-from sentinel.ledger.groups import GroupKind
+from sentinel.log.entries import GroupKind
 from sentinel.ledger.sqlite import SqliteLedger
 
 path = Path(sys.argv[1])
@@ -233,7 +233,7 @@ _READ_ONLY = """
 import os, sys
 from pathlib import Path
 from sentinel.domain import WorkspaceError
-from sentinel.ledger.groups import GroupKind
+from sentinel.log.entries import GroupKind
 from sentinel.ledger.sqlite import SqliteLedger
 
 if os.geteuid() == 0:

@@ -14,9 +14,9 @@ import pytest
 from sentinel.domain import GateRefused, NoModel, PlanMismatch, Unavailable
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
-from sentinel.ledger.groups import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
 from sentinel.ledger.history_scores import HistoryScores
 from sentinel.ledger.log import read_log
+from sentinel.log.entries import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry

@@ -12,10 +12,10 @@ import pytest
 
 from sentinel.features.plan.plan import Plan
 from sentinel.ledger.log import append_import, read_log
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.materialize import MaterializeReport, materialize
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 from testkit.scratch import payments_again
 

@@ -20,7 +20,9 @@ from sentinel.features.plan.program import (
     POSITION_MASK,
     compile_program,
 )
-from sentinel.ledger.groups import (
+from sentinel.ledger.log import append_import, read_log
+from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import (
     FLAG_DEGRADED,
     GROUP_FORMAT,
     N_REASONS,
@@ -29,8 +31,6 @@ from sentinel.ledger.groups import (
     LabelGroup,
     encode_group,
 )
-from sentinel.ledger.log import append_import, read_log
-from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.pipeline.served_replay import Effect, Rebuilt, ServedReplay, replay_served
 from sentinel.pipeline.verify import transactions_of
 from tests.features.logs import batch_of

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from sentinel.ledger.export import export_parquet, open_table
-from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.open import open_reader
+from sentinel.log.entries import GroupKind, decode_decisions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.verify import verify
 from sentinel.settings import Settings

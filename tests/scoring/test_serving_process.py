@@ -20,9 +20,9 @@ import pytest
 from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
-from sentinel.ledger.groups import GroupKind, decode_decisions
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind, decode_decisions
 from sentinel.models.registry_view import KnownVersion, RegistryView, write_view
 from sentinel.settings import Settings
 from testkit.payments import payments

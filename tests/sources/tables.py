@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources import Chunk, Description, ImportReport, Source, log_batches
 from sentinel.sources.base import LABEL_CHUNK_SCHEMA, transaction_schema
 

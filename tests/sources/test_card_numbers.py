@@ -18,8 +18,8 @@ from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import is_token
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import open_reader
+from sentinel.log.schema import KIND_LABEL
 from sentinel.pipeline.importing import import_history, import_labels
-from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from sentinel.sources import log_batches, preview
 from sentinel.sources.mapping import MappingSource

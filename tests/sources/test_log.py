@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sentinel.domain import ConfigurationError
-from sentinel.schema import LOG_SCHEMA
+from sentinel.log.schema import LOG_SCHEMA
 from sentinel.sources import log_batches, open_source, progress_bar
 from tests.sources.tables import DAY_US, NOW_US, TableSource, log_of, payment
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.domain import ConfigurationError, Label, Transaction, Verdict
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources import SimulatorConfig, SimulatorSource, log_batches, open_source
 from sentinel.sources.simulator.events import Events, concat
 from sentinel.sources.simulator.world import CAMPAIGN_DAYS, LABEL_DAYS, World

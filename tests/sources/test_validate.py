@@ -21,7 +21,7 @@ from sentinel.domain import (
     looks_like_card_number,
 )
 from sentinel.ingest.cards import masked
-from sentinel.schema import KIND_TRANSACTION
+from sentinel.log.schema import KIND_TRANSACTION
 from tests.sources.tables import NOW_US, TableSource, log_of, payment, rejects
 
 CARD = "4111111111111111"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sentinel.domain import Decision, Outcome, Reason, Transaction, id_for_display
-from sentinel.ledger.groups import FLAG_DEGRADED, FLAG_IS_FRAUD, OUTCOMES
+from sentinel.log.entries import FLAG_DEGRADED, FLAG_IS_FRAUD, OUTCOMES
 from sentinel.scoring.engine import Scored
 
 SUCCESS = "Success"

@@ -44,7 +44,7 @@ from sentinel.ingest.values import (
     normal_id,
     text_flaw,
 )
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 MAX_ATTRIBUTES: Final = 500
 

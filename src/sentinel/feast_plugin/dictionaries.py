@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.features.encode import as_text
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 MAX_CATEGORIES: Final = 100
 
@@ -28,7 +28,7 @@ def learn_dictionaries(
     first, ties in alphabetical order, missing values not counted.
 
     Args:
-        batches: Log batches (see `sentinel.schema`).
+        batches: Log batches (see `sentinel.log.schema`).
         columns: Attributes or identifiers, see `category_columns`.
         max_categories: Rarer values than the first so many share the code for unknown ones.
 

@@ -19,7 +19,7 @@ from sentinel.feast_plugin.frame_values import (
 from sentinel.feast_plugin.questions import Questions
 from sentinel.features.plan.plan import AMOUNT, Plan
 from sentinel.ingest.guard import Guard
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 
 def questions_of(

@@ -26,7 +26,7 @@ from sentinel.features.plan.program import (
     compile_program,
 )
 from sentinel.ledger.columns import numbers_as_text
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA
 
 Batches = Callable[[], Iterable[pa.RecordBatch]]
 """Starts reading the log from its beginning."""

@@ -16,7 +16,7 @@ from sentinel.features.encode import _COMPARE, as_text, category_codes, is_boole
 from sentinel.features.kernel.fold import NO_RECORD
 from sentinel.features.plan.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.plan.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 Events = npt.NDArray[np.int64]
 Given = npt.NDArray[np.float32]

@@ -30,7 +30,7 @@ from sentinel.features.kernel.sweep import (
 )
 from sentinel.features.plan.program import EVENT_KIND, Program
 from sentinel.log.labels import take_arrival, take_label
-from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 
 BATCH_BYTES: Final = 400 << 20
 """Memory that `batch_rows` plans with; the state of all entities comes on top."""

@@ -29,7 +29,7 @@ from sentinel.ingest.tokens import (
     token_rules,
 )
 from sentinel.ingest.values import BadValue, Flaw, attribute_of, id_of, normal_address
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.settings import Settings
 
 CARD_NUMBER: Final = Flaw(

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, WorkspaceError
 from sentinel.ingest.cards import card_digits
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.settings import Settings
 
 KEY_FILE: Final = "tokens.secret"

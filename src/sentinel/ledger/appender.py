@@ -17,8 +17,8 @@ from sentinel.ledger.base import Appended, Standing
 from sentinel.ledger.connections import Connection, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import GroupKeys
-from sentinel.ledger.groups import GroupKind
 from sentinel.ledger.postgres_errors import cannot_open, is_passing, unavailable
+from sentinel.log.entries import GroupKind
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from sentinel.domain import Verdict
-from sentinel.ledger.groups import Group, GroupKind
+from sentinel.log.entries import Group, GroupKind
 
 
 class Standing(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 
 
 def entries_batch(

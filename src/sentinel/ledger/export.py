@@ -28,9 +28,9 @@ from sentinel.domain import WorkspaceError
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.columns import numbers_as_text
 from sentinel.ledger.export_tables import by_date, decisions_table, log_tables
-from sentinel.ledger.groups import Group
 from sentinel.ledger.index_rows import fingerprint
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.entries import Group
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage ("export"), entries done, and entries there are."""

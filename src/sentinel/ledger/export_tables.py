@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.ledger.columns import unify
-from sentinel.ledger.groups import (
+from sentinel.ledger.log import batches_of
+from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_EXPIRED_EVENT,
     FLAG_IS_FRAUD,
@@ -22,8 +23,7 @@ from sentinel.ledger.groups import (
     GroupKind,
     decode_decisions,
 )
-from sentinel.ledger.log import batches_of
-from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 
 DAY_US: Final = 86_400_000_000
 

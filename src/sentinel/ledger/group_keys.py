@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from sentinel.domain import Label, Verdict
-from sentinel.ledger.groups import Group, GroupKind, decode_labels
+from sentinel.log.entries import Group, GroupKind, decode_labels
 
 
 class GroupKeys(NamedTuple):

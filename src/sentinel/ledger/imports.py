@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS, Transaction
-from sentinel.ledger.groups import Group
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL
+from sentinel.log.entries import Group
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
 
 _TRANSACTION_COLUMNS = (
     "transaction_id",

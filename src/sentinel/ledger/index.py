@@ -15,7 +15,12 @@ import numpy as np
 from sentinel.domain import Decision, Reason, Transaction, WorkspaceError
 from sentinel.ledger import index_schema as schema
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import (
+from sentinel.ledger.index_file import connect, head_of, open_index
+from sentinel.ledger.index_queries import IndexQueries
+from sentinel.ledger.index_rows import Chunk, fingerprint
+from sentinel.ledger.index_values import Explain
+from sentinel.ledger.sqlite_errors import unavailable
+from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_IS_FRAUD,
     N_REASONS,
@@ -24,11 +29,6 @@ from sentinel.ledger.groups import (
     GroupKind,
     decode_decisions,
 )
-from sentinel.ledger.index_file import connect, head_of, open_index
-from sentinel.ledger.index_queries import IndexQueries
-from sentinel.ledger.index_rows import Chunk, fingerprint
-from sentinel.ledger.index_values import Explain
-from sentinel.ledger.sqlite_errors import unavailable
 
 CHUNK_ENTRIES: Final = 4096
 """Entries that go into the index in one transaction, or one group if that has more."""

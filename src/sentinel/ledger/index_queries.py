@@ -9,13 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from sentinel.domain import InvalidQuery, Label, Outcome, Verdict
-from sentinel.ledger.groups import (
-    FLAG_DEGRADED,
-    FLAG_EXPIRED_EVENT,
-    FLAG_IS_FRAUD,
-    FLAG_LATE_EVENT,
-    OUTCOMES,
-)
 from sentinel.ledger.index_rows import MINUTE_US
 from sentinel.ledger.index_values import (
     Activity,
@@ -26,6 +19,13 @@ from sentinel.ledger.index_values import (
     IndexedTransaction,
 )
 from sentinel.ledger.sqlite_errors import unavailable
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    FLAG_EXPIRED_EVENT,
+    FLAG_IS_FRAUD,
+    FLAG_LATE_EVENT,
+    OUTCOMES,
+)
 
 MAX_PAGE: Final = 1000
 """Most decisions in one page."""

@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from sentinel.domain import WorkspaceError
-from sentinel.ledger.groups import GROUP_FORMAT, N_REASONS, Group, GroupKind, decode_labels
+from sentinel.log.entries import GROUP_FORMAT, N_REASONS, Group, GroupKind, decode_labels
 
 MINUTE_US: Final = 60_000_000
 

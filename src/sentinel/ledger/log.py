@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from sentinel.domain import AttributeValue, InputError, Label, Transaction
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.columns import entries_batch
-from sentinel.ledger.groups import Group, GroupKind, entries_of
 from sentinel.ledger.imports import read_import
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.entries import Group, GroupKind, entries_of
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 
 DEFAULT_MAX_ROWS: Final = 100_000
 
@@ -30,7 +30,7 @@ class LogBatch(NamedTuple):
 
     Attributes:
         first_sequence: Sequence of the first row; row i has ``first_sequence + i``.
-        batch: The entries, see `sentinel.schema`.
+        batch: The entries, see `sentinel.log.schema`.
     """
 
     first_sequence: int
@@ -148,7 +148,7 @@ def _check(batch: pa.RecordBatch) -> None:
     for field in LOG_SCHEMA:
         at = batch.schema.get_field_index(field.name)
         if at < 0:
-            raise InputError(f"The batch has no column {field.name!r}; see sentinel.schema.")
+            raise InputError(f"The batch has no column {field.name!r}; see sentinel.log.schema.")
         if batch.schema.field(at).type != field.type:
             raise InputError(
                 f"Column {field.name!r} is {batch.schema.field(at).type}, not {field.type}."

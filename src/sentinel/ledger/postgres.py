@@ -19,8 +19,8 @@ from sentinel.ledger.base import Appended, LabelEffect, Standing, StateRebuild
 from sentinel.ledger.connections import Connection, Connections, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import keys_of
-from sentinel.ledger.groups import Group, GroupKind
 from sentinel.ledger.postgres_errors import cannot_open
+from sentinel.log.entries import Group, GroupKind
 
 _KINDS: Final = tuple(GroupKind)
 _READ_ROWS: Final = (8, 64, 512)

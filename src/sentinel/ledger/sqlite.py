@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 
 from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger.base import Appended
-from sentinel.ledger.groups import Group, GroupKind
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
 from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
+from sentinel.log.entries import Group, GroupKind
 
 _INSERT: Final = "INSERT INTO groups VALUES (?, ?, ?, ?, ?)"
 _TAIL: Final = """

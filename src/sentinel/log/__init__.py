@@ -1,1 +1,1 @@
-"""The log's own language: what an entry is, and what a label does to the entry it is about."""
+"""The language of the log: its columns, its entries, and what a label does to its transaction."""

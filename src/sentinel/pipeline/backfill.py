@@ -21,9 +21,9 @@ from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index_rows import fingerprint
 from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.feature_parts import FeatureParts, Part, PartsManifest, PartWriter
 from sentinel.pipeline.workspace import ledger_reader, only_one
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.state.embedded import EmbeddedState, restore

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from sentinel.domain import WorkspaceError
 from sentinel.features.plan.plan import Plan
-from sentinel.schema import KIND_TRANSACTION
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
 
 PARTS_FORMAT: Final = 1

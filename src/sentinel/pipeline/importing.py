@@ -21,8 +21,8 @@ from sentinel.ingest.tokens import remember_rules
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import append_import, read_log
 from sentinel.ledger.open import ledger_exists
+from sentinel.log.schema import KIND_LABEL
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
-from sentinel.schema import KIND_LABEL
 from sentinel.settings import Settings
 from sentinel.sources.base import BoolMask, Source
 from sentinel.sources.labels_file import labels_from_file, labels_of_mapping

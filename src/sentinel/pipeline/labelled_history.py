@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from sentinel.domain import Outcome, Verdict
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.ledger.log import read_log
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.models.dataset import History, Ints, LabelLog, codes_of, rows_of
 from sentinel.models.splitting import maturity_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.workspace import ledger_reader
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 

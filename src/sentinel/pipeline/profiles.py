@@ -8,7 +8,7 @@ import pyarrow as pa
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.feast_plugin.profiles import Profile, Statistic
 from sentinel.ledger.export import open_table
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.settings import Settings
 
 _TIME = pa.timestamp("us", tz="UTC")

@@ -36,8 +36,8 @@ from sentinel.features.plan.program import (
     compile_program,
 )
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import FLAG_DEGRADED, Group, GroupKind, decode_decisions, decode_labels
 from sentinel.ledger.log import read_log
+from sentinel.log.entries import FLAG_DEGRADED, Group, GroupKind, decode_decisions, decode_labels
 from sentinel.pipeline.verify import transactions_of
 
 _SHOWN: Final = 10

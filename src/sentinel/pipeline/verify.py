@@ -24,12 +24,12 @@ from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.ledger.log import read_log
+from sentinel.log.entries import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.log.labels import take_arrival, take_label
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, attribute_columns
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.workspace import ledger_reader
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, attribute_columns
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 

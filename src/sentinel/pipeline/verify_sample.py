@@ -24,11 +24,11 @@ from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.ledger.log import read_log
+from sentinel.log.entries import FLAG_DEGRADED, GroupKind, decode_decisions
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.profiles import profile_rows
 from sentinel.pipeline.workspace import ledger_reader
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sentinel.domain import AlreadyRecorded, LedgerUnavailable, SentinelError
 from sentinel.ledger.base import Appended, Ledger
-from sentinel.ledger.groups import GroupKind
+from sentinel.log.entries import GroupKind
 
 Done = Callable[[Appended | None, SentinelError | None], None]
 """Called in the committing thread with what was appended, or with what went wrong."""

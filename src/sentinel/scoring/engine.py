@@ -26,7 +26,7 @@ from sentinel.features.plan.program import (
     POSITION_MASK,
     Program,
 )
-from sentinel.ledger.groups import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.embedded import EmbeddedState
 from sentinel.state.known_ids import id_hash

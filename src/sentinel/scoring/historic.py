@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sentinel.ledger.groups import FLAG_IS_FRAUD
 from sentinel.ledger.history_scores import HistoricScore
+from sentinel.log.entries import FLAG_IS_FRAUD
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.online_history import OnlineHistory
 

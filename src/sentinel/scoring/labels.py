@@ -16,7 +16,7 @@ from sentinel.domain import (
 )
 from sentinel.features.plan.program import KIND_FRAUD, KIND_RETRACT
 from sentinel.ledger.base import Appended
-from sentinel.ledger.groups import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.log.entries import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.scoring.engine import Engine
 from sentinel.scoring.service import ScoringService
 

@@ -12,7 +12,7 @@ from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import read_log
-from sentinel.schema import KIND_TRANSACTION
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.state.embedded import EmbeddedState, restore
 
 

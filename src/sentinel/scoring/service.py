@@ -30,7 +30,7 @@ from sentinel.domain import (
 )
 from sentinel.ingest.values import as_text
 from sentinel.ledger.base import Appended, Ledger
-from sentinel.ledger.groups import (
+from sentinel.log.entries import (
     FLAG_EXPIRED_EVENT,
     FLAG_IS_FRAUD,
     FLAG_LATE_EVENT,

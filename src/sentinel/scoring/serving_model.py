@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.plan.plan import Plan
-from sentinel.ledger.groups import FLAG_IS_FRAUD, N_REASONS
+from sentinel.log.entries import FLAG_IS_FRAUD, N_REASONS
 from sentinel.models import outcomes
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.booster import TreeEnsemble

@@ -15,12 +15,12 @@ from sentinel.domain import StateUnavailable, Transaction
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
-from sentinel.ledger.groups import GroupKind, entries_of
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import open_shared
+from sentinel.log.entries import GroupKind, entries_of
+from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.schema import KIND_TRANSACTION
 from sentinel.scoring.backends import Find, FindLabel, Progress
 from sentinel.scoring.labels import LabelDesk
 from sentinel.scoring.recovery import recover

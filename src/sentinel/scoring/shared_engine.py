@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sentinel.domain import StateUnavailable, Transaction
 from sentinel.features.plan.program import FLAG_EXPIRED, FLAG_LATE, Program
-from sentinel.ledger.groups import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
 from sentinel.scoring.engine import ModelHolder, Scored
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.known_ids import KnownIds

@@ -26,7 +26,7 @@ from sentinel.domain import (
 )
 from sentinel.features.plan.program import KIND_FRAUD
 from sentinel.ledger.base import Appended
-from sentinel.ledger.groups import FLAG_DEGRADED, GroupKind
+from sentinel.log.entries import FLAG_DEGRADED, GroupKind
 from sentinel.scoring.engine import Scored
 from sentinel.scoring.service import Pending, ScoringService, decisions_payload
 from sentinel.scoring.shared_engine import SharedEngine

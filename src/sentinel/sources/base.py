@@ -33,7 +33,7 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
 from sentinel.ingest.tokens import TokenField
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.observed import Observed
 
 AttributeType = Literal["category", "number"]
@@ -99,7 +99,7 @@ class Chunk:
         rows: The canonical columns.
         raw: The rows as the source has them, for the rejects file; None: ``rows`` says it all.
         findings: What could not be brought into canonical form.
-        kind: Transactions or labels (see ``sentinel.schema``).
+        kind: Transactions or labels (see ``sentinel.log.schema``).
         label_findings: Of transactions: what is wrong with the labels on their rows. The
             payment is accepted all the same, without the label.
         observed: What was noticed in rows that may be accepted.

@@ -15,7 +15,7 @@ from sentinel.ingest.cards import card_digits, shaped_and_right
 from sentinel.ingest.columns import category_column, id_column, id_flaws, is_text, text_flaws
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenField, is_token
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.base import Chunk, Finding
 from sentinel.sources.mapping_file import Mapping, several
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.domain import ConfigurationError, Verdict
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.amounts import amount_column
 from sentinel.sources.base import (
     DAY_US,

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from sentinel.domain import ConfigurationError, Verdict
-from sentinel.schema import KIND_LABEL
+from sentinel.log.schema import KIND_LABEL
 from sentinel.sources.base import (
     DAY_US,
     DEFAULT_CHUNK_ROWS,

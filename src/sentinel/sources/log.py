@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sentinel.domain import ConfigurationError
 from sentinel.ingest.cards import masked
 from sentinel.ingest.guard import Guard
-from sentinel.schema import KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.base import (
     DEFAULT_CHUNK_ROWS,
     BoolMask,
@@ -73,7 +73,7 @@ class ImportRefused(ConfigurationError):
 
 
 class LogBatches(Iterator[pa.RecordBatch]):
-    """The log of a source as batches (see ``sentinel.schema``), and the report of the import.
+    """The log of a source as batches (see ``sentinel.log.schema``), and the report of the import.
 
     The source is read when the first batch is taken. ``report`` is complete after the last.
     Close it, or use it in a ``with`` block, if you may stop early.

@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.attributes import choose_attributes, infer_types
 from sentinel.sources.base import (
     DAY_US,

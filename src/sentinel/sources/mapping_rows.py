@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sentinel.domain import Verdict
 from sentinel.ingest.tokens import card_part_columns
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.amounts import read_amounts
 from sentinel.sources.base import AttributeType, Chunk, Finding, canonical_rows
 from sentinel.sources.columns import address_column, category_column, joined_id, number_column

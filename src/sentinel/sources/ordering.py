@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.schema import KIND_TRANSACTION
+from sentinel.log.schema import KIND_TRANSACTION
 
 
 def merged(

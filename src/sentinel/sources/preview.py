@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from sentinel.domain import Verdict
 from sentinel.ingest.cards import masked
-from sentinel.schema import KIND_LABEL
+from sentinel.log.schema import KIND_LABEL
 from sentinel.sources.base import Chunk, Description, Source
 from sentinel.sources.columns import mask_of
 from sentinel.sources.door import with_masks

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sentinel.ingest.cards import masked
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.base import ColumnUse
 from sentinel.sources.report import moment
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sentinel.domain import ConfigurationError
 from sentinel.ingest.cards import masked
-from sentinel.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.validate import NO_REJECTS, Checked
 
 REJECTS_SCHEMA: Final = pa.schema(

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH, Unavailable
-from sentinel.schema import KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 from sentinel.sources.base import LABEL_CHUNK_SCHEMA, BoolMask
 from sentinel.sources.columns import mask_of
 from sentinel.sources.near_ids import ESSENCE_SQL

@@ -46,7 +46,7 @@ from sentinel.domain import (
 from sentinel.ingest.cards import ColumnJudge
 from sentinel.ingest.columns import id_flaws, text_flaws
 from sentinel.ingest.values import CONTROL_CHARACTER, LOST_DIGITS, TOO_LONG
-from sentinel.schema import ATTRIBUTE_PREFIX, attribute_columns
+from sentinel.log.schema import ATTRIBUTE_PREFIX, attribute_columns
 from sentinel.sources.base import BoolMask, Chunk, Finding
 from sentinel.sources.columns import mask_of
 from sentinel.sources.verdicts import UNDECIDED

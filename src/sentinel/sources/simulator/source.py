@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, Label, Transaction, Verdict
-from sentinel.schema import ATTRIBUTE_PREFIX, KIND_LABEL
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
 from sentinel.sources.base import (
     DAY_US,
     DEFAULT_CHUNK_ROWS,

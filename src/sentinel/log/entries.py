@@ -46,7 +46,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         received_at_us: `received_at_us` of its last entry.
         floor_us: `received_at_us` of the group before, where many write: an entry that claims an
             earlier time entered the log at this one. 0: every entry's time is as it says.
-        payload: IMPORT: an Arrow IPC stream of one log batch (see `sentinel.schema`).
+        payload: IMPORT: an Arrow IPC stream of one log batch (see `sentinel.log.schema`).
             DECISIONS: MessagePack of `DecisionGroup`. LABELS: MessagePack of `LabelGroup`.
     """
 
