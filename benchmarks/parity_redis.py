@@ -13,7 +13,7 @@ import pyarrow as pa
 from benchmarks.parity_tally import Tally
 from sentinel.features.arena import Arena
 from sentinel.features.plan.program import Program
-from sentinel.state.redis import RedisState
+from sentinel.state.redis_records import RedisState
 from testkit.online_fold import Vectors, entries_of
 from testkit.redis_fold import RedisFold
 from testkit.servers import Redis

@@ -9,8 +9,8 @@ import numpy as np
 from sentinel.domain import Transaction
 from sentinel.features.offline import LabelBook
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
-from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
+from sentinel.state.redis_records import RedisState, label_hash
 from testkit.online_fold import Entry, Vectors
 
 

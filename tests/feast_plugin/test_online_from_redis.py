@@ -20,8 +20,8 @@ from sentinel.feast_plugin.redis_state_reader import RedisStateReader
 from sentinel.features.plan.plan import DAY_US
 from sentinel.features.plan.program import compile_program
 from sentinel.settings import Settings, StateSettings
-from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
+from sentinel.state.redis_records import RedisState
 from testkit.redis_fold import RedisFold
 from testkit.scratch import make_workspace
 from testkit.servers import Redis

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
-from sentinel.state.redis import RedisState
+from sentinel.state.redis_records import RedisState
 from testkit.servers import Redis
 
 _prefixes = itertools.count()

@@ -12,9 +12,9 @@ from redis.crc import key_slot
 
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import compile_program
-from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
+from sentinel.state.redis_records import RedisState
 from sentinel.state.redis_repair import Rebuilt, Repairer
 from testkit.online_fold import OnlineFold
 from testkit.ports import free_port

@@ -14,9 +14,9 @@ import redis
 
 from sentinel.domain import ConfigurationError, StateUnavailable, Transaction
 from sentinel.features.plan.program import compile_program
-from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
+from sentinel.state.redis_records import RedisState
 from sentinel.state.redis_repair import Rebuilt, Repairer
 from testkit.ports import free_port
 from testkit.servers import Redis

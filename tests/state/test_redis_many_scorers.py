@@ -21,8 +21,8 @@ from sentinel.features.plan.program import (
     KIND_RETRACT,
     compile_program,
 )
-from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
+from sentinel.state.redis_records import RedisState, label_hash
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
 from tests.features.worlds import START_US

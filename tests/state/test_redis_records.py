@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sentinel.domain import ConfigurationError, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.plan.program import KIND_FRAUD, compile_program
-from sentinel.state.redis import FLAG_REPEATED, RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
+from sentinel.state.redis_records import FLAG_REPEATED, RedisState, label_hash
 from testkit.online_fold import OnlineFold
 from testkit.redis_fold import RedisFold
 from tests.features.engines import Entry

@@ -16,9 +16,9 @@ from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.plan.plan import Plan, View
 from sentinel.features.plan.program import KIND_FRAUD, compile_program
-from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_features import Change, RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
+from sentinel.state.redis_records import RedisState, label_hash
 from sentinel.state.redis_repair import History, Rebuilt, Repairer, history_of
 from testkit.online_fold import OnlineFold
 from testkit.redis_fold import RedisFold

@@ -12,8 +12,8 @@ from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.features.plan.program import compile_program
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
-from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
+from sentinel.state.redis_records import RedisState
 
 _TIMEOUT_SECONDS = 5.0  # a notebook can wait longer than a payment
 _ROWS_A_READ = 500

@@ -115,7 +115,7 @@ def _databases(settings: Settings) -> Iterator[Check]:
 
 
 def _redis(url: str) -> str:
-    from sentinel.state.redis_health import redis_health
+    from sentinel.state.redis.health import redis_health
 
     return redis_health(url)
 

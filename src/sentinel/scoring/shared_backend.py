@@ -34,8 +34,8 @@ from sentinel.scoring.upkeep import Upkeep
 from sentinel.settings import Settings
 from sentinel.state.embedded import FrozenState
 from sentinel.state.known_ids import KnownIds
-from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import RedisFeatures
+from sentinel.state.redis_records import RedisState
 
 log = logging.getLogger(__name__)
 

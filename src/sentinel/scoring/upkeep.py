@@ -17,9 +17,9 @@ from sentinel.domain import SentinelError, StateUnavailable, Transaction
 from sentinel.ledger.base import LabelEffect, SharedLedger, StateRebuild
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.replica import Replica, label_change_id
-from sentinel.state.redis import RedisState
 from sentinel.state.redis_features import Change, RedisFeatures
 from sentinel.state.redis_marks import RedisMarks
+from sentinel.state.redis_records import RedisState
 from sentinel.state.redis_repair import History, Rebuilt, Repairer
 
 log = logging.getLogger(__name__)

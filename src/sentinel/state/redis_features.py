@@ -15,9 +15,9 @@ from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.fold import fold
 from sentinel.features.plan.program import EVENT_KIND, EVENT_VIEWS, KIND_ADD, KIND_PEEK, Program
 from sentinel.state.known_ids import id_hash
-from sentinel.state.redis import FLAG_REPEATED, Call, RedisState, Reply
 from sentinel.state.redis_library import CHANGE_HEADER_WORDS
 from sentinel.state.redis_marks import RedisMarks
+from sentinel.state.redis_records import FLAG_REPEATED, Call, RedisState, Reply
 
 Vectors = npt.NDArray[np.float32]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sentinel.domain import StateUnavailable
-from sentinel.state.redis import RedisState
-from sentinel.state.redis_wire import pack
+from sentinel.state.redis.wire import pack
+from sentinel.state.redis_records import RedisState
 
 Record = tuple[int, str]
 """Number of a view, and an entity's key in it."""

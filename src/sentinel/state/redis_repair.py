@@ -28,9 +28,9 @@ from sentinel.features.kernel.sweep import fold_view
 from sentinel.features.offline import LabelBook
 from sentinel.features.plan.program import EVENT_KIND, KIND_ADD, KIND_FRAUD, Program
 from sentinel.state.known_ids import id_hash
-from sentinel.state.redis import RedisState, label_hash
 from sentinel.state.redis_library import FENCE_BYTES, TOKEN_BYTES
 from sentinel.state.redis_marks import Mark, Record, RedisMarks
+from sentinel.state.redis_records import RedisState, label_hash
 
 _POLL_SECONDS: Final = 0.01
 _READING_SECONDS: Final = 60.0

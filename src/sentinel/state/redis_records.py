@@ -18,8 +18,8 @@ from sentinel.domain import StateUnavailable
 from sentinel.features.arena import Arena
 from sentinel.features.plan.program import Program
 from sentinel.state.known_ids import id_hash
+from sentinel.state.redis.wire import Wire, pack
 from sentinel.state.redis_library import VALUE_FORMAT, Library
-from sentinel.state.redis_wire import Wire, pack
 
 FLAG_REPEATED: Final = 4
 """Beside FLAG_LATE and FLAG_EXPIRED: the change had been made before, so nothing was changed."""
