@@ -340,7 +340,7 @@ class Application:
                 plan_hash=engine.program.plan.hash,
                 features=engine.program.n_features,
                 entities=engine.state.entities,
-                bytes=engine.state.bytes,
+                bytes=engine.state.used_bytes,
                 sequence=engine.state.sequence,
                 problem=problem,
             ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -209,7 +209,7 @@ class EventEncoder:
                 self._given_buffer, row * self._given_struct.size, *self._given_values(transaction)
             )
 
-    def put_query(self, row: int, keys: dict[str, str], now_us: int) -> None:
+    def put_query(self, row: int, keys: Mapping[str, str], now_us: int) -> None:
         """Encode a question for the state of entities at a time; makes no records.
 
         Args:

@@ -6,7 +6,7 @@ memory that is kept, and one call of the kernel reads and changes the records of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,7 @@ class OnlineFold:
             put(row, transaction, kind)
         return self._fold(len(transactions))
 
-    def read(self, keys: Sequence[dict[str, str]], now_us: int) -> Vectors:
+    def read(self, keys: Sequence[Mapping[str, str]], now_us: int) -> Vectors:
         """Features of entities at a time, without a transaction.
 
         Args:

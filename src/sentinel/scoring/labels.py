@@ -12,9 +12,7 @@ from sentinel.domain import (
     LedgerUnavailable,
     SentinelError,
     Transaction,
-    Verdict,
 )
-from sentinel.features.plan.program import KIND_FRAUD, KIND_RETRACT
 from sentinel.ledger.base import Appended
 from sentinel.log.entries import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.scoring.engine import Engine
@@ -149,16 +147,9 @@ class LabelDesk:
         """Let durable labels take effect on features; the receipts as they are now known."""
         engine = self._service.engine
         assert isinstance(engine, Engine)
-        fraud = engine.state.fraud
-        for label in labels:
-            was = label.transaction_id in fraud
-            now = label.verdict == Verdict.FRAUD
-            if was == now:
-                continue
-            (fraud.add if now else fraud.discard)(label.transaction_id)
-            transaction = self._transaction(label.transaction_id)
-            if transaction is not None:
-                engine.apply_label_change(transaction, KIND_FRAUD if now else KIND_RETRACT)
+        found = {label.transaction_id: self._transaction(label.transaction_id) for label in labels}
+        known = {i: transaction for i, transaction in found.items() if transaction is not None}
+        engine.state.apply_labels(labels, appended, known)
         return receipts
 
 

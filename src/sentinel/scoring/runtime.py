@@ -262,7 +262,7 @@ class ScoringRuntime:
             engine = self.service.engine
             self.state_problem = await asyncio.to_thread(self._backend.watch, engine)
             self.metrics.entities = engine.state.entities
-            self.metrics.state_bytes = engine.state.bytes
+            self.metrics.state_bytes = engine.state.used_bytes
 
     async def _watch_champion(self) -> None:
         path = self.settings.models_dir / CHAMPION_FILE

@@ -33,14 +33,14 @@ class SharedView:
         program: The compiled plan.
         sequence: The last log entry this scorer appended or has seen.
         known: Ids of transactions that the log may hold, as far as this scorer has heard.
-        entities, bytes: Of this scorer's memory: none.
+        entities, used_bytes: Of this scorer's memory: none.
     """
 
     program: Program
     sequence: int = 0
     known: KnownIds = field(default_factory=KnownIds)
     entities: int = 0
-    bytes: int = 0
+    used_bytes: int = 0
 
 
 class SharedEngine(ModelHolder):

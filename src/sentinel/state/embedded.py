@@ -8,17 +8,37 @@ another format is passed over, never trusted.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 import xxhash
 
+from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
-from sentinel.features.plan.program import RECORD_FORMAT, Program
-from sentinel.state.known_ids import KnownIds
+from sentinel.features.online import OnlineFold
+from sentinel.features.plan.program import (
+    FLAG_EXPIRED,
+    FLAG_LATE,
+    KIND_ADD,
+    KIND_FRAUD,
+    KIND_PEEK,
+    RECORD_FORMAT,
+    Program,
+)
+from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.log.labels import changes_of
+from sentinel.state.base import Reading, SnapshotWritten, Vectors
+from sentinel.state.forked_snapshot import write_beside
+from sentinel.state.known_ids import KnownIds, id_hash
+from sentinel.state.without_state import WithoutState
+
+if TYPE_CHECKING:
+    from sentinel.ledger.base import Appended
 
 SNAPSHOT_FORMAT: Final = 1
 _MAGIC: Final = b"SNTLSNAP"
@@ -27,7 +47,7 @@ _SNAPSHOTS_KEPT: Final = 2
 
 @dataclass
 class EmbeddedState:
-    """Everything that scoring keeps in memory about the log.
+    """Everything that scoring keeps in memory about the log: a `FeatureState` for one writer.
 
     Attributes:
         program: The compiled plan.
@@ -55,12 +75,110 @@ class EmbeddedState:
         return self.arena.entities
 
     @property
-    def bytes(self) -> int:
+    def used_bytes(self) -> int:
         """Size of the records."""
         return self.arena.used_bytes
 
-    def freeze(self) -> FrozenState:
-        """A copy that a background thread can write while scoring goes on."""
+    @property
+    def waits(self) -> bool:
+        """See `FeatureState`."""
+        return False
+
+    @property
+    def parallel(self) -> int:
+        """One: what a group reads holds the groups before it, which must not fail afterwards."""
+        return 1
+
+    @property
+    def problem(self) -> str | None:
+        """Nothing can be wrong with memory."""
+        return None
+
+    # See `FeatureState` for all of these.
+
+    def warm(self) -> None:
+        probe = Transaction(
+            transaction_id="warm-up", event_time_us=0, received_at_us=0, amount_minor=1
+        )
+        self._online.run([probe], KIND_PEEK)
+        self._online.read([{}], 0)
+        self._without.reading([probe], "warm-up")
+        self.known.holds(id_hash("warm-up"))
+
+    def add(self, transactions: Sequence[Transaction]) -> Reading:
+        online = self._online
+        if self.fraud and any(t.transaction_id in self.fraud for t in transactions):
+            return self._add_with_waiting_labels(transactions)
+        vectors = online.run(transactions, KIND_ADD)
+        return Reading(vectors, _flags_of(online.event_flags(len(transactions)), len(transactions)))
+
+    def add_without_state(self, transactions: Sequence[Transaction]) -> Reading:
+        return self._without.reading(transactions, "State was left out on purpose.")
+
+    def peek(self, transactions: Sequence[Transaction]) -> Reading:
+        vectors = self._online.run(transactions, KIND_PEEK)
+        return Reading(vectors, np.zeros(len(transactions), dtype=np.uint8))
+
+    def read(self, keys: Sequence[Mapping[str, str]], now_us: int) -> Vectors:
+        return self._online.read(keys, now_us)
+
+    def settle(
+        self,
+        ticket: bytes,
+        transactions: Sequence[Transaction],
+        appended: Appended | None,
+        doubtful: Sequence[Transaction] = (),
+    ) -> None:
+        if appended is not None:
+            self.sequence = appended.first_sequence + len(transactions) - 1
+
+    def apply_labels(
+        self,
+        labels: Sequence[Label],
+        appended: Appended,
+        transactions: Mapping[str, Transaction],
+    ) -> None:
+        for change in changes_of(labels, appended.first_sequence, self.fraud):
+            transaction = transactions.get(change.transaction_id)
+            if transaction is not None:
+                self._online.run([transaction], change.kind)
+        self.sequence = appended.first_sequence + len(labels) - 1
+
+    def look_after(self) -> None:
+        """Nobody else changes it."""
+
+    def begin_snapshot(self, folder: Path) -> SnapshotWritten:
+        return write_beside(lambda: self.freeze(copy=False).write(folder))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    @cached_property
+    def _online(self) -> OnlineFold:
+        return OnlineFold(self.program, self.arena)
+
+    @cached_property
+    def _without(self) -> WithoutState:
+        return WithoutState(self.program)
+
+    def _add_with_waiting_labels(self, transactions: Sequence[Transaction]) -> Reading:
+        """One at a time: a label that came before its transaction takes effect right after it."""
+        online = self._online
+        vectors = np.empty((len(transactions), self.program.n_features), dtype=np.float32)
+        event_flags: list[int] = []
+        for row, transaction in enumerate(transactions):
+            vectors[row] = online.run([transaction], KIND_ADD)[0]
+            event_flags += online.event_flags(1) or [0]
+            if transaction.transaction_id in self.fraud:
+                online.run([transaction], KIND_FRAUD)
+        return Reading(vectors, _flags_of(event_flags, len(transactions)))
+
+    def freeze(self, *, copy: bool = True) -> FrozenState:
+        """The contents of a snapshot.
+
+        Args:
+            copy: Whether scoring may go on before they are written.
+        """
         arena = self.arena
         return FrozenState(
             header=_Header(
@@ -73,7 +191,7 @@ class EmbeddedState:
                 known=len(self.known),
                 entities=tuple(len(keys) for keys in arena.keys),
             ),
-            words=arena.words[: arena.used].copy(),
+            words=arena.words[: arena.used].copy() if copy else arena.words[: arena.used],
             known=self.known.hashes(),
             keys=[list(keys) for keys in arena.keys],
             offsets=[
@@ -81,6 +199,17 @@ class EmbeddedState:
             ],
             fraud=list(self.fraud),
         )
+
+
+def _flags_of(event_flags: Sequence[int], rows: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """The log's flags, uint8 (rows,), of what the kernel reports of events; empty: of none."""
+    flags = np.zeros(rows, dtype=np.uint8)
+    for row, found in enumerate(event_flags):
+        if found & FLAG_LATE:
+            flags[row] |= FLAG_LATE_EVENT
+        if found & FLAG_EXPIRED:
+            flags[row] |= FLAG_EXPIRED_EVENT
+    return flags
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -114,7 +243,7 @@ class FrozenState:
         folder = folder / self.header.plan_hash
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{self.header.sequence:020d}.snapshot"
-        partial = target.with_suffix(".partial")
+        partial = target.with_suffix(f".{os.getpid()}.partial")
         digest = xxhash.xxh3_128()
         with partial.open("wb") as file:
             file.write(_MAGIC)

@@ -6,6 +6,7 @@ million ids), so a hit is confirmed in the ledger.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -52,7 +53,7 @@ def _contains(table: Hashes, value: int) -> bool:
 
 
 class KnownIds:
-    """A growing set of id hashes, half full at most.
+    """A growing set of id hashes, half full at most. For any thread.
 
     >>> known = KnownIds()
     >>> known.add(["a", "b"]), known.add(["c", "a"])
@@ -64,6 +65,7 @@ class KnownIds:
     def __init__(self, capacity: int = 1 << 16) -> None:
         self._table: Hashes = np.zeros(capacity, dtype=np.int64)
         self._size = 0
+        self._changing = threading.Lock()
 
     def __len__(self) -> int:
         return self._size
@@ -74,6 +76,10 @@ class KnownIds:
 
     def add_hashes(self, hashes: Hashes) -> list[int]:
         """Add the hashes of ids, int64 (n,); the places of those that were known before."""
+        with self._changing:
+            return self._add(hashes)
+
+    def _add(self, hashes: Hashes) -> list[int]:
         needed = 2 * (self._size + len(hashes))
         if needed > len(self._table):
             old = self.hashes()

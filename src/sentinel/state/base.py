@@ -1,0 +1,193 @@
+"""What feature state is to the rest of Sentinel, wherever it is kept.
+
+State answers one question again and again: what is known of the entities of a payment just before
+it? Asking adds the payment. What it holds is a fold over the log, so that any state can be made
+anew from the log. `tests/state/test_contract.py` runs the same claims against every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import Label, Transaction
+from sentinel.features.plan.program import Program
+from sentinel.state.known_ids import KnownIds
+
+if TYPE_CHECKING:
+    from sentinel.ledger.base import Appended
+
+Vectors = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.uint8]
+
+SnapshotWritten = Callable[[], Path]
+"""Waits until a snapshot is on disk and gives its file. To be called in a thread. Raises OSError
+if it could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What state says of transactions; row i is of the i-th.
+
+    Attributes:
+        vectors: float32 (n, n_features), NaN = unknown: features just before each transaction.
+        flags: uint8 (n,): FLAG_LATE_EVENT, FLAG_EXPIRED_EVENT and FLAG_DEGRADED, as the log keeps
+            them.
+        positions: int64 (n, views), little-endian: each transaction's own place in the shared
+            records, 0 where it has no key. Empty where positions follow the sequence.
+        repeated: Rows whose transaction the shared records held before, with the same id. Their
+            vectors say nothing, and nothing was added for them.
+        ticket: Names the changes of state that this reading made, until `FeatureState.settle`.
+            Empty where nothing has to be settled.
+        degraded: Why state could not be read. The vectors then hold what needs no state (amount,
+            hour, attributes), and NaN for the rest; all rows are flagged FLAG_DEGRADED. None if
+            state was read.
+    """
+
+    vectors: Vectors
+    flags: Flags
+    positions: bytes = b""
+    repeated: tuple[int, ...] = ()
+    ticket: bytes = b""
+    degraded: str | None = None
+
+
+class FeatureState(Protocol):
+    """Feature state of one plan.
+
+    `add`, `add_without_state`, `peek` and `read` belong to the event loop where `waits` is False,
+    and to at most `parallel` threads where it is True. `settle`, `apply_labels` and
+    `begin_snapshot` belong to the event loop and never wait.
+    """
+
+    @property
+    def program(self) -> Program:
+        """The compiled plan."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """The last log entry that the state contains, as far as this process knows."""
+        ...
+
+    @property
+    def known(self) -> KnownIds:
+        """Ids of the transactions that the log may hold, as far as this process knows."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether `add`, `peek` and `read` wait for a server."""
+        ...
+
+    @property
+    def parallel(self) -> int:
+        """How many groups may be between `add` and `settle` at once."""
+        ...
+
+    @property
+    def entities(self) -> int:
+        """Number of records in this process."""
+        ...
+
+    @property
+    def used_bytes(self) -> int:
+        """Size of the records in this process."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the state right now; None if nothing is."""
+        ...
+
+    def warm(self) -> None:
+        """Compile or load every kernel of the path. State is untouched."""
+        ...
+
+    def add(self, transactions: Sequence[Transaction]) -> Reading:
+        """Read the features of transactions and add them, in order.
+
+        A label that came before its transaction takes effect right after that was added. A server
+        that does not answer gives a degraded reading; only programming errors are raised.
+        """
+        ...
+
+    def add_without_state(self, transactions: Sequence[Transaction]) -> Reading:
+        """A degraded reading on purpose: state is neither read nor changed."""
+        ...
+
+    def peek(self, transactions: Sequence[Transaction]) -> Reading:
+        """Features as if each were the next transaction. Nothing is added."""
+        ...
+
+    def read(self, keys: Sequence[Mapping[str, str]], now_us: int) -> Vectors:
+        """Features of entities at a time, without a transaction.
+
+        Args:
+            keys: Entity column to key, by row.
+            now_us: Time of the question, microseconds.
+
+        Returns:
+            float32 (len(keys), n_features); features of the request are NaN.
+
+        Raises:
+            StateUnavailable: The server did not answer.
+        """
+        ...
+
+    def settle(
+        self,
+        ticket: bytes,
+        transactions: Sequence[Transaction],
+        appended: Appended | None,
+        doubtful: Sequence[Transaction] = (),
+    ) -> None:
+        """Say what became of the changes of a reading. Called once for each ticket.
+
+        Args:
+            ticket: Of the reading.
+            transactions: Those of the reading that are durable now, in log order; if ``appended``
+                is None, those of which nobody knows what the records should hold.
+            appended: Where they are in the log; None if they are not durable.
+            doubtful: Others of the reading that the log holds from elsewhere.
+        """
+        ...
+
+    def apply_labels(
+        self,
+        labels: Sequence[Label],
+        appended: Appended,
+        transactions: Mapping[str, Transaction],
+    ) -> None:
+        """Let labels that have become durable take effect.
+
+        Args:
+            labels: In log order, one entry of the log each.
+            appended: Where they are in the log.
+            transactions: By id, those of the labels' transactions that the log holds.
+        """
+        ...
+
+    def look_after(self) -> None:
+        """Look after what may have changed elsewhere, about twice a second, in a thread."""
+        ...
+
+    def begin_snapshot(self, folder: Path) -> SnapshotWritten | None:
+        """Begin to write the state as it is now; what changes afterwards is not in it.
+
+        Args:
+            folder: Of all snapshots.
+
+        Returns:
+            What to wait for, or None if the state is kept elsewhere.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections and threads."""
+        ...

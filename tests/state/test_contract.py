@@ -1,0 +1,290 @@
+"""What every implementation of `FeatureState` keeps, told once and run against each."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentinel.domain import Label, Transaction, Verdict
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US
+from sentinel.features.plan.program import compile_program
+from sentinel.ledger.base import Appended, Standing
+from sentinel.ledger.database import Database
+from sentinel.ledger.postgres import PostgresLedger
+from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.replica import Replica
+from sentinel.scoring.shared_state import SharedState
+from sentinel.scoring.upkeep import Upkeep
+from sentinel.state.base import FeatureState, Reading
+from sentinel.state.embedded import EmbeddedState, restore
+from sentinel.state.known_ids import KnownIds
+from sentinel.state.redis_features import RedisFeatures
+from testkit.online_fold import Entry, OnlineFold, Vectors
+from testkit.servers import Postgres
+from tests.features.logs import bits_of
+from tests.features.plans import every_function
+from tests.features.worlds import START_US
+from tests.state.shared_redis import fresh_state, second_state
+
+PLAN = every_function((10 * MINUTE_US, DAY_US))
+
+
+@dataclass
+class Home:
+    """A state, and the log that its entries stand in.
+
+    Attributes:
+        state: What is tested.
+        sequence: The last entry of the log.
+        before: What the log says of each transaction, where many write; the one writer knows.
+    """
+
+    state: FeatureState
+    standings: dict[str, Standing] | None = None
+    sequence: int = 0
+    transactions: dict[str, Transaction] = field(default_factory=dict)
+
+    def add(self, transactions: Sequence[Transaction]) -> Reading:
+        """Add transactions that become durable."""
+        reading = self.state.add(transactions)
+        appended = Appended(self.sequence + 1, START_US, self._before(transactions))
+        for transaction in transactions:
+            self.sequence += 1
+            self.transactions[transaction.transaction_id] = transaction
+            self._note(transaction.transaction_id, self.sequence)
+        self.state.settle(reading.ticket, transactions, appended)
+        self._wait()
+        return reading
+
+    def label(self, *labels: Label) -> None:
+        """Apply labels that have become durable."""
+        appended = Appended(self.sequence + 1, START_US, self._before(labels))
+        self.state.apply_labels(labels, appended, self.transactions)
+        for label in labels:
+            self.sequence += 1
+            if self.standings is not None:
+                before = self.standings.get(label.transaction_id, Standing(0, None, 0))
+                self.standings[label.transaction_id] = before._replace(
+                    verdict=label.verdict, label_sequence=self.sequence
+                )
+        self._wait()
+
+    def run(self, log: Sequence[Entry], sizes: Iterator[int]) -> Vectors:
+        """Vectors of a log's transactions, in groups of some sizes."""
+        found, group = [], list[Transaction]()
+        for entry in log:
+            if isinstance(entry, Transaction):
+                group.append(entry)
+                if len(group) < next(sizes):
+                    continue
+            if group:
+                found.append(self.add(group).vectors)
+                group = []
+            if isinstance(entry, Label):
+                self.label(entry)
+        if group:
+            found.append(self.add(group).vectors)
+        return np.concatenate(found)
+
+    def _before(self, entries: Sequence[Entry]) -> dict[str, Standing]:
+        known = self.standings or {}
+        return {
+            e.transaction_id: known[e.transaction_id] for e in entries if e.transaction_id in known
+        }
+
+    def _note(self, identifier: str, sequence: int) -> None:
+        if self.standings is not None:
+            before = self.standings.get(identifier, Standing(0, None, 0))
+            self.standings[identifier] = before._replace(sequence=sequence)
+
+    def _wait(self) -> None:
+        """Until what is done in threads is done."""
+        if isinstance(self.state, SharedState):
+            upkeep, deadline = self.state.upkeep, time.monotonic() + 60
+            while upkeep.behind:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"}) as server:
+        yield server
+
+
+@pytest.fixture(params=["embedded", "redis"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """An empty state of each kind."""
+    if request.param == "embedded":
+        yield Home(EmbeddedState.empty(compile_program(PLAN)))
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    database = Database(server.make_database(tmp_path.name.replace("-", "_")))
+    with (
+        PostgresLedger.open_writer(database, exclusive=False) as ledger,
+        fresh_state(PLAN) as records,
+    ):
+        replica = Replica(records.program, ledger, tmp_path, lambda _: None)
+        connections = [second_state(records) for _ in range(2)]
+        opened = iter([connection.__enter__() for connection in connections])
+        upkeep = Upkeep(lambda: next(opened), ledger, replica, ScoringMetrics())
+        yield Home(SharedState(RedisFeatures(records), upkeep, KnownIds(), 0), {})
+        upkeep.close()
+
+
+def payment(
+    n: int, time_us: int, amount: int = 100, customer: str = "c1", merchant: str | None = "m1"
+) -> Transaction:
+    return Transaction(
+        transaction_id=f"t{n}",
+        event_time_us=time_us,
+        received_at_us=START_US + n,
+        amount_minor=amount,
+        customer_id=customer,
+        merchant_id=merchant,
+        attributes={"channel": "pos", "risk": 0.5},
+    )
+
+
+def verdict(n: int, transaction: int, called: Verdict) -> Label:
+    return Label(
+        label_id=f"l{n}", transaction_id=f"t{transaction}", verdict=called, received_at_us=START_US
+    )
+
+
+def busy_log(n: int) -> list[Entry]:
+    """Payments of few entities, some late, and labels before and after their payments."""
+    rng = random.Random(7)
+    log: list[Entry] = []
+    for i in range(n):
+        at = START_US + i * MINUTE_US - rng.choice((0, 0, 0, 0, HOUR_US, 3 * DAY_US))
+        merchant = rng.choice(("m1", "m2", None))
+        log.append(payment(i, at, rng.randrange(-500, 5000), f"c{rng.randrange(3)}", merchant))
+        if rng.random() < 0.1:
+            called = rng.choice((Verdict.FRAUD, Verdict.FRAUD, Verdict.LEGITIMATE))
+            log.append(verdict(i, rng.randrange(i + 5), called))
+    return log
+
+
+def test_vectors_are_those_of_the_fold_bit_by_bit(home: Home) -> None:
+    log = busy_log(300)
+    expected = OnlineFold(compile_program(PLAN)).run(log)
+    found = home.run(log, itertools.cycle((1, 5, 2, 17)))
+    assert (bits_of(found) == bits_of(expected)).all()
+    assert home.state.sequence == len(log)
+
+
+def test_peeking_says_what_adding_will_and_changes_nothing(home: Home) -> None:
+    home.run(busy_log(30), itertools.repeat(8))
+    asked = [payment(1000, START_US + HOUR_US), payment(1001, START_US + HOUR_US, 7, "c2")]
+    peeked = [home.state.peek([one]) for one in asked]
+    together = home.state.peek(asked)
+    assert (bits_of(together.vectors) == bits_of(np.concatenate([p.vectors for p in peeked]))).all()
+    assert not together.flags.any()
+    added = [home.add([one]) for one in asked]
+    assert (bits_of(added[0].vectors) == bits_of(peeked[0].vectors)).all()
+
+
+def test_a_label_that_came_first_takes_effect_right_after_its_transaction(home: Home) -> None:
+    home.label(verdict(1, 1, Verdict.FRAUD))
+    first, second, third = (payment(n, START_US + n) for n in (1, 2, 3))
+    names = PLAN.feature_names
+    counts = [i for i, name in enumerate(names) if "fraud_count" in name]
+    assert counts
+    if home.state.waits:  # the label is counted once the group is durable
+        readings = [home.add([one]).vectors[0, counts] for one in (first, second, third)]
+    else:
+        readings = list(home.add([first, second, third]).vectors[:, counts])
+    assert not np.nan_to_num(readings[0]).any()
+    assert np.nan_to_num(readings[1]).any()
+    assert np.array_equal(readings[1], readings[2], equal_nan=True)
+
+
+def test_late_and_expired_events_are_flagged_as_the_log_keeps_it(home: Home) -> None:
+    flags = home.add(
+        [
+            payment(1, START_US + 400 * DAY_US),
+            payment(2, START_US + 400 * DAY_US - MINUTE_US),
+            payment(3, START_US),
+        ]
+    ).flags
+    assert flags.dtype == np.uint8
+    assert flags.tolist() == [0, FLAG_LATE_EVENT, FLAG_LATE_EVENT | FLAG_EXPIRED_EVENT]
+
+
+def test_without_state_the_rest_of_a_vector_is_still_computed(home: Home) -> None:
+    home.run(busy_log(20), itertools.repeat(4))
+    asked = payment(1000, START_US + HOUR_US, 1234)
+    reading = home.state.add_without_state([asked, asked])
+    needs_none = {f.name for f in PLAN.request}
+    for name, value in zip(PLAN.feature_names, reading.vectors[0].tolist(), strict=True):
+        assert (name in needs_none) == (not np.isnan(value)), name
+    assert reading.vectors[0, PLAN.feature_names.index("amount")] == 1234
+    assert reading.flags.tolist() == [FLAG_DEGRADED, FLAG_DEGRADED]
+    assert reading.degraded
+    # The state knows nothing of it.
+    before = bits_of(home.state.peek([asked]).vectors)
+    fresh = bits_of(Home(home.state, home.standings, home.sequence).state.add([asked]).vectors)
+    assert (before == fresh).all()
+
+
+def test_reading_entities_gives_what_a_payment_would_see_but_its_own_values(home: Home) -> None:
+    log = [entry for entry in busy_log(40) if isinstance(entry, Transaction)]
+    home.add(log)
+    now = START_US + 100 * MINUTE_US
+    found = home.state.read([{"customer_id": "c1", "merchant_id": "m1"}, {"customer_id": "?"}], now)
+    peeked = home.state.peek([payment(1000, now)]).vectors[0]
+    of_state = [i for i, name in enumerate(PLAN.feature_names) if name.startswith("customer_")]
+    assert of_state
+    assert np.array_equal(found[0, of_state], peeked[of_state], equal_nan=True)
+    request = [PLAN.feature_names.index(f.name) for f in PLAN.request]
+    assert np.isnan(found[:, request]).all()
+    assert home.state.read([], now).shape == (0, len(PLAN.feature_names))
+
+
+def test_positions_name_each_view_or_follow_the_sequence(home: Home) -> None:
+    reading = home.add([payment(1, START_US), payment(2, START_US, merchant=None)])
+    if reading.positions:
+        positions = np.frombuffer(reading.positions, "<i8").reshape(2, len(PLAN.views))
+        assert positions.tolist() == [[1, 1], [2, 0]]
+    else:
+        assert not home.state.waits
+
+
+def test_a_snapshot_holds_what_was_there_when_it_began(home: Home, tmp_path: Path) -> None:
+    log = busy_log(60)
+    home.run(log[:40], itertools.repeat(8))
+    written = home.state.begin_snapshot(tmp_path / "snapshots")
+    expected = bits_of(home.state.peek([payment(1000, START_US + HOUR_US)]).vectors)
+    at, sequence = home.sequence, home.state.sequence
+    home.run(log[40:], itertools.repeat(8))
+    if written is None:
+        assert home.state.waits, "only state that is kept elsewhere needs no snapshot"
+        return
+    file = written()
+    again = restore(compile_program(PLAN), tmp_path / "snapshots")
+    assert (file.exists(), again.sequence, at) == (True, sequence, sequence)
+    assert (bits_of(again.peek([payment(1000, START_US + HOUR_US)]).vectors) == expected).all()
+
+
+def test_a_snapshot_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    state = EmbeddedState.empty(compile_program(PLAN))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="file"):
+        state.begin_snapshot(tmp_path / "file")()
+
+
+def test_warming_up_changes_nothing(home: Home) -> None:
+    home.state.warm()
+    first = home.add([payment(1, START_US)])
+    expected = OnlineFold(compile_program(PLAN)).run([payment(1, START_US)])
+    assert (bits_of(first.vectors) == bits_of(expected)).all()
+    assert home.state.problem is None
