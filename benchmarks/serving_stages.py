@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving_bodies import read_templates, write_templates
-from sentinel.api.answers import render
-from sentinel.api.payments import Reading, read_payment
+from sentinel.api.routes.decision_json import render
+from sentinel.api.routes.payment_bodies import ReadingRules
+from sentinel.api.routes.payment_reading import read_payment
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.index import LedgerIndex
@@ -55,7 +56,7 @@ class Stopwatch:
         return result
 
 
-def _read(bodies: Sequence[bytes], now_us: int, reading: Reading) -> list[Transaction]:
+def _read(bodies: Sequence[bytes], now_us: int, reading: ReadingRules) -> list[Transaction]:
     return [read_payment(body, now_us, reading) for body in bodies]
 
 
@@ -76,7 +77,7 @@ def measure(
     model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
     engine = Engine(EmbeddedState.empty(compile_program(model.plan)), model)
     engine.warm()
-    reading = Reading(model.plan.number_columns, model.plan.category_columns)
+    reading = ReadingRules(model.plan.number_columns, model.plan.category_columns)
     watch = Stopwatch()
     with contextlib.ExitStack() as opened:
         writer = opened.enter_context(SqliteLedger.open_writer(folder / f"ledger-{size}.db"))

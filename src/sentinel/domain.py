@@ -20,6 +20,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── PlanMismatch            the model was trained with another feature plan
     │   ├── ModelFormatError        a model file cannot be read
     │   └── GateRefused             the candidate is worse than the champion
+    ├── Overloaded                  more was asked at once than is worked on; come again
     └── Unavailable
         ├── LedgerUnavailable       a record could not be made durable
         ├── ObjectStoreUnavailable  the S3 server does not answer
@@ -251,6 +252,21 @@ class ModelFormatError(ModelError):
 
 class GateRefused(ModelError):
     code = "gate_refused"
+
+
+class Overloaded(SentinelError):
+    """More was asked for at once than is worked on; nothing of it was begun.
+
+    Args:
+        message: What is full, and what to do.
+        retry_after_seconds: When it is worth to ask again.
+    """
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(SentinelError):

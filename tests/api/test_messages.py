@@ -9,13 +9,19 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sentinel.api.messages import BatchRequest, PredictRequest, parse
-from sentinel.api.payments import Reading, read_payment, read_payments, transaction_of
+from sentinel.api.body import parse
 from sentinel.api.problems import ProblemError
+from sentinel.api.routes.payment_bodies import (
+    BatchRequest,
+    PredictRequest,
+    ReadingRules,
+    transaction_of,
+)
+from sentinel.api.routes.payment_reading import read_payment, read_payments
 from sentinel.domain import SentinelError, Transaction
 
 RECEIVED_US = 1_780_000_000_000_000
-READING = Reading(numbers=frozenset({"age", "risk"}), categories=frozenset({"mcc", "channel"}))
+READING = ReadingRules(numbers=frozenset({"age", "risk"}), categories=frozenset({"mcc", "channel"}))
 
 ids = st.one_of(
     st.none(),

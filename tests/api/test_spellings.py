@@ -12,23 +12,26 @@ import httpx
 import msgspec
 import pytest
 
-from sentinel.api.messages import FeaturesRequest, LabelsRequest, keys_of, labels_of, parse
-from sentinel.api.payments import Reading, read_payment
+from sentinel.api.body import parse
 from sentinel.api.problems import ProblemError
+from sentinel.api.routes.features import FeaturesRequest, keys_of
+from sentinel.api.routes.labels import LabelsRequest, labels_of
+from sentinel.api.routes.payment_bodies import ReadingRules
+from sentinel.api.routes.payment_reading import read_payment
 from sentinel.domain import InvalidTransaction, Verdict
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenRules
 from tests.api.conftest import payment
 
-READING = Reading(frozenset({"age"}), frozenset({"present", "mcc"}))
+READING = ReadingRules(frozenset({"age"}), frozenset({"present", "mcc"}))
 
 
-def read(reading: Reading = READING, /, **changes: Any) -> Any:
+def read(reading: ReadingRules = READING, /, **changes: Any) -> Any:
     body = {"transaction_id": "t1", "amount_minor": 100, **changes}
     return read_payment(json.dumps(body).encode(), time.time_ns() // 1000, reading)
 
 
-def refused(reading: Reading = READING, /, **changes: Any) -> dict[str, str]:
+def refused(reading: ReadingRules = READING, /, **changes: Any) -> dict[str, str]:
     with pytest.raises(InvalidTransaction) as error:
         read(reading, **changes)
     return error.value.fields
@@ -115,7 +118,7 @@ def test_a_card_number_is_no_attribute(value: Any) -> None:
     message = refused(attributes={"cc_num": value})["attributes.cc_num"]
     assert "card number" in message
     assert "4111111111111111" not in message
-    exempt = Reading(guard=Guard(TokenRules(exempt=("attributes.cc_num",))))
+    exempt = ReadingRules(guard=Guard(TokenRules(exempt=("attributes.cc_num",))))
     assert read(exempt, attributes={"cc_num": value}).attributes["cc_num"]
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentinel.api.payments import Reading, read_payment
+from sentinel.api.routes.payment_bodies import ReadingRules
+from sentinel.api.routes.payment_reading import read_payment
 from sentinel.domain import ENTITY_COLUMNS, InvalidTransaction, Transaction
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenRules
@@ -42,7 +43,7 @@ KINDS: dict[str, tuple[pa.DataType, str | None]] = {
     "seen": (pa.bool_(), None),
 }
 EXEMPT = ("transaction_id", *ENTITY_COLUMNS, *(ATTRIBUTE_PREFIX + name for name in KINDS))
-READING = Reading(
+READING = ReadingRules(
     frozenset(name for name, (_, kind) in KINDS.items() if kind == "number"),
     frozenset(name for name, (_, kind) in KINDS.items() if kind == "category"),
     Guard(TokenRules(exempt=EXEMPT)),

@@ -13,8 +13,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from sentinel.api.messages import FeaturesRequest, LabelsRequest, keys_of, labels_of, parse
-from sentinel.api.payments import Reading, read_payment, read_payments
+from sentinel.api.body import parse
+from sentinel.api.routes.features import FeaturesRequest, keys_of
+from sentinel.api.routes.labels import LabelsRequest, labels_of
+from sentinel.api.routes.payment_bodies import ReadingRules
+from sentinel.api.routes.payment_reading import read_payment, read_payments
 from sentinel.domain import ConfigurationError, InvalidTransaction
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import (
@@ -53,7 +56,7 @@ def guard(tmp_path: Path) -> Guard:
 
 def read(guard: Guard, **changes: Any) -> Any:
     body = {"transaction_id": "t1", "amount_minor": 100, **changes}
-    return read_payment(json.dumps(body).encode(), NOW_US, Reading(guard=guard))
+    return read_payment(json.dumps(body).encode(), NOW_US, ReadingRules(guard=guard))
 
 
 def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_a_payment_is_tokenised_at_the_door(guard: Guard) -> None:
 
 def test_batches_labels_and_questions_are_tokenised_alike(guard: Guard) -> None:
     body = {"transactions": [{"transaction_id": "t1", "amount_minor": 1, "card_id": CARD}]}
-    (sent,) = read_payments(json.dumps(body).encode(), NOW_US, Reading(guard=guard), 9)
+    (sent,) = read_payments(json.dumps(body).encode(), NOW_US, ReadingRules(guard=guard), 9)
     body = {"labels": [{"transaction_id": " t1 ", "verdict": "fraud"}]}
     decoder = msgspec.json.Decoder(LabelsRequest)
     (label,) = labels_of(parse(decoder, json.dumps(body).encode()).labels, NOW_US, guard)

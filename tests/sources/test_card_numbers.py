@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from sentinel.api.payments import Reading, read_payment
+from sentinel.api.routes.payment_bodies import ReadingRules
+from sentinel.api.routes.payment_reading import read_payment
 from sentinel.domain import ConfigurationError, InvalidTransaction
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import is_token
@@ -86,7 +87,7 @@ def test_tokens_are_made_on_the_way_in_and_live(shop: Path) -> None:
 
     body = {"transaction_id": "live", "amount_minor": 1, "card_id": SPELLINGS[1]}
     body["attributes"] = {"email": "a0@b.example"}
-    live = read_payment(json.dumps(body).encode(), NOW_US, Reading(guard=Guard.of(settings)))
+    live = read_payment(json.dumps(body).encode(), NOW_US, ReadingRules(guard=Guard.of(settings)))
     assert live.card_id == rows[0]["card_id"]
     assert live.attributes["email"] == rows[0]["attributes.email"]
     assert live.attributes["card_bin"] == "411111"
@@ -185,6 +186,6 @@ def test_references_that_look_like_cards_are_taken_live_once_history_shows_them(
     assert result.report.accepted == 40
     body = json.dumps({"transaction_id": ids[0], "amount_minor": 1}).encode()
     with pytest.raises(InvalidTransaction, match="card number"):
-        read_payment(body, NOW_US, Reading())
-    live = read_payment(body, NOW_US, Reading(guard=Guard.of(settings)))
+        read_payment(body, NOW_US, ReadingRules())
+    live = read_payment(body, NOW_US, ReadingRules(guard=Guard.of(settings)))
     assert live.transaction_id == str(ids[0])

@@ -1,7 +1,14 @@
-"""Errors as RFC 9457 problem documents."""
+"""Errors as RFC 9457 problem documents, and the one place that renders them.
+
+Whatever protocol a request came by, `ProblemRenderer` makes its error answer: status, headers and
+body. It counts each, and logs those that nobody foresaw.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -13,14 +20,18 @@ from sentinel.domain import (
     InvalidTransaction,
     NoModel,
     NotFound,
+    Overloaded,
     SentinelError,
     TransactionConflict,
     Unavailable,
 )
+from sentinel.monitoring.metrics import ScoringMetrics
+
+log = logging.getLogger(__name__)
 
 PROBLEM_TYPE: Final = "application/problem+json"
-RETRY_AFTER: Final = (b"retry-after", b"1")
-"""The header that goes with a 503."""
+_RETRY_SECONDS: Final = 1.0
+"""When to come again after a 503 that says nothing else."""
 _TYPE_PREFIX: Final = "urn:sentinel:problem:"
 
 _STATUS: Final[tuple[tuple[type[SentinelError], int, str], ...]] = (
@@ -29,6 +40,7 @@ _STATUS: Final[tuple[tuple[type[SentinelError], int, str], ...]] = (
     (InputError, 422, "Invalid input"),
     (NotFound, 404, "Not found"),
     (NoModel, 503, "No model yet"),
+    (Overloaded, 429, "Too many requests"),
     (Unavailable, 503, "Temporarily unavailable"),
     (GateRefused, 409, "Refused by the gate"),
 )
@@ -61,11 +73,25 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[FieldProblem] = []
 
 
-class ProblemError(Exception):
-    """A problem that only HTTP knows of, such as a body that is too large."""
+Header = tuple[bytes, bytes]
 
-    def __init__(self, status: int, code: str, title: str, detail: str) -> None:
+
+class ProblemError(Exception):
+    """A problem that only HTTP knows of, such as a body that is too large.
+
+    Args:
+        status: The HTTP status.
+        code: Stable code for programs.
+        title: The same for people.
+        detail: What was wrong this time and what to do.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self, status: int, code: str, title: str, detail: str, headers: Sequence[Header] = ()
+    ) -> None:
         super().__init__(detail)
+        self.headers = tuple(headers)
         self.problem = Problem(
             type=_TYPE_PREFIX + code, title=title, status=status, detail=detail, code=code
         )
@@ -95,9 +121,54 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
-def problem_body(problem: Problem) -> bytes:
-    """The JSON of a problem document."""
-    return msgspec.json.encode(problem)
+@dataclass(frozen=True, slots=True)
+class ProblemAnswer:
+    """The answer to a request that failed.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Headers, type and length of the body included.
+        body: JSON of a `Problem`.
+    """
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+class ProblemRenderer:
+    """Makes the answer to every request that failed.
+
+    Args:
+        metrics: Counts them by route and status.
+    """
+
+    def __init__(self, metrics: ScoringMetrics) -> None:
+        self._metrics = metrics
+
+    def render(self, error: Exception, method: str, route: str) -> ProblemAnswer:
+        """The answer for an error.
+
+        Args:
+            error: What was raised.
+            method: Of the request, for the log.
+            route: Its path as the API declares it, so that their number is bounded.
+        """
+        problem = problem_of(error)
+        self._metrics.problem(route, problem.status)
+        if problem.status == 500:
+            log.error("%s %s failed", method, route, exc_info=error)
+        body = msgspec.json.encode(problem)
+        headers = [
+            (b"content-type", PROBLEM_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        if problem.status in (429, 503):
+            seconds = getattr(error, "retry_after_seconds", _RETRY_SECONDS)
+            headers.append((b"retry-after", b"%d" % max(1, round(seconds))))
+        if isinstance(error, ProblemError):
+            headers += error.headers
+        return ProblemAnswer(problem.status, headers, body)
 
 
 def invalid(fields: dict[str, str]) -> InvalidTransaction:
@@ -115,6 +186,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "The id stands for other content.",
         413: "The body is too large.",
         422: "The input is not valid; the offending fields are named.",
+        429: "More at once than is worked on; come again after Retry-After seconds.",
         503: "No model yet, or state or ledger unavailable for the moment.",
     }
     return {

@@ -11,7 +11,6 @@ came, and answered by the ASGI application.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,12 +23,10 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from sentinel.api.intake import Intake, read_dry_run
-from sentinel.api.problems import PROBLEM_TYPE, RETRY_AFTER, problem_body, problem_of
+from sentinel.api.door import PAYMENT, PAYMENTS, Door, read_dry_run
+from sentinel.api.problems import ProblemRenderer
+from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
-from sentinel.monitoring.metrics import ScoringMetrics
-
-log = logging.getLogger(__name__)
 
 _HEADS_KEPT: Final = 4096
 _LONGEST_HEAD_KEPT: Final = 4096
@@ -71,12 +68,14 @@ class PaymentDesk:
 
     Args:
         intake: Takes payments.
-        metrics: Counts problems.
+        door: Refuses what may not come in.
+        problems: Renders errors.
     """
 
-    def __init__(self, intake: Intake, metrics: ScoringMetrics) -> None:
+    def __init__(self, intake: Intake, door: Door, problems: ProblemRenderer) -> None:
         self.intake = intake
-        self._metrics = metrics
+        self._door = door
+        self._problems = problems
         self._heads: dict[bytes, Head | None] = {}
         self._date: list[tuple[bytes, bytes]] | None = None
         self._start = b""
@@ -116,21 +115,11 @@ class PaymentDesk:
         self, path: str, error: Exception, default_headers: list[tuple[bytes, bytes]], close: bool
     ) -> bytes:
         """The whole answer to a request that failed."""
-        problem = problem_of(error)
-        self._metrics.problem(path, problem.status)
-        if problem.status == 500:
-            log.error("POST %s failed", path, exc_info=error)
-        body = problem_body(problem)
-        headers = [
-            *default_headers,
-            (b"content-type", PROBLEM_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        if problem.status == 503:
-            headers.append(RETRY_AFTER)
+        problem = self._problems.render(error, "POST", path)
+        headers = [*default_headers, *problem.headers]
         if close:
             headers.append((b"connection", b"close"))
-        return _head(problem.status, headers) + b"\r\n" + body
+        return _head(problem.status, headers) + b"\r\n" + problem.body
 
     def _read(self, text: bytes) -> Head | None:
         # All line ends as they should be: then the head ends where we think it does.
@@ -147,14 +136,11 @@ class PaymentDesk:
             dry_run = read_dry_run(url.query or b"")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, SentinelError):
             return None
-        limits = {
-            b"/predict": self.intake.max_body,
-            b"/predict/batch": self.intake.max_batch_body,
-        }
+        path = url.path.decode("latin-1")
         lengths = [value for name, value in reader.headers if name == b"content-length"]
         special = {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"}
         if (
-            url.path not in limits
+            path not in (PAYMENT, PAYMENTS)
             or url.schema is not None
             or parser.get_method() != b"POST"
             or parser.get_http_version() != "1.1"
@@ -166,9 +152,9 @@ class PaymentDesk:
         ):
             return None
         length = int(lengths[0])
-        if not 0 < length <= limits[url.path]:
+        if not 0 < length <= self._door.limit_of(path):
             return None
-        return Head(path=url.path.decode("ascii"), length=length, dry_run=dry_run)
+        return Head(path=path, length=length, dry_run=dry_run)
 
 
 class PaymentProtocol(HttpToolsProtocol):
@@ -248,7 +234,7 @@ class PaymentProtocol(HttpToolsProtocol):
         self._head = head
         intake = self._desk.intake
         try:
-            if head.path == "/predict":
+            if head.path == PAYMENT:
                 answer = intake.predict(body, head.dry_run, self)
                 if answer is not None:
                     self.answered(answer)

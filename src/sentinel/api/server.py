@@ -17,9 +17,9 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from sentinel.api.answers import render, render_recorded
 from sentinel.api.app import Application
 from sentinel.api.protocol import PaymentDesk
+from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.domain import ConfigurationError
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
@@ -72,7 +72,7 @@ async def _serve(
         )
         try:
             application = Application(runtime)
-            desk = PaymentDesk(application.intake, runtime.metrics)
+            desk = PaymentDesk(application.intake, application.door, application.problems)
             config = uvicorn.Config(
                 application,
                 http=cast("type[asyncio.Protocol]", desk.protocol),

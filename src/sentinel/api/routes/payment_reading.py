@@ -1,29 +1,28 @@
 """Payments from JSON to what the log holds: quickly as most are, carefully where they are not.
 
-The careful way is the rule, see `transaction_of`. The quick way gives the same for payments that
-have nothing unusual about them, in a fraction of the time.
+The careful way is the rule, see `payment_bodies.transaction_of`. The quick way gives the same for
+payments that have nothing unusual about them, in a fraction of the time.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
 
-from sentinel.api.messages import (
-    BatchRequest,
-    Moment,
-    PredictRequest,
-    TextId,
-    parse,
-)
+from sentinel.api.body import Moment, TextId, parse
 from sentinel.api.problems import invalid
+from sentinel.api.routes.payment_bodies import (
+    EPOCH,
+    MAX_ATTRIBUTES,
+    BatchRequest,
+    PredictRequest,
+    ReadingRules,
+    transaction_of,
+)
 from sentinel.domain import (
-    ENTITY_COLUMNS,
     FUTURE_TOLERANCE_US,
     MAX_AMOUNT_MINOR,
     AttributeValue,
@@ -46,115 +45,8 @@ from sentinel.ingest.values import (
 )
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 
-MAX_ATTRIBUTES: Final = 500
-
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
 _DAY_US: Final = 86_400_000_000
-_EMPTY: Final = "is empty; leave it out, or send null, where it is unknown"
-_REQUIRED: Final = "is empty; every payment needs an id of its own"
-_ID_FIELDS: Final = ("transaction_id", *ENTITY_COLUMNS)
 _LARGEST: Final = float(EXACT)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How payments are read.
-
-    Attributes:
-        numbers: Attributes that the running plan reads as numbers.
-        categories: Attributes that it reads as text.
-        guard: What the deployment does with ids and card numbers.
-        tokens: Whether some fields become tokens.
-    """
-
-    numbers: frozenset[str] = frozenset()
-    categories: frozenset[str] = frozenset()
-    guard: Guard = field(default_factory=Guard)
-    tokens: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", bool(self.guard.fields))
-
-    def kind_of(self, attribute: str) -> str | None:
-        """How the plan reads an attribute: number, category, or None, if it does not."""
-        if attribute in self.numbers:
-            return "number"
-        return "category" if attribute in self.categories else None
-
-
-def transaction_of(
-    request: PredictRequest, received_at_us: int, reading: Reading, at: str = ""
-) -> Transaction:
-    """The transaction of a request.
-
-    Args:
-        request: The decoded body.
-        received_at_us: When it arrived.
-        reading: How values are read.
-        at: Prefix for field names in errors.
-
-    Raises:
-        InvalidTransaction: Naming every offending field.
-    """
-    problems: dict[str, str] = {}
-    guard = reading.guard
-    moment = request.event_time
-    event_time_us = received_at_us
-    if moment is not None:
-        event_time_us = (moment - _EPOCH) // _MICROSECOND
-        if event_time_us < 0:
-            problems[at + "event_time"] = "before 1970"
-        elif event_time_us > received_at_us + FUTURE_TOLERANCE_US:
-            problems[at + "event_time"] = "more than 5 minutes ahead of the clock"
-    ids: dict[str, str | None] = {}
-    made: dict[str, AttributeValue] = {}
-    for name in _ID_FIELDS:
-        given = getattr(request, name)
-        try:
-            ids[name] = guard.id(name, given)
-            if given is not None and ids[name] is None:
-                problems[at + name] = _REQUIRED if name == "transaction_id" else _EMPTY
-            made.update(guard.card_parts(name, given))
-        except BadValue as error:
-            problems[at + name] = str(error)
-    attributes = _attributes(request.attributes or {}, reading, at, problems)
-    if problems:
-        raise invalid(problems)
-    identifier = ids.pop("transaction_id")
-    return Transaction(
-        transaction_id=identifier or "",
-        event_time_us=event_time_us,
-        received_at_us=received_at_us,
-        amount_minor=request.amount_minor,
-        attributes=attributes | made,
-        **ids,
-    )
-
-
-def _attributes(
-    given: Mapping[str, str | int | float | bool | None],
-    reading: Reading,
-    at: str,
-    problems: dict[str, str],
-) -> dict[str, AttributeValue]:
-    if len(given) > MAX_ATTRIBUTES:
-        problems[at + "attributes"] = f"more than {MAX_ATTRIBUTES}"
-        return {}
-    plain: dict[str, AttributeValue] = {}
-    for name, value in given.items():
-        flaw = name_flaw(name)
-        if flaw is not None:
-            problems[at + "attributes"] = flaw
-            continue
-        try:
-            read = reading.guard.attribute(name, value, reading.kind_of(name))
-        except BadValue as error:
-            problems[f"{at}attributes.{name}"] = str(error)
-            continue
-        if read is not None:
-            plain[name] = read
-    return plain
 
 
 class _Payment(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -188,7 +80,7 @@ _good_texts: Final[set[str]] = set()
 _LONGEST_TEXT_KEPT: Final = 200
 
 
-def read_payment(body: bytes, received_at_us: int, reading: Reading) -> Transaction:
+def read_payment(body: bytes, received_at_us: int, rules: ReadingRules) -> Transaction:
     """The transaction of a body.
 
     What is unusual in any way, or wrong, is left to `parse` and `transaction_of`, whose result
@@ -197,7 +89,7 @@ def read_payment(body: bytes, received_at_us: int, reading: Reading) -> Transact
     Args:
         body: JSON of a `PredictRequest`.
         received_at_us: When it arrived.
-        reading: How values are read.
+        rules: How values are read.
 
     Raises:
         ProblemError: 400 if the body is not JSON.
@@ -208,21 +100,21 @@ def read_payment(body: bytes, received_at_us: int, reading: Reading) -> Transact
     except _UNUSUAL:
         transaction = None
     else:
-        transaction = _usual(payment, received_at_us, reading)
+        transaction = _usual(payment, received_at_us, rules)
     if transaction is None:
-        return transaction_of(parse(_request_decoder, body), received_at_us, reading)
+        return transaction_of(parse(_request_decoder, body), received_at_us, rules)
     return transaction
 
 
 def read_payments(
-    body: bytes, received_at_us: int, reading: Reading, most: int
+    body: bytes, received_at_us: int, rules: ReadingRules, most: int
 ) -> list[Transaction]:
     """The transactions of a batch's body; see `read_payment`.
 
     Args:
         body: JSON of a `BatchRequest`.
         received_at_us: When it arrived.
-        reading: How values are read.
+        rules: How values are read.
         most: Most transactions in it.
 
     Raises:
@@ -236,7 +128,7 @@ def read_payments(
         payments = []
     if len(payments) <= most:
         for payment in payments:
-            transaction = _usual(payment, received_at_us, reading)
+            transaction = _usual(payment, received_at_us, rules)
             if transaction is None:
                 break
             transactions.append(transaction)
@@ -250,7 +142,7 @@ def read_payments(
     problems: dict[str, str] = {}
     for i, row in enumerate(rows):
         try:
-            transactions.append(transaction_of(row, received_at_us, reading, f"transactions[{i}]."))
+            transactions.append(transaction_of(row, received_at_us, rules, f"transactions[{i}]."))
         except InvalidTransaction as error:
             problems.update(error.fields)
     if problems:
@@ -258,24 +150,24 @@ def read_payments(
     return transactions
 
 
-def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transaction | None:
+def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Transaction | None:
     """The transaction of a usual payment; None: it takes a closer look.
 
     Args:
         payment: Decoded.
         received_at_us: When it arrived.
-        reading: How values are read.
+        rules: How values are read.
     """
     made = None
-    if reading.tokens:
-        made = _with_tokens(payment, reading.guard)
+    if rules.tokens:
+        made = _with_tokens(payment, rules.guard)
         if made is None:
             return None
     moment = payment.event_time
     if moment is None:
         event_time_us = received_at_us
     else:
-        since = moment - _EPOCH
+        since = moment - EPOCH
         event_time_us = since.days * _DAY_US + since.seconds * 1_000_000 + since.microseconds
         if not 0 <= event_time_us <= received_at_us + FUTURE_TOLERANCE_US:
             return None
@@ -315,7 +207,7 @@ def _usual(payment: _Payment, received_at_us: int, reading: Reading) -> Transact
             return None
         if len(attributes) > MAX_ATTRIBUTES:
             return None
-        numbers, categories, good = reading.numbers, reading.categories, _good_texts
+        numbers, categories, good = rules.numbers, rules.categories, _good_texts
         for name, value in attributes.items():
             if type(value) is str:
                 if (value not in good and not _learn_text(value)) or name in numbers:

@@ -1,7 +1,8 @@
-"""The answer to which models there are."""
+"""`GET /models`: which versions of the model there are, and which one serves."""
 
 from __future__ import annotations
 
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from sentinel.models.registry_view import PROVISIONAL_TAG, KnownVersion
@@ -91,3 +92,14 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
             for version in known
         ],
     )
+
+
+def models_router(runtime: ScoringRuntime) -> APIRouter:
+    """The route."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/models", summary="Versions of the model and what serves")
+    async def models() -> ModelsPage:
+        return models_page(runtime)
+
+    return router

@@ -1,26 +1,61 @@
-"""Payments on their way from a body to the scorer, whatever protocol they came by."""
+"""`POST /predict` and `POST /predict/batch`: payments on their way from a body to the scorer."""
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
-from sentinel.api.answers import BatchAnswer, BatchItem
-from sentinel.api.payments import Reading, read_payment, read_payments
-from sentinel.api.problems import ProblemError
-from sentinel.domain import (
-    InvalidQuery,
-    NoModel,
-    Transaction,
-    TransactionConflict,
-    id_for_display,
-)
+from sentinel.api.door import PAYMENT, PAYMENTS, read_dry_run
+from sentinel.api.routes.decision_json import PredictAnswer
+from sentinel.api.routes.payment_bodies import BatchRequest, PredictRequest, ReadingRules
+from sentinel.api.routes.payment_reading import read_payment, read_payments
+from sentinel.api.routes.raw import RawRoute
+from sentinel.domain import NoModel, Transaction, TransactionConflict, id_for_display
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.scoring.runtime import ScoringRuntime
-from sentinel.scoring.service import Receiver
+from sentinel.scoring.service import FutureReceiver, Receiver
+
+_EXAMPLE: Final = {
+    "transaction_id": "tx-1001",
+    "amount_minor": 4999,
+    "customer_id": "C42",
+    "card_id": "K7",
+    "merchant_id": "M9",
+    "device_id": "D3",
+    "ip_address": "203.0.113.9",
+    "attributes": {"channel": "online", "merchant_country": "DE"},
+}
+_DRY_RUN: Final[dict[str, Any]] = {
+    "name": "dry_run",
+    "in": "query",
+    "description": "true: score only; nothing is recorded and no state changes.",
+    "schema": {"type": "boolean", "default": False},
+}
+
+
+class BatchItem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One transaction's place in a batch answer: a decision, or why there is none.
+
+    Attributes:
+        transaction_id: As sent.
+        status: "Success" or "Conflict".
+        answer: The decision.
+        detail: Why there is none.
+    """
+
+    transaction_id: str | int
+    status: str
+    answer: msgspec.Raw | None = None
+    detail: str = ""
+
+
+class BatchAnswer(msgspec.Struct, kw_only=True):
+    """Answers in the order of the request."""
+
+    results: list[BatchItem]
 
 
 class Intake:
@@ -30,28 +65,65 @@ class Intake:
         runtime: The scoring process.
 
     Attributes:
-        max_body, max_batch_body: Most bytes of a body; whoever reads it looks after that.
         guard: What the deployment does with ids and card numbers.
+        routes: The routes, for callers that come by ASGI.
     """
 
     def __init__(self, runtime: ScoringRuntime) -> None:
-        limits = runtime.settings.api
-        self.max_body = limits.max_body_bytes
-        self.max_batch_body = self.max_body * 20
-        self._max_batch = limits.max_batch
+        self._max_batch = runtime.settings.api.max_batch
         self._service = runtime.service
         self.guard = Guard.of(runtime.settings)
         self._plan: Plan | None = None
-        self._reading = Reading()
+        self._rules = ReadingRules()
+
+        self.routes = (
+            RawRoute(
+                path=PAYMENT,
+                summary="Score a payment",
+                text=(
+                    "Scores a new payment, records the decision durably and adds the payment to "
+                    "the features. A repeat gets the recorded decision."
+                ),
+                requests=(PredictRequest,),
+                answer=PredictAnswer,
+                statuses=(400, 409, 413, 422, 503),
+                handle=self._one,
+                parameters=(_DRY_RUN,),
+                example=_EXAMPLE,
+            ),
+            RawRoute(
+                path=PAYMENTS,
+                summary="Score payments in order",
+                text=(
+                    "As many single requests, in the order given. If one is not valid, none is "
+                    "scored."
+                ),
+                requests=(BatchRequest,),
+                answer=BatchAnswer,
+                statuses=(400, 413, 422, 503),
+                handle=self._many,
+                parameters=(_DRY_RUN,),
+            ),
+        )
+
+    async def _one(self, body: bytes, query: bytes) -> bytes:
+        receiver = FutureReceiver()
+        answer = self.predict(body, read_dry_run(query), receiver)
+        return await receiver.future if answer is None else answer
+
+    async def _many(self, body: bytes, query: bytes) -> bytes:
+        receiver = FutureReceiver()
+        self.predict_batch(body, read_dry_run(query), receiver)
+        return await receiver.future
 
     @property
-    def reading(self) -> Reading:
+    def rules(self) -> ReadingRules:
         """How payments are read: as the running plan wants them."""
         plan = self._service.engine.program.plan
         if plan is not self._plan:
             self._plan = plan
-            self._reading = Reading(plan.number_columns, plan.category_columns, self.guard)
-        return self._reading
+            self._rules = ReadingRules(plan.number_columns, plan.category_columns, self.guard)
+        return self._rules
 
     def predict(self, body: bytes, dry_run: bool, receiver: Receiver) -> bytes | None:
         """Take in one payment.
@@ -70,7 +142,7 @@ class Intake:
         """
         service = self._service
         engine = service.engine
-        transaction = read_payment(body, service.receive_time_us(), self.reading)
+        transaction = read_payment(body, service.receive_time_us(), self.rules)
         if engine.model is None:
             raise _no_model()
         return service.enqueue(transaction, receiver, dry_run=dry_run)
@@ -88,7 +160,7 @@ class Intake:
             SentinelError: One of them cannot be accepted, or none now.
         """
         service = self._service
-        transactions = read_payments(body, service.receive_time_us(), self.reading, self._max_batch)
+        transactions = read_payments(body, service.receive_time_us(), self.rules, self._max_batch)
         if service.engine.model is None:
             raise _no_model()
         batch = _Batch(transactions, receiver)
@@ -159,34 +231,6 @@ class _Place:
             self._batch.take(self._place, error)
         else:
             self._batch.fail(error)
-
-
-def too_large(limit: int) -> ProblemError:
-    """The error of a body above the limit."""
-    return ProblemError(
-        413, "body_too_large", "Body too large", f"A body has at most {limit:,} bytes."
-    )
-
-
-def read_dry_run(query: bytes) -> bool:
-    """The parameter ``dry_run`` of a query string.
-
-    Raises:
-        InvalidQuery: It is neither true nor false.
-    """
-    if not query:
-        return False
-    values = urllib.parse.parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dry_run")
-    if values is None:
-        return False
-    value = values[-1].lower()
-    if value in ("true", "1"):
-        return True
-    if value in ("false", "0"):
-        return False
-    raise InvalidQuery(
-        f"dry_run is true or false, not {value!r}.", fields={"dry_run": "true or false"}
-    )
 
 
 def _no_model() -> NoModel:

@@ -1,0 +1,220 @@
+"""What was decided: `GET /decisions`, and `GET /predict/{id}` for one transaction."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from sentinel.api.problems import invalid, problem_responses
+from sentinel.api.routes.decision_json import SUCCESS
+from sentinel.domain import (
+    MAX_ID_LENGTH,
+    Outcome,
+    UnknownTransaction,
+    Verdict,
+    id_for_display,
+)
+from sentinel.ingest.cards import masked
+from sentinel.ingest.guard import Guard
+from sentinel.ingest.values import BadValue
+from sentinel.ledger.index_values import DecisionFilter
+from sentinel.scoring.runtime import ScoringRuntime
+
+MODEL_HEADER: Final = "Sentinel-Model-Version"
+_KNOWN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Done",
+        "headers": {MODEL_HEADER: {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/KnownAnswer"}}},
+    }
+}
+
+
+class KnownAnswer(msgspec.Struct, kw_only=True):
+    """The answer for a transaction that the ledger knows."""
+
+    transaction_id: str | int
+    is_fraud: bool
+    fraud_probability: float
+    status: str = SUCCESS
+
+
+class DecisionRow(BaseModel):
+    """One recorded decision."""
+
+    sequence: int
+    transaction_id: str | int
+    event_time_us: int
+    received_at_us: int
+    amount_minor: int
+    customer_id: str | None
+    card_id: str | None
+    merchant_id: str | None
+    device_id: str | None
+    ip_address: str | None
+    fraud_probability: float
+    decision: Outcome
+    is_fraud: bool
+    degraded: bool
+    model_version: str
+    latency_us: int
+    top_reason: str | None
+    label: Verdict | None
+
+
+class DecisionsPage(BaseModel):
+    """Decisions, newest first. Pass ``next_before`` as ``before`` for the page behind."""
+
+    decisions: list[DecisionRow]
+    next_before: int | None
+
+
+class DecisionRoutes:
+    """Answers for recorded decisions.
+
+    Args:
+        runtime: The scoring process.
+        guard: What the deployment does with ids.
+    """
+
+    def __init__(self, runtime: ScoringRuntime, guard: Guard) -> None:
+        self._runtime = runtime
+        self._guard = guard
+
+    def router(self) -> APIRouter:
+        """The routes."""
+        router = APIRouter(tags=["ledger"])
+
+        @router.get(
+            "/predict/{transaction_id:path}",
+            summary="The answer for a known transaction",
+            description="Any id that was posted can be asked for, also one with slashes in it.",
+            response_class=Response,
+            responses={**_KNOWN, **problem_responses(404, 422)},
+        )
+        async def known(transaction_id: str) -> Response:
+            answer, version = self._known(transaction_id)
+            return Response(
+                msgspec.json.encode(answer),
+                media_type="application/json",
+                headers={MODEL_HEADER: version},
+            )
+
+        @router.get(
+            "/decisions", summary="Decisions, newest first", responses=problem_responses(422)
+        )
+        def decisions(
+            outcome: Annotated[Outcome | None, Query()] = None,
+            min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
+            is_fraud: bool | None = None,
+            label: Verdict | Literal["none"] | None = None,
+            since_us: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+            until_us: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+            customer_id: Annotated[str | None, Query(max_length=MAX_ID_LENGTH)] = None,
+            card_id: Annotated[str | None, Query(max_length=MAX_ID_LENGTH)] = None,
+            merchant_id: Annotated[str | None, Query(max_length=MAX_ID_LENGTH)] = None,
+            limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+            before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+        ) -> DecisionsPage:
+            where = DecisionFilter(
+                outcomes=() if outcome is None else (outcome,),
+                min_probability=min_probability,
+                since_us=since_us,
+                until_us=until_us,
+                customer_id=self._id("customer_id", customer_id),
+                card_id=self._id("card_id", card_id),
+                merchant_id=self._id("merchant_id", merchant_id),
+                is_fraud=is_fraud,
+                label=label,
+            )
+            return decisions_page(self._runtime, where, limit=limit, before=before)
+
+        return router
+
+    def _id(self, field: str, text: str | None) -> str | None:
+        """An id of a question as the ledger has it; None if there is none."""
+        try:
+            return self._guard.known_id(field, text)
+        except BadValue as error:
+            raise invalid({field: str(error)}) from None
+
+    def _known(self, transaction_id: str) -> tuple[KnownAnswer, str]:
+        identifier = self._id("transaction_id", transaction_id)
+        if identifier is None:
+            raise invalid({"transaction_id": f"must have 1 to {MAX_ID_LENGTH} characters"})
+        found = self._find(identifier)
+        if found is None and identifier != transaction_id:
+            found = self._find(transaction_id)  # from before ids had one spelling
+        if found is not None:
+            return found
+        raise UnknownTransaction(
+            f"No decision is recorded for transaction {masked(transaction_id)!r}. Score it with "
+            "POST /predict."
+        )
+
+    def _find(self, transaction_id: str) -> tuple[KnownAnswer, str] | None:
+        """The answer that was given for a transaction, and by which version of the model."""
+        runtime = self._runtime
+        recorded = runtime.service.recorded(transaction_id)
+        if recorded is not None:
+            return (
+                _known_answer(transaction_id, recorded.is_fraud, recorded.probability),
+                recorded.scored.model.version,
+            )
+        decided = runtime.index.decision_row(transaction_id)
+        found = decided if decided is not None else runtime.history.find(transaction_id)
+        if found is None:
+            return None
+        answer = _known_answer(transaction_id, found.is_fraud, found.fraud_probability)
+        return answer, found.model_version
+
+
+def _known_answer(transaction_id: str, is_fraud: bool, probability: float) -> KnownAnswer:
+    return KnownAnswer(
+        transaction_id=id_for_display(transaction_id),
+        is_fraud=is_fraud,
+        fraud_probability=probability,
+    )
+
+
+def decisions_page(
+    runtime: ScoringRuntime, where: DecisionFilter, *, limit: int, before: int | None
+) -> DecisionsPage:
+    """One page of the queryable tables.
+
+    Args:
+        runtime: The scoring process.
+        where: Which decisions.
+        limit: Most decisions in the page.
+        before: Only decisions with a sequence below this.
+    """
+    page = runtime.index.decisions_page(where, limit=limit, before=before)
+    return DecisionsPage(
+        decisions=[
+            DecisionRow(
+                sequence=row.sequence,
+                transaction_id=id_for_display(row.transaction_id),
+                event_time_us=row.event_time_us,
+                received_at_us=row.received_at_us,
+                amount_minor=row.amount_minor,
+                customer_id=row.customer_id,
+                card_id=row.card_id,
+                merchant_id=row.merchant_id,
+                device_id=row.device_id,
+                ip_address=row.ip_address,
+                fraud_probability=row.fraud_probability,
+                decision=row.outcome,
+                is_fraud=row.is_fraud,
+                degraded=row.degraded,
+                model_version=row.model_version,
+                latency_us=row.latency_us,
+                top_reason=runtime.feature_name(row.plan_hash, row.top_reason),
+                label=row.verdict,
+            )
+            for row in page.decisions
+        ],
+        next_before=page.next_before,
+    )

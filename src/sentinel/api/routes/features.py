@@ -1,0 +1,123 @@
+"""`POST /features/read`: the features of entities without a payment."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from sentinel.api.body import MOST_NAMED, parse
+from sentinel.api.problems import invalid
+from sentinel.api.routes.raw import RawRoute
+from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
+from sentinel.ingest.guard import Guard
+from sentinel.ingest.values import BadValue
+from sentinel.scoring.runtime import ScoringRuntime
+
+
+class FeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A question for the features of entities, without a payment.
+
+    Attributes:
+        rows: Entity column to key; null where it is unknown.
+        now_us: The time of the question, microseconds UTC; default: now.
+        features: Names to return; default: all of the plan.
+    """
+
+    rows: Annotated[list[dict[str, str | int | None]], msgspec.Meta(max_length=100_000)]
+    now_us: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
+    features: list[str] | None = None
+
+
+class FeaturesAnswer(msgspec.Struct, kw_only=True):
+    """Feature values of entities; null = unknown."""
+
+    plan_hash: str
+    now_us: int
+    features: list[str]
+    rows: list[list[float | None]]
+
+
+def keys_of(request: FeaturesRequest, guard: Guard) -> list[dict[str, str]]:
+    """The rows of a question for features: entity to id, without those that are unknown.
+
+    Raises:
+        InvalidTransaction: Naming the offending fields.
+    """
+    problems: dict[str, str] = {}
+    rows: list[dict[str, str]] = []
+    for i, row in enumerate(request.rows):
+        keys: dict[str, str] = {}
+        for name, value in row.items():
+            if name not in ENTITY_COLUMNS:
+                problems[f"rows[{i}].{name}"] = (
+                    f"is not an entity; the entities are {', '.join(ENTITY_COLUMNS)}"
+                )
+                continue
+            try:
+                key = guard.id(name, value)
+            except BadValue as error:
+                problems[f"rows[{i}].{name}"] = str(error)
+                continue
+            if key is not None:
+                keys[name] = key
+        rows.append(keys)
+    if problems:
+        raise invalid(dict(islice(problems.items(), MOST_NAMED)))
+    return rows
+
+
+class FeaturesRoute:
+    """Reads features.
+
+    Args:
+        runtime: The scoring process.
+        guard: What the deployment does with ids.
+    """
+
+    def __init__(self, runtime: ScoringRuntime, guard: Guard) -> None:
+        self._runtime = runtime
+        self._guard = guard
+        self._decoder = msgspec.json.Decoder(FeaturesRequest)
+        self.routes = (
+            RawRoute(
+                path="/features/read",
+                summary="Read features of now",
+                text="The features of entities without a payment, as of now or a given time.",
+                requests=(FeaturesRequest,),
+                answer=FeaturesAnswer,
+                statuses=(400, 413, 422, 503),
+                handle=self.read,
+            ),
+        )
+
+    async def read(self, body: bytes, _: bytes) -> bytes:
+        """Read the features that a body asks for."""
+        request = parse(self._decoder, body)
+        now_us = request.now_us if request.now_us is not None else time.time_ns() // 1000
+        keys = keys_of(request, self._guard)
+
+        def read() -> tuple[str, list[str], list[list[float | None]]]:
+            engine = self._runtime.service.engine
+            plan = engine.program.plan
+            places = {name: i for i, name in enumerate(plan.feature_names)}
+            names = list(plan.feature_names) if request.features is None else request.features
+            unknown = [name for name in names if name not in places]
+            if unknown:
+                raise InvalidQuery(
+                    f"The running plan {plan.hash} has no feature {', '.join(unknown[:5])}. "
+                    "GET /health names the plan.",
+                    fields={"features": f"unknown: {', '.join(unknown[:5])}"},
+                )
+            values = engine.read(keys, now_us)[:, [places[name] for name in names]]
+            cells = values.astype(np.float64).astype(object)
+            cells[np.isnan(values)] = None
+            return plan.hash, names, cells.tolist()
+
+        plan_hash, names, rows = await self._runtime.in_order(read)
+        return msgspec.json.encode(
+            FeaturesAnswer(plan_hash=plan_hash, now_us=now_us, features=names, rows=rows)
+        )

@@ -1,0 +1,144 @@
+"""`GET /health`, `/livez` and `/readyz`: how the scoring process is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, Field
+
+from sentinel.api.problems import ProblemError, problem_responses
+from sentinel.api.routes.models import provisional_of
+from sentinel.scoring.runtime import ScoringRuntime
+
+
+class ModelStatus(BaseModel):
+    """The model in charge."""
+
+    loaded: bool
+    name: str | None = None
+    version: str | None = None
+    kind: str | None = None
+    created_at_us: int | None = None
+    metrics: dict[str, Any] = {}
+    not_measured: dict[str, str] = Field(
+        {}, description="Figures that its held-out payments were too few for, and why."
+    )
+    provisional: str | None = Field(
+        None, description="Why no gate could judge it, for want of known truth; null: one did."
+    )
+    problem: str | None = None
+
+
+class FeatureStoreStatus(BaseModel):
+    """The feature state."""
+
+    ready: bool
+    plan_hash: str
+    features: int
+    entities: int
+    bytes: int
+    sequence: int
+    problem: str | None = None
+
+
+class LedgerStatus(BaseModel):
+    """The ledger."""
+
+    sequence: int
+    indexed_through: int
+    snapshot_sequence: int
+
+
+class Health(BaseModel):
+    """Status of every part of the scoring service."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    uptime_seconds: float
+    model: ModelStatus
+    feature_store: FeatureStoreStatus
+    ledger: LedgerStatus
+
+
+def health_of(runtime: ScoringRuntime) -> Health:
+    """How model, feature state and ledger are."""
+    service = runtime.service
+    engine = service.engine
+    model = engine.model
+    problem = service.unavailable
+    status: Literal["ok", "degraded", "unavailable"] = "ok"
+    if problem is not None or model is None:
+        status = "unavailable"
+    elif runtime.problem_with_model() is not None:
+        status = "degraded"
+    return Health(
+        status=status,
+        uptime_seconds=round(time.time() - runtime.started_at, 1),
+        model=ModelStatus(loaded=False, problem=runtime.problem_with_model())
+        if model is None
+        else ModelStatus(
+            loaded=True,
+            name=model.name,
+            version=model.version,
+            kind=model.manifest.kind,
+            created_at_us=model.manifest.created_at_us,
+            metrics=msgspec.to_builtins(model.manifest.metrics),
+            not_measured=model.manifest.not_measured,
+            provisional=provisional_of(runtime),
+            problem=runtime.problem_with_model(),
+        ),
+        feature_store=FeatureStoreStatus(
+            ready=problem is None,
+            plan_hash=engine.program.plan.hash,
+            features=engine.program.n_features,
+            entities=engine.state.entities,
+            bytes=engine.state.used_bytes,
+            sequence=engine.state.sequence,
+            problem=problem,
+        ),
+        ledger=LedgerStatus(
+            sequence=service.last_sequence,
+            indexed_through=runtime.metrics.indexed_through,
+            snapshot_sequence=runtime.metrics.snapshot_sequence,
+        ),
+    )
+
+
+def health_router(runtime: ScoringRuntime) -> APIRouter:
+    """The route for people and for `sentinel doctor`."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/health", summary="Health of model, features and ledger")
+    async def health() -> Health:
+        return health_of(runtime)
+
+    return router
+
+
+def probes_router(runtime: ScoringRuntime) -> APIRouter:
+    """The routes for what starts, stops and balances processes."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/livez", summary="Whether the process lives", response_class=PlainTextResponse)
+    async def livez() -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    @router.get(
+        "/readyz",
+        summary="Whether payments can be scored",
+        response_class=PlainTextResponse,
+        responses=problem_responses(503),
+    )
+    async def readyz() -> PlainTextResponse:
+        if runtime.service.unavailable is not None:
+            raise ProblemError(
+                503, "state_unavailable", "Temporarily unavailable", runtime.service.unavailable
+            )
+        if runtime.service.engine.model is None:
+            raise ProblemError(503, "no_model", "No model yet", "No model has been promoted.")
+        return PlainTextResponse("ok")
+
+    return router

@@ -1,0 +1,161 @@
+"""`POST /labels`: verdicts on transactions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from itertools import islice
+from typing import Annotated
+
+import msgspec
+
+from sentinel.api.body import MOST_NAMED, Id, parse
+from sentinel.api.problems import invalid
+from sentinel.api.routes.raw import RawRoute
+from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
+from sentinel.ingest.guard import Guard
+from sentinel.ingest.values import BadValue, id_flaw
+from sentinel.scoring.runtime import ScoringRuntime
+
+
+class LabelRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A verdict on a transaction.
+
+    Attributes:
+        transaction_id: What it is about; it may still be unknown.
+        verdict: What is known now, in any letter case; a later label corrects an earlier one.
+        label_id: Makes a repeat harmless; made up if missing.
+        origin: Who says so, e.g. chargeback or analyst.
+    """
+
+    transaction_id: Id
+    verdict: Verdict
+    label_id: Id | None = None
+    origin: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "api"
+
+
+class LabelsRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Labels to record together."""
+
+    labels: Annotated[list[LabelRequest], msgspec.Meta(min_length=1, max_length=10_000)]
+
+
+class LabelReceiptItem(msgspec.Struct, kw_only=True):
+    """What became of a label.
+
+    Attributes:
+        label_id: Given or made up.
+        transaction_id: What it is about.
+        verdict: As recorded.
+        repeated: It was recorded before.
+        known_transaction: False: it waits for its transaction.
+    """
+
+    label_id: str | int
+    transaction_id: str | int
+    verdict: Verdict
+    repeated: bool
+    known_transaction: bool
+
+
+class LabelsAnswer(msgspec.Struct, kw_only=True):
+    """Receipts in the order of the request."""
+
+    labels: list[LabelReceiptItem]
+    status: str = "Success"
+
+
+def labels_of(
+    requests: Sequence[LabelRequest], received_at_us: int, guard: Guard, at: str = "labels[{}]."
+) -> list[Label]:
+    """The labels of requests; those without a label id get one.
+
+    Args:
+        requests: Decoded.
+        received_at_us: When they arrived.
+        guard: What the deployment does with ids.
+        at: Prefix for field names in errors, with a place for the number of the label.
+
+    Raises:
+        InvalidTransaction: Naming every offending field.
+    """
+    problems: dict[str, str] = {}
+    labels: list[Label] = []
+    for i, request in enumerate(requests):
+        ids: dict[str, str] = {}
+        for name in ("transaction_id", "label_id"):
+            given = getattr(request, name)
+            if given is None:
+                ids[name] = uuid.uuid4().hex
+                continue
+            try:
+                ids[name] = guard.id(name, given) or ""
+            except BadValue as error:
+                problems[at.format(i) + name] = str(error)
+            else:
+                if not ids[name]:
+                    problems[at.format(i) + name] = "is empty"
+        origin = request.origin.strip()
+        if id_flaw(origin) is not None or not origin:
+            problems[at.format(i) + "origin"] = "is empty, or holds a control character"
+        if not problems:
+            labels.append(
+                Label(verdict=request.verdict, received_at_us=received_at_us, origin=origin, **ids)
+            )
+    if problems:
+        raise invalid(dict(islice(problems.items(), MOST_NAMED)))
+    return labels
+
+
+class LabelRoute:
+    """Takes labels.
+
+    Args:
+        runtime: The scoring process.
+        guard: What the deployment does with ids.
+    """
+
+    def __init__(self, runtime: ScoringRuntime, guard: Guard) -> None:
+        self._runtime = runtime
+        self._guard = guard
+        self._label_decoder = msgspec.json.Decoder(LabelRequest)
+        self._labels_decoder = msgspec.json.Decoder(LabelsRequest)
+        self.routes = (
+            RawRoute(
+                path="/labels",
+                summary="Record verdicts",
+                text=(
+                    "One label, or several under `labels`. A later label corrects an earlier one; "
+                    "a label for an unknown transaction waits for it."
+                ),
+                requests=(LabelRequest, LabelsRequest),
+                answer=LabelsAnswer,
+                statuses=(400, 413, 422, 503),
+                handle=self.record,
+            ),
+        )
+
+    async def record(self, body: bytes, _: bytes) -> bytes:
+        """Record the labels of a body, and answer once they are durable."""
+        try:
+            requests, at = [parse(self._label_decoder, body)], ""
+        except InvalidTransaction:
+            if b'"labels"' not in body:
+                raise
+            requests, at = parse(self._labels_decoder, body).labels, "labels[{}]."
+        now_us = self._runtime.service.receive_time_us()
+        receipts = await self._runtime.labels.submit(labels_of(requests, now_us, self._guard, at))
+        return msgspec.json.encode(
+            LabelsAnswer(
+                labels=[
+                    LabelReceiptItem(
+                        label_id=id_for_display(receipt.label.label_id),
+                        transaction_id=id_for_display(receipt.label.transaction_id),
+                        verdict=receipt.label.verdict,
+                        repeated=receipt.repeated,
+                        known_transaction=receipt.known_transaction,
+                    )
+                    for receipt in receipts
+                ]
+            )
+        )
