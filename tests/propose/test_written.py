@@ -124,6 +124,14 @@ def test_labels_in_a_table_of_their_own(tmp_path: Path) -> None:
     assert {leak.column for leak in proposal.roles.leaks} == {"case_opened"}
 
 
+def test_the_payments_name_the_table_whichever_file_comes_first(tmp_path: Path) -> None:
+    columns = dict(payments())
+    truth = {"ref": columns["payment_ref"], "fraud": columns.pop("is_fraud")}
+    paths = [write(tmp_path / "cases.csv", truth), write(tmp_path / "orders.csv", columns)]
+    proposal = propose(paths, tmp_path / "w")
+    assert tomllib.loads(proposal.mapping.read_text())["name"] == "orders"
+
+
 @pytest.mark.parametrize("wide", [0, 200])
 def test_the_summary_fits_one_screen(wide: int) -> None:
     columns = {key: values[:300] for key, values in payments().items()}

@@ -86,7 +86,8 @@ def examine(paths: Sequence[Path], progress: ProgressCallback = no_progress) -> 
         ConfigurationError: There is no table, or it has no rows.
     """
     tables = reading.look(paths)
-    name = name_of(paths[0])
+    # Of several files the payments name the table, whichever was given first.
+    name = name_of(paths[0] if len(paths) == 1 else Path(tables.paths[0]))
     profile, broken = reading.profile_table(tables.main, name, progress)
     if not profile.rows:
         raise ConfigurationError(f"{name} has columns but no rows: there is nothing to look at.")
