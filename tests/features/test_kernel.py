@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sentinel.domain import MAX_AMOUNT_MINOR, Transaction
 from sentinel.features.arena import Arena
-from sentinel.features.kernel.fold import _standard_deviation
+from sentinel.features.kernel.deviation import standard_deviation
 from sentinel.features.plan.plan import AMOUNT, DAY_US, HOUR_US, Plan, Ratio
 from sentinel.features.plan.program import compile_program
 from testkit.online_fold import OnlineFold
@@ -52,7 +52,7 @@ def test_standard_deviations_are_exact_until_the_last_three_roundings(
     squares = count * common * common + sum(x * x for x in others)
     spread = n * squares - total * total
     expected = math.sqrt(float(spread) / float(n * (n - 1)))
-    assert _standard_deviation(n, total, *limbs(squares)) == expected
+    assert standard_deviation(n, total, *limbs(squares)) == expected
     exact = Fraction(spread, n * (n - 1))
     assert abs(Fraction(expected) ** 2 - exact) <= exact * Fraction(1, 2**50)
 
@@ -70,7 +70,7 @@ def test_a_spread_is_rounded_once(spread: int) -> None:
     """Two amounts whose total is 0: the spread is twice the squares, whatever its low bits."""
     squares = spread // 2
     expected = math.sqrt(float(2 * squares) / 2.0)
-    assert _standard_deviation(2, 0, *limbs(squares)) == expected
+    assert standard_deviation(2, 0, *limbs(squares)) == expected
 
 
 def test_amounts_at_the_bound_are_summed_exactly() -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.features.jit import inner_kernel, kernel, load64, prefetch
-from sentinel.features.kernel.fold import Words
+from sentinel.features.kernel.words import Words
 
 Bytes = npt.NDArray[np.uint8]
 Ends = npt.NDArray[np.int32]

@@ -9,7 +9,8 @@ import numpy as np
 from sentinel.domain import Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
-from sentinel.features.kernel.fold import NO_RECORD, fold
+from sentinel.features.kernel.fold import fold
+from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.program import EVENT_VIEWS, KIND_PEEK, Program
 from sentinel.log.entries import FLAG_DEGRADED
 from sentinel.state.base import Reading

@@ -13,18 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.jit import inner_kernel, kernel, prefetch
+from sentinel.features.kernel.finish import finish
 from sentinel.features.kernel.fold import (
-    Vectors,
-    Words,
     add_event,
     add_label,
     add_rest,
     advance_rest,
-    finish,
     read_rest,
     read_view,
 )
 from sentinel.features.kernel.windows import add, begin, end, make_table, move, write_windows
+from sentinel.features.kernel.words import Vectors, Words
 from sentinel.features.plan.program import (
     EVENT_FILTERS,
     EVENT_KIND,

@@ -20,7 +20,8 @@ from __future__ import annotations
 import numpy as np
 
 from sentinel.features.jit import inner_kernel, kernel
-from sentinel.features.kernel.fold import Vectors, Words, add_to_tile, write_span
+from sentinel.features.kernel.rings import add_to_tile, write_span
+from sentinel.features.kernel.words import Vectors, Words
 from sentinel.features.plan.program import (
     EVENT_AMOUNT,
     EVENT_FILTERS,
