@@ -183,6 +183,20 @@ class ScoringSettings(BaseModel):
     reasons: bool = Field(True, description="Give exact reasons with every decision.")
 
 
+class PolicySettings(BaseModel):
+    degraded: Literal["approve", "review", "decline", "bands"] = Field(
+        "approve",
+        description="Outcome of a payment whose feature state could not be read. `bands`: by its "
+        "probability, against the two lines below.",
+    )
+    degraded_review: float | None = Field(
+        None, description="`bands`: a review from this probability on.", ge=0, le=1
+    )
+    degraded_decline: float | None = Field(
+        None, description="`bands`: a decline from this probability on.", ge=0, le=1
+    )
+
+
 class LabelSettings(BaseModel):
     maturity_days: float = Field(
         30.0,
@@ -351,6 +365,7 @@ class Settings(BaseSettings):
     state: StateSettings = StateSettings()
     feast: FeastSettings = FeastSettings()
     scoring: ScoringSettings = ScoringSettings()
+    policy: PolicySettings = PolicySettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
     services: ServicesSettings = ServicesSettings()

@@ -44,7 +44,7 @@ def test_the_champion_is_fetched_verified_and_named(settings: Settings, tmp_path
     crown(settings, version.version)
     assert sync_champion(settings) == version.version
     name = f"{settings.mlflow.model_name}-{version.version}"
-    assert folders(settings) == ["champion.json", name]
+    assert folders(settings) == ["champion.json", name, "serving.json"]
     said = json.loads((settings.models_dir / "champion.json").read_text())
     assert said == {"version": version.version, "folder": name}
     manifest = load_manifest(settings.models_dir / name, plan_hash=PLAN.hash)
@@ -68,7 +68,8 @@ def test_the_previous_champion_stays_for_a_rollback(settings: Settings, tmp_path
         crown(settings, version)
         sync_champion(settings)
     name = settings.mlflow.model_name
-    assert folders(settings) == ["champion.json", f"{name}-3", f"{name}-4", f"{name}-5"]
+    kept_folders = [f"{name}-3", f"{name}-4", f"{name}-5"]
+    assert folders(settings) == ["champion.json", *kept_folders, "serving.json"]
     kept = (settings.models_dir / f"{name}-4" / "model.txt").stat()
     crown(settings, "4")
     assert sync_champion(settings) == "4"

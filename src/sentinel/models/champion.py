@@ -1,42 +1,20 @@
-"""The file that names the model which serves: ``champion.json`` in the models folder."""
+"""Who the champion is, for all that need no other role; see `sentinel.models.serving`."""
 
 from __future__ import annotations
 
-from typing import Final
-
-import msgspec
-
-from sentinel.domain import ModelFormatError
+from sentinel.models.serving import CHAMPION_FILE, ServedModel, serving_of
 from sentinel.settings import Settings
 
-CHAMPION_FILE: Final = "champion.json"
+__all__ = ["CHAMPION_FILE", "Champion", "champion_of"]
 
-
-class Champion(msgspec.Struct, frozen=True):
-    """What the file says.
-
-    Attributes:
-        version: In the registry.
-        folder: Next to the file.
-    """
-
-    version: str
-    folder: str
+Champion = ServedModel
 
 
 def champion_of(settings: Settings) -> Champion | None:
-    """The model that is to serve; None while nothing was promoted.
+    """The model that is to decide; None while nothing was promoted.
 
     Raises:
         ModelFormatError: The file is damaged.
     """
-    path = settings.models_dir / CHAMPION_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Champion)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ModelFormatError(
-            f"{path} cannot be read ({error}). Delete it: a follower fetches it again, and so does "
-            "`sentinel promote`."
-        ) from None
+    serving = serving_of(settings)
+    return None if serving is None else serving.champion

@@ -1,6 +1,7 @@
 """The folder that serving reads: who serves, and what may serve at once.
 
-    <models>/champion.json       {"version": "3", "folder": "sentinel-fraud-3"}
+    <models>/serving.json        roles, plan and policy; see `sentinel.models.serving`
+    <models>/champion.json       {"version": "3", "folder": "sentinel-fraud-3"}, for older versions
     <models>/sentinel-fraud-3/   what serves
     <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing
     <models>/rollback.json       a rollback that the registry has not been told of
@@ -23,7 +24,13 @@ from filelock import FileLock
 
 from sentinel.domain import SentinelError
 from sentinel.models.artifact import MANIFEST, load_manifest
-from sentinel.models.champion import CHAMPION_FILE, Champion
+from sentinel.models.serving import (
+    CHAMPION_ROLE,
+    ServedModel,
+    Serving,
+    write_durably,
+    write_serving,
+)
 from sentinel.settings import Settings
 
 PARTIAL: Final = ".fetching-"
@@ -99,7 +106,9 @@ def crown(settings: Settings, version: str) -> None:
     """Let serving read a version's folder from now on, and drop those not used for long."""
     models, folder = settings.models_dir, folder_of(settings, version)
     os.utime(folder)
-    _write(models / CHAMPION_FILE, Champion(version=version, folder=folder.name))
+    champion = ServedModel(version=version, folder=folder.name)
+    plan_hash = load_manifest(folder).plan_hash
+    write_serving(settings, Serving(roles={CHAMPION_ROLE: champion}, plan_hash=plan_hash))
     folders = [p for p in models.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
     folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for old in folders[_FOLDERS_KEPT:]:
@@ -117,18 +126,9 @@ def untold_rollback(settings: Settings) -> Rollback | None:
 
 def remember_rollback(settings: Settings, rollback: Rollback) -> None:
     """Keep a rollback until the registry knows of it."""
-    _write(settings.models_dir / _ROLLBACK, rollback)
+    write_durably(settings.models_dir / _ROLLBACK, rollback)
 
 
 def forget_rollback(settings: Settings) -> None:
     """The registry knows, or decided anew."""
     (settings.models_dir / _ROLLBACK).unlink(missing_ok=True)
-
-
-def _write(path: Path, value: msgspec.Struct) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(msgspec.json.encode(value))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
