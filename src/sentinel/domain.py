@@ -23,6 +23,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     ├── Overloaded                  more was asked at once than is worked on; come again
     └── Unavailable
         ├── LedgerUnavailable       a record could not be made durable
+        ├── LookupTooSlow           a look-up was ended because it took too long
         ├── ObjectStoreUnavailable  the S3 server does not answer
         └── StateUnavailable        feature state cannot be read right now
 
@@ -275,6 +276,10 @@ class Unavailable(SentinelError):
 
 class LedgerUnavailable(Unavailable):
     code = "ledger_unavailable"
+
+
+class LookupTooSlow(Unavailable):
+    code = "lookup_too_slow"
 
 
 class ObjectStoreUnavailable(Unavailable):

@@ -31,6 +31,15 @@ class ApiSettings(BaseModel):
     port: int = Field(8000, description="Port of the scoring API.", ge=1, le=65535)
     max_body_bytes: int = Field(1_000_000, description="Larger bodies get 413.", ge=1_000)
     max_batch: int = Field(10_000, description="Most transactions in one batch request.", ge=1)
+    readers: int = Field(
+        4, description="Look-ups of decisions that are answered at once.", ge=1, le=64
+    )
+    readers_waiting: int = Field(
+        32, description="Look-ups that may wait for that; beyond it they get 429.", ge=0
+    )
+    reader_seconds: float = Field(
+        2.0, description="A look-up that takes longer is ended with 503.", gt=0, le=60
+    )
 
 
 class DashboardSettings(BaseModel):

@@ -45,7 +45,7 @@ from tests.ledger.material import (
 def _content(path: Path) -> dict[str, list[tuple[object, ...]]]:
     connection = sqlite3.connect(path)
     tables = {
-        name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+        name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr)
         for name in TABLES
     }
     connection.close()
@@ -72,22 +72,15 @@ def test_an_index_that_kept_up_equals_one_built_from_scratch(
                 kept = LedgerIndex(folder / "kept.db", ledger)
             kept.catch_up(limit=limit)
         kept.catch_up()
-        waiting = kept.waiting_labels()
         kept.close()
         scratch = LedgerIndex(folder / "scratch.db", ledger)
         scratch.catch_up()
         entries = [entry for _, of_group in drawn for entry in of_group]
-        known = {e.transaction_id for e in entries if isinstance(e, Transaction)}
         assert [entry for entry in entries if isinstance(entry, Label)] == [
             found
             for entry in entries
             if isinstance(entry, Label) and (found := scratch.label(entry.label_id))
         ]
-        assert waiting == tuple(
-            entry
-            for entry in entries
-            if isinstance(entry, Label) and entry.transaction_id not in known
-        )
         for entry in entries:
             if isinstance(entry, Transaction):
                 given_ones = {k: v for k, v in entry.attributes.items() if v is not None}
@@ -182,11 +175,11 @@ def test_a_failed_chunk_leaves_no_trace(filled: SqliteLedger, tmp_path: Path) ->
     )
     with pytest.raises(LedgerUnavailable, match="write the index"):
         index.catch_up()
-    assert index.counts().decisions == 0
+    assert index.decisions_page().decisions == ()
     blocker.execute("DROP TRIGGER stop")
     blocker.close()
     assert index.catch_up() == 33
-    assert index.counts().decisions == 30
+    assert len(index.decisions_page().decisions) == 30
     index.close()
 
 
@@ -208,7 +201,7 @@ def test_processes_may_fill_it_at_once(filled: SqliteLedger, tmp_path: Path) -> 
     assert [other.wait() for other in others] == [0, 0, 0]
     index = LedgerIndex(path, filled)
     assert index.catch_up() == 0
-    assert index.counts().decisions == 230
+    assert len(index.decisions_page(limit=1000).decisions) == 230
     index.close()
     scratch = LedgerIndex(tmp_path / "scratch.db", filled)
     scratch.catch_up()
@@ -223,10 +216,13 @@ def test_threads_ask_while_it_is_filled(filled: SqliteLedger, tmp_path: Path) ->
 
     def ask() -> None:
         while not done.is_set():
-            counts = index.counts()
+            through = index.indexed_through
             page = index.decisions_page(DecisionFilter(outcomes=(Outcome.DECLINE,)), limit=1_000)
-            if len(page.decisions) < counts.by_outcome[Outcome.DECLINE]:
-                problems.append("a decision is counted that is not there")
+            declined = [d.sequence for d in page.decisions if d.sequence > 44]
+            if declined[::-1] != list(range(45, 45 + len(declined))):
+                problems.append("a decision is missing between two that are shown")
+            if len(declined) < through - 44:
+                problems.append("an entry is indexed that is not shown")
 
     askers = [threading.Thread(target=ask) for _ in range(3)]
     for thread in askers:
@@ -238,5 +234,5 @@ def test_threads_ask_while_it_is_filled(filled: SqliteLedger, tmp_path: Path) ->
     for thread in askers:
         thread.join()
     assert problems == []
-    assert index.activity(NOON_US * 2).is_fraud == 100
+    assert index.indexed_through == 144
     index.close()

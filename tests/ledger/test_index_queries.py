@@ -17,12 +17,13 @@ from sentinel.domain import (
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.log.entries import OUTCOMES
 from tests.ledger.material import (
     MINUTE_US,
     NOON_US,
     append_decisions,
     append_history,
+    append_labels,
+    label,
     new_ledger,
     transaction,
 )
@@ -130,7 +131,7 @@ def test_a_filter_shows_what_it_names(
     index: LedgerIndex, where: DecisionFilter, expected: object
 ) -> None:
     assert callable(expected)
-    everything = index.recent(100)
+    everything = index.decisions_page(limit=100).decisions
     assert len(everything) == 30
     assert index.decisions_page(where).decisions == tuple(filter(expected, everything))
 
@@ -142,49 +143,33 @@ def test_a_page_has_a_bound(index: LedgerIndex, limit: int) -> None:
 
 
 def test_the_latest_label_holds(index: LedgerIndex) -> None:
-    assert [entry.verdict for entry in index.labels_of("tx-12")] == ["fraud", "legitimate"]
-    assert index.verdicts(["tx-3", "tx-12", "tx-13"]) == {
-        "tx-3": Verdict.FRAUD,
-        "tx-12": Verdict.LEGITIMATE,
-    }
     latest = index.decision_row("tx-12")
     assert latest is not None
     assert latest.verdict == Verdict.LEGITIMATE
 
 
-def test_a_label_waits_for_its_transaction(filled: SqliteLedger, index: LedgerIndex) -> None:
-    assert [entry.label_id for entry in index.waiting_labels()] == ["label-4"]
+def test_a_label_may_come_before_its_transaction(filled: SqliteLedger, index: LedgerIndex) -> None:
+    assert index.decisions_page(DecisionFilter(label=Verdict.FRAUD)).decisions == ()
     late = msgspec.structs.replace(
         transaction(99, LIVE_US + 99 * MINUTE_US), transaction_id="tx-unknown"
     )
     append_decisions(filled, [late])
     index.catch_up()
-    assert index.waiting_labels() == ()
-    assert index.verdicts(["tx-unknown"]) == {"tx-unknown": Verdict.FRAUD}
+    (found,) = index.decisions_page(DecisionFilter(label=Verdict.FRAUD)).decisions
+    assert (found.transaction_id, found.verdict) == ("tx-unknown", Verdict.FRAUD)
 
 
-def test_counts_are_those_of_the_log(index: LedgerIndex) -> None:
-    counts = index.counts()
-    assert (counts.transactions, counts.decisions, counts.labels) == (40, 30, 4)
-    assert counts.waiting_labels == 1
-    assert counts.indexed_through == 44
-    everything = index.recent(100)
-    assert counts.by_outcome == {
-        outcome: sum(d.outcome == outcome for d in everything) for outcome in OUTCOMES
-    }
-
-
-def test_activity_is_that_of_the_last_minutes(index: LedgerIndex) -> None:
-    since_us = LIVE_US + 10 * MINUTE_US
-    recent = [d for d in index.recent(100) if d.received_at_us >= since_us]
-    activity = index.activity(since_us + 17)
-    assert activity.since_us == since_us
-    assert activity.decisions == len(recent)
-    assert activity.alerts == sum(d.outcome != Outcome.APPROVE for d in recent)
-    assert activity.is_fraud == sum(d.is_fraud for d in recent)
-    assert activity.degraded == sum(d.degraded for d in recent)
-    assert activity.alert_rate == activity.alerts / activity.decisions
-    by_minute = index.activity_by_minute(since_us)
-    assert sum(minute.decisions for minute in by_minute) == activity.decisions
-    assert [m.since_us for m in by_minute] == sorted({d.received_at_us for d in recent})
-    assert index.activity(LIVE_US * 2).alert_rate is None
+def test_a_correction_moves_a_decision_from_one_verdict_to_the_other(
+    filled: SqliteLedger, index: LedgerIndex
+) -> None:
+    received = LIVE_US + 100 * MINUTE_US
+    for number, fraud in enumerate((True, False, True)):
+        append_labels(filled, [label(50 + number, "tx-20", received, fraud=fraud)])
+        index.catch_up()
+        shown = {
+            verdict: [d.transaction_id for d in page.decisions]
+            for verdict in (Verdict.FRAUD, Verdict.LEGITIMATE)
+            for page in [index.decisions_page(DecisionFilter(label=verdict))]
+        }
+        assert ("tx-20" in shown[Verdict.FRAUD]) == fraud
+        assert ("tx-20" in shown[Verdict.LEGITIMATE]) == (not fraud)

@@ -217,7 +217,7 @@ def test_a_clock_that_is_behind_is_raised_to_the_log(
     assert [entry.received_at_us for entry in read] == [NOON_US] * 4
     index = LedgerIndex(tmp_path / "index.db", shared)
     index.catch_up()
-    assert [row.received_at_us for row in index.recent(10)] == [NOON_US] * 3
+    assert [row.received_at_us for row in index.decisions_page(limit=10).decisions] == [NOON_US] * 3
     raw = index.transaction("tx-2")
     assert raw is not None
     assert raw.received_at_us == NOON_US - 50, "a repeat is compared with what was sent"

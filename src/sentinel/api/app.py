@@ -25,6 +25,7 @@ from sentinel.api.routes.payments import Intake
 from sentinel.api.routes.raw import RawRoutes, Receive, Scope, Send
 from sentinel.api.routes.service import information_router, metrics_router
 from sentinel.domain import SentinelError
+from sentinel.ledger.index_readers import IndexReaders
 from sentinel.scoring.runtime import ScoringRuntime
 
 _DESCRIPTION = """Real-time card-fraud detection: true sliding-window features, exact reasons on
@@ -54,6 +55,13 @@ class Application:
         self.problems = ProblemRenderer(runtime.metrics)
         self.intake = Intake(runtime)
         guard = self.intake.guard
+        limits = runtime.settings.api
+        self._readers = IndexReaders(
+            runtime.settings.index_path,
+            readers=limits.readers,
+            waiting=limits.readers_waiting,
+            seconds=limits.reader_seconds,
+        )
         routes = (
             *self.intake.routes,
             *LabelRoute(runtime, guard).routes,
@@ -73,11 +81,15 @@ class Application:
             models_router(runtime),
             probes_router(runtime),
             metrics_router(runtime.metrics),
-            DecisionRoutes(runtime, guard).router(),
+            DecisionRoutes(runtime, guard, self._readers).router(),
         ):
             self.fastapi.include_router(router)
         _answer_errors(self.fastapi, self.problems)
         install_openapi(self.fastapi, routes)
+
+    def close(self) -> None:
+        """End the look-ups under way. Waits for them."""
+        self._readers.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (

@@ -93,7 +93,10 @@ async def _serve(
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, server.stop)
-            await server.serve(sockets=[listener])
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                await asyncio.to_thread(application.close)
         finally:
             address_file.unlink(missing_ok=True)
             await runtime.close()

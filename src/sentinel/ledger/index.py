@@ -61,7 +61,6 @@ class LedgerIndex(IndexQueries):
         super().__init__(path, connect(path))
         self._known_through = -1
         self._model_ids: dict[tuple[str, str, str], int] = {}
-        self._waiting: set[str] = set()
 
     def close(self) -> None:
         """Release the file."""
@@ -157,51 +156,40 @@ class LedgerIndex(IndexQueries):
         connection.executemany(schema.INSERT_IMPORTED, chunk.imported)
         connection.executemany(schema.INSERT_DECISIONS, chunk.decisions)
         connection.executemany(schema.INSERT_LABELS, chunk.labels)
-        if self._waiting:
-            arrived = self._waiting.intersection(
-                row[1] for rows in (chunk.decisions, chunk.imported) for row in rows
-            )
-            connection.executemany(
-                "DELETE FROM waiting WHERE transaction_id = ?", [(i,) for i in arrived]
-            )
-            self._waiting -= arrived
-        if chunk.labels:
-            connection.execute(schema.INSERT_WAITING, (first, chunk.through))
-            waiting = connection.execute(
-                "SELECT transaction_id FROM waiting WHERE sequence >= ?", (first,)
-            )
-            self._waiting.update(row[0] for row in waiting)
-        minutes = chunk.minutes()
-        connection.executemany(
-            schema.COUNT_MINUTES, [(minute, flags, n) for (minute, flags), n in minutes.items()]
-        )
-        outcomes = [0, 0, 0, 0]
-        for (_, flags), n in minutes.items():
-            outcomes[flags & 3] += n
+        for statement in schema.JUDGE:
+            connection.execute(statement, (first, chunk.through))
+        self._add_runs(connection, first, chunk.through)
         assert chunk.tail is not None
         tail = fingerprint(chunk.tail)
         connection.execute(
             "UPDATE bookmark SET indexed_through = ?, tail_sequence = ?, tail = ?, "
-            "head = CASE head WHEN '' THEN ? ELSE head END, imported = imported + ?, "
-            "labels = labels + ?, approved = approved + ?, to_review = to_review + ?, "
-            "declined = declined + ?",
+            "head = CASE head WHEN '' THEN ? ELSE head END",
             (
                 chunk.through,
                 chunk.tail.first_sequence,
                 tail,
                 head_of(self._ledger) if first == 1 else "",
-                len(chunk.imported),
-                len(chunk.labels),
-                *outcomes[: len(OUTCOMES)],
             ),
         )
+
+    def _add_runs(self, connection: sqlite3.Connection, first: int, through: int) -> None:
+        """Append the runs that a chunk completes."""
+        beyond = schema.first_beyond_runs(first - 1)
+        while beyond < schema.first_beyond_runs(through):
+            last = beyond + (1 << schema.RUN_BITS) - 1
+            run = beyond >> schema.RUN_BITS
+            added = sum(
+                connection.execute(statement, (run, beyond, last)).rowcount
+                for statement in schema.ADD_RUN
+            )
+            if added:
+                connection.execute("INSERT INTO runs VALUES (?)", (run,))
+            beyond = last + 1
 
     def _recall(self, through: int) -> None:
         """Read anew what is kept in memory between chunks: another process went on."""
         rows = self._writer.execute("SELECT name, version, plan_hash, model_id FROM models")
         self._model_ids = {(name, version, plan): i for name, version, plan, i in rows}
-        waiting = self._writer.execute("SELECT transaction_id FROM waiting")
-        self._waiting = {row[0] for row in waiting}
         self._known_through = through
 
     @contextmanager

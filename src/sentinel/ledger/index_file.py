@@ -101,6 +101,6 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     for statement in schema.INDEXES.split(";"):
         if statement.strip():
             connection.execute(statement)
-    connection.execute("INSERT INTO bookmark VALUES (0, '', 0, '', 0, 0, 0, 0, 0)")
+    connection.execute("INSERT INTO bookmark VALUES (0, '', 0, '')")
     connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")

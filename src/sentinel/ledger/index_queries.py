@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from sentinel.domain import InvalidQuery, Label, Outcome, Verdict
-from sentinel.ledger.index_rows import MINUTE_US
+from sentinel.domain import InvalidQuery, Label, LookupTooSlow, SentinelError, Verdict
+from sentinel.ledger.index_pages import CORE, ONE_DECISION, page_queries
+from sentinel.ledger.index_schema import first_beyond_runs
 from sentinel.ledger.index_values import (
-    Activity,
-    Counts,
     DecisionFilter,
     DecisionsPage,
     IndexedDecision,
     IndexedTransaction,
 )
-from sentinel.ledger.sqlite_errors import unavailable
+from sentinel.ledger.sqlite_errors import primary_code, unavailable
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_EXPIRED_EVENT,
@@ -31,17 +29,10 @@ MAX_PAGE: Final = 1000
 """Most decisions in one page."""
 
 _IDS_AT_ONCE: Final = 500
-_CORE: Final = """sequence, transaction_id, event_time_us, received_at_us, amount_minor,
-    customer_id, card_id, merchant_id, device_id, ip_address"""
 _FIND: Final = f"""
-SELECT {_CORE}, 'imported' FROM imported WHERE transaction_id IN (?) UNION ALL
-SELECT {_CORE}, 'live' FROM decisions WHERE transaction_id IN (?)"""
-_VERDICT: Final = """(SELECT verdict FROM labels WHERE transaction_id = d.transaction_id
-    ORDER BY sequence DESC LIMIT 1)"""
-_DECISIONS: Final = f"""
-SELECT {_CORE}, probability, score, flags, name, version, plan_hash, latency_us, top_reason,
-    {_VERDICT} AS verdict
-FROM decisions AS d JOIN models USING (model_id)"""
+SELECT {CORE}, 'imported' FROM imported WHERE transaction_id IN (?) UNION ALL
+SELECT {CORE}, 'live' FROM decisions WHERE transaction_id IN (?)"""
+_NO_END: Final = 2**63 - 1
 _LABEL: Final = "SELECT label_id, transaction_id, verdict, received_at_us, origin FROM labels"
 _NEAREST: Final = """
 SELECT sequence, received_at_us FROM decisions WHERE sequence >= ? ORDER BY sequence LIMIT 1"""
@@ -50,7 +41,8 @@ SELECT sequence, received_at_us FROM decisions WHERE sequence >= ? ORDER BY sequ
 class IndexQueries:
     """Questions to an index, from any thread, while it is being filled.
 
-    All raise LedgerUnavailable where the index cannot be read right now.
+    All raise LedgerUnavailable where the index cannot be read right now, and LookupTooSlow where a
+    time limit on the connection ends them.
     """
 
     def __init__(self, path: Path, reader: sqlite3.Connection) -> None:
@@ -97,7 +89,7 @@ class IndexQueries:
 
     def decision_row(self, transaction_id: str) -> IndexedDecision | None:
         """A decision by its transaction's id, without its vector."""
-        rows = self._rows(f"{_DECISIONS} WHERE transaction_id = ?", (transaction_id,))
+        rows = self._rows(ONE_DECISION, (transaction_id,))
         return _decision(rows[0]) if rows else None
 
     def decisions_page(
@@ -116,119 +108,40 @@ class IndexQueries:
 
         Raises:
             InvalidQuery: The limit is out of range.
+            LookupTooSlow: The time for a look-up ended before any decision was found.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidQuery(f"limit is {limit}; allowed is 1 to {MAX_PAGE}.")
-        conditions, values = self._conditions(where or DecisionFilter())
+        where = where or DecisionFilter()
+        since = 0 if where.since_us is None else self._sequence_at(where.since_us)
+        until = _NO_END if where.until_us is None else self._sequence_at(where.until_us)
         if before is not None:
-            conditions.append("sequence < ?")
-            values.append(before)
-        clause = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        rows = self._rows(
-            f"{_DECISIONS} {clause} ORDER BY sequence DESC LIMIT ?", [*values, limit + 1]
-        )
-        decisions = tuple(map(_decision, rows[:limit]))
-        more = len(rows) > limit
+            until = min(until, before)
+        beyond = first_beyond_runs(self.indexed_through)
+        found: list[Any] = []
+        complete = True
+        for query, values in page_queries(where, since, until, beyond):
+            try:
+                for row in self._cursor(query, [*values, limit + 1 - len(found)]):
+                    found.append(row)  # noqa: PERF402 -- those before an error count
+            except sqlite3.Error as error:
+                if primary_code(error) != sqlite3.SQLITE_INTERRUPT or not found:
+                    raise self._error(error) from error
+                complete = False
+            if not complete or len(found) > limit:
+                break
+        decisions = tuple(map(_decision, found[:limit]))
+        more = len(found) > limit or not complete
         return DecisionsPage(
-            decisions=decisions, next_before=decisions[-1].sequence if more else None
+            decisions=decisions,
+            next_before=decisions[-1].sequence if more else None,
+            complete=complete,
         )
-
-    def recent(self, n: int = 50) -> tuple[IndexedDecision, ...]:
-        """The latest decisions, latest first; at most MAX_PAGE."""
-        return self.decisions_page(limit=n).decisions
-
-    def verdicts(self, transaction_ids: Iterable[str]) -> dict[str, Verdict]:
-        """What is known now of each labelled transaction among these."""
-        found: dict[str, Verdict] = {}
-        for marks, ids in _portions(transaction_ids):
-            query = f"SELECT transaction_id, verdict FROM labels WHERE transaction_id IN ({marks})"
-            for transaction_id, verdict in self._rows(f"{query} ORDER BY sequence", ids):
-                found[transaction_id] = Verdict(verdict)
-        return found
 
     def label(self, label_id: str) -> Label | None:
         """A label by its id."""
         rows = self._rows(f"{_LABEL} WHERE label_id = ?", (label_id,))
         return _label(rows[0]) if rows else None
-
-    def labels_of(self, transaction_id: str) -> tuple[Label, ...]:
-        """All labels of a transaction, in log order: the last one holds."""
-        rows = self._rows(f"{_LABEL} WHERE transaction_id = ? ORDER BY sequence", (transaction_id,))
-        return tuple(map(_label, rows))
-
-    def waiting_labels(self) -> tuple[Label, ...]:
-        """Labels whose transaction is not in the log yet, in log order."""
-        rows = self._rows(
-            f"{_LABEL} WHERE sequence IN (SELECT sequence FROM waiting) ORDER BY sequence"
-        )
-        return tuple(map(_label, rows))
-
-    def counts(self) -> Counts:
-        """What the log holds. Costs the same however long the log is."""
-        ((through, imported, labels, waiting, *outcomes),) = self._rows(
-            "SELECT indexed_through, imported, labels, (SELECT count(*) FROM waiting), approved, "
-            "to_review, declined FROM bookmark"
-        )
-        return Counts(
-            transactions=imported + sum(outcomes),
-            decisions=sum(outcomes),
-            labels=labels,
-            waiting_labels=waiting,
-            by_outcome=dict(zip(OUTCOMES, outcomes, strict=True)),
-            indexed_through=through,
-        )
-
-    def activity(self, since_us: int) -> Activity:
-        """Decisions received since the beginning of a minute.
-
-        Args:
-            since_us: A time in that minute; for the last ten: ``now_us - 10 * 60_000_000``.
-        """
-        minute = since_us // MINUTE_US
-        rows = self._rows(
-            "SELECT flags, sum(decisions) FROM minutes WHERE minute >= ? GROUP BY flags", (minute,)
-        )
-        return _activity(minute, rows)
-
-    def activity_by_minute(self, since_us: int) -> tuple[Activity, ...]:
-        """`activity` for each minute in which anything was decided, in order."""
-        rows = self._rows(
-            "SELECT minute, flags, decisions FROM minutes WHERE minute >= ? ORDER BY minute",
-            (since_us // MINUTE_US,),
-        )
-        return tuple(
-            _activity(minute, [(flags, n) for _, flags, n in of_minute])
-            for minute, of_minute in groupby(rows, key=lambda row: int(row[0]))
-        )
-
-    def _conditions(self, where: DecisionFilter) -> tuple[list[str], list[Any]]:
-        conditions: list[str] = []
-        values: list[Any] = []
-        if where.outcomes:
-            codes = sorted({OUTCOMES.index(outcome) for outcome in where.outcomes})
-            if codes[0] > 0:
-                conditions.append("flags & 3 > 0")  # lets SQLite use the index of alerts
-            conditions.append(f"flags & 3 IN ({', '.join(map(str, codes))})")
-        if where.is_fraud is not None:
-            conditions.append(f"flags & {FLAG_IS_FRAUD} {'>' if where.is_fraud else '='} 0")
-        if where.min_probability is not None:
-            conditions.append("probability >= ?")
-            values.append(where.min_probability)
-        for bound, test in ((where.since_us, ">="), (where.until_us, "<")):
-            if bound is not None:
-                conditions.append(f"sequence {test} ?")
-                values.append(self._sequence_at(bound))
-        for column in ("customer_id", "card_id", "merchant_id"):
-            value = getattr(where, column)
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
-        if where.label == "none":
-            conditions.append(f"{_VERDICT} IS NULL")
-        elif where.label is not None:
-            conditions.append(f"{_VERDICT} = ?")
-            values.append(where.label.value)
-        return conditions, values
 
     def _sequence_at(self, received_at_us: int) -> int:
         """Sequence from which on decisions were received at this time or later.
@@ -249,9 +162,20 @@ class IndexQueries:
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
-            return self._reader.execute(query, values).fetchall()
+            return self._cursor(query, values).fetchall()
         except sqlite3.Error as error:
-            raise unavailable(error, self.path, "read the index", derived=True) from error
+            raise self._error(error) from error
+
+    def _cursor(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        return self._reader.execute(query, values)
+
+    def _error(self, error: sqlite3.Error) -> SentinelError:
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            return LookupTooSlow(
+                "The look-up was ended because it took too long. Ask for less at once: name a "
+                "customer, a card or a merchant, or a shorter time with since_us and until_us."
+            )
+        return unavailable(error, self.path, "read the index", derived=True)
 
 
 def _portions(ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
@@ -284,21 +208,3 @@ def _decision(row: Sequence[Any]) -> IndexedDecision:
     )
     values = (*row[:12], *judged, *row[13:18], Verdict(verdict) if verdict else None)
     return IndexedDecision(**dict(zip(IndexedDecision.__struct_fields__, values, strict=True)))
-
-
-def _activity(minute: int, counted: Iterable[tuple[int, int]]) -> Activity:
-    by_outcome: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
-    is_fraud = degraded = 0
-    for flags, n in counted:
-        by_outcome[OUTCOMES[flags & 3]] += n
-        is_fraud += n if flags & FLAG_IS_FRAUD else 0
-        degraded += n if flags & FLAG_DEGRADED else 0
-    decisions = sum(by_outcome.values())
-    return Activity(
-        since_us=minute * MINUTE_US,
-        decisions=decisions,
-        alerts=decisions - by_outcome[Outcome.APPROVE],
-        by_outcome=by_outcome,
-        is_fraud=is_fraud,
-        degraded=degraded,
-    )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import xxhash
 
 from sentinel.domain import WorkspaceError
 from sentinel.log.entries import GROUP_FORMAT, N_REASONS, Group, GroupKind, decode_labels
-
-MINUTE_US: Final = 60_000_000
 
 Row = tuple[Any, ...]
 ModelKey = tuple[str, str, str]
@@ -62,7 +59,6 @@ class Chunk:
         through: Sequence of the last entry.
         tail: The last group.
         imported, decisions, labels: Rows of these tables.
-        minutes: Decisions by (minute since 1970 of their receipt, flags).
     """
 
     model_ids: dict[ModelKey, int]
@@ -92,10 +88,6 @@ class Chunk:
         self.tail = group
         self.entries += group.entries
         self.through = group.first_sequence + group.entries - 1
-
-    def minutes(self) -> Counter[tuple[int, int]]:
-        """Number of decisions by minute (of `received_at_us`) and flags."""
-        return Counter((row[3] // MINUTE_US, row[12]) for row in self.decisions)
 
     def _add_decisions(self, group: Group) -> None:
         decided = _decode(group.payload)

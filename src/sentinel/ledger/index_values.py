@@ -101,52 +101,10 @@ class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         decisions: At most as many as asked for.
         next_before: Pass as ``before`` for the next page; None = this is the last.
+        complete: False where the time for a look-up ended before the page was full; `next_before`
+            goes on from there.
     """
 
     decisions: tuple[IndexedDecision, ...]
     next_before: int | None
-
-
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log holds, as far as it is indexed.
-
-    Attributes:
-        transactions: Imported and live.
-        decisions: Live transactions.
-        labels: Labels, corrections included.
-        waiting_labels: Labels whose transaction is not in the log yet.
-        by_outcome: Decisions by outcome.
-        indexed_through: Sequence of the last entry that is counted.
-    """
-
-    transactions: int
-    decisions: int
-    labels: int
-    waiting_labels: int
-    by_outcome: dict[Outcome, int]
-    indexed_through: int
-
-
-class Activity(msgspec.Struct, frozen=True, kw_only=True):
-    """Decisions received in one minute or a longer time.
-
-    Attributes:
-        since_us: When the time begins, a whole minute.
-        decisions: All of them.
-        alerts: Those to review or declined.
-        by_outcome: Decisions by outcome.
-        is_fraud: Those that the model called fraud.
-        degraded: Those made without features.
-    """
-
-    since_us: int
-    decisions: int
-    alerts: int
-    by_outcome: dict[Outcome, int]
-    is_fraud: int
-    degraded: int
-
-    @property
-    def alert_rate(self) -> float | None:
-        """Share of alerts, None where nothing was decided."""
-        return self.alerts / self.decisions if self.decisions else None
+    complete: bool = True

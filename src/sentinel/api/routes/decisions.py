@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sentinel.api.problems import invalid, problem_responses
 from sentinel.api.routes.decision_json import SUCCESS
@@ -20,7 +22,10 @@ from sentinel.domain import (
 from sentinel.ingest.cards import masked
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue
-from sentinel.ledger.index_values import DecisionFilter
+from sentinel.ledger.history_scores import HistoricScore
+from sentinel.ledger.index_readers import IndexReader, IndexReaders
+from sentinel.ledger.index_values import DecisionFilter, IndexedDecision
+from sentinel.ledger.index_values import DecisionsPage as IndexedPage
 from sentinel.scoring.runtime import ScoringRuntime
 
 MODEL_HEADER: Final = "Sentinel-Model-Version"
@@ -70,6 +75,11 @@ class DecisionsPage(BaseModel):
 
     decisions: list[DecisionRow]
     next_before: int | None
+    complete: bool = Field(
+        True,
+        description="False where the time for a look-up ended before the page was full; "
+        "`next_before` goes on from there.",
+    )
 
 
 class DecisionRoutes:
@@ -78,11 +88,14 @@ class DecisionRoutes:
     Args:
         runtime: The scoring process.
         guard: What the deployment does with ids.
+        readers: Ask the queryable tables.
     """
 
-    def __init__(self, runtime: ScoringRuntime, guard: Guard) -> None:
+    def __init__(self, runtime: ScoringRuntime, guard: Guard, readers: IndexReaders) -> None:
         self._runtime = runtime
         self._guard = guard
+        self._readers = readers
+        self._history_turn = threading.Lock()
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -93,10 +106,10 @@ class DecisionRoutes:
             summary="The answer for a known transaction",
             description="Any id that was posted can be asked for, also one with slashes in it.",
             response_class=Response,
-            responses={**_KNOWN, **problem_responses(404, 422)},
+            responses={**_KNOWN, **problem_responses(404, 422, 429, 503)},
         )
         async def known(transaction_id: str) -> Response:
-            answer, version = self._known(transaction_id)
+            answer, version = await self._known(transaction_id)
             return Response(
                 msgspec.json.encode(answer),
                 media_type="application/json",
@@ -104,9 +117,11 @@ class DecisionRoutes:
             )
 
         @router.get(
-            "/decisions", summary="Decisions, newest first", responses=problem_responses(422)
+            "/decisions",
+            summary="Decisions, newest first",
+            responses=problem_responses(422, 429, 503),
         )
-        def decisions(
+        async def decisions(
             outcome: Annotated[Outcome | None, Query()] = None,
             min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
             is_fraud: bool | None = None,
@@ -130,7 +145,10 @@ class DecisionRoutes:
                 is_fraud=is_fraud,
                 label=label,
             )
-            return decisions_page(self._runtime, where, limit=limit, before=before)
+            page = await self._readers.ask(
+                lambda reader: reader.decisions_page(where, limit=limit, before=before)
+            )
+            return decisions_page(self._runtime, page)
 
         return router
 
@@ -141,13 +159,17 @@ class DecisionRoutes:
         except BadValue as error:
             raise invalid({field: str(error)}) from None
 
-    def _known(self, transaction_id: str) -> tuple[KnownAnswer, str]:
+    async def _known(self, transaction_id: str) -> tuple[KnownAnswer, str]:
         identifier = self._id("transaction_id", transaction_id)
         if identifier is None:
             raise invalid({"transaction_id": f"must have 1 to {MAX_ID_LENGTH} characters"})
-        found = self._find(identifier)
-        if found is None and identifier != transaction_id:
-            found = self._find(transaction_id)  # from before ids had one spelling
+        spellings = dict.fromkeys((identifier, transaction_id))  # ids had others once
+        for spelling in spellings:
+            recorded = self._runtime.service.recorded(spelling)
+            if recorded is not None:
+                answer = _known_answer(spelling, recorded.is_fraud, recorded.probability)
+                return answer, recorded.scored.model.version
+        found = await self._readers.ask(lambda reader: self._find(reader, spellings))
         if found is not None:
             return found
         raise UnknownTransaction(
@@ -155,21 +177,19 @@ class DecisionRoutes:
             "POST /predict."
         )
 
-    def _find(self, transaction_id: str) -> tuple[KnownAnswer, str] | None:
+    def _find(
+        self, reader: IndexReader, spellings: Iterable[str]
+    ) -> tuple[KnownAnswer, str] | None:
         """The answer that was given for a transaction, and by which version of the model."""
-        runtime = self._runtime
-        recorded = runtime.service.recorded(transaction_id)
-        if recorded is not None:
-            return (
-                _known_answer(transaction_id, recorded.is_fraud, recorded.probability),
-                recorded.scored.model.version,
-            )
-        decided = runtime.index.decision_row(transaction_id)
-        found = decided if decided is not None else runtime.history.find(transaction_id)
-        if found is None:
-            return None
-        answer = _known_answer(transaction_id, found.is_fraud, found.fraud_probability)
-        return answer, found.model_version
+        for spelling in spellings:
+            found: IndexedDecision | HistoricScore | None = reader.decision_row(spelling)
+            if found is None:
+                with self._history_turn:
+                    found = self._runtime.history.find(spelling)
+            if found is not None:
+                answer = _known_answer(spelling, found.is_fraud, found.fraud_probability)
+                return answer, found.model_version
+        return None
 
 
 def _known_answer(transaction_id: str, is_fraud: bool, probability: float) -> KnownAnswer:
@@ -180,18 +200,13 @@ def _known_answer(transaction_id: str, is_fraud: bool, probability: float) -> Kn
     )
 
 
-def decisions_page(
-    runtime: ScoringRuntime, where: DecisionFilter, *, limit: int, before: int | None
-) -> DecisionsPage:
-    """One page of the queryable tables.
+def decisions_page(runtime: ScoringRuntime, page: IndexedPage) -> DecisionsPage:
+    """A page of the queryable tables as it is answered.
 
     Args:
-        runtime: The scoring process.
-        where: Which decisions.
-        limit: Most decisions in the page.
-        before: Only decisions with a sequence below this.
+        runtime: Names features.
+        page: What was found.
     """
-    page = runtime.index.decisions_page(where, limit=limit, before=before)
     return DecisionsPage(
         decisions=[
             DecisionRow(
@@ -217,4 +232,5 @@ def decisions_page(
             for row in page.decisions
         ],
         next_before=page.next_before,
+        complete=page.complete,
     )

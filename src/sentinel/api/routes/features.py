@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
@@ -13,9 +14,17 @@ from sentinel.api.body import MOST_NAMED, parse
 from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue
 from sentinel.scoring.runtime import ScoringRuntime
+
+MAX_ROWS: Final = 10_000
+"""Most rows of one request."""
+MAX_FEATURES: Final = 1_000
+"""Most features that one request may name."""
+SLICE_ROWS: Final = 64
+"""Rows that are read in one turn of the event loop; payments have theirs in between."""
 
 
 class FeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,9 +36,9 @@ class FeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
         features: Names to return; default: all of the plan.
     """
 
-    rows: Annotated[list[dict[str, str | int | None]], msgspec.Meta(max_length=100_000)]
+    rows: Annotated[list[dict[str, str | int | None]], msgspec.Meta(max_length=MAX_ROWS)]
     now_us: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
-    features: list[str] | None = None
+    features: Annotated[list[str], msgspec.Meta(max_length=MAX_FEATURES)] | None = None
 
 
 class FeaturesAnswer(msgspec.Struct, kw_only=True):
@@ -39,6 +48,15 @@ class FeaturesAnswer(msgspec.Struct, kw_only=True):
     now_us: int
     features: list[str]
     rows: list[list[float | None]]
+
+
+class _RenderedAnswer(msgspec.Struct, kw_only=True):
+    """`FeaturesAnswer` with rows that are JSON already."""
+
+    plan_hash: str
+    now_us: int
+    features: list[str]
+    rows: msgspec.Raw
 
 
 def keys_of(request: FeaturesRequest, guard: Guard) -> list[dict[str, str]]:
@@ -95,29 +113,52 @@ class FeaturesRoute:
         )
 
     async def read(self, body: bytes, _: bytes) -> bytes:
-        """Read the features that a body asks for."""
+        """Read the features that a body asks for.
+
+        A long question is read slice by slice. Each row is as of `now_us`, and a payment that comes
+        in between two slices is seen by the later one.
+        """
         request = parse(self._decoder, body)
         now_us = request.now_us if request.now_us is not None else time.time_ns() // 1000
         keys = keys_of(request, self._guard)
+        plan = self._plan()
+        pieces: list[bytes] = []
+        at = 0
+        while at < len(keys) or not pieces:
+            part = keys[at : at + SLICE_ROWS]
+            running, rows = await self._runtime.in_order(
+                partial(self._slice, part, request.features, now_us)
+            )
+            if running is not plan:  # another model took over in between
+                plan, pieces, at = running, [], 0
+                continue
+            pieces.append(rows)
+            at += SLICE_ROWS
+        names = list(plan.feature_names) if request.features is None else request.features
+        joined = b"[%b]" % b",".join(filter(None, pieces))
+        return msgspec.json.encode(
+            _RenderedAnswer(
+                plan_hash=plan.hash, now_us=now_us, features=names, rows=msgspec.Raw(joined)
+            )
+        )
 
-        def read() -> tuple[str, list[str], list[list[float | None]]]:
-            engine = self._runtime.service.engine
-            plan = engine.program.plan
+    def _plan(self) -> Plan:
+        return self._runtime.service.engine.program.plan
+
+    def _slice(
+        self, keys: list[dict[str, str]], features: list[str] | None, now_us: int
+    ) -> tuple[Plan, bytes]:
+        """The plan in charge, and rows of values as JSON without the brackets around them."""
+        plan = self._plan()
+        values = self._runtime.service.engine.read(keys, now_us)
+        if features is not None:
             places = {name: i for i, name in enumerate(plan.feature_names)}
-            names = list(plan.feature_names) if request.features is None else request.features
-            unknown = [name for name in names if name not in places]
+            unknown = [name for name in features if name not in places]
             if unknown:
                 raise InvalidQuery(
                     f"The running plan {plan.hash} has no feature {', '.join(unknown[:5])}. "
                     "GET /health names the plan.",
                     fields={"features": f"unknown: {', '.join(unknown[:5])}"},
                 )
-            values = engine.read(keys, now_us)[:, [places[name] for name in names]]
-            cells = values.astype(np.float64).astype(object)
-            cells[np.isnan(values)] = None
-            return plan.hash, names, cells.tolist()
-
-        plan_hash, names, rows = await self._runtime.in_order(read)
-        return msgspec.json.encode(
-            FeaturesAnswer(plan_hash=plan_hash, now_us=now_us, features=names, rows=rows)
-        )
+            values = values[:, [places[name] for name in features]]
+        return plan, msgspec.json.encode(values.astype(np.float64).tolist())[1:-1]
