@@ -51,6 +51,7 @@ format: $(DEV) ## Format the code and mend what the linter can
 .PHONY: docs
 docs: $(DEV) ## Renew the pages that are made from code
 	$(BIN)/python scripts/document_settings.py
+	$(BIN)/python scripts/document_aggregates.py
 
 .PHONY: bench
 bench: $(DEV) ## Run a benchmark: NAME=parity ARGS="--json"; without NAME list them

@@ -13,16 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentinel.features.plan.plan import (
-    AMOUNT,
-    DAY_US,
-    HOUR_US,
-    Aggregate,
-    Function,
-    Plan,
-    View,
-    default_hop_us,
-)
+from sentinel.features.plan.functions import AMOUNT, Function
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, View, default_hop_us
 
 Key = Literal["card", "merchant"]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import document_aggregates
 import document_settings
 import pytest
 from packaging.requirements import Requirement
@@ -208,6 +209,11 @@ def test_decisions_are_listed() -> None:
 
 def test_every_setting_is_documented() -> None:
     assert document_settings.PAGE.read_text() == document_settings.page(), "run `make docs`"
+
+
+def test_every_aggregate_is_documented() -> None:
+    for path, table in document_aggregates.tables().items():
+        assert path.read_text() == document_aggregates.page(path, table), "run `make docs`"
 
 
 def test_every_setting_says_what_it_does() -> None:

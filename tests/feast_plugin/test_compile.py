@@ -137,7 +137,7 @@ MISTAKES: list[tuple[str, Callable[[], Any], str]] = [
     (
         "label function",
         lambda: compiled(view([aggregation(function="max", column="is_fraud")])),
-        "how many frauds",
+        "sum .known frauds. and a mean",
     ),
     (
         "distinct of nothing",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
 from sentinel.features.plan.plan import (
-    AMOUNT,
     DAY_US,
     HOUR_US,
     MINUTE_US,
     Aggregate,
     Filter,
-    Function,
     Plan,
     Ratio,
     RequestFeature,
@@ -35,7 +34,7 @@ def aggregate(
     capacity: int = 0,
 ) -> Aggregate:
     """An aggregate with the column and the hop that suit it."""
-    if not column and function in _OF_AMOUNTS:
+    if not column and FUNCTIONS[function].takes is Takes.AMOUNTS:
         column = AMOUNT
     hop = hop_us or default_hop_us(window_us)
     return Aggregate(name, function, window_us, hop, column, offset_us, filters, capacity)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sentinel.domain import Label, Transaction, Verdict
-from sentinel.features.plan.plan import AMOUNT, HOUR_US, MINUTE_US, Plan, Ratio
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import HOUR_US, MINUTE_US, Plan, Ratio
 from tests.features.engines import ENGINES, Vectors, oracle
 from tests.features.logs import bits_of, bits_of_values
 from tests.features.plans import aggregate, view

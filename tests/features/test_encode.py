@@ -10,7 +10,8 @@ from sentinel.domain import Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder, as_text, text_hash
 from sentinel.features.encode_batch import encode_batch
-from sentinel.features.plan.plan import AMOUNT, Filter, Plan, RequestFeature
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import Filter, Plan, RequestFeature
 from sentinel.features.plan.program import EVENT_FILTERS, KIND_ADD, KIND_PEEK, compile_program
 from tests.features.logs import batch_of, bits_of
 from tests.features.plans import aggregate, plan_of, view

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sentinel.domain import MAX_AMOUNT_MINOR, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.kernel.deviation import standard_deviation
-from sentinel.features.plan.plan import AMOUNT, DAY_US, HOUR_US, Plan, Ratio
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, Ratio
 from sentinel.features.plan.program import compile_program
 from testkit.online_fold import OnlineFold
 from tests.features.engines import oracle

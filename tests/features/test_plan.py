@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from sentinel.domain import DefinitionError
+from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import (
-    AMOUNT,
     DAY_US,
     HOUR_US,
     MINUTE_US,
@@ -92,7 +92,7 @@ WRONG: dict[str, tuple[Callable[[], Plan], str]] = {
     ),
     "distinct without a column": (
         lambda: plan_of(aggregate("a", "distinct_count", capacity=3)),
-        "needs a column and a capacity",
+        "needs a column",
     ),
     "distinct without a capacity": (
         lambda: plan_of(aggregate("a", "distinct_count", column="channel")),
@@ -106,7 +106,7 @@ WRONG: dict[str, tuple[Callable[[], Plan], str]] = {
         lambda: plan_of(
             aggregate("a", "distinct_count", column="channel", capacity=3, offset_us=1)
         ),
-        "takes no offset and no filter",
+        "takes no offset",
     ),
     "time since last with an offset": (
         lambda: plan_of(aggregate("a", "time_since_last", offset_us=1)),

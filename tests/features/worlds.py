@@ -12,16 +12,8 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from sentinel.domain import MAX_AMOUNT_MINOR, AttributeValue, Label, Transaction, Verdict
-from sentinel.features.plan.plan import (
-    AMOUNT,
-    Aggregate,
-    Filter,
-    Function,
-    Plan,
-    Ratio,
-    RequestFeature,
-    View,
-)
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
+from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
 
 Entry = Transaction | Label
 
@@ -46,7 +38,7 @@ FILTERS: Final = (
     (Filter("absent", "!=", "x"),),
     (Filter("absent_number", "<", 3.0),),
 )
-DISTINCT: Final = ("merchant_id", "channel", "mcc", "absent", AMOUNT)
+VALUES: Final = ("merchant_id", "channel", "mcc", "absent", AMOUNT)
 REQUEST: Final = (
     RequestFeature("amount", "amount"),
     RequestFeature("hour", "hour_of_day"),
@@ -75,18 +67,6 @@ AMOUNTS: Final = (
 CHANNELS: Final = ("pos", "web", "", "pós", None)
 NUMBERS: Final = (0.0, -0.0, 0.5, 1.0, 0.1, -3.25, 1e300, -1e300, 3.4e38, float("nan"), None)
 CODES: Final = (5411.0, 0.5, -0.0, 0.0, 2.0**53, 1e22, float("nan"), None)
-FUNCTIONS: Final[tuple[Function, ...]] = (
-    "count",
-    "sum",
-    "mean",
-    "std",
-    "min",
-    "max",
-    "time_since_last",
-    "distinct_count",
-    "fraud_count",
-    "fraud_rate",
-)
 
 
 @dataclass(frozen=True)
@@ -98,7 +78,7 @@ class World:
 
 
 @st.composite
-def plans(draw: st.DrawFn, functions: tuple[Function, ...] = FUNCTIONS) -> Plan:
+def plans(draw: st.DrawFn, functions: tuple[Function, ...] = tuple(FUNCTIONS)) -> Plan:
     """Plans of up to three views over a handful of hops, so that features share rings."""
     hops = draw(st.lists(st.sampled_from([10, 7, 60, 1, 2, 1000]), min_size=1, max_size=2))
     views = []
@@ -109,16 +89,19 @@ def plans(draw: st.DrawFn, functions: tuple[Function, ...] = FUNCTIONS) -> Plan:
             function = draw(st.sampled_from(functions))
             hop = draw(st.sampled_from(hops))
             window = hop * draw(st.integers(1, 6)) + draw(st.integers(0, hop - 1))
+            row = FUNCTIONS[function]
             column, offset, capacity = "", 0, 0
             filters: tuple[Filter, ...] = ()
-            if function == "distinct_count":
-                column, capacity = draw(st.sampled_from(DISTINCT)), draw(st.integers(1, 3))
-            else:
+            if row.takes is Takes.VALUES:
+                column = draw(st.sampled_from(VALUES))
+            elif row.takes is Takes.AMOUNTS:
+                column = AMOUNT
+            if row.capacity:
+                capacity = draw(st.integers(1, 3))
+            if row.filters:
                 filters = draw(st.one_of(st.just(()), st.sampled_from(FILTERS)))
-                if function != "time_since_last":
-                    offset = draw(st.sampled_from([0, 0, 0, 0, 1, hop, window, 3 * hop + 1]))
-                if function in ("sum", "mean", "std", "min", "max"):
-                    column = AMOUNT
+            if row.offset:
+                offset = draw(st.sampled_from([0, 0, 0, 0, 1, hop, window, 3 * hop + 1]))
             name = f"v{v}_a{a}"
             names.append(name)
             aggregates.append(
@@ -165,10 +148,10 @@ def worlds(
     lengths = [1, 3, *[max_entries // 2] * 2, *[max_entries * 3 // 4] * 3, *[max_entries] * 3]
     n = draw(st.sampled_from(lengths))
     drawn: list[Any] = draw(st.lists(entry, min_size=n, max_size=n))
-    return World(plan, _log(plan, drawn))
+    return World(plan, log_of(plan, drawn))
 
 
-def _log(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
+def log_of(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
     steps = _steps(plan)
     longest = steps[-1]
     log: list[Entry] = []

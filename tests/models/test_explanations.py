@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import (
-    AMOUNT,
     DAY_US,
     HOUR_US,
     MINUTE_US,

@@ -9,20 +9,22 @@ from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.feast_plugin.source import EVENT_TIMESTAMP
 from sentinel.feast_plugin.spans import microseconds
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean
-from sentinel.features.plan.plan import AMOUNT, Aggregate, Function, default_hop_us
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, AggregateFunction, Takes
+from sentinel.features.plan.plan import Aggregate, default_hop_us
 
 DEFAULT_CAPACITY: Final = 16
 IS_FRAUD: Final = "is_fraud"
 
-_LABELS: Final[Mapping[str, Function]] = {"sum": "fraud_count", "mean": "fraud_rate"}
-_AMOUNTS: Final[Mapping[str, Function]] = {
-    "sum": "sum",
-    "mean": "mean",
-    "std": "std",
-    "min": "min",
-    "max": "max",
+COLUMNS: Final[Mapping[Takes, str]] = {
+    Takes.PAYMENTS: "transaction_id",
+    Takes.AMOUNTS: AMOUNT,
+    Takes.TIMES: EVENT_TIMESTAMP,
+    Takes.LABELS: IS_FRAUD,
 }
-FUNCTIONS: Final = ("count", *_AMOUNTS, "time_since_last", "count_distinct")
+"""The column of a Feast ``Aggregation`` by what is taken; values are of a column of one's own."""
+
+_NEEDS_NO_COLUMN: Final = frozenset({Takes.PAYMENTS, Takes.TIMES})
+_NAMES: Final = tuple(dict.fromkeys(row.feast for row in FUNCTIONS.values()))
 
 
 def compile_aggregation(aggregation: Any, tags: FieldTags, where: str) -> Aggregate:
@@ -36,7 +38,7 @@ def compile_aggregation(aggregation: Any, tags: FieldTags, where: str) -> Aggreg
     Raises:
         DefinitionError: Function, column, window or tags are not possible.
     """
-    function, column = _function(aggregation.function, aggregation.column, where)
+    row = _row(aggregation.function, aggregation.column, where)
     if aggregation.time_window is None:
         raise DefinitionError(
             f"{where} has no time_window. Everything slides: name one, such as timedelta(days=30)."
@@ -45,57 +47,55 @@ def compile_aggregation(aggregation: Any, tags: FieldTags, where: str) -> Aggreg
     slide = aggregation.slide_interval
     # Feast fills slide_interval with time_window where none was given.
     default = slide is None or slide == aggregation.time_window
-    if tags.capacity is not None and function != "distinct_count":
-        raise DefinitionError(f"{where} has a capacity, which only count_distinct has.")
+    if tags.capacity is not None and not row.capacity:
+        with_one = " and ".join(other.feast for other in FUNCTIONS.values() if other.capacity)
+        raise DefinitionError(f"{where} has a capacity, which only {with_one} has.")
     return Aggregate(
         name=aggregation.name,
-        function=function,
+        function=row.name,
         window_us=window_us,
         hop_us=default_hop_us(window_us) if default else microseconds(slide),
-        column=column,
+        column=aggregation.column if row.takes in (Takes.AMOUNTS, Takes.VALUES) else "",
         offset_us=tags.offset_us,
         filters=tags.filters,
-        capacity=0 if function != "distinct_count" else tags.capacity or DEFAULT_CAPACITY,
+        capacity=(tags.capacity or DEFAULT_CAPACITY) if row.capacity else 0,
     )
 
 
-def _function(function: str, column: str, where: str) -> tuple[Function, str]:
-    """The plan's function and column for Feast's."""
-    if function not in FUNCTIONS:
+def _row(function: str, column: str, where: str) -> AggregateFunction:
+    """The row of the table that a Feast function and its column name."""
+    rows = [row for row in FUNCTIONS.values() if row.feast == function]
+    for row in rows:
+        if _fits(column, row.takes):
+            return row
+    if not rows:
         raise DefinitionError(
-            f"{where} has the function {function!r}. {did_you_mean(function, FUNCTIONS)}"
+            f"{where} has the function {function!r}. {did_you_mean(function, _NAMES)}"
         )
-    if function == "count_distinct":
-        if not column or column in (IS_FRAUD, AMOUNT, EVENT_TIMESTAMP):
-            raise DefinitionError(
-                f"{where} counts distinct values of {column!r}; it counts those of an identifier "
-                f"({', '.join(ENTITY_COLUMNS)}) or of an attribute."
-            )
-        return "distinct_count", column
-    if function == "count":
-        _expect(column, ("transaction_id", ""), "counts transactions", where)
-        return "count", ""
-    if function == "time_since_last":
-        _expect(column, (EVENT_TIMESTAMP, ""), "measures time", where)
-        return "time_since_last", ""
+    takes = rows[0].takes
+    if takes is Takes.VALUES:
+        raise DefinitionError(
+            f"{where} is the {function} of {column!r}; {function} takes the values of an "
+            f"identifier ({', '.join(ENTITY_COLUMNS)}) or of an attribute."
+        )
+    if takes in _NEEDS_NO_COLUMN:
+        raise DefinitionError(
+            f"{where} takes {takes.value}, so its column is {COLUMNS[takes]!r}, not {column!r}. "
+            "To count only some transactions use tags=windowed(where=[...])."
+        )
     if column == IS_FRAUD:
-        if function not in _LABELS:
-            raise DefinitionError(
-                f"{where} is the {function} of {IS_FRAUD}; labels have a sum (how many frauds) "
-                "and a mean (their share)."
-            )
-        return _LABELS[function], ""
-    if column != AMOUNT:
-        raise DefinitionError(
-            f"{where} is the {function} of {column!r}; {function} works on {AMOUNT} and "
-            f"{IS_FRAUD}. {did_you_mean(column, (AMOUNT, IS_FRAUD))}"
-        )
-    return _AMOUNTS[function], AMOUNT
+        of_labels = [row for row in FUNCTIONS.values() if row.takes is Takes.LABELS]
+        known = " and ".join(f"a {row.feast} ({row.noun})" for row in of_labels)
+        raise DefinitionError(f"{where} is the {function} of {IS_FRAUD}; labels have {known}.")
+    columns = [COLUMNS[row.takes] for row in rows]
+    raise DefinitionError(
+        f"{where} is the {function} of {column!r}; {function} works on {' and '.join(columns)}. "
+        f"{did_you_mean(column, columns)}"
+    )
 
 
-def _expect(column: str, allowed: tuple[str, ...], does: str, where: str) -> None:
-    if column not in allowed:
-        raise DefinitionError(
-            f"{where} {does}, so its column is {allowed[0]!r}, not {column!r}. To count only some "
-            "transactions use tags=windowed(where=[...])."
-        )
+def _fits(column: str, takes: Takes) -> bool:
+    """Whether a Feast column may stand for what is taken."""
+    if takes is Takes.VALUES:
+        return bool(column) and column not in (IS_FRAUD, AMOUNT, EVENT_TIMESTAMP)
+    return column == COLUMNS[takes] or (not column and takes in _NEEDS_NO_COLUMN)

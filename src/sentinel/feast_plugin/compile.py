@@ -20,7 +20,8 @@ from sentinel.feast_plugin.aggregations import compile_aggregation
 from sentinel.feast_plugin.repo import Definitions, collect, load_repo
 from sentinel.feast_plugin.source import reads_the_log
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean, read_tags
-from sentinel.features.plan.plan import AMOUNT, Aggregate, Plan, Ratio, RequestFeature, View
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import Aggregate, Plan, Ratio, RequestFeature, View
 
 DEFAULT_SERVICE: Final = "fraud_detection_v1"
 

@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from sentinel.feast_plugin.spans import format_span
-from sentinel.features.plan.plan import AMOUNT, Aggregate, Filter, Plan, RequestFeature
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS
+from sentinel.features.plan.plan import Aggregate, Filter, Plan, RequestFeature
 from sentinel.features.plan.program import compile_program
 
 _COLUMNS = 80
@@ -22,7 +23,8 @@ def describe(plan: Plan) -> str:
 
     Each line stands for itself, so that a changed feature is one changed line.
 
-    >>> from sentinel.features.plan import Aggregate, DAY_US, HOUR_US, Plan, RequestFeature, View
+    >>> from sentinel.features.plan.plan import DAY_US, HOUR_US
+    >>> from sentinel.features.plan.plan import Aggregate, Plan, RequestFeature, View
     >>> count = Aggregate(name="card_count_1d", function="count", window_us=DAY_US,
     ...                   hop_us=2 * HOUR_US)
     >>> print(describe(Plan(
@@ -76,7 +78,7 @@ def _section(features: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def _aggregate(aggregate: Aggregate) -> str:
     of = f" {aggregate.column}" if aggregate.column not in ("", AMOUNT) else ""
-    what = "distinct" if aggregate.function == "distinct_count" else aggregate.function
+    what = FUNCTIONS[aggregate.function].short or aggregate.function
     text = f"{what}{of} over {format_span(aggregate.window_us)}"
     if aggregate.offset_us:
         text += f" up to {format_span(aggregate.offset_us)} ago"

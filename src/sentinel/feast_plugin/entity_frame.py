@@ -17,7 +17,8 @@ from sentinel.feast_plugin.frame_values import (
     time_values,
 )
 from sentinel.feast_plugin.questions import Questions
-from sentinel.features.plan.plan import AMOUNT, Plan
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 

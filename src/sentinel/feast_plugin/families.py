@@ -41,8 +41,10 @@ from sentinel.feast_plugin.window_families import (
     fraud_count,
     fraud_rate,
     since_last,
+    values,
 )
-from sentinel.features.plan.plan import AMOUNT, RequestKind
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import RequestKind
 
 __all__ = [
     "DAY",
@@ -65,6 +67,7 @@ __all__ = [
     "ratio",
     "request_view",
     "since_last",
+    "values",
     "vector",
 ]
 

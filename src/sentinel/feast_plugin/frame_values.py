@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sentinel.domain import InvalidQuery
-from sentinel.features.plan.plan import AMOUNT
+from sentinel.features.plan.functions import AMOUNT
 from sentinel.ingest.cards import ColumnJudge, masked
 from sentinel.ingest.columns import category_column, flat, number_column
 from sentinel.ingest.guard import Guard

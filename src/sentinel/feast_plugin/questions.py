@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.features.encode_batch import Events
 from sentinel.features.offline import LabelBook, OfflineFold
-from sentinel.features.plan.plan import AMOUNT, Plan
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import (
     EVENT_KIND,
     KIND_ADD,

@@ -13,7 +13,7 @@ from feast.type_map import pa_to_feast_value_type
 from feast.value_type import ValueType
 
 from sentinel.domain import ENTITY_COLUMNS
-from sentinel.features.plan.plan import AMOUNT
+from sentinel.features.plan.functions import AMOUNT
 
 EVENT_TIMESTAMP: Final = "event_timestamp"
 """Feast's name of the event time, in definitions and in entity data frames."""

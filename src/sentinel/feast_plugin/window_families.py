@@ -17,9 +17,10 @@ from feast.types import Float32
 
 from sentinel.domain import DefinitionError
 from sentinel.feast_plugin import tags
+from sentinel.feast_plugin.aggregations import COLUMNS
 from sentinel.feast_plugin.spans import format_span, microseconds
 from sentinel.feast_plugin.tags import Condition
-from sentinel.features.plan.plan import AMOUNT
+from sentinel.features.plan.functions import FUNCTIONS, AggregateFunction, Takes
 
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
@@ -79,7 +80,7 @@ class Family:
 
 def count(
     *windows: timedelta,
-    name: str = "count",
+    name: str = "",
     span: str = "",
     hop: timedelta | None = None,
     offset: timedelta = timedelta(0),
@@ -89,13 +90,14 @@ def count(
 
     Args:
         windows: One or more lengths.
-        name: The middle of the features' names. Name a family with conditions after them.
+        name: The middle of the features' names, ``count`` by default. Name a family with
+            conditions after them.
         span: Ends the name in place of the window's length; for one window.
         hop: Step in which the windows slide; by default at most a twelfth of the window.
         offset: How far before now the windows end.
         where: Conditions that must all hold, such as ``("channel", "==", "online")``.
     """
-    return _family("count", "transaction_id", name, windows, span, hop, offset, where)
+    return _family(FUNCTIONS["count"], windows, name, span, hop, offset, where)
 
 
 def amount(
@@ -111,8 +113,30 @@ def amount(
 
     The name is ``amount_`` and the function by default; the other arguments are those of `count`.
     """
-    name = name or f"amount_{function}"
-    return _family(function, AMOUNT, name, windows, span, hop, offset, where)
+    row = _row(function, Takes.AMOUNTS)
+    return _family(row, windows, name, span, hop, offset, where)
+
+
+def values(
+    function: str,
+    column: str,
+    *windows: timedelta,
+    capacity: int | None = None,
+    name: str = "",
+    span: str = "",
+    hop: timedelta | None = None,
+) -> Family:
+    """A function of the values of an identifier or attribute; `distinct` is one of them.
+
+    Args:
+        function: Such as ``count_distinct``.
+        column: Such as ``merchant_id``.
+        windows: One or more lengths.
+        capacity: Values are told apart up to so many (16 by default, at most 256); 16 bytes each.
+        name, span, hop: As in `count`.
+    """
+    family = _family(_row(function, Takes.VALUES), windows, name, span, hop, column=column)
+    return replace(family, capacity=capacity)
 
 
 def distinct(
@@ -131,38 +155,45 @@ def distinct(
         capacity: Counted exactly up to so many (16 by default, at most 256); 16 bytes each.
         name, span, hop: As in `count`.
     """
-    family = _family("count_distinct", column, name or _plural(column), windows, span, hop)
-    return replace(family, capacity=capacity)
+    return values(
+        FUNCTIONS["distinct_count"].feast,
+        column,
+        *windows,
+        capacity=capacity,
+        name=name,
+        span=span,
+        hop=hop,
+    )
 
 
 def since_last(
     window: timedelta,
     *,
-    name: str = "seconds_since_last",
+    name: str = "",
     hop: timedelta | None = None,
     where: Sequence[Condition] = (),
 ) -> Family:
     """Seconds since the entity was last seen, null if that is longer ago than the window."""
-    family = _family("time_since_last", "event_timestamp", name, (window,), "", hop, where=where)
+    family = _family(FUNCTIONS["time_since_last"], (window,), name, "", hop, where=where)
     return replace(family, spans=("",))
 
 
 def fraud_count(
     *windows: timedelta,
-    name: str = "frauds_known",
+    name: str = "",
     span: str = "",
     hop: timedelta | None = None,
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
 ) -> Family:
     """How many transactions of the window are known to be frauds. Arguments as in `count`."""
-    return _family("sum", "is_fraud", name, windows, span, hop, offset, where)
+    return _family(FUNCTIONS["fraud_count"], windows, name, span, hop, offset, where)
 
 
 def fraud_rate(
     *windows: timedelta,
     offset: timedelta = timedelta(0),
-    name: str = "fraud_rate",
+    name: str = "",
     span: str = "",
     hop: timedelta | None = None,
     where: Sequence[Condition] = (),
@@ -171,7 +202,18 @@ def fraud_rate(
 
     Chargebacks take days to arrive: let ``offset`` leave out the days whose truth is not known.
     """
-    return _family("mean", "is_fraud", name, windows, span, hop, offset, where)
+    return _family(FUNCTIONS["fraud_rate"], windows, name, span, hop, offset, where)
+
+
+def _row(function: str, takes: Takes) -> AggregateFunction:
+    """The row of the table that Feast's name of a function has among those that take the same."""
+    rows = {row.feast: row for row in FUNCTIONS.values() if row.takes is takes}
+    if function not in rows:
+        raise DefinitionError(
+            f"There is no function {function!r} of {takes.value}. "
+            f"{tags.did_you_mean(function, rows)}"
+        )
+    return rows[function]
 
 
 def feature_name(prefix: str, column: str) -> str:
@@ -184,15 +226,16 @@ def feature_name(prefix: str, column: str) -> str:
 
 
 def _family(
-    function: str,
-    column: str,
-    name: str,
+    row: AggregateFunction,
     windows: tuple[timedelta, ...],
+    name: str,
     span: str,
     hop: timedelta | None,
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
+    column: str = "",
 ) -> Family:
+    name = name or row.feature.format(columns=_plural(column))
     if not windows:
         raise DefinitionError(f"The family {name!r} has no window. Name one or more, such as DAY.")
     if span and len(windows) > 1:
@@ -201,7 +244,8 @@ def _family(
             "Write a line for each window that gets a name of its own."
         )
     spans = (span,) if span else tuple(format_span(microseconds(window)) for window in windows)
-    return Family(function, column, name, windows, spans, hop, offset, tuple(where))
+    column = column or COLUMNS.get(row.takes, "")
+    return Family(row.feast, column, name, windows, spans, hop, offset, tuple(where))
 
 
 def _plural(column: str) -> str:

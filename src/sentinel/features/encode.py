@@ -18,7 +18,8 @@ import xxhash
 from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Transaction
 from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.kernel.words import NO_RECORD
-from sentinel.features.plan.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.plan.program import KIND_ADD, KIND_READ, Program
 from sentinel.ingest.values import as_text
 

@@ -14,7 +14,8 @@ from sentinel.domain import ENTITY_COLUMNS
 from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.encode import _COMPARE, as_text, category_codes, is_boolean, text_hash
 from sentinel.features.kernel.words import NO_RECORD
-from sentinel.features.plan.plan import AMOUNT, UNKNOWN_CATEGORY_CODE, Filter
+from sentinel.features.plan.functions import AMOUNT
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.plan.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 

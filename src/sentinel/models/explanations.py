@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, AggregateFunction, Unit
 from sentinel.features.plan.plan import (
-    AMOUNT,
     DAY_US,
     HOUR_US,
     MINUTE_US,
@@ -48,6 +48,7 @@ _NOUNS: Final = {
     "device_id": "device",
     "ip_address": "IP address",
 }
+_NUMBERS: Final = {2: "two", 3: "three", 4: "four"}
 _PLURALS: Final = {"IP address": "IP addresses"}
 _PREPOSITIONS: Final = {
     "customer_id": "by",
@@ -64,7 +65,6 @@ _OPERATORS: Final = {
     ">": "above ",
     ">=": "at least ",
 }
-_STATISTICS: Final = {"mean": "mean", "min": "smallest", "max": "largest"}
 _WEEKDAYS: Final = (
     "Monday",
     "Tuesday",
@@ -171,35 +171,41 @@ def _or(missing: str, known: Callable[[float], str]) -> Words:
 
 
 def _aggregate(view: View, aggregate: Aggregate, money: Money) -> Words:
+    row = FUNCTIONS[aggregate.function]
     which, where, period = _filtered(aggregate, money), _where(view), _period(aggregate)
     of = f"{which} {where} in {period}"
-    unnamed = f"{' and '.join(_column(key) for key in view.keys)} unknown"
-    unseen = f"no earlier payment{of}"
-    function = aggregate.function
-    if function == "count":
-        return _or(unnamed, lambda v: f"{_plural(v, 'payment')}{of}" if v else unseen)
-    if function == "sum":
-        return _or(unnamed, lambda v: f"{_amount(v, money)} in payments{of}")
-    if function == "fraud_count":
-        among = f"among the payments{of}"
-        return _or(unnamed, lambda v: f"{_plural(v, 'known fraud')} {among}")
-    if function == "distinct_count":
-        noun, capacity = f"different {_column(aggregate.column)}", aggregate.capacity
-        seen = f"{where} in {period}"
-        return _or(
-            unnamed, lambda v: f"{'at least ' if v >= capacity else ''}{_plural(v, noun)} {seen}"
-        )
-    if function == "fraud_rate":
-        return _or(unseen, lambda v: f"{_number(100 * v)} % of the payments{of} are known fraud")
-    if function == "time_since_last":
-        return _or(unseen, lambda v: f"{_age(v)} since the last payment{which} {where}")
-    if function == "std":
-        return _or(
-            f"fewer than two earlier payments{of}",
-            lambda v: f"payments{of} differ by {_amount(v, money)} (standard deviation)",
-        )
-    statistic = _STATISTICS[function]
-    return _or(unseen, lambda v: f"{statistic} payment{of} is {_amount(v, money)}")
+    if row.least == 0:
+        missing = f"{' and '.join(_column(key) for key in view.keys)} unknown"
+    elif row.least == 1:
+        missing = f"no earlier payment{of}"
+    else:
+        missing = f"fewer than {_NUMBERS.get(row.least, row.least)} earlier payments{of}"
+    parts = {"which": which, "where": where, "period": period, "of": of} | _of_column(aggregate)
+    before, _, after = row.sentence.partition("{value}")
+    before, after = before.format(**parts), after.format(**parts)
+    zero = row.zero.format(**parts)
+    shown = _shown(row, aggregate, money)
+    return _or(missing, lambda v: zero if zero and not v else f"{before}{shown(v)}{after}")
+
+
+def _of_column(aggregate: Aggregate) -> dict[str, str]:
+    """The words for an aggregate's column that rows of the table may use."""
+    noun = _column(aggregate.column)
+    return {"column": noun, "columns": _many(noun)}
+
+
+def _shown(row: AggregateFunction, aggregate: Aggregate, money: Money) -> Callable[[float], str]:
+    """Writes a value with its unit."""
+    if row.unit is Unit.AMOUNT:
+        return lambda v: _amount(v, money)
+    if row.unit is Unit.SECONDS:
+        return _age
+    if row.unit is Unit.SHARE:
+        return lambda v: f"{_number(100 * v)} %"
+    noun, capacity = row.counted.format(**_of_column(aggregate)), aggregate.capacity
+    if not row.capacity:
+        return lambda v: _plural(v, noun)
+    return lambda v: f"{'at least ' if v >= capacity else ''}{_plural(v, noun)}"
 
 
 def _request(feature: RequestFeature, money: Money) -> Words:
@@ -218,18 +224,7 @@ def _request(feature: RequestFeature, money: Money) -> Words:
 
 def _noun(view: View, aggregate: Aggregate, money: Money) -> str:
     """A noun phrase for one side of a ratio: ``this card's mean of the last 30 days``."""
-    noun = {
-        "count": "payments",
-        "sum": "total",
-        "mean": "mean",
-        "std": "standard deviation",
-        "min": "smallest payment",
-        "max": "largest payment",
-        "time_since_last": "time since the last payment",
-        "distinct_count": f"different {_many(_column(aggregate.column))}",
-        "fraud_count": "known frauds",
-        "fraud_rate": "share of known fraud",
-    }[aggregate.function]
+    noun = FUNCTIONS[aggregate.function].noun.format(**_of_column(aggregate))
     return f"{_owner(view)}'s {noun}{_filtered(aggregate, money)} of {_period(aggregate)}"
 
 
@@ -240,8 +235,7 @@ def _ratio(ratio: Ratio, owners: dict[str, tuple[View, Aggregate]], money: Money
         subject, verb = "amount", "is"
     else:
         subject = _noun(*owners[ratio.numerator], money)
-        plural = owners[ratio.numerator][1].function in ("count", "distinct_count", "fraud_count")
-        verb = "are" if plural else "is"
+        verb = "are" if FUNCTIONS[owners[ratio.numerator][1].function].plural else "is"
     return _or(
         f"no history to compare with for {denominator}",
         lambda v: f"{subject} {verb} {_number(v)} times {denominator}",

@@ -12,10 +12,8 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Final
 
+from sentinel.features.plan.functions import FIELD_RANGE, FIELD_SQUARES, FIELD_SUM
 from sentinel.features.plan.program import (
-    FIELD_RANGE,
-    FIELD_SQUARES,
-    FIELD_SUM,
     SECTION_DISTINCT_OUTPUTS,
     SECTION_DISTINCTS,
     SECTION_LASTS,

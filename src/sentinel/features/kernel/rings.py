@@ -21,7 +21,7 @@ from sentinel.features.kernel.words import (
     Vectors,
     Words,
 )
-from sentinel.features.plan.program import (
+from sentinel.features.plan.functions import (
     FIELD_RANGE,
     FIELD_SQUARES,
     FIELD_SUM,
@@ -33,10 +33,8 @@ from sentinel.features.plan.program import (
     OUT_MIN,
     OUT_STD,
     OUT_SUM,
-    SECTION_OUTPUTS,
-    SECTION_RINGS,
-    SECTION_SPANS,
 )
+from sentinel.features.plan.program import SECTION_OUTPUTS, SECTION_RINGS, SECTION_SPANS
 
 
 @inner_kernel

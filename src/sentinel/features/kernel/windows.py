@@ -22,12 +22,10 @@ import numpy as np
 from sentinel.features.jit import inner_kernel, kernel
 from sentinel.features.kernel.rings import add_to_tile, write_span
 from sentinel.features.kernel.words import Vectors, Words
+from sentinel.features.plan.functions import FIELD_RANGE, FIELD_SQUARES, FIELD_SUM
 from sentinel.features.plan.program import (
     EVENT_AMOUNT,
     EVENT_FILTERS,
-    FIELD_RANGE,
-    FIELD_SQUARES,
-    FIELD_SUM,
     SECTION_RINGS,
     SECTION_SPANS,
     SECTION_VIEWS,

@@ -10,7 +10,6 @@ The order of a vector is: aggregates of each view in order, then request feature
 from __future__ import annotations
 
 import hashlib
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
@@ -18,6 +17,8 @@ from typing import Final, Literal
 import msgspec
 
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
+from sentinel.features.plan.checks import check_plan
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
 
 PLAN_FORMAT: Final = 1
 
@@ -40,22 +41,9 @@ HOPS_US: Final = (
     DAY_US,
 )
 
-Function = Literal[
-    "count",
-    "sum",
-    "mean",
-    "std",
-    "min",
-    "max",
-    "time_since_last",
-    "distinct_count",
-    "fraud_count",
-    "fraud_rate",
-]
 FilterOperator = Literal["==", "!=", "<", "<=", ">", ">="]
 RequestKind = Literal["amount", "hour_of_day", "day_of_week", "category", "number"]
 
-AMOUNT: Final = "amount_minor"
 UNKNOWN_CATEGORY_CODE: Final = 0
 
 
@@ -99,11 +87,11 @@ class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         name: Feature name, unique in the plan.
         function: What is computed.
-        column: ``amount_minor`` for sums and the like, any identifier or attribute for
-            ``distinct_count``, empty for counts, rates and times.
+        column: ``amount_minor`` for functions of amounts, an identifier or attribute for functions
+            of values, else empty.
         window_us, hop_us, offset_us: The window, its tile size, and how far it is shifted back.
         filters: All must hold for a transaction to count.
-        capacity: ``distinct_count``: exact up to so many values, then it stays there.
+        capacity: Of functions of values: they are told apart up to so many.
     """
 
     name: str
@@ -171,7 +159,12 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     format: int = PLAN_FORMAT
 
     def __post_init__(self) -> None:
-        _validate(self)
+        if self.format != PLAN_FORMAT:
+            raise DefinitionError(
+                f"The plan has format {self.format}, this version reads {PLAN_FORMAT}. "
+                "Run `sentinel features apply` to write it anew."
+            )
+        check_plan(self)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -204,11 +197,11 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def distinct_columns(self) -> tuple[str, ...]:
-        """Columns whose values are counted distinct, in order of first use."""
+        """Columns whose values are told apart, in order of first use; events carry their hashes."""
         found: dict[str, None] = {}
         for view in self.views:
             for aggregate in view.aggregates:
-                if aggregate.function == "distinct_count":
+                if FUNCTIONS[aggregate.function].takes is Takes.VALUES:
                     found.setdefault(aggregate.column)
         return tuple(found)
 
@@ -268,103 +261,3 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
                 f"{path} is not a feature plan of format {PLAN_FORMAT} ({error}). "
                 "Run `sentinel features apply` to write it anew."
             ) from None
-
-
-_AMOUNT_FUNCTIONS: Final = frozenset({"sum", "mean", "std", "min", "max"})
-MAX_FILTER_SETS: Final = 62
-MAX_CAPACITY: Final = 256
-
-
-def _validate(plan: Plan) -> None:
-    if plan.format != PLAN_FORMAT:
-        raise DefinitionError(
-            f"The plan has format {plan.format}, this version reads {PLAN_FORMAT}. "
-            "Run `sentinel features apply` to write it anew."
-        )
-    seen: set[str] = set()
-    for name in plan.feature_names:
-        if name in seen:
-            raise DefinitionError(f"Two features are named {name!r}. Rename one.")
-        seen.add(name)
-    view_names: set[str] = set()
-    for view in plan.views:
-        if view.name in view_names:
-            raise DefinitionError(f"Two views are named {view.name!r}. Rename one.")
-        view_names.add(view.name)
-        if len(set(view.keys)) < len(view.keys):
-            raise DefinitionError(f"View {view.name!r} names a key twice.")
-        if not view.keys:
-            raise DefinitionError(f"View {view.name!r} has no entity key.")
-        for key in view.keys:
-            if key not in ENTITY_COLUMNS:
-                raise DefinitionError(
-                    f"View {view.name!r} is keyed by {key!r}; "
-                    f"a key is one of {', '.join(ENTITY_COLUMNS)}."
-                )
-        for aggregate in view.aggregates:
-            _validate_aggregate(view, aggregate)
-    for feature in plan.request:
-        if feature.kind in ("category", "number") and not feature.column:
-            raise DefinitionError(f"Feature {feature.name!r} ({feature.kind}) needs a column.")
-        if len(set(feature.categories)) < len(feature.categories):
-            raise DefinitionError(f"Feature {feature.name!r} names a category twice.")
-    aggregates = {a.name for view in plan.views for a in view.aggregates}
-    if AMOUNT in aggregates:
-        raise DefinitionError(f"An aggregate cannot be named {AMOUNT!r}: ratios use that name.")
-    for ratio in plan.ratios:
-        for name in (ratio.numerator, ratio.denominator):
-            if name not in aggregates and (name != AMOUNT or name == ratio.denominator):
-                raise DefinitionError(
-                    f"Ratio {ratio.name!r} uses {name!r}, which is not an aggregate of the plan."
-                )
-    texts = {f.column for f in plan.request if f.kind == "category"} | {
-        condition.column
-        for conditions in plan.filter_sets
-        for condition in conditions
-        if isinstance(condition.value, str)
-    }
-    for column in sorted(plan.number_columns & (texts | set(plan.distinct_columns))):
-        raise DefinitionError(
-            f"Attribute {column!r} is used as a number and as text. Use it one way."
-        )
-    for column in sorted(plan.number_columns & set(ENTITY_COLUMNS)):
-        raise DefinitionError(f"{column!r} is an identifier; it cannot be used as a number.")
-    if len(plan.filter_sets) > MAX_FILTER_SETS:
-        raise DefinitionError(
-            f"The plan has {len(plan.filter_sets)} different filters; at most {MAX_FILTER_SETS}."
-        )
-
-
-def _validate_aggregate(view: View, aggregate: Aggregate) -> None:
-    where = f"Feature {aggregate.name!r} of view {view.name!r}"
-    if aggregate.window_us <= 0 or aggregate.hop_us <= 0 or aggregate.offset_us < 0:
-        raise DefinitionError(
-            f"{where} needs a window and a hop above 0 and an offset of 0 or more."
-        )
-    if aggregate.hop_us > aggregate.window_us:
-        raise DefinitionError(f"{where} has a hop longer than its window.")
-    if aggregate.function in _AMOUNT_FUNCTIONS and aggregate.column != AMOUNT:
-        raise DefinitionError(
-            f"{where}: {aggregate.function} works on {AMOUNT!r}, not {aggregate.column!r}."
-        )
-    if aggregate.function == "distinct_count":
-        if not aggregate.column or not 1 <= aggregate.capacity <= MAX_CAPACITY:
-            raise DefinitionError(
-                f"{where}: distinct_count needs a column and a capacity of 1 to {MAX_CAPACITY}."
-            )
-        if aggregate.offset_us or aggregate.filters:
-            raise DefinitionError(f"{where}: distinct_count takes no offset and no filter.")
-    if aggregate.function == "time_since_last" and aggregate.offset_us:
-        raise DefinitionError(f"{where}: time_since_last takes no offset.")
-    for condition in aggregate.filters:
-        if isinstance(condition.value, str) and condition.column == AMOUNT:
-            raise DefinitionError(
-                f"{where}: {AMOUNT!r} is a number; compare it with a number, "
-                f"not with {condition.value!r}."
-            )
-        if isinstance(condition.value, float) and not math.isfinite(condition.value):
-            raise DefinitionError(f"{where}: a filter compares with a finite number or with text.")
-        if isinstance(condition.value, str) and condition.operator not in ("==", "!="):
-            raise DefinitionError(
-                f"{where}: text is compared by == or !=, not by {condition.operator}."
-            )

@@ -21,7 +21,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.plan.plan import AMOUNT, Aggregate, Plan, View
+from sentinel.features.plan.functions import (
+    AMOUNT,
+    FIELD_RANGE,
+    FIELD_SQUARES,
+    FIELD_SUM,
+    FUNCTIONS,
+    Section,
+)
+from sentinel.features.plan.plan import Aggregate, Plan, View
 from sentinel.log import labels
 
 RECORD_FORMAT: Final = 1
@@ -49,11 +57,6 @@ FLAG_EXPIRED: Final = 2
 FLAG_SHIFT: Final = 56
 POSITION_MASK: Final = (1 << FLAG_SHIFT) - 1
 
-# Fields of a tile beyond the counts.
-FIELD_SUM: Final = 1
-FIELD_SQUARES: Final = 2
-FIELD_RANGE: Final = 4
-
 # Sections of the program; its first words are (start, rows) of each.
 SECTION_VIEWS: Final = 0
 SECTION_RINGS: Final = 1
@@ -68,33 +71,6 @@ SECTIONS: Final = 9
 
 # Widths of the rows of each section.
 WIDTHS: Final = (12, 8, 6, 3, 6, 6, 4, 3, 3)
-
-OUT_COUNT: Final = 0
-OUT_SUM: Final = 1
-OUT_MEAN: Final = 2
-OUT_STD: Final = 3
-OUT_MIN: Final = 4
-OUT_MAX: Final = 5
-OUT_FRAUD_COUNT: Final = 6
-OUT_FRAUD_RATE: Final = 7
-
-_OUTPUT_CODES: Final = {
-    "count": OUT_COUNT,
-    "sum": OUT_SUM,
-    "mean": OUT_MEAN,
-    "std": OUT_STD,
-    "min": OUT_MIN,
-    "max": OUT_MAX,
-    "fraud_count": OUT_FRAUD_COUNT,
-    "fraud_rate": OUT_FRAUD_RATE,
-}
-_FIELDS: Final = {
-    "sum": FIELD_SUM,
-    "mean": FIELD_SUM,
-    "std": FIELD_SUM | FIELD_SQUARES,
-    "min": FIELD_RANGE,
-    "max": FIELD_RANGE,
-}
 
 REQUEST_GIVEN: Final = 0
 REQUEST_AMOUNT: Final = 1
@@ -184,20 +160,23 @@ class _Builder:
         bounds = [edge for pair in zip(starts, ends, strict=True) for edge in pair]
         rows[SECTION_VIEWS].append([words, *bounds, first_out, self.out, 0])
 
+    @staticmethod
+    def _of(section: Section, view: View) -> list[Aggregate]:
+        """The aggregates that a section of the view's record holds."""
+        return [a for a in view.aggregates if FUNCTIONS[a.function].section is section]
+
     def _filter_bit(self, aggregate: Aggregate) -> int:
         return self.plan.filter_sets.index(aggregate.filters) if aggregate.filters else -1
 
     def _rings(self, view: View, outputs: dict[str, int], words: int) -> int:
         rings: dict[tuple[int, int], list[Aggregate]] = {}
-        for aggregate in view.aggregates:
-            if aggregate.function in _OUTPUT_CODES:
-                rings.setdefault((aggregate.hop_us, self._filter_bit(aggregate)), []).append(
-                    aggregate
-                )
+        for aggregate in self._of(Section.RINGS, view):
+            kind = (aggregate.hop_us, self._filter_bit(aggregate))
+            rings.setdefault(kind, []).append(aggregate)
         for (hop, bit), members in sorted(rings.items()):
             fields = 0
             for aggregate in members:
-                fields |= _FIELDS.get(aggregate.function, 0)
+                fields |= FUNCTIONS[aggregate.function].fields
             tiles = max(-(-(a.window_us + a.offset_us) // hop) + 1 for a in members)
             width = tile_words(fields)
             ring = len(self.rows[SECTION_RINGS])
@@ -210,9 +189,9 @@ class _Builder:
                 first = len(self.rows[SECTION_OUTPUTS])
                 needed = 0
                 for aggregate in sharing:
-                    needed |= _FIELDS.get(aggregate.function, 0)
+                    needed |= FUNCTIONS[aggregate.function].fields
                     self.rows[SECTION_OUTPUTS].append(
-                        [_OUTPUT_CODES[aggregate.function], outputs[aggregate.name], 0]
+                        [FUNCTIONS[aggregate.function].code, outputs[aggregate.name], 0]
                     )
                 self.rows[SECTION_SPANS].append(
                     [ring, window, offset, needed, first, len(self.rows[SECTION_OUTPUTS])]
@@ -220,26 +199,24 @@ class _Builder:
         return words
 
     def _lasts(self, view: View, outputs: dict[str, int], words: int) -> int:
-        for aggregate in view.aggregates:
-            if aggregate.function == "time_since_last":
-                self.rows[SECTION_LASTS].append(
-                    [
-                        words,
-                        self._filter_bit(aggregate),
-                        aggregate.window_us,
-                        aggregate.hop_us,
-                        outputs[aggregate.name],
-                        0,
-                    ]
-                )
-                words += 1
+        for aggregate in self._of(Section.LASTS, view):
+            self.rows[SECTION_LASTS].append(
+                [
+                    words,
+                    self._filter_bit(aggregate),
+                    aggregate.window_us,
+                    aggregate.hop_us,
+                    outputs[aggregate.name],
+                    0,
+                ]
+            )
+            words += 1
         return words
 
     def _distincts(self, view: View, outputs: dict[str, int], words: int) -> int:
         columns: dict[str, list[Aggregate]] = {}
-        for aggregate in view.aggregates:
-            if aggregate.function == "distinct_count":
-                columns.setdefault(aggregate.column, []).append(aggregate)
+        for aggregate in self._of(Section.DISTINCTS, view):
+            columns.setdefault(aggregate.column, []).append(aggregate)
         for column, members in columns.items():
             capacity = max(a.capacity for a in members)
             first = len(self.rows[SECTION_DISTINCT_OUTPUTS])
