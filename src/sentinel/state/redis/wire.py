@@ -203,6 +203,19 @@ class Wire:
                 link.give_up()
             raise self._unavailable(error) from error
 
+    def is_cluster(self) -> bool:
+        """Whether commands of one exchange may go to several servers.
+
+        Raises:
+            StateUnavailable: Redis did not answer.
+        """
+        if self._cluster is None and "" in self._links and self._links[""].run_id:
+            return False
+        try:
+            return self._single() is None
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+
     def call(self, key: bytes, *command: bytes | str | int) -> Any:
         """One command; an error reply is raised as StateUnavailable."""
         (reply,) = self.exchange([(key, pack(*command))])

@@ -1,0 +1,79 @@
+"""Records that a scorer has folded already, so that Redis only sends what came since."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.features.pages import Pages
+from sentinel.features.plan.program import Program
+
+UNKNOWN: Final = -1
+
+
+class RecordCache:
+    """A bounded table of folded records; the one that came in first makes room for the next.
+
+    Attributes:
+        words: int64, the records of all views.
+        slots: Records that there is room for in each view.
+        known: Positions at which the records stand, int64 (slots,) for each view; UNKNOWN where a
+            slot holds nothing that may be used.
+
+    Args:
+        program: The compiled plan.
+        most_bytes: Of all records together. Memory is taken as it is used.
+        least_slots: Kept free for the records of one call, whatever ``most_bytes`` says.
+    """
+
+    def __init__(self, program: Program, most_bytes: int, least_slots: int) -> None:
+        sizes = program.record_words
+        self.slots = max(2 * least_slots, most_bytes // (8 * max(sum(sizes), 1)))
+        self._sizes = sizes
+        starts = np.concatenate([[0], np.cumsum(np.array(sizes, dtype=np.int64) * self.slots)])
+        self._starts: list[int] = starts.tolist()
+        self.words: npt.NDArray[np.int64] = Pages(max(int(starts[-1]), 1)).words()
+        self.known = [np.full(self.slots, UNKNOWN, dtype=np.int64) for _ in sizes]
+        self._slot_of: list[dict[str, int]] = [{} for _ in sizes]
+        self._owner: list[list[str | None]] = [[None] * self.slots for _ in sizes]
+        self._next = [0] * len(sizes)
+        self._used_in = [np.zeros(self.slots, dtype=np.int64) for _ in sizes]
+        self._call = 0
+
+    @property
+    def entities(self) -> int:
+        """Records in the cache."""
+        return sum(len(slots) for slots in self._slot_of)
+
+    def begin(self) -> None:
+        """Begin a call: what it asks for stays until the next one begins."""
+        self._call += 1
+
+    def slot(self, view: int, key: str) -> int:
+        """The slot of a record, taken from the oldest one if it has none."""
+        used_in = self._used_in[view]
+        slot = self._slot_of[view].get(key)
+        if slot is None:
+            slot = self._next[view]
+            while used_in[slot] == self._call:
+                slot = (slot + 1) % self.slots
+            self._next[view] = (slot + 1) % self.slots
+            owner = self._owner[view][slot]
+            if owner is not None:
+                del self._slot_of[view][owner]
+            self._owner[view][slot] = key
+            self._slot_of[view][key] = slot
+            self.known[view][slot] = UNKNOWN
+        used_in[slot] = self._call
+        return slot
+
+    def offset(self, view: int, slot: int) -> int:
+        """The first word of a slot."""
+        return self._starts[view] + slot * self._sizes[view]
+
+    def forget(self) -> None:
+        """Use nothing of what is held."""
+        for known in self.known:
+            known[:] = UNKNOWN

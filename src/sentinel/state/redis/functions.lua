@@ -1,0 +1,195 @@
+-- The functions of shared records. They store bytes and count positions; what an event does to a
+-- record is the business of the scorers' kernel alone. `library.py` names the library.
+--
+-- A record is one string: a header, the base, the tail.
+--   header  bytes of the base (u32), zero (u32), position of the base (i64), through (i64)
+--   base    a packed record of the kernel: the fold of every event up to the base's position
+--   tail    events of a fixed width, one after the other; each takes the next position
+-- An event begins with three words: the transaction's id hash, the session of the scorer that
+-- appended it, and a number with the event's kind in its low byte. What a follower of the log
+-- appends has session 0. `through` is the last step of the log that a follower has appended.
+--
+-- Numbers in Lua are doubles: positions and steps stay below 2^53, and words are compared as bytes.
+
+local HEADER, ADD, VOID = 24, 0, 7
+
+local sub, find, byte, rep, pack, unpack, call
+
+-- The standard functions are not there yet while a library is loaded.
+local function prepare()
+  sub, find, byte, rep = string.sub, string.find, string.byte, string.rep
+  pack, unpack, call = struct.pack, struct.unpack, redis.call
+end
+
+-- How many events of a transaction stand in the tail, those that were voided not counted.
+local function standing(value, start, width, id)
+  local count, at = 0, find(value, id, start + 1, true)
+  while at do
+    if (at - start - 1) % width == 0 then
+      local kind = byte(value, at + 16)
+      if kind == ADD then count = count + 1 elseif kind == VOID then count = count - 1 end
+    end
+    at = find(value, id, at + 1, true)
+  end
+  return count
+end
+
+-- The place in the tail, from 0, of the event that begins with certain bytes; nil if there is none.
+local function place_of(value, start, width, beginning)
+  local at = find(value, beginning, start + 1, true)
+  while at do
+    if (at - start - 1) % width == 0 then return (at - start - 1) / width end
+    at = find(value, beginning, at + 1, true)
+  end
+  return nil
+end
+
+-- Append events of new transactions. KEYS: the record. ARGS: width of an event (u32), zero (u32),
+-- the position of the base if the record is new (i64), the position that the caller knows the
+-- record at (i64, -1: it does not know it), the events.
+-- Returns the position after which the returned events begin, the record's position before this
+-- call, 0 or 1 + bytes of the returned base, the number of events that stand in the tail already
+-- (i64, i64, u32, u32), the indices of those (i64 each), the base if it is returned, events.
+local function append(keys, args)
+  if not sub then prepare() end
+  local key, arg = keys[1], args[1]
+  local width, _, first, known = unpack('<I4I4i8i8', arg)
+  local events = sub(arg, 25)
+  local value = call('GET', key)
+  if not value then
+    if #events > 0 then
+      call('APPEND', key, pack('<I4I4i8i8', 0, 0, first, 0) .. events)
+    end
+    return pack('<i8i8I4I4', first, first, 1, 0)
+  end
+  local base_bytes, _, base = unpack('<I4I4i8', value)
+  local start = HEADER + base_bytes
+  local position = base + (#value - start) / width
+  local repeated, found = '', 0
+  if #events > 0 then
+    local new = events
+    for at = 1, #events, width do
+      if standing(value, start, width, sub(events, at, at + 7)) > 0 then
+        if found == 0 then new = sub(events, 1, at - 1) end
+        repeated = repeated .. pack('<i8', (at - 1) / width)
+        found = found + 1
+      elseif found > 0 then
+        new = new .. sub(events, at, at + width - 1)
+      end
+    end
+    if #new > 0 then call('APPEND', key, new) end
+  end
+  if known >= base and known <= position then
+    return pack('<i8i8I4I4', known, position, 0, found) .. repeated
+      .. sub(value, start + (known - base) * width + 1)
+  end
+  return pack('<i8i8I4I4', base, position, 1 + base_bytes, found) .. repeated
+    .. sub(value, HEADER + 1)
+end
+
+-- Append what an entry of the log does to a record, once. KEYS: the record. ARGS: width (u32),
+-- zero (u32), the position of the base if the record is new (i64), the step (i64), the event.
+-- Returns the event's position; 0 if it was appended before and is part of the base by now.
+local function follow(keys, args)
+  if not sub then prepare() end
+  local key, arg = keys[1], args[1]
+  local width, _, first, step = unpack('<I4I4i8i8', arg)
+  local event = sub(arg, 25)
+  local value = call('GET', key)
+  if not value then
+    call('APPEND', key, pack('<I4I4i8i8', 0, 0, first, step) .. event)
+    return first + 1
+  end
+  local base_bytes, _, base, through = unpack('<I4I4i8i8', value)
+  local start = HEADER + base_bytes
+  if through >= step then
+    local place = place_of(value, start, width, sub(event, 1, 24))
+    return place and base + place + 1 or 0
+  end
+  call('APPEND', key, event)
+  call('SETRANGE', key, 16, pack('<i8', step))
+  return base + (#value - start) / width + 1
+end
+
+-- Take an event back whose transaction did not reach the log. KEYS: the record. ARGS: width (u32),
+-- zero (u32), the first three words of the event.
+-- Returns the position of the event and that of its void; nothing if the tail does not hold it.
+local function void(keys, args)
+  if not sub then prepare() end
+  local key, arg = keys[1], args[1]
+  local width = unpack('<I4', arg)
+  local value = call('GET', key)
+  if not value then return {} end
+  local base_bytes, _, base = unpack('<I4I4i8', value)
+  local start = HEADER + base_bytes
+  local place = place_of(value, start, width, sub(arg, 9, 32))
+  if not place then return {} end
+  local head = sub(arg, 9, 24) .. string.char(VOID) .. sub(arg, 26, 32)
+  local voided = place_of(value, start, width, head)
+  if voided then return {base + place + 1, base + voided + 1} end
+  call('APPEND', key, head .. pack('<i8', base + place + 1) .. rep('\0', width - 32))
+  return {base + place + 1, base + (#value - start) / width + 1}
+end
+
+-- Whether an event behind a position voids one up to another position.
+local function voids(value, start, width, base, seen, upto)
+  for at = start + (seen - base) * width + 1, #value, width do
+    if byte(value, at + 16) == VOID and unpack('<i8', value, at + 24) <= upto then return true end
+  end
+  return false
+end
+
+-- Fold the oldest events of the tail into the base. KEYS: the record. ARGS: width (u32), zero
+-- (u32), the base's position before (i64), the one from now on (i64), the position through which
+-- the caller saw the tail (i64), the new base. Returns 1, or 0 if the record has changed too much.
+local function compact(keys, args)
+  if not sub then prepare() end
+  local key, arg = keys[1], args[1]
+  local width, _, before, after, seen = unpack('<I4I4i8i8i8', arg)
+  local value = call('GET', key)
+  if not value then return 0 end
+  local base_bytes, _, base, through = unpack('<I4I4i8i8', value)
+  local start = HEADER + base_bytes
+  if base ~= before or voids(value, start, width, base, seen, after) then return 0 end
+  local new = sub(arg, 33)
+  call('SET', key, pack('<I4I4i8i8', #new, 0, after, through) .. new
+    .. sub(value, start + (after - base) * width + 1))
+  return 1
+end
+
+-- Put what the log says in a record's place and keep the events that it does not hold yet.
+-- KEYS: the record. ARGS: width (u32), number of the positions to drop (u32), the base's position
+-- before, -1 for none (i64), the one from now on (i64), the position through which the caller saw
+-- the tail (i64), the step through which the base was folded (i64), the positions to drop (i64
+-- each), the base.
+-- Returns the number of events kept, or -1 if the record has changed too much.
+local function reload(keys, args)
+  if not sub then prepare() end
+  local key, arg = keys[1], args[1]
+  local width, drops, before, after, seen, through = unpack('<I4I4i8i8i8i8', arg)
+  local new = sub(arg, 41 + 8 * drops)
+  local value, kept = call('GET', key), ''
+  if value then
+    local base_bytes, _, base, followed = unpack('<I4I4i8i8', value)
+    local start = HEADER + base_bytes
+    if base ~= before or voids(value, start, width, base, seen, 2 ^ 53) then return -1 end
+    local dropped = {}
+    for i = 1, drops do dropped[unpack('<i8', arg, 33 + 8 * i)] = true end
+    for at = start + 1, #value, width do
+      if not dropped[base + (at - start - 1) / width + 1] then
+        kept = kept .. sub(value, at, at + width - 1)
+      end
+    end
+    if followed > through then through = followed end
+  elseif before >= 0 then
+    return -1
+  end
+  call('SET', key, pack('<I4I4i8i8', #new, 0, after, through) .. new .. kept)
+  return #kept / width
+end
+
+redis.register_function(NAME .. '_append', append)
+redis.register_function(NAME .. '_follow', follow)
+redis.register_function(NAME .. '_void', void)
+redis.register_function(NAME .. '_compact', compact)
+redis.register_function(NAME .. '_reload', reload)
