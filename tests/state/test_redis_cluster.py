@@ -20,11 +20,13 @@ from testkit.online_fold import OnlineFold
 from testkit.ports import free_port
 from testkit.redis_fold import RedisFold
 from testkit.servers import Redis, wait_until
+from testkit.shared_records import shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
 from tests.features.worlds import START_US
 from tests.state.test_redis_records import differing_records
 from tests.state.test_redis_repair import expected_words, reader, words_of
+from tests.state.test_shared_records import Embedded
 
 PLAN = every_function()
 SLOTS = 16384
@@ -139,3 +141,26 @@ def test_a_record_that_moves_is_followed(cluster: list[Redis], state: RedisState
         online.run(log)
         assert differing_records(state, online.arena) == []
         assert int(np.frombuffer(state.read([(0, "c1")])[0], "<i8")[1]) == 6
+
+
+def test_records_with_tails_live_on_every_node(cluster: list[Redis]) -> None:
+    with shared_records(PLAN, cluster[2].url) as shared:
+        first, second, effects = shared.features(), shared.features(), shared.effects()
+        embedded = Embedded(shared)
+        log = log_of(120)
+        for at in range(0, len(log), 6):
+            group, scorer = log[at : at + 6], (first, second)[at // 6 % 2]
+            ticket = scorer.next_ticket()
+            added = scorer.add(group, ticket)
+            assert (bits_of(added.vectors) == bits_of(embedded.run(group))).all()
+            if at == 60:
+                effects.void(ticket, effects.touched_by(group))
+                embedded.take_back(group)
+            scorer.settled(ticket)
+            scorer.say_settled(effects.records)
+        records = [record for some in effects.records.every() for record in some]
+        assert len({key_slot(effects.records.layout.key(*r)) * 3 // SLOTS for r in records}) == 3
+        assert effects.records.intents() == {}
+        effects.compact(records, 0)
+        last = log_of(121)[-1:]
+        assert (bits_of(second.peek(last)) == bits_of(embedded.run(last))).all()

@@ -1,1 +1,6 @@
-"""Feature state in Redis: the wire to it, and whether a server is fit to hold state."""
+"""Feature state in Redis, shared by many scorers.
+
+A record is a base and a tail of events. `records` appends to it and reads it, `features` folds what
+comes back into vectors, `effects` does what the log says beside the decisions. Why it is so:
+docs/decisions/300-a-record-is-a-base-and-a-tail.md.
+"""

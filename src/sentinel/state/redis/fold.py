@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.jit import kernel
-from sentinel.features.kernel.fold import add_event, add_label, finish, read_view
+from sentinel.features.kernel.finish import finish
+from sentinel.features.kernel.fold import add_event, add_label, read_view
 from sentinel.features.plan.program import (
     EVENT_AMOUNT,
     EVENT_FILTERS,
