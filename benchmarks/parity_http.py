@@ -161,7 +161,7 @@ def _compare(plan: Plan, settings: Settings, vectors: Path) -> Served:
                 raise RuntimeError(f"decided with plan {decided.plan_hash}, not {plan.hash}")
             served.groups += 1
             recorded.append(decided.vector_array())
-            flags = np.frombuffer(decided.flags, dtype=np.uint8)
+            flags = decided.flag_array()
             served.late += int(np.count_nonzero(flags & FLAG_LATE_EVENT))
             for transaction in decided.transactions:
                 moment = (transaction.card_id, transaction.event_time_us)

@@ -31,7 +31,7 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind
 from sentinel.models.champion import champion_of
 from sentinel.scoring.engine import Engine, Scored
-from sentinel.scoring.service import decisions_payload
+from sentinel.scoring.service import payload_of
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
@@ -65,7 +65,7 @@ def _answer(transactions: list[Transaction], scored: Scored) -> list[bytes]:
 
 
 def _pack(transactions: list[Transaction], scored: Scored) -> bytes:
-    return decisions_payload(transactions, scored, [0] * len(transactions))
+    return payload_of(transactions, scored, [0] * len(transactions))
 
 
 def measure(

@@ -144,6 +144,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         reasons: Strongest contributions first.
         latency_us: Time from arrival to commit, microseconds.
         vector: Feature values in plan order, None where unknown.
+        policy_hash: The policy that ruled; empty if the record is of before there was one.
+        base_outcome: The outcome before the control group; None: the same.
+        propensity: The probability with which the payment got the outcome that it has.
+        rules: Ids of the rules that fired.
+        called_by: Who sent the payment; empty if nobody is known.
     """
 
     transaction_id: str
@@ -159,6 +164,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...]
     latency_us: int
     vector: tuple[float | None, ...] = ()
+    policy_hash: str = ""
+    base_outcome: Outcome | None = None
+    propensity: float = 1.0
+    rules: tuple[str, ...] = ()
+    called_by: str = ""
 
 
 class SentinelError(Exception):

@@ -141,6 +141,11 @@ class LedgerSettings(BaseModel):
     namespace: str = Field(
         "sentinel", description="PostgreSQL schema of the ledger's tables.", pattern="^[a-z_0-9]+$"
     )
+    group_format: Literal[1, 2] = Field(
+        2,
+        description="Format of the decisions that are written. 1 while scorers of a version that "
+        "reads no other run beside this one: policy, rules and roles are not recorded then.",
+    )
     retry_seconds: float = Field(
         30.0, description="How long an append outlasts a PostgreSQL that is gone.", ge=0
     )

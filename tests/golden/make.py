@@ -147,7 +147,7 @@ def payloads(plan: Plan) -> dict[str, bytes]:
         vectors=vectors_of(plan).tobytes(),
         scores=np.array(FIGURES["score"]).tobytes(),
         probabilities=np.array(FIGURES["probability"]).tobytes(),
-        flags=bytes(FLAGS),
+        flags=np.array(FLAGS, dtype="<u4").tobytes(),
         reason_features=np.array(REASONS, dtype="<i2").tobytes(),
         reason_contributions=np.array(WEIGHTS, dtype="<f4").tobytes(),
         latencies_us=np.array(LATENCIES_US, dtype="<u4").tobytes(),

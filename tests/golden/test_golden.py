@@ -22,7 +22,16 @@ from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState, restore
 from testkit.scratch import serving
-from tests.golden.make import FILES, HERE, find, golden_ledger, historical, numbers, reading
+from tests.golden.make import (
+    FILES,
+    HERE,
+    find,
+    golden_ledger,
+    historical,
+    numbers,
+    payloads,
+    reading,
+)
 
 GROUPS: dict[str, Any] = json.loads((FILES / "groups.json").read_text())
 DECISIONS: dict[str, Any] = GROUPS["decisions.msgpack"]
@@ -53,7 +62,7 @@ def test_decisions_of_format_1_are_read_to_the_same_values(plan: Plan) -> None:
     for found, dtype, name in (
         (decided.scores, "<f8", "score"),
         (decided.probabilities, "<f8", "probability"),
-        (decided.flags, "u1", "flags"),
+        (decided.flags, "<u4", "flags"),
         (decided.latencies_us, "<u4", "latencies_us"),
     ):
         assert np.frombuffer(found, dtype).tolist() == DECISIONS[name]
@@ -63,6 +72,12 @@ def test_decisions_of_format_1_are_read_to_the_same_values(plan: Plan) -> None:
         (decided.reason_contributions, "<f4", "reason_contributions"),
     ):
         assert np.frombuffer(found, dtype).reshape(n, -1).tolist() == DECISIONS[name]
+
+
+def test_format_1_is_still_written_byte_for_byte_where_an_older_version_reads(plan: Plan) -> None:
+    for name, payload in payloads(plan).items():
+        if name != "import.arrows":  # its bytes are Arrow's affair
+            assert payload == (FILES / name).read_bytes(), name
 
 
 def test_labels_of_format_1_are_read_to_the_same_values() -> None:

@@ -17,6 +17,7 @@ from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_IS_FRAUD,
     GROUP_FORMAT,
+    LABEL_FORMAT,
     DecisionGroup,
     GroupKind,
     LabelGroup,
@@ -75,10 +76,10 @@ def decision_group(
     random = np.random.default_rng(seed)
     n = len(transactions)
     codes = [outcomes[i % len(outcomes)] for i in range(n)]
-    flags = bytes(
+    flags = [
         code | (FLAG_IS_FRAUD if code else 0) | (FLAG_DEGRADED if i % 10 == 9 else 0)
         for i, code in enumerate(codes)
-    )
+    ]
     vectors = random.random((n, N_FEATURES), dtype=np.float32)
     vectors[:, 0] = np.nan
     features = random.integers(0, N_FEATURES, (n, 4)).astype("<i2")
@@ -92,7 +93,7 @@ def decision_group(
         vectors=vectors.tobytes(),
         scores=random.normal(size=n).tobytes(),
         probabilities=random.random(n).tobytes(),
-        flags=flags,
+        flags=np.array(flags, dtype="<u4").tobytes(),
         reason_features=features.tobytes(),
         reason_contributions=random.random((n, 4), dtype=np.float32).tobytes(),
         latencies_us=random.integers(100, 5_000, n).astype("<u4").tobytes(),
@@ -114,7 +115,7 @@ def append_decisions(
 
 
 def append_labels(ledger: Ledger, labels: Sequence[Label]) -> None:
-    payload = encode_group(LabelGroup(GROUP_FORMAT, list(labels)))
+    payload = encode_group(LabelGroup(LABEL_FORMAT, list(labels)))
     ledger.append(GroupKind.LABELS, len(labels), labels[-1].received_at_us, payload)
 
 

@@ -27,7 +27,7 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import read_log
 from sentinel.ledger.postgres import PostgresLedger, migrate
 from sentinel.ledger.schema import FOLDER, VERSIONS
-from sentinel.log.entries import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
 from tests.ledger.backends import PostgresBackend
 from tests.ledger.material import (
     NOON_US,
@@ -58,7 +58,7 @@ def decide(
 
 
 def say(ledger: PostgresLedger, *labels: Label, token: bytes | None = None) -> Appended:
-    payload = encode_group(LabelGroup(GROUP_FORMAT, list(labels)))
+    payload = encode_group(LabelGroup(LABEL_FORMAT, list(labels)))
     received = labels[-1].received_at_us
     return ledger.append(GroupKind.LABELS, len(labels), received, payload, token=token)
 

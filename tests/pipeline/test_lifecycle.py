@@ -323,7 +323,7 @@ def serve(settings: Settings, payments: int, *, tamper: bool = False) -> int:
             vectors=vectors.tobytes(),
             scores=scored.scores.tobytes(),
             probabilities=scored.probabilities.tobytes(),
-            flags=scored.flags.tobytes(),
+            flags=scored.flags.astype("<u4").tobytes(),
             reason_features=scored.reason_features.tobytes(),
             reason_contributions=scored.reason_contributions.tobytes(),
             latencies_us=np.ones(payments, dtype="<u4").tobytes(),

@@ -25,6 +25,7 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     GROUP_FORMAT,
+    LABEL_FORMAT,
     N_REASONS,
     DecisionGroup,
     GroupKind,
@@ -100,7 +101,7 @@ class World:
                 vectors=np.stack([vector for _, vector, _ in decided]).astype("<f4").tobytes(),
                 scores=np.zeros(n).tobytes(),
                 probabilities=np.zeros(n).tobytes(),
-                flags=bytes([flags] * n),
+                flags=np.full(n, flags, "<u4").tobytes(),
                 reason_features=np.full((n, N_REASONS), -1, "<i2").tobytes(),
                 reason_contributions=np.zeros((n, N_REASONS), "<f4").tobytes(),
                 latencies_us=np.zeros(n, "<u4").tobytes(),
@@ -120,7 +121,7 @@ class World:
                 received_at_us=self.now,
             )
         ]
-        payload = encode_group(LabelGroup(format=GROUP_FORMAT, labels=labels))
+        payload = encode_group(LabelGroup(format=LABEL_FORMAT, labels=labels))
         sequence = self.ledger.append(GroupKind.LABELS, 1, self.now, payload).first_sequence
         _, placed = self.add(transaction, KIND_FRAUD)
         positions = tuple(placed.tolist())

@@ -22,6 +22,7 @@ from sentinel.log.entries import (
     Group,
     GroupKind,
     decode_decisions,
+    outcome_codes,
 )
 from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 
@@ -52,6 +53,12 @@ DECISIONS_SCHEMA: Final = pa.schema(
         pa.field("reason_features", pa.list_(pa.int16())),
         pa.field("reason_contributions", pa.list_(pa.float32())),
         pa.field("vector", pa.list_(pa.float32())),
+        pa.field("policy_hash", pa.string()),
+        pa.field("base_outcome", pa.string()),
+        pa.field("eligible", pa.bool_()),
+        pa.field("propensity", pa.float32()),
+        pa.field("rules", pa.list_(pa.string())),
+        pa.field("called_by", pa.string()),
     ]
 )
 
@@ -120,7 +127,8 @@ def _decisions_batch(in_log: Group) -> pa.RecordBatch:
     group = decode_decisions(in_log.payload)
     first_sequence, transactions = in_log.first_sequence, group.transactions
     n = len(transactions)
-    flags = np.frombuffer(group.flags, np.uint8)
+    flags, more = group.flag_array(), group.columns
+    models = group.decided_by()
     event_times = pa.array([t.event_time_us for t in transactions], pa.int64())
     columns = [
         pa.array(np.arange(first_sequence, first_sequence + n)),
@@ -128,23 +136,32 @@ def _decisions_batch(in_log: Group) -> pa.RecordBatch:
         pa.array([t.transaction_id for t in transactions], pa.string()),
         event_times,
         pa.array([max(t.received_at_us, in_log.floor_us) for t in transactions], pa.int64()),
-        pa.array(np.frombuffer(group.probabilities, "<f8")),
-        pa.array(np.frombuffer(group.scores, "<f8")),
-        pa.array([OUTCOMES[code].value for code in (flags & 3).tolist()], pa.string()),
+        pa.array(group.deciding_probabilities()),
+        pa.array(group.deciding_scores()),
+        _outcomes(outcome_codes(flags)),
         *(
             pa.array((flags & bit) > 0)
             for bit in (FLAG_IS_FRAUD, FLAG_DEGRADED, FLAG_LATE_EVENT, FLAG_EXPIRED_EVENT)
         ),
-        *(
-            pa.array([text] * n, pa.string())
-            for text in (group.model_name, group.model_version, group.plan_hash)
-        ),
+        pa.array([name for name, _ in models], pa.string()),
+        pa.array([version for _, version in models], pa.string()),
+        pa.array([group.plan_hash] * n, pa.string()),
         pa.array(np.frombuffer(group.latencies_us, "<u4").astype(np.int64)),
         _lists(np.frombuffer(group.reason_features, "<i2").reshape(n, N_REASONS)),
         _lists(np.frombuffer(group.reason_contributions, "<f4").reshape(n, N_REASONS)),
         _lists(group.vector_array()),
+        pa.array([group.policy_hash] * n, pa.string()),
+        _outcomes(group.base_outcome_codes()),
+        pa.array(more.eligible_array(n)),
+        pa.array(more.propensity_array(n)),
+        pa.array([list(fired) for fired in more.rules_by_row(n)], pa.list_(pa.string())),
+        pa.array(more.callers_by_row(n), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=DECISIONS_SCHEMA)
+
+
+def _outcomes(codes: npt.NDArray[np.unsignedinteger]) -> pa.Array:
+    return pa.array([OUTCOMES[code].value for code in codes.tolist()], pa.string())
 
 
 def _lists(rows: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> pa.Array:

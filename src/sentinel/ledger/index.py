@@ -28,6 +28,7 @@ from sentinel.log.entries import (
     Group,
     GroupKind,
     decode_decisions,
+    outcome_of,
 )
 
 CHUNK_ENTRIES: Final = 4096
@@ -220,16 +221,17 @@ def decision_at(group: Group, row: int, explain: Explain = number_features) -> D
     vector = tuple(None if math.isnan(v) else v for v in decided.vector_array()[row].tolist())
     features = np.frombuffer(decided.reason_features, "<i2").reshape(n, N_REASONS)[row].tolist()
     contributions = np.frombuffer(decided.reason_contributions, "<f4").reshape(n, N_REASONS)
-    flags = decided.flags[row]
+    flags = int(decided.flag_array()[row])
+    model_name, model_version = decided.decided_by()[row]
     return Decision(
         transaction_id=decided.transactions[row].transaction_id,
         sequence=group.first_sequence + row,
-        score=float(np.frombuffer(decided.scores, "<f8")[row]),
-        fraud_probability=float(np.frombuffer(decided.probabilities, "<f8")[row]),
+        score=float(decided.deciding_scores()[row]),
+        fraud_probability=float(decided.deciding_probabilities()[row]),
         is_fraud=bool(flags & FLAG_IS_FRAUD),
-        outcome=OUTCOMES[flags & 3],
-        model_name=decided.model_name,
-        model_version=decided.model_version,
+        outcome=outcome_of(flags),
+        model_name=model_name,
+        model_version=model_version,
         plan_hash=decided.plan_hash,
         degraded=bool(flags & FLAG_DEGRADED),
         reasons=tuple(
@@ -239,4 +241,9 @@ def decision_at(group: Group, row: int, explain: Explain = number_features) -> D
         ),
         latency_us=int(np.frombuffer(decided.latencies_us, "<u4")[row]),
         vector=vector,
+        policy_hash=decided.policy_hash,
+        base_outcome=OUTCOMES[decided.base_outcome_codes()[row]],
+        propensity=float(decided.columns.propensity_array(n)[row]),
+        rules=decided.columns.rules_by_row(n)[row],
+        called_by=decided.columns.callers_by_row(n)[row],
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sentinel.domain import Outcome
-from sentinel.ledger.index_schema import ENTITIES, LIKELY
+from sentinel.ledger.index_schema import ENTITIES, LIKELY, OUTCOME_CODE
 from sentinel.ledger.index_values import DecisionFilter
 from sentinel.log.entries import FLAG_IS_FRAUD, OUTCOMES
 
@@ -86,11 +86,11 @@ def _tests(where: DecisionFilter) -> tuple[list[str], list[Any]]:
     if where.outcomes:
         codes = sorted({OUTCOMES.index(outcome) for outcome in where.outcomes})
         if len(codes) == 1:
-            tests.append(f"flags & 3 = {codes[0]}")
+            tests.append(f"{OUTCOME_CODE} = {codes[0]}")
         elif len(codes) < len(OUTCOMES):
             if Outcome.APPROVE not in where.outcomes:
-                tests.append("flags & 3 > 0")
-            tests.append(f"flags & 3 IN ({', '.join(map(str, codes))})")
+                tests.append(f"{OUTCOME_CODE} > 0")
+            tests.append(f"{OUTCOME_CODE} IN ({', '.join(map(str, codes))})")
     if where.is_fraud is not None:
         tests.append(f"flags & {FLAG_IS_FRAUD} {'>' if where.is_fraud else '='} 0")
     if where.min_probability is not None:

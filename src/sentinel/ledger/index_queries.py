@@ -22,7 +22,7 @@ from sentinel.log.entries import (
     FLAG_EXPIRED_EVENT,
     FLAG_IS_FRAUD,
     FLAG_LATE_EVENT,
-    OUTCOMES,
+    outcome_of,
 )
 
 MAX_PAGE: Final = 1000
@@ -200,7 +200,7 @@ def _label(row: Sequence[Any]) -> Label:
 def _decision(row: Sequence[Any]) -> IndexedDecision:
     flags, verdict = row[12], row[18]
     judged = (
-        OUTCOMES[flags & 3],
+        outcome_of(flags),
         bool(flags & FLAG_IS_FRAUD),
         bool(flags & FLAG_DEGRADED),
         bool(flags & FLAG_LATE_EVENT),

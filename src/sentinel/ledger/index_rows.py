@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import msgspec
 import xxhash
 
-from sentinel.domain import WorkspaceError
-from sentinel.log.entries import GROUP_FORMAT, N_REASONS, Group, GroupKind, decode_labels
+from sentinel.log.entries import (
+    GROUP_FORMAT,
+    N_REASONS,
+    Group,
+    GroupKind,
+    check_format,
+    decode_decisions,
+    decode_labels,
+)
 
 Row = tuple[Any, ...]
 ModelKey = tuple[str, str, str]
@@ -30,6 +39,12 @@ class _Transaction(msgspec.Struct, array_like=True, gc=False):
     ip_address: str | None
 
 
+class _Columns(msgspec.Struct, frozen=True):
+    """Of `DecisionColumns`, what says that another model than the champion decided."""
+
+    deciders: bytes = b""
+
+
 class _DecisionGroup(msgspec.Struct, array_like=True):
     """The leading fields of `DecisionGroup`: decoding skips what the index does not hold."""
 
@@ -45,6 +60,9 @@ class _DecisionGroup(msgspec.Struct, array_like=True):
     reason_features: bytes
     reason_contributions: msgspec.Raw
     latencies_us: bytes
+    positions: msgspec.Raw = msgspec.Raw(b"")
+    policy_hash: msgspec.Raw = msgspec.Raw(b"")
+    columns: _Columns = _Columns()
 
 
 _decode = msgspec.msgpack.Decoder(_DecisionGroup).decode
@@ -91,19 +109,26 @@ class Chunk:
 
     def _add_decisions(self, group: Group) -> None:
         decided = _decode(group.payload)
-        _check_format(decided.format, group)
-        key = (decided.model_name, decided.model_version, decided.plan_hash)
-        model_id = self.model_ids.get(key)
-        if model_id is None:
-            model_id = self.model_ids[key] = len(self.model_ids) + 1
+        check_format(decided.format, GROUP_FORMAT)
+        if decided.columns.deciders:
+            probabilities, scores, model_ids = self._decided_by_roles(group)
+        else:
+            probabilities = memoryview(decided.probabilities).cast("d")
+            scores = memoryview(decided.scores).cast("d")
+            key = (decided.model_name, decided.model_version, decided.plan_hash)
+            model_ids = repeat(self._model_id(key), group.entries)
+        all_flags: Sequence[int] = decided.flags
+        if decided.format > 1:
+            all_flags = memoryview(decided.flags).cast("I")
         sequence = group.first_sequence
         floor_us = group.floor_us
         add = self.decisions.append
-        for t, probability, score, flags, latency_us, reason in zip(
+        for t, probability, score, flags, model_id, latency_us, reason in zip(
             decided.transactions,
-            memoryview(decided.probabilities).cast("d"),
-            memoryview(decided.scores).cast("d"),
-            decided.flags,
+            probabilities,
+            scores,
+            all_flags,
+            model_ids,
             memoryview(decided.latencies_us).cast("I"),
             memoryview(decided.reason_features).cast("h")[::N_REASONS],
             strict=True,
@@ -130,9 +155,20 @@ class Chunk:
             )
             sequence += 1
 
+    def _model_id(self, key: ModelKey) -> int:
+        """The index's number of a model."""
+        return self.model_ids.setdefault(key, len(self.model_ids) + 1)
+
+    def _decided_by_roles(
+        self, group: Group
+    ) -> tuple[Iterable[float], Iterable[float], Iterable[int]]:
+        """Probabilities, scores and models of a group that not the champion alone decided."""
+        decided = decode_decisions(group.payload)
+        models = [self._model_id((*model, decided.plan_hash)) for model in decided.decided_by()]
+        return decided.deciding_probabilities().tolist(), decided.deciding_scores().tolist(), models
+
     def _add_labels(self, group: Group) -> None:
         arrived = decode_labels(group.payload)
-        _check_format(arrived.format, group)
         self.labels += [
             (
                 group.first_sequence + i,
@@ -150,11 +186,3 @@ def fingerprint(group: Group) -> str:
     """What tells a group from any other that could stand in its place."""
     place = f"{group.first_sequence}/{group.entries}/{group.kind.value}/{group.received_at_us}/"
     return place + xxhash.xxh3_128_hexdigest(group.payload)
-
-
-def _check_format(found: int, group: Group) -> None:
-    if found != GROUP_FORMAT:
-        raise WorkspaceError(
-            f"The group at sequence {group.first_sequence} has format {found}, this Sentinel "
-            f"reads {GROUP_FORMAT}. Install the version that wrote it."
-        )

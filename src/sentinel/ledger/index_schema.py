@@ -6,6 +6,9 @@ from typing import Final
 
 from sentinel.log.entries import FLAG_IS_FRAUD
 
+OUTCOME_CODE: Final = "flags & 3"
+"""`outcome_of` in SQL. SQLite uses an index only for the same words."""
+
 APPLICATION_ID: Final = 0x534E5458
 """Marks the file as an index ("SNTX"), in SQLite's header."""
 FORMAT_VERSION: Final = 2
@@ -80,9 +83,9 @@ CREATE UNIQUE INDEX imported_by_id ON imported (transaction_id);
 CREATE UNIQUE INDEX decisions_by_id ON decisions (transaction_id);
 CREATE UNIQUE INDEX labels_by_id ON labels (label_id);
 CREATE INDEX labels_by_transaction ON labels (transaction_id);
-CREATE INDEX alerts ON decisions (sequence) WHERE flags & 3 > 0;
-CREATE INDEX to_review ON decisions (sequence) WHERE flags & 3 = 1;
-CREATE INDEX declined ON decisions (sequence) WHERE flags & 3 = 2;
+CREATE INDEX alerts ON decisions (sequence) WHERE {OUTCOME_CODE} > 0;
+CREATE INDEX to_review ON decisions (sequence) WHERE {OUTCOME_CODE} = 1;
+CREATE INDEX declined ON decisions (sequence) WHERE {OUTCOME_CODE} = 2;
 CREATE INDEX called_fraud ON decisions (sequence) WHERE flags & {FLAG_IS_FRAUD} > 0;
 {
     "".join(

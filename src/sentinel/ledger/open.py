@@ -33,9 +33,13 @@ def open_writer(settings: Settings) -> Ledger:
             or it cannot be written at all.
         LedgerUnavailable: It cannot be reached, or the disk is full or failing.
     """
+    ledger: SqliteLedger | PostgresLedger
     if settings.ledger.url:
-        return _postgres().open_writer(database_of(settings), exclusive=_exclusive(settings))
-    return SqliteLedger.open_writer(settings.ledger_path)
+        ledger = _postgres().open_writer(database_of(settings), exclusive=_exclusive(settings))
+    else:
+        ledger = SqliteLedger.open_writer(settings.ledger_path)
+    ledger.group_format = settings.ledger.group_format
+    return ledger
 
 
 def open_shared(settings: Settings) -> SharedLedger:
@@ -50,7 +54,9 @@ def open_shared(settings: Settings) -> SharedLedger:
             "Several processes can write one ledger only in PostgreSQL and with shared state. Set "
             "SENTINEL_LEDGER__URL and SENTINEL_STATE__BACKEND=redis."
         )
-    return _postgres().open_writer(database_of(settings), exclusive=False)
+    ledger = _postgres().open_writer(database_of(settings), exclusive=False)
+    ledger.group_format = settings.ledger.group_format
+    return ledger
 
 
 def open_reader(settings: Settings) -> Ledger:

@@ -20,7 +20,7 @@ from sentinel.ledger.connections import Connection, Connections, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import keys_of
 from sentinel.ledger.postgres_errors import cannot_open
-from sentinel.log.entries import Group, GroupKind
+from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format
 
 _KINDS: Final = tuple(GroupKind)
 _READ_ROWS: Final = (8, 64, 512)
@@ -59,10 +59,12 @@ class PostgresLedger:
 
     Attributes:
         database: Where it is.
+        group_format: Format that decisions are appended in, GROUP_FORMAT or an older one.
     """
 
     def __init__(self, database: Database, appender: Appender | None) -> None:
         self.database = database
+        self.group_format = GROUP_FORMAT
         self._appender = appender
         self._connections = Connections(database)
         self._closed = False
@@ -165,6 +167,7 @@ class PostgresLedger:
                 f"{'closed' if self._closed else 'open for reading'}: nothing can be appended. "
                 "Open it with open_writer."
             )
+        payload = in_format(kind, payload, self.group_format)
         keys = keys_of(kind, payload, transaction_ids)
         return self._appender.append(
             kind, entries, received_at_us, payload, keys, token or secrets.token_bytes(16)

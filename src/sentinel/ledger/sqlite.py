@@ -18,7 +18,7 @@ from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger.base import Appended
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
 from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
-from sentinel.log.entries import Group, GroupKind
+from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format
 
 _INSERT: Final = "INSERT INTO groups VALUES (?, ?, ?, ?, ?)"
 _TAIL: Final = """
@@ -45,10 +45,12 @@ class SqliteLedger:
 
     Attributes:
         path: The file.
+        group_format: Format that decisions are appended in, GROUP_FORMAT or an older one.
     """
 
     def __init__(self, path: Path, writer: sqlite3.Connection | None, lock: FileLock | None):
         self.path = path
+        self.group_format = GROUP_FORMAT
         self._writer = writer
         self._lock = lock
         self._idle: list[sqlite3.Connection] = []
@@ -137,6 +139,7 @@ class SqliteLedger:
                 f"The ledger {self.path} is {'closed' if self._closed else 'open for reading'}: "
                 "nothing can be appended. Open it with open_writer."
             )
+        payload = in_format(kind, payload, self.group_format)
         first = self._last_sequence + 1
         try:
             self._writer.execute(_INSERT, (first, entries, kind.value, received_at_us, payload))

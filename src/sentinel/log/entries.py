@@ -9,23 +9,45 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.domain import Label, Outcome, Transaction
+from sentinel.domain import Label, Outcome, Transaction, WorkspaceError
+from sentinel.log.columns import NO_COLUMNS, DecisionColumns
 
-GROUP_FORMAT: Final = 1
+GROUP_FORMAT: Final = 2
+"""Format of the groups of decisions that are written; format 1 is read, too."""
+LABEL_FORMAT: Final = 1
+"""Format of the groups of labels."""
 N_REASONS: Final = 4
 
 OUTCOMES: Final = (Outcome.APPROVE, Outcome.REVIEW, Outcome.DECLINE)
-"""Outcome by its code, the low two bits of a decision's flags."""
+"""Outcome by its code; see `outcome_of`."""
+_OUTCOME_BITS: Final = 3
 FLAG_IS_FRAUD: Final = 4
 FLAG_DEGRADED: Final = 8
 FLAG_LATE_EVENT: Final = 16
 FLAG_EXPIRED_EVENT: Final = 32
+
+Flags = npt.NDArray[np.unsignedinteger]
+
+
+def outcome_of(flags: int) -> Outcome:
+    """The outcome in a decision's flags.
+
+    >>> outcome_of(2 | FLAG_IS_FRAUD)
+    <Outcome.DECLINE: 'decline'>
+    """
+    return OUTCOMES[flags & _OUTCOME_BITS]
+
+
+def outcome_codes(flags: Flags) -> Flags:
+    """The outcomes in the flags of many decisions, as indices into `OUTCOMES`."""
+    codes: Flags = flags & np.array(_OUTCOME_BITS, dtype=flags.dtype)
+    return codes
 
 
 class GroupKind(enum.IntEnum):
@@ -62,20 +84,24 @@ class DecisionGroup(msgspec.Struct, frozen=True, array_like=True):
     """Transactions decided together, with everything that was served, in packed columns.
 
     All arrays are little-endian and C-ordered, n = len(transactions), f = features of the plan.
+    Format 1 had flags of 8 bits and ended with the positions; it is read to the same object.
 
     Attributes:
-        format: GROUP_FORMAT.
-        plan_hash, model_name, model_version: What decided.
+        format: The format that it was written in.
+        plan_hash: The plan that served.
+        model_name, model_version: The champion.
         transactions: The transactions in log order.
         vectors: float32 (n, f), NaN = unknown.
-        scores: float64 (n,) raw scores.
-        probabilities: float64 (n,) calibrated probabilities.
-        flags: uint8 (n,): outcome code and FLAG_* bits.
+        scores: float64 (n,), the champion's raw scores.
+        probabilities: float64 (n,), its calibrated probabilities.
+        flags: uint32 (n,): outcome code and FLAG_* bits.
         reason_features: int16 (n, N_REASONS), index in the plan, -1 = none.
         reason_contributions: float32 (n, N_REASONS), log-odds.
         latencies_us: uint32 (n,), arrival to commit.
         positions: int64 (n, views) of entity records before the event was added; empty where
             positions follow the sequence.
+        policy_hash: The policy that ruled; empty in format 1.
+        columns: What few groups have.
     """
 
     format: int
@@ -91,14 +117,68 @@ class DecisionGroup(msgspec.Struct, frozen=True, array_like=True):
     reason_contributions: bytes
     latencies_us: bytes
     positions: bytes = b""
+    policy_hash: str = ""
+    columns: DecisionColumns = NO_COLUMNS
 
     def vector_array(self) -> npt.NDArray[np.float32]:
         """float32 (n, f), read-only."""
         return np.frombuffer(self.vectors, dtype="<f4").reshape(len(self.transactions), -1)
 
+    def flag_array(self) -> npt.NDArray[np.uint32]:
+        """uint32 (n,), read-only."""
+        return np.frombuffer(self.flags, dtype="<u4")
+
+    def base_outcome_codes(self) -> Flags:
+        """Outcome codes before the control group, (n,)."""
+        if self.columns.base_outcomes:
+            return np.frombuffer(self.columns.base_outcomes, np.uint8)
+        return outcome_codes(self.flag_array())
+
+    def decided_by(self) -> list[tuple[str, str]]:
+        """Name and version of the model whose probability was ruled on, by row."""
+        models = [(self.model_name, self.model_version)]
+        models += [(role.model_name, role.model_version) for role in self.columns.roles]
+        deciders = self.columns.deciders or bytes(len(self.transactions))
+        return [models[i] for i in deciders]
+
+    def deciding_scores(self) -> npt.NDArray[np.float64]:
+        """float64 (n,): raw scores of the models that decided."""
+        return self._deciding("scores")
+
+    def deciding_probabilities(self) -> npt.NDArray[np.float64]:
+        """float64 (n,): probabilities that were ruled on."""
+        return self._deciding("probabilities")
+
+    def _deciding(self, name: str) -> npt.NDArray[np.float64]:
+        champion = np.frombuffer(getattr(self, name), "<f8")
+        if not self.columns.deciders:
+            return champion
+        said = [champion]
+        said += [np.frombuffer(getattr(role, name), "<f8") for role in self.columns.roles]
+        deciders = np.frombuffer(self.columns.deciders, np.uint8)
+        return np.stack(said)[deciders, np.arange(len(deciders))]
+
+
+class _DecisionGroup1(msgspec.Struct, frozen=True, array_like=True):
+    """A group of decisions of format 1, as older versions read it."""
+
+    format: int
+    plan_hash: str
+    model_name: str
+    model_version: str
+    transactions: list[Transaction]
+    vectors: bytes
+    scores: bytes
+    probabilities: bytes
+    flags: bytes
+    reason_features: bytes
+    reason_contributions: bytes
+    latencies_us: bytes
+    positions: bytes
+
 
 class LabelGroup(msgspec.Struct, frozen=True, array_like=True):
-    """Labels that arrived together, in log order."""
+    """Labels that arrived together, in log order; its format is LABEL_FORMAT."""
 
     format: int
     labels: list[Label]
@@ -109,19 +189,120 @@ _decode_decisions = msgspec.msgpack.Decoder(DecisionGroup).decode
 _decode_labels = msgspec.msgpack.Decoder(LabelGroup).decode
 
 
+class Figures(Protocol):
+    """What scoring says of a batch, as `decisions_payload` takes it; row i is of its i-th row.
+
+    Attributes:
+        vectors: float32 (n, f).
+        scores, probabilities: float64 (n,).
+        flags: Unsigned (n,): outcome code and FLAG_* bits.
+        reason_features: int16 (n, N_REASONS).
+        reason_contributions: float32 (n, N_REASONS).
+        positions: int64 (n, views), little-endian, or empty.
+    """
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def scores(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def flags(self) -> Flags: ...
+    @property
+    def reason_features(self) -> npt.NDArray[np.int16]: ...
+    @property
+    def reason_contributions(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def positions(self) -> bytes: ...
+
+
+def decisions_payload(
+    transactions: list[Transaction],
+    figures: Figures,
+    latencies_us: Sequence[int],
+    *,
+    plan_hash: str,
+    model_name: str,
+    model_version: str,
+    policy_hash: str = "",
+    columns: DecisionColumns = NO_COLUMNS,
+) -> bytes:
+    """Decisions as a group of the ledger holds them; see `DecisionGroup`."""
+    return _encode(
+        DecisionGroup(
+            GROUP_FORMAT,
+            plan_hash,
+            model_name,
+            model_version,
+            transactions,
+            figures.vectors.tobytes(),
+            figures.scores.tobytes(),
+            figures.probabilities.tobytes(),
+            figures.flags.astype("<u4", copy=False).tobytes(),
+            figures.reason_features.tobytes(),
+            figures.reason_contributions.tobytes(),
+            np.array(latencies_us, dtype="<u4").tobytes(),
+            figures.positions,
+            policy_hash,
+            columns,
+        )
+    )
+
+
 def encode_group(group: DecisionGroup | LabelGroup) -> bytes:
-    """The payload of a group."""
+    """The payload of a group, in the format that it names.
+
+    A group of decisions in format 1 has no policy hash and no `DecisionColumns`.
+    """
+    if isinstance(group, DecisionGroup) and group.format == 1:
+        flags = group.flag_array().astype(np.uint8).tobytes()
+        fields = [getattr(group, name) for name in _DecisionGroup1.__struct_fields__]
+        fields[_DecisionGroup1.__struct_fields__.index("flags")] = flags
+        return _encode(_DecisionGroup1(*fields))
     return _encode(group)
 
 
 def decode_decisions(payload: bytes) -> DecisionGroup:
-    """Read the payload of a DECISIONS group."""
-    return _decode_decisions(payload)
+    """Read the payload of a DECISIONS group.
+
+    Raises:
+        WorkspaceError: A newer Sentinel wrote it.
+    """
+    group = _decode_decisions(payload)
+    check_format(group.format, GROUP_FORMAT)
+    if group.format == 1:
+        flags = np.frombuffer(group.flags, np.uint8).astype("<u4").tobytes()
+        return msgspec.structs.replace(group, flags=flags)
+    return group
+
+
+def check_format(found: int, known: int) -> None:
+    """Raise WorkspaceError if a group is of a later format than this version knows."""
+    if found > known:
+        raise WorkspaceError(
+            f"The ledger has groups of format {found}, this Sentinel reads up to {known}. Install "
+            "the version that wrote them, or let it write the older format while both run "
+            "(ledger.group_format)."
+        )
+
+
+def in_format(kind: GroupKind, payload: bytes, group_format: int) -> bytes:
+    """A payload as versions of Sentinel read it that know decisions of a format only."""
+    if group_format == GROUP_FORMAT or kind != GroupKind.DECISIONS:
+        return payload
+    return encode_group(msgspec.structs.replace(decode_decisions(payload), format=group_format))
 
 
 def decode_labels(payload: bytes) -> LabelGroup:
-    """Read the payload of a LABELS group."""
-    return _decode_labels(payload)
+    """Read the payload of a LABELS group.
+
+    Raises:
+        WorkspaceError: A newer Sentinel wrote it.
+    """
+    group = _decode_labels(payload)
+    check_format(group.format, LABEL_FORMAT)
+    return group
 
 
 def entries_of(group: Group) -> Sequence[Transaction | Label]:

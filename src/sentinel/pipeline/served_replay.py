@@ -124,7 +124,7 @@ class _Live:
                 else np.zeros((n, views), dtype=np.int64)
             )
             self.vectors += list(decided.vector_array())
-            flags = np.frombuffer(decided.flags, np.uint8)
+            flags = decided.flag_array()
             self.degraded += ((flags & FLAG_DEGRADED) != 0).tolist() if placed else [True] * n
 
 

@@ -261,7 +261,7 @@ def _recorded(
         decisions = decode_decisions(group.payload)
         if decisions.plan_hash != plan.hash or decisions.positions:
             continue
-        sound = np.frombuffer(decisions.flags, dtype=np.uint8) & FLAG_DEGRADED == 0
+        sound = decisions.flag_array() & FLAG_DEGRADED == 0
         sequences = group.first_sequence + np.arange(group.entries, dtype=np.int64)
         sound &= sequences <= until
         ids = [t.transaction_id for t in decisions.transactions]

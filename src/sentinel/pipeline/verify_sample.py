@@ -213,7 +213,7 @@ class _Sample:
                 continue
             if group.first_sequence in wanted:
                 decided = decode_decisions(group.payload)
-                flags = np.frombuffer(decided.flags, dtype=np.uint8)
+                flags = decided.flag_array()
                 if decided.plan_hash == self._plan.hash and not decided.positions:
                     vectors = decided.vector_array()
                     for row in range(group.entries):

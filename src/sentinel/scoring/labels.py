@@ -14,7 +14,7 @@ from sentinel.domain import (
     Transaction,
 )
 from sentinel.ledger.base import Appended
-from sentinel.log.entries import GROUP_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.scoring.engine import Engine
 from sentinel.scoring.service import ScoringService
 
@@ -98,7 +98,7 @@ class LabelDesk:
         if self._service.unavailable is not None:
             _fail(future, LedgerUnavailable(self._service.unavailable))
             return
-        payload = encode_group(LabelGroup(format=GROUP_FORMAT, labels=new))
+        payload = encode_group(LabelGroup(format=LABEL_FORMAT, labels=new))
 
         def done(appended: Appended | None, error: SentinelError | None) -> None:
             if appended is None:

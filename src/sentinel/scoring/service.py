@@ -34,10 +34,9 @@ from sentinel.log.entries import (
     FLAG_EXPIRED_EVENT,
     FLAG_IS_FRAUD,
     FLAG_LATE_EVENT,
-    GROUP_FORMAT,
-    DecisionGroup,
     GroupKind,
-    encode_group,
+    decisions_payload,
+    outcome_codes,
 )
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.committer import Committer, Work
@@ -454,7 +453,7 @@ class ScoringService:
             else:
                 self._record(group, scored, bodies, appended.first_sequence)
 
-        payload = decisions_payload(transactions, scored, latencies)
+        payload = payload_of(transactions, scored, latencies)
         received_at_us = transactions[-1].received_at_us
         self.commit(GroupKind.DECISIONS, len(group), received_at_us, payload, done)
         # The answers are put into words while the disk works.
@@ -512,7 +511,7 @@ class ScoringService:
         self._uncounted_probabilities.clear()
         self._uncounted_latencies.clear()
         metrics = self.metrics
-        metrics.decisions += np.bincount(flags & 3, minlength=3)
+        metrics.decisions += np.bincount(outcome_codes(flags), minlength=3)
         metrics.probability.observe(probabilities)
         metrics.latency.observe(latencies)
         metrics.late_events += int(np.count_nonzero(flags & FLAG_LATE_EVENT))
@@ -555,24 +554,13 @@ class ScoringService:
                 return
 
 
-def decisions_payload(
-    transactions: list[Transaction], scored: Scored, latencies_us: list[int]
-) -> bytes:
+def payload_of(transactions: list[Transaction], scored: Scored, latencies_us: list[int]) -> bytes:
     """Decisions as a group of the ledger holds them."""
-    return encode_group(
-        DecisionGroup(
-            format=GROUP_FORMAT,
-            plan_hash=scored.model.plan.hash,
-            model_name=scored.model.name,
-            model_version=scored.model.version,
-            transactions=transactions,
-            vectors=scored.vectors.tobytes(),
-            scores=scored.scores.tobytes(),
-            probabilities=scored.probabilities.tobytes(),
-            flags=scored.flags.tobytes(),
-            reason_features=scored.reason_features.tobytes(),
-            reason_contributions=scored.reason_contributions.tobytes(),
-            latencies_us=np.array(latencies_us, dtype="<u4").tobytes(),
-            positions=scored.positions,
-        )
+    return decisions_payload(
+        transactions,
+        scored,
+        latencies_us,
+        plan_hash=scored.model.plan.hash,
+        model_name=scored.model.name,
+        model_version=scored.model.version,
     )

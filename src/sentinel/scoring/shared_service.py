@@ -28,7 +28,7 @@ from sentinel.features.plan.program import KIND_FRAUD
 from sentinel.ledger.base import Appended
 from sentinel.log.entries import FLAG_DEGRADED, GroupKind
 from sentinel.scoring.engine import Scored
-from sentinel.scoring.service import Pending, ScoringService, decisions_payload
+from sentinel.scoring.service import Pending, ScoringService, payload_of
 from sentinel.scoring.shared_engine import SharedEngine
 from sentinel.scoring.upkeep import Upkeep
 
@@ -97,7 +97,7 @@ class SharedService(ScoringService):
             GroupKind.DECISIONS,
             len(group),
             transactions[-1].received_at_us,
-            decisions_payload(transactions, scored, latencies),
+            payload_of(transactions, scored, latencies),
             done,
             transaction_ids=[transaction.transaction_id for transaction in transactions],
             token=secrets.token_bytes(16),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import Decision, Outcome, Reason, Transaction, id_for_display
-from sentinel.log.entries import FLAG_DEGRADED, FLAG_IS_FRAUD, N_REASONS, OUTCOMES
+from sentinel.log.entries import FLAG_DEGRADED, FLAG_IS_FRAUD, N_REASONS, outcome_of
 from sentinel.scoring.engine import Scored
 from sentinel.scoring.serving_model import ServingModel
 
@@ -143,7 +143,7 @@ def render(transactions: list[Transaction], scored: Scored, latencies_us: list[i
             f'{{"transaction_id":{_json(id_for_display(transaction.transaction_id))}'
             f',"is_fraud":{_BOOLEANS[flags & FLAG_IS_FRAUD != 0]}'
             f',"fraud_probability":{probability}'
-            f',"decision":"{OUTCOMES[flags & 3]}","reasons":[{why}{end}{latency}'
+            f',"decision":"{outcome_of(flags)}","reasons":[{why}{end}{latency}'
             f',"degraded":{_BOOLEANS[flags & FLAG_DEGRADED != 0]},"status":"{SUCCESS}"}}'
         ).encode()
         for transaction, flags, probability, why, latency in zip(
