@@ -31,7 +31,7 @@ VENDORS = {
     "alembic": ["ledger"],
     "boto3": ["object_store"],
     "botocore": ["object_store"],
-    "duckdb": ["feast_plugin", "ledger", "pipeline", "sources"],
+    "duckdb": ["ledger", "pipeline", "retrieval", "sources"],
     "fastapi": ["api"],
     "feast": ["feast_plugin"],
     "httptools": ["api"],
@@ -241,6 +241,13 @@ def test_a_vendor_is_imported_only_where_it_is_wrapped() -> None:
                 if not any(module == place or module.startswith(f"{place}/") for place in allowed):
                     found.append(f"{module} imports {vendor}; only {allowed} may")
     assert not found, "\n".join(found)
+
+
+def test_the_feast_plugin_keeps_only_what_imports_feast() -> None:
+    """What does without it is of use where Feast is not; it has its place in other rooms."""
+    modules = (ROOT / "src" / "sentinel" / "feast_plugin").glob("*.py")
+    without = [p.name for p in modules if "feast" not in imported_by(p)]
+    assert without == ["__init__.py"]
 
 
 # ---------------------------------------------------------------------------------------- testkit

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from sentinel.dashboard.answers import Totals
+from sentinel.dashboard.api_types import Totals
 from sentinel.dashboard.client import read_totals
 from testkit.ports import free_port
 

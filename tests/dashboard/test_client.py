@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from sentinel.dashboard import panels
-from sentinel.dashboard.answers import Model
+from sentinel.dashboard.api_types import Model
 from sentinel.dashboard.client import ScoringApi
 from sentinel.domain import Unavailable
 from sentinel.settings import MoneySettings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sentinel.dashboard import shape
-from sentinel.dashboard.answers import (
+from sentinel.dashboard.api_types import (
     Decision,
     DecisionsPage,
     Estimate,

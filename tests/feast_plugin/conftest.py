@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
-from sentinel.feast_plugin.dictionaries import learn_dictionaries
+from sentinel.features.plan.dictionaries import learn_dictionaries
 from sentinel.features.plan.plan import Plan
 from sentinel.ledger.log import append_import
 from sentinel.ledger.sqlite import SqliteLedger

@@ -15,16 +15,16 @@ import pytest
 from feast import FeatureStore
 
 from sentinel.domain import DefinitionError
-from sentinel.feast_plugin import scorer_reader
-from sentinel.feast_plugin.scorer_reader import ScorerReader
 from sentinel.features.plan.plan import DAY_US, MINUTE_US
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.pipeline.verify_sample import verify_sample
+from sentinel.retrieval import scorer_reader
+from sentinel.retrieval.scorer_reader import ScorerReader
 from sentinel.settings import Settings
 from testkit.scratch import Server, make_workspace, serving
-from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, questions, same_bits, told_before
 from tests.feast_plugin.conftest import Deployment
+from tests.feast_plugin.expected import ROWS, SERVICE, oracle_now, questions, same_bits, told_before
 from tests.feast_plugin.history import Entry
 from tests.features.logs import bits_of, bits_of_values
 

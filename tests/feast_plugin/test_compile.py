@@ -18,9 +18,9 @@ from feast.value_type import ValueType
 
 from sentinel.domain import DefinitionError
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
-from sentinel.feast_plugin.describe import describe
 from sentinel.feast_plugin.source import TransactionLog
 from sentinel.feast_plugin.tags import fields, ratio, request, windowed
+from sentinel.features.plan.describe import describe
 from sentinel.features.plan.plan import DAY_US, HOUR_US, Filter, Plan
 from sentinel.features.plan.program import RECORD_WARNING_BYTES, compile_program
 

@@ -13,8 +13,8 @@ from feast.types import Float32
 
 from sentinel.domain import DefinitionError, InvalidQuery
 from sentinel.feast_plugin.compile import compile_definitions
-from sentinel.feast_plugin.describe import describe
 from sentinel.feast_plugin.source import TransactionLog
+from sentinel.features.plan.describe import describe
 from tests.feast_plugin.conftest import Deployment
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sentinel.domain import InvalidQuery
-from tests.feast_plugin.answers import SERVICE, questions, told_before
 from tests.feast_plugin.conftest import Deployment
+from tests.feast_plugin.expected import SERVICE, questions, told_before
 from tests.features.logs import bits_of, bits_of_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -79,12 +79,12 @@ def test_whole_numbers_are_identifiers_too(store: Any) -> None:
     """A column of whole numbers with gaps is of floats in pandas; keys stay "7", not "7.0"."""
     import pandas as pd
 
-    from sentinel.feast_plugin.entity_frame import questions_of
+    from sentinel.retrieval.entity_frame import rows_as_of
 
     frame = pd.DataFrame(
         {"event_timestamp": [pd.Timestamp("2024-01-01")] * 2, "card_id": [7.0, None]}
     )
-    asked = questions_of(frame, "event_timestamp", ["card_id"])
+    asked = rows_as_of(frame, "event_timestamp", ["card_id"])
     assert asked.columns["card_id"].to_pylist() == ["7", None]
 
 

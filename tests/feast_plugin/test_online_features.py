@@ -9,8 +9,8 @@ import pytest
 
 from sentinel.domain import InvalidQuery
 from sentinel.features.plan.plan import DAY_US
-from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, same_bits
 from tests.feast_plugin.conftest import Deployment
+from tests.feast_plugin.expected import ROWS, SERVICE, oracle_now, same_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -49,9 +49,9 @@ def test_what_is_appended_to_the_log_is_seen_by_the_next_read(
     import shutil
 
     from sentinel.domain import Label, Transaction, Verdict
-    from sentinel.feast_plugin.ledger_reader import LedgerReader
     from sentinel.ledger.log import append_import
     from sentinel.ledger.sqlite import SqliteLedger
+    from sentinel.retrieval.ledger_reader import LedgerReader
     from sentinel.settings import Settings
     from tests.features.logs import batch_of
 

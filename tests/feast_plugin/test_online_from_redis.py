@@ -15,18 +15,18 @@ import pytest
 from feast import FeatureStore
 
 from sentinel.domain import DefinitionError, StateUnavailable, Transaction
-from sentinel.feast_plugin import redis_state_reader
-from sentinel.feast_plugin.redis_state_reader import RedisStateReader
 from sentinel.features.plan.plan import DAY_US
 from sentinel.features.plan.program import compile_program
+from sentinel.retrieval import redis_state_reader
+from sentinel.retrieval.redis_state_reader import RedisStateReader
 from sentinel.settings import Settings, StateSettings
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_records import RedisState
 from testkit.redis_fold import RedisFold
 from testkit.scratch import make_workspace
 from testkit.servers import Redis
-from tests.feast_plugin.answers import ROWS, SERVICE, oracle_now, same_bits
 from tests.feast_plugin.conftest import Deployment
+from tests.feast_plugin.expected import ROWS, SERVICE, oracle_now, same_bits
 from tests.features.logs import bits_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -20,8 +20,8 @@ from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.materialize import materialize
 from sentinel.settings import FeastSettings, Settings
 from testkit.servers import LocalServer, Postgres, Redis, all_started
-from tests.feast_plugin.answers import SERVICE
 from tests.feast_plugin.conftest import Deployment
+from tests.feast_plugin.expected import SERVICE
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from sentinel.domain import SentinelError
-from sentinel.feast_plugin.view_table import ViewTable
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.ledger.stored_export import open_stored_table
 from sentinel.object_store.folder import StoredFolder
 from sentinel.pipeline.exporting import export_history
+from sentinel.retrieval.view_table import ViewTable
 from sentinel.settings import S3Settings, Settings
 from testkit.servers import S3
 from tests.ledger.material import fill

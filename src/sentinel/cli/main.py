@@ -482,7 +482,7 @@ def reset(
 def features_plan(workspace: Workspace = None) -> None:
     """Print what the definitions compile to, readable and diffable, and whether it is applied."""
     from sentinel.cli.reports import plan_difference
-    from sentinel.feast_plugin.describe import describe
+    from sentinel.features.plan.describe import describe
     from sentinel.pipeline.apply import plan_definitions
 
     with plain_errors():

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from sentinel.dashboard.answers import Decision, DecisionsPage, Health, Totals
+from sentinel.dashboard.api_types import Decision, DecisionsPage, Health, Totals
 from sentinel.domain import Unavailable
 from sentinel.settings import ApiSettings
 

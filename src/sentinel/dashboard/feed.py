@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from sentinel.dashboard.answers import Decision, DecisionsPage, Health, Totals
+from sentinel.dashboard.api_types import Decision, DecisionsPage, Health, Totals
 from sentinel.domain import Outcome
 
 BIN_US: Final = 10_000_000

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from sentinel.dashboard import words
-from sentinel.dashboard.answers import Decision, Estimate, Health
+from sentinel.dashboard.api_types import Decision, Estimate, Health
 from sentinel.dashboard.shape import Part, metric_rows, parts
 from sentinel.settings import MoneySettings
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sentinel.dashboard import words
-from sentinel.dashboard.answers import Decision, Estimate, Health, HealthStatus
+from sentinel.dashboard.api_types import Decision, Estimate, Health, HealthStatus
 from sentinel.dashboard.feed import BIN_US, Bin, Snapshot, between
 from sentinel.settings import MoneySettings
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+from feast.aggregation import Aggregation
 
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.feast_plugin.source import EVENT_TIMESTAMP
-from sentinel.feast_plugin.spans import microseconds
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean
+from sentinel.features.plan.durations import microseconds
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, AggregateFunction, Takes
 from sentinel.features.plan.plan import Aggregate, default_hop_us
 
@@ -27,11 +29,11 @@ _NEEDS_NO_COLUMN: Final = frozenset({Takes.PAYMENTS, Takes.TIMES})
 _NAMES: Final = tuple(dict.fromkeys(row.feast for row in FUNCTIONS.values()))
 
 
-def compile_aggregation(aggregation: Any, tags: FieldTags, where: str) -> Aggregate:
+def compile_aggregation(aggregation: Aggregation, tags: FieldTags, where: str) -> Aggregate:
     """Compile one aggregation.
 
     Args:
-        aggregation: A ``feast.aggregation.Aggregation`` with a name.
+        aggregation: Feast's, with a name.
         tags: Those of the field of the same name.
         where: Names the feature in errors.
 
@@ -46,7 +48,10 @@ def compile_aggregation(aggregation: Any, tags: FieldTags, where: str) -> Aggreg
     window_us = microseconds(aggregation.time_window)
     slide = aggregation.slide_interval
     # Feast fills slide_interval with time_window where none was given.
-    default = slide is None or slide == aggregation.time_window
+    if slide is None or slide == aggregation.time_window:
+        hop_us = default_hop_us(window_us)
+    else:
+        hop_us = microseconds(slide)
     if tags.capacity is not None and not row.capacity:
         with_one = " and ".join(other.feast for other in FUNCTIONS.values() if other.capacity)
         raise DefinitionError(f"{where} has a capacity, which only {with_one} has.")
@@ -54,7 +59,7 @@ def compile_aggregation(aggregation: Any, tags: FieldTags, where: str) -> Aggreg
         name=aggregation.name,
         function=row.name,
         window_us=window_us,
-        hop_us=default_hop_us(window_us) if default else microseconds(slide),
+        hop_us=hop_us,
         column=aggregation.column if row.takes in (Takes.AMOUNTS, Takes.VALUES) else "",
         offset_us=tags.offset_us,
         filters=tags.filters,

@@ -26,22 +26,22 @@ from feast.repo_config import RepoConfig
 from pydantic import field_validator
 
 from sentinel.domain import InvalidQuery
-from sentinel.feast_plugin.entity_frame import joined, questions_of, texts_of, with_features
-from sentinel.feast_plugin.frame_values import arrow_table, time_values
-from sentinel.feast_plugin.point_in_time import newest_rows, rows_known_at
-from sentinel.feast_plugin.questions import answer_questions, only_needed
 from sentinel.feast_plugin.source import (
     MaterializedTable,
     TransactionLog,
     is_materialized,
     reads_the_log,
 )
-from sentinel.feast_plugin.view_table import ViewTable, offline_root
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
+from sentinel.features.as_of import features_as_of, only_needed
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import open_reader
+from sentinel.retrieval.entity_frame import joined, rows_as_of, texts_of, with_features
+from sentinel.retrieval.frame_values import arrow_table, time_values
+from sentinel.retrieval.view_rows import newest_rows, rows_known_at
+from sentinel.retrieval.view_table import ViewTable, offline_root
 
 _CLASS_PATH = "sentinel.feast_plugin.offline_store.SentinelOfflineStore"
 _ROW = "__sentinel_row"
@@ -333,11 +333,11 @@ def _with_window_features(
     wanted = [name for _, names in requested for name in names]
     plan = only_needed(Plan.load(settings.plan_path), wanted)
     keys = dict.fromkeys(key for view in plan.views for key in view.keys)
-    questions = questions_of(frame, timestamp, keys, plan, Guard.of(settings))
+    asked = rows_as_of(frame, timestamp, keys, plan, Guard.of(settings))
     with open_reader(settings) as ledger:
         until = ledger.last_sequence()
-        values = answer_questions(
-            plan, lambda: (batch for _, batch in read_log(ledger, until=until)), questions
+        values = features_as_of(
+            plan, lambda: (batch for _, batch in read_log(ledger, until=until)), asked
         )
     places = {name: i for i, name in enumerate(plan.feature_names)}
     shown = [
@@ -358,13 +358,13 @@ def _with_table_features(
 ) -> pd.DataFrame:
     keys = [column.name for column in view.entity_columns]
     guard = Guard.of(settings_of(find_workspace(config.offline_store.workspace, config.repo_path)))
-    questions = questions_of(frame, timestamp, keys, guard=guard)
+    asked = rows_as_of(frame, timestamp, keys, guard=guard)
     found = rows_known_at(
         _table(config, view.batch_source.name),
         keys,
         names,
         texts_of(frame, keys, guard),
-        questions.time_us,
+        asked.time_us,
         view.ttl,
     )
     shown = [f"{_shown_name(view)}__{name}" if full_feature_names else name for name in names]

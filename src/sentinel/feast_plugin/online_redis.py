@@ -11,7 +11,7 @@ from feast.repo_config import RepoConfig
 
 from sentinel.domain import ConfigurationError
 from sentinel.feast_plugin.online_store import WindowReads
-from sentinel.feast_plugin.watermarks import Watermark, decode_watermark, encode_watermark
+from sentinel.retrieval.watermarks import Watermark, decode_watermark, encode_watermark
 
 _CLASS_PATH: Final = "sentinel.feast_plugin.online_redis.SentinelRedisOnlineStore"
 _TIMEOUT_SECONDS: Final = 10

@@ -25,18 +25,18 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 
 from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
-from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.feast_plugin.compile import check_view
-from sentinel.feast_plugin.ledger_reader import LedgerReader
 from sentinel.feast_plugin.profiles import read_profile
-from sentinel.feast_plugin.redis_state_reader import RedisStateReader
-from sentinel.feast_plugin.scorer_reader import NotRunning, ScorerReader
 from sentinel.feast_plugin.source import is_materialized, is_profile, reads_the_log
-from sentinel.feast_plugin.watermarks import Watermark, decode_watermark, encode_watermark
 from sentinel.feast_plugin.workspace import find_workspace, settings_of
 from sentinel.ingest.cards import masked
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue
+from sentinel.retrieval.current import CurrentFeatures, Row
+from sentinel.retrieval.ledger_reader import LedgerReader
+from sentinel.retrieval.redis_state_reader import RedisStateReader
+from sentinel.retrieval.scorer_reader import NotRunning, ScorerReader
+from sentinel.retrieval.watermarks import Watermark, decode_watermark, encode_watermark
 
 _CLASS_PATH = "sentinel.feast_plugin.online_store.SentinelOnlineStore"
 
@@ -53,7 +53,7 @@ class SentinelOnlineStoreConfig(SqliteOnlineStoreConfig):
         workspace: Folder of the deployment, relative to the file; ``SENTINEL_WORKSPACE`` in the
             environment goes before it.
         path: SQLite file for views that are not computed from the log, relative to the workspace.
-        now_us: Answer as of this time, microseconds UTC, instead of now. For replays.
+        now_us: CurrentFeatures as of this time, microseconds UTC, instead of now. For replays.
     """
 
     type: Literal["sentinel.feast_plugin.online_store.SentinelOnlineStore"] = _CLASS_PATH  # type: ignore[assignment]
@@ -160,7 +160,7 @@ class WindowReads(_StoreBehind):
         rows: Sequence[Row],
         features: Sequence[str],
         now_us: int | None = None,
-    ) -> Answer:
+    ) -> CurrentFeatures:
         """Features of views over the log, all of one moment.
 
         Args:
@@ -377,5 +377,5 @@ def _protos(values: npt.NDArray[np.float32]) -> list[Value]:
     return [Value() if value != value else Value(float_val=value) for value in values.tolist()]
 
 
-def _moment(answer: Answer) -> datetime:
+def _moment(answer: CurrentFeatures) -> datetime:
     return _EPOCH + timedelta(microseconds=answer.now_us)

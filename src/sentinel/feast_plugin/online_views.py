@@ -16,7 +16,6 @@ from feast.stream_feature_view import StreamFeatureView
 from feast.utils import _convert_arrow_to_proto
 
 from sentinel.domain import DefinitionError
-from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.feast_plugin.profiles import Profile, read_profile
 from sentinel.feast_plugin.source import (
     TransactionHistory,
@@ -24,7 +23,8 @@ from sentinel.feast_plugin.source import (
     reads_the_log,
 )
 from sentinel.feast_plugin.store import feast_on
-from sentinel.feast_plugin.watermarks import Watermark
+from sentinel.retrieval.current import CurrentFeatures, Row
+from sentinel.retrieval.watermarks import Watermark
 from sentinel.settings import Settings
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -141,8 +141,10 @@ class OnlineViews:
         self, rows: Sequence[Row], features: Sequence[str], now_us: int
     ) -> npt.NDArray[np.float32]:
         """Windows of entities as of a moment, float32 (n_rows, n_features), NaN = unknown."""
-        answer: Answer = self._online.read_windows(self._store.config, rows, features, now_us)
-        return answer.values
+        found: CurrentFeatures = self._online.read_windows(
+            self._store.config, rows, features, now_us
+        )
+        return found.values
 
     def record(self, view: OnlineView, from_us: int, to_us: int) -> None:
         """Tell the registry what is materialized, for Feast's own commands and interface."""

@@ -25,7 +25,7 @@ from feast.aggregation import Aggregation
 from feast.types import Float32
 
 from sentinel.domain import DefinitionError
-from sentinel.feast_plugin.spans import format_span, microseconds, parse_span
+from sentinel.features.plan.durations import format_duration, microseconds, parse_duration
 from sentinel.features.plan.plan import Filter, FilterOperator, RequestKind
 
 Condition = tuple[str, FilterOperator, str | float]
@@ -69,7 +69,7 @@ def windowed(
     """
     tags: dict[str, str] = {}
     if offset:
-        tags["offset"] = format_span(microseconds(offset))
+        tags["offset"] = format_duration(microseconds(offset))
     if where:
         tags["where"] = json.dumps([list(condition) for condition in where])
     if capacity is not None:
@@ -195,7 +195,7 @@ def _read_request(tags: Mapping[str, str], used: set[str], where: str) -> FieldT
 
 
 def _read_offset(text: str, where: str) -> int:
-    offset_us = parse_span(text)
+    offset_us = parse_duration(text)
     if offset_us is None:
         raise DefinitionError(
             f"{where} has the offset {text!r}; an offset is a whole number and a unit, "

@@ -18,8 +18,8 @@ from feast.types import Float32
 from sentinel.domain import DefinitionError
 from sentinel.feast_plugin import tags
 from sentinel.feast_plugin.aggregations import COLUMNS
-from sentinel.feast_plugin.spans import format_span, microseconds
 from sentinel.feast_plugin.tags import Condition
+from sentinel.features.plan.durations import format_duration, microseconds
 from sentinel.features.plan.functions import FUNCTIONS, AggregateFunction, Takes
 
 HOUR: Final = timedelta(hours=1)
@@ -243,7 +243,7 @@ def _family(
             f"The family {name!r} has {len(windows)} windows and the one span {span!r}. "
             "Write a line for each window that gets a name of its own."
         )
-    spans = (span,) if span else tuple(format_span(microseconds(window)) for window in windows)
+    spans = (span,) if span else tuple(format_duration(microseconds(window)) for window in windows)
     column = column or COLUMNS.get(row.takes, "")
     return Family(row.feast, column, name, windows, spans, hop, offset, tuple(where))
 

@@ -278,3 +278,10 @@ def _float_id(value: float, bound: int) -> str | None:
     if value != value:
         return None
     return as_text(value) if abs(value) < bound or abs(value) >= EXACT else f"{value:e}"
+
+
+def numbers_as_text(numbers: pa.Array) -> pa.Array:
+    """The text forms of numbers, null where null."""
+    values = numbers.dictionary_encode()
+    texts = pa.array([as_text(value) for value in values.dictionary.to_pylist()], pa.string())
+    return texts.take(values.indices)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
+from sentinel.ingest.columns import numbers_as_text
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 
 
@@ -68,15 +69,6 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         else:
             columns.append(numbers_as_text(batch.column(at)))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def numbers_as_text(numbers: pa.Array) -> pa.Array:
-    """The text forms of numbers, null where null."""
-    from sentinel.features.encode import as_text  # slow to load, seldom needed
-
-    values = numbers.dictionary_encode()
-    texts = pa.array([as_text(value) for value in values.dictionary.to_pylist()], pa.string())
-    return texts.take(values.indices)
 
 
 def _transactions_batch(

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from sentinel.domain import WorkspaceError
+from sentinel.ingest.columns import numbers_as_text
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.columns import numbers_as_text
 from sentinel.ledger.export_tables import by_date, decisions_table, log_tables
 from sentinel.ledger.index_rows import fingerprint
 from sentinel.log.entries import Group

@@ -216,7 +216,7 @@ def _learn(
     """The dictionaries of columns from so many entries of the log."""
     if not columns or not length:
         return {}
-    from sentinel.feast_plugin.dictionaries import learn_dictionaries
+    from sentinel.features.plan.dictionaries import learn_dictionaries
 
     with ledger_reader(settings) as ledger:
 

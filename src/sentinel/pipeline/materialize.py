@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import xxhash
 
-from sentinel.feast_plugin.view_table import TableManifest, ViewTable, offline_root
-from sentinel.feast_plugin.watermarks import Watermark
 from sentinel.ledger.export import export_parquet
 from sentinel.ledger.index_rows import fingerprint
 from sentinel.models.champion import champion_of
@@ -24,6 +22,8 @@ from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.history import HistoryModel, history_rows
 from sentinel.pipeline.workspace import ledger_reader, only_one
+from sentinel.retrieval.view_table import TableManifest, ViewTable, offline_root
+from sentinel.retrieval.watermarks import Watermark
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress

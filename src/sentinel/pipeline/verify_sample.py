@@ -18,7 +18,6 @@ import pyarrow as pa
 from scipy.stats import beta
 
 from sentinel.domain import ENTITY_COLUMNS
-from sentinel.feast_plugin.view_table import ViewTable, offline_root
 from sentinel.features.offline import OfflineFold
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
@@ -29,6 +28,7 @@ from sentinel.log.entries import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.profiles import profile_rows
 from sentinel.pipeline.workspace import ledger_reader
+from sentinel.retrieval.view_table import ViewTable, offline_root
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress

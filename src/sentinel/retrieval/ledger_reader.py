@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import DefinitionError, Transaction
-from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import open_reader
+from sentinel.retrieval.current import CurrentFeatures, Row
 from sentinel.scoring.recovery import catch_up, recover
 from sentinel.settings import Settings
 
 
 class LedgerReader:
-    """A `Reader` that recovers the state by itself and follows the log.
+    """A `FeatureReader` that recovers the state by itself and follows the log.
 
     Recovery is done once; each later read folds only what the log holds beyond. For one thread at
     a time.
@@ -49,8 +49,10 @@ class LedgerReader:
         """Whether this reader's plan is still the applied one."""
         return Plan.load(self._plan_path).hash == self.plan.hash
 
-    def read(self, rows: Sequence[Row], features: Sequence[str], now_us: int | None) -> Answer:
-        """See `Reader.read`."""
+    def read(
+        self, rows: Sequence[Row], features: Sequence[str], now_us: int | None
+    ) -> CurrentFeatures:
+        """See `FeatureReader.read`."""
         unknown = [name for name in features if name not in self._places]
         if unknown:
             raise DefinitionError(
@@ -60,7 +62,7 @@ class LedgerReader:
         catch_up(self._state, self._ledger, self._find)
         now = time.time_ns() // 1000 if now_us is None else now_us
         values = self._fold(rows, now)[:, [self._places[name] for name in features]]
-        return Answer(self.plan.hash, now, tuple(features), values)
+        return CurrentFeatures(self.plan.hash, now, tuple(features), values)
 
     def close(self) -> None:
         """Release the files."""

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import DefinitionError, StateUnavailable
-from sentinel.feast_plugin.answers import Answer, Row
+from sentinel.retrieval.current import CurrentFeatures, Row
 
 ADDRESS_FILE: Final = "scorer.json"
 READ_PATH: Final = "/features/read"
@@ -42,7 +42,7 @@ class _Problem(msgspec.Struct):
 
 
 class ScorerReader:
-    """A `Reader` that asks a scorer.
+    """A `FeatureReader` that asks a scorer.
 
     Args:
         host, port: Where it listens.
@@ -62,8 +62,10 @@ class ScorerReader:
             return None
         return cls(address.host, address.port)
 
-    def read(self, rows: Sequence[Row], features: Sequence[str], now_us: int | None) -> Answer:
-        """See `Reader.read`. Many rows are asked for in parts, all as of the same moment.
+    def read(
+        self, rows: Sequence[Row], features: Sequence[str], now_us: int | None
+    ) -> CurrentFeatures:
+        """See `FeatureReader.read`. Many rows are asked for in parts, all as of the same moment.
 
         Raises:
             NotRunning: The scorer has gone.
@@ -74,7 +76,7 @@ class ScorerReader:
             now_us = part.now_us
             parts.append(part)
         values = np.array([row for part in parts for row in part.rows], dtype=np.float64)
-        return Answer(
+        return CurrentFeatures(
             plan_hash=parts[0].plan_hash,
             now_us=parts[0].now_us,
             features=parts[0].features,

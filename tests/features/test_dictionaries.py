@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.domain import Transaction
-from sentinel.feast_plugin.dictionaries import learn_dictionaries
+from sentinel.features.plan.dictionaries import learn_dictionaries
 from tests.features.logs import batches_of
 
 VALUES = st.sampled_from(["a", "b", "5411", 5411.0, 0.5, None])

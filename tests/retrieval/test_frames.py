@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from sentinel.domain import InvalidQuery
-from sentinel.feast_plugin.entity_frame import questions_of
-from sentinel.feast_plugin.frame_values import arrow_table
 from sentinel.features.plan.plan import Plan, RequestFeature
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenField, TokenRules, Tokens
+from sentinel.retrieval.entity_frame import rows_as_of
+from sentinel.retrieval.frame_values import arrow_table
 
 AT = pd.Timestamp("2024-03-10 10:00", tz="UTC")
 PLAN = Plan(
@@ -32,7 +32,7 @@ LONG = 1234567890123456789
 def asked(name: str, column: Any, guard: Guard | None = None) -> list[Any]:
     frame = pd.DataFrame({"event_timestamp": [AT] * len(column), name: column})
     found: list[Any] = (
-        questions_of(frame, "event_timestamp", [], PLAN, guard).columns[name].to_pylist()
+        rows_as_of(frame, "event_timestamp", [], PLAN, guard).columns[name].to_pylist()
     )
     return found
 
@@ -119,13 +119,13 @@ def test_text_that_is_no_number_is_named() -> None:
 def test_numbers_are_no_times(times: Any, message: str) -> None:
     frame = pd.DataFrame({"card_id": ["17"] * len(times), "event_timestamp": times})
     with pytest.raises(InvalidQuery, match=message):
-        questions_of(frame, "event_timestamp", ["card_id"])
+        rows_as_of(frame, "event_timestamp", ["card_id"])
 
 
 @pytest.mark.parametrize("times", [["20240310"], ["2024-03-10T10:00:00+01:00"], [AT.date()]])
 def test_times_in_words_are_times(times: Any) -> None:
     frame = pd.DataFrame({"card_id": ["17"], "event_timestamp": times})
-    assert len(questions_of(frame, "event_timestamp", ["card_id"])) == 1
+    assert len(rows_as_of(frame, "event_timestamp", ["card_id"])) == 1
 
 
 def test_answers_carry_columns_of_several_types_as_text() -> None:

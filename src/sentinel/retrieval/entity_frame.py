@@ -1,4 +1,4 @@
-"""From the data frame of a Feast user to questions, and back."""
+"""From the data frame of a Feast user to rows as of the past, and back."""
 
 from __future__ import annotations
 
@@ -10,26 +10,21 @@ import pandas as pd
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
-from sentinel.feast_plugin.frame_values import (
-    amount_values,
-    attribute_values,
-    id_values,
-    time_values,
-)
-from sentinel.feast_plugin.questions import Questions
+from sentinel.features.as_of import RowsAsOf
 from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.log.schema import ATTRIBUTE_PREFIX
+from sentinel.retrieval.frame_values import amount_values, attribute_values, id_values, time_values
 
 
-def questions_of(
+def rows_as_of(
     frame: pd.DataFrame,
     timestamp_column: str,
     keys: Iterable[str],
     plan: Plan | None = None,
     guard: Guard | None = None,
-) -> Questions:
+) -> RowsAsOf:
     """What an entity data frame asks.
 
     Args:
@@ -37,8 +32,8 @@ def questions_of(
             ``attributes.NAME`` columns.
         timestamp_column: Its timestamp; times without a zone are UTC.
         keys: The entity columns that the features need.
-        plan: Says how attributes are read; None: nobody asks for any.
-        guard: What the deployment does with ids; None: nothing but their normal form.
+        plan: Says how attributes are read; None if no feature reads any.
+        guard: What the deployment does with ids; None if ids only take their normal form.
 
     Raises:
         InvalidQuery: A column is missing or holds what it cannot.
@@ -64,7 +59,7 @@ def questions_of(
             secret = field in guard.fields
             values = attribute_values(frame[field], field, "category" if secret else kind)
             columns[field] = guard.tokens_of(values) if secret else values
-    return Questions(
+    return RowsAsOf(
         # Received times are whole microseconds: `received < t` holds up to the next one above.
         sees_before_us=-(-nanoseconds // 1000),
         time_us=nanoseconds // 1000,

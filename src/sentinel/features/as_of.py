@@ -1,7 +1,7 @@
-"""Historical questions: what a reader at time t would have seen, for many t in one fold.
+"""Features as of the past: what a reader at time t would have seen, for many t in one fold.
 
-A question at t sees the log entries with ``received_at < t``. Questions are put into the log
-before the first entry with ``received_at >= t`` and read by the same kernel as everything else.
+A row as of t sees the log entries with ``received_at < t``. Rows are put into the log before the
+first entry with ``received_at >= t`` and read by the same kernel as everything else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sentinel.features.plan.program import (
     KIND_READ,
     compile_program,
 )
-from sentinel.ledger.columns import numbers_as_text
+from sentinel.ingest.columns import numbers_as_text
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA
 
 Batches = Callable[[], Iterable[pa.RecordBatch]]
@@ -34,13 +34,13 @@ Batches = Callable[[], Iterable[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Questions to the past, row by row.
+class RowsAsOf:
+    """Entities or payments, each at a time of the past.
 
     Attributes:
         sees_before_us: int64 (n,); entries received before this are seen.
         time_us: int64 (n,); the moment that windows end at.
-        columns: Entity columns (string), and for questions about a payment ``amount_minor``
+        columns: Entity columns (string), and for rows that are payments ``amount_minor``
             (int64) and ``attributes.NAME`` (string or float64). A row with an amount gets
             request features, a row without one has none.
     """
@@ -53,74 +53,74 @@ class Questions:
         return len(self.time_us)
 
 
-def answer_questions(
-    plan: Plan, batches: Batches, questions: Questions, *, threads: int | None = None
+def features_as_of(
+    plan: Plan, batches: Batches, asked: RowsAsOf, *, threads: int | None = None
 ) -> npt.NDArray[np.float32]:
-    """Fold the log once and answer every question on the way.
+    """Fold the log once and read every row on the way.
 
     Args:
         plan: What to compute.
         batches: Gives the log batches in log order, each time anew.
-        questions: In any order.
+        asked: The rows, in any order.
         threads: See `OfflineFold`.
 
     Returns:
-        float32 (len(questions), n_features) in the order of the questions, NaN = unknown.
+        float32 (len(asked), n_features) in the order of the rows, NaN = unknown.
     """
     program = compile_program(plan)
-    result = np.empty((len(questions), program.n_features), dtype=np.float32)
-    if len(questions) == 0:
+    result = np.empty((len(asked), program.n_features), dtype=np.float32)
+    if len(asked) == 0:
         return result
-    order = np.argsort(questions.sees_before_us, kind="stable")
-    times = questions.sees_before_us[order]
-    rows = _question_rows(program.plan, questions, order)
+    order = np.argsort(asked.sees_before_us, kind="stable")
+    times = asked.sees_before_us[order]
+    rows = _entries(program.plan, asked, order)
     book = LabelBook()
     book.scan(_received_before(batches(), int(times[-1])))
-    fold = _QuestionFold(program, book=book, threads=threads)
+    fold = _FoldAsOf(program, book=book, threads=threads)
     done = 0
     for batch in _received_before(batches(), int(times[-1])):
         received = batch.column("received_at_us").to_numpy()
         end = int(np.searchsorted(times, received[-1], side="right"))
         places = np.searchsorted(received, times[done:end], side="left")
-        result[order[done:end]] = fold.ask(
+        result[order[done:end]] = fold.read(
             _only_used(batch, program.plan), rows.slice(done, end - done), places
         )
         done = end
     left = rows.slice(done)
-    result[order[done:]] = fold.ask(left.slice(0, 0), left, np.zeros(len(left), dtype=np.int64))
+    result[order[done:]] = fold.read(left.slice(0, 0), left, np.zeros(len(left), dtype=np.int64))
     return result
 
 
-class _QuestionFold(OfflineFold):
-    """The offline fold with questions put between the entries of the log."""
+class _FoldAsOf(OfflineFold):
+    """The offline fold with rows put between the entries of the log."""
 
     _kinds: npt.NDArray[np.int64] | None = None
     """What each transaction row of the batch asks for; None: all are added."""
 
-    def ask(
-        self, batch: pa.RecordBatch, questions: pa.RecordBatch, places: npt.NDArray[np.int64]
+    def read(
+        self, batch: pa.RecordBatch, asked: pa.RecordBatch, places: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """Fold a log batch and answer the questions that stand before its rows ``places``.
+        """Fold a log batch and read the rows that stand before its entries ``places``.
 
         Returns:
-            float32 (len(questions), n_features).
+            float32 (len(asked), n_features).
         """
-        if questions.num_rows == 0:
+        if asked.num_rows == 0:
             if batch.num_rows:
                 self.step(batch, vectors=False)
             return np.empty((0, self.program.n_features), dtype=np.float32)
         log_rows = batch.num_rows
-        both = _join(batch, questions)
+        both = _join(batch, asked)
         order = np.insert(np.arange(log_rows), places, np.arange(log_rows, len(both)))
         kinds = np.full(len(both), KIND_ADD, dtype=np.int64)
-        about_payment = questions.column(AMOUNT).is_valid().to_numpy(zero_copy_only=False)
-        kinds[log_rows:] = np.where(about_payment, KIND_PEEK, KIND_READ)
+        is_payment = asked.column(AMOUNT).is_valid().to_numpy(zero_copy_only=False)
+        kinds[log_rows:] = np.where(is_payment, KIND_PEEK, KIND_READ)
         merged = both.take(pa.array(order))
         is_transaction = merged.column("kind").to_numpy() == KIND_TRANSACTION
         self._kinds = kinds[order][is_transaction]
         out = self.step(_with_amounts(merged))
         self._kinds = None
-        return out[: questions.num_rows]
+        return out[: asked.num_rows]
 
     def _merge_labels(
         self,
@@ -201,19 +201,17 @@ def _as_kind(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.nulls(len(column), kind)
 
 
-def _question_rows(
-    plan: Plan, questions: Questions, order: npt.NDArray[np.int64]
-) -> pa.RecordBatch:
-    """Questions in the form of log entries, in the order they stand in the log."""
-    n = len(questions)
+def _entries(plan: Plan, asked: RowsAsOf, order: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Rows in the form of log entries, in the order they stand in the log."""
+    n = len(asked)
     at = pa.array(order)
     given: dict[str, pa.Array] = {
         "kind": pa.array(np.full(n, KIND_TRANSACTION, dtype=np.int8)),
-        # No transaction has an empty id, so no label is about a question.
+        # No transaction has an empty id, so no label is about a row.
         "transaction_id": pa.array([""] * n, pa.string()),
-        "received_at_us": pa.array(questions.sees_before_us),
-        "event_time_us": pa.array(questions.time_us),
-        **questions.columns,
+        "received_at_us": pa.array(asked.sees_before_us),
+        "event_time_us": pa.array(asked.time_us),
+        **asked.columns,
     }
     kinds = {field.name: field.type for field in LOG_SCHEMA} | _used_attributes(plan)
     arrays = [
@@ -226,12 +224,12 @@ def _question_rows(
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _join(batch: pa.RecordBatch, questions: pa.RecordBatch) -> pa.RecordBatch:
-    return pa.concat_batches([batch.cast(questions.schema), questions])
+def _join(batch: pa.RecordBatch, asked: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.concat_batches([batch.cast(asked.schema), asked])
 
 
 def _with_amounts(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Questions that are about no payment have no amount; the encoder wants a number."""
+    """Rows that are no payment have no amount; the encoder wants a number."""
     at = batch.schema.get_field_index(AMOUNT)
     amounts = pc.fill_null(batch.column(at), 0)
     return batch.set_column(at, batch.schema.field(at), amounts)

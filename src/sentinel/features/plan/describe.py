@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from sentinel.feast_plugin.spans import format_span
+from sentinel.features.plan.durations import format_duration
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS
 from sentinel.features.plan.plan import Aggregate, Filter, Plan, RequestFeature
 from sentinel.features.plan.program import compile_program
@@ -79,10 +79,10 @@ def _section(features: Sequence[tuple[str, str]]) -> Iterator[str]:
 def _aggregate(aggregate: Aggregate) -> str:
     of = f" {aggregate.column}" if aggregate.column not in ("", AMOUNT) else ""
     what = FUNCTIONS[aggregate.function].short or aggregate.function
-    text = f"{what}{of} over {format_span(aggregate.window_us)}"
+    text = f"{what}{of} over {format_duration(aggregate.window_us)}"
     if aggregate.offset_us:
-        text += f" up to {format_span(aggregate.offset_us)} ago"
-    text += f", hop {format_span(aggregate.hop_us)}"
+        text += f" up to {format_duration(aggregate.offset_us)} ago"
+    text += f", hop {format_duration(aggregate.hop_us)}"
     if aggregate.capacity:
         text += f", up to {aggregate.capacity}"
     if aggregate.filters:

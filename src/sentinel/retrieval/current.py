@@ -1,4 +1,4 @@
-"""What the online store gets when it asks for features: values of one moment."""
+"""Features of entities as they are now, all of one moment, and what gives them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Answer:
+class CurrentFeatures:
     """Features of entities at a moment.
 
     Attributes:
@@ -30,16 +30,18 @@ class Answer:
     values: npt.NDArray[np.float32]
 
 
-class Reader(Protocol):
-    """Answers for the state of entities."""
+class FeatureReader(Protocol):
+    """Gives features of entities from some form of the state."""
 
-    def read(self, rows: Sequence[Row], features: Sequence[str], now_us: int | None) -> Answer:
+    def read(
+        self, rows: Sequence[Row], features: Sequence[str], now_us: int | None
+    ) -> CurrentFeatures:
         """Features of entities, in the order asked for.
 
         Args:
             rows: One row an entity, or a combination of entities.
             features: Names of features of the running plan.
-            now_us: The moment of the question; None: now.
+            now_us: The moment to read at; None for now.
 
         Raises:
             DefinitionError: A feature is not in the running plan.

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sentinel.feast_plugin.source import EVENT_TIMESTAMP
-from sentinel.feast_plugin.view_table import ViewTable
+from sentinel.retrieval.view_table import ViewTable
 
+EVENT_TIMESTAMP = "event_timestamp"
 _ROW = "__row"
 _MOMENT = "__moment_us"
 
@@ -32,7 +32,7 @@ def newest_rows(
         table: Where from.
         keys: Entity columns.
         features: Columns wanted.
-        start, end: The range, both included; None: open.
+        start, end: The range, both included; None where it is open.
         all_rows: Older rows as well.
     """
     columns = [*keys, EVENT_TIMESTAMP, *features]
@@ -68,24 +68,24 @@ def rows_known_at(
     moments_us: npt.NDArray[np.int64],
     ttl: timedelta | None,
 ) -> pa.Table:
-    """For each question the entity's last row that is not later, null where there is none.
+    """For each row asked for, the entity's last row that is not later, null where there is none.
 
     Args:
         table: Where from.
         keys: Entity columns.
         features: Columns wanted.
-        asked: The questions' entity columns, as text.
+        asked: The rows' entity columns, as text.
         moments_us: Their times.
-        ttl: Rows that are older than this at the time count as none; None or 0: never.
+        ttl: Rows that are older than this at the time count as none; None or 0 if rows never age.
 
     Returns:
-        The features in the order of the questions.
+        The features in the order of the rows.
     """
     rows = table.rows([*keys, EVENT_TIMESTAMP, *features])
     if rows is None:
         return pa.table({name: pa.nulls(asked.num_rows) for name in features})
-    questions = asked.append_column(_ROW, pa.array(np.arange(asked.num_rows)))
-    questions = questions.append_column(_MOMENT, pa.array(moments_us))
+    placed = asked.append_column(_ROW, pa.array(np.arange(asked.num_rows)))
+    placed = placed.append_column(_MOMENT, pa.array(moments_us))
     same = " AND ".join(f'asked."{key}" = rows."{key}"' for key in keys)
     fresh = f"epoch_us(rows.{EVENT_TIMESTAMP}) >= asked.{_MOMENT} - $ttl"
     wanted = ", ".join(f'CASE WHEN {fresh} THEN rows."{f}" END AS "{f}"' for f in features)
@@ -98,7 +98,7 @@ def rows_known_at(
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         database.register("rows", rows)
-        database.register("asked", questions)
+        database.register("asked", placed)
         found: pa.Table = database.execute(query, {"ttl": ttl_us}).to_arrow_table()
     return found
 

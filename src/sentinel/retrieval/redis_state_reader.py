@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sentinel.domain import DefinitionError, StateUnavailable
-from sentinel.feast_plugin.answers import Answer, Row
 from sentinel.features.plan.program import compile_program
+from sentinel.retrieval.current import CurrentFeatures, Row
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
 from sentinel.state.redis_features import RedisFeatures
@@ -20,7 +20,7 @@ _ROWS_A_READ = 500
 
 
 class RedisStateReader:
-    """A `Reader` of the state that scorers share. For one thread at a time.
+    """A `FeatureReader` of the state that scorers share. For one thread at a time.
 
     Args:
         settings: Name the Redis, and the plan that scorers run.
@@ -46,8 +46,10 @@ class RedisStateReader:
         """Whether scorers still run this reader's plan."""
         return load_plan(self._settings).hash == self.plan.hash
 
-    def read(self, rows: Sequence[Row], features: Sequence[str], now_us: int | None) -> Answer:
-        """See `Reader.read`. State that is not loaded, or being loaded, cannot be read."""
+    def read(
+        self, rows: Sequence[Row], features: Sequence[str], now_us: int | None
+    ) -> CurrentFeatures:
+        """See `FeatureReader.read`. State that is not loaded, or being loaded, cannot be read."""
         unknown = [name for name in features if name not in self._places]
         if unknown:
             raise DefinitionError(
@@ -62,7 +64,7 @@ class RedisStateReader:
             values[start : start + len(few)] = self._features.read(few, now)
         self._require_state()  # still there: a load that began meanwhile empties it first
         columns = [self._places[name] for name in features]
-        return Answer(self.plan.hash, now, tuple(features), values[:, columns])
+        return CurrentFeatures(self.plan.hash, now, tuple(features), values[:, columns])
 
     def _require_state(self) -> None:
         # A record that is not there reads as an entity without history: only true once all are.
