@@ -51,6 +51,8 @@ class _LogSoFar:
         self._ledger = ledger
         self._until = until
 
+    appends_at_once = 0
+
     def last_sequence(self) -> int:
         return self._until
 

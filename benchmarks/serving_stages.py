@@ -30,8 +30,9 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind
 from sentinel.models.champion import champion_of
-from sentinel.scoring.engine import Engine, Scored
-from sentinel.scoring.service import payload_of
+from sentinel.scoring.group import payload_of
+from sentinel.scoring.panel import Panel
+from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
@@ -75,8 +76,9 @@ def measure(
     champion = champion_of(settings)
     assert champion is not None
     model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
-    engine = Engine(EmbeddedState.empty(compile_program(model.plan)), model)
-    engine.warm()
+    state = EmbeddedState.empty(compile_program(model.plan))
+    scorer = Scorer(state, Panel(model))
+    scorer.warm()
     reading = ReadingRules(model.plan.number_columns, model.plan.category_columns)
     watch = Stopwatch()
     with contextlib.ExitStack() as opened:
@@ -85,8 +87,8 @@ def measure(
             group = bodies[start : start + size]
             now = time.time_ns() // 1000
             transactions = watch.run("read", _read, group, now, reading)
-            watch.run("ids", engine.note_ids, transactions)
-            scored = watch.run("decide", engine.decide, transactions)
+            watch.run("ids", state.known.add, [t.transaction_id for t in transactions])
+            scored = watch.run("decide", scorer.decide, transactions)
             watch.run("score", model.score, scored.vectors)
             watch.run("reasons", model.explain, scored.vectors)
             payload = watch.run("pack", _pack, transactions, scored)

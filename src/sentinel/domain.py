@@ -22,6 +22,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   └── GateRefused             the candidate is worse than the champion
     ├── Overloaded                  more was asked at once than is worked on; come again
     └── Unavailable
+        ├── ClockJumped             the machine's clock cannot be trusted right now
         ├── LedgerUnavailable       a record could not be made durable
         ├── LookupTooSlow           a look-up was ended because it took too long
         ├── ObjectStoreUnavailable  the S3 server does not answer
@@ -282,6 +283,10 @@ class Overloaded(SentinelError):
 
 class Unavailable(SentinelError):
     code = "unavailable"
+
+
+class ClockJumped(Unavailable):
+    code = "clock_jumped"
 
 
 class LedgerUnavailable(Unavailable):

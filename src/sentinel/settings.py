@@ -195,6 +195,12 @@ class FeastSettings(BaseModel):
 
 class ScoringSettings(BaseModel):
     reasons: bool = Field(True, description="Give exact reasons with every decision.")
+    waiting_payments: int = Field(
+        10_000, description="Most single payments that wait for a decision; more get 429.", ge=1
+    )
+    waiting_batched: int = Field(
+        50_000, description="The same for payments of batches. One batch alone may be larger.", ge=1
+    )
 
 
 class PolicySettings(BaseModel):

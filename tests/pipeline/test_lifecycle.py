@@ -28,7 +28,8 @@ from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import Trained, train
 from sentinel.pipeline.verify import transactions_of, verify
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
-from sentinel.scoring.engine import Engine
+from sentinel.scoring.panel import Panel
+from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import MlflowSettings, Settings
 from sentinel.state.embedded import restore
@@ -297,7 +298,7 @@ def serve(settings: Settings, payments: int, *, tamper: bool = False) -> int:
     champion = champion_of(settings)
     assert champion is not None
     model = ServingModel.load(settings.models_dir / champion.folder, settings.money)
-    engine = Engine(state, model)
+    scorer = Scorer(state, Panel(model))
     transactions = [
         type(old)(
             **{f: getattr(old, f) for f in old.__struct_fields__}
@@ -309,7 +310,7 @@ def serve(settings: Settings, payments: int, *, tamper: bool = False) -> int:
         )
         for i, old in zip(range(payments), transactions_of(batch), strict=False)
     ]
-    scored = engine.decide(transactions)
+    scored = scorer.decide(transactions)
     vectors = scored.vectors.copy()
     if tamper:
         vectors[3, 0] += 1

@@ -34,13 +34,11 @@ class Appended(NamedTuple):
             it. For decisions: the transactions that have a label already. For labels: every
             transaction they are about. So whichever of a transaction and its label comes second
             sees the first. Empty where only one process writes: it knows by itself.
-        group: The group as the log has it.
     """
 
     first_sequence: int
     received_at_us: int
     before: Mapping[str, Standing] = {}
-    group: Group | None = None
 
 
 class StateRebuild(NamedTuple):
@@ -79,8 +77,13 @@ class LabelEffect(NamedTuple):
 class Ledger(Protocol):
     """An append-only sequence of groups.
 
-    Appends may come from one thread at a time; reads may come from any process meanwhile.
+    Appends may come from `appends_at_once` threads; reads may come from any process meanwhile.
     """
+
+    @property
+    def appends_at_once(self) -> int:
+        """How many threads may append at once."""
+        ...
 
     def append(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +39,6 @@ def read_import(group: Group, columns: Collection[str] | None = None) -> pa.Reco
             options = pa.ipc.IpcReadOptions(included_fields=fields)
             with pa.ipc.open_stream(group.payload, options=options) as few:
                 batch = few.read_next_batch()
-    batch = batch.replace_schema_metadata(None)
     if group.floor_us == 0 or batch.column("received_at_us")[0].as_py() >= group.floor_us:
         return batch
     at = batch.schema.get_field_index("received_at_us")
@@ -86,12 +85,23 @@ def imported_transaction(group: Group, row: int) -> Transaction:
         group: The group.
         row: Its row in the group's batch, from 0.
     """
-    values = read_import(group).slice(row, 1).to_pylist()[0]
-    attributes = {
-        name.removeprefix(ATTRIBUTE_PREFIX): value
-        for name, value in values.items()
-        if name.startswith(ATTRIBUTE_PREFIX) and value is not None
-    }
-    return Transaction(
-        **{name: values[name] for name in _TRANSACTION_COLUMNS}, attributes=attributes
-    )
+    return imported_transactions(group, [row])[0]
+
+
+def imported_transactions(group: Group, rows: Sequence[int]) -> list[Transaction]:
+    """Some transactions of an IMPORT group, with their attributes; the group is decoded once.
+
+    Args:
+        group: The group.
+        rows: Their rows in the group's batch, from 0.
+    """
+    found = []
+    for values in read_import(group).take(pa.array(rows, pa.int64())).to_pylist():
+        attributes = {
+            name.removeprefix(ATTRIBUTE_PREFIX): value
+            for name, value in values.items()
+            if name.startswith(ATTRIBUTE_PREFIX) and value is not None
+        }
+        known = {name: values[name] for name in _TRANSACTION_COLUMNS}
+        found.append(Transaction(**known, attributes=attributes))
+    return found

@@ -17,7 +17,7 @@ from sentinel.ledger import index_schema as schema
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index_file import connect, head_of, open_index
 from sentinel.ledger.index_queries import IndexQueries
-from sentinel.ledger.index_rows import Chunk
+from sentinel.ledger.index_rows import Chunk, fingerprint
 from sentinel.ledger.index_values import Explain
 from sentinel.ledger.sqlite_errors import unavailable
 from sentinel.log.entries import (
@@ -25,10 +25,10 @@ from sentinel.log.entries import (
     FLAG_IS_FRAUD,
     N_REASONS,
     OUTCOMES,
+    DecisionGroup,
     Group,
     GroupKind,
     decode_decisions,
-    fingerprint,
     outcome_of,
 )
 
@@ -100,7 +100,7 @@ class LedgerIndex(IndexQueries):
         found = self.find(transaction_id)
         if found is None:
             return None
-        group = self._group_of(found.sequence)
+        group = self.group_of(found.sequence)
         row = found.sequence - group.first_sequence
         if group.kind == GroupKind.DECISIONS:
             return decode_decisions(group.payload).transactions[row]
@@ -118,10 +118,11 @@ class LedgerIndex(IndexQueries):
         found = self.find(transaction_id)
         if found is None or found.origin != "live":
             return None
-        group = self._group_of(found.sequence)
+        group = self.group_of(found.sequence)
         return decision_at(group, found.sequence - group.first_sequence, explain)
 
-    def _group_of(self, sequence: int) -> Group:
+    def group_of(self, sequence: int) -> Group:
+        """The group that holds an indexed entry."""
         group = next(iter(self._ledger.groups(sequence - 1)), None)
         if group is None:
             raise WorkspaceError(
@@ -217,7 +218,19 @@ def decision_at(group: Group, row: int, explain: Explain = number_features) -> D
         row: The decision's place in it, from 0.
         explain: See `LedgerIndex.decision`.
     """
-    decided = decode_decisions(group.payload)
+    return decision_in(decode_decisions(group.payload), group.first_sequence, row, explain)
+
+
+def decision_in(
+    decided: DecisionGroup, first_sequence: int, row: int, explain: Explain = number_features
+) -> Decision:
+    """`decision_at` for a group that is decoded already.
+
+    Args:
+        decided: The group's content.
+        first_sequence: Of its first entry.
+        row, explain: See `decision_at`.
+    """
     n = len(decided.transactions)
     vector = tuple(None if math.isnan(v) else v for v in decided.vector_array()[row].tolist())
     features = np.frombuffer(decided.reason_features, "<i2").reshape(n, N_REASONS)[row].tolist()
@@ -226,7 +239,7 @@ def decision_at(group: Group, row: int, explain: Explain = number_features) -> D
     model_name, model_version = decided.decided_by()[row]
     return Decision(
         transaction_id=decided.transactions[row].transaction_id,
-        sequence=group.first_sequence + row,
+        sequence=first_sequence + row,
         score=float(decided.deciding_scores()[row]),
         fraud_probability=float(decided.deciding_probabilities()[row]),
         is_fraud=bool(flags & FLAG_IS_FRAUD),

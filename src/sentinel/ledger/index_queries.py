@@ -143,6 +143,14 @@ class IndexQueries:
         rows = self._rows(f"{_LABEL} WHERE label_id = ?", (label_id,))
         return _label(rows[0]) if rows else None
 
+    def labels(self, label_ids: Iterable[str]) -> dict[str, Label]:
+        """Those of the labels that the index holds, by id."""
+        found: dict[str, Label] = {}
+        for marks, ids in _portions(label_ids):
+            for row in self._rows(f"{_LABEL} WHERE label_id IN ({marks})", ids):
+                found[row[0]] = _label(row)
+        return found
+
     def _sequence_at(self, received_at_us: int) -> int:
         """Sequence from which on decisions were received at this time or later.
 

@@ -71,6 +71,11 @@ class PostgresLedger:
         self._tail_query = self._named(_TAIL)
         self._read_query = self._named(_READ)
 
+    @property
+    def appends_at_once(self) -> int:
+        """One: see `Ledger`."""
+        return 1
+
     @classmethod
     def open_writer(cls, database: Database, *, exclusive: bool) -> Self:
         """Open for appending; makes the tables, or brings them up to date, where that is due.
@@ -169,17 +174,9 @@ class PostgresLedger:
             )
         payload = in_format(kind, payload, self.group_format)
         keys = keys_of(kind, payload, transaction_ids)
-        appended = self._appender.append(
+        return self._appender.append(
             kind, entries, received_at_us, payload, keys, token or secrets.token_bytes(16)
         )
-        group = Group(
-            first_sequence=appended.first_sequence,
-            entries=entries,
-            kind=kind,
-            received_at_us=appended.received_at_us,
-            payload=payload,
-        )
-        return appended._replace(group=group)
 
     def last_sequence(self) -> int:
         """Sequence of the last entry, 0 if there is none."""

@@ -58,6 +58,11 @@ class SqliteLedger:
         self._unchecked_bytes = 0
         self._last_sequence, self._last_received_at_us = self._tail()
 
+    @property
+    def appends_at_once(self) -> int:
+        """One: see `Ledger`."""
+        return 1
+
     @classmethod
     def open_writer(cls, path: Path) -> Self:
         """Open for appending, as the only process that does; makes the file where there is none.
@@ -154,14 +159,7 @@ class SqliteLedger:
             # The group is durable in the write-ahead log whether or not this succeeds.
             with contextlib.suppress(sqlite3.Error):
                 self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        group = Group(
-            first_sequence=first,
-            entries=entries,
-            kind=kind,
-            received_at_us=received_at_us,
-            payload=payload,
-        )
-        return Appended(first, received_at_us, group=group)
+        return Appended(first, received_at_us)
 
     def last_sequence(self) -> int:
         """Sequence of the last entry, 0 if there is none."""

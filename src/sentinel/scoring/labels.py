@@ -1,24 +1,42 @@
-"""Labels on their way into the log and into the features that are derived from them."""
+"""Labels on their way into the log and into the features that are derived from them.
+
+What they are about is looked up in a thread, each group of the log once. Then they are recorded in
+their turn, some at a time, so that payments go on between two portions of a large request.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+import msgspec
 
 from sentinel.domain import (
+    AlreadyRecorded,
     InvalidLabel,
     Label,
     LedgerUnavailable,
+    Overloaded,
     SentinelError,
     Transaction,
 )
 from sentinel.ledger.base import Appended
+from sentinel.ledger.lookup import TransactionLookup
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
-from sentinel.scoring.engine import Engine
-from sentinel.scoring.service import ScoringService
+from sentinel.scoring.writer import Writer
 
-Find = Callable[[str], Transaction | None]
+MOST_WAITING: Final = 50_000
+"""Labels of all requests that may wait at once. One request alone may have more."""
+
+_AT_ONCE: Final = 256
+_FORGOTTEN_AT_ONCE: Final = 8192
+_BUSY: Final = (
+    "{waiting:,} labels wait to be recorded, and {most:,} may. Nothing of this request was "
+    "recorded; send it again in a moment."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,128 +54,288 @@ class LabelReceipt:
     known_transaction: bool
 
 
-class LabelDesk:
+@dataclass(slots=True)
+class _Found:
+    """What the queryable tables say of a request.
+
+    Attributes:
+        through: They held the log up to here, at least.
+        labels: Recorded labels with the request's label ids.
+        transactions: What the labels are about.
+    """
+
+    through: int
+    labels: dict[str, Label]
+    transactions: dict[str, Transaction]
+
+
+@dataclass(slots=True)
+class _Request:
+    """Labels that came together.
+
+    Attributes:
+        labels: In order.
+        future: Of the receipts.
+        receipts: So far.
+        found: What was looked up.
+        through: Up to where the tables held the log when the next portion was looked up.
+    """
+
+    labels: list[Label]
+    future: asyncio.Future[list[LabelReceipt]]
+    receipts: list[LabelReceipt] = field(default_factory=list)
+    found: _Found = field(default_factory=lambda: _Found(-1, {}, {}))
+    through: int = -1
+
+    @property
+    def portion(self) -> list[Label]:
+        """What is to be recorded next."""
+        done = len(self.receipts)
+        return self.labels[done : done + _AT_ONCE]
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def finish(self) -> None:
+        if not self.future.done():
+            self.future.set_result(self.receipts)
+
+
+class LabelRecorder:
     """Takes labels in the order of the log.
 
     Args:
-        service: The single writer.
-        find_transaction: Looks a transaction of the queryable tables up.
-        find_label: Looks a label up by its id.
+        writer: The writer.
     """
 
-    def __init__(
-        self,
-        service: ScoringService,
-        find_transaction: Find,
-        find_label: Callable[[str], Label | None],
-    ) -> None:
-        self._service = service
-        self._find_transaction = find_transaction
-        self._find_label = find_label
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._recent: dict[str, tuple[int, Label]] = {}
+        self._forgotten_through = 0
+        self._waiting = 0
 
     def submit(self, labels: list[Label]) -> asyncio.Future[list[LabelReceipt]]:
         """Record labels together.
 
+        If one of them contradicts what is recorded under its id, none is recorded.
+
         Args:
-            labels: With `received_at_us` from the service's clock.
+            labels: With `received_at_us` from the writer's clock.
 
         Returns:
             A future of one receipt per label, in order.
+
+        Raises:
+            Overloaded: Too many labels wait already.
         """
+        if self._waiting and self._waiting + len(labels) > MOST_WAITING:
+            raise Overloaded(_BUSY.format(waiting=self._waiting, most=MOST_WAITING))
         future: asyncio.Future[list[LabelReceipt]] = asyncio.get_running_loop().create_future()
-        self._service.run_job(lambda: self._record(labels, future))
+        self._waiting += len(labels)
+        request = _Request(labels, future)
+        future.add_done_callback(lambda _: self._left(len(labels)))
+        self._search(request)
         return future
 
     def forget_indexed(self, through: int) -> None:
         """Drop labels that the queryable tables hold by now."""
-        self._recent = {key: entry for key, entry in self._recent.items() if entry[0] > through}
+        indexed: list[str] = []
+        for label_id, (sequence, _) in self._recent.items():
+            if sequence > through or len(indexed) >= _FORGOTTEN_AT_ONCE:
+                break
+            indexed.append(label_id)
+            self._forgotten_through = max(self._forgotten_through, sequence)
+        for label_id in indexed:
+            del self._recent[label_id]
 
-    def _transaction(self, transaction_id: str) -> Transaction | None:
-        recorded = self._service.recorded(transaction_id)
+    def _left(self, labels: int) -> None:
+        self._waiting -= labels
+
+    # Looking up.
+
+    def _search(self, request: _Request, *, refresh: bool = False) -> None:
+        """Look up what a request is about, in a thread; then record its next portion.
+
+        All of it at first, a portion if anything may have been recorded since.
+        """
+        known = self._writer.scorer.state.known
+        first = request.through < 0
+        labels = request.labels if first else request.portion
+
+        def search(lookup: TransactionLookup) -> _Found:
+            if refresh:
+                lookup.index.catch_up()
+            through = lookup.index.indexed_through
+            recorded = lookup.index.labels(label.label_id for label in labels)
+            _check(labels, recorded)
+            ids = {label.transaction_id for label in labels}
+            return _Found(
+                through, recorded, lookup.transactions(i for i in ids if known.holds_id(i))
+            )
+
+        def done(found: _Found | None, error: Exception | None) -> None:
+            if found is None:
+                assert error is not None
+                request.fail(error)
+                return
+            if first:
+                request.found = found
+            else:
+                request.found.labels.update(found.labels)
+                request.found.transactions.update(found.transactions)
+            request.through = found.through
+            self._writer.turn.run_job(partial(self._record, request))
+
+        self._writer.lookups.run(search, done)
+
+    def _transaction(self, request: _Request, transaction_id: str) -> Transaction | None:
+        recorded = self._writer.recorded(transaction_id)
         if recorded is not None:
             return recorded.transaction
-        if not self._service.engine.state.known.holds_id(transaction_id):
-            return None
-        return self._find_transaction(transaction_id)
+        return request.found.transactions.get(transaction_id)
 
-    def _earlier(self, label_id: str) -> Label | None:
+    def _earlier(self, request: _Request, label_id: str) -> Label | None:
         entry = self._recent.get(label_id)
-        return entry[1] if entry is not None else self._find_label(label_id)
+        return entry[1] if entry is not None else request.found.labels.get(label_id)
 
-    def _record(self, labels: list[Label], future: asyncio.Future[list[LabelReceipt]]) -> None:
+    def _is_stale(self, request: _Request) -> bool:
+        """Whether something may have left memory that was not in the tables at the look-up."""
+        through = request.through
+        return through < self._writer.forgotten_through or through < self._forgotten_through
+
+    # Recording.
+
+    def _record(self, request: _Request) -> None:
+        """A job: record the next portion."""
+        if self._is_stale(request):
+            self._search(request)
+            return
+        portion = request.portion
         try:
-            receipts = self._examine(labels)
-        except Exception as error:  # noqa: BLE001 -- whoever waits is told
-            _fail(future, error)
+            receipts = self._examine(request, portion)
+        except Exception as error:  # noqa: BLE001 -- callers that wait get the error
+            request.fail(error)
             return
         new = [receipt.label for receipt in receipts if not receipt.repeated]
         if not new:
-            _give(future, receipts)
+            self._recorded(request, receipts)
             return
-        if self._service.unavailable is not None:
-            _fail(future, LedgerUnavailable(self._service.unavailable))
+        if self._writer.unavailable is not None:
+            request.fail(LedgerUnavailable(self._writer.unavailable))
             return
+        received_at_us = self._writer.not_before(new[-1].received_at_us)
+        if received_at_us > new[-1].received_at_us:
+            new = [msgspec.structs.replace(one, received_at_us=received_at_us) for one in new]
         payload = encode_group(LabelGroup(format=LABEL_FORMAT, labels=new))
 
         def done(appended: Appended | None, error: SentinelError | None) -> None:
-            if appended is None:
+            if isinstance(error, AlreadyRecorded):
+                # By another scorer, a moment ago: look again.
+                self._search(request, refresh=True)
+            elif appended is None:
                 assert error is not None
-                self._refused(labels, future, error)
-                return
-            for place, label in enumerate(new):
-                self._recent[label.label_id] = (appended.first_sequence + place, label)
-                self._service.metrics.labels[label.verdict] += 1
-            _give(future, self._apply(new, receipts, appended))
+                request.fail(error)
+            else:
+                self._durable(request, receipts, new, appended)
 
-        self._service.commit(GroupKind.LABELS, len(new), new[-1].received_at_us, payload, done)
+        self._writer.commit(GroupKind.LABELS, len(new), received_at_us, payload, done)
 
-    def _examine(self, labels: list[Label]) -> list[LabelReceipt]:
+    def _examine(self, request: _Request, portion: Sequence[Label]) -> list[LabelReceipt]:
         receipts: list[LabelReceipt] = []
         here: dict[str, Label] = {}
-        for label in labels:
-            earlier = here.get(label.label_id) or self._earlier(label.label_id)
-            if earlier is not None and (
-                earlier.transaction_id != label.transaction_id or earlier.verdict != label.verdict
-            ):
-                raise InvalidLabel(
-                    f"Label {label.label_id!r} is already recorded with another verdict or "
-                    "transaction. Send a correction under a new label_id.",
-                    fields={"label_id": "already recorded with other content"},
-                )
+        for label in portion:
+            earlier = here.get(label.label_id) or self._earlier(request, label.label_id)
+            _check_one(label, earlier)
             here[label.label_id] = label
             receipts.append(
                 LabelReceipt(
                     label=earlier or label,
                     repeated=earlier is not None,
-                    known_transaction=self._transaction(label.transaction_id) is not None,
+                    known_transaction=self._transaction(request, label.transaction_id) is not None,
                 )
             )
         return receipts
 
-    def _refused(
-        self, labels: list[Label], future: asyncio.Future[list[LabelReceipt]], error: SentinelError
+    def _durable(
+        self,
+        request: _Request,
+        receipts: list[LabelReceipt],
+        new: list[Label],
+        appended: Appended,
     ) -> None:
-        """The labels did not reach the log."""
-        _fail(future, error)
+        """Let durable labels take effect on features."""
+        for place, label in enumerate(new):
+            self._recent[label.label_id] = (appended.first_sequence + place, label)
+            self._writer.metrics.labels[label.verdict] += 1
+        ids = {label.transaction_id for label in new}
+        found = {i: self._transaction(request, i) for i in ids}
+        known = {i: transaction for i, transaction in found.items() if transaction is not None}
+        missing = [i for i, before in appended.before.items() if before.sequence and i not in known]
+        if not missing:
+            self._apply(request, receipts, new, appended, known)
+            return
+
+        # Another scorer decided on them, and the tables here do not hold that yet.
+        def search(lookup: TransactionLookup) -> dict[str, Transaction]:
+            lookup.index.catch_up()
+            return lookup.transactions(missing)
+
+        def then(others: dict[str, Transaction] | None, error: Exception | None) -> None:
+            if others is None:
+                assert error is not None
+                request.fail(error)
+                return
+            self._apply(request, receipts, new, appended, known | others)
+
+        self._writer.lookups.run(search, then)
 
     def _apply(
-        self, labels: list[Label], receipts: list[LabelReceipt], appended: Appended
-    ) -> list[LabelReceipt]:
-        """Let durable labels take effect on features; the receipts as they are now known."""
-        engine = self._service.engine
-        assert isinstance(engine, Engine)
-        found = {label.transaction_id: self._transaction(label.transaction_id) for label in labels}
-        known = {i: transaction for i, transaction in found.items() if transaction is not None}
-        engine.state.apply_labels(labels, appended, known)
-        return receipts
+        self,
+        request: _Request,
+        receipts: list[LabelReceipt],
+        new: list[Label],
+        appended: Appended,
+        transactions: dict[str, Transaction],
+    ) -> None:
+        self._writer.scorer.state.apply_labels(new, appended, transactions)
+        self._recorded(
+            request,
+            [
+                replace(receipt, known_transaction=True)
+                if receipt.label.transaction_id in transactions
+                else receipt
+                for receipt in receipts
+            ],
+        )
+
+    def _recorded(self, request: _Request, receipts: list[LabelReceipt]) -> None:
+        request.receipts += receipts
+        request.through = request.found.through
+        if len(request.receipts) == len(request.labels):
+            request.finish()
+        else:
+            self._writer.turn.run_job(partial(self._record, request))
 
 
-def _give(future: asyncio.Future[list[LabelReceipt]], receipts: list[LabelReceipt]) -> None:
-    if not future.done():
-        future.set_result(receipts)
+def _check(labels: Sequence[Label], recorded: dict[str, Label]) -> None:
+    here: dict[str, Label] = {}
+    for label in labels:
+        _check_one(label, here.get(label.label_id) or recorded.get(label.label_id))
+        here[label.label_id] = label
 
 
-def _fail(future: asyncio.Future[list[LabelReceipt]], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _check_one(label: Label, earlier: Label | None) -> None:
+    """Hold a label against the one that is recorded under its id.
+
+    Raises:
+        InvalidLabel: They say different things.
+    """
+    if earlier is not None and (
+        earlier.transaction_id != label.transaction_id or earlier.verdict != label.verdict
+    ):
+        raise InvalidLabel(
+            f"Label {label.label_id!r} is already recorded with another verdict or "
+            "transaction. Send a correction under a new label_id.",
+            fields={"label_id": "already recorded with other content"},
+        )

@@ -9,14 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from sentinel.domain import (
     Decision,
-    Label,
     Reason,
     SentinelError,
-    Transaction,
 )
 from sentinel.features.plan.plan import Plan
 from sentinel.ledger.base import Ledger
@@ -26,20 +24,25 @@ from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.champion import CHAMPION_FILE, champion_of
 from sentinel.models.explanations import Words, compile_words
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.scoring.backends import backend_of
 from sentinel.scoring.champions import RegistryWatch, WarmModels
-from sentinel.scoring.engine import ScoringEngine
-from sentinel.scoring.labels import LabelDesk
-from sentinel.scoring.service import Render, ScoringService, conflict, same_payment
+from sentinel.scoring.labels import LabelRecorder
+from sentinel.scoring.lookups import Lookups
+from sentinel.scoring.panel import Panel
+from sentinel.scoring.queue import QueueLimits
+from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
+from sentinel.scoring.states import EmbeddedStates, States
+from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
-from sentinel.state.embedded import FrozenState
+from sentinel.state.base import SnapshotWritten, Vectors
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS: Final = 0.5
 _CHAMPION_SECONDS: Final = 0.1
 _SNAPSHOT_ENTRIES: Final = 1_000
+_SMALL_GAP: Final = 256
+_GAP_ROUNDS: Final = 20
 
 
 def load_plan(settings: Settings) -> Plan:
@@ -52,6 +55,19 @@ def load_plan(settings: Settings) -> Plan:
     if champion is None:
         return Plan.load(settings.plan_path)
     return Plan.load(settings.models_dir / champion.folder / "plan.json")
+
+
+def states_of(settings: Settings, metrics: ScoringMetrics) -> States:
+    """Where state comes from, as the settings say: the one place that knows both kinds.
+
+    Raises:
+        ConfigurationError: The settings do not fit together.
+    """
+    if settings.state.backend == "redis":
+        from sentinel.scoring.shared_states import SharedStates
+
+        return SharedStates(settings, metrics)
+    return EmbeddedStates(settings)
 
 
 class History(Protocol):
@@ -72,7 +88,7 @@ class ScoringRuntime:
     def __init__(self, settings: Settings, render_recorded: Callable[[Decision], bytes]) -> None:
         self.settings = settings
         self.metrics = ScoringMetrics()
-        self._backend = backend_of(settings, self.metrics)
+        self._states = states_of(settings, self.metrics)
         self.model_problem: str | None = None
         self.state_problem: str | None = None
         self.models = WarmModels(settings)
@@ -87,8 +103,8 @@ class ScoringRuntime:
         self.reader: Ledger
         self.index: LedgerIndex
         self.history: History
-        self.service: ScoringService
-        self.labels: LabelDesk
+        self.writer: Writer
+        self.labels: LabelRecorder
 
     @classmethod
     async def open(
@@ -111,27 +127,34 @@ class ScoringRuntime:
             ConfigurationError: There is no plan, or the workspace is in use.
         """
         self = cls(settings, render_recorded)
-        ledger = await asyncio.to_thread(self._backend.open_ledger)
+        ledger = await asyncio.to_thread(self._states.open_ledger)
         try:
             self.reader = open_reader(settings)
             self.index = LedgerIndex(settings.index_path, self.reader)
-            self._backend.attach(self.reader, self.index)
+            self._states.attach(self.reader, self.index)
             self.history = self._open_history()
-            engine = await asyncio.to_thread(self._first_engine, progress)
+            scorer = await asyncio.to_thread(self._first_scorer, progress)
         except BaseException:
             ledger.close()
             raise
-        self._snapshot_sequence = engine.state.sequence
-        self.service = self._backend.service(
-            engine,
+        self._snapshot_sequence = scorer.state.sequence
+        limits = QueueLimits(settings.scoring.waiting_payments, settings.scoring.waiting_batched)
+        self.writer = Writer(
+            scorer,
             ledger,
             render=render,
-            find_recorded=self._find_recorded,
-            rebuild=lambda: self._backend.rebuild(self.service.engine),
+            lookups=Lookups(
+                lambda: LedgerIndex(settings.index_path, self.reader),
+                self._explain,
+                render_recorded,
+                asyncio.get_running_loop(),
+            ),
+            rebuild=self._states.rebuild,
             metrics=self.metrics,
+            limits=limits,
         )
-        self.labels = self._backend.desk(self.service, self.index.transaction, self.find_label)
-        self._note_engine(engine)
+        self.labels = LabelRecorder(self.writer)
+        self._note_scorer(scorer)
         self._start_indexer()
         self._tasks = [
             asyncio.create_task(self._watch_champion(), name="watch-champion"),
@@ -144,12 +167,14 @@ class ScoringRuntime:
         """Answer what has arrived, write a last snapshot, stop the indexer."""
         for task in self._tasks:
             task.cancel()
-        await self.service.close()
-        if self.service.unavailable is None:
-            frozen = self._freeze()
-            if frozen is not None and frozen.header.sequence > self._snapshot_sequence:
-                await asyncio.to_thread(frozen.write, self.settings.state_dir)
-        self._backend.close()
+        await self.writer.close()
+        state = self.writer.scorer.state
+        if self.writer.unavailable is None and state.sequence > self._snapshot_sequence:
+            written = state.begin_snapshot(self.settings.state_dir)
+            if written is not None:
+                await asyncio.to_thread(written)
+        self._states.close()
+        state.close()
         if self._indexer is not None:
             self._indexer.terminate()
             try:
@@ -168,17 +193,36 @@ class ScoringRuntime:
         from sentinel.scoring.historic import OnlineHistoryScores
         from sentinel.state.online_history import OnlineHistory
 
-        return OnlineHistoryScores(OnlineHistory(url), lambda: self.service.engine.model)
+        return OnlineHistoryScores(OnlineHistory(url), lambda: self.writer.scorer.model)
 
     # What routes ask.
 
-    def find_label(self, label_id: str) -> Label | None:
-        """A recorded label by its id."""
-        return self.index.label(label_id)
+    async def read_features(self, keys: list[dict[str, str]], now_us: int) -> tuple[Plan, Vectors]:
+        """Features of entities at a time, without a transaction.
 
-    def decision(self, transaction_id: str) -> Decision | None:
-        """A recorded decision with its reasons in words, from the queryable tables."""
-        return self.index.decision(transaction_id, self._explain)
+        State that waits for a server is read in a thread; memory is read between two groups of
+        payments, since nothing but the event loop may look at what it changes. So callers ask for
+        a few rows at a time.
+
+        Args:
+            keys: Entity column to key, by row.
+            now_us: Time of the question, microseconds.
+
+        Returns:
+            The plan in charge, and float32 (len(keys), n_features) of it; NaN = unknown.
+
+        Raises:
+            StateUnavailable: The state cannot be read.
+        """
+        if self.writer.scorer.state.waits:
+            state = self.writer.scorer.state
+            return state.program.plan, await asyncio.to_thread(state.read, keys, now_us)
+
+        def read() -> tuple[Plan, Vectors]:
+            state = self.writer.scorer.state
+            return state.program.plan, state.read(keys, now_us)
+
+        return await self.writer.turn.in_order(read)
 
     def feature_name(self, plan_hash: str, feature: int) -> str | None:
         """Name of a feature by its number in a plan; None: no such feature or plan."""
@@ -187,12 +231,14 @@ class ScoringRuntime:
             return None
         return known[0][feature]
 
-    # Engines.
+    # Scorers.
 
-    def _first_engine(self, progress: Callable[[int, int], None] | None) -> ScoringEngine:
+    def _first_scorer(self, progress: Callable[[int, int], None] | None) -> Scorer:
         model = self._load_champion()
         plan = model.plan if model is not None else Plan.load(self.settings.plan_path)
-        return self._backend.build(plan, model, progress)
+        scorer = Scorer(self._states.open(plan, progress), Panel(model))
+        scorer.warm()
+        return scorer
 
     def _load_champion(self) -> ServingModel | None:
         try:
@@ -205,27 +251,14 @@ class ScoringRuntime:
             return None
         return self.models.load(champion)
 
-    def _note_engine(self, engine: ScoringEngine) -> None:
-        plan = engine.program.plan
+    def _note_scorer(self, scorer: Scorer) -> None:
+        plan = scorer.program.plan
         self.metrics.plan_hash = plan.hash
         words = compile_words(plan, self.settings.money)
         self._plans[plan.hash] = (plan.feature_names, words)
-        if engine.model is not None:
-            self.metrics.model_name = engine.model.name
-            self.metrics.model_version = engine.model.version
-
-    # Repeats.
-
-    def _find_recorded(self, transaction: Transaction) -> bytes | None:
-        found = self.index.transaction(transaction.transaction_id)
-        if found is None:
-            return None
-        if not same_payment(found, transaction):
-            raise conflict(transaction.transaction_id)
-        decision = self.decision(transaction.transaction_id)
-        if decision is None:
-            raise conflict(transaction.transaction_id)
-        return self._render_recorded(decision)
+        if scorer.model is not None:
+            self.metrics.model_name = scorer.model.name
+            self.metrics.model_version = scorer.model.version
 
     def _explain(
         self, plan_hash: str, feature: int, value: float | None, contribution: float
@@ -256,13 +289,17 @@ class ScoringRuntime:
             if self._indexer is not None and self._indexer.poll() is not None:
                 log.warning("The indexer ended (%s); starting it again.", self._indexer.returncode)
                 self._start_indexer()
-            through = self.index.indexed_through
-            self.service.forget_indexed(through)
+            through = await asyncio.to_thread(lambda: self.index.indexed_through)
+            self.writer.forget_indexed(through)
             self.labels.forget_indexed(through)
-            engine = self.service.engine
-            self.state_problem = await asyncio.to_thread(self._backend.watch, engine)
-            self.metrics.entities = engine.state.entities
-            self.metrics.state_bytes = engine.state.used_bytes
+            state = self.writer.scorer.state
+            try:
+                await asyncio.to_thread(state.look_after)
+            except SentinelError as error:
+                log.warning("Feature state is not looked after: %s", error)
+            self.state_problem = state.problem
+            self.metrics.entities = state.entities
+            self.metrics.state_bytes = state.used_bytes
 
     async def _watch_champion(self) -> None:
         path = self.settings.models_dir / CHAMPION_FILE
@@ -302,26 +339,41 @@ class ScoringRuntime:
         model = await asyncio.to_thread(self._load_champion)
         if model is None:
             return
-        if model.plan.hash == self.service.engine.program.plan.hash:
-            await self._in_order(lambda: setattr(self.service.engine, "model", model))
+        if model.plan.hash == self.writer.scorer.program.plan.hash:
+            panel = Panel(model)
+            await self.writer.turn.in_order(lambda: setattr(self.writer.scorer, "panel", panel))
         else:
-            # Another plan: its state is built beside the running one, then both change at once.
-            engine = await asyncio.to_thread(self._backend.build, model.plan, model)
-
-            def take_over() -> None:
-                self._backend.adopt(engine)
-                self.service.engine = engine
-
-            await self._in_order(take_over)
+            await self._change_plan(model)
         self.metrics.model_swaps += 1
         self.metrics.model_swap_seconds = time.perf_counter() - started
-        self._note_engine(self.service.engine)
+        self._note_scorer(self.writer.scorer)
         log.info("Model %s version %s serves from now on.", model.name, model.version)
+
+    async def _change_plan(self, model: ServingModel) -> None:
+        """Another plan: its state is opened beside the running one, then both change at once."""
+
+        def open_beside() -> Scorer:
+            scorer = Scorer(self._states.open(model.plan), Panel(model))
+            scorer.warm()
+            return scorer
+
+        scorer = await asyncio.to_thread(open_beside)
+        for _ in range(_GAP_ROUNDS):
+            if await asyncio.to_thread(self._states.catch_up, scorer.state) < _SMALL_GAP:
+                break
+
+        def take_over() -> None:
+            self._states.catch_up(scorer.state)
+            self.writer.take_over(scorer)
+
+        old = self.writer.scorer.state
+        await self.writer.turn.holding(take_over)
+        old.close()
 
     async def _take_snapshots(self) -> None:
         while True:
             await asyncio.sleep(self.settings.state.snapshot_seconds)
-            if self.service.engine.state.sequence < self._snapshot_sequence + _SNAPSHOT_ENTRIES:
+            if self.writer.scorer.state.sequence < self._snapshot_sequence + _SNAPSHOT_ENTRIES:
                 continue
             try:
                 await self.snapshot()
@@ -329,34 +381,21 @@ class ScoringRuntime:
                 log.warning("The state snapshot could not be written: %s", error)
 
     async def snapshot(self) -> Path | None:
-        """Write a snapshot of the state as it is between two groups; None: it is kept elsewhere."""
-        frozen = await self._in_order(self._freeze)
-        if frozen is None:
+        """Write a snapshot of the state as it is between two groups; None: it is kept elsewhere.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+
+        def begin() -> tuple[SnapshotWritten | None, int]:
+            state = self.writer.scorer.state
+            if self.writer.unavailable is not None:
+                return None, 0  # it may hold what never became durable
+            return state.begin_snapshot(self.settings.state_dir), state.sequence
+
+        written, sequence = await self.writer.turn.in_order(begin)
+        if written is None:
             return None
-        path: Path = await asyncio.to_thread(frozen.write, self.settings.state_dir)
-        self._snapshot_sequence = frozen.header.sequence
-        self.metrics.snapshot_sequence = frozen.header.sequence
+        path: Path = await asyncio.to_thread(written)
+        self._snapshot_sequence = self.metrics.snapshot_sequence = sequence
         return path
-
-    def _freeze(self) -> FrozenState | None:
-        return self._backend.freeze(self.service.engine)
-
-    async def in_order(self, job: Callable[[], Any]) -> Any:
-        """Run a callable between two groups, when nothing undurable can be seen."""
-        return await self._in_order(job)
-
-    async def _in_order(self, job: Callable[[], Any]) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def run() -> None:
-            try:
-                result = job()
-            except Exception as error:  # noqa: BLE001 -- whoever waits is told
-                if not future.done():
-                    future.set_exception(error)
-            else:
-                if not future.done():
-                    future.set_result(result)
-
-        self.service.run_job(run)
-        return await future

@@ -39,8 +39,12 @@ class SharedState:
         upkeep: Keeps them true to the log.
         known: Ids that this scorer has heard of.
         sequence: The last log entry that it has seen.
-        watch: Called by `look_after`. Returns a reason not to use the records although Redis
-            answers, or None.
+        watch: Called by `look_after`; it sets `blocked` and `unwatched`.
+        parallel: See `FeatureState`.
+
+    Attributes:
+        blocked: Reason not to use the records although Redis answers; None if they may be used.
+        unwatched: Why nobody can look after them; None if somebody can.
     """
 
     waits = True
@@ -53,7 +57,7 @@ class SharedState:
         upkeep: Upkeep,
         known: KnownIds,
         sequence: int,
-        watch: Callable[[SharedState], str | None] = lambda _: None,
+        watch: Callable[[SharedState], None] = lambda _: None,
         parallel: int = 1,
     ) -> None:
         self.features = features
@@ -64,7 +68,8 @@ class SharedState:
         self._watch = watch
         self._without = WithoutState(features.program)
         self._talking = threading.Lock()
-        self._blocked: str | None = None
+        self.blocked: str | None = None
+        self.unwatched: str | None = None
         self._trouble: str | None = None
         self._degraded: set[bytes] = set()
 
@@ -76,7 +81,7 @@ class SharedState:
     @property
     def problem(self) -> str | None:
         """Why decisions are degraded, or why records cannot be looked after."""
-        return self._blocked or self._trouble or self.upkeep.problem
+        return self.blocked or self.unwatched or self._trouble or self.upkeep.problem
 
     # See `FeatureState` for all of these.
 
@@ -90,8 +95,8 @@ class SharedState:
 
     def add(self, transactions: Sequence[Transaction]) -> Reading:
         ticket = secrets.token_bytes(_TICKET_BYTES)
-        if self._blocked is not None:
-            return self._without_state(transactions, self._blocked, ticket)
+        if self.blocked is not None:
+            return self._without_state(transactions, self.blocked, ticket)
         try:
             with self._talking:
                 applied = self.features.add(transactions, ticket)
@@ -159,7 +164,7 @@ class SharedState:
         self.sequence = max(self.sequence, appended.first_sequence + len(labels) - 1)
 
     def look_after(self) -> None:
-        self._blocked = self._watch(self)
+        self._watch(self)
 
     def begin_snapshot(self, folder: Path) -> None:
         """Redis keeps the state."""

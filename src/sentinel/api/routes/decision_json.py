@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sentinel.domain import Decision, Outcome, Reason, Transaction, id_for_display
 from sentinel.log.entries import FLAG_DEGRADED, FLAG_IS_FRAUD, N_REASONS, outcome_of
-from sentinel.scoring.engine import Scored
+from sentinel.scoring.scorer import Scored
 from sentinel.scoring.serving_model import ServingModel
 
 SUCCESS: Final = "Success"

@@ -165,7 +165,7 @@ class DecisionRoutes:
             raise invalid({"transaction_id": f"must have 1 to {MAX_ID_LENGTH} characters"})
         spellings = dict.fromkeys((identifier, transaction_id))  # ids had others once
         for spelling in spellings:
-            recorded = self._runtime.service.recorded(spelling)
+            recorded = self._runtime.writer.recorded(spelling)
             if recorded is not None:
                 answer = _known_answer(spelling, recorded.is_fraud, recorded.probability)
                 return answer, recorded.scored.model.version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from itertools import islice
 from typing import Annotated, Final
 
@@ -18,6 +17,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.state.base import Vectors
 
 MAX_ROWS: Final = 10_000
 """Most rows of one request."""
@@ -126,13 +126,11 @@ class FeaturesRoute:
         at = 0
         while at < len(keys) or not pieces:
             part = keys[at : at + SLICE_ROWS]
-            running, rows = await self._runtime.in_order(
-                partial(self._slice, part, request.features, now_us)
-            )
+            running, vectors = await self._runtime.read_features(part, now_us)
             if running is not plan:  # another model took over in between
                 plan, pieces, at = running, [], 0
                 continue
-            pieces.append(rows)
+            pieces.append(_rows_json(running, vectors, request.features))
             at += SLICE_ROWS
         names = list(plan.feature_names) if request.features is None else request.features
         joined = b"[%b]" % b",".join(filter(None, pieces))
@@ -143,22 +141,23 @@ class FeaturesRoute:
         )
 
     def _plan(self) -> Plan:
-        return self._runtime.service.engine.program.plan
+        return self._runtime.writer.scorer.program.plan
 
-    def _slice(
-        self, keys: list[dict[str, str]], features: list[str] | None, now_us: int
-    ) -> tuple[Plan, bytes]:
-        """The plan in charge, and rows of values as JSON without the brackets around them."""
-        plan = self._plan()
-        values = self._runtime.service.engine.read(keys, now_us)
-        if features is not None:
-            places = {name: i for i, name in enumerate(plan.feature_names)}
-            unknown = [name for name in features if name not in places]
-            if unknown:
-                raise InvalidQuery(
-                    f"The running plan {plan.hash} has no feature {', '.join(unknown[:5])}. "
-                    "GET /health names the plan.",
-                    fields={"features": f"unknown: {', '.join(unknown[:5])}"},
-                )
-            values = values[:, [places[name] for name in features]]
-        return plan, msgspec.json.encode(values.astype(np.float64).tolist())[1:-1]
+
+def _rows_json(plan: Plan, values: Vectors, features: list[str] | None) -> bytes:
+    """Rows of values as JSON without the brackets around them; null = unknown.
+
+    Raises:
+        InvalidQuery: The plan has no such feature.
+    """
+    if features is not None:
+        places = {name: i for i, name in enumerate(plan.feature_names)}
+        unknown = [name for name in features if name not in places]
+        if unknown:
+            raise InvalidQuery(
+                f"The running plan {plan.hash} has no feature {', '.join(unknown[:5])}. "
+                "GET /health names the plan.",
+                fields={"features": f"unknown: {', '.join(unknown[:5])}"},
+            )
+        values = values[:, [places[name] for name in features]]
+    return msgspec.json.encode(values.astype(np.float64).tolist())[1:-1]

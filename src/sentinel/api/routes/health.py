@@ -65,10 +65,10 @@ class Health(BaseModel):
 
 def health_of(runtime: ScoringRuntime) -> Health:
     """How model, feature state and ledger are."""
-    service = runtime.service
-    engine = service.engine
-    model = engine.model
-    problem = service.unavailable
+    writer = runtime.writer
+    scorer = writer.scorer
+    model = scorer.model
+    problem = writer.unavailable
     status: Literal["ok", "degraded", "unavailable"] = "ok"
     if problem is not None or model is None:
         status = "unavailable"
@@ -92,15 +92,15 @@ def health_of(runtime: ScoringRuntime) -> Health:
         ),
         feature_store=FeatureStoreStatus(
             ready=problem is None,
-            plan_hash=engine.program.plan.hash,
-            features=engine.program.n_features,
-            entities=engine.state.entities,
-            bytes=engine.state.used_bytes,
-            sequence=engine.state.sequence,
+            plan_hash=scorer.program.plan.hash,
+            features=scorer.program.n_features,
+            entities=scorer.state.entities,
+            bytes=scorer.state.used_bytes,
+            sequence=scorer.state.sequence,
             problem=problem,
         ),
         ledger=LedgerStatus(
-            sequence=service.last_sequence,
+            sequence=writer.last_sequence,
             indexed_through=runtime.metrics.indexed_through,
             snapshot_sequence=runtime.metrics.snapshot_sequence,
         ),
@@ -133,11 +133,11 @@ def probes_router(runtime: ScoringRuntime) -> APIRouter:
         responses=problem_responses(503),
     )
     async def readyz() -> PlainTextResponse:
-        if runtime.service.unavailable is not None:
+        if runtime.writer.unavailable is not None:
             raise ProblemError(
-                503, "state_unavailable", "Temporarily unavailable", runtime.service.unavailable
+                503, "state_unavailable", "Temporarily unavailable", runtime.writer.unavailable
             )
-        if runtime.service.engine.model is None:
+        if runtime.writer.scorer.model is None:
             raise ProblemError(503, "no_model", "No model yet", "No model has been promoted.")
         return PlainTextResponse("ok")
 

@@ -130,7 +130,7 @@ class LabelRoute:
                 ),
                 requests=(LabelRequest, LabelsRequest),
                 answer=LabelsAnswer,
-                statuses=(400, 413, 422, 503),
+                statuses=(400, 413, 422, 429, 503),
                 handle=self.record,
             ),
         )
@@ -143,7 +143,7 @@ class LabelRoute:
             if b'"labels"' not in body:
                 raise
             requests, at = parse(self._labels_decoder, body).labels, "labels[{}]."
-        now_us = self._runtime.service.receive_time_us()
+        now_us = self._runtime.writer.receive_time_us()
         receipts = await self._runtime.labels.submit(labels_of(requests, now_us, self._guard, at))
         return msgspec.json.encode(
             LabelsAnswer(

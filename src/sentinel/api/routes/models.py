@@ -41,7 +41,7 @@ class ModelsPage(BaseModel):
 
 def provisional_of(runtime: ScoringRuntime) -> str | None:
     """Why no gate could judge the model in charge: as its manifest or the registry says."""
-    model = runtime.service.engine.model
+    model = runtime.writer.scorer.model
     if model is None:
         return None
     view = runtime.registry.look()
@@ -54,7 +54,7 @@ def provisional_of(runtime: ScoringRuntime) -> str | None:
 
 def models_page(runtime: ScoringRuntime) -> ModelsPage:
     """What this process serves, beside what its follower saw in the registry."""
-    model = runtime.service.engine.model
+    model = runtime.writer.scorer.model
     view = runtime.registry.look()
     serving = None if model is None else model.version
     held = runtime.models.versions

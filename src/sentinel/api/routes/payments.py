@@ -15,8 +15,8 @@ from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import NoModel, Transaction, TransactionConflict, id_for_display
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
+from sentinel.scoring.pending import FutureReceiver, Receiver
 from sentinel.scoring.runtime import ScoringRuntime
-from sentinel.scoring.service import FutureReceiver, Receiver
 
 _EXAMPLE: Final = {
     "transaction_id": "tx-1001",
@@ -59,7 +59,7 @@ class BatchAnswer(msgspec.Struct, kw_only=True):
 
 
 class Intake:
-    """Reads payments and hands them to the service.
+    """Reads payments and hands them to the writer.
 
     Args:
         runtime: The scoring process.
@@ -71,7 +71,7 @@ class Intake:
 
     def __init__(self, runtime: ScoringRuntime) -> None:
         self._max_batch = runtime.settings.api.max_batch
-        self._service = runtime.service
+        self._writer = runtime.writer
         self.guard = Guard.of(runtime.settings)
         self._plan: Plan | None = None
         self._rules = ReadingRules()
@@ -86,7 +86,7 @@ class Intake:
                 ),
                 requests=(PredictRequest,),
                 answer=PredictAnswer,
-                statuses=(400, 409, 413, 422, 503),
+                statuses=(400, 409, 413, 422, 429, 503),
                 handle=self._one,
                 parameters=(_DRY_RUN,),
                 example=_EXAMPLE,
@@ -100,7 +100,7 @@ class Intake:
                 ),
                 requests=(BatchRequest,),
                 answer=BatchAnswer,
-                statuses=(400, 413, 422, 503),
+                statuses=(400, 413, 422, 429, 503),
                 handle=self._many,
                 parameters=(_DRY_RUN,),
             ),
@@ -119,7 +119,7 @@ class Intake:
     @property
     def rules(self) -> ReadingRules:
         """How payments are read: as the running plan wants them."""
-        plan = self._service.engine.program.plan
+        plan = self._writer.scorer.program.plan
         if plan is not self._plan:
             self._plan = plan
             self._rules = ReadingRules(plan.number_columns, plan.category_columns, self.guard)
@@ -140,12 +140,12 @@ class Intake:
             ProblemError: The body is not JSON.
             SentinelError: It cannot be accepted, or not now.
         """
-        service = self._service
-        engine = service.engine
-        transaction = read_payment(body, service.receive_time_us(), self.rules)
-        if engine.model is None:
+        writer = self._writer
+        scorer = writer.scorer
+        transaction = read_payment(body, writer.receive_time_us(), self.rules)
+        if scorer.model is None:
             raise _no_model()
-        return service.enqueue(transaction, receiver, dry_run=dry_run)
+        return writer.enqueue(transaction, receiver, dry_run=dry_run)
 
     def predict_batch(self, body: bytes, dry_run: bool, receiver: Receiver) -> None:
         """Take in payments that are answered together.
@@ -159,15 +159,16 @@ class Intake:
             ProblemError: The body is not JSON.
             SentinelError: One of them cannot be accepted, or none now.
         """
-        service = self._service
-        transactions = read_payments(body, service.receive_time_us(), self.rules, self._max_batch)
-        if service.engine.model is None:
+        writer = self._writer
+        transactions = read_payments(body, writer.receive_time_us(), self.rules, self._max_batch)
+        if writer.scorer.model is None:
             raise _no_model()
+        writer.check_room(len(transactions))
         batch = _Batch(transactions, receiver)
         for i, transaction in enumerate(transactions):
             place = _Place(batch, i)
             try:
-                answer = service.enqueue(transaction, place, dry_run=dry_run)
+                answer = writer.enqueue(transaction, place, dry_run=dry_run, batched=True)
             except TransactionConflict as error:
                 place.failed(error)
             else:

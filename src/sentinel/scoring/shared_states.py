@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import pyarrow.compute as pc
 
@@ -21,18 +21,13 @@ from sentinel.ledger.open import open_shared
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.scoring.backends import Find, FindLabel, Progress
-from sentinel.scoring.labels import LabelDesk
 from sentinel.scoring.recovery import recover
 from sentinel.scoring.replica import Replica
-from sentinel.scoring.service import ScoringService
-from sentinel.scoring.serving_model import ServingModel
-from sentinel.scoring.shared_engine import SharedEngine, SharedView
-from sentinel.scoring.shared_labels import SharedLabelDesk
-from sentinel.scoring.shared_service import SharedService
+from sentinel.scoring.shared_state import SharedState
+from sentinel.scoring.states import Progress
 from sentinel.scoring.upkeep import Upkeep
 from sentinel.settings import Settings
-from sentinel.state.embedded import FrozenState
+from sentinel.state.base import FeatureState
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis_features import RedisFeatures
 from sentinel.state.redis_records import RedisState
@@ -48,8 +43,8 @@ WHOLE: Final = ""
 """View and key of a rebuild that replaced all records of a plan."""
 
 
-class SharedBackend:
-    """See `StateBackend`.
+class SharedStates:
+    """See `States`.
 
     Args:
         settings: The deployment.
@@ -68,6 +63,7 @@ class SharedBackend:
         self._upkeeps: dict[str, Upkeep] = {}
         self._watchers: dict[str, RedisState] = {}
         self._heard_through = 0
+        self._adopted: dict[str, int | None] = {}
         self._restarted = threading.Event()
         self._answered_at = time.time()
 
@@ -78,61 +74,54 @@ class SharedBackend:
     def attach(self, reader: Ledger, index: LedgerIndex) -> None:
         self._reader, self._index = reader, index
 
-    def build(
-        self, plan: Plan, model: ServingModel | None, progress: Progress | None = None
-    ) -> SharedEngine:
+    def open(self, plan: Plan, progress: Progress | None = None) -> SharedState:
         self._index.catch_up()
-        self._heard_through = self._index.indexed_through
+        heard_through = self._index.indexed_through
         program = compile_program(plan)
         known = self._load(program, progress)
-        view = SharedView(program, sequence=self._reader.last_sequence(), known=known)
-        engine = SharedEngine(RedisFeatures(self._connect(program)), model, view)
-        engine.warm()
-        return engine
+        self._heard_through = max(self._heard_through, heard_through)
+        features = RedisFeatures(self._connect(program))
+        sequence = self._reader.last_sequence()
+        return SharedState(features, self._upkeep_of(program), known, sequence, self._watch)
 
-    def rebuild(self, engine: SharedEngine) -> SharedEngine:
+    def rebuild(self, state: FeatureState) -> FeatureState:
         # Records in doubt are rebuilt one by one; all that is needed to go on is the log.
         self._reader.last_sequence()
-        return engine
+        return state
 
-    def adopt(self, engine: SharedEngine) -> None:
+    def catch_up(self, state: FeatureState) -> int:
         # What came since the new plan's state was loaded is put in by the same repair that mends
         # what is in doubt, and so is what other scorers still decide by the old plan.
-        upkeep = self._upkeep_of(engine)
-        loaded = self._loaded_through(engine.program)
-        for transactions in self._transactions_after(loaded):
+        program = state.program
+        upkeep = self._upkeep_of(program)
+        after = self._adopted.get(program.plan.hash, self._loaded_through(program))
+        through = self._reader.last_sequence()
+        for transactions in self._transactions_after(after):
             upkeep.doubt(transactions)
+        self._adopted[program.plan.hash] = through
+        return 0 if after is None else through - after
 
-    def service(self, engine: SharedEngine, ledger: Ledger, **options: Any) -> ScoringService:
-        return SharedService(engine, ledger, upkeep_of=self._upkeep_of, **options)
-
-    def desk(self, service: Any, find: Find, find_label: FindLabel) -> LabelDesk:
-        return SharedLabelDesk(service, find, find_label, self._index.catch_up)
-
-    def watch(self, engine: SharedEngine) -> str | None:
-        """Ids that others recorded; a Redis that lost its state; upkeep that cannot work."""
+    def _watch(self, state: SharedState) -> None:
+        """Ids that others recorded; a Redis that lost its state."""
         through = self._index.indexed_through
         if through > self._heard_through:
-            engine.state.known.add(self._index.ids_after(self._heard_through, through))
+            state.known.add(self._index.ids_after(self._heard_through, through))
             self._heard_through = through
-        upkeep = self._upkeep_of(engine)
+        upkeep = state.upkeep
         self._metrics.repairs_pending = upkeep.behind
         try:
-            if self._loaded_through(engine.program) is None:
-                engine.blocked = "Redis has lost the feature state; it is being loaded anew."
-                log.warning(engine.blocked)
-                self._load(engine.program, None)
-            engine.blocked = None
+            if self._loaded_through(state.program) is None:
+                state.blocked = "Redis has lost the feature state; it is being loaded anew."
+                log.warning(state.blocked)
+                self._load(state.program, None)
+            state.blocked = state.unwatched = None
         except StateUnavailable as error:
-            return str(error)
+            state.unwatched = str(error)
+            return
         if self._restarted.is_set():
             self._restarted.clear()
             self._doubt_since(self._answered_at - _LOST_SECONDS, upkeep)
         self._answered_at = time.time()
-        return engine.trouble or upkeep.problem
-
-    def freeze(self, engine: SharedEngine) -> FrozenState | None:
-        return None
 
     def close(self) -> None:
         for upkeep in self._upkeeps.values():
@@ -152,8 +141,7 @@ class SharedBackend:
             restarted=lambda _: self._restarted.set(),
         )
 
-    def _upkeep_of(self, engine: SharedEngine) -> Upkeep:
-        program = engine.program
+    def _upkeep_of(self, program: Program) -> Upkeep:
         upkeep = self._upkeeps.get(program.plan.hash)
         if upkeep is None:
             replica = Replica(program, self._reader, self._settings.state_dir, self._find_anywhere)

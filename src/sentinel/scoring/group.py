@@ -1,0 +1,49 @@
+"""A group of payments that share one commit, and how the log holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sentinel.domain import Transaction
+from sentinel.log.entries import decisions_payload
+from sentinel.scoring.pending import Pending
+from sentinel.scoring.scorer import Scored
+
+
+@dataclass(slots=True)
+class Group:
+    """Decisions on their way into the log.
+
+    Attributes:
+        pending: The payments, in log order.
+        transactions: The same as the log holds them.
+        scored: What was decided on them.
+        latencies_us: From arrival to decision, of each.
+        doubtful: Payments that were among them, and that the log holds from elsewhere.
+    """
+
+    pending: list[Pending]
+    transactions: list[Transaction]
+    scored: Scored
+    latencies_us: list[int]
+    doubtful: list[Transaction] = field(default_factory=list)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave out all but these rows."""
+        self.pending = [self.pending[row] for row in rows]
+        self.transactions = [self.transactions[row] for row in rows]
+        self.latencies_us = [self.latencies_us[row] for row in rows]
+        self.scored = self.scored.rows(rows)
+
+
+def payload_of(transactions: list[Transaction], scored: Scored, latencies_us: list[int]) -> bytes:
+    """Decisions as a group of the ledger holds them."""
+    return decisions_payload(
+        transactions,
+        scored,
+        latencies_us,
+        plan_hash=scored.model.plan.hash,
+        model_name=scored.model.name,
+        model_version=scored.model.version,
+    )

@@ -1,0 +1,110 @@
+"""A payment on its way through the scorer, and who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from sentinel.domain import Transaction
+from sentinel.log.entries import FLAG_IS_FRAUD
+from sentinel.scoring.scorer import Scored
+
+_NOBODY: Final[list[Receiver]] = []
+
+
+class Receiver(Protocol):
+    """Who waits for a decision. Called once, on the event loop."""
+
+    def answered(self, body: bytes) -> None:
+        """The decision is durable; ``body`` is the answer."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """There is no decision."""
+        ...
+
+
+class Pending:
+    """A payment from its arrival until the queryable tables hold it.
+
+    Attributes:
+        transaction: What is decided on.
+        arrived_ns: When, by `time.perf_counter_ns`.
+        dry_run: Score only.
+        is_new: The log was asked, and does not hold its id.
+        receivers: Who waits; more than one where the payment was repeated meanwhile.
+        body: The answer, once there is one.
+        scored, row: Where the figures are, once there are any.
+        sequence: Its place in the log; 0 = not durable yet.
+    """
+
+    __slots__ = (
+        "arrived_ns",
+        "body",
+        "dry_run",
+        "is_new",
+        "receivers",
+        "row",
+        "scored",
+        "sequence",
+        "transaction",
+    )
+
+    scored: Scored
+    row: int
+
+    def __init__(
+        self, transaction: Transaction, receiver: Receiver, arrived_ns: int, dry_run: bool
+    ) -> None:
+        self.transaction = transaction
+        self.receivers = [receiver]
+        self.arrived_ns = arrived_ns
+        self.dry_run = dry_run
+        self.is_new = False
+        self.body = b""
+        self.sequence = 0
+
+    @property
+    def probability(self) -> float:
+        return float(self.scored.probabilities[self.row])
+
+    @property
+    def is_fraud(self) -> bool:
+        return bool(self.scored.flags[self.row] & FLAG_IS_FRAUD)
+
+    def record(self, scored: Scored, row: int, sequence: int, body: bytes) -> None:
+        """Note the durable decision and tell all who wait."""
+        self.body = body
+        self.scored = scored
+        self.row = row
+        self.sequence = sequence
+        for receiver in self.receivers:
+            receiver.answered(body)
+        self.receivers = _NOBODY
+
+    def answer(self, body: bytes) -> None:
+        """Tell all who wait."""
+        for receiver in self.receivers:
+            receiver.answered(body)
+
+    def fail(self, error: Exception) -> None:
+        """Tell all who wait that there is no decision."""
+        for receiver in self.receivers:
+            receiver.failed(error)
+
+
+class FutureReceiver:
+    """A receiver for code that awaits."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def answered(self, body: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result(body)
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)

@@ -1,0 +1,146 @@
+"""From transactions to decisions: state, models and policy put together, without any I/O.
+
+A scorer changes state before its decisions are durable. The writer commits them; if that fails,
+state that has one writer is thrown away and made anew from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import Transaction
+from sentinel.features.plan.program import Program
+from sentinel.scoring.panel import Panel
+from sentinel.scoring.serving_model import ServingModel
+from sentinel.state.base import FeatureState, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a scorer says of a batch; row i is of its i-th transaction.
+
+    Attributes:
+        model: The model that decided.
+        vectors: float32 (n, n_features), NaN = unknown.
+        scores: float64 (n,), raw.
+        probabilities: float64 (n,), calibrated.
+        flags: uint8 (n,), outcome code and flags as the ledger keeps them.
+        reason_features: int16 (n, N_REASONS).
+        reason_contributions: float32 (n, N_REASONS).
+        positions, repeated, ticket: See `Reading`.
+    """
+
+    model: ServingModel
+    vectors: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64]
+    flags: npt.NDArray[np.uint8]
+    reason_features: npt.NDArray[np.int16]
+    reason_contributions: npt.NDArray[np.float32]
+    positions: bytes = b""
+    repeated: tuple[int, ...] = ()
+    ticket: bytes = b""
+
+    def rows(self, kept: Sequence[int]) -> Scored:
+        """The figures of some rows."""
+        taken = list(kept)
+        positions = self.positions
+        if positions:
+            of_rows = np.frombuffer(positions, "<i8").reshape(len(self.flags), -1)
+            positions = of_rows[taken].tobytes()
+        return replace(
+            self,
+            vectors=self.vectors[taken],
+            scores=self.scores[taken],
+            probabilities=self.probabilities[taken],
+            flags=self.flags[taken],
+            reason_features=self.reason_features[taken],
+            reason_contributions=self.reason_contributions[taken],
+            positions=positions,
+            repeated=(),
+        )
+
+
+class Scorer:
+    """State and models together.
+
+    `decide`, `decide_without_state`, `peek` and `read` are called where the state wants them: see
+    `FeatureState.waits`.
+
+    Args:
+        state: The features; the scorer owns it from now on.
+        panel: The models.
+    """
+
+    def __init__(self, state: FeatureState, panel: Panel) -> None:
+        self.state = state
+        self.panel = panel
+
+    @property
+    def program(self) -> Program:
+        """The compiled plan of the state."""
+        return self.state.program
+
+    @property
+    def model(self) -> ServingModel | None:
+        """The champion; None while nothing has been promoted."""
+        return self.panel.champion
+
+    def warm(self) -> None:
+        """Compile or load every kernel of the path, without touching state."""
+        self.state.warm()
+        if self.model is not None:
+            probe = Transaction(
+                transaction_id="warm-up", event_time_us=0, received_at_us=0, amount_minor=1
+            )
+            self.peek([probe])
+
+    def decide(self, transactions: Sequence[Transaction]) -> Scored:
+        """Read features, score and add each transaction to the state, in order.
+
+        Raises:
+            NoModel: Nothing has been promoted yet; state is untouched.
+        """
+        model = self.panel.require()
+        return _score(model, self.state.add(transactions))
+
+    def decide_without_state(self, transactions: Sequence[Transaction]) -> Scored:
+        """Score what needs no state, flagged degraded; state is neither read nor changed.
+
+        Raises:
+            NoModel: Nothing has been promoted yet.
+        """
+        model = self.panel.require()
+        return _score(model, self.state.add_without_state(transactions))
+
+    def peek(self, transactions: Sequence[Transaction]) -> Scored:
+        """Score as if each were the next transaction; state is untouched.
+
+        Raises:
+            NoModel: Nothing has been promoted yet.
+        """
+        model = self.panel.require()
+        return _score(model, self.state.peek(transactions))
+
+
+def _score(model: ServingModel, reading: Reading) -> Scored:
+    vectors = reading.vectors
+    scores, probabilities, flags = model.score(vectors)
+    features, contributions = model.explain(vectors)
+    flags |= reading.flags
+    return Scored(
+        model,
+        vectors,
+        scores,
+        probabilities,
+        flags,
+        features,
+        contributions,
+        reading.positions,
+        reading.repeated,
+        reading.ticket,
+    )

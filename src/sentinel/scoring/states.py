@@ -1,0 +1,102 @@
+"""Where the feature state of a scoring process comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.program import compile_program
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.index import LedgerIndex
+from sentinel.ledger.open import open_writer
+from sentinel.scoring.recovery import catch_up, recover
+from sentinel.settings import Settings
+from sentinel.state.base import FeatureState
+from sentinel.state.embedded import EmbeddedState
+
+Progress = Callable[[int, int], None]
+
+
+class States(Protocol):
+    """Opens feature states. All methods but `close` may take long and are called in threads."""
+
+    def open_ledger(self) -> Ledger:
+        """The ledger, to append to."""
+        ...
+
+    def attach(self, reader: Ledger, index: LedgerIndex) -> None:
+        """Where to recover from."""
+        ...
+
+    def open(self, plan: Plan, progress: Progress | None = None) -> FeatureState:
+        """A plan's state after the ledger's last entry.
+
+        Args:
+            plan: Which plan.
+            progress: Told (entries done, entries in all) while the log is replayed.
+        """
+        ...
+
+    def rebuild(self, state: FeatureState) -> FeatureState:
+        """A state to go on with after a failed commit, or an error while that cannot be."""
+        ...
+
+    def catch_up(self, state: FeatureState) -> int:
+        """Take in what the log got since a state was opened, before it is used.
+
+        Returns:
+            How many entries that were.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what is held."""
+        ...
+
+
+class EmbeddedStates:
+    """State in this process: the only writer of the ledger.
+
+    Args:
+        settings: The deployment.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reader: Ledger
+        self._index: LedgerIndex
+
+    # See `States` for all of these.
+
+    def open_ledger(self) -> Ledger:
+        return open_writer(self._settings)
+
+    def attach(self, reader: Ledger, index: LedgerIndex) -> None:
+        self._reader, self._index = reader, index
+
+    def open(self, plan: Plan, progress: Progress | None = None) -> EmbeddedState:
+        self._index.catch_up()
+        return recover(
+            compile_program(plan),
+            self._reader,
+            self._settings.state_dir,
+            self._index.transaction,
+            progress=progress,
+        )
+
+    def rebuild(self, state: FeatureState) -> EmbeddedState:
+        rebuilt = self.open(state.program.plan)
+        rebuilt.warm()
+        return rebuilt
+
+    def catch_up(self, state: FeatureState) -> int:
+        assert isinstance(state, EmbeddedState)
+        # Labels may be about transactions that are in the log but not indexed yet.
+        self._index.catch_up()
+        before = state.sequence
+        catch_up(state, self._reader, self._index.transaction)
+        return state.sequence - before
+
+    def close(self) -> None:
+        """Nothing is held."""

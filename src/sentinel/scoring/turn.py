@@ -1,0 +1,148 @@
+"""Whose turn it is: jobs and groups of payments, one after the other or several at once.
+
+Jobs run while no group is at work, so that what they see is durable and what they change is seen by
+every later payment. All methods run on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from sentinel.scoring.pending import Pending
+from sentinel.scoring.queue import MAX_GROUP, PaymentQueue
+
+T = TypeVar("T")
+
+
+class Turn:
+    """Takes payments out of the queue, and jobs in between.
+
+    Args:
+        queue: Payments that wait.
+        begin: Begins to work on a group; it calls `begun` and `done` for what goes on afterwards.
+        loop: The event loop.
+
+    Attributes:
+        most_at_work: How many groups may be at work at once.
+        adding: Groups that a thread reads state for; the next group begins after that, so that
+            payments gather meanwhile.
+    """
+
+    def __init__(
+        self,
+        queue: PaymentQueue,
+        begin: Callable[[list[Pending]], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.most_at_work = 1
+        self.adding = 0
+        self._queue = queue
+        self._begin = begin
+        self._loop = loop
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._job_next = True
+        self._held = False
+        self._at_work = 0
+        self._scheduled = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is at work."""
+        waits = self._queue or self._queue.away or self._jobs
+        return not (waits or self._held or self._at_work)
+
+    def begun(self) -> None:
+        """A group is at work from now on."""
+        self._at_work += 1
+
+    def done(self) -> None:
+        """A group is at work no more."""
+        self._at_work -= 1
+        self.schedule()
+
+    def hold(self) -> None:
+        """Begin nothing more until `release`. Only to be called in a job."""
+        self._held = True
+
+    def release(self) -> None:
+        """Go on after `hold`."""
+        self._held = False
+        self.schedule()
+
+    def run_job(self, job: Callable[[], None]) -> None:
+        """Run a callable in its turn."""
+        self._jobs.append(job)
+        self.schedule()
+
+    async def in_order(self, call: Callable[[], T]) -> T:
+        """The result of a callable that runs as a job."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                result = call()
+            except Exception as error:  # noqa: BLE001 -- callers that wait get the error
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        self.run_job(run)
+        return await future
+
+    async def holding(self, call: Callable[[], T]) -> T:
+        """The result of a callable that runs in a thread while no group is at work.
+
+        Payments wait meanwhile, the event loop does not.
+        """
+        begun: asyncio.Future[None] = self._loop.create_future()
+
+        def hold() -> None:
+            if not begun.cancelled():
+                self.hold()
+                begun.set_result(None)
+
+        self.run_job(hold)
+        await begun
+        try:
+            return await asyncio.to_thread(call)
+        finally:
+            self.release()
+
+    def schedule(self) -> None:
+        """See soon whether something can begin."""
+        if self._scheduled or self._held:
+            return
+        if (self._can_begin() and self._queue) or (self._jobs and not self._at_work):
+            self._scheduled = True
+            self._loop.call_soon(self._gather, 0)
+
+    def _gather(self, before: int) -> None:
+        """Let in what has arrived meanwhile: what a group costs is shared by all in it."""
+        waiting = len(self._queue)
+        if before < waiting < MAX_GROUP:
+            self._loop.call_soon(self._gather, waiting)
+        else:
+            self._turn()
+
+    def _can_begin(self) -> bool:
+        return self._at_work < self.most_at_work and not self.adding
+
+    def _turn(self) -> None:
+        """One job or one group; whatever they wait for schedules the next."""
+        self._scheduled = False
+        if self._held:
+            return
+        if self._jobs and (self._job_next or not self._queue):
+            if self._at_work:
+                return
+            self._job_next = False
+            self._jobs.popleft()()
+        elif self._queue and self._can_begin():
+            self._job_next = True
+            self._begin(self._queue.take())
+        self.schedule()

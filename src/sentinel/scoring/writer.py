@@ -1,0 +1,524 @@
+"""The writer: payments in, durable answers out.
+
+Payments that arrive while a group is being made durable share the next state pass, the next score
+and the next commit. Everything that changes state or the log (payments, labels, a new model, a
+snapshot) takes its turn here, so that the log's order is the order of effects.
+
+No answer leaves before its record is on disk. Where this process is the only one that writes, one
+group is at work at a time; if its commit fails, state is made anew from what is durable. Where many
+write, several groups are at work at once: the records give each payment its position, so the order
+of commits does not matter, and what a failed commit leaves behind is repaired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from sentinel.domain import (
+    AlreadyRecorded,
+    LedgerUnavailable,
+    SentinelError,
+    StateUnavailable,
+    Transaction,
+    TransactionConflict,
+    Unavailable,
+)
+from sentinel.ledger.base import Appended, Ledger
+from sentinel.log.entries import GroupKind
+from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.clock import ReceiptClock
+from sentinel.scoring.elsewhere import Elsewhere
+from sentinel.scoring.group import Group, payload_of
+from sentinel.scoring.lookups import Lookups, RecordedAnswer
+from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
+from sentinel.scoring.queue import PaymentQueue, QueueLimits
+from sentinel.scoring.repeats import conflict, same_payment
+from sentinel.scoring.scorer import Scored, Scorer
+from sentinel.scoring.tally import Tally
+from sentinel.scoring.threads import Threads
+from sentinel.scoring.turn import Turn
+from sentinel.state.base import FeatureState
+
+log = logging.getLogger(__name__)
+
+Render = Callable[[list[Transaction], Scored, list[int]], list[bytes]]
+"""(transactions, scored, latencies_us) -> the bodies of the answers."""
+
+_FORGOTTEN_AT_ONCE: Final = 8192
+_TOKEN_BYTES: Final = 16
+
+CommitDone = Callable[[Appended | None, SentinelError | None], None]
+
+
+class Writer:
+    """Decides on payments and records them; lives on one event loop.
+
+    Args:
+        scorer: Recovered state and models.
+        ledger: Opened for writing; the writer closes it.
+        render: Makes the bodies of answers.
+        lookups: Look payments up that may have been recorded before.
+        rebuild: Makes state to go on with after a failed commit (called in a thread).
+        metrics: Counters.
+        limits: How much may wait.
+        clock: Stamps what arrives.
+
+    Attributes:
+        turn: Where jobs wait for theirs.
+        unavailable: Why nothing can be decided right now; None if it can.
+        last_sequence: The last entry of the log, as far as this process knows.
+        forgotten_through: Recorded answers up to here may be in the queryable tables alone.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        ledger: Ledger,
+        *,
+        render: Render,
+        lookups: Lookups,
+        rebuild: Callable[[FeatureState], FeatureState],
+        metrics: ScoringMetrics,
+        limits: QueueLimits | None = None,
+        clock: ReceiptClock | None = None,
+    ) -> None:
+        self.scorer = scorer
+        self.metrics = metrics
+        self.lookups = lookups
+        self.unavailable: str | None = None
+        self.last_sequence = ledger.last_sequence()
+        self.forgotten_through = 0
+        self._clock = clock or ReceiptClock(ledger.last_received_at_us())
+        self._loop = asyncio.get_running_loop()
+        self._ledger = ledger
+        soon = self._loop.call_soon_threadsafe
+        self._commits: Threads[Appended] = Threads("ledger-commit", ledger.appends_at_once, soon)
+        self._adders: Threads[Scored] = Threads("state", int(scorer.state.waits), soon)
+        self._render = render
+        self._rebuild = rebuild
+        self._tally = Tally(metrics)
+        metrics.refresh = self._refresh_metrics
+        self._recent: dict[str, Pending] = {}
+        self._queue = PaymentQueue(limits or QueueLimits())
+        self._queue.raise_floor(ledger.last_received_at_us())
+        self.turn = Turn(self._queue, self._begin, self._loop)
+        self.take_over(scorer)
+        self._closing = False
+        self._elsewhere = Elsewhere(
+            lookups, self._answer_repeat, self._reject_one, self._take_left_behind
+        )
+
+    # Entry points. All run on the event loop.
+
+    def receive_time_us(self) -> int:
+        """The time to stamp on what arrives now.
+
+        Raises:
+            ClockJumped: The clock cannot be trusted right now.
+        """
+        return self._clock.now_us()
+
+    def check_room(self, payments: int) -> None:
+        """See whether the payments of a batch may wait.
+
+        Raises:
+            Overloaded: Too many wait already.
+        """
+        self._queue.check_room(payments, batched=True)
+
+    def submit(
+        self, transaction: Transaction, *, dry_run: bool = False
+    ) -> asyncio.Future[bytes] | bytes:
+        """Score a payment for a caller that awaits; see `enqueue`.
+
+        Returns:
+            The recorded answer of a repeat, or a future of the answer.
+        """
+        receiver = FutureReceiver()
+        body = self.enqueue(transaction, receiver, dry_run=dry_run)
+        return receiver.future if body is None else body
+
+    def enqueue(
+        self,
+        transaction: Transaction,
+        receiver: Receiver,
+        *,
+        dry_run: bool = False,
+        batched: bool = False,
+    ) -> bytes | None:
+        """Score a payment in its turn.
+
+        Args:
+            transaction: The payment, stamped with `receive_time_us`.
+            receiver: Told the answer, unless it is returned.
+            dry_run: Score only.
+            batched: It is one of a batch that `check_room` found room for.
+
+        Returns:
+            The answer of a repeat that was recorded a moment ago, else None.
+
+        Raises:
+            TransactionConflict: The id stands for another payment.
+            Overloaded: Too many payments wait already.
+            Unavailable: State or ledger cannot be used right now.
+        """
+        if self.unavailable is not None:
+            raise StateUnavailable(self.unavailable)
+        if not dry_run:
+            identifier = transaction.transaction_id
+            earlier = self._recent.get(identifier)
+            if earlier is not None:
+                if not same_payment(earlier.transaction, transaction):
+                    self.metrics.conflicts += 1
+                    raise conflict(identifier)
+                self.metrics.repeats += 1
+                if earlier.sequence:
+                    return earlier.body
+                earlier.receivers.append(receiver)
+                return None
+        if not batched:
+            self._queue.check_room(1, batched=False)
+        pending = Pending(transaction, receiver, time.perf_counter_ns(), dry_run)
+        if not dry_run:
+            self._recent[identifier] = pending
+        self._queue.add(pending, batched=batched)
+        self.turn.schedule()
+        return None
+
+    def recorded(self, transaction_id: str) -> Pending | None:
+        """A decision that is durable but may not be in the queryable tables yet."""
+        found = self._recent.get(transaction_id)
+        return found if found is not None and found.sequence else None
+
+    def commit(
+        self,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        done: CommitDone,
+    ) -> None:
+        """Append a group; ``done`` runs on the event loop once it is durable or has failed.
+
+        Only to be called from a job; nothing else runs in between. See `Ledger.append`.
+        """
+        self.turn.hold()
+
+        def finish(appended: Appended | None, error: SentinelError | None) -> None:
+            done(appended, error)
+            self.turn.release()
+
+        self._append(kind, entries, received_at_us, payload, finish)
+
+    def not_before(self, received_at_us: int) -> int:
+        """The time of an entry that a job commits: the log's times never go back."""
+        return self._queue.raise_floor(received_at_us)
+
+    def take_over(self, scorer: Scorer) -> None:
+        """Go on with another scorer. Only to be called while nothing is at work."""
+        self.scorer = scorer
+        self.turn.most_at_work = scorer.state.parallel
+
+    def forget_indexed(self, through: int) -> None:
+        """Drop recorded answers that the queryable tables hold by now."""
+        self.metrics.indexed_through = through
+        indexed = [
+            (identifier, pending.sequence)
+            for identifier, pending in islice(self._recent.items(), _FORGOTTEN_AT_ONCE)
+            if 0 < pending.sequence <= through
+        ]
+        for identifier, sequence in indexed:
+            self.forgotten_through = max(self.forgotten_through, sequence)
+            del self._recent[identifier]
+
+    async def close(self) -> None:
+        """Answer what has arrived, then release the ledger."""
+        self._closing = True
+        await self._elsewhere.close()
+        while not self.turn.is_idle:
+            await asyncio.sleep(0.005)
+        for threads in (self._commits, self._adders):
+            await asyncio.to_thread(threads.close)
+        await asyncio.to_thread(self.lookups.close)
+        self._ledger.close()
+
+    # Deciding.
+
+    def _begin(self, group: list[Pending]) -> None:
+        if self.unavailable is not None:
+            self._reject(group, StateUnavailable(self.unavailable))
+        elif group[0].dry_run:
+            self._score(group, self.scorer.peek)
+        else:
+            ids = [pending.transaction.transaction_id for pending in group]
+            known = self.scorer.state.known.add(ids)
+            if known:
+                group = self._without_known(group, frozenset(known))
+            if group:
+                self._score(group, self.scorer.decide)
+
+    def _score(
+        self, group: list[Pending], score: Callable[[Sequence[Transaction]], Scored]
+    ) -> None:
+        transactions = [pending.transaction for pending in group]
+        self.turn.begun()
+        if self.scorer.state.waits:
+            self.turn.adding += 1
+            done = partial(self._scored_elsewhere, group, transactions)
+            self._adders.do(partial(score, transactions), done)
+            return
+        try:
+            scored = score(transactions)
+        except Exception as error:  # noqa: BLE001 -- callers that wait get the error
+            self._not_scored(group, error)
+        else:
+            self._scored(group, transactions, scored)
+
+    def _scored_elsewhere(
+        self,
+        group: list[Pending],
+        transactions: list[Transaction],
+        scored: Scored | None,
+        error: Exception | None,
+    ) -> None:
+        self.turn.adding -= 1
+        if scored is None:
+            assert error is not None
+            self._not_scored(group, error)
+        else:
+            self._scored(group, transactions, scored)
+        self.turn.schedule()
+
+    def _not_scored(self, group: list[Pending], error: Exception) -> None:
+        self.turn.done()
+        self._reject(group, error)
+        dry_run = group[0].dry_run
+        if not isinstance(error, Unavailable) and not dry_run and self.scorer.model is not None:
+            log.error("Scoring failed; state is rebuilt from the ledger.", exc_info=error)
+            self._fail(LedgerUnavailable("Scoring failed; state is being rebuilt."))
+
+    def _scored(
+        self, group: list[Pending], transactions: list[Transaction], scored: Scored
+    ) -> None:
+        now = time.perf_counter_ns()
+        latencies = [(now - pending.arrived_ns) // 1000 for pending in group]
+        if group[0].dry_run:
+            bodies = self._render(transactions, scored, latencies)
+            for pending, body in zip(group, bodies, strict=True):
+                pending.answer(body)
+            self.turn.done()
+            return
+        work = Group(group, transactions, scored, latencies)
+        if scored.repeated:
+            # Another scorer has them, or had them when it died; only the log can tell.
+            for row in scored.repeated:
+                self._elsewhere.look(group[row], recorded=False)
+            work.keep([row for row in range(len(group)) if row not in set(scored.repeated)])
+        self._commit_group(work)
+
+    # The log.
+
+    def _commit_group(self, work: Group) -> None:
+        """Make decisions durable, then answer."""
+        scorer, ticket, transactions = self.scorer, work.scored.ticket, work.transactions
+        if not transactions:
+            scorer.state.settle(ticket, (), None, work.doubtful)
+            self.turn.done()
+            return
+        bodies: list[bytes] = []
+
+        def done(appended: Appended | None, error: SentinelError | None) -> None:
+            if isinstance(error, AlreadyRecorded):
+                self._commit_others(work, frozenset(error.ids))
+                return
+            scorer.state.settle(ticket, transactions, appended, work.doubtful)
+            if appended is None:
+                assert error is not None
+                self._reject(work.pending, error)
+            else:
+                first = appended.first_sequence
+                for row, pending in enumerate(work.pending):
+                    pending.record(work.scored, row, first + row, bodies[row])
+                self._tally.add(work.pending, work.scored)
+            self.turn.done()
+
+        self._append(
+            GroupKind.DECISIONS,
+            len(transactions),
+            transactions[-1].received_at_us,
+            payload_of(transactions, work.scored, work.latencies_us),
+            done,
+            [transaction.transaction_id for transaction in transactions],
+        )
+        # The answers are put into words while the disk works.
+        bodies += self._render(transactions, work.scored, work.latencies_us)
+
+    def _commit_others(self, work: Group, recorded: frozenset[str]) -> None:
+        """The log holds some of a group from elsewhere: commit the others, if there are any."""
+        kept = []
+        for row, pending in enumerate(work.pending):
+            if pending.transaction.transaction_id in recorded:
+                work.doubtful.append(pending.transaction)
+                self._elsewhere.look(pending, recorded=True)
+            else:
+                kept.append(row)
+        work.keep(kept)
+        self._commit_group(work)
+
+    def _append(
+        self,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        done: CommitDone,
+        transaction_ids: Sequence[str] = (),
+    ) -> None:
+        started = time.perf_counter_ns()
+
+        def finish(appended: Appended | None, error: Exception | None) -> None:
+            took_ns = time.perf_counter_ns() - started
+            self.metrics.commit_latency.add(took_ns // 1000)
+            self._queue.seconds_each = took_ns / 1e9 / entries
+            problem: SentinelError | None = None
+            if appended is not None:
+                self.metrics.commits += 1
+                last = appended.first_sequence + entries - 1
+                self.last_sequence = self.metrics.sequence = max(self.last_sequence, last)
+            elif isinstance(error, AlreadyRecorded):
+                problem = error
+            elif isinstance(error, LedgerUnavailable):
+                problem = error
+                self._fail(error)
+            else:  # a fault in a backend must not silence all answers
+                unforeseen = LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}.")
+                problem = unforeseen
+                self._fail(unforeseen)
+            done(appended, problem)
+
+        append = partial(
+            self._ledger.append,
+            kind,
+            entries,
+            received_at_us,
+            payload,
+            transaction_ids=transaction_ids,
+            token=secrets.token_bytes(_TOKEN_BYTES),
+        )
+        self._commits.do(append, finish)
+
+    # Repeats.
+
+    def _without_known(self, group: list[Pending], known: frozenset[int]) -> list[Pending]:
+        """Have those payments of a group looked up that the log may hold; the others.
+
+        Args:
+            group: Payments in order.
+            known: The places of those whose ids were known before.
+        """
+        new = []
+        for place, pending in enumerate(group):
+            if place in known and not pending.is_new:
+                self._queue.away += 1
+                self._look_up(pending)
+            else:
+                new.append(pending)
+        return new
+
+    def _look_up(self, pending: Pending) -> None:
+        def done(answer: RecordedAnswer | None, error: Exception | None) -> None:
+            if answer is None:
+                assert error is not None
+                self._queue.away -= 1
+                self._reject_one(pending, error)
+            elif answer.body is not None:
+                self._queue.away -= 1
+                self._answer_repeat(pending, answer.body)
+            elif answer.through < self.forgotten_through:
+                self._look_up(pending)  # it may have been indexed since
+            else:
+                self._queue.away -= 1
+                pending.is_new = True  # another id with the same hash is known
+                self._queue.put_back(pending)
+            self.turn.schedule()
+
+        self.lookups.find_recorded(pending.transaction, done)
+
+    def _answer_repeat(self, pending: Pending, body: bytes) -> None:
+        self._recent.pop(pending.transaction.transaction_id, None)
+        self.metrics.repeats += 1
+        pending.answer(body)
+
+    def _take_left_behind(self, pending: Pending) -> None:
+        self.turn.run_job(partial(self._decide_left_behind, pending))
+
+    def _decide_left_behind(self, pending: Pending) -> None:
+        transactions = [pending.transaction]
+        log.warning(
+            "Transaction %r was begun elsewhere and not recorded; it is decided without state.",
+            pending.transaction.transaction_id,
+        )
+        if self.unavailable is not None:
+            self.scorer.state.settle(b"", transactions, None)
+            self._reject_one(pending, StateUnavailable(self.unavailable))
+            return
+        self.turn.begun()
+        try:
+            scored = self.scorer.decide_without_state(transactions)
+        except Exception as error:  # noqa: BLE001 -- callers that wait get the error
+            self.scorer.state.settle(b"", transactions, None)
+            self._not_scored([pending], error)
+        else:
+            self._scored([pending], transactions, scored)
+
+    def _reject_one(self, pending: Pending, error: Exception) -> None:
+        if isinstance(error, TransactionConflict):
+            self.metrics.conflicts += 1
+        self._reject([pending], error)
+
+    def _reject(self, group: list[Pending], error: Exception) -> None:
+        for pending in group:
+            if not pending.dry_run:
+                self._recent.pop(pending.transaction.transaction_id, None)
+            pending.fail(error)
+
+    def _refresh_metrics(self) -> None:
+        self._tally.count()
+        self.metrics.pending = len(self._queue) + self._queue.away
+
+    # After a failure.
+
+    def _fail(self, error: LedgerUnavailable) -> None:
+        """State may hold events that are not durable: drop it and recover."""
+        self.metrics.commit_failures += 1
+        already = self.unavailable is not None
+        self.unavailable = f"{error} State is being rebuilt from the ledger; try again shortly."
+        log.error("%s", self.unavailable)
+        self._reject(self._queue.take_all(), StateUnavailable(self.unavailable))
+        if not already:
+            self._loop.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        delay = 0.1
+        while not self._closing:
+            try:
+                state = await asyncio.to_thread(self._rebuild, self.scorer.state)
+            except Exception:
+                log.exception("State could not be rebuilt yet; trying again in %.1f s.", delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+            else:
+                self.take_over(Scorer(state, self.scorer.panel))
+                self.last_sequence = max(self.last_sequence, state.sequence)
+                self.unavailable = None
+                self.metrics.rebuilds += 1
+                log.warning("State is rebuilt through entry %d.", state.sequence)
+                self.turn.schedule()
+                return
