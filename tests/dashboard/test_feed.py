@@ -187,7 +187,7 @@ def snapshot(decisions: Sequence[Decision], covered_since_us: int = 0) -> Snapsh
 def test_every_minute_of_a_chart_has_a_row() -> None:
     alert = decision(3, NOW - MINUTE, decision=Outcome.REVIEW)
     seen = snapshot([decision(1, NOW - 9 * MINUTE), decision(2, NOW - MINUTE), alert])
-    rows = shape.by_minute(seen, shape.span_start(seen, 15))
+    rows = shape.by_minute(seen, shape.period_start(seen, 15))
     assert len(rows) == 16
     assert [row["decisions"] for row in rows[-3:]] == [0, 2, 0]
     assert rows[-2]["review"] == 1
@@ -197,14 +197,14 @@ def test_every_minute_of_a_chart_has_a_row() -> None:
 
 def test_minutes_before_counts_are_complete_are_unknown_not_zero() -> None:
     seen = snapshot([decision(1, NOW - MINUTE)], covered_since_us=NOW - MINUTE)
-    rows = shape.by_minute(seen, shape.span_start(seen, 15))
+    rows = shape.by_minute(seen, shape.period_start(seen, 15))
     assert [row["decisions"] for row in rows[-4:]] == [None, None, 1, 0]
 
 
 def test_everything_begins_with_the_first_decision() -> None:
     seen = snapshot([decision(1, NOW - 40 * MINUTE)])
-    assert shape.span_start(seen, None) // MINUTE == (NOW - 40 * MINUTE) // MINUTE
-    assert shape.span_start(snapshot([]), None) == NOW - 15 * MINUTE
+    assert shape.period_start(seen, None) // MINUTE == (NOW - 40 * MINUTE) // MINUTE
+    assert shape.period_start(snapshot([]), None) == NOW - 15 * MINUTE
 
 
 def test_the_headline_counts_the_span_and_the_last_full_minute() -> None:
@@ -212,7 +212,7 @@ def test_the_headline_counts_the_span_and_the_last_full_minute() -> None:
     recent = [decision(n, NOW - 30 * SECOND, latency_us=n * 100) for n in range(2, 11)]
     caught = decision(11, NOW - 30 * SECOND, decision=Outcome.DECLINE, latency_us=9_999)
     seen = snapshot([old, *recent, caught])
-    figures = shape.headline(seen, shape.span_start(seen, 15))
+    figures = shape.headline(seen, shape.period_start(seen, 15))
     assert figures.per_minute == 10
     assert (figures.counted.decisions, figures.counted.decline) == (10, 1)
     assert figures.alerts_per_1000 == 100.0

@@ -18,9 +18,9 @@ from sentinel.models import splitting
 from sentinel.models.artifact import TrainingWindow, load_manifest, load_trees, save_artifact
 from sentinel.models.dataset import MIN_FRAUDS, History, LabelLog, Sample
 from sentinel.models.evaluation import NOT_ENOUGH_FRAUDS
-from sentinel.models.splitting import Spans, Split, maturity_of, split_by_time
+from sentinel.models.splitting import Split, SplitRequest, maturity_of, split_by_time
 from sentinel.models.tree_kernel import Scorer
-from sentinel.pipeline.datasets import Dataset, DatasetManifest, Rows, Span
+from sentinel.pipeline.datasets import Dataset, DatasetManifest, Period, Rows
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.settings import Settings, TrainingSettings
 
@@ -43,7 +43,7 @@ class Log:
             "maturity_us": 30 * DAY_US,
             "maturity_is_default": True,
         }
-        return split_by_time(self.history, self.labels, Spans(**(spans | changes)))
+        return split_by_time(self.history, self.labels, SplitRequest(**(spans | changes)))
 
 
 def log_of(
@@ -106,8 +106,8 @@ def dataset_of(
             amount_minor=log.history.amount_minor[at],
         )
 
-    def span(part: Sample) -> Span:
-        return Span(
+    def span(part: Sample) -> Period:
+        return Period(
             rows=len(part),
             frauds=part.frauds,
             start_us=part.start_us,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
 from sentinel.models.dataset import History, LabelLog
-from sentinel.models.splitting import Spans, split_by_time
+from sentinel.models.splitting import SplitRequest, split_by_time
 from sentinel.pipeline.window_search import (
     ChosenWindow,
     Material,
@@ -55,7 +55,9 @@ def world(rows: int, *, changes_on_day: float, seed: int = 3) -> Material:
 
 
 def searched(material: Material, settings: Settings | None = None) -> ChosenWindow:
-    spans = Spans(now_us=DAYS * DAY_US, window_us=None, test_us=14 * DAY_US, maturity_us=5 * DAY_US)
+    spans = SplitRequest(
+        now_us=DAYS * DAY_US, window_us=None, test_us=14 * DAY_US, maturity_us=5 * DAY_US
+    )
     split = split_by_time(material.history, material.labels, spans)
     given = settings or Settings(training=TrainingSettings(bootstrap_rounds=100))
     return search_window(given, material, split, threads=1)

@@ -207,10 +207,10 @@ def dataset_report(console: Console, built: BuiltDataset) -> None:
         table.add_column(heading)
     for heading in ("days", "payments", "known frauds", "share"):
         table.add_column(heading, justify="right")
-    for name, span in (("fit", about.fit), ("tail", about.tail), ("test", about.test)):
-        share = f"{100 * span.frauds / span.rows:.2f} %" if span.rows else ""
-        figures = (f"{span.days:.1f}", f"{span.rows:,}", f"{span.frauds:,}", share)
-        table.add_row(name, _moment(span.start_us), _moment(span.end_us), *figures)
+    for name, period in (("fit", about.fit), ("tail", about.tail), ("test", about.test)):
+        share = f"{100 * period.frauds / period.rows:.2f} %" if period.rows else ""
+        figures = (f"{period.days:.1f}", f"{period.rows:,}", f"{period.frauds:,}", share)
+        table.add_row(name, _moment(period.start_us), _moment(period.end_us), *figures)
     console.print(table)
     console.print(f"Written to {built.folder}", soft_wrap=True)
 

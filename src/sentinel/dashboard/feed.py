@@ -202,7 +202,7 @@ class Feed:
 
 
 def between(bins: Iterable[Bin], start_us: int, end_us: int) -> Bin:
-    """The sum of the bins that begin in a span of time.
+    """The sum of the bins that begin in a period of time.
 
     >>> between([Bin(0, 5, 1), Bin(BIN_US, 2)], 0, BIN_US)
     Bin(start_us=0, approve=5, review=1, decline=0)

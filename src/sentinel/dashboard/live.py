@@ -17,7 +17,7 @@ from sentinel.settings import Settings, load_settings
 REFRESH_SECONDS: Final = 2.0
 
 _TABLE_ROWS: Final = 100
-_SPANS: Final = {"15 min": 15, "1 hour": 60, "All": None}
+_PERIODS: Final = {"15 min": 15, "1 hour": 60, "All": None}
 _HERE: Final = Path(__file__).parent
 _EMPTY: Final = {
     "All decisions": "No payment has been scored yet. Send one with POST /predict.",
@@ -57,9 +57,9 @@ def _live() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(panels.top(snapshot.health.status, _clock(snapshot.now_us)), width="stretch")
-        span = _choice("Time that the page covers", "span", list(_SPANS))
+        period = _choice("Time that the page covers", "period", list(_PERIODS))
     _problems(snapshot)
-    since_us = shape.span_start(snapshot, _SPANS[span])
+    since_us = shape.period_start(snapshot, _PERIODS[period])
     _headline(settings, snapshot, since_us)
     _charts(settings, snapshot, since_us)
     wide, narrow = st.columns([2.35, 1], gap="medium")

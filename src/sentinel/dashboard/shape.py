@@ -28,7 +28,7 @@ _METRIC_ORDER: Final = (
     "brier",
     "log_loss",
 )
-_LEAST_SPAN_US: Final = 15 * MINUTE_US
+_LEAST_PERIOD_US: Final = 15 * MINUTE_US
 _BAR_US: Final = 48_000_000
 _FOREVER_US: Final = 2**62
 _BEHIND: Final = 5_000
@@ -41,7 +41,7 @@ class Headline:
 
     Attributes:
         per_minute: Decisions of the last full minute; None before there is one.
-        counted: Everything decided in the span the page shows.
+        counted: Everything decided in the period the page shows.
         alerts_per_1000: None where nothing was decided.
         median_us, p99_us: Latency of the latest decisions; None where there is none.
     """
@@ -58,7 +58,7 @@ def headline(snapshot: Snapshot, since_us: int) -> Headline:
 
     Args:
         snapshot: What is known.
-        since_us: Beginning of the span the page shows.
+        since_us: Beginning of the period the page shows.
     """
     present = snapshot.now_us // BIN_US * BIN_US
     known_minute = snapshot.covered_since_us <= present - MINUTE_US
@@ -95,7 +95,7 @@ def quantile(ordered: Sequence[int], share: float) -> int | None:
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
-def span_start(snapshot: Snapshot, minutes: int | None) -> int:
+def period_start(snapshot: Snapshot, minutes: int | None) -> int:
     """Where the charts begin: so many minutes ago.
 
     Args:
@@ -105,7 +105,7 @@ def span_start(snapshot: Snapshot, minutes: int | None) -> int:
     if minutes is not None:
         return snapshot.now_us - minutes * MINUTE_US
     first = snapshot.bins[0].start_us if snapshot.bins else snapshot.now_us
-    return min(first, snapshot.now_us - _LEAST_SPAN_US)
+    return min(first, snapshot.now_us - _LEAST_PERIOD_US)
 
 
 def by_minute(snapshot: Snapshot, since_us: int) -> list[dict[str, float | str | None]]:

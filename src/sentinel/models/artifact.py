@@ -82,7 +82,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         files: SHA-256 of each other file of the directory, in hex.
         provisional: Why no gate could judge it, for want of known truth; empty: one can.
         not_measured: Figures that its held-out rows are too few for, and why, by name.
-        notes: A line for each span of the settings that gave way to what history there was.
+        notes: A line for each length of the settings that gave way to what history there was.
         format: Version of this layout.
     """
 

@@ -1,9 +1,9 @@
-"""Split history by time, with gaps and spans that follow what there is.
+"""Split history by time, with gaps and lengths that follow what there is.
 
     |<------- window ------->|<- gap ->|<- test ->|<- gap ->|
     |      fit       | tail  |         |          |         now
 
-Where the history is too short or has too few frauds for the spans that the settings ask for, they
+Where the history is too short or has too few frauds for the lengths that the settings ask for, they
 give way in this order, and each step is said:
 
 1. The gaps become the longest delay that labels have had.
@@ -60,7 +60,7 @@ class Split:
         gap_us: How long after a payment its silence started to count.
         left_out: Payments between the first fitted and the last tested one whose truth nobody
             will ever know, since the system before refused or held them.
-        notes: A line for each span that gave way.
+        notes: A line for each length that gave way.
         provisional: Why no gate can judge a model of this split; empty: one can.
     """
 
@@ -74,13 +74,13 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spans:
+class SplitRequest:
     """What a split is asked for, in microseconds.
 
     Attributes:
         now_us: Nothing after it is looked at.
-        window_us: Longest span to fit on; None: all there is.
-        test_us: Span held out.
+        window_us: Longest time to fit on; None for all there is.
+        test_us: Time held out.
         maturity_us: How long after a payment its silence starts to count; also the gap.
         tail_share: Share of the window, its latest part, kept for early stopping and calibration.
         maturity_is_default: Whether nobody has set the maturity, so that it follows the delay
@@ -95,7 +95,7 @@ class Spans:
     maturity_is_default: bool = False
 
 
-def split_by_time(history: History, labels: LabelLog, spans: Spans) -> Split:
+def split_by_time(history: History, labels: LabelLog, asked: SplitRequest) -> Split:
     """Split history by time, with the label gap on both sides of the test.
 
     The gap is one maturity period: within it only the frauds that were reported early have a
@@ -103,13 +103,13 @@ def split_by_time(history: History, labels: LabelLog, spans: Spans) -> Split:
 
     Args:
         history, labels: The log.
-        spans: What is asked for.
+        asked: What the settings ask for.
 
     Raises:
         InvalidQuery: No payment is known to be fraud, or none to be anything else.
     """
-    _check_truth(history, labels, spans.now_us)
-    return _Splitter(history, labels, spans).split()
+    _check_truth(history, labels, asked.now_us)
+    return _Splitter(history, labels, asked).split()
 
 
 def label_delay_us(history: History, labels: LabelLog, now_us: int) -> tuple[int, int]:
@@ -191,18 +191,18 @@ def _check_truth(history: History, labels: LabelLog, now_us: int) -> None:
 class _Splitter:
     history: History
     labels: LabelLog
-    spans: Spans
+    asked: SplitRequest
     notes: list[str] = field(default_factory=list)
     gap: int = 0
     gap_before_test: bool = True
 
     def split(self) -> Split:
         self._choose_gaps()
-        test = self._test_span()
+        test = self._test_length()
         found = self._by_days(test)
         if found is None:
             self.notes.append(
-                "The frauds are too few for spans of days: the parts are drawn by counting frauds."
+                "The frauds are too few for parts of days: the parts are drawn by counting frauds."
             )
             found = self._by_frauds()
         if found is None and self.gap_before_test:
@@ -216,21 +216,21 @@ class _Splitter:
     # Gaps and the test, in days
 
     def _choose_gaps(self) -> None:
-        spans = self.spans
-        self.gap = spans.maturity_us
-        length = spans.now_us - _first(self.history, spans.now_us)
-        if spans.maturity_is_default:
+        asked = self.asked
+        self.gap = asked.maturity_us
+        length = asked.now_us - _first(self.history, asked.now_us)
+        if asked.maturity_is_default:
             self.gap, note = maturity_of(
-                self.history, self.labels, now_us=spans.now_us, maturity_us=self.gap
+                self.history, self.labels, now_us=asked.now_us, maturity_us=self.gap
             )
             if note:
                 self.notes.append(note)
-        delay, frauds = label_delay_us(self.history, self.labels, spans.now_us)
-        if frauds and delay < self.gap and length - 2 * self.gap < 3 * spans.test_us:
+        delay, frauds = label_delay_us(self.history, self.labels, asked.now_us)
+        if frauds and delay < self.gap and length - 2 * self.gap < 3 * asked.test_us:
             self.gap = delay
             self.notes.append(
                 f"The history is {_days(length)} long: the gaps are {_days(delay)}, the longest "
-                f"delay of a label so far, instead of {_days(spans.maturity_us)}."
+                f"delay of a label so far, instead of {_days(asked.maturity_us)}."
             )
         if 4 * self.gap > length:
             self._drop_gap()
@@ -248,16 +248,16 @@ class _Splitter:
             "beginning are used for fitting, too."
         )
 
-    def _test_span(self) -> int:
-        spans, history = self.spans, self.history
-        end = spans.now_us - self.gap
-        first = _first(history, spans.now_us)
+    def _test_length(self) -> int:
+        asked, history = self.asked, self.history
+        end = asked.now_us - self.gap
+        first = _first(history, asked.now_us)
         between = end - first - (self.gap if self.gap_before_test else 0)
-        test = spans.test_us
+        test = asked.test_us
         if 3 * test > between:
             test = max(1, between // 4)
             self.notes.append(
-                f"The test is {_days(test)} long instead of {_days(spans.test_us)} "
+                f"The test is {_days(test)} long instead of {_days(asked.test_us)} "
                 f"(training.test_days), a quarter of the {_days(between)} that are left."
             )
         start = self._latest(end - test, end, MOST_TESTED)
@@ -267,7 +267,7 @@ class _Splitter:
                 f"{MOST_TESTED:,} payments."
             )
             test = end - start
-        times = self._fraud_times(end, spans.now_us)
+        times = self._fraud_times(end, asked.now_us)
         held = int(np.count_nonzero(times >= end - test))
         if held < MIN_FRAUDS and len(times):
             longer = min(end - int(times[-min(WANTED_FRAUDS, len(times))]), between // 3)
@@ -290,7 +290,7 @@ class _Splitter:
 
     def _parts(self, start: int, tail_start: int, test_start: int) -> Split | None:
         """A split with these bounds; None if a part of it has no fraud or nothing else."""
-        now, gap = self.spans.now_us, self.gap
+        now, gap = self.asked.now_us, self.gap
         fit_end, cutoff = test_start, now
         if self.gap_before_test:
             fit_end, cutoff = test_start - gap, test_start
@@ -312,19 +312,19 @@ class _Splitter:
         )
 
     def _by_days(self, test: int) -> Split | None:
-        spans = self.spans
-        test_start = spans.now_us - self.gap - test
+        asked = self.asked
+        test_start = asked.now_us - self.gap - test
         fit_end = test_start - (self.gap if self.gap_before_test else 0)
         start = int(self.history.event_time_us.min())
-        if spans.window_us is not None:
-            start = max(fit_end - spans.window_us, start)
+        if asked.window_us is not None:
+            start = max(fit_end - asked.window_us, start)
         if fit_end <= start:
             return None
-        tail_start = fit_end - int((fit_end - start) * spans.tail_share)
+        tail_start = fit_end - int((fit_end - start) * asked.tail_share)
         return self._parts(start, self._latest(tail_start, fit_end, MOST_TAIL), test_start)
 
     def _latest(self, start: int, end: int, most: int) -> int:
-        """Where a span has to begin to hold so many payments, if it holds more."""
+        """Where a time has to begin to hold so many payments, if it holds more."""
         times = self.history.event_time_us
         inside = times[(times >= start) & (times < end)]
         if len(inside) <= most:
@@ -333,17 +333,17 @@ class _Splitter:
 
     def _by_frauds(self) -> Split | None:
         """A quarter of the frauds to test on, and of the rest a share for the tail."""
-        spans = self.spans
-        times = self._fraud_times(spans.now_us - self.gap, spans.now_us)
+        asked = self.asked
+        times = self._fraud_times(asked.now_us - self.gap, asked.now_us)
         if len(times) < 3:
             return None
         test_start = int(times[-max(1, round(len(times) / 4))])
-        before = self._fraud_times(test_start, spans.now_us)
+        before = self._fraud_times(test_start, asked.now_us)
         if self.gap_before_test:
             before = self._fraud_times(test_start - self.gap, test_start)
         if len(before) < 2:
             return None
-        tail_start = int(before[-max(1, round(spans.tail_share * len(before)))])
+        tail_start = int(before[-max(1, round(asked.tail_share * len(before)))])
         return self._parts(int(self.history.event_time_us.min()), tail_start, test_start)
 
     def _all(self) -> Split:
@@ -351,7 +351,7 @@ class _Splitter:
         first, end = int(times.min()), int(times.max()) + 1
         for gap in (self.gap, (end - first) // 8, 0):
             self.gap = gap
-            fit = self._part(first, end, self.spans.now_us)
+            fit = self._part(first, end, self.asked.now_us)
             if 0 < fit.frauds < len(fit):
                 nothing = replace(fit, rows=fit.rows[:0], fraud=fit.fraud[:0], start_us=end)
                 return Split(fit=fit, tail=nothing, test=nothing, gap_us=gap)
@@ -364,7 +364,7 @@ class _Splitter:
     def _complete(self, split: Split) -> Split:
         left_out = 0
         if self.history.withheld is not None:
-            targets = targets_at(self.history, self.labels, self.spans.now_us, split.gap_us)
+            targets = targets_at(self.history, self.labels, self.asked.now_us, split.gap_us)
             end = max(split.test.end_us, split.fit.end_us)
             times = self.history.event_time_us
             inside = (times >= split.fit.start_us) & (times < end)
@@ -392,12 +392,12 @@ def too_little_to_judge(test: Sample) -> str:
     return ""
 
 
-def _days(span_us: int) -> str:
-    """A span in words.
+def _days(us: int) -> str:
+    """A length of time in words.
 
     >>> _days(30 * DAY_US), _days(DAY_US // 2), _days(0)
     ('30 days', '12 hours', '0 days')
     """
-    if 0 < span_us < 2 * DAY_US:
-        return f"{24 * span_us / DAY_US:.3g} hours"
-    return f"{span_us / DAY_US:.4g} days"
+    if 0 < us < 2 * DAY_US:
+        return f"{24 * us / DAY_US:.3g} hours"
+    return f"{us / DAY_US:.4g} days"

@@ -1,7 +1,7 @@
 """A point-in-time dataset as files: what a model was trained and measured on, to keep and reread.
 
     <offline>/datasets/<name>/
-        manifest.json       spans, counts and hashes
+        manifest.json       periods, counts and hashes
         plan.json           the plan that the vectors were computed with
         fit.parquet         what the model is fitted on
         tail.parquet        the rows after it: when to stop, calibration, thresholds
@@ -31,7 +31,7 @@ from sentinel.domain import WorkspaceError
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import Sample, data_hash
 from sentinel.models.sampling import thinned
-from sentinel.models.splitting import Spans, Split, split_by_time
+from sentinel.models.splitting import Split, SplitRequest, split_by_time
 from sentinel.pipeline.labelled_history import (
     LabelledHistory,
     labelled_history,
@@ -55,7 +55,7 @@ Matrix = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class Period(msgspec.Struct, frozen=True, kw_only=True):
     """The rows of one part in figures.
 
     Attributes:
@@ -75,7 +75,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def days(self) -> float:
-        """Length of the span."""
+        """Length of the period."""
         return (self.end_us - self.start_us) / DAY_US
 
 
@@ -91,7 +91,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         window_days: Days that were to be fitted on; 0: all that is mature.
         gap_us: How long after a payment its silence started to count.
         left_out: Payments whose truth nobody will ever know, see `sentinel.models.splitting`.
-        notes: A line for each span of the settings that gave way to what there is.
+        notes: A line for each length of the settings that gave way to what there is.
         provisional: Why no gate can judge a model of it; empty: one can.
         format: Version of this layout.
     """
@@ -100,9 +100,9 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     plan_hash: str
     data_hash: str
     log_through: int
-    fit: Span
-    tail: Span
-    test: Span
+    fit: Period
+    tail: Period
+    test: Period
     window_days: float = 0.0
     gap_us: int | None = None
     left_out: int = 0
@@ -172,7 +172,7 @@ def build_dataset(
 
     Args:
         settings: The deployment; ``training.window_days`` and ``training.test_days`` give the
-            spans, ``labels.maturity_days`` the gaps.
+            periods, ``labels.maturity_days`` the gaps.
         now_us: The moment of knowledge, microseconds UTC; default: the end of the log.
         progress: Told of the stages "labels", "backfill" and "vectors".
 
@@ -204,9 +204,9 @@ def build_dataset(
         plan_hash=known.plan.hash,
         data_hash=_learnt_hash(parts),
         log_through=known.parts.manifest.sequence,
-        fit=_span(split.fit),
-        tail=_span(split.tail),
-        test=_span(split.test),
+        fit=_period(split.fit),
+        tail=_period(split.tail),
+        test=_period(split.test),
         window_days=window,
         gap_us=split.gap_us,
         left_out=split.left_out,
@@ -257,7 +257,7 @@ def split_of(
     return split_by_time(
         known.history,
         known.labels,
-        Spans(
+        SplitRequest(
             now_us=known.end_us if now_us is None else now_us,
             window_us=round(window * DAY_US) if window else None,
             test_us=round(settings.training.test_days * DAY_US),
@@ -283,8 +283,8 @@ def _rows(known: LabelledHistory, sample: Sample, most: int, seed: int) -> Rows:
     )
 
 
-def _span(sample: Sample) -> Span:
-    return Span(
+def _period(sample: Sample) -> Period:
+    return Period(
         rows=len(sample),
         frauds=sample.frauds,
         start_us=sample.start_us,

@@ -59,7 +59,7 @@ def definitions_text(roles: Roles, resolution_seconds: float) -> str:
                 "Labels take days to arrive, so a fraud rate up to now is too low: rates end this "
                 "long ago."
             ),
-            f"MATURE = {_span(rates)}",
+            f"MATURE = {_duration(rates)}",
             "",
         ]
     for entity in keyed:
@@ -113,39 +113,40 @@ def _entity_view(
     roles: Roles, entity: Entity, windows: Windows, keyed: Sequence[Entity], rates: float
 ) -> list[str]:
     name = _NAMES[entity.entity]
-    families = [f"count({_spans(windows.counts)})"]
+    families = [f"count({_durations(windows.counts)})"]
     ratios: list[str] = []
     usual = windows.usual
     longest = usual[-1]
     if roles.amount is not None and roles.amount.column:
         families += [
-            f'amount("sum", {_spans(windows.sums)})',
-            f'amount("mean", {_spans(usual)})',
-            f'amount("std", {_spans(usual[-1:])})',
-            f'amount("max", {_spans(usual)})',
+            f'amount("sum", {_durations(windows.sums)})',
+            f'amount("mean", {_durations(usual)})',
+            f'amount("std", {_durations(usual[-1:])})',
+            f'amount("max", {_durations(usual)})',
         ]
         means = [f'"amount_mean_{_label(w)}"' for w in usual]
         ratios.append(f'ratio("amount", to=[{", ".join(means)}, "amount_max_{_label(longest)}"])')
         if windows.before:
             families.append(
-                f'*(amount(f, {_span(longest)}, offset={_span(windows.before)}, span="usual") '
+                f"*(amount(f, {_duration(longest)}, offset={_duration(windows.before)}, "
+                'span="usual") '
                 'for f in ("mean", "max"))'
             )
             ratios.append('ratio("amount", to=["amount_mean_usual", "amount_max_usual"])')
-    families.append(f"since_last({_span(windows.longest)})")
+    families.append(f"since_last({_duration(windows.longest)})")
     others = [e for e in keyed if e.entity != entity.entity and not _within(e, entity)]
     for other in others:
         spans = tuple(dict.fromkeys([w for w in (DAY_SECONDS, longest) if w <= windows.longest]))
         families.append(
-            f'distinct("{other.entity}", {_spans(spans or windows.counts[-1:])}, '
+            f'distinct("{other.entity}", {_durations(spans or windows.counts[-1:])}, '
             f"capacity={_CAPACITY})"
         )
     if roles.label is not None:
-        families.append(f"fraud_count({_spans(usual)})")
+        families.append(f"fraud_count({_durations(usual)})")
         fitting = [w for w in usual if w + rates < 0.95 * roles.days * DAY_SECONDS]
         if fitting:
             offset = ", offset=MATURE" if rates else ""
-            families.append(f"fraud_rate({_spans(fitting)}{offset})")
+            families.append(f"fraud_rate({_durations(fitting)}{offset})")
     if len(windows.counts) > 1 and windows.counts[0] != windows.counts[-1]:
         burst = next((w for w in windows.counts if w >= DAY_SECONDS), windows.counts[0])
         if burst != windows.counts[-1]:
@@ -183,14 +184,14 @@ def _pairs(keyed: Sequence[Entity]) -> list[tuple[Entity, Entity]]:
 def _pair_view(first: Entity, second: Entity, windows: dict[str, Windows]) -> list[str]:
     one, two = _NAMES[first.entity], _NAMES[second.entity]
     window = max(windows[first.entity].longest, windows[second.entity].longest)
-    hop = f", hop={_span(7 * DAY_SECONDS)}" if window >= 60 * DAY_SECONDS else ""
+    hop = f", hop={_duration(7 * DAY_SECONDS)}" if window >= 60 * DAY_SECONDS else ""
     return [
         *_comment(f"A {one} at a {two}: have they met before?"),
         f"{one}_{two}_features = entity_view(",
         f'    "{one}_{two}",',
         f"    [{one}, {two}],",
-        f"    count({_span(window)}{hop}),",
-        f"    since_last({_span(window)}),",
+        f"    count({_duration(window)}{hop}),",
+        f"    since_last({_duration(window)}),",
         "    source=transactions,",
         ")",
         "",
@@ -246,12 +247,12 @@ def _quoted(name: str) -> str:
     return f'"{name}"' if text == f"'{name}'" and '"' not in name else text
 
 
-def _spans(seconds: Sequence[float]) -> str:
-    return ", ".join(_span(item) for item in seconds)
+def _durations(seconds: Sequence[float]) -> str:
+    return ", ".join(_duration(item) for item in seconds)
 
 
-def _span(seconds: float) -> str:
-    """A span as the file writes it."""
+def _duration(seconds: float) -> str:
+    """A length of time as the file writes it."""
     if seconds in _NAMED:
         return _NAMED[seconds]
     for size, name in ((7 * DAY_SECONDS, "WEEK"), (DAY_SECONDS, "DAY"), (HOUR_SECONDS, "HOUR")):
@@ -261,7 +262,7 @@ def _span(seconds: float) -> str:
 
 
 def _label(seconds: float) -> str:
-    """A span as a feature's name has it."""
+    """A length of time as a feature's name has it."""
     for size, letter in ((DAY_SECONDS, "d"), (HOUR_SECONDS, "h"), (60.0, "m")):
         if seconds % size == 0:
             return f"{seconds / size:.0f}{letter}"

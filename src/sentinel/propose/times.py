@@ -192,7 +192,7 @@ def _ask_unit(roles: Roles, name: str, *, told: bool = False) -> None:
     flags = tuple(
         (
             f"{asked}--time-unit {unit}",
-            _span_words(span * UNIT_SECONDS[unit]),
+            _duration_words(span * UNIT_SECONDS[unit]),
         )
         for unit in ("s", "min", "h", "d")
         if 600 < span * UNIT_SECONDS[unit] < 40 * 365 * 86_400
@@ -206,7 +206,7 @@ def _ask_unit(roles: Roles, name: str, *, told: bool = False) -> None:
     )
 
 
-def _span_words(seconds: float) -> str:
+def _duration_words(seconds: float) -> str:
     for unit, size in (("years", 365 * 86_400), ("days", 86_400), ("hours", 3_600)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit} of history"

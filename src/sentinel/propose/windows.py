@@ -87,7 +87,7 @@ def choose_windows(days: float, resolution_seconds: float, typical_count: float)
         usual=usual,
         longest=longest,
         before=before,
-        reason=f"recurs about every {span_words(gap)} in {span_words(history)} of history",
+        reason=f"recurs about every {duration_words(gap)} in {duration_words(history)} of history",
     )
 
 
@@ -110,10 +110,10 @@ def rate_offset(roles: Roles) -> float:
     return next(w for w in LADDER if w >= max(days, 1.0) * DAY_SECONDS)
 
 
-def span_words(seconds: float) -> str:
-    """A span for people.
+def duration_words(seconds: float) -> str:
+    """A length of time for people.
 
-    >>> span_words(5400), span_words(86400 * 45), span_words(86400 * 400)
+    >>> duration_words(5400), duration_words(86400 * 45), duration_words(86400 * 400)
     ('1.5 hours', '45 days', '400 days')
     """
     for size, name in ((DAY_SECONDS, "days"), (HOUR_SECONDS, "hours"), (60.0, "minutes")):

@@ -70,7 +70,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Spans:
+class QuotedFields:
     """Quoted fields: places of their quotes, and quotes that open nothing, with the reason."""
 
     opening: Positions
@@ -101,7 +101,7 @@ class Page:
         self.data = data
         self.ends = ends
         self.quotes = quotes
-        self.spans = Spans(np.empty(0, np.int64), np.empty(0, np.int64))
+        self.quoted = QuotedFields(np.empty(0, np.int64), np.empty(0, np.int64))
         self.inside = np.zeros(len(ends), np.bool_)
         self.record_ends = ends
         self._reasons: dict[int, str] = {}  # by line
@@ -128,14 +128,14 @@ class Page:
         chosen = lines == 0
         return starts[chosen], self.record_ends[chosen]
 
-    def lay_out(self, spans: Spans) -> None:
+    def lay_out(self, quoted: QuotedFields) -> None:
         """Divide the buffer into records; every line of a bad field is a record of its own."""
-        self.spans = spans
-        outside = ~spans.hold(self.ends)
+        self.quoted = quoted
+        outside = ~quoted.hold(self.ends)
         self.inside = ~outside
         self.record_ends = self.ends[outside]
         self._reasons = {}
-        regions = [(self.record_start(place), place, reason) for place, reason in spans.bad]
+        regions = [(self.record_start(place), place, reason) for place, reason in quoted.bad]
         for start, place, reason in regions:
             first, last = np.searchsorted(self.ends, [start, place]).tolist()
             outside[first : last + 1] = True
@@ -144,11 +144,11 @@ class Page:
         self.inside = ~outside
         self.record_ends = self.ends[outside]
 
-    def several_lines(self) -> Spans:
+    def several_lines(self) -> QuotedFields:
         """The quoted fields that hold line ends."""
-        spans, ends = self.spans, self.ends[self.inside]
-        index = np.unique(np.searchsorted(spans.opening, ends, side="right") - 1)
-        return Spans(spans.opening[index], spans.closing[index])
+        quoted, ends = self.quoted, self.ends[self.inside]
+        index = np.unique(np.searchsorted(quoted.opening, ends, side="right") - 1)
+        return QuotedFields(quoted.opening[index], quoted.closing[index])
 
     def result(self) -> Scan:
         """The records, without those that are bad."""

@@ -31,8 +31,8 @@ from sentinel.sources.csv_page import (
     LINE_FEED,
     Page,
     Positions,
+    QuotedFields,
     Scan,
-    Spans,
     line_ends,
     plain_lines,
 )
@@ -99,13 +99,13 @@ class RecordScanner:
     ) -> Scan:
         quotes = np.flatnonzero(data == self._quote) if self._quote >= 0 else np.empty(0, np.int64)
         page = Page(buffer, data, ends, quotes)
-        spans = self._regular(page, final)
+        quoted = self._regular(page, final)
         swallowing: set[int] = set()
         rounds = 0
         while True:
-            if spans is None:
-                spans = self._irregular(page, final, swallowing)
-            page.lay_out(spans)
+            if quoted is None:
+                quoted = self._irregular(page, final, swallowing)
+            page.lay_out(quoted)
             if self._looks.wanted > 0 and page.inside.any():
                 self._learn(buffer, *page.short_records())
             more = self._swallowing(page) - swallowing
@@ -115,10 +115,10 @@ class RecordScanner:
             if rounds > _MOST_ROUNDS:
                 more |= set(page.several_lines().opening.tolist())
             swallowing |= more
-            spans = None
+            quoted = None
         return page.result()
 
-    def _regular(self, page: Page, final: bool) -> Spans | None:
+    def _regular(self, page: Page, final: bool) -> QuotedFields | None:
         """Quoted fields if all quotes of the page keep the rules, else None.
 
         With an odd number of quotes in front of it, a place is inside a quoted field. A pair
@@ -135,9 +135,9 @@ class RecordScanner:
             return None
         if len(opening) > len(closing):
             closing = np.append(closing, len(data))
-        return Spans(opening, closing)
+        return QuotedFields(opening, closing)
 
-    def _irregular(self, page: Page, final: bool, swallowing: set[int]) -> Spans:
+    def _irregular(self, page: Page, final: bool, swallowing: set[int]) -> QuotedFields:
         """Quoted fields, quote by quote, and those that are none."""
         data, quotes = page.data, page.quotes
         starts_field = self._separates[data[quotes - 1]] | (quotes == 0)
@@ -178,39 +178,39 @@ class RecordScanner:
                 bad.append((place, NEVER_CLOSED if places[close] > end else TEXT_AFTER_QUOTE))
                 resume = end + 1
                 index += 1
-        return Spans(np.array(opening, np.int64), np.array(closing, np.int64), tuple(bad))
+        return QuotedFields(np.array(opening, np.int64), np.array(closing, np.int64), tuple(bad))
 
     def _swallowing(self, page: Page) -> set[int]:
         """Opening quotes of fields that hold rows, or that make records of a wrong length."""
         if not page.inside.any():
             return set()
-        spans = page.several_lines()
+        quoted = page.several_lines()
         if self._width == 1:
-            return set(spans.opening.tolist())
-        first = np.searchsorted(page.ends, spans.opening)
-        last = np.searchsorted(page.ends, spans.closing)
+            return set(quoted.opening.tolist())
+        first = np.searchsorted(page.ends, quoted.opening)
+        last = np.searchsorted(page.ends, quoted.closing)
         delimiters = np.flatnonzero(page.data == self._delimiter)
         bounds = np.concatenate([[0], page.ends + 1])
         per_line = np.diff(np.searchsorted(delimiters, bounds))
         suspects = np.concatenate([[0], np.cumsum(per_line >= self._width - 1)])
         complete = np.minimum(last + 1, len(page.ends))
         inside = suspects[complete] - suspects[np.minimum(first + 1, complete)]
-        free = delimiters[~page.spans.hold(delimiters)]
+        free = delimiters[~page.quoted.hold(delimiters)]
         found: set[int] = set()
         for index in np.flatnonzero(inside > 0).tolist():
-            place = int(spans.opening[index])
+            place = int(quoted.opening[index])
             start = page.record_start(place)
             column = int(np.searchsorted(free, place) - np.searchsorted(free, start))
             lines = int(first[index]), int(last[index])
-            if self._holds_rows(page, int(spans.closing[index]), lines, column):
+            if self._holds_rows(page, int(quoted.closing[index]), lines, column):
                 found.add(place)
-        record = np.searchsorted(page.record_ends, spans.opening)
+        record = np.searchsorted(page.record_ends, quoted.opening)
         bounds = np.concatenate([[0], page.record_ends + 1])
         fields = np.diff(np.searchsorted(free, bounds)) + 1
         whole = record < len(page.record_ends)
         wrong = np.zeros(len(record), np.bool_)
         wrong[whole] = fields[record[whole]] != self._width
-        return found | set(spans.opening[wrong].tolist())
+        return found | set(quoted.opening[wrong].tolist())
 
     def _learn(self, buffer: bytes, starts: Positions, ends: Positions) -> None:
         count = self._looks.wanted

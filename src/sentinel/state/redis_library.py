@@ -18,8 +18,8 @@ from sentinel.features.plan.program import (
     SECTION_DISTINCTS,
     SECTION_LASTS,
     SECTION_RINGS,
-    SECTION_SPANS,
     SECTION_VIEWS,
+    SECTION_WINDOWS,
     WIDTHS,
     Program,
 )
@@ -89,7 +89,7 @@ class Library:
     def _view(self, number: int) -> str:
         (view,) = self._rows(SECTION_VIEWS, number, number + 1)
         rings = self._rows(SECTION_RINGS, view[1], view[2])
-        spans = self._rows(SECTION_SPANS, view[3], view[4])
+        spans = self._rows(SECTION_WINDOWS, view[3], view[4])
         lasts = self._rows(SECTION_LASTS, view[5], view[6])
         distincts = self._rows(SECTION_DISTINCTS, view[7], view[8])
         first_ring = view[1]

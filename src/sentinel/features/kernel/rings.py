@@ -17,7 +17,7 @@ from sentinel.features.kernel.words import (
     ONE_FRAUD,
     OUTPUT_WIDTH,
     RING_WIDTH,
-    SPAN_WIDTH,
+    WINDOW_WIDTH,
     Vectors,
     Words,
 )
@@ -34,7 +34,7 @@ from sentinel.features.plan.functions import (
     OUT_STD,
     OUT_SUM,
 )
-from sentinel.features.plan.program import SECTION_OUTPUTS, SECTION_RINGS, SECTION_SPANS
+from sentinel.features.plan.program import SECTION_OUTPUTS, SECTION_RINGS, SECTION_WINDOWS
 
 
 @inner_kernel
@@ -62,8 +62,10 @@ def read_rings(
         out, row: float32 (n_rows, n_features), of which one row is written in place.
     """
     rings = code[2 * SECTION_RINGS]
-    spans = code[2 * SECTION_SPANS]
-    for s in range(spans + code[v + 3] * SPAN_WIDTH, spans + code[v + 4] * SPAN_WIDTH, SPAN_WIDTH):
+    windows = code[2 * SECTION_WINDOWS]
+    for s in range(
+        windows + code[v + 3] * WINDOW_WIDTH, windows + code[v + 4] * WINDOW_WIDTH, WINDOW_WIDTH
+    ):
         ring = rings + code[s] * RING_WIDTH
         base = offset + code[ring]
         hop = code[ring + 1]
@@ -85,7 +87,7 @@ def read_rings(
             place = first % tiles
             if fields & (FIELD_SQUARES | FIELD_RANGE) == 0:
                 # Counts and sums: the common case, kept free of branches. The word after the
-                # count is only added where the span asks for sums.
+                # count is only added where the window asks for sums.
                 word = base + place * width
                 end = base + tiles * width
                 if fields & FIELD_SUM:
@@ -125,11 +127,11 @@ def read_rings(
                     place += 1
                     if place == tiles:
                         place = 0
-        write_span(code, s, packed, total, low, high, smallest, largest, out, row)
+        write_window(code, s, packed, total, low, high, smallest, largest, out, row)
 
 
 @inner_kernel
-def write_span(
+def write_window(
     code: Words,
     s: int,
     packed: int,
@@ -275,8 +277,10 @@ def change_frauds(
 def rings_cover(code: Words, v: int, time: int, newest: int) -> bool:
     """Whether any ring's window, filters aside, reaches back to ``time`` from ``newest``."""
     rings = code[2 * SECTION_RINGS]
-    spans = code[2 * SECTION_SPANS]
-    for s in range(spans + code[v + 3] * SPAN_WIDTH, spans + code[v + 4] * SPAN_WIDTH, SPAN_WIDTH):
+    windows = code[2 * SECTION_WINDOWS]
+    for s in range(
+        windows + code[v + 3] * WINDOW_WIDTH, windows + code[v + 4] * WINDOW_WIDTH, WINDOW_WIDTH
+    ):
         hop = code[rings + code[s] * RING_WIDTH + 1]
         if time // hop >= (newest - code[s + 2] - code[s + 1]) // hop:
             return True

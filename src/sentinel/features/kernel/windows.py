@@ -7,10 +7,10 @@ is only read when an entity's turn begins, and written when it ends.
 
 All of it lives in one int64 array, the table:
 
-    rings   _RING_STATE words for each ring of the view
-    spans   _SPAN_STATE words for each window, ring by ring
-    queues  _CELL words for each tile; room for twice as many tiles as a ring has
-    loads   _LOAD words for each tile that a ring of the record held when it was read
+    rings    _RING_STATE words for each ring of the view
+    windows  _WINDOW_STATE words for each window, ring by ring
+    queues   _CELL words for each tile; room for twice as many tiles as a ring has
+    loads    _LOAD words for each tile that a ring of the record held when it was read
 
 Places in queues are word numbers of the table.
 """
@@ -20,20 +20,20 @@ from __future__ import annotations
 import numpy as np
 
 from sentinel.features.jit import inner_kernel, kernel
-from sentinel.features.kernel.rings import add_to_tile, write_span
+from sentinel.features.kernel.rings import add_to_tile, write_window
 from sentinel.features.kernel.words import Vectors, Words
 from sentinel.features.plan.functions import FIELD_RANGE, FIELD_SQUARES, FIELD_SUM
 from sentinel.features.plan.program import (
     EVENT_AMOUNT,
     EVENT_FILTERS,
     SECTION_RINGS,
-    SECTION_SPANS,
     SECTION_VIEWS,
+    SECTION_WINDOWS,
     WIDTHS,
 )
 
 _RING = WIDTHS[SECTION_RINGS]
-_SPAN = WIDTHS[SECTION_SPANS]
+_WINDOW = WIDTHS[SECTION_WINDOWS]
 _VIEW = WIDTHS[SECTION_VIEWS]
 _COUNT_MASK = (1 << 32) - 1
 _ALL_FIELDS = FIELD_SUM | FIELD_SQUARES | FIELD_RANGE
@@ -41,7 +41,7 @@ _NEVER = -(1 << 62)
 
 # A ring: its newest tile; the time up to which no window of it moves; the queue's first word, the
 # word behind its last tile, and that behind its room; the first tile that the record does not hold
-# as it is; the loads' first word and the word behind them; the word behind the ring's last span.
+# as it is; the loads' first word and the word behind them; the word behind the ring's last window.
 _NEWEST = 0
 _STILL_UNTIL = 1
 _QUEUE = 2
@@ -50,10 +50,10 @@ _ROOM = 4
 _CHANGED = 5
 _LOADS = 6
 _LOADED = 7
-_SPANS_END = 8
+_WINDOWS_END = 8
 _RING_STATE = 9
 
-# A span: the tiles it covers, its stretch of the queue, the fields of that taken together, and
+# A window: the tiles it covers, its stretch of the queue, the fields of that taken together, and
 # whether the window's ends lie a whole number of tiles from the newest one (then both, else -1).
 _FIRST = 0
 _LATEST = 1
@@ -62,10 +62,10 @@ _TAIL = 3
 _FIELDS = 4
 _TO_LATEST = 10
 _TO_FIRST = 11
-_SPAN_STATE = 12
+_WINDOW_STATE = 12
 
-# A tile in a queue: its number, and then, as the fields of a span: the packed counts, sum, squares
-# in two limbs, minimum and maximum.
+# A tile in a queue: its number, and then, as the fields of a window: the packed counts, sum,
+# squares in two limbs, minimum and maximum.
 _PACKED = 0
 _TOTAL = 1
 _LOW = 2
@@ -83,16 +83,16 @@ def make_table(code: Words, view: int) -> Words:
     """The table of a view, of no entity yet."""
     v = code[2 * SECTION_VIEWS] + view * _VIEW
     rings = code[2 * SECTION_RINGS]
-    spans = code[2 * SECTION_SPANS]
+    windows = code[2 * SECTION_WINDOWS]
     n_rings = code[v + 2] - code[v + 1]
-    n_spans = code[v + 4] - code[v + 3]
-    words = n_rings * _RING_STATE + n_spans * _SPAN_STATE
+    n_windows = code[v + 4] - code[v + 3]
+    words = n_rings * _RING_STATE + n_windows * _WINDOW_STATE
     size = words
     for r in range(code[v + 1], code[v + 2]):
         tiles = code[rings + r * _RING + 2]
         size += (2 * tiles + 2) * _CELL + _LOAD * (tiles + 1)
     table = np.zeros(size, dtype=np.int64)
-    span = n_rings * _RING_STATE
+    window = n_rings * _RING_STATE
     i = code[v + 3]
     for r in range(n_rings):
         ring, at = rings + (code[v + 1] + r) * _RING, r * _RING_STATE
@@ -102,16 +102,16 @@ def make_table(code: Words, view: int) -> Words:
         table[at + _ROOM] = words
         table[at + _LOADS] = words
         words += _LOAD * (tiles + 1)
-        # Spans are laid out ring by ring.
-        while i < code[v + 4] and code[spans + i * _SPAN] == code[v + 1] + r:
-            s = spans + i * _SPAN
-            window, shift = code[s + 1], code[s + 2]
-            whole = shift % hop == 0 and (shift + window) % hop == 0
-            table[span + _TO_LATEST] = shift // hop if whole else -1
-            table[span + _TO_FIRST] = (shift + window) // hop if whole else -1
-            span += _SPAN_STATE
+        # Windows are laid out ring by ring.
+        while i < code[v + 4] and code[windows + i * _WINDOW] == code[v + 1] + r:
+            s = windows + i * _WINDOW
+            length, shift = code[s + 1], code[s + 2]
+            whole = shift % hop == 0 and (shift + length) % hop == 0
+            table[window + _TO_LATEST] = shift // hop if whole else -1
+            table[window + _TO_FIRST] = (shift + length) // hop if whole else -1
+            window += _WINDOW_STATE
             i += 1
-        table[at + _SPANS_END] = span
+        table[at + _WINDOWS_END] = window
     return table
 
 
@@ -129,7 +129,7 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
     """
     n_rings = code[v + 2] - code[v + 1]
     ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
-    span = n_rings * _RING_STATE
+    window = n_rings * _RING_STATE
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
         tiles, width, fields = code[ring + 2], code[ring + 3], code[ring + 5]
         queue = table[at + _QUEUE]
@@ -149,14 +149,14 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
         table[at + _CHANGED] = max(queue, cell - _CELL)
         table[at + _LOADED] = load
         table[at + _STILL_UNTIL] = _NEVER
-        while span < table[at + _SPANS_END]:
-            table[span + _FIRST] = _NEVER
-            table[span + _LATEST] = _NEVER
-            table[span + _HEAD] = queue
-            table[span + _TAIL] = queue
-            for field in range(span + _FIELDS, span + _FIELDS + _LARGEST + 1):
+        while window < table[at + _WINDOWS_END]:
+            table[window + _FIRST] = _NEVER
+            table[window + _LATEST] = _NEVER
+            table[window + _HEAD] = queue
+            table[window + _TAIL] = queue
+            for field in range(window + _FIELDS, window + _FIELDS + _LARGEST + 1):
                 table[field] = 0
-            span += _SPAN_STATE
+            window += _WINDOW_STATE
         ring += _RING
 
 
@@ -257,14 +257,14 @@ def end(arena: Words, code: Words, v: int, offset: int, table: Words) -> None:
 def move(code: Words, v: int, time: int, table: Words) -> None:
     """Bring all windows to a newest time, which never goes back."""
     ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
-    s = code[2 * SECTION_SPANS] + code[v + 3] * _SPAN
+    s = code[2 * SECTION_WINDOWS] + code[v + 3] * _WINDOW
     n_rings = code[v + 2] - code[v + 1]
-    span = n_rings * _RING_STATE
+    window = n_rings * _RING_STATE
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
-        spans_end = table[at + _SPANS_END]
+        windows_end = table[at + _WINDOWS_END]
         if time < table[at + _STILL_UNTIL]:
-            s += (spans_end - span) // _SPAN_STATE * _SPAN
-            span = spans_end
+            s += (windows_end - window) // _WINDOW_STATE * _WINDOW
+            window = windows_end
             ring += _RING
             continue
         hop = code[ring + 1]
@@ -272,29 +272,29 @@ def move(code: Words, v: int, time: int, table: Words) -> None:
         table[at + _NEWEST] = tile
         still = tile * hop + hop
         queue_end = table[at + _END]
-        while span < spans_end:
-            if table[span + _TO_FIRST] >= 0:
-                first = tile - table[span + _TO_FIRST]
-                latest = tile - table[span + _TO_LATEST]
+        while window < windows_end:
+            if table[window + _TO_FIRST] >= 0:
+                first = tile - table[window + _TO_FIRST]
+                latest = tile - table[window + _TO_LATEST]
             else:
                 latest = (time - code[s + 2]) // hop
                 first = (time - code[s + 2] - code[s + 1]) // hop
                 still = _NEVER
-            if first != table[span + _FIRST] or latest != table[span + _LATEST]:
-                table[span + _FIRST] = first
-                table[span + _LATEST] = latest
-                _slide(table, span, first, latest, queue_end, code[s + 3])
-            s += _SPAN
-            span += _SPAN_STATE
+            if first != table[window + _FIRST] or latest != table[window + _LATEST]:
+                table[window + _FIRST] = first
+                table[window + _LATEST] = latest
+                _slide(table, window, first, latest, queue_end, code[s + 3])
+            s += _WINDOW
+            window += _WINDOW_STATE
         table[at + _STILL_UNTIL] = still
         ring += _RING
 
 
 @inner_kernel
-def _slide(table: Words, span: int, first: int, latest: int, queue_end: int, fields: int) -> None:
+def _slide(table: Words, window: int, first: int, latest: int, queue_end: int, fields: int) -> None:
     """Let tiles before ``first`` leave a window, and those up to ``latest`` enter it."""
-    into = span + _FIELDS
-    head, tail = table[span + _HEAD], table[span + _TAIL]
+    into = window + _FIELDS
+    head, tail = table[window + _HEAD], table[window + _TAIL]
     anew = False
     while head < tail and table[head] < first:
         cell = head + 1
@@ -322,8 +322,8 @@ def _slide(table: Words, span: int, first: int, latest: int, queue_end: int, fie
             table[into + _LOW] += table[cell + _LOW]
             table[into + _HIGH] += table[cell + _HIGH]
         tail += _CELL
-    table[span + _HEAD] = head
-    table[span + _TAIL] = tail
+    table[window + _HEAD] = head
+    table[window + _TAIL] = tail
 
 
 @inner_kernel
@@ -355,21 +355,21 @@ def add(code: Words, v: int, events: Words, i: int, table: Words) -> None:
     """Add an event that is not late to its tiles, and to the windows that cover it."""
     ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
     n_rings = code[v + 2] - code[v + 1]
-    span = n_rings * _RING_STATE
+    window = n_rings * _RING_STATE
     amount = events[i, EVENT_AMOUNT]
     filters = events[i, EVENT_FILTERS]
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
-        spans_end = table[at + _SPANS_END]
+        windows_end = table[at + _WINDOWS_END]
         bit, fields = code[ring + 4], code[ring + 5]
         ring += _RING
         if bit >= 0 and (filters >> bit) & 1 == 0:
-            span = spans_end
+            window = windows_end
             continue
         tile = table[at + _NEWEST]
         cell = table[at + _END] - _CELL
         if cell < table[at + _QUEUE] or table[cell] != tile:
             if cell + 2 * _CELL > table[at + _ROOM]:
-                _make_room(table, at, span, tile - code[ring - _RING + 2] + 1)
+                _make_room(table, at, window, tile - code[ring - _RING + 2] + 1)
                 cell = table[at + _END] - _CELL
             cell += _CELL
             table[at + _END] = cell + _CELL
@@ -379,17 +379,17 @@ def add(code: Words, v: int, events: Words, i: int, table: Words) -> None:
         low, high = table[cell + 1 + _LOW], table[cell + 1 + _HIGH]
         _add_to_cell(table, cell + 1, fields, amount)
         low, high = table[cell + 1 + _LOW] - low, table[cell + 1 + _HIGH] - high
-        while span < spans_end:
-            if tile <= table[span + _LATEST]:
-                into = span + _FIELDS
+        while window < windows_end:
+            if tile <= table[window + _LATEST]:
+                into = window + _FIELDS
                 if fields & FIELD_RANGE:
                     _widen(table, into, amount, amount)
                 table[into + _PACKED] += 1
                 table[into + _TOTAL] += amount
                 table[into + _LOW] += low
                 table[into + _HIGH] += high
-                table[span + _TAIL] = cell + _CELL
-            span += _SPAN_STATE
+                table[window + _TAIL] = cell + _CELL
+            window += _WINDOW_STATE
 
 
 @inner_kernel
@@ -405,7 +405,7 @@ def _add_to_cell(table: Words, cell: int, fields: int, amount: int) -> None:
 
 
 @inner_kernel
-def _make_room(table: Words, at: int, span: int, oldest: int) -> None:
+def _make_room(table: Words, at: int, window: int, oldest: int) -> None:
     """Drop the tiles before ``oldest``, which no window reaches, from the queue of a ring."""
     queue, queue_end = table[at + _QUEUE], table[at + _END]
     kept = queue
@@ -416,21 +416,21 @@ def _make_room(table: Words, at: int, span: int, oldest: int) -> None:
         table[word - gone] = table[word]
     table[at + _END] = queue_end - gone
     table[at + _CHANGED] = max(queue, table[at + _CHANGED] - gone)
-    while span < table[at + _SPANS_END]:
-        table[span + _HEAD] = max(queue, table[span + _HEAD] - gone)
-        table[span + _TAIL] = max(queue, table[span + _TAIL] - gone)
-        span += _SPAN_STATE
+    while window < table[at + _WINDOWS_END]:
+        table[window + _HEAD] = max(queue, table[window + _HEAD] - gone)
+        table[window + _TAIL] = max(queue, table[window + _TAIL] - gone)
+        window += _WINDOW_STATE
 
 
 @inner_kernel
 def write_windows(code: Words, v: int, table: Words, out: Vectors, row: int) -> None:
-    """Write the features of all windows of a view; `write_span` for each."""
-    s = code[2 * SECTION_SPANS] + code[v + 3] * _SPAN
+    """Write the features of all windows of a view; `write_window` for each."""
+    s = code[2 * SECTION_WINDOWS] + code[v + 3] * _WINDOW
     first = (code[v + 2] - code[v + 1]) * _RING_STATE + _FIELDS
-    n_spans = code[v + 4] - code[v + 3]
-    for into in range(first, first + n_spans * _SPAN_STATE, _SPAN_STATE):
-        write_span(
+    n_windows = code[v + 4] - code[v + 3]
+    for into in range(first, first + n_windows * _WINDOW_STATE, _WINDOW_STATE):
+        write_window(
             code, s, table[into + _PACKED], table[into + _TOTAL], table[into + _LOW],
             table[into + _HIGH], table[into + _SMALLEST], table[into + _LARGEST], out, row,
         )  # fmt: skip
-        s += _SPAN
+        s += _WINDOW

@@ -60,7 +60,7 @@ POSITION_MASK: Final = (1 << FLAG_SHIFT) - 1
 # Sections of the program; its first words are (start, rows) of each.
 SECTION_VIEWS: Final = 0
 SECTION_RINGS: Final = 1
-SECTION_SPANS: Final = 2
+SECTION_WINDOWS: Final = 2
 SECTION_OUTPUTS: Final = 3
 SECTION_LASTS: Final = 4
 SECTION_DISTINCTS: Final = 5
@@ -145,7 +145,7 @@ class _Builder:
 
     def view(self, view: View) -> None:
         rows = self.rows
-        starts = [len(rows[s]) for s in (SECTION_RINGS, SECTION_SPANS, SECTION_LASTS)]
+        starts = [len(rows[s]) for s in (SECTION_RINGS, SECTION_WINDOWS, SECTION_LASTS)]
         starts.append(len(rows[SECTION_DISTINCTS]))
         first_out = self.out
         outputs = {aggregate.name: first_out + i for i, aggregate in enumerate(view.aggregates)}
@@ -155,7 +155,7 @@ class _Builder:
         words = self._lasts(view, outputs, words)
         words = self._distincts(view, outputs, words)
         self.record_words.append(words)
-        ends = [len(rows[s]) for s in (SECTION_RINGS, SECTION_SPANS, SECTION_LASTS)]
+        ends = [len(rows[s]) for s in (SECTION_RINGS, SECTION_WINDOWS, SECTION_LASTS)]
         ends.append(len(rows[SECTION_DISTINCTS]))
         bounds = [edge for pair in zip(starts, ends, strict=True) for edge in pair]
         rows[SECTION_VIEWS].append([words, *bounds, first_out, self.out, 0])
@@ -182,10 +182,10 @@ class _Builder:
             ring = len(self.rows[SECTION_RINGS])
             self.rows[SECTION_RINGS].append([words, hop, tiles, width, bit, fields, 0, 0])
             words += tiles * width
-            spans: dict[tuple[int, int], list[Aggregate]] = {}
+            windows: dict[tuple[int, int], list[Aggregate]] = {}
             for aggregate in members:
-                spans.setdefault((aggregate.window_us, aggregate.offset_us), []).append(aggregate)
-            for (window, offset), sharing in spans.items():
+                windows.setdefault((aggregate.window_us, aggregate.offset_us), []).append(aggregate)
+            for (length, offset), sharing in windows.items():
                 first = len(self.rows[SECTION_OUTPUTS])
                 needed = 0
                 for aggregate in sharing:
@@ -193,8 +193,8 @@ class _Builder:
                     self.rows[SECTION_OUTPUTS].append(
                         [FUNCTIONS[aggregate.function].code, outputs[aggregate.name], 0]
                     )
-                self.rows[SECTION_SPANS].append(
-                    [ring, window, offset, needed, first, len(self.rows[SECTION_OUTPUTS])]
+                self.rows[SECTION_WINDOWS].append(
+                    [ring, length, offset, needed, first, len(self.rows[SECTION_OUTPUTS])]
                 )
         return words
 

@@ -42,18 +42,18 @@ from sentinel.sources.simulator.events import (
     concat,
     own_device,
 )
+from sentinel.sources.simulator.fraudsters import HOUR_US, Campaign
 from sentinel.sources.simulator.population import CASH, Ints
-from sentinel.sources.simulator.underworld import HOUR_US, Campaign
 
 
 def card_testing(campaign: Campaign) -> Events:
     """A batch of stolen card numbers is tried with small payments; the good ones are emptied."""
-    world, rng = campaign.world, campaign.rng
-    cards = world.victims(rng, int(rng.integers(4, 15)), campaign.day)
+    fraudsters, rng = campaign.fraudsters, campaign.rng
+    cards = fraudsters.victims(rng, int(rng.integers(4, 15)), campaign.day)
     start, hours = campaign.start_us, rng.uniform(2, 40)
     tests = np.repeat(cards, rng.choice([1, 2, 3], len(cards), p=[0.6, 0.3, 0.1]))
     count = len(tests)
-    shops = world.shops("cheap", rng, int(rng.integers(1, 5)))
+    shops = fraudsters.shops("cheap", rng, int(rng.integers(1, 5)))
     device, address = _gang(campaign, count, machines=3, hidden=0.35)
     small = np.rint(np.exp(rng.uniform(np.log(30), np.log(900), count))).astype(np.int64)
     testing = campaign.events(
@@ -75,8 +75,8 @@ def card_testing(campaign: Campaign) -> Events:
     if not len(spends):
         return testing
     count = len(spends)
-    delay = np.exp(rng.uniform(np.log(1), np.log(120), len(world.population.customers.rate)))
-    merchant = world.shops("online", rng, count)
+    delay = np.exp(rng.uniform(np.log(1), np.log(120), len(fraudsters.population.customers.rate)))
+    merchant = fraudsters.shops("online", rng, count)
     device, address = _gang(campaign, count, machines=3, hidden=0.5)
     cash_out = campaign.events(
         CARD_TESTING,
@@ -99,14 +99,14 @@ def card_testing(campaign: Campaign) -> Events:
 
 def stolen_card(campaign: Campaign) -> Events:
     """A lost or stolen card is used in unfamiliar shops until it is blocked."""
-    world, rng = campaign.world, campaign.rng
+    fraudsters, rng = campaign.fraudsters, campaign.rng
     count = int(rng.integers(2, 9))
-    victim = np.repeat(world.victims(rng, 1, campaign.day), count)
-    country = world.population.customers.country[victim]
-    merchant = world.near(country, "street", rng)
+    victim = np.repeat(fraudsters.victims(rng, 1, campaign.day), count)
+    country = fraudsters.population.customers.country[victim]
+    merchant = fraudsters.near(country, "street", rng)
     amount = campaign.amounts(merchant, 0.15)
     tap = (amount <= 5_000) & (rng.random(count) < 0.85)
-    cash = world.population.merchants.category[merchant] == CASH
+    cash = fraudsters.population.merchants.category[merchant] == CASH
     seen = rng.random(count) < 0.25  # the thief has seen the PIN
     return campaign.events(
         STOLEN_CARD,
@@ -129,11 +129,11 @@ def stolen_card(campaign: Campaign) -> Events:
 
 def compromised_terminal(campaign: Campaign) -> Events:
     """For weeks, copied cards are charged at one merchant, between its honest payments."""
-    world, rng = campaign.world, campaign.rng
-    merchant = world.shops("terminals", rng, 1)
-    country = world.population.merchants.country[merchant][0]
-    found = world.victims(rng, 300, campaign.day)
-    local = found[world.population.customers.country[found] == country]
+    fraudsters, rng = campaign.fraudsters, campaign.rng
+    merchant = fraudsters.shops("terminals", rng, 1)
+    country = fraudsters.population.merchants.country[merchant][0]
+    found = fraudsters.victims(rng, 300, campaign.day)
+    local = found[fraudsters.population.customers.country[found] == country]
     victims = (local if len(local) >= 5 else found)[: int(rng.integers(8, 27))]
     count = len(victims)
     days = rng.uniform(8, 28)
@@ -163,16 +163,16 @@ def compromised_terminal(campaign: Campaign) -> Events:
 
 def account_takeover(campaign: Campaign) -> Events:
     """Somebody else signs in to a customer's account, from a device it has never seen."""
-    world, rng = campaign.world, campaign.rng
+    fraudsters, rng = campaign.fraudsters, campaign.rng
     count = int(rng.integers(2, 8))
-    victim = np.repeat(world.victims(rng, 1, campaign.day), count)
-    people = world.population.customers
+    victim = np.repeat(fraudsters.victims(rng, 1, campaign.day), count)
+    people = fraudsters.population.customers
     familiar = people.favourites[victim, rng.integers(0, people.favourites.shape[1], count)]
-    usable = (rng.random(count) < 0.3) & (world.population.merchants.online[familiar] > 0.5)
-    merchant = np.where(usable, familiar, world.shops("online", rng, count))
+    usable = (rng.random(count) < 0.3) & (fraudsters.population.merchants.online[familiar] > 0.5)
+    merchant = np.where(usable, familiar, fraudsters.shops("online", rng, count))
     local = rng.random() < 0.55
     country = people.country[victim] if local else rng.integers(0, len(COUNTRIES), 1).repeat(count)
-    mobile = carrier_address(country, world.config.customers, rng.random(1), campaign.day)
+    mobile = carrier_address(country, fraudsters.config.customers, rng.random(1), campaign.day)
     address = mobile if rng.random() < 0.5 else campaign.addresses(1).repeat(count)
     amount = campaign.amounts(merchant, 0.50, victim)
     if rng.random() < 0.25:
@@ -196,14 +196,14 @@ def account_takeover(campaign: Campaign) -> Events:
 
 def ring(campaign: Campaign) -> Events:
     """A ring buys with many customers' cards from a few devices and addresses, for weeks."""
-    world, rng = campaign.world, campaign.rng
-    members = world.victims(rng, int(rng.integers(4, 12)), campaign.day)
+    fraudsters, rng = campaign.fraudsters, campaign.rng
+    members = fraudsters.victims(rng, int(rng.integers(4, 12)), campaign.day)
     customer = np.repeat(members, rng.integers(1, 6, len(members)))
     count = len(customer)
-    merchant = world.shops("online", rng, count)
+    merchant = fraudsters.shops("online", rng, count)
     device, address = _gang(campaign, count, machines=int(rng.integers(2, 6)), hidden=0.15)
-    people = world.population.customers
-    own = own_device(world.population, customer, np.zeros(count, np.int64), campaign.day)
+    people = fraudsters.population.customers
+    own = own_device(fraudsters.population, customer, np.zeros(count, np.int64), campaign.day)
     borrowed = rng.random(count) < 0.12
     return campaign.events(
         RING,

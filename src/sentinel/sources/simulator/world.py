@@ -17,10 +17,10 @@ from sentinel.sources.simulator.catalogue import (
 )
 from sentinel.sources.simulator.config import SimulatorConfig
 from sentinel.sources.simulator.events import Events, concat, empty_events
+from sentinel.sources.simulator.fraudsters import Campaign, Fraudsters
 from sentinel.sources.simulator.habits import honest_day, season
 from sentinel.sources.simulator.population import populate
 from sentinel.sources.simulator.scenarios import SCENARIO_OF
-from sentinel.sources.simulator.underworld import Campaign, Underworld
 
 CAMPAIGN_DAYS: Final = 40
 """No campaign is longer, from its first day to its last payment."""
@@ -53,7 +53,7 @@ class World:
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
         self.population = populate(config)
-        self._underworld = Underworld(config, self.population)
+        self._fraudsters = Fraudsters(config, self.population)
         self._campaigns: OrderedDict[int, Events] = OrderedDict()
 
     def day(self, day: int) -> Events:
@@ -95,5 +95,5 @@ class World:
             wave = np.exp(swing * np.sin(2 * np.pi * number / (330 + 60 * scenario) + 2 * scenario))
             for _ in range(rng.poisson(frauds * share * wave / size)):
                 serial += 1
-                parts.append(SCENARIO_OF[scenario](Campaign(self._underworld, day, serial, rng)))
+                parts.append(SCENARIO_OF[scenario](Campaign(self._fraudsters, day, serial, rng)))
         return concat(parts) if parts else empty_events()

@@ -31,7 +31,7 @@ HOUR_US: Final = 3_600_000_000
 _HOURS: Final = np.cumsum(FRAUD_HOURS)
 
 
-class Underworld:
+class Fraudsters:
     """What fraudsters know: where to spend, online and in the streets.
 
     Args:
@@ -83,7 +83,7 @@ class Underworld:
 class Campaign:
     """Where and when a campaign begins."""
 
-    world: Underworld
+    fraudsters: Fraudsters
     day: int
     serial: int
     rng: np.random.Generator
@@ -92,12 +92,12 @@ class Campaign:
     def start_us(self) -> int:
         """A moment of the day that suits fraudsters."""
         hour = int(np.searchsorted(_HOURS, self.rng.random()))
-        midnight = (self.world.config.first_day + self.day) * DAY_US
+        midnight = (self.fraudsters.config.first_day + self.day) * DAY_US
         return midnight + min(hour, 23) * HOUR_US + int(self.rng.integers(0, 3_600_000)) * 1_000
 
     def amounts(self, merchant: Ints, lift: float, customer: Ints | None = None) -> Ints:
         """Amounts as the shops have them, times e^lift."""
-        population = self.world.population
+        population = self.fraudsters.population
         category = population.merchants.category[merchant]
         level = CATEGORY_PRICE[category] + population.merchants.price[merchant] + lift
         level += inflation(self.day)
@@ -117,10 +117,10 @@ class Campaign:
 
     def events(self, scenario: int, median_delay_days: float, **columns: Any) -> Events:
         """The campaign's payments, with the time each victim notices."""
-        config, rng = self.world.config, self.rng
+        config, rng = self.fraudsters.config, self.rng
         count = len(columns["customer"])
         slot = (columns["customer"] * 31 + self.serial) % 3 // 2
-        second = self.world.population.customers.cards[columns["customer"]] == 2
+        second = self.fraudsters.population.customers.cards[columns["customer"]] == 2
         card = columns["customer"] * 2 + slot * second
         time_us = np.asarray(columns.pop("time_us"), np.int64) // 1_000 * 1_000
         cards, of = np.unique(card, return_inverse=True)
