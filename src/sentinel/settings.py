@@ -276,7 +276,8 @@ class AirflowSettings(BaseModel):
 
 class ServicesSettings(BaseModel):
     proxy_url: str = Field(
-        "", description="Proxy in front of the scorers; `verify` asks it, as the four below."
+        "",
+        description="Proxy in front of the scorers. `sentinel doctor` asks it and the next four.",
     )
     airflow_url: str = Field("", description="Airflow's API server; empty: none here.")
     prometheus_url: str = Field("", description="Prometheus; empty: none here.")

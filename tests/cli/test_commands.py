@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import re
 import socket
@@ -59,7 +60,7 @@ def mapping(tmp_path: Path) -> Path:
 def test_help_names_every_verb() -> None:
     text = sentinel("--help").stdout
     verbs = (
-        "up status verify import import-labels simulate features train evaluate promote rollback "
+        "up status doctor import import-labels simulate features train evaluate promote rollback "
         "serve dashboard mlflow follow export reset"
     )
     for verb in verbs.split():
@@ -142,11 +143,22 @@ def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
     assert "api.port" in done.stderr
 
 
-def test_verify_fails_where_nothing_is(tmp_path: Path) -> None:
-    done = sentinel("verify", "--workspace", str(tmp_path / "w"))
-    assert done.returncode == 1
-    assert "failed" in done.stdout
-    assert "Traceback" not in done.stderr
+def test_the_doctor_finds_what_is_missing_and_so_does_its_old_name(tmp_path: Path) -> None:
+    said = {}
+    for verb in ("doctor", "verify"):
+        done = sentinel(verb, "--json", "--workspace", str(tmp_path / "w"))
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        said[verb] = done.stderr
+        found = json.loads(done.stdout)
+        assert not found["well"]
+        assert {check["name"] for check in found["checks"] if not check["well"]} >= {"ledger"}
+    assert said == {
+        "doctor": "",
+        "verify": "`sentinel verify` is `sentinel doctor` now; the old name will go.\n",
+    }
+    printed = sentinel("doctor", "--workspace", str(tmp_path / "w")).stdout
+    assert printed.startswith("failed")
 
 
 def test_reset_deletes_a_workspace_and_nothing_else(mapping: Path, tmp_path: Path) -> None:

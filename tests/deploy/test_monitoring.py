@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from sentinel.pipeline.health import Finding, verify_services
+from sentinel.pipeline.health import Finding, check_services
 from sentinel.settings import ServicesSettings, Settings
 from testkit.scratch import Server
 from testkit.servers import Mail, needed, wait_until
@@ -189,7 +189,7 @@ def test_an_alert_becomes_a_mail(alertmanager: Alertmanager, mail: Mail) -> None
     assert "docker compose ps" in message
 
 
-def test_verify_asks_the_services_that_watch(
+def test_the_doctor_asks_the_services_that_watch(
     prometheus: Prometheus, alertmanager: Alertmanager, scorer: Server
 ) -> None:
     settings = Settings(
@@ -204,7 +204,7 @@ def test_verify_asks_the_services_that_watch(
     deadline = time.monotonic() + 300
     found: dict[str, Finding] = {}
     while time.monotonic() < deadline:
-        found = {finding.name: finding for finding in verify_services(settings)}
+        found = {finding.name: finding for finding in check_services(settings)}
         if found["Prometheus"].well:
             break
     assert found["Prometheus"].well, found["Prometheus"].detail

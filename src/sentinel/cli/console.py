@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ def settings_for(workspace: Path | None = None) -> Settings:
         )
         fail(f"The settings are not valid. {lines}. See docs/settings.md.")
         raise AssertionError("unreachable") from None
+
+
+def log_to_stderr() -> None:
+    """Have what processes say of themselves written to stderr, with times."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def fail(message: str, code: int = 1) -> None:

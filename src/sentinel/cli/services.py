@@ -67,12 +67,12 @@ def show_status(settings: Settings) -> None:
     out.print(table)
 
 
-def verify_parts(settings: Settings, *, as_json: bool = False) -> bool:
+def show_findings(settings: Settings, *, as_json: bool = False) -> bool:
     """Check every service that the settings name, print a line for each; True if all are well."""
-    from sentinel.pipeline.health import Finding, verify_services
+    from sentinel.pipeline.health import Finding, check_services
 
     findings: list[Finding] = []
-    for finding in verify_services(settings):
+    for finding in check_services(settings):
         findings.append(finding)
         if not as_json:
             out.print("[green]ok[/]      " if finding.well else "[red]failed[/]  ", end="")

@@ -1,4 +1,4 @@
-"""`sentinel verify`: one check for each service that the settings name.
+"""`sentinel doctor`: one check for each service that the settings name.
 
 A check returns a line that says what it found, or raises. What is not configured is not checked:
 on one machine that leaves the ledger, the plan, the model and three services; in production every
@@ -42,7 +42,7 @@ class Finding(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def verify_services(settings: Settings) -> Iterator[Finding]:
+def check_services(settings: Settings) -> Iterator[Finding]:
     """Check one service after the other, each with a time limit.
 
     Args:
@@ -58,7 +58,7 @@ def verify_services(settings: Settings) -> Iterator[Finding]:
         except (SentinelError, httpx.HTTPError, OSError, LookupError, ValueError) as error:
             detail, well = str(error) or type(error).__name__, False
         except ModuleNotFoundError as error:
-            detail = f"{error.name} is not installed here; run `verify` where the pipeline runs"
+            detail = f"{error.name} is not installed here; run this where the pipeline runs"
             well = False
         yield Finding(name, well, detail, round(time.perf_counter() - began, 3))
 

@@ -1,0 +1,137 @@
+"""`sentinel features`: definitions, plan, backfill, and the proof that they agree."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.options import Workspace
+
+
+def plan(workspace: Workspace = None) -> None:
+    """Print what the definitions compile to, readable and diffable, and whether it is applied."""
+    from sentinel.cli.reports import plan_difference
+    from sentinel.features.plan.describe import describe
+    from sentinel.pipeline.apply import plan_definitions
+
+    with plain_errors():
+        planned = plan_definitions(settings_for(workspace))
+        out.print(describe(planned.plan), markup=False, soft_wrap=True, end="")
+        plan_difference(err, planned)
+
+
+def init(
+    name: Annotated[
+        str, typer.Option("--set", help="default or ieee_cis; see docs/feature-store.md.")
+    ] = "default",
+    into: Annotated[
+        Path | None, typer.Option(help="Folder; default: the workspace's feature_store.")
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Copy a set of feature definitions to where you can edit it."""
+    from sentinel.feature_sets import install
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        folder = into or settings.own_definitions_dir
+        out.print(str(install(name, folder, settings.workspace)), soft_wrap=True, markup=False)
+        if folder.resolve() != settings.definitions_dir.resolve():
+            out.print(f"To use it, set SENTINEL_FEATURE_STORE={folder}.", soft_wrap=True)
+
+
+def apply(
+    relearn: Annotated[
+        bool, typer.Option("--relearn", help="Learn all category dictionaries anew.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Compile the definitions into the workspace's plan and write them to Feast's registry."""
+    from sentinel.cli.reports import plan_report
+    from sentinel.pipeline.apply import apply_definitions
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            applied = apply_definitions(settings_for(workspace), relearn=relearn, progress=progress)
+        plan_report(out, applied)
+
+
+def backfill(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Start over.")] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Fold the log into vectors, from where the last backfill ended."""
+    from sentinel.cli.reports import backfill_report
+    from sentinel.pipeline.backfill import backfill as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            done = run(settings_for(workspace), rebuild=rebuild, progress=progress)
+        backfill_report(out, done)
+
+
+def materialize(
+    full: Annotated[
+        bool, typer.Option("--full", help="Compute and write everything again.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Bring the online store's profiles and historic transactions up to date."""
+    from sentinel.cli.reports import materialize_report
+    from sentinel.pipeline.materialize import materialize as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            report = run(settings_for(workspace), full=full, progress=progress)
+        materialize_report(out, report)
+
+
+def verify(
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Only look at so many served rows of each kind.", min=1),
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Replay the log through the online path and compare every value, bit for bit."""
+    from sentinel.cli.reports import sample_report
+    from sentinel.pipeline.verify import verify as run
+    from sentinel.pipeline.verify_sample import verify_sample
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        if sample is not None:
+            with progress_bar(err) as progress:
+                sampled = verify_sample(settings, sample, progress=progress)
+            sample_report(out, sampled)
+            sys.exit(1 if sampled.mismatches else 0)
+        with progress_bar(err) as progress:
+            result = run(settings, progress=progress)
+        out.print(
+            f"{result.rows:,} rows x {result.features} features replayed, "
+            f"{result.mismatches:,} mismatches; {result.recorded:,} recorded decisions, "
+            f"{result.recorded_mismatches:,} mismatches."
+        )
+        wrong = result.mismatches + result.recorded_mismatches
+        if settings.state.backend == "redis":
+            from sentinel.pipeline.verify_shared import verify_shared
+            from sentinel.scoring.runtime import load_plan
+
+            shared = verify_shared(settings, load_plan(settings))
+            if shared is not None:
+                out.print(
+                    f"{shared.decisions:,} decisions on shared state replayed by position, "
+                    f"{shared.mismatches:,} mismatches in {shared.values:,} values; "
+                    f"{shared.unverifiable:,} values unverifiable, {shared.degraded:,} decisions "
+                    "degraded."
+                )
+                wrong += shared.mismatches
+        sys.exit(1 if wrong else 0)

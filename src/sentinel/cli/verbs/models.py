@@ -1,0 +1,93 @@
+"""Verbs from a log to a champion: train, evaluate, promote, and back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.options import Workspace
+
+
+def train(workspace: Workspace = None) -> None:
+    """Build a dataset from the log, train on it, and register a candidate with its figures.
+
+    Without a server of MLflow the workspace's own database and folder are used; a server that is
+    started later shows the same runs.
+    """
+    from sentinel.models.registry_place import mlflow_place
+    from sentinel.pipeline.workspace import ledger_reader
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        # What is away is said before the libraries of training are loaded, and before any work.
+        mlflow_place(settings)
+        with ledger_reader(settings):
+            pass
+        from sentinel.cli.reports import dataset_report, training_report
+        from sentinel.pipeline.datasets import build_dataset
+        from sentinel.pipeline.training import train as run
+        from sentinel.sources.progress import progress_bar
+
+        with progress_bar(err) as progress:
+            built = build_dataset(settings, progress=progress)
+            result = run(settings, built.folder, progress=progress)
+        dataset_report(out, built)
+        training_report(out, result)
+
+
+def evaluate(
+    version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Compare a candidate with the champion on the same matured labels, and write the report."""
+    from sentinel.cli.reports import gate_report
+    from sentinel.pipeline.gate import evaluate as run
+    from sentinel.pipeline.gate import report_path
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        with progress_bar(err) as progress:
+            report = run(settings, version, progress=progress)
+        gate_report(out, report)
+        out.print(f"Written to {report_path(settings, report.version)}", soft_wrap=True)
+
+
+def promote(
+    version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask the gate, and only say what would be done.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Make a candidate the champion, if the gate lets it through."""
+    from sentinel.cli.reports import gate_report, promotion_report
+    from sentinel.pipeline.gate import evaluate, judge
+    from sentinel.pipeline.promotion import promote as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        with progress_bar(err) as progress:
+            report = evaluate(settings, version, progress=progress)
+        gate_report(out, report)
+        judge(settings, report)
+        with progress_bar(err) as progress:
+            result = run(
+                settings, report.version, report=report, dry_run=dry_run, progress=progress
+            )
+        promotion_report(out, result)
+
+
+def rollback(workspace: Workspace = None) -> None:
+    """Put the champion before the present one back in charge."""
+    from sentinel.cli.reports import promotion_report
+    from sentinel.pipeline.promotion import rollback as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        with progress_bar(err) as progress:
+            result = run(settings_for(workspace), progress=progress)
+        promotion_report(out, result)
