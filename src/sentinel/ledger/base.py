@@ -34,11 +34,13 @@ class Appended(NamedTuple):
             it. For decisions: the transactions that have a label already. For labels: every
             transaction they are about. So whichever of a transaction and its label comes second
             sees the first. Empty where only one process writes: it knows by itself.
+        group: The group as the log has it.
     """
 
     first_sequence: int
     received_at_us: int
     before: Mapping[str, Standing] = {}
+    group: Group | None = None
 
 
 class StateRebuild(NamedTuple):

@@ -28,8 +28,8 @@ from sentinel.domain import WorkspaceError
 from sentinel.ingest.columns import numbers_as_text
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.export_tables import by_date, decisions_table, log_tables
-from sentinel.ledger.index_rows import fingerprint
-from sentinel.log.entries import Group
+from sentinel.ledger.timeline import timeline_at
+from sentinel.log.entries import Group, fingerprint
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 Progress = Callable[[str, int, int | None], None]
@@ -56,12 +56,15 @@ class ExportState(msgspec.Struct, kw_only=True):
         format: FORMAT.
         ledger: Fingerprint of the exported ledger's first group.
         exported_through: Sequence of the last entry exported.
+        timeline: The log through that entry, see `sentinel.ledger.timeline`; empty if an older
+            version exported it.
         is_text: For each attribute of the transactions, whether its column is text or numbers.
     """
 
     format: int = FORMAT
     ledger: str = ""
     exported_through: int = 0
+    timeline: str = ""
     is_text: dict[str, bool] = {}
 
 
@@ -134,8 +137,11 @@ def _export(ledger: Ledger, target: Path, progress: Progress) -> ExportState:
         if state.exported_through:
             raise _other_ledger(target)
         return state
-    if state.exported_through > ledger.last_sequence() or (
-        state.ledger and state.ledger != fingerprint(first)
+    through = state.exported_through
+    if (
+        through > ledger.last_sequence()
+        or (state.ledger and state.ledger != fingerprint(first))
+        or (state.timeline and state.timeline != timeline_at(ledger, through))
     ):
         raise _other_ledger(target)
     state.ledger = fingerprint(first)
@@ -164,6 +170,7 @@ def _export_stretch(groups: list[Group], target: Path, state: ExportState) -> No
             for date, of_day in by_date(rows, _DATE_OF[table]):
                 _write_part(of_day, target / table / f"date={date}" / part)
     state.exported_through = through
+    state.timeline = fingerprint(groups[-1])
     _write_whole(target / STATE_FILE, msgspec.json.format(msgspec.json.encode(state)))
 
 

@@ -39,6 +39,7 @@ def read_import(group: Group, columns: Collection[str] | None = None) -> pa.Reco
             options = pa.ipc.IpcReadOptions(included_fields=fields)
             with pa.ipc.open_stream(group.payload, options=options) as few:
                 batch = few.read_next_batch()
+    batch = batch.replace_schema_metadata(None)
     if group.floor_us == 0 or batch.column("received_at_us")[0].as_py() >= group.floor_us:
         return batch
     at = batch.schema.get_field_index("received_at_us")

@@ -17,7 +17,7 @@ from sentinel.ledger import index_schema as schema
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index_file import connect, head_of, open_index
 from sentinel.ledger.index_queries import IndexQueries
-from sentinel.ledger.index_rows import Chunk, fingerprint
+from sentinel.ledger.index_rows import Chunk
 from sentinel.ledger.index_values import Explain
 from sentinel.ledger.sqlite_errors import unavailable
 from sentinel.log.entries import (
@@ -29,6 +29,7 @@ from sentinel.log.entries import (
     Group,
     GroupKind,
     decode_decisions,
+    fingerprint,
     outcome_of,
 )
 

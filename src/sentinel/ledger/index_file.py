@@ -9,8 +9,8 @@ from typing import Final
 from sentinel.domain import WorkspaceError
 from sentinel.ledger import index_schema as schema
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.index_rows import fingerprint
 from sentinel.ledger.sqlite_errors import cannot_open
+from sentinel.log.entries import fingerprint
 
 _LOCK_SECONDS: Final = 10.0
 _CHECKPOINT_PAGES: Final = 4000

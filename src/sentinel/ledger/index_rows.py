@@ -8,7 +8,6 @@ from itertools import repeat
 from typing import Any
 
 import msgspec
-import xxhash
 
 from sentinel.log.entries import (
     GROUP_FORMAT,
@@ -180,9 +179,3 @@ class Chunk:
             )
             for i, label in enumerate(arrived.labels)
         ]
-
-
-def fingerprint(group: Group) -> str:
-    """What tells a group from any other that could stand in its place."""
-    place = f"{group.first_sequence}/{group.entries}/{group.kind.value}/{group.received_at_us}/"
-    return place + xxhash.xxh3_128_hexdigest(group.payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -15,6 +16,8 @@ from sentinel.ledger.columns import entries_batch
 from sentinel.ledger.imports import read_import
 from sentinel.log.entries import Group, GroupKind, entries_of
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+
+_MARK: Final = "sentinel.mark"
 
 DEFAULT_MAX_ROWS: Final = 100_000
 
@@ -129,6 +132,8 @@ def append_import(ledger: Ledger, batch: pa.RecordBatch) -> Imported:
         at = batch.schema.get_field_index("received_at_us")
         raised = pa.array(np.maximum(received, last), pa.int64())
         batch = batch.set_column(at, batch.schema.field(at), raised)
+    # Makes the same rows in the same place another append; see `sentinel.ledger.timeline`.
+    batch = batch.replace_schema_metadata({_MARK: secrets.token_bytes(16)})
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:

@@ -174,9 +174,17 @@ class PostgresLedger:
             )
         payload = in_format(kind, payload, self.group_format)
         keys = keys_of(kind, payload, transaction_ids)
-        return self._appender.append(
+        appended = self._appender.append(
             kind, entries, received_at_us, payload, keys, token or secrets.token_bytes(16)
         )
+        group = Group(
+            first_sequence=appended.first_sequence,
+            entries=entries,
+            kind=kind,
+            received_at_us=appended.received_at_us,
+            payload=payload,
+        )
+        return appended._replace(group=group)
 
     def last_sequence(self) -> int:
         """Sequence of the last entry, 0 if there is none."""

@@ -159,7 +159,14 @@ class SqliteLedger:
             # The group is durable in the write-ahead log whether or not this succeeds.
             with contextlib.suppress(sqlite3.Error):
                 self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        return Appended(first, received_at_us)
+        group = Group(
+            first_sequence=first,
+            entries=entries,
+            kind=kind,
+            received_at_us=received_at_us,
+            payload=payload,
+        )
+        return Appended(first, received_at_us, group=group)
 
     def last_sequence(self) -> int:
         """Sequence of the last entry, 0 if there is none."""

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from sentinel.domain import Label, Outcome, Transaction, WorkspaceError
 from sentinel.log.columns import NO_COLUMNS, DecisionColumns
@@ -187,6 +188,12 @@ class LabelGroup(msgspec.Struct, frozen=True, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_decisions = msgspec.msgpack.Decoder(DecisionGroup).decode
 _decode_labels = msgspec.msgpack.Decoder(LabelGroup).decode
+
+
+def fingerprint(group: Group) -> str:
+    """What tells a group from any other that could stand in its place."""
+    place = f"{group.first_sequence}/{group.entries}/{group.kind.value}/{group.received_at_us}/"
+    return place + xxhash.xxh3_128_hexdigest(group.payload)
 
 
 class Figures(Protocol):

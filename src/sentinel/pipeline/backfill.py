@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -19,14 +20,16 @@ from sentinel.features.offline import LabelBook, OfflineFold, batch_rows
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.index_rows import fingerprint
 from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log
+from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.feature_parts import FeatureParts, Part, PartsManifest, PartWriter
 from sentinel.pipeline.workspace import ledger_reader, only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
-from sentinel.state.embedded import EmbeddedState, restore
+from sentinel.state.embedded import EmbeddedState, restore, sound_snapshot
+
+log = logging.getLogger(__name__)
 
 PART_ROWS: Final = 250_000
 """Transactions of a part."""
@@ -110,20 +113,26 @@ class _Backfill:
         self._written: list[Part] = []  # parts that the manifest does not name yet
         self._commit_at = time.monotonic()
         self.parts = parts
-        first = next(ledger.groups(), None)
-        log = "" if first is None else fingerprint(first)
-        if parts.manifest.parts and parts.manifest.ledger != log:
-            # Another log has taken its place, and no state of the old one must serve it.
-            shutil.rmtree(settings.state_dir / plan.hash, ignore_errors=True)
-            rebuild = True
-        ahead = parts.manifest.sequence > self._until  # of a ledger that was put back
-        if rebuild or ahead or not self._checkpoint(parts.manifest.sequence).exists():
-            self._begin_anew(log)
+        self._origin = LogOf(ledger)
+        self._head = timeline_at(ledger, 1)
+        manifest = parts.manifest
+        why = ""
+        if manifest.parts and manifest.ledger != self._head:
+            why = "they are of another log"
+            shutil.rmtree(settings.state_dir / plan.hash, ignore_errors=True)  # as is the state
+        elif manifest.parts and (manifest.timeline or manifest.sequence > self._until):
+            why = self._origin.refusal(manifest.sequence, manifest.timeline, lambda _: True)
+        if why:
+            log.warning("The vectors in %s are computed anew: %s.", parts.folder, why)
+        if why or rebuild or not self._checkpoint(manifest.sequence).exists():
+            self._begin_anew()
+        elif not manifest.timeline and self._state.sequence:  # of an older version, and sound
+            timeline = timeline_at(ledger, manifest.sequence)
+            self.parts = parts.commit(msgspec.structs.replace(manifest, timeline=timeline))
 
-    def _begin_anew(self, log: str) -> None:
-        # Old checkpoints would outlive new ones, being of later entries.
+    def _begin_anew(self) -> None:
         shutil.rmtree(self._checkpoints, ignore_errors=True)
-        manifest = PartsManifest(plan_hash=self._plan.hash, ledger=log)
+        manifest = PartsManifest(plan_hash=self._plan.hash, ledger=self._head)
         self.parts = replace(self.parts, manifest=manifest)
 
     @cached_property
@@ -131,10 +140,10 @@ class _Backfill:
         """The state after the parts; where the checkpoint is torn, all begins anew."""
         sequence = self.parts.manifest.sequence
         if sequence:
-            state = restore(self._program, self._checkpoints, until=sequence)
+            state = restore(self._program, self._checkpoints, origin=self._origin)
             if state.sequence == sequence:
                 return state
-            self._begin_anew(self.parts.manifest.ledger)
+            self._begin_anew()
         return EmbeddedState.empty(self._program)
 
     def _checkpoint(self, sequence: int) -> Path:
@@ -142,10 +151,9 @@ class _Backfill:
 
     def snapshot(self, folder: Path) -> Path:
         """Make sure that serving finds a state that is no older than the parts."""
-        newest = max((folder / self._plan.hash).glob("*.snapshot"), default=None)
-        if newest is not None and int(newest.stem) >= self.parts.manifest.sequence:
-            return newest
-        return self._state.freeze().write(folder)
+        least = self.parts.manifest.sequence
+        newest = sound_snapshot(self._program, folder, self._origin, least=least)
+        return self._state.freeze().write(folder) if newest is None else newest
 
     def fold(self, part_rows: int, progress: ProgressCallback) -> None:
         until = self._until
@@ -157,8 +165,8 @@ class _Backfill:
         folding = OfflineFold(state.program, state.arena, self._book(progress))
         writer = PartWriter(folder, plan, state.sequence + 1)
         rows = min(part_rows, batch_rows(state.program))
-        log = read_log(self._ledger, state.sequence, until, min(rows, DEFAULT_MAX_ROWS))
-        for first, batch in _joined(log, rows):
+        entries = read_log(self._ledger, state.sequence, until, min(rows, DEFAULT_MAX_ROWS))
+        for first, batch in _joined(entries, rows):
             writer.add(first, batch, folding.step(batch))
             is_payment = pc.equal(batch.column("kind"), KIND_TRANSACTION)
             state.known.add(batch.column("transaction_id").filter(is_payment).to_pylist())
@@ -181,10 +189,14 @@ class _Backfill:
         grow with the square of its rows. Once it takes long, they stay a tenth of the time.
         """
         began = time.monotonic()
-        self._state.freeze().write(self._checkpoints)
+        state = self._state
+        state.timeline, state.tail = timeline_at(self._ledger, state.sequence), None
+        state.freeze().write(self._checkpoints)
         manifest = self.parts.manifest
         self.parts = self.parts.commit(
-            msgspec.structs.replace(manifest, parts=(*manifest.parts, *self._written))
+            msgspec.structs.replace(
+                manifest, parts=(*manifest.parts, *self._written), timeline=state.timeline
+            )
         )
         self._written = []
         now = time.monotonic()
@@ -218,7 +230,7 @@ class _Backfill:
             book.encoded.update(zip(ids, events, strict=True))
 
 
-def _joined(log: Iterable[LogBatch], rows: int) -> Iterator[LogBatch]:
+def _joined(entries: Iterable[LogBatch], rows: int) -> Iterator[LogBatch]:
     """Neighbouring batches of the same columns as one, of ``rows`` rows or a batch more."""
     first, together = 0, list[pa.RecordBatch]()
 
@@ -227,7 +239,7 @@ def _joined(log: Iterable[LogBatch], rows: int) -> Iterator[LogBatch]:
             return LogBatch(first, together[0])
         return LogBatch(first, pa.concat_batches(together))
 
-    for sequence, batch in log:
+    for sequence, batch in entries:
         enough = sum(held.num_rows for held in together) >= rows
         if together and (enough or not batch.schema.equals(together[0].schema)):
             yield join()

@@ -64,14 +64,17 @@ class PartsManifest(msgspec.Struct, frozen=True):
 
     Attributes:
         plan_hash: The plan that they were computed with.
-        ledger: Fingerprint of the log's first group, so that a log that was begun anew is told
-            from the one that the vectors are of.
+        ledger: Fingerprint of the log's first group.
+        timeline: The log through the last part (see `sentinel.ledger.timeline`), so that a log
+            that was put back or begun anew is told from the one that the vectors are of. Empty if
+            an older version wrote them.
         parts: In log order, without gaps from the first entry on.
         format: Version of this layout.
     """
 
     plan_hash: str
     ledger: str = ""
+    timeline: str = ""
     parts: tuple[Part, ...] = ()
     format: int = PARTS_FORMAT
 

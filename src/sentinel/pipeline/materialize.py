@@ -15,7 +15,7 @@ import msgspec
 import xxhash
 
 from sentinel.ledger.export import export_parquet
-from sentinel.ledger.index_rows import fingerprint
+from sentinel.log.entries import fingerprint
 from sentinel.models.champion import champion_of
 from sentinel.object_store.folder import split_url
 from sentinel.object_store.store import ObjectStore

@@ -12,6 +12,7 @@ from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import read_log
+from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.state.embedded import EmbeddedState, restore
 
@@ -39,8 +40,10 @@ def recover(
         find: Looks up transactions before the snapshot that later labels are about.
         progress: Told (entries done, entries in all) as the log is replayed.
     """
-    state = restore(program, snapshots, until=ledger.last_sequence())
+    state = restore(program, snapshots, origin=LogOf(ledger))
     catch_up(state, ledger, find, progress=progress)
+    if not state.timeline:  # of an older version's snapshot, and nothing came after it
+        state.timeline = timeline_at(ledger, state.sequence)
     return state
 
 
@@ -74,3 +77,4 @@ def catch_up(
         if progress is not None:
             progress(state.sequence - start, until - start)
     state.arena.release_tables()
+    state.timeline, state.tail = timeline_at(ledger, state.sequence), None

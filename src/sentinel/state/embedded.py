@@ -7,16 +7,14 @@ another format is passed over, never trusted.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import numpy as np
-import xxhash
 
 from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
@@ -30,19 +28,28 @@ from sentinel.features.plan.program import (
     RECORD_FORMAT,
     Program,
 )
-from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT, Group, fingerprint
 from sentinel.log.labels import changes_of
 from sentinel.state.base import Reading, SnapshotWritten, Vectors
 from sentinel.state.forked_snapshot import write_beside
 from sentinel.state.known_ids import KnownIds, id_hash
+from sentinel.state.snapshot_file import (
+    SNAPSHOT_FORMAT,
+    FrozenState,
+    Header,
+    read_header,
+    read_snapshot,
+    sequence_of,
+    snapshots_of,
+)
 from sentinel.state.without_state import WithoutState
 
 if TYPE_CHECKING:
     from sentinel.ledger.base import Appended
 
-SNAPSHOT_FORMAT: Final = 1
-_MAGIC: Final = b"SNTLSNAP"
-_SNAPSHOTS_KEPT: Final = 2
+__all__ = ["EmbeddedState", "FrozenState", "Origin", "restore", "sound_snapshot"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,6 +63,8 @@ class EmbeddedState:
         known: Ids of the transactions in the log.
         fraud: Ids of the transactions whose latest verdict is fraud, also of those that the
             log does not hold yet.
+        timeline: The log that it is made of, see `sentinel.ledger.timeline`; empty if unknown.
+        tail: The group that the state ends with, if it came after ``timeline`` was looked up.
     """
 
     program: Program
@@ -63,6 +72,22 @@ class EmbeddedState:
     sequence: int = 0
     known: KnownIds = field(default_factory=KnownIds)
     fraud: set[str] = field(default_factory=set)
+    timeline: str = ""
+    tail: Group | None = None
+
+    @classmethod
+    def of(cls, program: Program, frozen: FrozenState) -> EmbeddedState:
+        """The state that a snapshot holds."""
+        used = frozen.header.used
+        arena = Arena(program, capacity_words=max(1 << 16, used + used // 4))
+        arena.words[:used] = frozen.words
+        arena.used = used
+        known = KnownIds()
+        known.add_hashes(frozen.known.copy())
+        for keys, names, offsets in zip(arena.keys, frozen.keys, frozen.offsets, strict=True):
+            keys.update(zip(names, offsets.tolist(), strict=True))
+        header = frozen.header
+        return cls(program, arena, header.sequence, known, set(frozen.fraud), header.timeline)
 
     @classmethod
     def empty(cls, program: Program) -> EmbeddedState:
@@ -130,7 +155,7 @@ class EmbeddedState:
         doubtful: Sequence[Transaction] = (),
     ) -> None:
         if appended is not None:
-            self.sequence = appended.first_sequence + len(transactions) - 1
+            self._through(appended, len(transactions))
 
     def apply_labels(
         self,
@@ -142,7 +167,12 @@ class EmbeddedState:
             transaction = transactions.get(change.transaction_id)
             if transaction is not None:
                 self._online.run([transaction], change.kind)
-        self.sequence = appended.first_sequence + len(labels) - 1
+        self._through(appended, len(labels))
+
+    def _through(self, appended: Appended, entries: int) -> None:
+        """The state contains a group now."""
+        self.sequence = appended.first_sequence + entries - 1
+        self.tail, self.timeline = appended.group, ""
 
     def look_after(self) -> None:
         """Nobody else changes it."""
@@ -181,7 +211,7 @@ class EmbeddedState:
         """
         arena = self.arena
         return FrozenState(
-            header=_Header(
+            header=Header(
                 format=SNAPSHOT_FORMAT,
                 record_format=RECORD_FORMAT,
                 plan_hash=self.program.plan.hash,
@@ -190,6 +220,7 @@ class EmbeddedState:
                 used=arena.used,
                 known=len(self.known),
                 entities=tuple(len(keys) for keys in arena.keys),
+                timeline=self.timeline if self.tail is None else fingerprint(self.tail),
             ),
             words=arena.words[: arena.used].copy() if copy else arena.words[: arena.used],
             known=self.known.hashes(),
@@ -212,112 +243,82 @@ def _flags_of(event_flags: Sequence[int], rows: int) -> np.ndarray[tuple[int], n
     return flags
 
 
-class _Header(msgspec.Struct, frozen=True):
-    format: int
-    record_format: int
-    plan_hash: str
-    sequence: int
-    record_words: tuple[int, ...]
-    used: int
-    known: int
-    entities: tuple[int, ...]
+class Origin(Protocol):
+    """Tells whether something was made of the log at hand; see `sentinel.ledger.timeline`."""
 
+    def refusal(self, sequence: int, timeline: str, knows: Callable[[str], bool]) -> str:
+        """Why it was not; empty if it was.
 
-@dataclass(frozen=True)
-class FrozenState:
-    """The contents of a snapshot file."""
-
-    header: _Header
-    words: np.ndarray[tuple[int], np.dtype[np.int64]]
-    known: np.ndarray[tuple[int], np.dtype[np.int64]]
-    keys: list[list[str]]
-    offsets: list[np.ndarray[tuple[int], np.dtype[np.int64]]]
-    fraud: list[str]
-
-    def write(self, folder: Path) -> Path:
-        """Write the snapshot durably into its plan's folder and drop old ones.
-
-        Returns:
-            The file, named by its sequence.
+        Args:
+            sequence: The last entry that it was made of.
+            timeline: What it kept of the log; empty if an older version made it.
+            knows: Whether it was made of a transaction, by id.
         """
-        folder = folder / self.header.plan_hash
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / f"{self.header.sequence:020d}.snapshot"
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        digest = xxhash.xxh3_128()
-        with partial.open("wb") as file:
-            file.write(_MAGIC)
-            sections: list[bytes | memoryview] = [msgspec.msgpack.encode(self.header)]
-            sections += [self.words.data.cast("B"), self.known.data.cast("B")]
-            for keys, offsets in zip(self.keys, self.offsets, strict=True):
-                sections += [msgspec.msgpack.encode(keys), offsets.data.cast("B")]
-            sections.append(msgspec.msgpack.encode(self.fraud))
-            for section in sections:
-                size = len(section).to_bytes(8, "little")
-                for piece in (size, section):
-                    digest.update(piece)
-                    file.write(piece)
-            file.write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        for old in sorted(folder.glob("*.snapshot"))[:-_SNAPSHOTS_KEPT]:
-            old.unlink(missing_ok=True)
-        return target
+        ...
 
 
-def restore(program: Program, folder: Path, *, until: int | None = None) -> EmbeddedState:
+def restore(program: Program, folder: Path, *, origin: Origin | None = None) -> EmbeddedState:
     """The state of the newest sound snapshot of a plan, or the empty state.
 
     Args:
         program: The compiled plan; snapshots of other plans are not looked at.
         folder: Where snapshots are written.
-        until: Pass over snapshots of later sequences (those ahead of a restored ledger).
+        origin: The log; snapshots that were made of another one are passed over, with a line in
+            the process's log that says why. None takes any.
     """
-    for path in sorted((folder / program.plan.hash).glob("*.snapshot"), reverse=True):
-        if until is not None and int(path.stem) > until:
-            continue
-        state = _read(program, path)
+    for path in snapshots_of(folder, program.plan.hash):
+        state = _read(program, path, origin)
         if state is not None:
             return state
     return EmbeddedState.empty(program)
 
 
-def _read(program: Program, path: Path) -> EmbeddedState | None:
-    try:
-        content = memoryview(path.read_bytes())
-    except OSError:
-        return None
-    if len(content) < 32 or bytes(content[:8]) != _MAGIC:
-        return None
-    if xxhash.xxh3_128_digest(content[8:-16]) != content[-16:]:
-        return None
-    sections: list[memoryview] = []
-    at = 8
-    while at < len(content) - 16:
-        size = int.from_bytes(content[at : at + 8], "little")
-        sections.append(content[at + 8 : at + 8 + size])
-        at += 8 + size
-    try:
-        header = msgspec.msgpack.decode(sections[0], type=_Header)
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return None
+def sound_snapshot(program: Program, folder: Path, origin: Origin, *, least: int) -> Path | None:
+    """The newest snapshot made of the log at hand, None if there is none from entry ``least`` on.
+
+    Whether its file is whole is left to `restore`, except for those of format 1, which have to be
+    read to say what they were made of.
+    """
+    for path in snapshots_of(folder, program.plan.hash):
+        if sequence_of(path) < least:
+            return None
+        header = _fitting(program, path, origin)
+        if header is not None and (header.timeline or _read(program, path, origin) is not None):
+            return path
+    return None
+
+
+def _fitting(program: Program, path: Path, origin: Origin | None) -> Header | None:
+    """The header of a snapshot; None if it is of another layout or, by its header, another log."""
+    header = read_header(path)
     if (
-        header.format != SNAPSHOT_FORMAT
+        header is None
         or header.record_format != RECORD_FORMAT
         or header.plan_hash != program.plan.hash
         or header.record_words != program.record_words
-        or len(sections[1]) != 8 * header.used
     ):
         return None
-    arena = Arena(program, capacity_words=max(1 << 16, header.used + header.used // 4))
-    arena.words[: header.used] = np.frombuffer(sections[1], dtype=np.int64)
-    arena.used = header.used
-    known = KnownIds()
-    known.add_hashes(np.frombuffer(sections[2], dtype=np.int64).copy())
-    for view, keys in enumerate(arena.keys):
-        names = msgspec.msgpack.decode(sections[3 + 2 * view], type=list[str])
-        offsets = np.frombuffer(sections[4 + 2 * view], dtype=np.int64)
-        keys.update(zip(names, offsets.tolist(), strict=True))
-    fraud = msgspec.msgpack.decode(sections[-1], type=list[str])
-    return EmbeddedState(program, arena, header.sequence, known, set(fraud))
+    if origin is None or (header.sequence and not header.timeline):
+        return header
+    return None if _refused(path, header, origin, lambda _: True) else header
+
+
+def _refused(path: Path, header: Header, origin: Origin, knows: Callable[[str], bool]) -> bool:
+    why = origin.refusal(header.sequence, header.timeline, knows)
+    if why:
+        log.warning("The snapshot %s is not used: %s.", path, why)
+    return bool(why)
+
+
+def _read(program: Program, path: Path, origin: Origin | None) -> EmbeddedState | None:
+    # The header comes first: the whole file takes long where there are many entities.
+    header = _fitting(program, path, origin)
+    frozen = None if header is None else read_snapshot(path)
+    if header is None or frozen is None:
+        if header is not None:
+            log.warning("The snapshot %s is not used: it is torn.", path)
+        return None
+    state = EmbeddedState.of(program, frozen)
+    if origin is not None and not header.timeline:
+        return None if _refused(path, header, origin, state.known.holds_id) else state
+    return state

@@ -1,0 +1,184 @@
+"""A snapshot as a file: a header, sections of bytes, and a hash over all of it.
+
+    <state>/<plan hash>/00000000000000000017.snapshot   the state after entry 17
+
+A snapshot names the log that it was made of (see `sentinel.ledger.timeline`), from format 2 on.
+One that is torn, of another format or of another log is passed over, never trusted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+SNAPSHOT_FORMAT: Final = 2
+_OLDER_FORMATS: Final = (1,)
+_MAGIC: Final = b"SNTLSNAP"
+_SNAPSHOTS_KEPT: Final = 2
+_LONGEST_HEADER: Final = 1 << 20
+
+Words = npt.NDArray[np.int64]
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a snapshot says of itself.
+
+    Attributes:
+        format: SNAPSHOT_FORMAT, or an older one.
+        record_format: Of the records' words.
+        plan_hash: The plan that the records are of.
+        sequence: The last log entry that the state contains.
+        record_words: Words of a record, by view.
+        used: Words of all records.
+        known: Ids of transactions.
+        entities: Records by view.
+        timeline: The log that it was made of; empty in format 1.
+    """
+
+    format: int
+    record_format: int
+    plan_hash: str
+    sequence: int
+    record_words: tuple[int, ...]
+    used: int
+    known: int
+    entities: tuple[int, ...]
+    timeline: str = ""
+
+
+@dataclass(frozen=True)
+class FrozenState:
+    """The contents of a snapshot file.
+
+    Attributes:
+        header: What it says of itself.
+        words: int64 (used,), the records.
+        known: int64 (known,), hashes of the ids of transactions.
+        keys, offsets: By view: the keys of the records, and where each begins in ``words``.
+        fraud: Transactions whose newest verdict is fraud.
+    """
+
+    header: Header
+    words: Words
+    known: Words
+    keys: list[list[str]]
+    offsets: list[Words]
+    fraud: list[str]
+
+    def write(self, folder: Path) -> Path:
+        """Write the snapshot durably into its plan's folder and drop old ones.
+
+        Those that were written last are kept, whatever entries they end at: one that holds later
+        entries may be of a log that is no more, and this one is of the log of today.
+
+        Returns:
+            The file, named by its sequence.
+        """
+        folder = folder / self.header.plan_hash
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{self.header.sequence:020d}.snapshot"
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        digest = xxhash.xxh3_128()
+        with partial.open("wb") as file:
+            file.write(_MAGIC)
+            sections: list[bytes | memoryview] = [msgspec.msgpack.encode(self.header)]
+            sections += [self.words.data.cast("B"), self.known.data.cast("B")]
+            for keys, offsets in zip(self.keys, self.offsets, strict=True):
+                sections += [msgspec.msgpack.encode(keys), offsets.data.cast("B")]
+            sections.append(msgspec.msgpack.encode(self.fraud))
+            for section in sections:
+                size = len(section).to_bytes(8, "little")
+                for piece in (size, section):
+                    digest.update(piece)
+                    file.write(piece)
+            file.write(digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        for old in _written_before(folder, target)[_SNAPSHOTS_KEPT - 1 :]:
+            old.unlink(missing_ok=True)
+        return target
+
+
+def snapshots_of(folder: Path, plan_hash: str) -> list[Path]:
+    """The snapshots of a plan, the one of the latest entry first."""
+    return sorted((folder / plan_hash).glob("*.snapshot"), reverse=True)
+
+
+def sequence_of(path: Path) -> int:
+    """The last log entry that a snapshot contains, by its name."""
+    return int(path.stem)
+
+
+def read_header(path: Path) -> Header | None:
+    """What a snapshot says of itself, unverified; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC) + 8)
+            size = int.from_bytes(head[len(_MAGIC) :], "little")
+            if head[: len(_MAGIC)] != _MAGIC or size > _LONGEST_HEADER:
+                return None
+            return _header(file.read(size))
+    except OSError:
+        return None
+
+
+def read_snapshot(path: Path) -> FrozenState | None:
+    """The contents of a snapshot; None if it is torn or cannot be read."""
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError:
+        return None
+    if len(content) < 32 or bytes(content[:8]) != _MAGIC:
+        return None
+    if xxhash.xxh3_128_digest(content[8:-16]) != content[-16:]:
+        return None
+    sections = list(_sections(content))
+    header = _header(sections[0])
+    if header is None or len(sections[1]) != 8 * header.used:
+        return None
+    keyed = sections[3:-1]
+    return FrozenState(
+        header=header,
+        words=np.frombuffer(sections[1], dtype=np.int64),
+        known=np.frombuffer(sections[2], dtype=np.int64),
+        keys=[msgspec.msgpack.decode(names, type=list[str]) for names in keyed[::2]],
+        offsets=[np.frombuffer(offsets, dtype=np.int64) for offsets in keyed[1::2]],
+        fraud=msgspec.msgpack.decode(sections[-1], type=list[str]),
+    )
+
+
+def _sections(content: memoryview) -> Iterator[memoryview]:
+    at = 8
+    while at < len(content) - 16:
+        size = int.from_bytes(content[at : at + 8], "little")
+        yield content[at + 8 : at + 8 + size]
+        at += 8 + size
+
+
+def _header(section: bytes | memoryview) -> Header | None:
+    try:
+        header = msgspec.msgpack.decode(section, type=Header)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return header if header.format in (SNAPSHOT_FORMAT, *_OLDER_FORMATS) else None
+
+
+def _written_before(folder: Path, newest: Path) -> list[Path]:
+    """The other snapshots of a folder, the one that was written last first."""
+    found = []
+    for path in folder.glob("*.snapshot"):
+        if path != newest:
+            try:
+                found.append((path.stat().st_mtime_ns, path))
+            except FileNotFoundError:  # another process drops old ones, too
+                continue
+    return [path for _, path in sorted(found, reverse=True)]
