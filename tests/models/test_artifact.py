@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ from sentinel.models.intervals import Estimate
 from sentinel.models.thresholds import Thresholds
 from sentinel.models.trainers import FittedModel, TrainerName, train
 from sentinel.models.tree_kernel import Scorer
+from sentinel.scoring.serving_model import ServingModel
+from sentinel.settings import MoneySettings
 
 PLAN = Plan(
     views=(
@@ -160,3 +163,17 @@ def test_the_registry_stamps_the_version_and_nothing_else(tmp_path: Path) -> Non
     stamped = stamp(tmp_path, version="7")
     assert stamped == msgspec.structs.replace(saved, version="7")
     assert load_manifest(tmp_path) == stamped
+
+
+def test_a_figure_that_is_no_number_is_unknown_and_the_model_loads(tmp_path: Path) -> None:
+    """Of held-out rows with one class, some figures have no value."""
+    nothing = Estimate(math.nan, math.nan, math.nan)
+    save(tmp_path, metrics={"recall": nothing, "average_precision": Estimate(0.5, 0.4, 0.6)})
+    written = msgspec.json.decode((tmp_path / MANIFEST).read_bytes())["metrics"]
+    assert written["recall"] == {"value": None, "low": None, "high": None}
+    read = load_manifest(tmp_path).metrics
+    assert math.isnan(read["recall"].value)
+    assert str(read["recall"]) == "unknown"
+    assert read["average_precision"] == Estimate(0.5, 0.4, 0.6)
+    assert ServingModel.load(tmp_path, MoneySettings()).version == ""
+    assert stamp(tmp_path, version="3").version == "3"

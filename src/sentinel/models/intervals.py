@@ -6,7 +6,9 @@ bootstrap; Field and Welsh, 2007). Two models are compared on the same draws.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -16,23 +18,35 @@ Counts = npt.NDArray[np.int32]
 
 _CHUNK_CELLS = 4_000_000
 
+if TYPE_CHECKING:
+    _Figure = float
+else:
+    _Figure = float | None  # JSON has no NaN: null stands for it, and is read back as NaN
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """A measured value and its 95 % confidence interval.
 
     Attributes:
-        value: Measured on the rows as they are.
+        value: Measured on the rows as they are; NaN = unknown, null in JSON.
         low, high: 2.5 % and 97.5 % quantiles of its bootstrap distribution.
 
-    >>> str(Estimate(0.7, 0.65, 0.75))
-    '0.700 [0.650, 0.750]'
+    >>> str(Estimate(0.7, 0.65, 0.75)), str(Estimate(math.nan, math.nan, math.nan))
+    ('0.700 [0.650, 0.750]', 'unknown')
     """
 
-    value: float
-    low: float
-    high: float
+    value: _Figure
+    low: _Figure
+    high: _Figure
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) is None:
+                msgspec.structs.force_setattr(self, name, math.nan)
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "unknown"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     @classmethod

@@ -25,6 +25,7 @@ from sentinel.sources.progress import ProgressCallback, no_progress
 OUTCOME_BEFORE: Final = "outcome_before"
 """The attribute that says what the system before decided; see `docs/sources.md`."""
 
+_NO_IDS: Final = pa.array([], pa.large_string())
 _WITHHELD: Final = (Outcome.DECLINE.value, Outcome.REVIEW.value)
 
 
@@ -89,16 +90,16 @@ def labelled_history(
     names = ["transaction_id", "event_time_us", "received_at_us", "amount_minor"]
     names += ["customer_id", "card_id"]
     tables = list(parts.tables(names))
-    table = pa.concat_tables(tables).combine_chunks() if tables else None
+    table = pa.concat_tables(tables) if tables else None
     if table is None or table.num_rows == 0:
-        ids = pa.array([], pa.string())
+        ids = pa.array([], pa.large_string())
         times = received = amounts = cards = np.empty(0, dtype=np.int64)
     else:
-        ids = _one(table.column("transaction_id"))
+        ids = ids_of(table.column("transaction_id"))
         times = table.column("event_time_us").to_numpy()
         received = table.column("received_at_us").to_numpy()
         amounts = table.column("amount_minor").to_numpy()
-        cards = codes_of(_one(pc.coalesce(table.column("card_id"), table.column("customer_id"))))
+        cards = codes_of(ids_of(pc.coalesce(table.column("card_id"), table.column("customer_id"))))
     labels, withheld, end_us = _read_log(settings, ids, parts.manifest.sequence)
     history = History(
         event_time_us=times,
@@ -155,16 +156,22 @@ def _read_log(
         nothing = np.empty(0, dtype=np.int64)
         labels = LabelLog(row=nothing, fraud=nothing.astype(np.bool_), received_at_us=nothing)
     else:
-        table = pa.Table.from_batches(found).combine_chunks()
+        table = pa.Table.from_batches(found)
         labels = LabelLog(
-            row=rows_of(ids, _one(table.column("transaction_id"))),
+            row=rows_of(ids, ids_of(table.column("transaction_id"))),
             fraud=pc.equal(table.column("verdict"), Verdict.FRAUD.value).to_numpy(),
             received_at_us=table.column("received_at_us").to_numpy(),
         )
     return labels, withheld if withheld.any() else None, end_us
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array."""
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else combined.chunk(0)
+def ids_of(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    """A column of ids as one array.
+
+    Its offsets have 64 bits: those of Arrow's plain strings end at 2 GiB of text, which is what
+    60 million ids of 36 characters take.
+    """
+    combined = column.cast(pa.large_string()).combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        return pa.concat_arrays(combined.chunks) if combined.num_chunks else _NO_IDS
+    return combined
