@@ -32,9 +32,9 @@ from sentinel.models.trainers import train as fit
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.datasets import BuiltDataset, build_dataset, load_dataset
-from sentinel.pipeline.history import HistoryModel
 from sentinel.pipeline.importing import ImportResult, import_history
 from sentinel.pipeline.promotion import promote
+from sentinel.pipeline.scored_payments import BulkScorer
 from sentinel.pipeline.training import train
 from sentinel.settings import Settings
 from sentinel.sources import log_batches, open_source
@@ -168,7 +168,7 @@ class Trial:
             import_history(self.settings, open_source(self.fresh_mapping()))
             parts = backfill(self.settings).parts
             plan = Plan.load(self.settings.plan_path)
-            model = HistoryModel(champion_folder(self.settings))
+            model = BulkScorer(champion_folder(self.settings))
             fraud, scores = [], []
             wanted = pa.array(payments_of(log), pa.string())
             for table in parts.tables(["transaction_id", *plan.feature_names]):

@@ -43,7 +43,7 @@ from sentinel.feast_plugin.compile import compile_definitions
 from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.features.plan.program import compile_program
-from sentinel.models.dataset import History, LabelLog, sample
+from sentinel.models.dataset import LabelLog, PaymentLog, sample
 from sentinel.models.intervals import Estimate
 from sentinel.models.trainers import train
 from sentinel.sources import log_batches, open_source
@@ -83,7 +83,7 @@ class Champion:
             fraud=np.ones(len(frauds), dtype=np.bool_),
             received_at_us=data.time_us[frauds] + DELAY_DAYS * DAY_US,
         )
-        self.history = History(
+        self.payments = PaymentLog(
             event_time_us=data.time_us,
             received_at_us=data.time_us,
             amount_minor=np.rint(100 * data.amount).astype(np.int64),
@@ -107,7 +107,7 @@ class Champion:
             parameters: Changes to the trainer's default settings.
         """
         learn = sample(
-            self.history,
+            self.payments,
             self.labels,
             start_us=one.test_start_us - (DELAY_DAYS + window_days) * DAY_US,
             end_us=one.test_start_us,

@@ -14,8 +14,8 @@ from sentinel.models.dataset import (
     FRAUD,
     LEGITIMATE,
     UNKNOWN,
-    History,
     LabelLog,
+    PaymentLog,
     codes_of,
     data_hash,
     rows_of,
@@ -26,9 +26,9 @@ from sentinel.models.dataset import (
 MATURITY = 30 * DAY_US
 
 
-def history_of(times_days: list[float], late_days: float = 0.0) -> History:
+def payments_of(times_days: list[float], late_days: float = 0.0) -> PaymentLog:
     times = (np.array(times_days) * DAY_US).astype(np.int64)
-    return History(
+    return PaymentLog(
         event_time_us=times,
         received_at_us=times + int(late_days * DAY_US),
         amount_minor=np.full(len(times), 100),
@@ -45,51 +45,51 @@ def labels_of(*labels: tuple[int, bool, float]) -> LabelLog:
     )
 
 
-def at(history: History, labels: LabelLog, day: float) -> list[int]:
-    return targets_at(history, labels, int(day * DAY_US), MATURITY).tolist()
+def at(payments: PaymentLog, labels: LabelLog, day: float) -> list[int]:
+    return targets_at(payments, labels, int(day * DAY_US), MATURITY).tolist()
 
 
 def test_a_label_counts_from_the_moment_after_it_arrived() -> None:
-    history, labels = history_of([1.0]), labels_of((0, True, 9.0))
-    assert at(history, labels, 9.0) == [UNKNOWN]
-    assert targets_at(history, labels, 9 * DAY_US + 1, MATURITY).tolist() == [FRAUD]
+    payments, labels = payments_of([1.0]), labels_of((0, True, 9.0))
+    assert at(payments, labels, 9.0) == [UNKNOWN]
+    assert targets_at(payments, labels, 9 * DAY_US + 1, MATURITY).tolist() == [FRAUD]
 
 
 def test_silence_is_innocence_only_after_the_maturity_period() -> None:
-    history, labels = history_of([1.0]), labels_of()
-    assert at(history, labels, 30.9) == [UNKNOWN]
-    assert at(history, labels, 31.0) == [LEGITIMATE]
+    payments, labels = payments_of([1.0]), labels_of()
+    assert at(payments, labels, 30.9) == [UNKNOWN]
+    assert at(payments, labels, 31.0) == [LEGITIMATE]
 
 
 def test_a_payment_learnt_of_late_matures_late() -> None:
-    history, labels = history_of([1.0], late_days=20.0), labels_of()
-    assert at(history, labels, 40.0) == [UNKNOWN]
-    assert at(history, labels, 51.0) == [LEGITIMATE]
+    payments, labels = payments_of([1.0], late_days=20.0), labels_of()
+    assert at(payments, labels, 40.0) == [UNKNOWN]
+    assert at(payments, labels, 51.0) == [LEGITIMATE]
 
 
 def test_an_early_acquittal_needs_no_maturity() -> None:
-    assert at(history_of([1.0]), labels_of((0, False, 2.0)), 3.0) == [LEGITIMATE]
+    assert at(payments_of([1.0]), labels_of((0, False, 2.0)), 3.0) == [LEGITIMATE]
 
 
 def test_a_correction_replaces_the_verdict_from_its_own_arrival_on() -> None:
-    history = history_of([1.0])
+    payments = payments_of([1.0])
     labels = labels_of((0, True, 5.0), (0, False, 50.0))
-    assert at(history, labels, 49.0) == [FRAUD]
-    assert at(history, labels, 51.0) == [LEGITIMATE]
+    assert at(payments, labels, 49.0) == [FRAUD]
+    assert at(payments, labels, 51.0) == [LEGITIMATE]
 
 
 def test_a_correction_at_the_same_moment_wins_by_its_place_in_the_log() -> None:
     labels = labels_of((0, True, 5.0), (0, False, 5.0))
-    assert at(history_of([1.0]), labels, 6.0) == [LEGITIMATE]
+    assert at(payments_of([1.0]), labels, 6.0) == [LEGITIMATE]
 
 
 def test_a_payment_that_had_not_been_received_is_unknown() -> None:
-    history = history_of([1.0], late_days=60.0)
-    assert at(history, labels_of((0, True, 5.0)), 40.0) == [UNKNOWN]
+    payments = payments_of([1.0], late_days=60.0)
+    assert at(payments, labels_of((0, True, 5.0)), 40.0) == [UNKNOWN]
 
 
 def test_labels_of_strangers_are_ignored() -> None:
-    assert at(history_of([1.0]), labels_of((-1, True, 2.0)), 3.0) == [UNKNOWN]
+    assert at(payments_of([1.0]), labels_of((-1, True, 2.0)), 3.0) == [UNKNOWN]
 
 
 label = st.tuples(st.integers(-1, 7), st.booleans(), st.integers(0, 100).map(float))
@@ -99,16 +99,16 @@ label = st.tuples(st.integers(-1, 7), st.booleans(), st.integers(0, 100).map(flo
 def test_what_arrives_after_the_cutoff_changes_nothing(
     known: list[tuple[int, bool, float]], day: int, later: list[tuple[int, bool, float]]
 ) -> None:
-    history = history_of([float(10 * i) for i in range(8)])
+    payments = payments_of([float(10 * i) for i in range(8)])
     later = [(row, fraud, max(arrival, float(day))) for row, fraud, arrival in later]
-    assert at(history, labels_of(*known), day) == at(history, labels_of(*known, *later), day)
+    assert at(payments, labels_of(*known), day) == at(payments, labels_of(*known, *later), day)
 
 
 @given(st.lists(label, max_size=20), st.integers(0, 140))
 def test_targets_are_those_of_a_plain_reading_of_the_log(
     labels: list[tuple[int, bool, float]], day: int
 ) -> None:
-    history = history_of([float(10 * i) for i in range(8)])
+    payments = payments_of([float(10 * i) for i in range(8)])
     expected = []
     for row in range(8):
         verdict = UNKNOWN
@@ -119,13 +119,13 @@ def test_targets_are_those_of_a_plain_reading_of_the_log(
         if verdict == UNKNOWN and 10 * row + 30 <= day:
             verdict = LEGITIMATE
         expected.append(verdict if 10 * row < day else UNKNOWN)
-    assert at(history, labels_of(*labels), day) == expected
+    assert at(payments, labels_of(*labels), day) == expected
 
 
 def test_a_sample_takes_the_span_without_its_end() -> None:
-    history = history_of([0.0, 1.0, 2.0, 3.0])
+    payments = payments_of([0.0, 1.0, 2.0, 3.0])
     found = sample(
-        history,
+        payments,
         labels_of((1, True, 4.0)),
         start_us=DAY_US,
         end_us=3 * DAY_US,
@@ -138,8 +138,8 @@ def test_a_sample_takes_the_span_without_its_end() -> None:
 
 
 def test_what_the_system_before_withheld_is_unknown_until_a_label_says() -> None:
-    history = replace(history_of([0.0, 1.0, 2.0]), withheld=np.array([True, True, False]))
-    assert at(history, labels_of((0, True, 9.0)), 100) == [FRAUD, UNKNOWN, LEGITIMATE]
+    payments = replace(payments_of([0.0, 1.0, 2.0]), withheld=np.array([True, True, False]))
+    assert at(payments, labels_of((0, True, 9.0)), 100) == [FRAUD, UNKNOWN, LEGITIMATE]
 
 
 def test_labels_find_their_rows_by_id() -> None:

@@ -16,7 +16,7 @@ from sentinel.domain import InvalidQuery, ModelError
 from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
 from sentinel.models import splitting
 from sentinel.models.artifact import TrainingWindow, load_manifest, load_trees, save_artifact
-from sentinel.models.dataset import MIN_FRAUDS, History, LabelLog, Sample
+from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, Sample
 from sentinel.models.evaluation import NOT_ENOUGH_FRAUDS
 from sentinel.models.splitting import Split, SplitRequest, maturity_of, split_by_time
 from sentinel.models.tree_kernel import Scorer
@@ -31,7 +31,7 @@ DEFAULTS = Settings(training=TrainingSettings(bootstrap_rounds=50))
 class Log:
     """A history with its labels, in days."""
 
-    history: History
+    payments: PaymentLog
     labels: LabelLog
     days: float
 
@@ -43,7 +43,7 @@ class Log:
             "maturity_us": 30 * DAY_US,
             "maturity_is_default": True,
         }
-        return split_by_time(self.history, self.labels, SplitRequest(**(spans | changes)))
+        return split_by_time(self.payments, self.labels, SplitRequest(**(spans | changes)))
 
 
 def log_of(
@@ -66,7 +66,7 @@ def log_of(
     chosen = np.sort(random.choice(early, size=min(frauds, len(early)), replace=False))
     arrival = times[chosen] + round(delay_days * DAY_US)
     order = np.argsort(arrival, kind="stable")
-    history = History(
+    payments = PaymentLog(
         event_time_us=times,
         received_at_us=times,
         amount_minor=random.integers(1, 10_000, rows),
@@ -77,7 +77,7 @@ def log_of(
         fraud=np.ones(len(chosen), dtype=np.bool_),
         received_at_us=arrival[order],
     )
-    return Log(history, labels, days)
+    return Log(payments, labels, days)
 
 
 def dataset_of(
@@ -101,9 +101,9 @@ def dataset_of(
         return Rows(
             X=np.ascontiguousarray(columns[at]),
             fraud=part.fraud,
-            card=log.history.card[at],
-            event_time_us=log.history.event_time_us[at],
-            amount_minor=log.history.amount_minor[at],
+            card=log.payments.card[at],
+            event_time_us=log.payments.event_time_us[at],
+            amount_minor=log.payments.amount_minor[at],
         )
 
     def span(part: Sample) -> Period:
@@ -131,7 +131,7 @@ def dataset_of(
 def columns_of(log: Log, number: int = 3, *, seed: int = 2) -> NDArray[np.float32]:
     """Features of which the first tells frauds."""
     random = np.random.default_rng(seed)
-    columns = random.normal(size=(len(log.history), number)).astype(np.float32)
+    columns = random.normal(size=(len(log.payments), number)).astype(np.float32)
     if number:
         columns[log.labels.row[log.labels.row >= 0], 0] += 3.0
     return columns
@@ -193,9 +193,9 @@ def test_a_short_delay_in_a_young_log_proves_nothing() -> None:
     """Of labels that take weeks, a log of ten days has seen the quick ones only."""
     log = log_of(2_000, 10, 100, delay_days=3)
     now = 10 * DAY_US
-    assert maturity_of(log.history, log.labels, now_us=now, maturity_us=30 * DAY_US)[1] == ""
+    assert maturity_of(log.payments, log.labels, now_us=now, maturity_us=30 * DAY_US)[1] == ""
     longer = log_of(2_000, 20, 100, delay_days=3)
-    found = maturity_of(longer.history, longer.labels, now_us=20 * DAY_US, maturity_us=30 * DAY_US)
+    found = maturity_of(longer.payments, longer.labels, now_us=20 * DAY_US, maturity_us=30 * DAY_US)
     assert found[0] == pytest.approx(3 * DAY_US, abs=2)
 
 
@@ -226,14 +226,14 @@ def test_what_nobody_let_pass_is_left_out_and_counted() -> None:
     log = log_of(2_000, 100, 100)
     withheld = np.zeros(2_000, dtype=np.bool_)
     withheld[::10] = True
-    history = History(
-        event_time_us=log.history.event_time_us,
-        received_at_us=log.history.received_at_us,
-        amount_minor=log.history.amount_minor,
-        card=log.history.card,
+    payments = PaymentLog(
+        event_time_us=log.payments.event_time_us,
+        received_at_us=log.payments.received_at_us,
+        amount_minor=log.payments.amount_minor,
+        card=log.payments.card,
         withheld=withheld,
     )
-    split = Log(history, log.labels, 100).split()
+    split = Log(payments, log.labels, 100).split()
     labelled = np.zeros(2_000, dtype=np.bool_)
     labelled[log.labels.row] = True
     for part in (split.fit, split.tail, split.test):
@@ -264,7 +264,7 @@ def test_labels_of_other_payments_are_told_from_none() -> None:
         row=np.full(5, -1), fraud=log.labels.fraud, received_at_us=log.labels.received_at_us
     )
     with pytest.raises(InvalidQuery, match="none of its 5 labels is about a payment"):
-        Log(log.history, strangers, 10).split()
+        Log(log.payments, strangers, 10).split()
 
 
 def test_a_plan_without_features_is_named() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sentinel.domain import WorkspaceError
 from sentinel.pipeline.datasets import KEPT, build_dataset, load_dataset
-from sentinel.pipeline.labelled_history import labelled_history
+from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.settings import Settings
 
 
@@ -21,7 +21,7 @@ def test_what_is_read_is_what_the_log_says(workspace: Settings) -> None:
     built = build_dataset(workspace)
     data = load_dataset(built.folder)
     assert data.manifest == built.manifest
-    known = labelled_history(workspace)
+    known = labelled_payments(workspace)
     about = built.manifest
     assert about.plan_hash == known.plan.hash == data.plan.hash
     assert about.log_through == known.parts.manifest.sequence
@@ -30,7 +30,7 @@ def test_what_is_read_is_what_the_log_says(workspace: Settings) -> None:
         assert rows.fraud.sum() == span.frauds > 0
         assert rows.event_time_us.min() >= span.start_us
         assert rows.event_time_us.max() < span.end_us
-    places = np.flatnonzero(np.isin(known.history.event_time_us, data.test.event_time_us))
+    places = np.flatnonzero(np.isin(known.payments.event_time_us, data.test.event_time_us))
     np.testing.assert_array_equal(known.vectors(places), data.test.X)
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
-from sentinel.models.dataset import History, LabelLog
+from sentinel.models.dataset import LabelLog, PaymentLog
 from sentinel.models.splitting import SplitRequest, split_by_time
 from sentinel.pipeline.window_search import (
     ChosenWindow,
@@ -38,7 +38,7 @@ def world(rows: int, *, changes_on_day: float, seed: int = 3) -> Material:
     sign = np.where(times < changes_on_day * DAY_US, 1.0, -1.0)
     margin = -5.0 + 2.0 * sign * X[:, 0] + X[:, 1]
     fraud = np.flatnonzero(random.random(rows) < 1.0 / (1.0 + np.exp(-margin)))
-    history = History(
+    payments = PaymentLog(
         event_time_us=times,
         received_at_us=times,
         amount_minor=np.full(rows, 100),
@@ -51,14 +51,14 @@ def world(rows: int, *, changes_on_day: float, seed: int = 3) -> Material:
     def vectors(places: NDArray[np.int64]) -> NDArray[np.float32]:
         return X[places]
 
-    return Material(PLAN, history, labels, vectors)
+    return Material(PLAN, payments, labels, vectors)
 
 
 def searched(material: Material, settings: Settings | None = None) -> ChosenWindow:
     spans = SplitRequest(
         now_us=DAYS * DAY_US, window_us=None, test_us=14 * DAY_US, maturity_us=5 * DAY_US
     )
-    split = split_by_time(material.history, material.labels, spans)
+    split = split_by_time(material.payments, material.labels, spans)
     given = settings or Settings(training=TrainingSettings(bootstrap_rounds=100))
     return search_window(given, material, split, threads=1)
 

@@ -33,7 +33,7 @@ _HASH_BLOCK_BYTES: Final = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class History:
+class PaymentLog:
     """The transactions of the log, in log order. All arrays are (n_rows,).
 
     Attributes:
@@ -60,7 +60,7 @@ class LabelLog:
     """Labels in log order: a later one for the same row corrects the earlier one.
 
     Attributes:
-        row: int64 (n_labels,), row of the history each is about; negative = not in it.
+        row: int64 (n_labels,), row of the payment that each is about; negative = not in it.
         fraud: bool (n_labels,), its verdict.
         received_at_us: int64 (n_labels,), when it arrived.
     """
@@ -72,10 +72,10 @@ class LabelLog:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """Rows of the history with their truth, in log order.
+    """Payments with their truth, in log order.
 
     Attributes:
-        rows: int64 (n,), indices into the history.
+        rows: int64 (n,), rows of the payments.
         fraud: bool (n,).
         start_us, end_us: Event times they were taken from, the end exclusive.
         cutoff_us: Labels that arrived from here on were not looked at.
@@ -123,11 +123,11 @@ def verdicts_by(labels: LabelLog, n_rows: int, cutoff_us: int) -> Targets:
     return verdicts
 
 
-def targets_at(history: History, labels: LabelLog, cutoff_us: int, maturity_us: int) -> Targets:
+def targets_at(payments: PaymentLog, labels: LabelLog, cutoff_us: int, maturity_us: int) -> Targets:
     """What was known of each row at a moment.
 
     Args:
-        history: Transactions.
+        payments: Of the log.
         labels: All labels, also those from after the cut-off.
         cutoff_us: The moment.
         maturity_us: How long after a payment its silence starts to count.
@@ -136,18 +136,18 @@ def targets_at(history: History, labels: LabelLog, cutoff_us: int, maturity_us: 
         int8 (n_rows,): FRAUD or LEGITIMATE by the latest label that had arrived, LEGITIMATE
         where none had within the maturity period and the payment was let pass, else UNKNOWN.
     """
-    targets = verdicts_by(labels, len(history), cutoff_us)
-    since = np.maximum(history.event_time_us, history.received_at_us)
+    targets = verdicts_by(labels, len(payments), cutoff_us)
+    since = np.maximum(payments.event_time_us, payments.received_at_us)
     mature = since + maturity_us <= cutoff_us
-    if history.withheld is not None:
-        mature &= ~history.withheld
+    if payments.withheld is not None:
+        mature &= ~payments.withheld
     targets[(targets == UNKNOWN) & mature] = LEGITIMATE
-    targets[history.received_at_us >= cutoff_us] = UNKNOWN
+    targets[payments.received_at_us >= cutoff_us] = UNKNOWN
     return targets
 
 
 def sample(
-    history: History,
+    payments: PaymentLog,
     labels: LabelLog,
     *,
     start_us: int,
@@ -158,13 +158,13 @@ def sample(
     """Rows of a span of event time with what was known of them at the cut-off.
 
     Args:
-        history, labels: The log.
+        payments, labels: The log.
         start_us, end_us: Span of event times; the end is exclusive.
         cutoff_us: The moment of knowledge.
         maturity_us: See `targets_at`.
     """
-    targets = targets_at(history, labels, cutoff_us, maturity_us)
-    inside = (history.event_time_us >= start_us) & (history.event_time_us < end_us)
+    targets = targets_at(payments, labels, cutoff_us, maturity_us)
+    inside = (payments.event_time_us >= start_us) & (payments.event_time_us < end_us)
     rows = np.flatnonzero(inside & (targets != UNKNOWN))
     return Sample(
         rows=rows,

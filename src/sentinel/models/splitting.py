@@ -31,9 +31,9 @@ from sentinel.models.dataset import (
     FRAUD,
     MIN_FRAUDS,
     UNKNOWN,
-    History,
     Ints,
     LabelLog,
+    PaymentLog,
     Sample,
     sample,
     targets_at,
@@ -95,24 +95,24 @@ class SplitRequest:
     maturity_is_default: bool = False
 
 
-def split_by_time(history: History, labels: LabelLog, asked: SplitRequest) -> Split:
+def split_by_time(payments: PaymentLog, labels: LabelLog, asked: SplitRequest) -> Split:
     """Split history by time, with the label gap on both sides of the test.
 
     The gap is one maturity period: within it only the frauds that were reported early have a
     label, and a model that saw those alone would take recent payments for fraud.
 
     Args:
-        history, labels: The log.
+        payments, labels: The log.
         asked: What the settings ask for.
 
     Raises:
         InvalidQuery: No payment is known to be fraud, or none to be anything else.
     """
-    _check_truth(history, labels, asked.now_us)
-    return _Splitter(history, labels, asked).split()
+    _check_truth(payments, labels, asked.now_us)
+    return _Splitter(payments, labels, asked).split()
 
 
-def label_delay_us(history: History, labels: LabelLog, now_us: int) -> tuple[int, int]:
+def label_delay_us(payments: PaymentLog, labels: LabelLog, now_us: int) -> tuple[int, int]:
     """The longest time from a fraud to its first label so far, and how many frauds say so.
 
     The time counts from the payment or its receipt, whichever is later.
@@ -121,13 +121,13 @@ def label_delay_us(history: History, labels: LabelLog, now_us: int) -> tuple[int
     if len(use) == 0:
         return 0, 0
     rows, first = np.unique(labels.row[use], return_index=True)
-    since = np.maximum(history.event_time_us[rows], history.received_at_us[rows])
+    since = np.maximum(payments.event_time_us[rows], payments.received_at_us[rows])
     delays = labels.received_at_us[use][first] - since
     return max(0, int(delays.max())), len(rows)
 
 
 def maturity_of(
-    history: History, labels: LabelLog, *, now_us: int, maturity_us: int
+    payments: PaymentLog, labels: LabelLog, *, now_us: int, maturity_us: int
 ) -> tuple[int, str]:
     """The maturity period that the labels of the log show, where they show one.
 
@@ -135,17 +135,17 @@ def maturity_of(
     history is four times as long: a longer delay would have shown in it.
 
     Args:
-        history, labels: The log.
+        payments, labels: The log.
         now_us: The moment of knowledge.
         maturity_us: The default.
 
     Returns:
         The period, and a line if it is not the default.
     """
-    delay, frauds = label_delay_us(history, labels, now_us)
+    delay, frauds = label_delay_us(payments, labels, now_us)
     if frauds < _TRUSTED_LABELS or delay >= maturity_us:
         return maturity_us, ""
-    if _TRUSTED_FACTOR * delay > now_us - _first(history, now_us):
+    if _TRUSTED_FACTOR * delay > now_us - _first(payments, now_us):
         return maturity_us, ""
     return delay, (
         f"Labels came within {_days(delay)} here, so the gaps are that long instead of "
@@ -153,21 +153,21 @@ def maturity_of(
     )
 
 
-def _first(history: History, now_us: int) -> int:
+def _first(payments: PaymentLog, now_us: int) -> int:
     """Where the history begins, but for a payment in a thousand that strays."""
-    if len(history) == 0:
+    if len(payments) == 0:
         return now_us
-    place = len(history) // 1000
-    return int(np.partition(history.event_time_us, place)[place])
+    place = len(payments) // 1000
+    return int(np.partition(payments.event_time_us, place)[place])
 
 
-def _check_truth(history: History, labels: LabelLog, now_us: int) -> None:
-    if len(history) == 0:
+def _check_truth(payments: PaymentLog, labels: LabelLog, now_us: int) -> None:
+    if len(payments) == 0:
         raise InvalidQuery(
             "The log holds no payment, so there is nothing to learn from. Import history with "
             "`sentinel import`, or send payments and their labels first."
         )
-    verdicts = verdicts_by(labels, len(history), now_us)
+    verdicts = verdicts_by(labels, len(payments), now_us)
     frauds = int(np.count_nonzero(verdicts == FRAUD))
     if frauds == 0:
         known = len(labels.row)
@@ -176,11 +176,11 @@ def _check_truth(history: History, labels: LabelLog, now_us: int) -> None:
         if lost and lost == known:
             said = f"none of its {known:,} labels is about a payment that it has"
         raise InvalidQuery(
-            f"The log has {len(history):,} payments and knows of no fraud: {said}. A model learns "
+            f"The log has {len(payments):,} payments and knows of no fraud: {said}. A model learns "
             "from known frauds: import labels with `sentinel import-labels FILE`, or name their "
             "column under [labels] in the mapping and import into a new workspace."
         )
-    if frauds == len(history):
+    if frauds == len(payments):
         raise InvalidQuery(
             f"All {frauds:,} payments of the log are known to be fraud. A model needs good "
             "payments to tell them from: import the payments that were not fraud, too."
@@ -189,7 +189,7 @@ def _check_truth(history: History, labels: LabelLog, now_us: int) -> None:
 
 @dataclass
 class _Splitter:
-    history: History
+    payments: PaymentLog
     labels: LabelLog
     asked: SplitRequest
     notes: list[str] = field(default_factory=list)
@@ -218,14 +218,14 @@ class _Splitter:
     def _choose_gaps(self) -> None:
         asked = self.asked
         self.gap = asked.maturity_us
-        length = asked.now_us - _first(self.history, asked.now_us)
+        length = asked.now_us - _first(self.payments, asked.now_us)
         if asked.maturity_is_default:
             self.gap, note = maturity_of(
-                self.history, self.labels, now_us=asked.now_us, maturity_us=self.gap
+                self.payments, self.labels, now_us=asked.now_us, maturity_us=self.gap
             )
             if note:
                 self.notes.append(note)
-        delay, frauds = label_delay_us(self.history, self.labels, asked.now_us)
+        delay, frauds = label_delay_us(self.payments, self.labels, asked.now_us)
         if frauds and delay < self.gap and length - 2 * self.gap < 3 * asked.test_us:
             self.gap = delay
             self.notes.append(
@@ -249,9 +249,9 @@ class _Splitter:
         )
 
     def _test_length(self) -> int:
-        asked, history = self.asked, self.history
+        asked, payments = self.asked, self.payments
         end = asked.now_us - self.gap
-        first = _first(history, asked.now_us)
+        first = _first(payments, asked.now_us)
         between = end - first - (self.gap if self.gap_before_test else 0)
         test = asked.test_us
         if 3 * test > between:
@@ -282,8 +282,8 @@ class _Splitter:
 
     def _fraud_times(self, end: int, known_at: int) -> Ints:
         """Event times of the frauds before a moment, rising."""
-        verdicts = verdicts_by(self.labels, len(self.history), known_at)
-        times = self.history.event_time_us[verdicts == FRAUD]
+        verdicts = verdicts_by(self.labels, len(self.payments), known_at)
+        times = self.payments.event_time_us[verdicts == FRAUD]
         return np.sort(times[times < end])
 
     # The parts
@@ -303,7 +303,7 @@ class _Splitter:
 
     def _part(self, start: int, end: int, cutoff: int) -> Sample:
         return sample(
-            self.history,
+            self.payments,
             self.labels,
             start_us=start,
             end_us=end,
@@ -315,7 +315,7 @@ class _Splitter:
         asked = self.asked
         test_start = asked.now_us - self.gap - test
         fit_end = test_start - (self.gap if self.gap_before_test else 0)
-        start = int(self.history.event_time_us.min())
+        start = int(self.payments.event_time_us.min())
         if asked.window_us is not None:
             start = max(fit_end - asked.window_us, start)
         if fit_end <= start:
@@ -325,7 +325,7 @@ class _Splitter:
 
     def _latest(self, start: int, end: int, most: int) -> int:
         """Where a time has to begin to hold so many payments, if it holds more."""
-        times = self.history.event_time_us
+        times = self.payments.event_time_us
         inside = times[(times >= start) & (times < end)]
         if len(inside) <= most:
             return start
@@ -344,10 +344,10 @@ class _Splitter:
         if len(before) < 2:
             return None
         tail_start = int(before[-max(1, round(asked.tail_share * len(before)))])
-        return self._parts(int(self.history.event_time_us.min()), tail_start, test_start)
+        return self._parts(int(self.payments.event_time_us.min()), tail_start, test_start)
 
     def _all(self) -> Split:
-        times = self.history.event_time_us
+        times = self.payments.event_time_us
         first, end = int(times.min()), int(times.max()) + 1
         for gap in (self.gap, (end - first) // 8, 0):
             self.gap = gap
@@ -356,19 +356,19 @@ class _Splitter:
                 nothing = replace(fit, rows=fit.rows[:0], fraud=fit.fraud[:0], start_us=end)
                 return Split(fit=fit, tail=nothing, test=nothing, gap_us=gap)
         raise InvalidQuery(
-            f"Of the {len(self.history):,} payments of the log {fit.frauds:,} are known to be "
+            f"Of the {len(self.payments):,} payments of the log {fit.frauds:,} are known to be "
             f"fraud and {len(fit) - fit.frauds:,} to be good; a model needs both. Import the "
             "payments that are missing, or their labels."
         )
 
     def _complete(self, split: Split) -> Split:
         left_out = 0
-        if self.history.withheld is not None:
-            targets = targets_at(self.history, self.labels, self.asked.now_us, split.gap_us)
+        if self.payments.withheld is not None:
+            targets = targets_at(self.payments, self.labels, self.asked.now_us, split.gap_us)
             end = max(split.test.end_us, split.fit.end_us)
-            times = self.history.event_time_us
+            times = self.payments.event_time_us
             inside = (times >= split.fit.start_us) & (times < end)
-            left_out = int(np.count_nonzero(inside & self.history.withheld & (targets == UNKNOWN)))
+            left_out = int(np.count_nonzero(inside & self.payments.withheld & (targets == UNKNOWN)))
         if left_out:
             self.notes.append(
                 f"{left_out:,} payments that the system before declined or held have no label: "

@@ -32,9 +32,9 @@ from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import Sample, data_hash
 from sentinel.models.sampling import thinned
 from sentinel.models.splitting import Split, SplitRequest, split_by_time
-from sentinel.pipeline.labelled_history import (
-    LabelledHistory,
-    labelled_history,
+from sentinel.pipeline.labelled_payments import (
+    LabelledPayments,
+    labelled_payments,
     maturity_is_default,
     maturity_us,
 )
@@ -180,7 +180,7 @@ def build_dataset(
         InvalidQuery: No payment is known to be fraud, or none to be anything else.
         DefinitionError, WorkspaceError: See `backfill`.
     """
-    known = labelled_history(settings, progress=progress)
+    known = labelled_payments(settings, progress=progress)
     window, chosen = window_days(settings, known.plan.hash)
     split = split_of(settings, known, now_us, window=window)
     samples = dict(zip(_PARTS, (split.fit, split.tail, split.test), strict=True))
@@ -251,11 +251,11 @@ def window_days(settings: Settings, plan_hash: str) -> tuple[float, str]:
 
 
 def split_of(
-    settings: Settings, known: LabelledHistory, now_us: int | None, *, window: float = 0.0
+    settings: Settings, known: LabelledPayments, now_us: int | None, *, window: float = 0.0
 ) -> Split:
     """The split that the settings ask for, fitted on so many days; 0: on all that is mature."""
     return split_by_time(
-        known.history,
+        known.payments,
         known.labels,
         SplitRequest(
             now_us=known.end_us if now_us is None else now_us,
@@ -267,8 +267,8 @@ def split_of(
     )
 
 
-def _rows(known: LabelledHistory, sample: Sample, most: int, seed: int) -> Rows:
-    history, rows, fraud = known.history, sample.rows, sample.fraud
+def _rows(known: LabelledPayments, sample: Sample, most: int, seed: int) -> Rows:
+    payments, rows, fraud = known.payments, sample.rows, sample.fraud
     weight = None
     if len(rows) > most:
         keep, weight = thinned(fraud, most, seed=seed)
@@ -276,9 +276,9 @@ def _rows(known: LabelledHistory, sample: Sample, most: int, seed: int) -> Rows:
     return Rows(
         X=known.vectors(rows),
         fraud=fraud,
-        card=history.card[rows],
-        event_time_us=history.event_time_us[rows],
-        amount_minor=history.amount_minor[rows],
+        card=payments.card[rows],
+        event_time_us=payments.event_time_us[rows],
+        amount_minor=payments.amount_minor[rows],
         weight=weight,
     )
 

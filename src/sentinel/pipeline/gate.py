@@ -31,7 +31,11 @@ from sentinel.models.splitting import too_little_to_judge
 from sentinel.models.tree_kernel import Scorer
 from sentinel.pipeline.fitting import measure
 from sentinel.pipeline.follow import fetch_version
-from sentinel.pipeline.labelled_history import LabelledHistory, labelled_history, shown_maturity_us
+from sentinel.pipeline.labelled_payments import (
+    LabelledPayments,
+    labelled_payments,
+    shown_maturity_us,
+)
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -174,7 +178,7 @@ def evaluate(
     present = registry.by_alias(CHAMPION)
     champion = None if present is None else _Contestant.fetch(settings, present.version)
     ends = [c.manifest.training.end_us for c in (candidate, champion) if c is not None]
-    known = labelled_history(settings, plan=candidate.plan, progress=progress)
+    known = labelled_payments(settings, plan=candidate.plan, progress=progress)
     gap_us = candidate.manifest.training.gap_us
     rows = held_out(settings, known, start_us=max(ends), now_us=now_us, gap_us=gap_us)
     progress("gate", 0, 1)
@@ -208,7 +212,7 @@ def evaluate(
         other, theirs = np.zeros(len(rows)), Figures({}, {})
     else:
         if champion.plan.hash != candidate.plan.hash:
-            known = labelled_history(settings, plan=champion.plan, progress=progress)
+            known = labelled_payments(settings, plan=champion.plan, progress=progress)
         against = champion.score(known, rows)
         other, theirs = against.score, measure(settings, against)
     ours = measure(settings, own)
@@ -255,7 +259,7 @@ def report_path(settings: Settings, version: str) -> Path:
 
 def held_out(
     settings: Settings,
-    known: LabelledHistory,
+    known: LabelledPayments,
     *,
     start_us: int,
     now_us: int | None = None,
@@ -275,7 +279,7 @@ def held_out(
     if gap_us is not None:
         mature = min(mature, gap_us)
     return sample(
-        known.history,
+        known.payments,
         known.labels,
         start_us=start_us,
         end_us=now - mature,
@@ -296,17 +300,17 @@ class _Contestant:
         manifest = load_manifest(folder, plan_hash=plan_hash)
         return cls(folder, manifest, load_plan(folder, manifest))
 
-    def score(self, known: LabelledHistory, rows: Sample) -> HeldOut:
+    def score(self, known: LabelledPayments, rows: Sample) -> HeldOut:
         """What it says of rows from the vectors of its own plan."""
-        history, places = known.history, rows.rows
+        payments, places = known.payments, rows.rows
         raw = Scorer(load_trees(self.folder, self.manifest)).raw_many(known.vectors(places))
         return HeldOut(
             fraud=rows.fraud,
             score=raw,
             probability=self.manifest.calibrator().apply(raw),
-            card=history.card[places],
-            event_time_us=history.event_time_us[places],
-            amount_minor=history.amount_minor[places],
+            card=payments.card[places],
+            event_time_us=payments.event_time_us[places],
+            amount_minor=payments.amount_minor[places],
         )
 
 

@@ -20,7 +20,7 @@ from sentinel.models.champion import champion_of
 from sentinel.object_store.folder import split_url
 from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.backfill import backfill
-from sentinel.pipeline.history import HistoryModel, history_rows
+from sentinel.pipeline.scored_payments import BulkScorer, scored_payments
 from sentinel.pipeline.workspace import ledger_reader, only_one
 from sentinel.retrieval.view_table import TableManifest, ViewTable, offline_root
 from sentinel.retrieval.watermarks import Watermark
@@ -191,10 +191,10 @@ class _Run:
         parts = backfill(self._settings, plan=plan, progress=self._progress).parts
         champion = champion_of(self._settings)
         model = (
-            None if champion is None else HistoryModel(self._settings.models_dir / champion.folder)
+            None if champion is None else BulkScorer(self._settings.models_dir / champion.folder)
         )
         manifest = self._begun(view, table, plan.hash)
-        for portion in history_rows(parts, plan, model, manifest.sequence):
+        for portion in scored_payments(parts, plan, model, manifest.sequence):
             table.append(portion.rows, portion.last_sequence, portion.as_of_us)
 
     def _begun(self, view: OnlineView, table: ViewTable, definition: str) -> TableManifest:

@@ -22,8 +22,8 @@ from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
 from sentinel.pipeline.gate import GateReport, evaluate, judge
-from sentinel.pipeline.history import ROWS, HistoryModel
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
+from sentinel.pipeline.scored_payments import ROWS, BulkScorer
 from sentinel.pipeline.served import (
     Rollback,
     changing,
@@ -213,7 +213,7 @@ def score_history(
     Returns:
         How many transactions have an answer.
     """
-    model = HistoryModel(folder)
+    model = BulkScorer(folder)
     plan = load_plan(folder, model.manifest)
     parts = backfill(settings, plan=plan, progress=progress).parts
     history = HistoryScores(settings.workspace / "scores.db")
@@ -223,9 +223,7 @@ def score_history(
         history.close()
 
 
-def _scores(
-    model: HistoryModel, parts: FeatureParts, progress: ProgressCallback
-) -> Iterator[Scored]:
+def _scores(model: BulkScorer, parts: FeatureParts, progress: ProgressCallback) -> Iterator[Scored]:
     done, total = 0, parts.manifest.rows
     progress("history", 0, total)
     for table in parts.tables(["transaction_id", *model.manifest.feature_names]):

@@ -34,7 +34,7 @@ from sentinel.pipeline.datasets import (
     split_of,
 )
 from sentinel.pipeline.fitting import Result, fit_and_measure
-from sentinel.pipeline.labelled_history import labelled_history
+from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
 from sentinel.pipeline.window_search import ChosenWindow, Material, remember, search_window
 from sentinel.settings import Settings
@@ -149,7 +149,7 @@ def choose_window(
         threads: Default: the cores of this machine.
         progress: Told of the stages "labels", "backfill" and "lengths".
     """
-    known = labelled_history(settings, progress=progress)
+    known = labelled_payments(settings, progress=progress)
     split = split_of(settings, known, now_us)
     chosen = search_window(settings, Material.of(known), split, threads=threads, progress=progress)
     remember(settings, chosen)

@@ -22,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.models.dataset import MIN_FRAUDS, History, LabelLog, sample
+from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, sample
 from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
 from sentinel.models.ranking import Ranking
 from sentinel.models.sampling import thinned
 from sentinel.models.splitting import Split
 from sentinel.models.trainers import train
-from sentinel.pipeline.labelled_history import LabelledHistory
+from sentinel.pipeline.labelled_payments import LabelledPayments
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -115,22 +115,22 @@ class Material:
 
     Attributes:
         plan: Of the vectors.
-        history, labels: The log.
-        vectors: From rows of the history, rising, to float32 (n, n_features).
+        payments, labels: The log.
+        vectors: From rows of payments, rising, to float32 (n, n_features).
         log_through: The last log entry that was looked at.
     """
 
     plan: Plan
-    history: History
+    payments: PaymentLog
     labels: LabelLog
     vectors: Callable[[Ints], npt.NDArray[np.float32]]
     log_through: int = 0
 
     @classmethod
-    def of(cls, known: LabelledHistory) -> Material:
+    def of(cls, known: LabelledPayments) -> Material:
         """The log and its vectors."""
         through = known.parts.manifest.sequence
-        return cls(known.plan, known.history, known.labels, known.vectors, through)
+        return cls(known.plan, known.payments, known.labels, known.vectors, through)
 
 
 def search_window(
@@ -196,7 +196,7 @@ class _Search:
         self._gap = split.gap_us
         self._before_test = split.test.start_us - split.tail.end_us
         everything = sample(
-            material.history,
+            material.payments,
             material.labels,
             start_us=self._start,
             end_us=self._end,
@@ -208,7 +208,7 @@ class _Search:
         self._fraud = everything.fraud[keep]
         # Whole numbers, so that a bootstrap can count them.
         self._weight: Ints = np.rint(weight).astype(np.int64)
-        self._times = material.history.event_time_us[self.rows]
+        self._times = material.payments.event_time_us[self.rows]
         self.fold_us = max(split.test.end_us - split.test.start_us, 1)
         self._vectors: npt.NDArray[np.float32] | None = None
 
@@ -260,7 +260,7 @@ class _Search:
     ) -> list[TriedLength]:
         """Average precision of each length over all folds, and how much better than all it is."""
         places = np.concatenate([self._places(fold) for fold in folds])
-        card = self._material.history.card[self.rows[places]]
+        card = self._material.payments.card[self.rows[places]]
         cluster, n_clusters = cluster_codes(card)
         weight = self._weight[places]
         fraud = self._fraud[places]

@@ -1,4 +1,4 @@
-"""Historic transactions with their vectors and what a model says of them."""
+"""Payments of the log with their vectors and what a model says of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS: Final = 50_000
 _TIME: Final = pa.timestamp("us", tz="UTC")
 
 
-class HistoryModel:
+class BulkScorer:
     """A model that scores vectors in bulk.
 
     Args:
@@ -55,7 +55,7 @@ class HistoryModel:
 
 
 @dataclass(frozen=True)
-class HistoryRows:
+class ScoredPayments:
     """A stretch of the per-transaction table.
 
     Attributes:
@@ -70,9 +70,9 @@ class HistoryRows:
     as_of_us: int
 
 
-def history_rows(
-    parts: FeatureParts, plan: Plan, model: HistoryModel | None, after: int
-) -> Iterator[HistoryRows]:
+def scored_payments(
+    parts: FeatureParts, plan: Plan, model: BulkScorer | None, after: int
+) -> Iterator[ScoredPayments]:
     """The transactions of the log behind an entry, in portions.
 
     Args:
@@ -95,10 +95,10 @@ def history_rows(
             is_last = start + ROWS >= table.num_rows
             last = part.last_sequence if is_last else few.column("sequence")[-1].as_py()
             as_of = few.column("received_at_us")[-1].as_py() + 1 if few.num_rows else 0
-            yield HistoryRows(_rows(few, plan, model), last, as_of)
+            yield ScoredPayments(_rows(few, plan, model), last, as_of)
 
 
-def _rows(table: pa.Table, plan: Plan, model: HistoryModel | None) -> pa.Table:
+def _rows(table: pa.Table, plan: Plan, model: BulkScorer | None) -> pa.Table:
     n, width = table.num_rows, len(plan.feature_names)
     vectors = np.column_stack([table.column(name).to_numpy() for name in plan.feature_names])
     vectors = np.ascontiguousarray(vectors, dtype=np.float32).reshape(n, width)

@@ -14,7 +14,7 @@ from sentinel.domain import Outcome, Verdict
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.ledger.log import read_log
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
-from sentinel.models.dataset import History, Ints, LabelLog, codes_of, rows_of
+from sentinel.models.dataset import Ints, LabelLog, PaymentLog, codes_of, rows_of
 from sentinel.models.splitting import maturity_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
@@ -30,20 +30,20 @@ _WITHHELD: Final = (Outcome.DECLINE.value, Outcome.REVIEW.value)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledHistory:
+class LabelledPayments:
     """The transactions and labels of the log up to where vectors reach.
 
     Attributes:
         plan: Of the vectors.
         parts: The vectors.
-        history: Row i is the i-th transaction of the log, whatever the plan.
+        payments: Row i is the i-th transaction of the log, whatever the plan.
         labels: What is known of the rows, and since when.
         end_us: The moment after the last entry.
     """
 
     plan: Plan
     parts: FeatureParts
-    history: History
+    payments: PaymentLog
     labels: LabelLog
     end_us: int
 
@@ -69,12 +69,12 @@ class LabelledHistory:
         return out
 
 
-def labelled_history(
+def labelled_payments(
     settings: Settings,
     *,
     plan: Plan | None = None,
     progress: ProgressCallback = no_progress,
-) -> LabelledHistory:
+) -> LabelledPayments:
     """Bring the vectors of a plan up to date, and put the labels beside them.
 
     Args:
@@ -101,14 +101,14 @@ def labelled_history(
         amounts = table.column("amount_minor").to_numpy()
         cards = codes_of(ids_of(pc.coalesce(table.column("card_id"), table.column("customer_id"))))
     labels, withheld, end_us = _read_log(settings, ids, parts.manifest.sequence)
-    history = History(
+    payments = PaymentLog(
         event_time_us=times,
         received_at_us=received,
         amount_minor=amounts,
         card=cards,
         withheld=withheld,
     )
-    return LabelledHistory(plan, parts, history, labels, end_us)
+    return LabelledPayments(plan, parts, payments, labels, end_us)
 
 
 def maturity_us(settings: Settings) -> int:
@@ -121,12 +121,12 @@ def maturity_is_default(settings: Settings) -> bool:
     return "maturity_days" not in settings.labels.model_fields_set
 
 
-def shown_maturity_us(settings: Settings, known: LabelledHistory, now_us: int) -> int:
+def shown_maturity_us(settings: Settings, known: LabelledPayments, now_us: int) -> int:
     """How long after a payment its silence starts to count: as set, else as labels show."""
     given = maturity_us(settings)
     if not maturity_is_default(settings):
         return given
-    return maturity_of(known.history, known.labels, now_us=now_us, maturity_us=given)[0]
+    return maturity_of(known.payments, known.labels, now_us=now_us, maturity_us=given)[0]
 
 
 def _read_log(
