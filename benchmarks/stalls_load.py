@@ -7,6 +7,7 @@ those of `serving_open_loop`.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import queue
 import select
@@ -119,7 +120,8 @@ def _drive(connections: list[socket.socket], requests: list[bytes], gap_seconds:
             except queue.Empty:
                 return
             sent[connection.fileno()] = number
-            connection.sendall(request)
+            with contextlib.suppress(ConnectionError):  # noticed where answers are read
+                connection.sendall(request)
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
@@ -133,7 +135,10 @@ def _drive(connections: list[socket.socket], requests: list[bytes], gap_seconds:
             polled.register(descriptor, select.EPOLLIN)
         while len(latencies) + errors < len(requests) and time.perf_counter() < ends:
             for descriptor, _ in polled.poll(0.1):
-                data = by_number[descriptor].recv(65_536)
+                try:
+                    data = by_number[descriptor].recv(65_536)
+                except ConnectionError:
+                    data = b""
                 if not data:  # the server hung up; the connection is not used again
                     polled.unregister(descriptor)
                     errors += descriptor in sent

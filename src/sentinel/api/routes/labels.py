@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -16,6 +16,9 @@ from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue, id_flaw
 from sentinel.scoring.runtime import ScoringRuntime
+
+MAX_LABELS: Final = 10_000
+"""Most labels of one request."""
 
 
 class LabelRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +40,7 @@ class LabelRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class LabelsRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Labels to record together."""
 
-    labels: Annotated[list[LabelRequest], msgspec.Meta(min_length=1, max_length=10_000)]
+    labels: Annotated[list[LabelRequest], msgspec.Meta(min_length=1, max_length=MAX_LABELS)]
 
 
 class LabelReceiptItem(msgspec.Struct, kw_only=True):
