@@ -13,8 +13,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── TransactionConflict     the same transaction id with another body
     │   └── AlreadyRecorded         the log holds some of these ids already
     ├── NotFound
-    │   ├── UnknownTransaction
-    │   └── UnknownEntity
+    │   └── UnknownTransaction
     ├── ModelError
     │   ├── NoModel                 nothing has been promoted yet
     │   ├── PlanMismatch            the model was trained with another feature plan
@@ -240,10 +239,6 @@ class NotFound(SentinelError):
 
 class UnknownTransaction(NotFound):
     code = "unknown_transaction"
-
-
-class UnknownEntity(NotFound):
-    code = "unknown_entity"
 
 
 class ModelError(SentinelError):

@@ -100,7 +100,7 @@ def period_start(snapshot: Snapshot, minutes: int | None) -> int:
 
     Args:
         snapshot: What is known.
-        minutes: None: at the first decision counted, but at least a quarter of an hour ago.
+        minutes: None for the first decision counted, but at least a quarter of an hour ago.
     """
     if minutes is not None:
         return snapshot.now_us - minutes * MINUTE_US

@@ -82,7 +82,7 @@ class RatioFamily:
 
     Attributes:
         numerators, denominators: Names of windowed features, without their view if it is the same.
-        called: What the denominator is called in the ratio's name; empty: what it is.
+        called: What the denominator is called in the ratio's name; empty for its own name.
     """
 
     numerators: tuple[str, ...]

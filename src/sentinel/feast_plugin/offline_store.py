@@ -57,7 +57,7 @@ class SentinelOfflineStoreConfig(DaskOfflineStoreConfig):
         type: The class path of the store.
         workspace: Folder of the deployment, relative to the file; ``SENTINEL_WORKSPACE`` in the
             environment goes before it.
-        path: Folder or ``s3://`` address of materialized views; empty: in the workspace.
+        path: Folder or ``s3://`` address of materialized views; empty if they are in the workspace.
     """
 
     type: Literal["sentinel.feast_plugin.offline_store.SentinelOfflineStore"] = _CLASS_PATH  # type: ignore[assignment]

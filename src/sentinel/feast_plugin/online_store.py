@@ -167,7 +167,7 @@ class WindowReads(_StoreBehind):
             config: Feast's.
             rows: The entities.
             features: Names of features.
-            now_us: The moment; None: what the configuration says, else now.
+            now_us: The moment; None for what the configuration says, else now.
         """
         workspace = _workspace(config)
         now_us = config.online_store.now_us if now_us is None else now_us

@@ -38,7 +38,7 @@ class OnlineView:
     Attributes:
         name: In the registry.
         table: Name of its table in the offline store.
-        profile: What a slow-changing view holds; None: it is no such view.
+        profile: What a slow-changing view holds; None for other views.
         is_history: Whether it is the per-transaction view.
     """
 

@@ -95,7 +95,7 @@ class _FoldAsOf(OfflineFold):
     """The offline fold with rows put between the entries of the log."""
 
     _kinds: npt.NDArray[np.int64] | None = None
-    """What each transaction row of the batch asks for; None: all are added."""
+    """What each transaction row of the batch asks for; None if all are added."""
 
     def read(
         self, batch: pa.RecordBatch, asked: pa.RecordBatch, places: npt.NDArray[np.int64]

@@ -62,11 +62,6 @@ class Guard:
         rules = token_rules(settings)
         return cls(rules, checked_tokens(settings, rules) if rules.fields else None)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether no field is tokenised and none exempt."""
-        return not self.fields and not self.exempt
-
     def id(self, field: str, value: Any) -> str | None:
         """An id of any type as the log has it; None if there is none.
 
@@ -105,7 +100,7 @@ class Guard:
         Args:
             field: ``transaction_id``, ``label_id`` or an entity.
             columns: Of any type.
-            cards: Says which are card numbers by what the column shows; None: each by itself.
+            cards: Says which are card numbers by what the column shows; None if each by itself.
 
         Returns:
             The ids, null where there is none, and what cannot be taken, with its rows.

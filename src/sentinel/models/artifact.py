@@ -52,7 +52,7 @@ class TrainingWindow(msgspec.Struct, frozen=True, kw_only=True):
         start_us, end_us: Event times of its training rows, microseconds; the end is exclusive.
         cutoff_us: Labels that arrived from here on were not used.
         rows, frauds: How many training rows there were, and frauds among them.
-        gap_us: How long after a payment its silence counted; None: as it was set.
+        gap_us: How long after a payment its silence counted; None if as it was set.
     """
 
     start_us: int
@@ -80,7 +80,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         created_at_us: When it was made, microseconds UTC.
         libraries: Versions it was trained with.
         files: SHA-256 of each other file of the directory, in hex.
-        provisional: Why no gate could judge it, for want of known truth; empty: one can.
+        provisional: Why no gate could judge it, for want of known truth; empty if one can.
         not_measured: Figures that its held-out rows are too few for, and why, by name.
         notes: A line for each length of the settings that gave way to what history there was.
         format: Version of this layout.

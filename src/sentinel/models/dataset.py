@@ -41,8 +41,8 @@ class PaymentLog:
         received_at_us: int64, when Sentinel learnt of it.
         amount_minor: int64.
         card: int64 code of the card or customer, negative = unknown.
-        withheld: bool, whether the system before declined it or held it for review; None: it
-            said nothing of any.
+        withheld: bool, whether the system before declined it or held it for review; None if
+            it said nothing of any.
     """
 
     event_time_us: Ints

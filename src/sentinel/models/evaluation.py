@@ -82,7 +82,7 @@ def figures(
     """The figures of a model that its held-out rows are enough for.
 
     Args:
-        rows: Held-out rows; None: there are none of both classes.
+        rows: Held-out rows; None if they are not of both classes.
         alerts_per_1000, cards_per_day, rounds, seed: See `evaluate`.
     """
     names = figure_names(alerts_per_1000, cards_per_day)
@@ -238,7 +238,7 @@ def compare(
 
 
 def undecided(better_by_than_nothing: Estimate, frauds: int) -> str:
-    """Why a model cannot be told from knowing nothing yet; empty: it can, either way.
+    """Why a model cannot be told from knowing nothing yet; empty if it can, either way.
 
     With few frauds the interval is wide. One that holds zero says that there is too little truth,
     not that the model is bad.

@@ -41,7 +41,7 @@ class MlflowPlace(msgspec.Struct, frozen=True):
 
     Attributes:
         uri: ``http://`` address of a server, or ``sqlite:///`` and the path of a database.
-        files: The folder of artifacts beside that database; None: a server has them.
+        files: The folder of artifacts beside that database; None if a server has them.
     """
 
     uri: str

@@ -48,7 +48,7 @@ class RegistryView(msgspec.Struct, frozen=True, kw_only=True):
         answered_at_us: When the registry last answered, microseconds UTC; 0: never.
         champions: The versions that were champion, oldest first; the last one is.
         versions: All of them, newest first.
-        problem: Why the last look failed; empty: it did not.
+        problem: Why the last look failed; empty if it did not.
         refused: Whether the registry has a champion that may not serve.
     """
 

@@ -61,7 +61,7 @@ class Split:
         left_out: Payments between the first fitted and the last tested one whose truth nobody
             will ever know, since the system before refused or held them.
         notes: A line for each length that gave way.
-        provisional: Why no gate can judge a model of this split; empty: one can.
+        provisional: Why no gate can judge a model of this split; empty if one can.
     """
 
     fit: Sample
@@ -383,7 +383,7 @@ class _Splitter:
 
 
 def too_little_to_judge(test: Sample) -> str:
-    """Why a model cannot be judged on some rows; empty: it can."""
+    """Why a model cannot be judged on some rows; empty if it can."""
     good = len(test) - test.frauds
     if test.frauds < MIN_FRAUDS:
         return f"there are {test.frauds:,} known frauds to test on, {MIN_FRAUDS} are needed"

@@ -68,32 +68,6 @@ def threshold_for_budget(
     return float(above[-1]) if len(above) else float(np.nextafter(ranked[0], np.inf))
 
 
-def threshold_for_precision(
-    probability: npt.ArrayLike,
-    fraud: npt.ArrayLike,
-    precision: float,
-    *,
-    min_alerts: int = MIN_DECLINES,
-) -> float:
-    """The lowest threshold above which at least that share is fraud; `NEVER` if there is none.
-
-    Args:
-        probability: (n_rows,), of held-out payments.
-        fraud: (n_rows,), 0 or 1.
-        precision: Wanted share of fraud above the threshold, 0 to 1.
-        min_alerts: The share must be that of at least so many payments.
-    """
-    score = np.asarray(probability, dtype=np.float64)
-    order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    caught = np.cumsum(np.asarray(fraud, dtype=np.float64)[order])
-    alerts = np.arange(1, len(ranked) + 1)
-    last_of_tie = np.append(np.diff(ranked) < 0, True) if len(ranked) else np.zeros(0, np.bool_)
-    reached = last_of_tie & (alerts >= min_alerts) & (caught >= precision * alerts)
-    places = np.flatnonzero(reached)
-    return float(ranked[places[-1]]) if len(places) else NEVER
-
-
 def threshold_for_costs(
     false_alarm: float, missed_fraud: float, *, caught_fraud: float = 0.0
 ) -> float:

@@ -68,7 +68,7 @@ class Validation:
     Attributes:
         X: float32 (n_rows, n_features), NaN = unknown.
         y: (n_rows,), 1 = fraud.
-        weight: float64 (n_rows,), how many rows each stands for; None: one.
+        weight: float64 (n_rows,), how many rows each stands for; None if each is one.
     """
 
     X: Matrix

@@ -231,7 +231,7 @@ def addressing(settings: S3Settings) -> str:
 
 
 def address_of(settings: S3Settings) -> str:
-    """Where the server is, by the settings or else by the environment; empty: AWS.
+    """Where the server is, by the settings or else by the environment; empty for AWS.
 
     Asked by all who open S3, since clients differ in what they take from the environment.
     """

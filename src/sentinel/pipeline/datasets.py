@@ -92,7 +92,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         gap_us: How long after a payment its silence started to count.
         left_out: Payments whose truth nobody will ever know, see `sentinel.models.splitting`.
         notes: A line for each length of the settings that gave way to what there is.
-        provisional: Why no gate can judge a model of it; empty: one can.
+        provisional: Why no gate can judge a model of it; empty if one can.
         format: Version of this layout.
     """
 
@@ -119,7 +119,7 @@ class Rows:
         X: float32 (n, n_features), NaN = unknown.
         fraud: bool (n,).
         card, event_time_us, amount_minor: int64 (n,); the card is a code, negative = unknown.
-        weight: float64 (n,), how many payments each stands for; None: one.
+        weight: float64 (n,), how many payments each stands for; None if each is one.
     """
 
     X: Matrix

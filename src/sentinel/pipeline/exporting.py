@@ -69,7 +69,7 @@ def export_history(
 
 
 def offline_url(settings: Settings) -> str:
-    """Where in S3 the offline store is; empty: it is the workspace's folder."""
+    """Where in S3 the offline store is; empty if it is the workspace's folder."""
     if not settings.s3.offline_bucket:
         return ""
     return f"s3://{settings.s3.offline_bucket}/{settings.s3.offline_prefix.strip('/')}".rstrip("/")

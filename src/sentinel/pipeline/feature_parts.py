@@ -129,7 +129,7 @@ class FeatureParts:
         """The parts one by one.
 
         Args:
-            columns: Which columns to read; None: all.
+            columns: Which columns to read; None for all.
         """
         for part in self.manifest.parts:
             yield self.table(part, columns)
@@ -139,7 +139,7 @@ class FeatureParts:
 
         Args:
             part: Of the manifest.
-            columns: Which columns to read; None: all.
+            columns: Which columns to read; None for all.
         """
         names = None if columns is None else list(columns)
         return pq.read_table(self.folder / part.file, columns=names)

@@ -45,7 +45,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         version: The candidate.
-        champion: What it was compared with; None: with knowing nothing.
+        champion: What it was compared with; None if with knowing nothing.
         rows, frauds: Payments they were compared on, all with matured labels.
         start_us, end_us: Their event times, the end exclusive.
         candidate_ap: The candidate's average precision; None where it cannot be had.
@@ -54,7 +54,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         candidate_metrics, champion_metrics: All figures of both on the same payments, to look at;
             none of a champion that is not there.
         candidate_not_measured, champion_not_measured: Why others are missing, by name.
-        provisional: Why there is too little truth to judge it; empty: there is enough.
+        provisional: Why there is too little truth to judge it; empty if there is enough.
     """
 
     version: str

@@ -50,8 +50,8 @@ class Promoted:
         folder: What serving reads.
         seconds: How long it took.
         dry_run: Whether all this only would be so.
-        untold: Why the registry does not know of it yet; empty: it does.
-        unscored: Why the history has no answers of the champion; empty: it has.
+        untold: Why the registry does not know of it yet; empty if it does.
+        unscored: Why the history has no answers of the champion; empty if it has.
     """
 
     version: str

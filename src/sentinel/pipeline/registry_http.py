@@ -41,7 +41,7 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
     Attributes:
         version: Its number, as text.
         run_id: The training run that it came from.
-        manifest_sha256: Of its manifest, in hex; empty: it was not noted.
+        manifest_sha256: Of its manifest, in hex; empty if it was not noted.
     """
 
     version: str

@@ -62,7 +62,7 @@ def is_whole(folder: Path, run_id: str | None) -> bool:
 
     Args:
         folder: The folder.
-        run_id: The run; None: whichever. Another registry may use the same version numbers.
+        run_id: The run; None for any. Another registry may use the same version numbers.
     """
     try:
         manifest = load_manifest(folder)

@@ -61,7 +61,7 @@ class Trained:
         folder: Where that is.
         seconds: How long it took, without the baselines.
         parts: What took how long, in seconds.
-        window: What a search for the length of history found; None: none was made.
+        window: What a search for the length of history found; None if none was made.
     """
 
     version: str
@@ -289,7 +289,7 @@ def _track(
 
 
 def _undecided(settings: Settings, result: Result) -> str:
-    """Why the test rows cannot tell the model from knowing nothing; empty: they can."""
+    """Why the test rows cannot tell the model from knowing nothing; empty if they can."""
     rows, options = result.held_out, settings.training
     if rows is None or np.count_nonzero(rows.fraud) >= CERTAIN_FRAUDS:
         return ""

@@ -16,7 +16,7 @@ def verify_shared(settings: Settings, plan: Plan) -> ServedReplay | None:
         plan: The plan.
 
     Returns:
-        What was found; None: no state of this plan was shared.
+        What was found; None if no state of this plan was shared.
 
     Raises:
         ConfigurationError: State is not shared.

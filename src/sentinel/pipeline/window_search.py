@@ -67,7 +67,7 @@ class ChosenWindow(msgspec.Struct, frozen=True, kw_only=True):
         plan_hash: Of the vectors.
         log_through: The last log entry that it looked at.
         days: The length to train on; 0: all there is.
-        tried: Every length, all there is first; empty: there was too little to compare.
+        tried: Every length, all there is first; empty if there was too little to compare.
         folds: How many, each ``fold_days`` long.
         rows: Payments of the sample.
         seconds: How long it took.

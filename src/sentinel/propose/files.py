@@ -83,12 +83,6 @@ def write(workspace: Path, name: str, text: str, record: Record) -> Written:
     return Written(path)
 
 
-def edited(workspace: Path, name: str, record: Record) -> bool:
-    """Whether a person has changed a file since it was written."""
-    path = workspace / name
-    return path.exists() and record.written.get(name) != _digest(path.read_bytes())
-
-
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -21,7 +21,7 @@ class Known:
         late: Columns known too late, with why.
         drop: Columns of no use, with why.
         notes: What to know.
-        source: The built-in source that reads it better than a mapping; empty: none.
+        source: The built-in source that reads it better than a mapping; empty for none.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -135,19 +135,6 @@ class TableProfiler:
             return pa.table(empty), np.empty(0, np.int64)
         table = pa.concat_tables(self._parts, promote_options="default").combine_chunks()
         return table, np.concatenate(self._numbers)
-
-
-def profile_batches(name: str, batches: Iterable[pa.RecordBatch]) -> TableProfile:
-    """The profile of a table that is at hand.
-
-    >>> profile = profile_batches("t", [pa.RecordBatch.from_pydict({"a": ["1", "2"]})])
-    >>> profile.columns["a"].type, profile.columns["a"].unique
-    ('integer', True)
-    """
-    profiler = TableProfiler(name)
-    for batch in batches:
-        profiler.add(batch)
-    return profiler.finish()
 
 
 def _mixed(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -37,7 +37,7 @@ class LabelMap:
 
     Attributes:
         path: The file.
-        key: Where in it the object is; empty: it is the whole file.
+        key: Where in it the object is; empty if it is the whole file.
         counts: How often each verdict stands there.
     """
 

@@ -13,7 +13,7 @@ class Id:
     """What names a payment.
 
     Attributes:
-        columns: One, or several that are joined; empty: the number of the row.
+        columns: One, or several that are joined; empty for the number of the row.
         prefix: Before row numbers.
         tokenize: The values are raw card numbers.
         reason: Why.
@@ -33,7 +33,7 @@ class Time:
         columns: One, or several that say the time together.
         format: ``iso``, ``epoch``, or a strptime pattern, or one for each column.
         unit: Of numbers.
-        start: The moment at which a count is 0; empty: 1970.
+        start: The moment at which a count is 0; empty for 1970.
         timezone: Of times that do not name theirs.
         reason: Why.
     """
@@ -55,7 +55,7 @@ class Amount:
         unit: ``major`` or ``minor``.
         scale: Decimals of one unit of money.
         decimal, thousands: Separators.
-        currency: ISO 4217; empty: not told.
+        currency: ISO 4217; empty if not told.
         currency_column: Where each row's currency stands, if there are several.
         rate_column: One unit of that currency in the base currency.
         reason: Why.
@@ -219,7 +219,7 @@ class Roles:
 
     Attributes:
         profile: Of the table.
-        known: The public data set whose header it is; empty: none.
+        known: The public data set whose header it is; empty for none.
         id, time, amount, label, outcome, entities: The choices; None where there is none (yet).
         homeless: Columns that look like entities and have no place among the five, with why.
         attributes, time_attributes: What else becomes a feature; the latter by name.

@@ -96,7 +96,7 @@ class ViewTable:
 
     Attributes:
         location: Where it is.
-        manifest: What it holds; None: nothing yet.
+        manifest: What it holds; None if there is nothing yet.
 
     Raises:
         ConfigurationError: S3 refuses the keys or the bucket.

@@ -97,7 +97,7 @@ class Chunk:
         origin: The file (or generator) that the rows come from.
         row_numbers: int64, each row's number in its origin, counted from 1 without header.
         rows: The canonical columns.
-        raw: The rows as the source has them, for the rejects file; None: ``rows`` says it all.
+        raw: The rows as the source has them, for the rejects file; None if ``rows`` says it all.
         findings: What could not be brought into canonical form.
         kind: Transactions or labels (see ``sentinel.log.schema``).
         label_findings: Of transactions: what is wrong with the labels on their rows. The
@@ -153,7 +153,7 @@ class Source(ABC):
         attributes: The attribute columns of all chunks, and whether each is a category (text)
             or a number.
         label_delay_us: Time from a transaction to its label where the data has no arrival time.
-            None: the data must have it.
+            None if the data must have it.
         label_origin: What the log says about where labels come from.
         no_cards: Columns whose values look like card numbers and are none.
         token_fields: Fields that are stored as tokens, and what is kept of them before.

@@ -70,10 +70,3 @@ def cut(
         )
         for start in range(0, rows.num_rows, chunk_rows)
     ]
-
-
-def null_where(rows: pa.RecordBatch, column: pa.Array, index: int) -> pa.RecordBatch:
-    """The rows with another column at a place."""
-    columns = list(rows.columns)
-    columns[index] = column
-    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)

@@ -80,11 +80,6 @@ class SimulatorSource(Source):
         self.attributes = ATTRIBUTES
         self._world = World(self.config)
 
-    @property
-    def world(self) -> World:
-        """People, habits and campaigns behind the payments."""
-        return self._world
-
     def describe(self) -> Description:
         """The world's size and span, and the columns that come out of it."""
         config = self.config
