@@ -63,8 +63,8 @@ class _Reader:
         self.headers.append((name.lower(), value))
 
 
-class PaymentDesk:
-    """What all connections share: the intake, and the heads seen so far.
+class FastPath:
+    """What all connections for payments share: the intake, and the heads seen so far.
 
     Args:
         intake: Takes payments.
@@ -87,7 +87,7 @@ class PaymentDesk:
         return PaymentProtocol(self, config, server_state, app_state, **options)
 
     def head(self, text: bytes) -> Head | None:
-        """What a head says; None: uvicorn is to read it.
+        """What a head says; None if uvicorn is to read it.
 
         Args:
             text: Up to the empty line, without the line ends before it.
@@ -165,14 +165,14 @@ class PaymentProtocol(HttpToolsProtocol):
 
     def __init__(
         self,
-        desk: PaymentDesk,
+        fast_path: FastPath,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         **options: Any,
     ) -> None:
         super().__init__(config, server_state, app_state, **options)
-        self._desk = desk
+        self._fast_path = fast_path
         self._rest: bytes | bytearray = b""
         self._missing = 0
         self._head: Head | None = None
@@ -209,7 +209,7 @@ class PaymentProtocol(HttpToolsProtocol):
         self._reading = True
         while data:
             end = data.find(_END_OF_HEAD)
-            head = self._desk.head(data[:end]) if end > 0 else None
+            head = self._fast_path.head(data[:end]) if end > 0 else None
             if head is None:
                 self._rest = b""
                 self._pass_on(data)
@@ -232,7 +232,7 @@ class PaymentProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self._head = head
-        intake = self._desk.intake
+        intake = self._fast_path.intake
         try:
             if head.path == PAYMENT:
                 answer = intake.predict(body, head.dry_run, self)
@@ -248,7 +248,7 @@ class PaymentProtocol(HttpToolsProtocol):
     def answered(self, body: bytes) -> None:
         if self._lost:
             return
-        start = self._desk.start_of_answer(self.server_state.default_headers)
+        start = self._fast_path.start_of_answer(self.server_state.default_headers)
         end = b"\r\nconnection: close\r\n\r\n" if self._closing else _END_OF_HEAD
         self._send(b"%b%d%b%b" % (start, len(body), end, body))
 
@@ -256,7 +256,7 @@ class PaymentProtocol(HttpToolsProtocol):
         if self._lost or self._head is None:
             return
         self._send(
-            self._desk.problem(
+            self._fast_path.problem(
                 self._head.path, error, self.server_state.default_headers, self._closing
             )
         )

@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 
 from sentinel.api.app import Application
-from sentinel.api.protocol import PaymentDesk
+from sentinel.api.protocol import FastPath
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.domain import ConfigurationError
 from sentinel.scoring.runtime import ScoringRuntime
@@ -72,10 +72,10 @@ async def _serve(
         )
         try:
             application = Application(runtime)
-            desk = PaymentDesk(application.intake, application.door, application.problems)
+            fast_path = FastPath(application.intake, application.door, application.problems)
             config = uvicorn.Config(
                 application,
-                http=cast("type[asyncio.Protocol]", desk.protocol),
+                http=cast("type[asyncio.Protocol]", fast_path.protocol),
                 access_log=False,
                 lifespan="off",
                 log_level="warning",

@@ -30,7 +30,7 @@ UNANSWERED = 2
 
 
 def workspace_of(data: Path) -> Path | None:
-    """The workspace of a file that was named without one; None: as the environment says."""
+    """The workspace of a file that was named without one; None if the environment says it."""
     if "SENTINEL_WORKSPACE" in os.environ:
         return None
     name = data.stem if data.suffix == ".toml" else slug(name_of(data)).replace("_", "-")

@@ -63,7 +63,7 @@ class Pace:
 
     Args:
         position_us: What happened before was played already, microseconds UTC.
-        speed: How much faster than it happened; None: by `CATCH_UP_SECONDS`.
+        speed: How much faster than it happened; None if `CATCH_UP_SECONDS` says so.
 
     >>> pace = Pace(0)
     >>> pace.due_us(0.0, now_us=100_000_000), pace.due_us(30.0, now_us=130_000_000)
@@ -99,8 +99,8 @@ def play(
     Args:
         settings: The workspace.
         url: The scoring API.
-        speed: How much faster than it happened, while it is behind the clock; None: most of the
-            distance within a minute.
+        speed: How much faster than it happened, while it is behind the clock; None to cover
+            most of the distance within a minute.
         stop: Asked before each payment.
     """
     path = traffic_file(settings)

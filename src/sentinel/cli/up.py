@@ -72,7 +72,7 @@ class FirstRun:
 
     Args:
         settings: The workspace.
-        data: Mapping file of the user's own data; None: simulate.
+        data: Mapping file of the user's own data; None to simulate.
         customers, days: Size of the simulated world.
     """
 
@@ -264,10 +264,10 @@ def up(
 
     Args:
         settings: The workspace and the ports.
-        data: Mapping file of the user's own data; None: simulate.
+        data: Mapping file of the user's own data; None to simulate.
         customers, days: Size of the simulated world of a first run.
         traffic: Whether to play live traffic (simulated data only).
-        speed: How many times faster than it happens; None: see `sentinel.cli.traffic`.
+        speed: How many times faster than it happens; None for what `sentinel.cli.traffic` chooses.
 
     Raises:
         ConfigurationError: A port is taken, the disk is nearly full, or a service does not start.

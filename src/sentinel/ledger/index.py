@@ -74,7 +74,7 @@ class LedgerIndex(IndexQueries):
         """Index what the ledger holds beyond `indexed_through`.
 
         Args:
-            limit: Stop once so many entries are indexed; None: at the end of the ledger.
+            limit: Stop once so many entries are indexed; None to stop at the end of the ledger.
 
         Returns:
             Number of entries indexed.
@@ -110,7 +110,7 @@ class LedgerIndex(IndexQueries):
         return imported_transaction(group, row)
 
     def decision(self, transaction_id: str, explain: Explain = number_features) -> Decision | None:
-        """A decision with its vector and reasons, read from the ledger; None: none was made.
+        """A decision with its vector and reasons, read from the ledger; None if none was made.
 
         Args:
             transaction_id: The transaction decided on.

@@ -42,7 +42,7 @@ class IndexedDecision(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         top_reason: Index, in the plan, of the feature that contributed most; -1 = not explained.
-        verdict: What is known of the transaction now; None = nothing yet.
+        verdict: What is known of the transaction now; None if nothing yet.
 
     For the others see `Transaction`, `Decision` and the flags of a decision group.
     """
@@ -73,7 +73,7 @@ class IndexedDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which decisions a page shows; None = any.
+    """Which decisions a page shows; None for any.
 
     Attributes:
         outcomes: Any of these; empty = any.
@@ -100,7 +100,7 @@ class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         decisions: At most as many as asked for.
-        next_before: Pass as ``before`` for the next page; None = this is the last.
+        next_before: Pass as ``before`` for the next page; None if this is the last.
         complete: False where the time for a look-up ended before the page was full; `next_before`
             goes on from there.
     """

@@ -47,7 +47,7 @@ def follow(
         ledger: Path or URL of the ledger; waited for where it does not exist yet.
         index_path: The index; made where it does not exist yet.
         stop: Ends it.
-        parent: Ends it, too, once the parent is another process than this; None: no matter.
+        parent: Ends it, too, once the parent is another process than this; None to go on alone.
         namespace: PostgreSQL schema of the ledger's tables.
 
     Raises:

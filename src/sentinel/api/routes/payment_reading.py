@@ -151,7 +151,7 @@ def read_payments(
 
 
 def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Transaction | None:
-    """The transaction of a usual payment; None: it takes a closer look.
+    """The transaction of a usual payment; None if it needs a closer look.
 
     Args:
         payment: Decoded.
@@ -246,7 +246,7 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
 def _with_tokens(payment: _Payment, guard: Guard) -> dict[str, AttributeValue] | None:
     """Put tokens in the place of ids, and give the attributes that are made before.
 
-    None: the payment takes a closer look.
+    None if the payment needs a closer look.
     """
     made: dict[str, AttributeValue] = {}
     for name in guard.fields:
@@ -284,7 +284,7 @@ def _are_normal(payment: _Payment) -> bool:
 
 @lru_cache(maxsize=_KEPT)
 def _address(address: str) -> str | None:
-    """The one spelling of an address; None: it takes a closer look."""
+    """The one spelling of an address; None if it needs a closer look."""
     if normal_id(address) != address or id_flaw(address) or is_card_number(address):
         return None
     return normal_address(address)
