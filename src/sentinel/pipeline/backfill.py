@@ -144,7 +144,7 @@ class _Backfill:
             if state.sequence == sequence:
                 return state
             self._begin_anew()
-        return EmbeddedState.empty(self._program)
+        return EmbeddedState.empty(self._program, self._checkpoints)
 
     def _checkpoint(self, sequence: int) -> Path:
         return self._checkpoints / self._plan.hash / f"{sequence:020d}.snapshot"

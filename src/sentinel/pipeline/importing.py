@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,7 +29,7 @@ from sentinel.sources.log import ImportRefused, log_batches
 from sentinel.sources.mapping_file import LabelColumns
 from sentinel.sources.progress import ProgressCallback, no_progress
 from sentinel.sources.report import ImportReport
-from sentinel.state.known_ids import KnownIds, id_hash
+from sentinel.state.known_ids import KnownIds
 
 _FOLDER: Final = "imports"
 
@@ -107,7 +106,7 @@ def import_history(
         _remember(folder / f"{name}.json", ImportRecord(source.name, now, finished=False))
         remember_rules(settings, source.token_fields, tuple(sorted(source.no_cards)))
         guard = Guard.of(settings)
-        known, known_labels = _known(ledger, progress)
+        known, known_labels = _known(ledger, settings.state_dir, progress)
         before = ledger.last_sequence()
         clamped = 0
         with (
@@ -173,7 +172,7 @@ def known_transactions(settings: Settings) -> _Known | None:
     if not ledger_exists(settings):
         return None
     with ledger_reader(settings) as ledger:
-        return _known(ledger, no_progress)[0]
+        return _known(ledger, settings.state_dir, no_progress)[0]
 
 
 def import_records(settings: Settings) -> list[ImportRecord]:
@@ -207,23 +206,24 @@ def _forgotten_if_refused(path: Path) -> Iterator[None]:
 class _Known:
     """Which ids the ledger has, as sources ask for it."""
 
-    def __init__(self) -> None:
-        self._ids = KnownIds()
+    def __init__(self, folder: Path) -> None:
+        self._ids = KnownIds(folder)
 
     def add(self, ids: pa.Array) -> None:
         self._ids.add(ids.to_pylist())
 
     def __call__(self, ids: pa.Array) -> BoolMask:
-        holds = self._ids.holds
-        return np.array([holds(id_hash(i)) for i in ids.to_pylist()], dtype=np.bool_)
+        return self._ids.which(ids.to_pylist())
 
 
-def _known(ledger: Ledger, progress: ProgressCallback) -> tuple[_Known | None, _Known | None]:
+def _known(
+    ledger: Ledger, folder: Path, progress: ProgressCallback
+) -> tuple[_Known | None, _Known | None]:
     """The ids of the log's transactions and labels; None where the log is empty."""
     total = ledger.last_sequence()
     if total == 0:
         return None, None
-    transactions, labels = _Known(), _Known()
+    transactions, labels = _Known(folder), _Known(folder)
     for first, batch in read_log(ledger):
         is_label = pc.equal(batch.column("kind"), KIND_LABEL)
         transactions.add(batch.column("transaction_id").filter(pc.invert(is_label)))

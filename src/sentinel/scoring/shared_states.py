@@ -209,7 +209,7 @@ class SharedStates:
         return folded.known
 
     def _known(self) -> KnownIds:
-        known = KnownIds()
+        known = KnownIds(self._settings.state_dir)
         for _, batch in read_log(self._reader):
             few = batch.filter(pc.equal(batch.column("kind"), KIND_TRANSACTION))
             known.add(few.column("transaction_id").to_pylist())

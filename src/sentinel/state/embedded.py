@@ -76,23 +76,24 @@ class EmbeddedState:
     tail: Group | None = None
 
     @classmethod
-    def of(cls, program: Program, frozen: FrozenState) -> EmbeddedState:
-        """The state that a snapshot holds."""
+    def of(cls, program: Program, frozen: FrozenState, folder: Path | None = None) -> EmbeddedState:
+        """The state that a snapshot holds; older ids go to disk in ``folder``, if there is one."""
         used = frozen.header.used
         arena = Arena(program, capacity_words=max(1 << 16, used + used // 4))
         arena.words[:used] = frozen.words
         arena.used = used
-        known = KnownIds()
-        known.add_hashes(frozen.known.copy())
+        known = KnownIds(folder)
+        for piece in frozen.known:
+            known.load(piece)
         for keys, names, offsets in zip(arena.keys, frozen.keys, frozen.offsets, strict=True):
             keys.update(zip(names, offsets.tolist(), strict=True))
         header = frozen.header
         return cls(program, arena, header.sequence, known, set(frozen.fraud), header.timeline)
 
     @classmethod
-    def empty(cls, program: Program) -> EmbeddedState:
-        """The state before the first log entry."""
-        return cls(program=program, arena=Arena(program))
+    def empty(cls, program: Program, folder: Path | None = None) -> EmbeddedState:
+        """The state before the first log entry; see `of`."""
+        return cls(program=program, arena=Arena(program), known=KnownIds(folder))
 
     @property
     def entities(self) -> int:
@@ -270,7 +271,7 @@ def restore(program: Program, folder: Path, *, origin: Origin | None = None) -> 
         state = _read(program, path, origin)
         if state is not None:
             return state
-    return EmbeddedState.empty(program)
+    return EmbeddedState.empty(program, folder)
 
 
 def sound_snapshot(program: Program, folder: Path, origin: Origin, *, least: int) -> Path | None:
@@ -318,7 +319,7 @@ def _read(program: Program, path: Path, origin: Origin | None) -> EmbeddedState 
         if header is not None:
             log.warning("The snapshot %s is not used: it is torn.", path)
         return None
-    state = EmbeddedState.of(program, frozen)
+    state = EmbeddedState.of(program, frozen, path.parent.parent)
     if origin is not None and not header.timeline:
         return None if _refused(path, header, origin, state.known.holds_id) else state
     return state

@@ -6,16 +6,27 @@ million ids), so a hit is confirmed in the ledger.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from sentinel.features.jit import kernel
+from sentinel.state.old_ids import Hashes, OldIds, merged
 
-Hashes = npt.NDArray[np.int64]
+log = logging.getLogger(__name__)
+
+RECENT_IDS: Final = 1 << 22
+"""Ids in memory, where older ones may go to disk: a table of 64 MB."""
+
+_LEAST_CAPACITY: Final = 1 << 16
+_MOST_SETS: Final = 8
+_STAY: Final = "Ids of the log stay in memory: %s cannot be written (%s)."
 
 
 def id_hash(identifier: str) -> int:
@@ -52,8 +63,25 @@ def _contains(table: Hashes, value: int) -> bool:
     return False
 
 
+@kernel
+def _find(table: Hashes, hashes: Hashes, found: npt.NDArray[np.bool_]) -> None:
+    """Mark hashes that are in a table, beside those that are marked already."""
+    for i in range(len(hashes)):
+        if not found[i]:
+            found[i] = _contains(table, hashes[i])
+
+
 class KnownIds:
-    """A growing set of id hashes, half full at most. For any thread.
+    """A growing set of id hashes: recent ones in a table in memory, older ones on disk.
+
+    The table is half full at most, so an id takes 16 to 32 bytes in it. Once it holds ``recent``
+    ids, a thread sorts them into a file, and a new table begins; from then on an id takes 1 to 2
+    bytes in memory and 8 on disk. For one thread at a time, but `holds` may be asked from any.
+
+    Args:
+        folder: Where the files of older ids go; nobody sees them, and they go away with the
+            process. None keeps all ids in memory.
+        recent: Most ids of the table, as far as there is a folder.
 
     >>> known = KnownIds()
     >>> known.add(["a", "b"]), known.add(["c", "a"])
@@ -62,13 +90,39 @@ class KnownIds:
     (True, False, 3)
     """
 
-    def __init__(self, capacity: int = 1 << 16) -> None:
-        self._table: Hashes = np.zeros(capacity, dtype=np.int64)
+    def __init__(self, folder: Path | None = None, *, recent: int = RECENT_IDS) -> None:
+        self._folder = folder
+        self._recent = recent
+        self._table: Hashes = np.zeros(_LEAST_CAPACITY, dtype=np.int64)
         self._size = 0
-        self._changing = threading.Lock()
+        self._old: tuple[OldIds, ...] = ()
+        self._leaving: Hashes | None = None
+        self._leaving_size = 0
+        self._mover: threading.Thread | None = None
 
     def __len__(self) -> int:
-        return self._size
+        self.wait()
+        return self._size + self._leaving_size + sum(map(len, self._old))
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the ids take in memory."""
+        leaving = self._leaving
+        tables = self._table.nbytes + (0 if leaving is None else leaving.nbytes)
+        return tables + sum(old.memory_bytes for old in self._old)
+
+    def load(self, hashes: Hashes) -> None:
+        """Take in the hashes of ids of which none is known, int64 (n,): of a snapshot."""
+        if self._folder is None or len(hashes) <= self._recent:
+            self.add_hashes(hashes)
+            return
+        rising = np.sort(hashes)
+        try:
+            old = OldIds.on_disk(iter([rising]), self._folder)
+        except OSError as error:
+            log.warning(_STAY, self._folder, error)
+            old = OldIds(rising)
+        self._old = (*self._old, old)
 
     def add(self, identifiers: Iterable[str]) -> list[int]:
         """Add ids; the places of those (their hashes) that were known before."""
@@ -76,32 +130,101 @@ class KnownIds:
 
     def add_hashes(self, hashes: Hashes) -> list[int]:
         """Add the hashes of ids, int64 (n,); the places of those that were known before."""
-        with self._changing:
-            return self._add(hashes)
-
-    def _add(self, hashes: Hashes) -> list[int]:
-        needed = 2 * (self._size + len(hashes))
-        if needed > len(self._table):
-            old = self.hashes()
-            capacity = len(self._table)
-            while capacity < needed:
-                capacity *= 2
-            self._table = np.zeros(capacity, dtype=np.int64)
-            _insert(self._table, old, np.empty(len(old), dtype=np.bool_))
-        known = np.empty(len(hashes), dtype=np.bool_)
-        new = _insert(self._table, hashes, known)
+        if self._folder is not None and self._size + len(hashes) > self._recent and self._size:
+            self._make_room(self._folder)
+        older = self._known_of_old(hashes)
+        places = None if older is None else np.flatnonzero(~older)
+        fresh = hashes if places is None else hashes[places]
+        self._grow(len(fresh))
+        known = np.empty(len(fresh), dtype=np.bool_)
+        new = _insert(self._table, fresh, known)
         self._size += new
-        return [] if new == len(hashes) else np.flatnonzero(known).tolist()
+        if older is not None:
+            older[places] = known
+            return np.flatnonzero(older).tolist()
+        return [] if new == len(fresh) else np.flatnonzero(known).tolist()
 
     def holds(self, value: int) -> bool:
         """Whether an id with this hash was added."""
-        return _contains(self._table, value)
+        if _contains(self._table, value):
+            return True
+        older = self._known_of_old(np.array([value], dtype=np.int64))
+        return older is not None and bool(older[0])
 
     def holds_id(self, identifier: str) -> bool:
         """Whether an id was added (or another one with its hash)."""
         return self.holds(id_hash(identifier))
 
-    def hashes(self) -> Hashes:
-        """All hashes, int64 (len(self),), in no particular order."""
-        used: Hashes = self._table[self._table != 0]
-        return used
+    def which(self, identifiers: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """`holds_id` of many, bool (n,)."""
+        hashes = np.array([id_hash(i) for i in identifiers], dtype=np.int64)
+        older = self._known_of_old(hashes)
+        found = np.zeros(len(hashes), dtype=np.bool_) if older is None else older
+        _find(self._table, hashes, found)
+        return found
+
+    def hashes(self) -> list[Hashes]:
+        """All hashes in a few int64 arrays, in no particular order; older ones are on disk."""
+        self.wait()
+        # In a copy of the process nobody moves what was on its way.
+        tables = [self._table, *([] if self._leaving is None else [self._leaving])]
+        used: list[Hashes] = [table[table != 0] for table in tables]
+        return [*used, *(old.hashes for old in self._old)]
+
+    def wait(self) -> None:
+        """Until no ids are on their way to disk."""
+        mover = self._mover
+        if mover is not None:
+            mover.join()
+
+    def _grow(self, more: int) -> None:
+        needed = 2 * (self._size + more)
+        if needed > len(self._table):
+            old: Hashes = self._table[self._table != 0]
+            capacity = len(self._table)
+            while capacity < needed:
+                capacity *= 2
+            table: Hashes = np.zeros(capacity, dtype=np.int64)
+            _insert(table, old, np.empty(len(old), dtype=np.bool_))
+            self._table = table
+
+    def _known_of_old(self, hashes: Hashes) -> npt.NDArray[np.bool_] | None:
+        """Which hashes are no longer in the table, bool (n,); None if none of them is."""
+        # In this order: what leaves is in the sets of old ids before it has left.
+        leaving, old = self._leaving, self._old
+        if leaving is None and not old:
+            return None
+        found = np.zeros(len(hashes), dtype=np.bool_)
+        if leaving is not None:
+            _find(leaving, hashes, found)
+        for ids in old:
+            there = ids.known(hashes)
+            if there is not None:
+                found |= there
+        return found if found.any() else None
+
+    def _make_room(self, folder: Path) -> None:
+        """Begin a new table, and move the ids of the full one to disk."""
+        self.wait()  # the one before takes a second; it was filled in much more, as a rule
+        self._leaving, self._leaving_size = self._table, self._size
+        self._table = np.zeros(_LEAST_CAPACITY, dtype=np.int64)
+        self._size = 0
+        self._mover = threading.Thread(
+            target=self._move, args=(folder,), name="known-ids", daemon=True
+        )
+        self._mover.start()
+
+    def _move(self, folder: Path) -> None:
+        assert self._leaving is not None
+        hashes: Hashes = self._leaving[self._leaving != 0]
+        hashes.sort()
+        old = (*self._old, OldIds(hashes))
+        try:
+            if len(old) > _MOST_SETS:
+                old = (OldIds.on_disk(merged(old), folder),)
+            else:
+                old = (*old[:-1], OldIds.on_disk(iter([hashes]), folder))
+        except OSError as error:
+            log.warning(_STAY, folder, error)
+        self._old = old
+        self._leaving, self._leaving_size = None, 0

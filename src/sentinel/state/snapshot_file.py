@@ -9,7 +9,7 @@ One that is torn, of another format or of another log is passed over, never trus
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,14 +61,14 @@ class FrozenState:
     Attributes:
         header: What it says of itself.
         words: int64 (used,), the records.
-        known: int64 (known,), hashes of the ids of transactions.
+        known: int64 arrays of ``known`` hashes of the ids of transactions together.
         keys, offsets: By view: the keys of the records, and where each begins in ``words``.
         fraud: Transactions whose newest verdict is fraud.
     """
 
     header: Header
     words: Words
-    known: Words
+    known: Sequence[Words]
     keys: list[list[str]]
     offsets: list[Words]
     fraud: list[str]
@@ -89,14 +89,9 @@ class FrozenState:
         digest = xxhash.xxh3_128()
         with partial.open("wb") as file:
             file.write(_MAGIC)
-            sections: list[bytes | memoryview] = [msgspec.msgpack.encode(self.header)]
-            sections += [self.words.data.cast("B"), self.known.data.cast("B")]
-            for keys, offsets in zip(self.keys, self.offsets, strict=True):
-                sections += [msgspec.msgpack.encode(keys), offsets.data.cast("B")]
-            sections.append(msgspec.msgpack.encode(self.fraud))
-            for section in sections:
-                size = len(section).to_bytes(8, "little")
-                for piece in (size, section):
+            for section in self._sections():
+                size = sum(map(len, section)).to_bytes(8, "little")
+                for piece in (size, *section):
                     digest.update(piece)
                     file.write(piece)
             file.write(digest.digest())
@@ -106,6 +101,16 @@ class FrozenState:
         for old in _written_before(folder, target)[_SNAPSHOTS_KEPT - 1 :]:
             old.unlink(missing_ok=True)
         return target
+
+    def _sections(self) -> Iterator[list[bytes | memoryview]]:
+        """The sections, each in pieces."""
+        yield [msgspec.msgpack.encode(self.header)]
+        yield [self.words.data.cast("B")]
+        yield [piece.data.cast("B") for piece in self.known]
+        for keys, offsets in zip(self.keys, self.offsets, strict=True):
+            yield [msgspec.msgpack.encode(keys)]
+            yield [offsets.data.cast("B")]
+        yield [msgspec.msgpack.encode(self.fraud)]
 
 
 def snapshots_of(folder: Path, plan_hash: str) -> list[Path]:
@@ -149,7 +154,7 @@ def read_snapshot(path: Path) -> FrozenState | None:
     return FrozenState(
         header=header,
         words=np.frombuffer(sections[1], dtype=np.int64),
-        known=np.frombuffer(sections[2], dtype=np.int64),
+        known=[np.frombuffer(sections[2], dtype=np.int64)],
         keys=[msgspec.msgpack.decode(names, type=list[str]) for names in keyed[::2]],
         offsets=[np.frombuffer(offsets, dtype=np.int64) for offsets in keyed[1::2]],
         fraud=msgspec.msgpack.decode(sections[-1], type=list[str]),
