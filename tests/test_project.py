@@ -204,6 +204,40 @@ def test_decisions_are_listed() -> None:
     assert not missing
 
 
+# ----------------------------------------------------------------------------------- architecture
+
+
+def test_every_path_of_the_map_exists() -> None:
+    page = ROOT / "docs" / "architecture.md"
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]*)+|\w+\.(?:py|toml))`", page.read_text())
+    assert len(named) > 80
+    places = (ROOT / "src" / "sentinel", ROOT)
+    missing = [path for path in named if not any((place / path).exists() for place in places)]
+    assert not missing
+
+
+def test_every_room_is_on_the_map() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "src" / "sentinel"
+    rooms = [p.name for p in package.iterdir() if (p / "__init__.py").exists()]
+    assert not [room for room in rooms if f"`{room}/`" not in page and room != "examples"]
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        for link in re.findall(r"\]\(([^)#\s]+\.md)(?:#[^)]*)?\)", page.read_text()):
+            target = (page.parent / link).resolve()
+            if "://" not in link and target.exists():
+                left.append(target)
+    pages = [p for p in (ROOT / "docs").rglob("*.md") if p.name != "000-template.md"]
+    assert not [str(p.relative_to(ROOT)) for p in pages if p not in reached]
+
+
 # --------------------------------------------------------------------------------------- settings
 
 
