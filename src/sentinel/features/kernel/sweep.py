@@ -23,7 +23,7 @@ from sentinel.features.kernel.fold import (
     read_view,
 )
 from sentinel.features.kernel.windows import add, begin, end, make_table, move, write_windows
-from sentinel.features.kernel.words import Vectors, Words
+from sentinel.features.kernel.words import VIEW_WIDTH, Vectors, Words
 from sentinel.features.plan.program import (
     EVENT_FILTERS,
     EVENT_KIND,
@@ -35,13 +35,10 @@ from sentinel.features.plan.program import (
     KIND_READ,
     RECORD_FORMAT,
     SECTION_VIEWS,
-    WIDTHS,
 )
 
 Order = npt.NDArray[np.int32]
 """Rows of a batch's events in the order in which a view takes them."""
-
-_VIEW = WIDTHS[SECTION_VIEWS]
 
 _DIGIT_BITS = 11
 _DIGITS = 1 << _DIGIT_BITS
@@ -118,7 +115,7 @@ def _run(
 ) -> None:
     """`fold_in_order` with a table to work in."""
     n_views = code[2 * SECTION_VIEWS + 1]
-    v = code[2 * SECTION_VIEWS] + view * _VIEW
+    v = code[2 * SECTION_VIEWS] + view * VIEW_WIDTH
     hashes = EVENT_VIEWS + 2 * n_views
     n = len(order)
     asked = min(code[v], _MOST_ASKED)
@@ -203,7 +200,7 @@ def fold_view(
     rows: Words,
 ) -> None:
     """`fold_in_order` for all records, or those whose number modulo ``parts`` is ``part``."""
-    v = code[2 * SECTION_VIEWS] + view * _VIEW
+    v = code[2 * SECTION_VIEWS] + view * VIEW_WIDTH
     order = order_of(events, view, code[v], part, parts)
     _run(arena, code, view, events, order, out, rows, make_table(code, view))
 

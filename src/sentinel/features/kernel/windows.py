@@ -21,7 +21,15 @@ import numpy as np
 
 from sentinel.features.jit import inner_kernel, kernel
 from sentinel.features.kernel.rings import add_to_tile, write_window
-from sentinel.features.kernel.words import Vectors, Words
+from sentinel.features.kernel.words import (
+    COUNT_MASK,
+    NO_TIME,
+    RING_WIDTH,
+    VIEW_WIDTH,
+    WINDOW_WIDTH,
+    Vectors,
+    Words,
+)
 from sentinel.features.plan.functions import FIELD_RANGE, FIELD_SQUARES, FIELD_SUM
 from sentinel.features.plan.program import (
     EVENT_AMOUNT,
@@ -29,15 +37,9 @@ from sentinel.features.plan.program import (
     SECTION_RINGS,
     SECTION_VIEWS,
     SECTION_WINDOWS,
-    WIDTHS,
 )
 
-_RING = WIDTHS[SECTION_RINGS]
-_WINDOW = WIDTHS[SECTION_WINDOWS]
-_VIEW = WIDTHS[SECTION_VIEWS]
-_COUNT_MASK = (1 << 32) - 1
 _ALL_FIELDS = FIELD_SUM | FIELD_SQUARES | FIELD_RANGE
-_NEVER = -(1 << 62)
 
 # A ring: its newest tile; the time up to which no window of it moves; the queue's first word, the
 # word behind its last tile, and that behind its room; the first tile that the record does not hold
@@ -81,7 +83,7 @@ _LOAD = 2
 @kernel
 def make_table(code: Words, view: int) -> Words:
     """The table of a view, of no entity yet."""
-    v = code[2 * SECTION_VIEWS] + view * _VIEW
+    v = code[2 * SECTION_VIEWS] + view * VIEW_WIDTH
     rings = code[2 * SECTION_RINGS]
     windows = code[2 * SECTION_WINDOWS]
     n_rings = code[v + 2] - code[v + 1]
@@ -89,13 +91,13 @@ def make_table(code: Words, view: int) -> Words:
     words = n_rings * _RING_STATE + n_windows * _WINDOW_STATE
     size = words
     for r in range(code[v + 1], code[v + 2]):
-        tiles = code[rings + r * _RING + 2]
+        tiles = code[rings + r * RING_WIDTH + 2]
         size += (2 * tiles + 2) * _CELL + _LOAD * (tiles + 1)
     table = np.zeros(size, dtype=np.int64)
     window = n_rings * _RING_STATE
     i = code[v + 3]
     for r in range(n_rings):
-        ring, at = rings + (code[v + 1] + r) * _RING, r * _RING_STATE
+        ring, at = rings + (code[v + 1] + r) * RING_WIDTH, r * _RING_STATE
         hop, tiles = code[ring + 1], code[ring + 2]
         table[at + _QUEUE] = words
         words += (2 * tiles + 2) * _CELL
@@ -103,8 +105,8 @@ def make_table(code: Words, view: int) -> Words:
         table[at + _LOADS] = words
         words += _LOAD * (tiles + 1)
         # Windows are laid out ring by ring.
-        while i < code[v + 4] and code[windows + i * _WINDOW] == code[v + 1] + r:
-            s = windows + i * _WINDOW
+        while i < code[v + 4] and code[windows + i * WINDOW_WIDTH] == code[v + 1] + r:
+            s = windows + i * WINDOW_WIDTH
             length, shift = code[s + 1], code[s + 2]
             whole = shift % hop == 0 and (shift + length) % hop == 0
             table[window + _TO_LATEST] = shift // hop if whole else -1
@@ -128,7 +130,7 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
         table: The view's table.
     """
     n_rings = code[v + 2] - code[v + 1]
-    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * RING_WIDTH
     window = n_rings * _RING_STATE
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
         tiles, width, fields = code[ring + 2], code[ring + 3], code[ring + 5]
@@ -136,7 +138,7 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
         cell = queue
         load = table[at + _LOADS]
         if fresh:
-            table[at + _NEWEST] = _NEVER
+            table[at + _NEWEST] = NO_TIME
         else:
             newest = arena[offset + 2] // code[ring + 1]
             table[at + _NEWEST] = newest
@@ -148,16 +150,16 @@ def begin(arena: Words, code: Words, v: int, offset: int, fresh: bool, table: Wo
         table[at + _END] = cell
         table[at + _CHANGED] = max(queue, cell - _CELL)
         table[at + _LOADED] = load
-        table[at + _STILL_UNTIL] = _NEVER
+        table[at + _STILL_UNTIL] = NO_TIME
         while window < table[at + _WINDOWS_END]:
-            table[window + _FIRST] = _NEVER
-            table[window + _LATEST] = _NEVER
+            table[window + _FIRST] = NO_TIME
+            table[window + _LATEST] = NO_TIME
             table[window + _HEAD] = queue
             table[window + _TAIL] = queue
             for field in range(window + _FIELDS, window + _FIELDS + _LARGEST + 1):
                 table[field] = 0
             window += _WINDOW_STATE
-        ring += _RING
+        ring += RING_WIDTH
 
 
 @inner_kernel
@@ -186,12 +188,12 @@ def _occupied(
         tile += 1
         table[load] = tile
         table[load + 1] = word
-        load += _LOAD if arena[offset + word] & _COUNT_MASK else 0
+        load += _LOAD if arena[offset + word] & COUNT_MASK else 0
     for word in range(ring, split, width):
         tile += 1
         table[load] = tile
         table[load + 1] = word
-        load += _LOAD if arena[offset + word] & _COUNT_MASK else 0
+        load += _LOAD if arena[offset + word] & COUNT_MASK else 0
     return load
 
 
@@ -217,7 +219,7 @@ def _copy_in(arena: Words, word: int, fields: int, table: Words, cell: int) -> N
 @inner_kernel
 def end(arena: Words, code: Words, v: int, offset: int, table: Words) -> None:
     """Write what changed of a record's rings. The entity's turn is over: `begin` comes next."""
-    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * RING_WIDTH
     n_rings = code[v + 2] - code[v + 1]
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
         tiles, width, fields = code[ring + 2], code[ring + 3], code[ring + 5]
@@ -250,22 +252,22 @@ def end(arena: Words, code: Words, v: int, offset: int, table: Words) -> None:
                 arena[word] = table[cell + 1 + _SMALLEST]
                 arena[word + 1] = table[cell + 1 + _LARGEST]
             cell += _CELL
-        ring += _RING
+        ring += RING_WIDTH
 
 
 @inner_kernel
 def move(code: Words, v: int, time: int, table: Words) -> None:
     """Bring all windows to a newest time, which never goes back."""
-    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
-    s = code[2 * SECTION_WINDOWS] + code[v + 3] * _WINDOW
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * RING_WIDTH
+    s = code[2 * SECTION_WINDOWS] + code[v + 3] * WINDOW_WIDTH
     n_rings = code[v + 2] - code[v + 1]
     window = n_rings * _RING_STATE
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
         windows_end = table[at + _WINDOWS_END]
         if time < table[at + _STILL_UNTIL]:
-            s += (windows_end - window) // _WINDOW_STATE * _WINDOW
+            s += (windows_end - window) // _WINDOW_STATE * WINDOW_WIDTH
             window = windows_end
-            ring += _RING
+            ring += RING_WIDTH
             continue
         hop = code[ring + 1]
         tile = time // hop
@@ -279,15 +281,15 @@ def move(code: Words, v: int, time: int, table: Words) -> None:
             else:
                 latest = (time - code[s + 2]) // hop
                 first = (time - code[s + 2] - code[s + 1]) // hop
-                still = _NEVER
+                still = NO_TIME
             if first != table[window + _FIRST] or latest != table[window + _LATEST]:
                 table[window + _FIRST] = first
                 table[window + _LATEST] = latest
                 _slide(table, window, first, latest, queue_end, code[s + 3])
-            s += _WINDOW
+            s += WINDOW_WIDTH
             window += _WINDOW_STATE
         table[at + _STILL_UNTIL] = still
-        ring += _RING
+        ring += RING_WIDTH
 
 
 @inner_kernel
@@ -342,7 +344,7 @@ def _range_of(table: Words, into: int, head: int, tail: int) -> None:
 @inner_kernel
 def _widen(table: Words, into: int, smallest: int, largest: int) -> None:
     """Let the range of fields hold another one; it is that one where nothing was counted."""
-    if table[into + _PACKED] & _COUNT_MASK == 0:
+    if table[into + _PACKED] & COUNT_MASK == 0:
         table[into + _SMALLEST] = smallest
         table[into + _LARGEST] = largest
     else:
@@ -353,7 +355,7 @@ def _widen(table: Words, into: int, smallest: int, largest: int) -> None:
 @inner_kernel
 def add(code: Words, v: int, events: Words, i: int, table: Words) -> None:
     """Add an event that is not late to its tiles, and to the windows that cover it."""
-    ring = code[2 * SECTION_RINGS] + code[v + 1] * _RING
+    ring = code[2 * SECTION_RINGS] + code[v + 1] * RING_WIDTH
     n_rings = code[v + 2] - code[v + 1]
     window = n_rings * _RING_STATE
     amount = events[i, EVENT_AMOUNT]
@@ -361,7 +363,7 @@ def add(code: Words, v: int, events: Words, i: int, table: Words) -> None:
     for at in range(0, n_rings * _RING_STATE, _RING_STATE):
         windows_end = table[at + _WINDOWS_END]
         bit, fields = code[ring + 4], code[ring + 5]
-        ring += _RING
+        ring += RING_WIDTH
         if bit >= 0 and (filters >> bit) & 1 == 0:
             window = windows_end
             continue
@@ -369,7 +371,7 @@ def add(code: Words, v: int, events: Words, i: int, table: Words) -> None:
         cell = table[at + _END] - _CELL
         if cell < table[at + _QUEUE] or table[cell] != tile:
             if cell + 2 * _CELL > table[at + _ROOM]:
-                _make_room(table, at, window, tile - code[ring - _RING + 2] + 1)
+                _make_room(table, at, window, tile - code[ring - RING_WIDTH + 2] + 1)
                 cell = table[at + _END] - _CELL
             cell += _CELL
             table[at + _END] = cell + _CELL
@@ -425,7 +427,7 @@ def _make_room(table: Words, at: int, window: int, oldest: int) -> None:
 @inner_kernel
 def write_windows(code: Words, v: int, table: Words, out: Vectors, row: int) -> None:
     """Write the features of all windows of a view; `write_window` for each."""
-    s = code[2 * SECTION_WINDOWS] + code[v + 3] * _WINDOW
+    s = code[2 * SECTION_WINDOWS] + code[v + 3] * WINDOW_WIDTH
     first = (code[v + 2] - code[v + 1]) * _RING_STATE + _FIELDS
     n_windows = code[v + 4] - code[v + 3]
     for into in range(first, first + n_windows * _WINDOW_STATE, _WINDOW_STATE):
@@ -433,4 +435,4 @@ def write_windows(code: Words, v: int, table: Words, out: Vectors, row: int) -> 
             code, s, table[into + _PACKED], table[into + _TOTAL], table[into + _LOW],
             table[into + _HIGH], table[into + _SMALLEST], table[into + _LARGEST], out, row,
         )  # fmt: skip
-        s += _WINDOW
+        s += WINDOW_WIDTH

@@ -69,7 +69,20 @@ SECTION_REQUEST: Final = 7
 SECTION_RATIOS: Final = 8
 SECTIONS: Final = 9
 
-# Widths of the rows of each section.
+# Columns of the rows of each section. "First, end" are row numbers of another section, the end
+# not included; words are counted from the beginning of a record; unused columns are 0.
+#
+#   VIEWS             words of a record; first, end of its RINGS, WINDOWS, LASTS and DISTINCTS;
+#                     first, end of its places in a vector; unused
+#   RINGS             first word, hop, tiles, words of a tile, bit of the filter (-1: none),
+#                     fields of a tile; two unused
+#   WINDOWS           row of RINGS, length, offset, fields; first, end of its OUTPUTS
+#   OUTPUTS           what is computed (OUT_...), place in a vector, unused
+#   LASTS             word, bit of the filter, length, hop, place in a vector, unused
+#   DISTINCTS         first word, capacity, column of hashes; first, end of DISTINCT_OUTPUTS; unused
+#   DISTINCT_OUTPUTS  length, hop, place in a vector, capacity
+#   REQUEST           what is computed (REQUEST_...), place in a vector, column of given values
+#   RATIOS            place of the numerator (-1: the amount) and of the denominator, own place
 WIDTHS: Final = (12, 8, 6, 3, 6, 6, 4, 3, 3)
 
 REQUEST_GIVEN: Final = 0
