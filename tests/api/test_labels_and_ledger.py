@@ -8,6 +8,7 @@ import time
 import httpx
 import pytest
 
+from sentinel.api.routes.decisions import DecisionRow, DecisionsPage
 from tests.api.conftest import payment
 
 MOMENT = "2026-03-01T12:00:00Z"
@@ -79,6 +80,11 @@ def test_decisions_can_be_filtered_and_paged(client: httpx.Client) -> None:
         time.sleep(0.05)
     assert seen == [body["transaction_id"] for body in reversed(bodies)]
     assert client.get("/decisions", params={"limit": 0}).status_code == 422
+    page = client.get("/decisions", params={"card_id": "K-page"})
+    declared = DecisionsPage.model_validate_json(page.content, strict=True)
+    assert declared.complete
+    assert page.json() == declared.model_dump(mode="json")
+    assert list(page.json()["decisions"][0]) == list(DecisionRow.model_fields)
 
 
 def test_the_service_tells_what_it_is_and_how_it_is(client: httpx.Client) -> None:

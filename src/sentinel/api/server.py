@@ -10,9 +10,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import uvicorn
 import uvloop
@@ -25,6 +26,10 @@ from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_SWITCH_SECONDS: Final = 0.0005
+"""How long the event loop may wait for a thread that runs Python, such as one that looks things up.
+The interpreter's own 5 ms would be added to the payments of that moment."""
 
 
 def serve(
@@ -85,6 +90,7 @@ async def _serve(
                 ws="none",
             )
             _spare_the_collector()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             host, port = listener.getsockname()[:2]
             _write_address(address_file, host, port)
             if ready is not None:
