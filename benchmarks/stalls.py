@@ -294,11 +294,15 @@ def disturbed(site: Site, seen: Seen, disturb: Disturb) -> None:
     seen.add(windows, took[0])
 
 
-def measure(world: World, runs: int, told: Callable[[str], None]) -> dict[str, Seen]:
-    """All scenarios, so many times each; under "quiet" what is seen when nothing happens."""
-    seen = {"quiet": Seen(), **{name: Seen() for name in SCENARIOS}}
+def measure(
+    world: World, runs: int, only: Sequence[str], told: Callable[[str], None]
+) -> dict[str, Seen]:
+    """Scenarios, so many times each; under "quiet" what is seen when nothing happens."""
+    seen = {"quiet": Seen(), **{name: Seen() for name in SCENARIOS if name in only}}
     for often in (False, True):
-        names = [name for name in SCENARIOS if (name == "snapshot") == often]
+        names = [name for name in seen if name in SCENARIOS and (name == "snapshot") == often]
+        if often and not names:
+            break
         pause = str(SNAPSHOT_SECONDS if often else NO_SNAPSHOT_SECONDS)
         server = Server(world.settings, environment={"SENTINEL_STATE__SNAPSHOT_SECONDS": pause})
         server.start(START_SECONDS)
@@ -357,8 +361,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=None, help="default: 5; quick: 1")
     parser.add_argument("--quick", action="store_true", help="tiny; only errors are judged")
     parser.add_argument("--keep", type=Path, help="folder that the deployment stays in")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=list(SCENARIOS),
+        metavar="NAMES",
+        help=f"with commas between: {', '.join(SCENARIOS)}",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, too")
     arguments = parser.parse_args(argv)
+    unknown = set(arguments.only) - SCENARIOS.keys()
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     sizes = QUICK if arguments.quick else FULL
     runs = arguments.runs or (1 if arguments.quick else 5)
     errors = Console(stderr=True, highlight=False)
@@ -369,7 +383,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sentinel-stalls-") as scratch:
         world = open_world(arguments.keep or Path(scratch) / "world", sizes, told)
         before = os.getloadavg()
-        seen = measure(world, runs, told)
+        seen = measure(world, runs, arguments.only, told)
     quiet = seen.pop("quiet").result()
     scenarios = {name: one.result() for name, one in seen.items()}
     missed = verdicts(quiet, scenarios)

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sentinel.api.large import LARGE_BYTES
 from testkit.payments import payments
 from testkit.scratch import Server
 from tests.api.conftest import payment
@@ -223,3 +224,36 @@ def _wait_until_indexed(client: httpx.Client, seconds: float = 300) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the index did not catch up")
+
+
+def test_a_large_batch_is_answered_in_its_order_and_once(client: httpx.Client) -> None:
+    """It is read in a thread, unlike a small one, and gets what its payments get one by one."""
+    rows = list(islice(payments(77, prefix="large"), 1_200))
+    assert len(json.dumps(rows)) > LARGE_BYTES
+    rows.insert(700, rows[3])  # a repeat, and one whose id stands for another payment
+    rows.append({**rows[5], "amount_minor": rows[5]["amount_minor"] + 1})
+    results = client.post("/predict/batch", json={"transactions": rows}).json()["results"]
+    assert [r["transaction_id"] for r in results] == [r["transaction_id"] for r in rows]
+    assert [r["status"] for r in results] == ["Success"] * 1_201 + ["Conflict"]
+    assert results[700]["answer"] == results[3]["answer"]
+    again = client.post("/predict", json=rows[8]).json()
+    assert again == results[8]["answer"]
+    rows[600] = {**rows[600], "transaction_id": "large-bad", "amount_minor": "much"}
+    refused = client.post("/predict/batch", json={"transactions": rows})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "transactions[600].amount_minor"
+
+
+def test_many_labels_are_recorded_in_their_order(client: httpx.Client) -> None:
+    rows = [
+        {"transaction_id": f"many-{i}", "verdict": "fraud", "label_id": f"many-label-{i}"}
+        for i in range(2_000)
+    ]
+    assert len(json.dumps(rows)) > LARGE_BYTES
+    receipts = client.post("/labels", json={"labels": rows}).json()["labels"]
+    assert [r["label_id"] for r in receipts] == [r["label_id"] for r in rows]
+    assert not any(r["repeated"] or r["known_transaction"] for r in receipts)
+    rows[1_500]["verdict"] = "perhaps"
+    refused = client.post("/labels", json={"labels": rows})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "labels[1500].verdict"

@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from sentinel.api.door import PAYMENTS, Door
+from sentinel.api.large import LargeBodies
 from sentinel.api.openapi import install_openapi
 from sentinel.api.problems import ProblemError, ProblemRenderer, invalid
 from sentinel.api.routes.decisions import DecisionRoutes
@@ -53,7 +54,8 @@ class Application:
     def __init__(self, runtime: ScoringRuntime) -> None:
         self.door = Door(runtime.settings.api)
         self.problems = ProblemRenderer(runtime.metrics)
-        self.intake = Intake(runtime)
+        self._large = LargeBodies()
+        self.intake = Intake(runtime, self._large)
         guard = self.intake.guard
         limits = runtime.settings.api
         self._readers = IndexReaders(
@@ -64,8 +66,8 @@ class Application:
         )
         routes = (
             *self.intake.routes,
-            *LabelRoute(runtime, guard).routes,
-            *FeaturesRoute(runtime, guard).routes,
+            *LabelRoute(runtime, guard, self._large).routes,
+            *FeaturesRoute(runtime, guard, self._large).routes,
         )
         self._raw = RawRoutes(routes, self.door, self.problems)
         # With the pages of /docs from this process: where payments are, the internet may not be.
@@ -88,8 +90,9 @@ class Application:
         install_openapi(self.fastapi, routes)
 
     def close(self) -> None:
-        """End the look-ups under way. Waits for them."""
+        """End the threads. Waits for what they have under way."""
         self._readers.close()
+        self._large.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (

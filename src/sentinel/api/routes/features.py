@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import islice
 from typing import Annotated, Final
 
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 
 from sentinel.api.body import MOST_NAMED, parse
+from sentinel.api.large import LargeBodies
 from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
@@ -94,9 +96,11 @@ class FeaturesRoute:
     Args:
         runtime: The scoring process.
         guard: What the deployment does with ids.
+        large: Reads and writes large bodies.
     """
 
-    def __init__(self, runtime: ScoringRuntime, guard: Guard) -> None:
+    def __init__(self, runtime: ScoringRuntime, guard: Guard, large: LargeBodies) -> None:
+        self._large = large
         self._runtime = runtime
         self._guard = guard
         self._decoder = msgspec.json.Decoder(FeaturesRequest)
@@ -118,9 +122,8 @@ class FeaturesRoute:
         A long question is read slice by slice. Each row is as of `now_us`, and a payment that comes
         in between two slices is seen by the later one.
         """
-        request = parse(self._decoder, body)
+        request, keys = await self._large.read(body, partial(self._question, body))
         now_us = request.now_us if request.now_us is not None else time.time_ns() // 1000
-        keys = keys_of(request, self._guard)
         plan = self._plan()
         pieces: list[bytes] = []
         at = 0
@@ -139,6 +142,10 @@ class FeaturesRoute:
                 plan_hash=plan.hash, now_us=now_us, features=names, rows=msgspec.Raw(joined)
             )
         )
+
+    def _question(self, body: bytes) -> tuple[FeaturesRequest, list[dict[str, str]]]:
+        request = parse(self._decoder, body)
+        return request, keys_of(request, self._guard)
 
     def _plan(self) -> Plan:
         return self._runtime.writer.scorer.program.plan

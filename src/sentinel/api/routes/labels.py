@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Annotated, Final
 
 import msgspec
 
 from sentinel.api.body import MOST_NAMED, Id, parse
+from sentinel.api.large import LargeBodies
 from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue, id_flaw
+from sentinel.scoring.labels import LabelReceipt
 from sentinel.scoring.runtime import ScoringRuntime
 
 MAX_LABELS: Final = 10_000
@@ -116,9 +119,11 @@ class LabelRoute:
     Args:
         runtime: The scoring process.
         guard: What the deployment does with ids.
+        large: Reads and writes large bodies.
     """
 
-    def __init__(self, runtime: ScoringRuntime, guard: Guard) -> None:
+    def __init__(self, runtime: ScoringRuntime, guard: Guard, large: LargeBodies) -> None:
+        self._large = large
         self._runtime = runtime
         self._guard = guard
         self._label_decoder = msgspec.json.Decoder(LabelRequest)
@@ -140,25 +145,40 @@ class LabelRoute:
 
     async def record(self, body: bytes, _: bytes) -> bytes:
         """Record the labels of a body, and answer once they are durable."""
-        try:
-            requests, at = [parse(self._label_decoder, body)], ""
-        except InvalidTransaction:
-            if b'"labels"' not in body:
-                raise
-            requests, at = parse(self._labels_decoder, body).labels, "labels[{}]."
         now_us = self._runtime.writer.receive_time_us()
-        receipts = await self._runtime.labels.submit(labels_of(requests, now_us, self._guard, at))
-        return msgspec.json.encode(
-            LabelsAnswer(
-                labels=[
-                    LabelReceiptItem(
-                        label_id=id_for_display(receipt.label.label_id),
-                        transaction_id=id_for_display(receipt.label.transaction_id),
-                        verdict=receipt.label.verdict,
-                        repeated=receipt.repeated,
-                        known_transaction=receipt.known_transaction,
-                    )
-                    for receipt in receipts
-                ]
-            )
+        labels = await self._large.read(body, partial(self._read, body, now_us))
+        receipts = await self._runtime.labels.submit(labels)
+        return await self._large.write(len(receipts), partial(_answer, receipts))
+
+    def _read(self, body: bytes, now_us: int) -> list[Label]:
+        """The labels of a body that holds one, or several under `labels`."""
+        if b'"labels"' in body:
+            try:
+                requests = parse(self._labels_decoder, body).labels
+            except InvalidTransaction as error:
+                try:  # one label may have that word for a value
+                    requests, at = [parse(self._label_decoder, body)], ""
+                except InvalidTransaction:
+                    raise error from None
+            else:
+                at = "labels[{}]."
+        else:
+            requests, at = [parse(self._label_decoder, body)], ""
+        return labels_of(requests, now_us, self._guard, at)
+
+
+def _answer(receipts: Sequence[LabelReceipt]) -> bytes:
+    return msgspec.json.encode(
+        LabelsAnswer(
+            labels=[
+                LabelReceiptItem(
+                    label_id=id_for_display(receipt.label.label_id),
+                    transaction_id=id_for_display(receipt.label.transaction_id),
+                    verdict=receipt.label.verdict,
+                    repeated=receipt.repeated,
+                    known_transaction=receipt.known_transaction,
+                )
+                for receipt in receipts
+            ]
         )
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from sentinel.api.door import PAYMENT, PAYMENTS, read_dry_run
+from sentinel.api.large import LARGE_BYTES, LARGE_ROWS, LargeBodies
 from sentinel.api.routes.decision_json import PredictAnswer
 from sentinel.api.routes.payment_bodies import BatchRequest, PredictRequest, ReadingRules
 from sentinel.api.routes.payment_reading import read_payment, read_payments
@@ -34,6 +37,9 @@ _DRY_RUN: Final[dict[str, Any]] = {
     "description": "true: score only; nothing is recorded and no state changes.",
     "schema": {"type": "boolean", "default": False},
 }
+
+_ENQUEUED_AT_ONCE: Final = 256
+"""Payments of a large batch that are let into the queue in one turn of the event loop."""
 
 
 class BatchItem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -63,13 +69,16 @@ class Intake:
 
     Args:
         runtime: The scoring process.
+        large: Reads and writes large bodies.
 
     Attributes:
         guard: What the deployment does with ids and card numbers.
         routes: The routes, for callers that come by ASGI.
     """
 
-    def __init__(self, runtime: ScoringRuntime) -> None:
+    def __init__(self, runtime: ScoringRuntime, large: LargeBodies) -> None:
+        self._large = large
+        self._tasks: set[asyncio.Task[None]] = set()
         self._max_batch = runtime.settings.api.max_batch
         self._writer = runtime.writer
         self.guard = Guard.of(runtime.settings)
@@ -159,16 +168,45 @@ class Intake:
             ProblemError: The body is not JSON.
             SentinelError: One of them cannot be accepted, or none now.
         """
+        if len(body) >= LARGE_BYTES:
+            task = asyncio.get_running_loop().create_task(
+                self._predict_large_batch(body, dry_run, receiver)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
         writer = self._writer
-        transactions = read_payments(body, writer.receive_time_us(), self.rules, self._max_batch)
-        if writer.scorer.model is None:
+        batch = self._batch_of(
+            read_payments(body, writer.receive_time_us(), self.rules, self._max_batch), receiver
+        )
+        self._enqueue(batch, range(len(batch.transactions)), dry_run)
+
+    async def _predict_large_batch(self, body: bytes, dry_run: bool, receiver: Receiver) -> None:
+        """Take in a batch piece by piece; other payments have their turn in between."""
+        try:
+            now_us = self._writer.receive_time_us()
+            read = partial(read_payments, body, now_us, self.rules, self._max_batch)
+            batch = self._batch_of(await self._large.run(True, read), receiver)
+            places = range(len(batch.transactions))
+            for first in range(0, len(places), _ENQUEUED_AT_ONCE):
+                self._enqueue(batch, places[first : first + _ENQUEUED_AT_ONCE], dry_run)
+                await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001 -- the client is told
+            receiver.failed(error)
+
+    def _batch_of(self, transactions: list[Transaction], receiver: Receiver) -> _Batch:
+        """The batch of payments that there is room for."""
+        if self._writer.scorer.model is None:
             raise _no_model()
-        writer.check_room(len(transactions))
-        batch = _Batch(transactions, receiver)
-        for i, transaction in enumerate(transactions):
+        self._writer.check_room(len(transactions))
+        return _Batch(transactions, receiver, self._large)
+
+    def _enqueue(self, batch: _Batch, places: range, dry_run: bool) -> None:
+        enqueue = self._writer.enqueue
+        for i in places:
             place = _Place(batch, i)
             try:
-                answer = writer.enqueue(transaction, place, dry_run=dry_run, batched=True)
+                answer = enqueue(batch.transactions[i], place, dry_run=dry_run, batched=True)
             except TransactionConflict as error:
                 place.failed(error)
             else:
@@ -179,9 +217,12 @@ class Intake:
 class _Batch:
     """Collects the answers of a batch, and answers when there are all."""
 
-    __slots__ = ("answers", "error", "missing", "receiver", "transactions")
+    __slots__ = ("_large", "answers", "error", "missing", "receiver", "transactions")
 
-    def __init__(self, transactions: Sequence[Transaction], receiver: Receiver) -> None:
+    def __init__(
+        self, transactions: Sequence[Transaction], receiver: Receiver, large: LargeBodies
+    ) -> None:
+        self._large = large
         self.transactions = transactions
         self.receiver = receiver
         self.answers: list[bytes | TransactionConflict] = [b""] * len(transactions)
@@ -203,7 +244,12 @@ class _Batch:
     def _answer(self) -> None:
         if self.error is not None:
             self.receiver.failed(self.error)
-            return
+        elif len(self.answers) < LARGE_ROWS:
+            self.receiver.answered(self._json())
+        else:
+            self._large.soon(self._json, self.receiver.answered)
+
+    def _json(self) -> bytes:
         results = []
         for transaction, answer in zip(self.transactions, self.answers, strict=True):
             shown = id_for_display(transaction.transaction_id)
@@ -212,7 +258,7 @@ class _Batch:
             else:
                 item = BatchItem(transaction_id=shown, status="Conflict", detail=str(answer))
             results.append(item)
-        self.receiver.answered(msgspec.json.encode(BatchAnswer(results=results)))
+        return msgspec.json.encode(BatchAnswer(results=results))
 
 
 class _Place:
