@@ -1,4 +1,4 @@
-"""Calibration and thresholds in one call give what NumPy gives."""
+"""Calibration gives what NumPy gives."""
 
 from __future__ import annotations
 
@@ -27,20 +27,14 @@ def test_interpolation_is_numpys_to_the_last_bit(xs: np.ndarray, data: st.DataOb
     assert ours.tobytes() == np.interp(at, xs, ys).tobytes()
 
 
-def test_decisions_are_those_of_the_calibration_and_the_thresholds() -> None:
+def test_probabilities_are_those_of_the_calibration() -> None:
     rng = np.random.default_rng(4)
     raw = rng.normal(size=20_000)
     fraud = (rng.random(20_000) < 1 / (1 + np.exp(3 - 2 * raw))).astype(float)
     curve = fit_calibration(raw, fraud)
-    expected = curve.apply(raw)
-    # A threshold that a probability hits exactly belongs to what it begins.
-    limits = np.array([0.1, expected[17], 0.7])
-    probabilities, flags = np.empty(len(raw)), np.empty(len(raw), np.uint8)
-    outcomes.decide(raw, curve.x, curve.y, limits, 4, probabilities, flags)
-    assert probabilities.tobytes() == expected.tobytes()
-    outcome = (expected >= limits[0]).astype(int) + (expected >= limits[1])
-    assert np.array_equal(flags & 3, outcome)
-    assert np.array_equal((flags & 4) != 0, expected >= limits[2])
+    probabilities = np.empty(len(raw))
+    outcomes.calibrate(raw, curve.x, curve.y, probabilities)
+    assert probabilities.tobytes() == curve.apply(raw).tobytes()
 
 
 def test_values_of_reasons_are_picked_bit_by_bit() -> None:

@@ -182,7 +182,7 @@ def test_an_answer_of_the_history_is_what_serving_would_say(deployment: Settings
     parts = FeatureParts.open(deployment, model.plan.hash)
     table = next(parts.tables()).slice(1_000, 200)
     rows = np.column_stack([table.column(n).to_numpy() for n in model.plan.feature_names])
-    _, probability, _ = model.score(rows)
+    _, probability = model.score(rows)
     history = HistoryScores(deployment.workspace / "scores.db")
     for transaction_id, expected in zip(
         table.column("transaction_id").to_pylist(), probability.tolist(), strict=True

@@ -294,7 +294,7 @@ def test_the_model_in_charge_scores_history(
         scored = OnlineHistoryScores(online_history, itertools.repeat(model).__next__).find(
             "scored-3"
         )
-        _, probabilities, _ = model.score(row.vector.reshape(1, -1))
+        _, probabilities = model.score(row.vector.reshape(1, -1))
         assert scored is not None
         assert scored.fraud_probability == float(probabilities[0])
         assert scored.model_version == model.version

@@ -1,4 +1,4 @@
-"""From raw scores to probabilities and outcomes, for a few rows in one call."""
+"""From raw scores to probabilities, and the values behind reasons, for a few rows in one call."""
 
 from __future__ import annotations
 
@@ -37,30 +37,21 @@ def interpolate(x: float, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> f
 
 
 @njit
-def decide(
+def calibrate(
     scores: NDArray[np.float64],
     xs: NDArray[np.float64],
     ys: NDArray[np.float64],
-    limits: NDArray[np.float64],
-    fraud_bit: int,
     probabilities: NDArray[np.float64],
-    flags: NDArray[np.uint8],
 ) -> None:
-    """Calibrate raw scores and hold them against the thresholds.
+    """Calibrate raw scores.
 
     Args:
         scores: float64 (n,), raw.
         xs, ys: float64 (n_points,), the calibration.
-        limits: float64 (3,): probabilities from which on it is a review, a decline, a fraud.
-        fraud_bit: Set in the flags of a fraud.
         probabilities: float64 (n,), written.
-        flags: uint8 (n,), written: 0, 1 or 2 for approve, review and decline, and the bit.
     """
     for row in range(len(scores)):
-        p = interpolate(scores[row], xs, ys)
-        probabilities[row] = p
-        flag = np.int64(p >= limits[0]) + np.int64(p >= limits[1])
-        flags[row] = flag + (fraud_bit if p >= limits[2] else 0)
+        probabilities[row] = interpolate(scores[row], xs, ys)
 
 
 @njit

@@ -46,4 +46,5 @@ def payload_of(transactions: list[Transaction], scored: Scored, latencies_us: li
         plan_hash=scored.model.plan.hash,
         model_name=scored.model.name,
         model_version=scored.model.version,
+        policy_hash=scored.policy_hash,
     )

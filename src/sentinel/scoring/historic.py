@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sentinel.ledger.history_scores import HistoricScore
-from sentinel.log.entries import FLAG_IS_FRAUD
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.online_history import OnlineHistory
 
@@ -41,11 +40,11 @@ class OnlineHistoryScores:
             and model.plan.hash == found.plan_hash
             and len(found.vector) == len(model.plan.feature_names)
         ):
-            _, probabilities, flags = model.score(found.vector.reshape(1, -1))
+            _, probabilities = model.score(found.vector.reshape(1, -1))
             return HistoricScore(
                 transaction_id=transaction_id,
                 fraud_probability=float(probabilities[0]),
-                is_fraud=bool(flags[0] & FLAG_IS_FRAUD),
+                is_fraud=bool(probabilities[0] >= model.manifest.thresholds.fraud),
                 model_version=model.version,
             )
         if found.fraud_probability is None or found.model_version is None:

@@ -181,6 +181,12 @@ class LabelRecorder:
                 return
             if first:
                 request.found = found
+                try:
+                    for label in labels:
+                        _check_one(label, self._earlier(request, label.label_id))
+                except InvalidLabel as conflict:
+                    request.fail(conflict)
+                    return
             else:
                 request.found.labels.update(found.labels)
                 request.found.transactions.update(found.transactions)

@@ -38,11 +38,13 @@ class PaymentQueue:
         limits: How much may wait.
 
     Attributes:
+        reserved: Payments of batches that are on their way into the queue.
         away: Payments taken that are being looked up in the log; they count as waiting.
         seconds_each: What a payment takes, about; tells clients when to come again.
     """
 
     def __init__(self, limits: QueueLimits) -> None:
+        self.reserved = 0
         self.away = 0
         self._limits = limits
         self._singles: deque[Pending] = deque()
@@ -62,7 +64,8 @@ class PaymentQueue:
             Overloaded: They may not; it says when to come again.
         """
         if batched:
-            waiting, most = len(self._batched) + self.away, self._limits.batched
+            waiting = len(self._batched) + self.reserved + self.away
+            most = self._limits.batched
             fits = not waiting or waiting + payments <= most
         else:
             waiting, most = len(self._singles) + self.away, self._limits.singles

@@ -21,9 +21,12 @@ from sentinel.ledger.base import Ledger
 from sentinel.ledger.history_scores import HistoricScore, HistoryScores
 from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader
-from sentinel.models.champion import CHAMPION_FILE, champion_of
+from sentinel.models.champion import champion_of
 from sentinel.models.explanations import Words, compile_words
+from sentinel.models.serving import serving_of, serving_stamp
 from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.policy.degraded import degraded_policy
+from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import RegistryWatch, WarmModels
 from sentinel.scoring.labels import LabelRecorder
 from sentinel.scoring.lookups import Lookups
@@ -95,7 +98,8 @@ class ScoringRuntime:
         self.registry = RegistryWatch(settings)
         self.started_at = time.time()
         self._render_recorded = render_recorded
-        self._champion_seen: tuple[int, int] | None = None
+        self._degraded = degraded_policy(settings.policy)
+        self._serving_seen: tuple[tuple[int, int], ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._indexer: subprocess.Popen[bytes] | None = None
         self._snapshot_sequence = 0
@@ -234,22 +238,26 @@ class ScoringRuntime:
     # Scorers.
 
     def _first_scorer(self, progress: Callable[[int, int], None] | None) -> Scorer:
-        model = self._load_champion()
-        plan = model.plan if model is not None else Plan.load(self.settings.plan_path)
-        scorer = Scorer(self._states.open(plan, progress), Panel(model))
+        served = self._load_served()
+        if served is None:
+            scorer = Scorer(
+                self._states.open(Plan.load(self.settings.plan_path), progress), Panel()
+            )
+        else:
+            model, policy = served
+            scorer = Scorer(self._states.open(model.plan, progress), Panel(model), policy)
         scorer.warm()
         return scorer
 
-    def _load_champion(self) -> ServingModel | None:
-        try:
-            status = (self.settings.models_dir / CHAMPION_FILE).stat()
-        except FileNotFoundError:
+    def _load_served(self) -> tuple[ServingModel, Policy] | None:
+        """The models in charge and the policy that goes with them; None without a champion."""
+        self._serving_seen = serving_stamp(self.settings)
+        serving = serving_of(self.settings)
+        if serving is None:
             return None
-        self._champion_seen = (status.st_mtime_ns, status.st_ino)
-        champion = champion_of(self.settings)
-        if champion is None:
-            return None
-        return self.models.load(champion)
+        model = self.models.load(serving.champion)
+        bands = serving.policy or model.manifest.thresholds
+        return model, Policy(bands, self._degraded)
 
     def _note_scorer(self, scorer: Scorer) -> None:
         plan = scorer.program.plan
@@ -302,15 +310,10 @@ class ScoringRuntime:
             self.metrics.state_bytes = state.used_bytes
 
     async def _watch_champion(self) -> None:
-        path = self.settings.models_dir / CHAMPION_FILE
         while True:
             await asyncio.sleep(_CHAMPION_SECONDS)
             self._note_registry()
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            if (status.st_mtime_ns, status.st_ino) == self._champion_seen:
+            if serving_stamp(self.settings) == self._serving_seen:
                 continue
             try:
                 await self._take_over_champion()
@@ -336,24 +339,29 @@ class ScoringRuntime:
 
     async def _take_over_champion(self) -> None:
         started = time.perf_counter()
-        model = await asyncio.to_thread(self._load_champion)
-        if model is None:
+        served = await asyncio.to_thread(self._load_served)
+        if served is None:
             return
+        model, policy = served
         if model.plan.hash == self.writer.scorer.program.plan.hash:
-            panel = Panel(model)
-            await self.writer.turn.in_order(lambda: setattr(self.writer.scorer, "panel", panel))
+
+            def swap() -> None:
+                scorer = Scorer(self.writer.scorer.state, Panel(model), policy)
+                self.writer.take_over(scorer)
+
+            await self.writer.turn.in_order(swap)
         else:
-            await self._change_plan(model)
+            await self._change_plan(model, policy)
         self.metrics.model_swaps += 1
         self.metrics.model_swap_seconds = time.perf_counter() - started
         self._note_scorer(self.writer.scorer)
         log.info("Model %s version %s serves from now on.", model.name, model.version)
 
-    async def _change_plan(self, model: ServingModel) -> None:
+    async def _change_plan(self, model: ServingModel, policy: Policy) -> None:
         """Another plan: its state is opened beside the running one, then both change at once."""
 
         def open_beside() -> Scorer:
-            scorer = Scorer(self._states.open(model.plan), Panel(model))
+            scorer = Scorer(self._states.open(model.plan), Panel(model), policy)
             scorer.warm()
             return scorer
 

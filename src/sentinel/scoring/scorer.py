@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import Program
+from sentinel.policy.ruling import Policy
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.base import FeatureState, Reading
@@ -28,9 +29,10 @@ class Scored:
         vectors: float32 (n, n_features), NaN = unknown.
         scores: float64 (n,), raw.
         probabilities: float64 (n,), calibrated.
-        flags: uint8 (n,), outcome code and flags as the ledger keeps them.
+        flags: uint32 (n,), outcome code and flags as the ledger keeps them.
         reason_features: int16 (n, N_REASONS).
         reason_contributions: float32 (n, N_REASONS).
+        policy_hash: The policy that ruled.
         positions, repeated, ticket: See `Reading`.
     """
 
@@ -38,9 +40,10 @@ class Scored:
     vectors: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64]
-    flags: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint32]
     reason_features: npt.NDArray[np.int16]
     reason_contributions: npt.NDArray[np.float32]
+    policy_hash: str = ""
     positions: bytes = b""
     repeated: tuple[int, ...] = ()
     ticket: bytes = b""
@@ -66,7 +69,7 @@ class Scored:
 
 
 class Scorer:
-    """State and models together.
+    """State, models and policy together.
 
     `decide`, `decide_without_state`, `peek` and `read` are called where the state wants them: see
     `FeatureState.waits`.
@@ -74,11 +77,19 @@ class Scorer:
     Args:
         state: The features; the scorer owns it from now on.
         panel: The models.
+        policy: Turns probabilities into outcomes; default: by the champion's own thresholds.
     """
 
-    def __init__(self, state: FeatureState, panel: Panel) -> None:
+    def __init__(self, state: FeatureState, panel: Panel, policy: Policy | None = None) -> None:
         self.state = state
         self.panel = panel
+        if policy is None and panel.champion is not None:
+            policy = Policy(panel.champion.manifest.thresholds)
+        self.policy = policy
+
+    def with_state(self, state: FeatureState) -> Scorer:
+        """The same models and policy over another state of the same plan."""
+        return Scorer(state, self.panel, self.policy)
 
     @property
     def program(self) -> Program:
@@ -106,7 +117,7 @@ class Scorer:
             NoModel: Nothing has been promoted yet; state is untouched.
         """
         model = self.panel.require()
-        return _score(model, self.state.add(transactions))
+        return self._score(model, self.state.add(transactions))
 
     def decide_without_state(self, transactions: Sequence[Transaction]) -> Scored:
         """Score what needs no state, flagged degraded; state is neither read nor changed.
@@ -115,7 +126,7 @@ class Scorer:
             NoModel: Nothing has been promoted yet.
         """
         model = self.panel.require()
-        return _score(model, self.state.add_without_state(transactions))
+        return self._score(model, self.state.add_without_state(transactions))
 
     def peek(self, transactions: Sequence[Transaction]) -> Scored:
         """Score as if each were the next transaction; state is untouched.
@@ -124,23 +135,24 @@ class Scorer:
             NoModel: Nothing has been promoted yet.
         """
         model = self.panel.require()
-        return _score(model, self.state.peek(transactions))
+        return self._score(model, self.state.peek(transactions))
 
-
-def _score(model: ServingModel, reading: Reading) -> Scored:
-    vectors = reading.vectors
-    scores, probabilities, flags = model.score(vectors)
-    features, contributions = model.explain(vectors)
-    flags |= reading.flags
-    return Scored(
-        model,
-        vectors,
-        scores,
-        probabilities,
-        flags,
-        features,
-        contributions,
-        reading.positions,
-        reading.repeated,
-        reading.ticket,
-    )
+    def _score(self, model: ServingModel, reading: Reading) -> Scored:
+        assert self.policy is not None  # there is one with every champion
+        vectors = reading.vectors
+        scores, probabilities = model.score(vectors)
+        ruling = self.policy.rule(probabilities, reading.flags)
+        features, contributions = model.explain(vectors)
+        return Scored(
+            model,
+            vectors,
+            scores,
+            probabilities,
+            ruling.flags,
+            features,
+            contributions,
+            ruling.policy_hash,
+            reading.positions,
+            reading.repeated,
+            reading.ticket,
+        )

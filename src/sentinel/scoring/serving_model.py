@@ -1,4 +1,4 @@
-"""A model as serving holds it: kernels, calibration, thresholds and the words of its reasons."""
+"""A model as serving holds it: kernels, calibration and the words of its reasons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.features.plan.plan import Plan
-from sentinel.log.entries import FLAG_IS_FRAUD, N_REASONS
+from sentinel.log.entries import N_REASONS
 from sentinel.models import outcomes
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.booster import TreeEnsemble
@@ -48,8 +48,6 @@ class ServingModel:
         self._scorer = Scorer(trees)
         self._explainer = Explainer(trees)
         self._calibration = manifest.calibrator()
-        limits = manifest.thresholds
-        self._limits = np.array([limits.review, limits.decline, limits.fraud])
         self.words = compile_words(plan, money)
         self.explains = reasons
 
@@ -73,22 +71,20 @@ class ServingModel:
 
     def score(
         self, vectors: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Score vectors.
 
         Args:
             vectors: float32 (n, n_features), NaN = unknown.
 
         Returns:
-            Raw scores float64 (n,), calibrated probabilities float64 (n,), and uint8 (n,) of the
-            outcome code with FLAG_IS_FRAUD.
+            Raw scores float64 (n,), and calibrated probabilities float64 (n,).
         """
         scores = self._scorer.raw_many(vectors)
         probabilities = np.empty(len(scores))
-        flags = np.empty(len(scores), dtype=np.uint8)
         curve = self._calibration
-        outcomes.decide(scores, curve.x, curve.y, self._limits, FLAG_IS_FRAUD, probabilities, flags)
-        return scores, probabilities, flags
+        outcomes.calibrate(scores, curve.x, curve.y, probabilities)
+        return scores, probabilities
 
     def explain(
         self, vectors: npt.NDArray[np.float32]

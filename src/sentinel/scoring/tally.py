@@ -40,7 +40,7 @@ class Tally:
 
     def count(self) -> None:
         """Bring the metrics up to date."""
-        flags = np.frombuffer(bytes(self._flags), dtype=np.uint8)
+        flags = np.frombuffer(bytes(self._flags), dtype=np.uint32)
         probabilities = np.frombuffer(bytes(self._probabilities), dtype=np.float64)
         latencies = np.array(self._latencies, dtype=np.int64)
         self._flags.clear()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,6 +33,7 @@ from sentinel.ledger.base import Appended, Ledger
 from sentinel.log.entries import GroupKind
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.clock import ReceiptClock
+from sentinel.scoring.commit import CommitDone, Commits
 from sentinel.scoring.elsewhere import Elsewhere
 from sentinel.scoring.group import Group, payload_of
 from sentinel.scoring.lookups import Lookups, RecordedAnswer
@@ -52,9 +52,6 @@ Render = Callable[[list[Transaction], Scored, list[int]], list[bytes]]
 """(transactions, scored, latencies_us) -> the bodies of the answers."""
 
 _FORGOTTEN_AT_ONCE: Final = 8192
-_TOKEN_BYTES: Final = 16
-
-CommitDone = Callable[[Appended | None, SentinelError | None], None]
 
 
 class Writer:
@@ -73,7 +70,6 @@ class Writer:
     Attributes:
         turn: Where jobs wait for theirs.
         unavailable: Why nothing can be decided right now; None if it can.
-        last_sequence: The last entry of the log, as far as this process knows.
         forgotten_through: Recorded answers up to here may be in the queryable tables alone.
     """
 
@@ -93,13 +89,11 @@ class Writer:
         self.metrics = metrics
         self.lookups = lookups
         self.unavailable: str | None = None
-        self.last_sequence = ledger.last_sequence()
         self.forgotten_through = 0
         self._clock = clock or ReceiptClock(ledger.last_received_at_us())
         self._loop = asyncio.get_running_loop()
-        self._ledger = ledger
+        self._commits = Commits(ledger, metrics, self._fail, self._loop)
         soon = self._loop.call_soon_threadsafe
-        self._commits: Threads[Appended] = Threads("ledger-commit", ledger.appends_at_once, soon)
         self._adders: Threads[Scored] = Threads("state", int(scorer.state.waits), soon)
         self._render = render
         self._rebuild = rebuild
@@ -117,6 +111,11 @@ class Writer:
 
     # Entry points. All run on the event loop.
 
+    @property
+    def last_sequence(self) -> int:
+        """The last entry of the log, as far as this process knows."""
+        return self._commits.last_sequence
+
     def receive_time_us(self) -> int:
         """The time to stamp on what arrives now.
 
@@ -125,13 +124,14 @@ class Writer:
         """
         return self._clock.now_us()
 
-    def check_room(self, payments: int) -> None:
-        """See whether the payments of a batch may wait.
+    def reserve(self, payments: int) -> None:
+        """Keep room in the queue for the payments of a batch; each is to be enqueued.
 
         Raises:
             Overloaded: Too many wait already.
         """
         self._queue.check_room(payments, batched=True)
+        self._queue.reserved += payments
 
     def submit(
         self, transaction: Transaction, *, dry_run: bool = False
@@ -159,7 +159,7 @@ class Writer:
             transaction: The payment, stamped with `receive_time_us`.
             receiver: Told the answer, unless it is returned.
             dry_run: Score only.
-            batched: It is one of a batch that `check_room` found room for.
+            batched: It is one of a batch that room was reserved for.
 
         Returns:
             The answer of a repeat that was recorded a moment ago, else None.
@@ -169,6 +169,8 @@ class Writer:
             Overloaded: Too many payments wait already.
             Unavailable: State or ledger cannot be used right now.
         """
+        if batched:
+            self._queue.reserved -= 1
         if self.unavailable is not None:
             raise StateUnavailable(self.unavailable)
         if not dry_run:
@@ -215,7 +217,7 @@ class Writer:
             done(appended, error)
             self.turn.release()
 
-        self._append(kind, entries, received_at_us, payload, finish)
+        self._commits.append(kind, entries, received_at_us, payload, finish)
 
     def not_before(self, received_at_us: int) -> int:
         """The time of an entry that a job commits: the log's times never go back."""
@@ -244,10 +246,8 @@ class Writer:
         await self._elsewhere.close()
         while not self.turn.is_idle:
             await asyncio.sleep(0.005)
-        for threads in (self._commits, self._adders):
-            await asyncio.to_thread(threads.close)
-        await asyncio.to_thread(self.lookups.close)
-        self._ledger.close()
+        for held in (self._adders, self.lookups, self._commits):
+            await asyncio.to_thread(held.close)
 
     # Deciding.
 
@@ -347,9 +347,10 @@ class Writer:
                 for row, pending in enumerate(work.pending):
                     pending.record(work.scored, row, first + row, bodies[row])
                 self._tally.add(work.pending, work.scored)
+                self._queue.seconds_each = self._commits.seconds_each
             self.turn.done()
 
-        self._append(
+        self._commits.append(
             GroupKind.DECISIONS,
             len(transactions),
             transactions[-1].received_at_us,
@@ -371,48 +372,6 @@ class Writer:
                 kept.append(row)
         work.keep(kept)
         self._commit_group(work)
-
-    def _append(
-        self,
-        kind: GroupKind,
-        entries: int,
-        received_at_us: int,
-        payload: bytes,
-        done: CommitDone,
-        transaction_ids: Sequence[str] = (),
-    ) -> None:
-        started = time.perf_counter_ns()
-
-        def finish(appended: Appended | None, error: Exception | None) -> None:
-            took_ns = time.perf_counter_ns() - started
-            self.metrics.commit_latency.add(took_ns // 1000)
-            self._queue.seconds_each = took_ns / 1e9 / entries
-            problem: SentinelError | None = None
-            if appended is not None:
-                self.metrics.commits += 1
-                last = appended.first_sequence + entries - 1
-                self.last_sequence = self.metrics.sequence = max(self.last_sequence, last)
-            elif isinstance(error, AlreadyRecorded):
-                problem = error
-            elif isinstance(error, LedgerUnavailable):
-                problem = error
-                self._fail(error)
-            else:  # a fault in a backend must not silence all answers
-                unforeseen = LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}.")
-                problem = unforeseen
-                self._fail(unforeseen)
-            done(appended, problem)
-
-        append = partial(
-            self._ledger.append,
-            kind,
-            entries,
-            received_at_us,
-            payload,
-            transaction_ids=transaction_ids,
-            token=secrets.token_bytes(_TOKEN_BYTES),
-        )
-        self._commits.do(append, finish)
 
     # Repeats.
 
@@ -515,8 +474,8 @@ class Writer:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
             else:
-                self.take_over(Scorer(state, self.scorer.panel))
-                self.last_sequence = max(self.last_sequence, state.sequence)
+                self.take_over(self.scorer.with_state(state))
+                self._commits.last_sequence = max(self.last_sequence, state.sequence)
                 self.unavailable = None
                 self.metrics.rebuilds += 1
                 log.warning("State is rebuilt through entry %d.", state.sequence)

@@ -15,7 +15,13 @@ from sentinel.api.routes.decision_json import PredictAnswer
 from sentinel.api.routes.payment_bodies import BatchRequest, PredictRequest, ReadingRules
 from sentinel.api.routes.payment_reading import read_payment, read_payments
 from sentinel.api.routes.raw import RawRoute
-from sentinel.domain import NoModel, Transaction, TransactionConflict, id_for_display
+from sentinel.domain import (
+    NoModel,
+    SentinelError,
+    Transaction,
+    TransactionConflict,
+    id_for_display,
+)
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.scoring.pending import FutureReceiver, Receiver
@@ -198,7 +204,7 @@ class Intake:
         """The batch of payments that there is room for."""
         if self._writer.scorer.model is None:
             raise _no_model()
-        self._writer.check_room(len(transactions))
+        self._writer.reserve(len(transactions))
         return _Batch(transactions, receiver, self._large)
 
     def _enqueue(self, batch: _Batch, places: range, dry_run: bool) -> None:
@@ -207,7 +213,7 @@ class Intake:
             place = _Place(batch, i)
             try:
                 answer = enqueue(batch.transactions[i], place, dry_run=dry_run, batched=True)
-            except TransactionConflict as error:
+            except SentinelError as error:
                 place.failed(error)
             else:
                 if answer is not None:
