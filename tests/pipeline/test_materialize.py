@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -72,6 +74,31 @@ def test_the_first_run_is_full_and_the_next_writes_what_is_new(workspace: Settin
     }
     (history,) = (view for view in third.views if view.view == "transaction_history")
     assert history.from_us == first.views[-1].to_us
+
+
+def test_a_table_of_a_log_that_was_put_back_is_computed_anew(
+    workspace: Settings, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup.db"
+    shutil.copy(workspace.ledger_path, backup)
+    more_payments(workspace, 50, "lost")
+    materialize(workspace)
+    for path in workspace.workspace.glob("ledger.db*"):
+        path.unlink()
+    shutil.copy(backup, workspace.ledger_path)
+    more_payments(workspace, 80, "since")
+    report = materialize(workspace)
+    assert report.mode == "full"
+    with ledger_reader(workspace) as ledger:
+        payments = sum(
+            pc.sum(pc.equal(batch.column("kind"), KIND_TRANSACTION)).as_py()
+            for _, batch in read_log(ledger)
+        )
+    assert rows_of(report)["transaction_history"] == payments
+    asked = [{"transaction_id": "lost-0"}, {"transaction_id": "since-0"}]
+    found = online(workspace, ["transaction_history:amount_minor"], asked)["amount_minor"]
+    assert found[0] is None
+    assert found[1] is not None
 
 
 def test_online_values_are_the_logs(workspace: Settings) -> None:

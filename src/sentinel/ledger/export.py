@@ -13,6 +13,7 @@ export left beyond it is removed by the next.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -69,7 +70,11 @@ class ExportState(msgspec.Struct, kw_only=True):
 
 
 def export_parquet(
-    ledger: Ledger, target: Path, *, progress: Progress = lambda *_: None
+    ledger: Ledger,
+    target: Path,
+    *,
+    anew: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> ExportState:
     """Bring a Parquet export up to the ledger.
 
@@ -80,6 +85,7 @@ def export_parquet(
     Args:
         ledger: What to export.
         target: Folder of the export; made where it does not exist.
+        anew: Where it holds an export of another log, delete that and begin with the first entry.
         progress: Told how far it is.
 
     Returns:
@@ -93,7 +99,7 @@ def export_parquet(
     try:
         target.mkdir(parents=True, exist_ok=True)
         with FileLock(target / "export.lock", timeout=0):
-            return _export(ledger, target, progress)
+            return _export(ledger, target, anew, progress)
     except Timeout:
         raise WorkspaceError(
             f"Another export is writing {target}; wait until it is done."
@@ -130,21 +136,24 @@ def open_table(target: Path, table: Table) -> ds.Dataset:
     )
 
 
-def _export(ledger: Ledger, target: Path, progress: Progress) -> ExportState:
+def _export(ledger: Ledger, target: Path, anew: bool, progress: Progress) -> ExportState:
     state = _load_state(target)
-    first = next(iter(ledger.groups()), None)
-    if first is None:
-        if state.exported_through:
-            raise _other_ledger(target)
-        return state
+    first = timeline_at(ledger, 1)
     through = state.exported_through
     if (
         through > ledger.last_sequence()
-        or (state.ledger and state.ledger != fingerprint(first))
+        or (state.ledger and state.ledger != first)
         or (state.timeline and state.timeline != timeline_at(ledger, through))
     ):
-        raise _other_ledger(target)
-    state.ledger = fingerprint(first)
+        if not anew:
+            raise _other_ledger(target)
+        (target / STATE_FILE).unlink(missing_ok=True)
+        for table in _DATE_OF:
+            shutil.rmtree(target / table, ignore_errors=True)
+        state = ExportState()
+    if not first:
+        return state
+    state.ledger = first
     _remove_unfinished(target, state.exported_through)
     start, total = state.exported_through, ledger.last_sequence()
     progress("export", 0, total - start)

@@ -15,7 +15,7 @@ import msgspec
 import xxhash
 
 from sentinel.ledger.export import export_parquet
-from sentinel.log.entries import fingerprint
+from sentinel.ledger.timeline import timeline_at
 from sentinel.models.champion import champion_of
 from sentinel.object_store.folder import split_url
 from sentinel.object_store.store import ObjectStore
@@ -141,8 +141,7 @@ class _Run:
         self._progress = progress
         self._exported = False
         with ledger_reader(settings) as ledger:
-            first = next(ledger.groups(), None)
-            self._ledger = "" if first is None else fingerprint(first)
+            self._ledger = timeline_at(ledger, 1)
             # In this order: the moment is not before any entry that is covered.
             self.sequence = ledger.last_sequence()
             self._as_of_us = ledger.last_received_at_us() + 1
@@ -174,7 +173,8 @@ class _Run:
             return
         if not self._exported:
             with ledger_reader(self._settings) as ledger:
-                export_parquet(ledger, self._settings.offline_dir, progress=self._progress)
+                folder = self._settings.offline_dir
+                export_parquet(ledger, folder, anew=True, progress=self._progress)
             self._exported = True
         rows = profile_rows(
             self._settings,
@@ -183,7 +183,7 @@ class _Run:
             until=self.sequence,
             as_of_us=self._as_of_us,
         )
-        table.append(rows, self.sequence, self._as_of_us)
+        table.append(rows, self.sequence, self._as_of_us, self._timeline(self.sequence))
 
     def _grow_history(self, view: OnlineView, table: ViewTable) -> None:
         """Add the transactions that are new, with vectors of the plan that serving runs."""
@@ -195,19 +195,26 @@ class _Run:
         )
         manifest = self._begun(view, table, plan.hash)
         for portion in scored_payments(parts, plan, model, manifest.sequence):
-            table.append(portion.rows, portion.last_sequence, portion.as_of_us)
+            timeline = self._timeline(portion.last_sequence)
+            table.append(portion.rows, portion.last_sequence, portion.as_of_us, timeline)
 
     def _begun(self, view: OnlineView, table: ViewTable, definition: str) -> TableManifest:
         """The table's manifest, of a new table where the old one is of something else."""
         manifest = table.manifest
         other_log = manifest is not None and (
-            manifest.ledger != self._ledger or manifest.sequence > self.sequence
+            manifest.ledger != self._ledger
+            or manifest.sequence > self.sequence
+            or (manifest.timeline and manifest.timeline != self._timeline(manifest.sequence))
         )
         if other_log:
             self._online.empty(view)
         if manifest is None or other_log or self._full or manifest.definition != definition:
             manifest = table.begin(definition, self._ledger)
         return manifest
+
+    def _timeline(self, sequence: int) -> str:
+        with ledger_reader(self._settings) as ledger:
+            return timeline_at(ledger, sequence)
 
     def _copy(self, view: OnlineView, table: ViewTable, started: float) -> MaterializedView:
         """Write to the online store what it does not hold of the table yet."""

@@ -54,6 +54,8 @@ class TableManifest(msgspec.Struct, frozen=True):
         definition: What it was computed with: a plan, or the statistics of a profile.
         ledger: Fingerprint of the log's first group.
         parts: In log order, without gaps from the first entry on.
+        timeline: The log through the last part, see `sentinel.ledger.timeline`; empty if an older
+            version wrote it.
         format: Version of this layout.
     """
 
@@ -61,6 +63,7 @@ class TableManifest(msgspec.Struct, frozen=True):
     definition: str
     ledger: str
     parts: tuple[TablePart, ...] = ()
+    timeline: str = ""
     format: int = TABLE_FORMAT
 
     @property
@@ -119,7 +122,7 @@ class ViewTable:
         self.manifest = TableManifest(generation, definition, ledger)
         return self.manifest
 
-    def append(self, rows: pa.Table, last_sequence: int, as_of_us: int) -> None:
+    def append(self, rows: pa.Table, last_sequence: int, as_of_us: int, timeline: str = "") -> None:
         """Add rows that were computed from the log up to an entry; an empty part is fine."""
         manifest = self.manifest
         assert manifest is not None, "begin the table first"
@@ -129,7 +132,9 @@ class ViewTable:
         pq.write_table(rows, output, compression="zstd", compression_level=1)
         self._files.write(file, output.getvalue().to_pybytes())
         part = TablePart(file, first, last_sequence, rows.num_rows, as_of_us)
-        self.manifest = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
+        self.manifest = msgspec.structs.replace(
+            manifest, parts=(*manifest.parts, part), timeline=timeline
+        )
         self._files.write(_MANIFEST, msgspec.json.encode(self.manifest))
         if first == 1:  # what an earlier generation left
             self._files.delete([n for n in self._files.names() if n not in (file, _MANIFEST)])
