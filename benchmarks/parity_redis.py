@@ -13,12 +13,16 @@ import pyarrow as pa
 from benchmarks.parity_tally import Tally
 from sentinel.features.arena import Arena
 from sentinel.features.plan.program import Program
-from sentinel.state.redis_records import RedisState
+from sentinel.state.redis.effects import Effects
+from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.records import Records
+from sentinel.state.redis.wire import Wire
 from testkit.online_fold import Vectors, entries_of
 from testkit.redis_fold import RedisFold
 from testkit.servers import Redis
 
 _ROUND_TRIP: Final = 500
+_POSITION: Final = 1
 
 
 class SharedReplay:
@@ -38,12 +42,17 @@ class SharedReplay:
 
     def __enter__(self) -> Self:
         self._server.start()
-        self.state = RedisState(self._program, self._server.url, timeout_seconds=60)
-        self._fold = RedisFold(self.state, _ROUND_TRIP, self._labelled)
+        self.effects = Effects(self._records())
+        features = SharedFeatures(self._records())
+        self._fold = RedisFold(features, self.effects, _ROUND_TRIP, self._labelled)
         return self
 
+    def _records(self) -> Records:
+        return Records(self._program, Wire(self._server.url, timeout_seconds=60))
+
     def __exit__(self, *_: object) -> None:
-        self.state.close()
+        self._fold.features.records.close()
+        self.effects.records.close()
         self._server.kill()
 
     def step(self, batch: pa.RecordBatch, backfilled: Vectors, tally: Tally) -> None:
@@ -60,9 +69,13 @@ class SharedReplay:
             names = list(keys)
             for start in range(0, len(names), _ROUND_TRIP):
                 part = names[start : start + _ROUND_TRIP]
-                for key, raw in zip(part, self.state.read([(view, k) for k in part]), strict=True):
-                    expected = arena.record(view, key)
-                    found = np.frombuffer(raw, "<i8") if raw else np.zeros_like(expected)
+                stored = self.effects.records.stored([(view, key) for key in part])
+                for key, value in zip(part, stored, strict=True):
+                    expected = arena.record(view, key).copy()
+                    found = np.zeros_like(expected)
+                    if value is not None:
+                        found = self.effects.folded(view, value)
+                    found[_POSITION] = expected[_POSITION]  # those of a server have an epoch
                     words += len(expected)
                     differing += int(np.count_nonzero(found != expected))
-        tally.add_state(words, differing + abs(self.state.count() - arena.entities))
+        tally.add_state(words, differing + abs(self.effects.records.count() - arena.entities))

@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import serving_production
 from benchmarks.serving_bodies import write_templates
 from benchmarks.serving_measure import Bench, measure
 from benchmarks.serving_open_loop import compile_client
@@ -99,6 +100,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, help="how often each stack is visited (7)")
     parser.add_argument("--seconds", type=int, help="of each visit (3)")
     parser.add_argument("--stacks", help="only these, separated by commas")
+    parser.add_argument(
+        "--profile",
+        choices=("laptop", "production"),
+        default="laptop",
+        help="production: state in Redis, ledger in PostgreSQL, beside the embedded one",
+    )
     parser.add_argument("--folder", type=Path, help="on the disk to measure (a temporary folder)")
     parser.add_argument("--quick", action="store_true", help="small models, one second, one round")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -107,8 +114,12 @@ def main(argv: list[str]) -> int:
     options.seconds = options.seconds or (1 if options.quick else 3)
     if shutil.which("wrk") is None:
         parser.exit(2, "The benchmark needs wrk; as root: apt-get install wrk\n")
-    result = run(options)
-    print_report(result)
+    if options.profile == "production":
+        result = serving_production.run(options)
+        serving_production.print_production(result)
+    else:
+        result = run(options)
+        print_report(result)
     if options.json:
         print(json.dumps(result))
     return 1 if any(result["checks"].values()) else 0

@@ -30,6 +30,7 @@ from redis import Redis as RedisClient
 from rich.console import Console
 
 from sentinel.features.plan.plan import Plan
+from sentinel.pipeline.compare_shared import compare_shared
 from sentinel.pipeline.importing import import_history
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
@@ -239,6 +240,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             status.update("the replay")
             found = books(deployment.settings, answers)
             replay = replayed(deployment.settings, plan)
+            held = compare_shared(first, plan)
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -250,6 +252,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "scored": len(answers.bodies),
         "lost": found.lost + found.twice + found.differing,
         "mismatches": replay.mismatches,
+        "records": 0 if held is None else held.records,
+        "records_unlike_the_log": -1 if held is None else held.differing,
         "degraded": replay.degraded,
         "unverifiable_values": replay.unverifiable,
         "compared_values": replay.values,
@@ -283,5 +287,10 @@ def main(argv: list[str]) -> int:
         console.print(f"{key:26}{value}")
     if options.json:
         print(json.dumps(result))
-    wrong = result["lost"] or result["mismatches"] or not all(result["services"].values())
+    wrong = (
+        result["lost"]
+        or result["mismatches"]
+        or result["records_unlike_the_log"]
+        or not all(result["services"].values())
+    )
     return 1 if wrong or result["scored"] != options.payments else 0

@@ -1,4 +1,4 @@
-"""State in Redis over log entries, as scorers that share it run it."""
+"""Shared records over log entries, as scorers and the follower of the log change them."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ import numpy as np
 
 from sentinel.domain import Transaction
 from sentinel.features.offline import LabelBook
-from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
-from sentinel.state.redis_features import Change, RedisFeatures
-from sentinel.state.redis_records import RedisState, label_hash
+from sentinel.features.plan.program import KIND_FRAUD
+from sentinel.state.redis.effects import Change, Effects, step_of
+from sentinel.state.redis.features import SharedFeatures
 from testkit.online_fold import Entry, Vectors
 
 
 class RedisFold:
-    """Entries become changes, some of which make up a round trip.
-
-    ``positions`` and ``flags`` are those of the last run, by transaction and view.
+    """Transactions are added in groups, and labels take effect between two.
 
     Args:
-        state: Where the records are.
-        capacity: Most changes of a round trip.
+        features: A scorer's way to the records.
+        effects: A follower's.
+        capacity: Most transactions of a group.
         labelled: Transactions that are kept for labels to come; None: all.
     """
 
     def __init__(
-        self, state: RedisState, capacity: int = 1, labelled: Container[str] | None = None
+        self,
+        features: SharedFeatures,
+        effects: Effects,
+        capacity: int = 1,
+        labelled: Container[str] | None = None,
     ) -> None:
-        self.state = state
-        self.features = RedisFeatures(state, capacity)
+        self.features = features
+        self.effects = effects
         self.capacity = capacity
         self.labelled = labelled
         self.book = LabelBook()
-        self.positions: list[list[int]] = []
-        self.flags: list[list[int]] = []
         self._known: dict[str, Transaction] = {}
-        self._labels = 0
+        self._sequence = 0
 
     def run(self, entries: Iterable[Entry]) -> Vectors:
         """Apply log entries; float32 (n_transactions, n_features)."""
-        self.positions, self.flags = [], []
-        found = [np.empty((0, self.state.program.n_features), dtype=np.float32)]
-        changes: list[Change] = []
+        found = [np.empty((0, self.features.program.n_features), dtype=np.float32)]
+        group: list[Transaction] = []
         for entry in entries:
+            self._sequence += 1
             if isinstance(entry, Transaction):
-                changes.append(Change(entry))
+                group.append(entry)
                 if self.labelled is None or entry.transaction_id in self.labelled:
                     self._known[entry.transaction_id] = entry
                 kind = KIND_FRAUD if entry.transaction_id in self.book.fraud else -1
@@ -53,21 +54,31 @@ class RedisFold:
                 kind = self.book.change(entry.transaction_id, entry.verdict)
             transaction = self._known.get(entry.transaction_id)
             if kind >= 0 and transaction is not None:
-                self._labels += 1
-                changes.append(Change(transaction, kind, label_hash(f"label {self._labels}")))
-            if len(changes) >= self.capacity:
-                found.append(self._apply(changes))
-                changes = []
-        if changes:
-            found.append(self._apply(changes))
+                found.append(self._add(group))
+                group = []
+                step = step_of(self._sequence, label=True)
+                self.effects.apply([Change(transaction, kind, step)])
+            if len(group) >= self.capacity:
+                found.append(self._add(group))
+                group = []
+        found.append(self._add(group))
         return np.concatenate(found)
 
-    def _apply(self, changes: list[Change]) -> Vectors:
-        applied = self.features.apply(changes)
-        if applied.repeated.any():
-            raise AssertionError("a change that was made once was found to be repeated")
-        of_transactions = np.array([change.kind == KIND_ADD for change in changes])
-        self.positions += applied.positions[of_transactions].tolist()
-        self.flags += applied.flags[of_transactions].tolist()
-        vectors: Vectors = applied.vectors[of_transactions]
-        return vectors
+    def _add(self, group: list[Transaction]) -> Vectors:
+        if not group:
+            return np.empty((0, self.features.program.n_features), dtype=np.float32)
+        ticket = self.features.next_ticket()
+        added = self.features.add(group, ticket)
+        if added.repeated.any():
+            raise AssertionError("a transaction that was added once was found to be repeated")
+        self.features.settled(ticket)
+        self._compact()
+        return added.vectors
+
+    def _compact(self) -> None:
+        full = self.features.full_tails
+        if len(full) >= self.capacity:
+            self.features.say_settled(self.effects.records)
+            named = list(full)
+            full.clear()
+            self.effects.compact(named, self._sequence)

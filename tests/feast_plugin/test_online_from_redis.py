@@ -15,13 +15,17 @@ import pytest
 from feast import FeatureStore
 
 from sentinel.domain import DefinitionError, StateUnavailable, Transaction
+from sentinel.features.arena import Arena
 from sentinel.features.plan.plan import DAY_US
 from sentinel.features.plan.program import compile_program
 from sentinel.retrieval import redis_state_reader
 from sentinel.retrieval.redis_state_reader import RedisStateReader
 from sentinel.settings import Settings, StateSettings
-from sentinel.state.redis_features import RedisFeatures
-from sentinel.state.redis_records import RedisState
+from sentinel.state.redis.effects import Effects
+from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD
+from sentinel.state.redis.records import Loaded, Records
+from sentinel.state.redis.wire import Wire
 from testkit.redis_fold import RedisFold
 from testkit.scratch import make_workspace
 from testkit.servers import Redis
@@ -45,13 +49,13 @@ class Shared:
     now_us: int
 
     @property
-    def features(self) -> RedisFeatures:
+    def features(self) -> SharedFeatures:
         """A scorer's own view of the records."""
-        return RedisFeatures(self.state())
+        return SharedFeatures(self.records())
 
-    def state(self) -> RedisState:
-        plan = self.deployment.plan
-        return RedisState(compile_program(plan), self.redis.url, timeout_seconds=20, prefix=PREFIX)
+    def records(self) -> Records:
+        program = compile_program(self.deployment.plan)
+        return Records(program, Wire(self.redis.url, timeout_seconds=20), prefix=PREFIX)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +69,9 @@ def shared(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> 
         last_us = deployment.entries[-1].received_at_us
         own = replace(deployment, workspace=settings.workspace)
         shared = Shared(own, settings, redis, last_us)
-        with closing(shared.state()) as records:
-            records.load(RedisFeatures(records).scratch, 0)
-            RedisFold(records).run(deployment.entries)
+        with closing(shared.records()) as records, closing(shared.records()) as own_records:
+            records.load(Arena(records.program), Loaded(EPOCHS_OF_A_LOAD, 0), 0)
+            RedisFold(SharedFeatures(records), Effects(own_records)).run(deployment.entries)
         yield shared
 
 
@@ -101,7 +105,7 @@ def test_every_value_is_the_oracles(
 def test_feast_serves_what_a_scorer_reads_bit_for_bit(shared: Shared, shared_store: Any) -> None:
     names = list(shared.deployment.plan.feature_names)
     features = shared.features
-    with closing(features.state):
+    with closing(features.records):
         read = features.read(KNOWN, shared.now_us)
         # The next payment sees the same windows; what is of the payment itself is its own.
         payments = [
@@ -165,8 +169,8 @@ def test_a_payment_that_a_scorer_adds_is_in_the_next_answer(
     )
     assert shared_store.get_online_features(names, rows).to_dict()["card_count_1d"] == [0.0]
     features = shared.features
-    with closing(features.state):
-        features.add([payment])
+    with closing(features.records):
+        features.add([payment], features.next_ticket())
     assert shared_store.get_online_features(names, rows).to_dict()["card_count_1d"] == [1.0]
 
 
@@ -195,7 +199,7 @@ def test_a_redis_that_is_silent_or_gone_is_named_and_found_again(
 
     before = asked().to_dict()
     reader = shared_store._get_provider().online_store._own_reader
-    monkeypatch.setattr(reader._features.state.wire, "timeout_seconds", 0.3)
+    monkeypatch.setattr(reader._records.wire, "timeout_seconds", 0.3)
     process = shared.redis.process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)

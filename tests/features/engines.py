@@ -23,8 +23,9 @@ from sentinel.state.embedded import EmbeddedState, restore
 from testkit.online_fold import OnlineFold
 from testkit.oracle import Oracle
 from testkit.redis_fold import RedisFold
+from testkit.shared_records import shared_records
 from tests.features.logs import batch_of, batches_of
-from tests.state.shared_redis import fresh_state
+from tests.state.shared_redis import shared_redis
 
 Entry = Transaction | Label
 Vectors = npt.NDArray[np.float32]
@@ -159,8 +160,9 @@ def _serve_until(
 
 def redis(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
     """Serving with state in Redis."""
-    with fresh_state(plan) as state:
-        return RedisFold(state, capacity=chance.choice([4, 64])).run(log)
+    with shared_records(plan, shared_redis().url) as shared:
+        fold = RedisFold(shared.features(), shared.effects(), chance.choice([4, 64]))
+        return fold.run(log)
 
 
 def oracle(plan: Plan, log: Sequence[Entry]) -> list[list[float | None]]:

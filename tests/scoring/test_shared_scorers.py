@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from sentinel.features.plan.plan import Plan
+from sentinel.pipeline.compare_shared import compare_shared
 from sentinel.settings import Settings
 from testkit.payments import payments
 from testkit.scratch import Server, default_plan, fraud_label, make_workspace
@@ -54,7 +55,13 @@ class Deployment:
         self.settings: Settings = first.model_copy(
             update={
                 "ledger": first.ledger.model_copy(update={"url": url}),
-                "state": first.state.model_copy(update={"backend": "redis"}),
+                "state": first.state.model_copy(
+                    update={
+                        "backend": "redis",
+                        "redis_url": self.environment["SENTINEL_STATE__REDIS_URL"],
+                        "redis_prefix": name,
+                    }
+                ),
             }
         )
         self.workspaces = workspaces(folder, first, 2)
@@ -96,6 +103,10 @@ def test_two_scorers_decide_each_payment_once_and_provably(deployment: Deploymen
     assert result.decisions + result.degraded == 800
     assert (result.mismatches, result.degraded) == (0, 0), result.examples
     assert result.unverifiable < 0.2 * result.values
+    held = compare_shared(deployment.settings, deployment.plan)
+    assert held is not None
+    assert (held.differing, held.behind) == (0, 0), held.examples
+    assert held.records > 100
     fraud = [i for i, name in enumerate(deployment.plan.feature_names) if "fraud" in name]
     assert fraud
 
@@ -124,6 +135,9 @@ def test_redis_and_postgres_restart_under_load(deployment: Deployment) -> None:
     result = replayed(deployment.settings, deployment.plan)
     assert result.mismatches == 0, result.examples
     assert result.degraded == degraded_before, "decisions after the repair had their state"
+    held = compare_shared(deployment.settings, deployment.plan)
+    assert held is not None
+    assert (held.differing, held.behind) == (0, 0), held.examples
 
 
 def post_to_its_death(url: str, payment: dict[str, object]) -> None:

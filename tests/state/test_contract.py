@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -13,26 +14,40 @@ import numpy as np
 import pytest
 
 from sentinel.domain import Label, Transaction, Verdict
-from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US
+from sentinel.features.arena import Arena
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, Plan
 from sentinel.features.plan.program import compile_program
-from sentinel.ledger.base import Appended, Standing
+from sentinel.ledger.base import Appended
 from sentinel.ledger.database import Database
 from sentinel.ledger.postgres import PostgresLedger
-from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    FLAG_EXPIRED_EVENT,
+    FLAG_LATE_EVENT,
+    GROUP_FORMAT,
+    LABEL_FORMAT,
+    N_REASONS,
+    DecisionGroup,
+    GroupKind,
+    LabelGroup,
+    encode_group,
+)
 from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.reconciler import Reconciler
 from sentinel.scoring.replica import Replica
 from sentinel.scoring.shared_state import SharedState
-from sentinel.scoring.upkeep import Upkeep
 from sentinel.state.base import FeatureState, Reading
 from sentinel.state.embedded import EmbeddedState, restore
 from sentinel.state.known_ids import KnownIds
-from sentinel.state.redis_features import RedisFeatures
+from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD
+from sentinel.state.redis.records import Loaded
 from testkit.online_fold import Entry, OnlineFold, Vectors
 from testkit.servers import Postgres
+from testkit.shared_records import shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
 from tests.features.worlds import START_US
-from tests.state.shared_redis import fresh_state, second_state
+from tests.state.shared_redis import shared_redis
 
 PLAN = every_function((10 * MINUTE_US, DAY_US))
 
@@ -44,38 +59,39 @@ class Home:
     Attributes:
         state: What is tested.
         sequence: The last entry of the log.
-        before: What the log says of each transaction, where many write; the one writer knows.
+        ledger: The log, where many write; the one writer needs none here.
     """
 
     state: FeatureState
-    standings: dict[str, Standing] | None = None
+    ledger: PostgresLedger | None = None
     sequence: int = 0
     transactions: dict[str, Transaction] = field(default_factory=dict)
 
     def add(self, transactions: Sequence[Transaction]) -> Reading:
         """Add transactions that become durable."""
         reading = self.state.add(transactions)
-        appended = Appended(self.sequence + 1, START_US, self._before(transactions))
-        for transaction in transactions:
-            self.sequence += 1
-            self.transactions[transaction.transaction_id] = transaction
-            self._note(transaction.transaction_id, self.sequence)
+        self.transactions.update({t.transaction_id: t for t in transactions})
+        group = decisions_of(PLAN, transactions, reading)
+        appended = self._append(GroupKind.DECISIONS, len(transactions), group, reading.ticket)
         self.state.settle(reading.ticket, transactions, appended)
-        self._wait()
+        self.wait()
         return reading
 
     def label(self, *labels: Label) -> None:
         """Apply labels that have become durable."""
-        appended = Appended(self.sequence + 1, START_US, self._before(labels))
+        group = LabelGroup(format=LABEL_FORMAT, labels=list(labels))
+        appended = self._append(GroupKind.LABELS, len(labels), group, os.urandom(16))
         self.state.apply_labels(labels, appended, self.transactions)
-        for label in labels:
-            self.sequence += 1
-            if self.standings is not None:
-                before = self.standings.get(label.transaction_id, Standing(0, None, 0))
-                self.standings[label.transaction_id] = before._replace(
-                    verdict=label.verdict, label_sequence=self.sequence
-                )
-        self._wait()
+        self.wait()
+
+    def _append(
+        self, kind: GroupKind, entries: int, group: DecisionGroup | LabelGroup, token: bytes
+    ) -> Appended:
+        first = self.sequence + 1
+        self.sequence += entries
+        if self.ledger is None:
+            return Appended(first, START_US)
+        return self.ledger.append(kind, entries, START_US, encode_group(group), token=token)
 
     def run(self, log: Sequence[Entry], sizes: Iterator[int]) -> Vectors:
         """Vectors of a log's transactions, in groups of some sizes."""
@@ -94,24 +110,40 @@ class Home:
             found.append(self.add(group).vectors)
         return np.concatenate(found)
 
-    def _before(self, entries: Sequence[Entry]) -> dict[str, Standing]:
-        known = self.standings or {}
-        return {
-            e.transaction_id: known[e.transaction_id] for e in entries if e.transaction_id in known
-        }
+    def find(self, transaction_id: str) -> Transaction | None:
+        """A transaction of the log."""
+        return self.transactions.get(transaction_id)
 
-    def _note(self, identifier: str, sequence: int) -> None:
-        if self.standings is not None:
-            before = self.standings.get(identifier, Standing(0, None, 0))
-            self.standings[identifier] = before._replace(sequence=sequence)
-
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Until what is done in threads is done."""
-        if isinstance(self.state, SharedState):
-            upkeep, deadline = self.state.upkeep, time.monotonic() + 60
-            while upkeep.behind:
-                assert time.monotonic() < deadline
+        if self.ledger is not None:
+            assert isinstance(self.state, SharedState)
+            records, deadline = self.state.features.records, time.monotonic() + 60
+            while records.followed() < self.sequence or self.state.reconciler.behind:
+                assert time.monotonic() < deadline, self.state.problem
                 time.sleep(0.002)
+
+
+def decisions_of(
+    plan: Plan, transactions: Sequence[Transaction], reading: Reading
+) -> DecisionGroup:
+    """What a scorer without a model would record."""
+    n = len(transactions)
+    return DecisionGroup(
+        format=GROUP_FORMAT,
+        plan_hash=plan.hash,
+        model_name="m",
+        model_version="1",
+        transactions=list(transactions),
+        vectors=reading.vectors.tobytes(),
+        scores=np.zeros(n).tobytes(),
+        probabilities=np.zeros(n).tobytes(),
+        flags=reading.flags.astype("<u4").tobytes(),
+        reason_features=np.full((n, N_REASONS), -1, "<i2").tobytes(),
+        reason_contributions=np.zeros((n, N_REASONS), "<f4").tobytes(),
+        latencies_us=np.zeros(n, "<u4").tobytes(),
+        positions=reading.positions,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +162,25 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     database = Database(server.make_database(tmp_path.name.replace("-", "_")))
     with (
         PostgresLedger.open_writer(database, exclusive=False) as ledger,
-        fresh_state(PLAN) as records,
+        shared_records(PLAN, shared_redis().url) as shared,
     ):
-        replica = Replica(records.program, ledger, tmp_path, lambda _: None)
-        connections = [second_state(records) for _ in range(2)]
-        opened = iter([connection.__enter__() for connection in connections])
-        upkeep = Upkeep(lambda: next(opened), ledger, replica, ScoringMetrics())
-        yield Home(SharedState(RedisFeatures(records), upkeep, KnownIds(), 0), {})
-        upkeep.close()
+        program, features = shared.program, shared.features()
+        features.records.load(Arena(program), Loaded(EPOCHS_OF_A_LOAD, 0), 0)
+        found = Home(EmbeddedState.empty(program), ledger)
+        replica = Replica(program, ledger, tmp_path, found.find)
+        reconciler = Reconciler(
+            features,
+            shared.records,
+            ledger,
+            ledger,
+            replica,
+            found.find,
+            ScoringMetrics(),
+            look_seconds=0.002,
+        )
+        found.state = SharedState(features, reconciler, KnownIds(), 0)
+        yield found
+        reconciler.close()
 
 
 def payment(
@@ -232,7 +275,7 @@ def test_without_state_the_rest_of_a_vector_is_still_computed(home: Home) -> Non
     assert reading.degraded
     # The state knows nothing of it.
     before = bits_of(home.state.peek([asked]).vectors)
-    fresh = bits_of(Home(home.state, home.standings, home.sequence).state.add([asked]).vectors)
+    fresh = bits_of(home.state.add([asked]).vectors)
     assert (before == fresh).all()
 
 
@@ -254,7 +297,7 @@ def test_positions_name_each_view_or_follow_the_sequence(home: Home) -> None:
     reading = home.add([payment(1, START_US), payment(2, START_US, merchant=None)])
     if reading.positions:
         positions = np.frombuffer(reading.positions, "<i8").reshape(2, len(PLAN.views))
-        assert positions.tolist() == [[1, 1], [2, 0]]
+        assert (positions % (1 << EPOCH_SHIFT)).tolist() == [[1, 1], [2, 0]]
     else:
         assert not home.state.waits
 

@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
-import numpy as np
 import pytest
 import redis
 from redis.crc import key_slot
 
 from sentinel.domain import Transaction
-from sentinel.features.plan.program import compile_program
-from sentinel.state.redis_features import RedisFeatures
-from sentinel.state.redis_marks import RedisMarks
-from sentinel.state.redis_records import RedisState
-from sentinel.state.redis_repair import Rebuilt, Repairer
-from testkit.online_fold import OnlineFold
 from testkit.ports import free_port
-from testkit.redis_fold import RedisFold
 from testkit.servers import Redis, wait_until
 from testkit.shared_records import shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
 from tests.features.worlds import START_US
-from tests.state.test_redis_records import differing_records
-from tests.state.test_redis_repair import expected_words, reader, words_of
 from tests.state.test_shared_records import Embedded
 
 PLAN = every_function()
@@ -76,73 +66,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
         yield nodes
 
 
-@pytest.fixture
-def state(cluster: list[Redis]) -> Iterator[RedisState]:
-    with closing(RedisState(compile_program(PLAN), cluster[1].url, timeout_seconds=20)) as state:
-        yield state
-        state.drop()
-
-
-def test_records_are_spread_and_right(cluster: list[Redis], state: RedisState) -> None:
-    log = log_of(200)
-    online = OnlineFold(state.program)
-    expected = online.run(log)
-    assert (bits_of(RedisFold(state, capacity=50).run(log)) == bits_of(expected)).all()
-    assert differing_records(state, online.arena) == []
-    for node in cluster:
-        with closing(redis.Redis(port=node.port)) as client:
-            assert int(client.execute_command("DBSIZE")) > 0
-    assert state.count() == online.arena.entities
-
-
-def test_a_state_is_loaded_repaired_and_dropped(cluster: list[Redis], state: RedisState) -> None:
-    log = log_of(60)
-    online = OnlineFold(state.program)
-    online.run(log)
-    state.load(online.arena, 60)
-    assert state.loaded_through() == 60
-    RedisFeatures(state).add([log_of(61)[60]], b"t" * 16)  # begun and never finished
-    recorded: list[Rebuilt] = []
-    repairer = Repairer(
-        state, RedisMarks(state), reader(PLAN, log), recorded.append, abandon_seconds=0
-    )
-    assert len(repairer.run()) == len(recorded) == 2
-    for view, keys in enumerate(online.arena.keys):
-        for key in keys:
-            assert words_of(state, view, key) == expected_words(PLAN, log, view, key)
-    assert state.drop() > online.arena.entities
-    assert state.count() == 0
-
-
-def test_a_record_that_moves_is_followed(cluster: list[Redis], state: RedisState) -> None:
-    features = RedisFeatures(state)
-    log = log_of(40)
-    features.add(log[:10])
-    where = state.key(0, "c1")
-    slot = key_slot(where)
-    with ExitStack() as stack:
-        clients = [stack.enter_context(closing(redis.Redis(port=n.port))) for n in cluster]
-        ids = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
-        source = slot * 3 // SLOTS
-        target = (source + 1) % 3
-        clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-        clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-        keys = clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100)
-        assert where in keys
-        clients[source].execute_command(
-            "MIGRATE", "127.0.0.1", cluster[target].port, "", 0, 5000, "KEYS", *keys
-        )
-        features.add(log[10:20])  # the key is there already, the slot not yet
-        for client in clients:
-            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-        features.add(log[20:30])
-        features.add(log[30:])
-        online = OnlineFold(state.program)
-        online.run(log)
-        assert differing_records(state, online.arena) == []
-        assert int(np.frombuffer(state.read([(0, "c1")])[0], "<i8")[1]) == 6
-
-
 def test_records_with_tails_live_on_every_node(cluster: list[Redis]) -> None:
     with shared_records(PLAN, cluster[2].url) as shared:
         first, second, effects = shared.features(), shared.features(), shared.effects()
@@ -164,3 +87,33 @@ def test_records_with_tails_live_on_every_node(cluster: list[Redis]) -> None:
         effects.compact(records, 0)
         last = log_of(121)[-1:]
         assert (bits_of(second.peek(last)) == bits_of(embedded.run(last))).all()
+
+
+def test_a_record_that_moves_is_followed(cluster: list[Redis]) -> None:
+    with shared_records(PLAN, cluster[1].url) as shared:
+        scorer, embedded, log = shared.features(), Embedded(shared), log_of(40)
+
+        def add(some: list[Transaction]) -> None:
+            added = scorer.add(some, scorer.next_ticket())
+            assert (bits_of(added.vectors) == bits_of(embedded.run(some))).all()
+
+        add(log[:10])
+        where = scorer.records.layout.key(0, "c1")
+        slot = key_slot(where)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(closing(redis.Redis(port=n.port))) for n in cluster]
+            ids = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+            source = slot * 3 // SLOTS
+            target = (source + 1) % 3
+            clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+            clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+            keys = clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100)
+            assert where in keys
+            clients[source].execute_command(
+                "MIGRATE", "127.0.0.1", cluster[target].port, "", 0, 5000, "KEYS", *keys
+            )
+            add(log[10:20])  # the key is there already, the slot not yet
+            for client in clients:
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+            add(log[20:30])
+            add(log[30:])

@@ -19,7 +19,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
 from sentinel.state.redis.effects import Change, step_of
 from sentinel.state.redis.features import COMPACT_FROM, Added, SharedFeatures, touched_by
-from sentinel.state.redis.layout import EPOCH_SHIFT
+from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD, epoch_start
 from sentinel.state.redis.records import Loaded
 from testkit.shared_records import SharedRecords, shared_records
 from tests.features.logs import bits_of
@@ -28,6 +28,8 @@ from tests.features.worlds import START_US, World, worlds
 from tests.state.shared_redis import shared_redis
 
 PLAN = every_function((10 * MINUTE_US, DAY_US))
+START = epoch_start(EPOCHS_OF_A_LOAD)
+NEXT = EPOCHS_OF_A_LOAD + 1
 
 
 @pytest.fixture
@@ -164,7 +166,7 @@ def test_a_tail_is_folded_into_the_base_and_readings_stay(shared: SharedRecords)
     for value in effects.records.stored(named):
         assert value is not None
         assert (len(value.tail), len(value.base) > 0) == (0, True)
-        assert value.position == (1 << EPOCH_SHIFT) + len(payments)
+        assert value.position == START + len(payments)
     assert words_of(shared) == before
     last = payment(1000, 9_000_000_000)
     expected = bits_of(embedded.run([last]))
@@ -224,8 +226,8 @@ def test_many_rows_of_one_record_share_a_round_trip(shared: SharedRecords) -> No
     group = [payment(n, 7 * n, n, merchant=f"m{n % 3}") for n in range(200)]
     added = scorer.add(group, scorer.next_ticket())
     assert (bits_of(added.vectors) == bits_of(embedded.run(group))).all()
-    start = 1 << EPOCH_SHIFT
-    assert (added.positions[:, 0] - start).tolist() == list(range(1, 201))
+
+    assert (added.positions[:, 0] - START).tolist() == list(range(1, 201))
     with pytest.raises(ValueError, match="at most 512"):
         scorer.add(group * 3, scorer.next_ticket())
 
@@ -271,17 +273,19 @@ def test_a_record_put_in_place_anew_keeps_what_is_under_way(shared: SharedRecord
     words = embedded.fold.arena.record(0, "c1")
     position = value.position
     kept = effects.records.reload(
-        (0, "c1"), position, position + 2, [position + 1], words, 2, step_of(2)
+        (0, "c1"), position, position + 2, [position + 1], words, NEXT, step_of(2)
     )
     assert kept == 1
-    again = effects.records.reload((0, "c1"), position, position + 2, [], words, 3, step_of(2))
+    again = effects.records.reload(
+        (0, "c1"), position, position + 2, [], words, NEXT + 1, step_of(2)
+    )
     assert again == -1, "the record is another by now"
     embedded.run([under_way])
     last = payment(4, 4, merchant="m9")
     expected = bits_of(embedded.run([last]))
     added = other.add([last], other.next_ticket())
     assert (bits_of(added.vectors) == expected).all()
-    assert added.positions[0, 0] == (2 << EPOCH_SHIFT) + 2
+    assert added.positions[0, 0] == epoch_start(NEXT) + 2
 
 
 def test_threads_of_scorers_lose_nothing(shared: SharedRecords) -> None:
@@ -322,8 +326,8 @@ def test_threads_of_scorers_lose_nothing(shared: SharedRecords) -> None:
         for row, transaction in enumerate(group)
     ]
     rows.sort(key=lambda row: row[0])
-    start = 1 << EPOCH_SHIFT
-    assert [position - start for position, _, _ in rows] == list(range(1, len(rows) + 1))
+
+    assert [position - START for position, _, _ in rows] == list(range(1, len(rows) + 1))
     embedded = Embedded(shared)
     expected = embedded.run([transaction for _, transaction, _ in rows])
     customer = len(PLAN.views[0].aggregates)

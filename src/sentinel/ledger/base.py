@@ -44,12 +44,13 @@ class Appended(NamedTuple):
 
 
 class StateRebuild(NamedTuple):
-    """A record of shared state that was replaced by one rebuilt from the log.
+    """A record of shared state that was replaced by one rebuilt from the log, or mended.
 
     Attributes:
         plan_hash, view, entity_key: Which record.
-        position: Of the record after it was replaced.
-        through_sequence: The log was read up to here.
+        position: Of the record after it was replaced or mended.
+        through_sequence: The log was read up to here. Negative: the change at the position of
+            this size never reached the log, and was taken back.
     """
 
     plan_hash: str
@@ -141,8 +142,14 @@ class Ledger(Protocol):
 class SharedLedger(Ledger, Protocol):
     """A ledger that many processes append to at once. See `sentinel.ledger.open.open_shared`."""
 
-    def verdicts(self, transaction_ids: Sequence[str]) -> Mapping[str, Standing]:
-        """What the log says of transactions now; those it knows nothing of are left out.
+    def verdicts(
+        self, transaction_ids: Sequence[str], *, before: int | None = None
+    ) -> Mapping[str, Standing]:
+        """What the log says of transactions; those it knows nothing of are left out.
+
+        Args:
+            transaction_ids: Which.
+            before: As of just before this entry of the log; None: now.
 
         Raises:
             LedgerUnavailable: The ledger cannot be read right now.
@@ -178,8 +185,8 @@ class SharedLedger(Ledger, Protocol):
         """
         ...
 
-    def record_label_effect(self, effect: LabelEffect) -> None:
-        """Remember where a label took effect; durable when this returns.
+    def record_label_effects(self, effects: Sequence[LabelEffect]) -> None:
+        """Remember where entries of the log took effect; durable when this returns.
 
         Raises:
             LedgerUnavailable: It could not be made durable.

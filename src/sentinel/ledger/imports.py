@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import ENTITY_COLUMNS, Transaction
+from sentinel.domain import ENTITY_COLUMNS, Label, Transaction, Verdict
 from sentinel.log.entries import Group
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
 
@@ -77,6 +77,29 @@ def _rows(
     # Through NumPy: several times quicker than to_pylist, and null becomes None for text.
     values = [column.to_numpy(zero_copy_only=False).tolist() for column in columns.columns]
     return zip(sequences, *values, strict=True)
+
+
+def imported_entries(group: Group) -> Iterator[Transaction | Label]:
+    """The entries of an IMPORT group in log order, transactions with their attributes."""
+    batch = read_import(group)
+    names = batch.schema.names
+    attributes = [name for name in names if name.startswith(ATTRIBUTE_PREFIX)]
+    for values in batch.to_pylist():
+        if values["kind"] == KIND_LABEL:
+            yield Label(
+                label_id=values["label_id"],
+                transaction_id=values["transaction_id"],
+                verdict=Verdict(values["verdict"]),
+                received_at_us=values["received_at_us"],
+            )
+            continue
+        given = {
+            name.removeprefix(ATTRIBUTE_PREFIX): values[name]
+            for name in attributes
+            if values[name] is not None
+        }
+        fields = {name: values[name] for name in _TRANSACTION_COLUMNS}
+        yield Transaction(**fields, attributes=given)
 
 
 def imported_transaction(group: Group, row: int) -> Transaction:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, Final, Self
 
 import psycopg
@@ -23,9 +24,12 @@ from sentinel.ledger.postgres_errors import cannot_open
 from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format
 
 _KINDS: Final = tuple(GroupKind)
+_APPENDERS: Final = 2
+"""Of a log that many write: while one waits for the disk, the next has its group there already."""
 _READ_ROWS: Final = (8, 64, 512)
 _READ_BYTES: Final = 4 << 20
 _REBUILDS_ROWS: Final = 1_000
+_NO_END: Final = (1 << 63) - 1
 
 _TAIL: Final = """
 SELECT first_sequence + entries - 1, received_at_us FROM {ns}.groups
@@ -54,18 +58,21 @@ WHERE plan_hash = %s AND label_sequence > %s ORDER BY label_sequence LIMIT %s"""
 class PostgresLedger:
     """A ledger in a schema of a PostgreSQL database. Made by `open_writer` or `open_reader`.
 
-    Appends must come from one thread at a time; all else is safe from any thread. Connections
-    that break are replaced.
+    As many threads may append at once as there are appenders; all else is safe from any thread.
+    Connections that break are replaced.
 
     Attributes:
         database: Where it is.
         group_format: Format that decisions are appended in, GROUP_FORMAT or an older one.
     """
 
-    def __init__(self, database: Database, appender: Appender | None) -> None:
+    def __init__(self, database: Database, *appenders: Appender) -> None:
         self.database = database
         self.group_format = GROUP_FORMAT
-        self._appender = appender
+        self._appenders = appenders
+        self._idle: SimpleQueue[Appender] = SimpleQueue()
+        for appender in appenders:
+            self._idle.put(appender)
         self._connections = Connections(database)
         self._closed = False
         self._tail_query = self._named(_TAIL)
@@ -73,8 +80,8 @@ class PostgresLedger:
 
     @property
     def appends_at_once(self) -> int:
-        """One: see `Ledger`."""
-        return 1
+        """See `Ledger`."""
+        return max(1, len(self._appenders))
 
     @classmethod
     def open_writer(cls, database: Database, *, exclusive: bool) -> Self:
@@ -91,7 +98,15 @@ class PostgresLedger:
             LedgerUnavailable: The database cannot be used right now.
         """
         migrate(database)
-        return cls(database, Appender(database, exclusive=exclusive))
+        appenders: list[Appender] = []
+        try:
+            while len(appenders) < (1 if exclusive else _APPENDERS):
+                appenders.append(Appender(database, exclusive=exclusive))
+        except BaseException:
+            for appender in appenders:
+                appender.close()
+            raise
+        return cls(database, *appenders)
 
     @classmethod
     def open_reader(cls, database: Database) -> Self:
@@ -114,7 +129,7 @@ class PostgresLedger:
                 f"The ledger {database.shown} has schema version {version}, this Sentinel needs "
                 f"{schema.VERSIONS[-1]}. Run `sentinel ledger migrate`."
             )
-        return cls(database, None)
+        return cls(database)
 
     @classmethod
     def exists(cls, database: Database) -> bool:
@@ -166,7 +181,7 @@ class PostgresLedger:
         """
         if entries < 1:
             raise ValueError(f"A group holds at least one entry, not {entries}.")
-        if self._appender is None:
+        if self._closed or not self._appenders:
             raise LedgerUnavailable(
                 f"The ledger {self.database.shown} is "
                 f"{'closed' if self._closed else 'open for reading'}: nothing can be appended. "
@@ -174,9 +189,13 @@ class PostgresLedger:
             )
         payload = in_format(kind, payload, self.group_format)
         keys = keys_of(kind, payload, transaction_ids)
-        appended = self._appender.append(
-            kind, entries, received_at_us, payload, keys, token or secrets.token_bytes(16)
-        )
+        appender = self._idle.get()
+        try:
+            appended = appender.append(
+                kind, entries, received_at_us, payload, keys, token or secrets.token_bytes(16)
+            )
+        finally:
+            self._idle.put(appender)
         group = Group(
             first_sequence=appended.first_sequence,
             entries=entries,
@@ -209,13 +228,16 @@ class PostgresLedger:
             start = groups[-1].first_sequence + groups[-1].entries
             step = min(step + 1, len(_READ_ROWS) - 1)
 
-    def verdicts(self, transaction_ids: Sequence[str]) -> Mapping[str, Standing]:
+    def verdicts(
+        self, transaction_ids: Sequence[str], *, before: int | None = None
+    ) -> Mapping[str, Standing]:
         """See `SharedLedger.verdicts`."""
-        query = self._named("SELECT * FROM {ns}.standings(%s::bytea[], 9223372036854775807)")
+        query = self._named("SELECT * FROM {ns}.standings(%s::bytea[], %s::bigint)")
+        end = _NO_END if before is None else before
         wanted = [identifier.encode() for identifier in transaction_ids]
 
         def read(connection: Connection) -> list[tuple[bytes, int, bool | None, int]]:
-            return connection.execute(query, (wanted,)).fetchall()
+            return connection.execute(query, (wanted, end)).fetchall()
 
         return {
             identifier.decode(): standing(sequence, is_fraud, label_sequence)
@@ -263,18 +285,23 @@ class PostgresLedger:
                 yield StateRebuild(plan_hash, view, entity_key.decode(), position, through)
             number = rows[-1][0]
 
-    def record_label_effect(self, effect: LabelEffect) -> None:
-        """See `SharedLedger.record_label_effect`."""
+    def record_label_effects(self, effects: Sequence[LabelEffect]) -> None:
+        """See `SharedLedger.record_label_effects`."""
         query = self._named(
             "INSERT INTO {ns}.label_effects (plan_hash, transaction_id, label_sequence, kind, "
             "positions) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
         )
-        identifier = effect.transaction_id.encode()
-        place = (effect.label_sequence, effect.kind, list(effect.positions))
-        values = (effect.plan_hash, identifier, *place)
-        self._connections.run(
-            lambda connection: connection.execute(query, values), "record a label's effect in"
-        )
+        rows = [
+            (e.plan_hash, e.transaction_id.encode(), e.label_sequence, e.kind, list(e.positions))
+            for e in effects
+        ]
+
+        def write(connection: Connection) -> None:
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.executemany(query, rows)
+
+        if rows:
+            self._connections.run(write, "record effects of log entries in")
 
     def label_effects(self, plan_hash: str) -> Iterator[LabelEffect]:
         """See `SharedLedger.label_effects`."""
@@ -296,9 +323,8 @@ class PostgresLedger:
         """Release the connections and the right to append. May be called more than once."""
         self._closed = True
         self._connections.close()
-        if self._appender is not None:
-            self._appender.close()
-            self._appender = None
+        for appender in self._appenders:
+            appender.close()
 
     def __enter__(self) -> Self:
         return self

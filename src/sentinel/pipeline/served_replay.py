@@ -4,9 +4,10 @@ Scorers that share state interleave as they please, so the log's order is not th
 What is: every change of a record got a position, and the ledger holds it. Replaying each record by
 position gives, for each decision, the record as that decision saw it, and so its vector.
 
-Not every decision can be held against it. A decision whose state could not be read is degraded: its
-vector is null. And where a position is missing, a change was made that never became durable; what
-was served from then on until the record was rebuilt counts as unverifiable, never as right.
+Not every decision can be held against it. A decision whose state could not be read is degraded. And
+where a position is missing, a change was made that never became durable; what was served from then
+on until it was taken back, or the record put in place anew, counts as unverifiable, never as right.
+So does what was served after two changes at one position.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from sentinel.features.plan.program import (
     compile_program,
 )
 from sentinel.ledger.base import Ledger
+from sentinel.ledger.imports import imported_entries
 from sentinel.ledger.log import read_log
 from sentinel.log.entries import FLAG_DEGRADED, Group, GroupKind, decode_decisions, decode_labels
 from sentinel.pipeline.verify import transactions_of
+from sentinel.state.redis.layout import EPOCH_SHIFT, epoch_start, same_load
 
 _SHOWN: Final = 10
+_LONGEST_HOLE: Final = 1_000_000
 Words = npt.NDArray[np.int64]
 
 
@@ -59,14 +63,30 @@ class Rebuilt(NamedTuple):
     through_sequence: int
 
 
+class Voided(NamedTuple):
+    """A change that was taken back, since it never reached the log.
+
+    Attributes:
+        view, key: Of which record.
+        position: Of the change.
+        at: Position from which on the record is without it.
+    """
+
+    view: int
+    key: str
+    position: int
+    at: int
+
+
 class Effect(NamedTuple):
-    """A label's change of the records of its transaction.
+    """A change of the records of a transaction that no live decision made.
 
     Attributes:
         transaction_id: Whose records.
-        kind: KIND_FRAUD or KIND_RETRACT.
+        kind: KIND_FRAUD or KIND_RETRACT for a label; KIND_ADD for a transaction that was imported
+            or decided without these records.
         positions: Of the change, by view; 0 where the transaction names no entity.
-        sequence: The label's place in the log.
+        sequence: The place in the log of the label, or of the transaction.
     """
 
     transaction_id: str
@@ -84,7 +104,7 @@ class ServedReplay:
         values: Of their vectors that were compared.
         mismatches: Of them that differ.
         degraded: Decisions with a null vector, on record as such.
-        unverifiable: Values served between a change that never became durable and the rebuild.
+        unverifiable: Values served while a record held a change that never became durable.
         examples: (transaction id, feature, served, replayed) of some differences.
     """
 
@@ -107,25 +127,34 @@ class _Live:
     degraded: list[bool] = field(default_factory=list)
     labels: list[tuple[int, Label]] = field(default_factory=list)
 
-    def take(self, group: Group, plan_hash: str, views: int) -> None:
+    def take(self, group: Group, plan_hash: str, views: int, epoch: int | None) -> None:
         if group.kind == GroupKind.LABELS:
             labels = decode_labels(group.payload).labels
             self.labels += list(enumerate(labels, group.first_sequence))
-        elif group.kind == GroupKind.DECISIONS:
+        elif group.kind == GroupKind.IMPORT:
+            for sequence, entry in enumerate(imported_entries(group), group.first_sequence):
+                if isinstance(entry, Label):
+                    self.labels.append((sequence, entry))
+        else:
             decided = decode_decisions(group.payload)
             n = len(decided.transactions)
             self.transactions += decided.transactions
             self.sequences += range(group.first_sequence, group.first_sequence + n)
-            ours = decided.plan_hash == plan_hash
-            placed = ours and bool(decided.positions)
-            self.positions += list(
-                np.frombuffer(decided.positions, "<i8").reshape(n, views)
-                if placed
-                else np.zeros((n, views), dtype=np.int64)
-            )
+            placed = np.zeros(n, dtype=np.bool_)
+            positions = np.zeros((n, views), dtype=np.int64)
+            if decided.plan_hash == plan_hash and decided.positions:
+                positions = (
+                    np.frombuffer(decided.positions, "<i8").reshape(n, views) & POSITION_MASK
+                )
+                placed = (
+                    np.ones(n, dtype=np.bool_)
+                    if epoch is None
+                    else same_load(positions.max(axis=1, initial=0), epoch)
+                )
+                positions = np.where(placed[:, None], positions, 0)
+            self.positions += list(positions)
             self.vectors += list(decided.vector_array())
-            flags = decided.flag_array()
-            self.degraded += ((flags & FLAG_DEGRADED) != 0).tolist() if placed else [True] * n
+            self.degraded += (~placed | (decided.flag_array() & FLAG_DEGRADED != 0)).tolist()
 
 
 def replay_served(
@@ -134,6 +163,9 @@ def replay_served(
     loaded_through: int,
     rebuilds: Iterable[Rebuilt] = (),
     effects: Iterable[Effect] = (),
+    voids: Iterable[Voided] = (),
+    *,
+    epoch: int | None = None,
 ) -> ServedReplay:
     """Replay every record by position and compare what was served.
 
@@ -142,7 +174,9 @@ def replay_served(
         plan: The plan that served.
         loaded_through: The log entry through which the shared state was first filled.
         rebuilds: Records that were replaced since.
-        effects: What labels changed since.
+        effects: What was changed since but by decisions.
+        voids: Changes that were taken back since.
+        epoch: Of the load; None if positions go on from those of the records that were loaded.
     """
     program = compile_program(plan)
     fold = OfflineFold(program)
@@ -151,20 +185,21 @@ def replay_served(
         fold.step(batch, vectors=False)
     live = _Live()
     for group in ledger.groups(loaded_through):
-        live.take(group, plan.hash, len(plan.views))
+        live.take(group, plan.hash, len(plan.views), epoch)
     effects = list(effects)
     known = {transaction.transaction_id for transaction in live.transactions}
-    older = _find(ledger, loaded_through, {e.transaction_id for e in effects} - known)
-    return _Replay(program, fold, live, older, list(rebuilds), effects).run()
+    others = _find(ledger, {e.transaction_id for e in effects} - known)
+    start = None if epoch is None else epoch_start(epoch)
+    return _Replay(program, fold, live, others, list(rebuilds), effects, list(voids), start).run()
 
 
-def _find(ledger: Ledger, until: int, wanted: set[str]) -> list[Transaction]:
+def _find(ledger: Ledger, wanted: set[str]) -> list[Transaction]:
     """Transactions of the log by their ids."""
     if not wanted:
         return []
     ids = pa.array(sorted(wanted), pa.string())
     found: list[Transaction] = []
-    for _, batch in read_log(ledger, until=until):
+    for _, batch in read_log(ledger):
         few = batch.filter(pc.is_in(batch.column("transaction_id"), value_set=ids))
         found += transactions_of(few)
     return found
@@ -178,9 +213,11 @@ class _Replay:
         program: Program,
         fold: OfflineFold,
         live: _Live,
-        older: Sequence[Transaction],
+        others: Sequence[Transaction],
         rebuilds: Sequence[Rebuilt],
         effects: Sequence[Effect],
+        voids: Sequence[Voided],
+        start: int | None,
     ) -> None:
         self._program = program
         self._arena = fold.arena
@@ -188,9 +225,12 @@ class _Replay:
         self._live = live
         self._rebuilds = rebuilds
         self._effects = effects
+        self._voids = voids
+        self._start = start
         n = len(live.transactions)
-        live.transactions += older  # rows from n on: nothing of them but labels is replayed
-        live.sequences += [0] * len(older)
+        live.transactions += others  # rows from n on: nothing was served for them
+        added = {e.transaction_id: e.sequence for e in effects if e.kind == KIND_ADD}
+        live.sequences += [added.get(other.transaction_id, 0) for other in others]
         self._rows = {t.transaction_id: row for row, t in enumerate(live.transactions)}
         self._encoder = EventEncoder(program, self._arena, max(len(live.transactions), 1))
         for row, transaction in enumerate(live.transactions):
@@ -223,6 +263,10 @@ class _Replay:
                 assert key is not None
                 change = (effect.positions[number], effect.kind, row)
                 by_key.setdefault(key, []).append(change)
+        voids: dict[str, dict[int, int]] = {}
+        for voided in self._voids:
+            if voided.view == number:
+                voids.setdefault(voided.key, {})[voided.at] = voided.position
         rebuilt: dict[str, list[Rebuilt]] = {}
         for rebuild in self._rebuilds:
             if rebuild.view == number:
@@ -230,12 +274,15 @@ class _Replay:
         straight: list[tuple[int, int, int]] = []
         for key, changes in by_key.items():
             in_order = sorted(change for change in changes if change[0] > 0)
-            first = int(self._arena.record(number, key)[1]) + 1
+            own = int(self._arena.record(number, key)[1])
+            first = (own if self._start is None else self._start) + 1
             whole = [position for position, _, _ in in_order]
-            if key not in rebuilt and whole == list(range(first, first + len(whole))):
+            troubled = key in rebuilt or key in voids
+            if not troubled and whole == list(range(first, first + len(whole))):
                 straight += in_order
             else:
-                self._run_key(number, key, in_order, sorted(rebuilt.get(key, ())), changes)
+                waiting = sorted(rebuilt.get(key, ()))
+                self._run_key(number, key, in_order, waiting, voids.get(key, {}), changes)
         self._apply(number, straight)
 
     def _apply(
@@ -248,7 +295,8 @@ class _Replay:
         kinds = np.array([kind for _, kind, _ in changes], dtype=np.int64)
         events = self._encoder.events[rows].copy()
         events[:, EVENT_KIND] = kinds
-        targets = np.where(kinds == KIND_ADD, rows, -1) if write else np.full(len(rows), -1)
+        served = (kinds == KIND_ADD) & (rows < len(self._out))
+        targets = np.where(served, rows, -1) if write else np.full(len(rows), -1)
         fold_view(
             self._arena.words, self._program.code, view, 0, 1, events, self._out,
             targets.astype(np.int64),
@@ -260,27 +308,38 @@ class _Replay:
         key: str,
         placed: list[tuple[int, int, int]],
         rebuilds: list[Rebuilt],
+        voids: dict[int, int],
         changes: list[tuple[int, int, int]],
     ) -> None:
-        """A record with holes or rebuilds."""
+        """A record with holes, voids or rebuilds."""
         offset = self._arena.locate(view, key)
         size = self._program.record_words[view]
         record = self._arena.words[offset : offset + size]
         base = record.copy()
         columns = self._columns(view)
-        sound = True
-        at = int(base[1])
+        at = int(base[1]) if self._start is None else self._start
+        holes: set[int] = set()
+        lost = False  # two changes at one position, or positions that nobody can count
         waiting = list(rebuilds)
         for change in placed:
             while waiting and waiting[0].position < change[0]:
                 rebuild = waiting.pop(0)
                 self._rebuild(view, offset, base, rebuild, changes)
-                at, sound = rebuild.position, True
-            if change[0] != at + 1:
-                sound = False
+                kept_from = rebuild.position >> EPOCH_SHIFT << EPOCH_SHIFT
+                at, lost = rebuild.position, False
+                # What was kept on the way to the log and never reached it.
+                holes = {q for q in voids.values() if kept_from < q <= at} if kept_from else set()
+            if change[0] <= at or change[0] - at > _LONGEST_HOLE:
+                lost = True
+            else:
+                for missing in range(at + 1, change[0]):
+                    if missing in voids:
+                        holes.discard(voids[missing])
+                    else:
+                        holes.add(missing)
             at = change[0]
             self._apply(view, [change])
-            if not sound and change[1] == KIND_ADD:
+            if (holes or lost) and change[1] == KIND_ADD and change[2] < len(self._out):
                 self._verifiable[change[2], columns] = False
 
     def _rebuild(
@@ -295,12 +354,14 @@ class _Replay:
         size = self._program.record_words[view]
         self._arena.words[offset : offset + size] = base
         live = self._live
-        held = [
-            (position, kind, row)
+        # A decision that was made without the records and added to them later stands there twice.
+        rows = {
+            row
             for position, kind, row in changes
             if kind == KIND_ADD
             and (live.sequences[row] <= rebuild.through_sequence or 0 < position < rebuild.position)
-        ]
+        }
+        held = [(0, KIND_ADD, row) for row in rows]
         frauds = {
             label.transaction_id: label.verdict == Verdict.FRAUD
             for sequence, label in live.labels
@@ -310,7 +371,7 @@ class _Replay:
             if position < rebuild.position:
                 frauds[live.transactions[row].transaction_id] = kind == KIND_FRAUD
         held.sort(key=lambda change: live.sequences[change[2]])
-        older = {row for _, _, row in changes if row >= len(self._out)}
+        older = {row for _, _, row in changes if not live.sequences[row]}
         for row in {row for _, _, row in held} | older:
             identifier = live.transactions[row].transaction_id
             was = row in older and identifier in self._book.fraud

@@ -12,8 +12,9 @@ from sentinel.features.plan.program import compile_program
 from sentinel.retrieval.current import CurrentFeatures, Row
 from sentinel.scoring.runtime import load_plan
 from sentinel.settings import Settings
-from sentinel.state.redis_features import RedisFeatures
-from sentinel.state.redis_records import RedisState
+from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.records import Records
+from sentinel.state.redis.wire import Wire
 
 _TIMEOUT_SECONDS = 5.0  # a notebook can wait longer than a payment
 _ROWS_A_READ = 500
@@ -33,13 +34,10 @@ class RedisStateReader:
         self._settings = settings
         self.plan = load_plan(settings)
         self._places = {name: i for i, name in enumerate(self.plan.feature_names)}
-        state = RedisState(
-            compile_program(self.plan),
-            settings.state.redis_url,
-            timeout_seconds=_TIMEOUT_SECONDS,
-            prefix=settings.state.redis_prefix,
-        )
-        self._features = RedisFeatures(state)
+        wire = Wire(settings.state.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
+        program = compile_program(self.plan)
+        self._records = Records(program, wire, prefix=settings.state.redis_prefix)
+        self._features = SharedFeatures(self._records, cache_bytes=0)
 
     @property
     def is_current(self) -> bool:
@@ -68,7 +66,7 @@ class RedisStateReader:
 
     def _require_state(self) -> None:
         # A record that is not there reads as an entity without history: only true once all are.
-        if self._features.state.loaded_through() is None:
+        if self._records.loaded() is None:
             raise StateUnavailable(
                 f"Redis does not hold the state of plan {self.plan.hash}: no scorer has loaded it, "
                 "or Redis has lost it. Start a scorer (`sentinel serve`), which loads it, and see "
@@ -77,4 +75,4 @@ class RedisStateReader:
 
     def close(self) -> None:
         """Close the connection."""
-        self._features.state.close()
+        self._records.close()

@@ -59,6 +59,7 @@ class Commits:
         payload: bytes,
         done: CommitDone,
         transaction_ids: Sequence[str] = (),
+        token: bytes = b"",
     ) -> None:
         """Append a group; see `Ledger.append`."""
         append = partial(
@@ -68,7 +69,7 @@ class Commits:
             received_at_us,
             payload,
             transaction_ids=transaction_ids,
-            token=secrets.token_bytes(_TOKEN_BYTES),
+            token=token or secrets.token_bytes(_TOKEN_BYTES),
         )
         self._threads.do(append, partial(self._finish, entries, done, time.perf_counter_ns()))
 

@@ -8,38 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
-
-import numpy as np
-import numpy.typing as npt
 
 from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.scoring.recovery import FindTransaction, catch_up, recover
 from sentinel.state.embedded import EmbeddedState
+from sentinel.state.redis.reloading import History
 
 IDLE_SECONDS: Final = 120.0
-
-_LABEL_TAG: Final = 1 << 62
-_TAG_SHIFT: Final = 44
-
-
-def label_change_id(label_sequence: int) -> int:
-    """What a label's change of a record is known by: told apart from a transaction's by its tag.
-
-    >>> labelled_by(label_change_id(17)), labelled_by(-5), labelled_by(12345)
-    (17, None, None)
-    """
-    return _LABEL_TAG | label_sequence
-
-
-def labelled_by(change_id: int) -> int | None:
-    """The log entry of the label that made a change; None: a transaction made it."""
-    if change_id >> _TAG_SHIFT == _LABEL_TAG >> _TAG_SHIFT:
-        return change_id & ((1 << _TAG_SHIFT) - 1)
-    return None
 
 
 class Replica:
@@ -63,31 +41,16 @@ class Replica:
         self._used = 0.0
         self._lock = threading.Lock()
 
-    def records(
-        self, wanted: Sequence[tuple[int, str]]
-    ) -> tuple[int, list[npt.NDArray[np.int64]], Callable[[int], bool]]:
-        """Records as of the end of the log.
-
-        Args:
-            wanted: (view, key) of each.
-
-        Returns:
-            The log entry through which they are folded, their words, and whether a change with a
-            certain id is in them.
+    def history(self, view: int, key: str) -> History:
+        """A record as of the end of the log.
 
         Raises:
             LedgerUnavailable: The log cannot be read right now.
         """
         with self._lock:
             state = self._current()
-            words = [state.arena.record(view, key).copy() for view, key in wanted]
-            through, known = state.sequence, state.known
-
-        def holds(change_id: int) -> bool:
-            label = labelled_by(change_id)
-            return known.holds(change_id) if label is None else label <= through
-
-        return through, words, holds
+            words = state.arena.record(view, key).copy()
+            return History(words, state.sequence, state.known.holds)
 
     def release(self) -> None:
         """Let the memory go if it has not been used for a while."""

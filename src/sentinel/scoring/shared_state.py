@@ -1,34 +1,30 @@
 """Feature state in Redis as one of many scorers uses it.
 
-Records are changed on the server. What becomes of changes that never reach the log, what another
-scorer left behind and what a label changes is looked after in threads of their own (`Upkeep`).
+Scorers append to shared records and fold what comes back. What becomes of events that never reach
+the log, what another scorer left behind and what the log says beside decisions is looked after in
+threads of their own (`Reconciler`).
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.domain import Label, StateUnavailable, Transaction, Verdict
-from sentinel.features.plan.program import FLAG_EXPIRED, FLAG_LATE, KIND_FRAUD, Program
+from sentinel.domain import Label, StateUnavailable, Transaction
+from sentinel.features.plan.program import FLAG_EXPIRED, FLAG_LATE, Program
 from sentinel.ledger.base import Appended
 from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
-from sentinel.log.labels import changes_of
-from sentinel.scoring.upkeep import Upkeep
+from sentinel.scoring.reconciler import Reconciler
 from sentinel.state.base import Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
-from sentinel.state.redis_features import RedisFeatures
+from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.without_state import WithoutState
 
 log = logging.getLogger(__name__)
-
-_TICKET_BYTES = 16
 
 
 class SharedState:
@@ -36,7 +32,7 @@ class SharedState:
 
     Args:
         features: Reads and changes the records.
-        upkeep: Keeps them true to the log.
+        reconciler: Keeps them true to the log.
         known: Ids that this scorer has heard of.
         sequence: The last log entry that it has seen.
         watch: Called by `look_after`; it sets `blocked` and `unwatched`.
@@ -48,30 +44,27 @@ class SharedState:
     """
 
     waits = True
-    entities = 0
-    used_bytes = 0
 
     def __init__(
         self,
-        features: RedisFeatures,
-        upkeep: Upkeep,
+        features: SharedFeatures,
+        reconciler: Reconciler,
         known: KnownIds,
         sequence: int,
         watch: Callable[[SharedState], None] = lambda _: None,
         parallel: int = 1,
     ) -> None:
         self.features = features
-        self.upkeep = upkeep
+        self.reconciler = reconciler
         self.known = known
         self.sequence = sequence
         self.parallel = parallel
         self._watch = watch
         self._without = WithoutState(features.program)
-        self._talking = threading.Lock()
         self.blocked: str | None = None
         self.unwatched: str | None = None
         self._trouble: str | None = None
-        self._degraded: set[bytes] = set()
+        self._in_doubt: set[bytes] = set()
 
     @property
     def program(self) -> Program:
@@ -79,9 +72,19 @@ class SharedState:
         return self.features.program
 
     @property
+    def entities(self) -> int:
+        """Records that this scorer keeps folded."""
+        return self.features.entities
+
+    @property
+    def used_bytes(self) -> int:
+        """Most that they take."""
+        return self.features.cache_bytes
+
+    @property
     def problem(self) -> str | None:
         """Why decisions are degraded, or why records cannot be looked after."""
-        return self.blocked or self.unwatched or self._trouble or self.upkeep.problem
+        return self.blocked or self.unwatched or self._trouble or self.reconciler.problem
 
     # See `FeatureState` for all of these.
 
@@ -94,39 +97,44 @@ class SharedState:
         self.known.holds(id_hash("warm-up"))
 
     def add(self, transactions: Sequence[Transaction]) -> Reading:
-        ticket = secrets.token_bytes(_TICKET_BYTES)
+        ticket = self.features.next_ticket()
         if self.blocked is not None:
             return self._without_state(transactions, self.blocked, ticket)
         try:
-            with self._talking:
-                applied = self.features.add(transactions, ticket)
+            added = self.features.add(transactions, ticket)
         except StateUnavailable as error:
+            # Each event may stand in its record or not: none is to.
+            self._in_doubt.add(ticket)
+            self.reconciler.doubt(ticket, transactions, in_log=False, last=False)
             return self._without_state(transactions, str(error), ticket)
         self._trouble = None
+        repeated = np.flatnonzero(added.repeated).tolist()
+        if repeated:
+            # One record may have noticed what another has folded into its base.
+            self._in_doubt.add(ticket)
+            again = [transactions[row] for row in repeated]
+            self.reconciler.doubt(ticket, again, in_log=False, last=False)
         return Reading(
-            vectors=applied.vectors,
-            flags=_flags_of(applied.flags),
-            positions=applied.positions.astype("<i8").tobytes(),
-            repeated=tuple(np.flatnonzero(applied.repeated).tolist()),
+            vectors=added.vectors,
+            flags=_flags_of(added.flags),
+            positions=added.positions.astype("<i8").tobytes(),
+            repeated=tuple(repeated),
             ticket=ticket,
         )
 
     def add_without_state(self, transactions: Sequence[Transaction]) -> Reading:
-        ticket = secrets.token_bytes(_TICKET_BYTES)
-        self._degraded.add(ticket)
+        ticket = self.features.next_ticket()
         return self._without.reading(transactions, "State was left out on purpose.", ticket)
 
     def peek(self, transactions: Sequence[Transaction]) -> Reading:
         try:
-            with self._talking:
-                vectors = self.features.peek(transactions)
+            vectors = self.features.peek(transactions)
         except StateUnavailable as error:
             return self._without.reading(transactions, str(error))
         return Reading(vectors, np.zeros(len(transactions), dtype=np.uint8))
 
     def read(self, keys: Sequence[Mapping[str, str]], now_us: int) -> Vectors:
-        with self._talking:
-            return self.features.read([dict(key) for key in keys], now_us)
+        return self.features.read(keys, now_us)
 
     def settle(
         self,
@@ -135,18 +143,20 @@ class SharedState:
         appended: Appended | None,
         doubtful: Sequence[Transaction] = (),
     ) -> None:
-        degraded = ticket in self._degraded
-        self._degraded.discard(ticket)
-        self.upkeep.doubt(doubtful)
-        if appended is None:
-            self.upkeep.doubt(transactions)
-        else:
+        if not ticket:
+            return
+        if appended is not None:
             self.sequence = max(self.sequence, appended.first_sequence + len(transactions) - 1)
-            if degraded:
-                self.upkeep.doubt(transactions)  # the log holds their labels, too
-            else:
-                self._count_waiting_labels(transactions, appended)
-        self.upkeep.settled(ticket, transactions)
+        doubt = self.reconciler.doubt
+        if doubtful:
+            doubt(ticket, doubtful, in_log=False, last=False)
+        if appended is None and transactions:
+            doubt(ticket, transactions, in_log=True, last=False)
+        if doubtful or appended is None or ticket in self._in_doubt:
+            self._in_doubt.discard(ticket)
+            doubt(ticket, (), in_log=False, last=True)
+        else:
+            self.features.settled(ticket)
 
     def apply_labels(
         self,
@@ -154,13 +164,7 @@ class SharedState:
         appended: Appended,
         transactions: Mapping[str, Transaction],
     ) -> None:
-        fraud = {i for i, before in appended.before.items() if before.verdict == Verdict.FRAUD}
-        for change in changes_of(labels, appended.first_sequence, fraud):
-            before = appended.before.get(change.transaction_id)
-            transaction = transactions.get(change.transaction_id)
-            # Whoever decides on a transaction that is not in the log yet sees the label.
-            if before is not None and before.sequence and transaction is not None:
-                self.upkeep.count_label(transaction, change.kind, change.label_sequence)
+        """The log's follower lets them take effect."""
         self.sequence = max(self.sequence, appended.first_sequence + len(labels) - 1)
 
     def look_after(self) -> None:
@@ -170,7 +174,7 @@ class SharedState:
         """Redis keeps the state."""
 
     def close(self) -> None:
-        self.features.state.close()
+        self.features.records.close()
 
     def _without_state(
         self, transactions: Sequence[Transaction], trouble: str, ticket: bytes
@@ -178,22 +182,11 @@ class SharedState:
         if self._trouble is None:
             log.warning("Decisions are degraded: %s", trouble)
         self._trouble = trouble
-        self._degraded.add(ticket)
         return self._without.reading(transactions, trouble, ticket)
-
-    def _count_waiting_labels(
-        self, transactions: Sequence[Transaction], appended: Appended
-    ) -> None:
-        if not appended.before:
-            return
-        for transaction in transactions:
-            before = appended.before.get(transaction.transaction_id)
-            if before is not None and before.verdict == Verdict.FRAUD:
-                self.upkeep.count_label(transaction, KIND_FRAUD, before.label_sequence)
 
 
 def _flags_of(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The log's flags, uint8 (n,), of what the server reports for each view, uint8 (n, views)."""
+    """The log's flags, uint8 (n,), of what the kernel reports for each view, uint8 (n, views)."""
     found = np.bitwise_or.reduce(flags, axis=1)
     of_events = np.zeros(len(flags), dtype=np.uint8)
     of_events[(found & FLAG_LATE) != 0] |= FLAG_LATE_EVENT

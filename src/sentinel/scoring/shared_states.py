@@ -21,24 +21,35 @@ from sentinel.ledger.open import open_shared
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.reconciler import Reconciler
 from sentinel.scoring.recovery import recover
 from sentinel.scoring.replica import Replica
 from sentinel.scoring.shared_state import SharedState
 from sentinel.scoring.states import Progress
-from sentinel.scoring.upkeep import Upkeep
 from sentinel.settings import Settings
 from sentinel.state.base import FeatureState
+from sentinel.state.embedded import EmbeddedState
 from sentinel.state.known_ids import KnownIds
-from sentinel.state.redis_features import RedisFeatures
-from sentinel.state.redis_records import RedisState
+from sentinel.state.redis.effects import Effects, step_of
+from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
+from sentinel.state.redis.records import Loaded, Records
+from sentinel.state.redis.wire import Wire
 
 log = logging.getLogger(__name__)
+
+PARALLEL: Final = 4
+"""Groups of payments that a scorer has between state and log at once."""
 
 _LOAD_TIMEOUT_SECONDS: Final = 30.0
 _LOCK_SECONDS: Final = 60
 _WAIT_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.05
+_NOTICED_SECONDS: Final = 1.5
+"""Within so long every scorer has looked whether the state is still there."""
 _LOST_SECONDS: Final = 5.0
 """A Redis that restarted has lost no more than its last seconds, or all: it syncs each second."""
+_FOLLOWED_SECONDS: Final = 600.0
 WHOLE: Final = ""
 """View and key of a rebuild that replaced all records of a plan."""
 
@@ -60,10 +71,10 @@ class SharedStates:
         self._ledger: SharedLedger
         self._reader: Ledger
         self._index: LedgerIndex
-        self._upkeeps: dict[str, Upkeep] = {}
-        self._watchers: dict[str, RedisState] = {}
+        self._states: dict[str, SharedState] = {}
+        self._watchers: dict[str, Records] = {}
         self._heard_through = 0
-        self._adopted: dict[str, int | None] = {}
+        self._runs: dict[str, str] = {}
         self._restarted = threading.Event()
         self._answered_at = time.time()
 
@@ -75,81 +86,95 @@ class SharedStates:
         self._reader, self._index = reader, index
 
     def open(self, plan: Plan, progress: Progress | None = None) -> SharedState:
+        found = self._states.get(plan.hash)
+        if found is not None:
+            return found
         self._index.catch_up()
         heard_through = self._index.indexed_through
         program = compile_program(plan)
         known = self._load(program, progress)
         self._heard_through = max(self._heard_through, heard_through)
-        features = RedisFeatures(self._connect(program))
+        features = SharedFeatures(self._connect(program))
+        reconciler = Reconciler(
+            features,
+            lambda: self._connect(program, 1.0),
+            self._ledger,
+            self._reader,
+            Replica(program, self._reader, self._settings.state_dir, self._find_anywhere),
+            self._find_anywhere,
+            self._metrics,
+        )
         sequence = self._reader.last_sequence()
-        return SharedState(features, self._upkeep_of(program), known, sequence, self._watch)
+        state = SharedState(features, reconciler, known, sequence, self._watch, PARALLEL)
+        self._states[plan.hash] = state
+        features.records.epoch = self._epoch(program)
+        self._wait_for_follower(program, progress)
+        return state
 
     def rebuild(self, state: FeatureState) -> FeatureState:
-        # Records in doubt are rebuilt one by one; all that is needed to go on is the log.
+        # What is in doubt is taken back record by record; all that is needed to go on is the log.
         self._reader.last_sequence()
         return state
 
     def catch_up(self, state: FeatureState) -> int:
-        # What came since the new plan's state was loaded is put in by the same repair that mends
-        # what is in doubt, and so is what other scorers still decide by the old plan.
-        program = state.program
-        upkeep = self._upkeep_of(program)
-        after = self._adopted.get(program.plan.hash, self._loaded_through(program))
-        through = self._reader.last_sequence()
-        for transactions in self._transactions_after(after):
-            upkeep.doubt(transactions)
-        self._adopted[program.plan.hash] = through
-        return 0 if after is None else through - after
+        # The follower brings in what came since the state was loaded, and what other scorers still
+        # decide by another plan.
+        return self._wait_for_follower(state.program, None)
 
     def _watch(self, state: SharedState) -> None:
-        """Ids that others recorded; a Redis that lost its state."""
+        """Ids that others recorded; a Redis that lost its state, or may have lost the latest."""
         through = self._index.indexed_through
         if through > self._heard_through:
-            state.known.add(self._index.ids_after(self._heard_through, through))
+            ids = self._index.ids_after(self._heard_through, through)
+            for one in self._states.values():
+                one.known.add(ids)
             self._heard_through = through
-        upkeep = state.upkeep
-        self._metrics.repairs_pending = upkeep.behind
+        self._metrics.repairs_pending = state.reconciler.behind
         try:
-            if self._loaded_through(state.program) is None:
+            loaded = self._watcher(state.program).loaded()
+            if loaded is None:
                 state.blocked = "Redis has lost the feature state; it is being loaded anew."
                 log.warning(state.blocked)
                 self._load(state.program, None)
+                loaded = self._watcher(state.program).loaded()
+            if loaded is not None and loaded.epoch != state.features.records.epoch:
+                state.features.forget()
+                state.features.records.epoch = loaded.epoch
+            if self._restarted.is_set():
+                self._restarted.clear()
+                self._doubt_since(self._answered_at - _LOST_SECONDS, state)
             state.blocked = state.unwatched = None
         except StateUnavailable as error:
             state.unwatched = str(error)
             return
-        if self._restarted.is_set():
-            self._restarted.clear()
-            self._doubt_since(self._answered_at - _LOST_SECONDS, upkeep)
         self._answered_at = time.time()
 
     def close(self) -> None:
-        for upkeep in self._upkeeps.values():
-            upkeep.close()
+        for state in self._states.values():
+            state.reconciler.close()
+            state.close()
         for watcher in self._watchers.values():
             watcher.close()
 
     # Connections.
 
-    def _connect(self, program: Program, timeout_seconds: float | None = None) -> RedisState:
+    def _connect(self, program: Program, timeout_seconds: float | None = None) -> Records:
         state = self._settings.state
-        return RedisState(
-            program,
+        wire = Wire(
             state.redis_url,
             timeout_seconds=timeout_seconds or state.timeout_ms / 1000,
-            prefix=state.redis_prefix,
-            restarted=lambda _: self._restarted.set(),
+            restarted=self._note_restart,
+            runs=self._runs,
         )
+        return Records(program, wire, prefix=state.redis_prefix)
 
-    def _upkeep_of(self, program: Program) -> Upkeep:
-        upkeep = self._upkeeps.get(program.plan.hash)
-        if upkeep is None:
-            replica = Replica(program, self._reader, self._settings.state_dir, self._find_anywhere)
-            upkeep = Upkeep(
-                lambda: self._connect(program, 1.0), self._ledger, replica, self._metrics
-            )
-            self._upkeeps[program.plan.hash] = upkeep
-        return upkeep
+    def _note_restart(self, address: str) -> None:
+        """Use nothing of a server that runs anew until somebody has looked at what it holds."""
+        self._restarted.set()
+        why = f"Redis at {address} has restarted, or took over; its records are looked at first."
+        for state in self._states.values():
+            state.blocked = why
+        raise StateUnavailable(why)
 
     def _find_anywhere(self, transaction_id: str) -> Transaction | None:
         found = self._index.transaction(transaction_id)
@@ -160,53 +185,83 @@ class SharedStates:
 
     # Loading.
 
-    def _loaded_through(self, program: Program) -> int | None:
+    def _watcher(self, program: Program) -> Records:
         watcher = self._watchers.get(program.plan.hash)
         if watcher is None:
             watcher = self._watchers[program.plan.hash] = self._connect(program, 1.0)
-        return watcher.loaded_through()
+        return watcher
+
+    def _epoch(self, program: Program) -> int:
+        loaded = self._watcher(program).loaded()
+        return EPOCHS_OF_A_LOAD if loaded is None else loaded.epoch
+
+    def _wait_for_follower(self, program: Program, progress: Progress | None) -> int:
+        """Wait until the records contain all that the log holds by now; how many entries it was."""
+        watcher, until = self._watcher(program), self._reader.last_sequence()
+        after = through = watcher.followed()
+        deadline = time.monotonic() + _FOLLOWED_SECONDS
+        while through < until and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            through = watcher.followed()
+            if progress is not None:
+                progress(through - after, until - after)
+        return max(0, until - after)
 
     def _load(self, program: Program, progress: Progress | None) -> KnownIds:
         """See that the plan's state is in Redis: loaded by this scorer, or by another."""
-        state = self._connect(program, _LOAD_TIMEOUT_SECONDS)
-        lock = f"{{{state.base}}}:loading".encode()
+        records = self._connect(program, _LOAD_TIMEOUT_SECONDS)
+        lock = f"{{{records.layout.base}}}:loading".encode()
         me = os.urandom(16).hex()
         try:
-            while state.loaded_through() is None:
-                taken = state.wire.call(lock, "SET", lock, me, "NX", "EX", _LOCK_SECONDS)
+            while records.loaded() is None:
+                taken = records.wire.call(lock, "SET", lock, me, "NX", "EX", _LOCK_SECONDS)
                 if taken is None:
                     time.sleep(_WAIT_SECONDS)
                     continue
                 try:
-                    return self._fill(state, lock, progress)
+                    return self._fill(records, lock, progress)
                 finally:
-                    if state.wire.call(lock, "GET", lock) == me.encode():
-                        state.wire.call(lock, "DEL", lock)
+                    if records.wire.call(lock, "GET", lock) == me.encode():
+                        records.wire.call(lock, "DEL", lock)
         finally:
-            state.close()
+            records.close()
         return self._known()
 
-    def _fill(self, state: RedisState, lock: bytes, progress: Progress | None) -> KnownIds:
-        log.info("Loading the state of plan %s into Redis.", state.program.plan.hash)
+    def _fill(self, records: Records, lock: bytes, progress: Progress | None) -> KnownIds:
+        program = records.program
+        log.info("Loading the state of plan %s into Redis.", program.plan.hash)
 
         def going_on(done: int, total: int) -> None:
-            state.wire.call(lock, "EXPIRE", lock, _LOCK_SECONDS)
+            records.wire.call(lock, "EXPIRE", lock, _LOCK_SECONDS)
             if progress is not None:
                 progress(done, total)
 
+        name = state_name(program.plan.hash)
+        loads = [r.position for r in self._ledger.rebuilds(name) if r.view == WHOLE]
+        if loads:
+            # It was there before and is lost. No scorer may add to it while it is loaded.
+            time.sleep(_NOTICED_SECONDS)
         folded = recover(
-            state.program,
+            program,
             self._reader,
             self._settings.state_dir,
             self._find_anywhere,
             progress=going_on,
         )
-        written = state.load(folded.arena, folded.sequence)
-        self._ledger.record_rebuild(
-            StateRebuild(state.program.plan.hash, WHOLE, WHOLE, 0, folded.sequence)
-        )
+        epoch = max(loads, default=0) + EPOCHS_OF_A_LOAD
+        # Noted first: a load that is not finished is loaded anew under the next epoch.
+        self._ledger.record_rebuild(StateRebuild(name, WHOLE, WHOLE, epoch, folded.sequence))
+        loaded = Loaded(epoch, folded.sequence)
+        through = step_of(folded.sequence, label=True)
+        written = records.load(folded.arena, loaded, through, self._waiting(folded))
         log.info("Loaded %d records through entry %d.", written, folded.sequence)
         return folded.known
+
+    def _waiting(self, folded: EmbeddedState) -> dict[str, int]:
+        """Transactions called fraud that have not come yet, and where in the log that stands."""
+        waiting = [i for i in folded.fraud if not folded.known.holds_id(i)]
+        standings = self._ledger.verdicts(waiting, before=folded.sequence + 1) if waiting else {}
+        return {identifier: standing.label_sequence for identifier, standing in standings.items()}
 
     def _known(self) -> KnownIds:
         known = KnownIds(self._settings.state_dir)
@@ -217,17 +272,21 @@ class SharedStates:
 
     # Doubt.
 
-    def _transactions_after(self, sequence: int | None) -> Iterator[list[Transaction]]:
-        if sequence is None:
-            return
+    def _doubt_since(self, unix_seconds: float, state: SharedState) -> None:
+        """Put in place anew what a restarted Redis may have lost the latest events of."""
+        since_us = int(unix_seconds * 1e6)
+        sequence = self._index.sequence_before(since_us)
+        log.warning(
+            "Redis has restarted; what changed from entry %d on is looked at.", sequence + 1
+        )
+        watcher = self._watcher(state.program)
+        effects = Effects(watcher)
+        state.features.forget()
+        watcher.set_followed(min(watcher.followed(), sequence))
+        for transactions in self._transactions_after(sequence):
+            watcher.doubt([(view, key) for view, key, _ in effects.touched_by(transactions)])
+
+    def _transactions_after(self, sequence: int) -> Iterator[list[Transaction]]:
         for group in self._reader.groups(sequence):
             if group.kind == GroupKind.DECISIONS:
                 yield [e for e in entries_of(group) if isinstance(e, Transaction)]
-
-    def _doubt_since(self, unix_seconds: float, upkeep: Upkeep) -> None:
-        """Have everything rebuilt that a restarted Redis may have lost the latest changes of."""
-        since_us = int(unix_seconds * 1e6)
-        sequence = self._index.sequence_before(since_us)
-        log.warning("Redis has restarted; what changed from entry %d on is rebuilt.", sequence + 1)
-        for transactions in self._transactions_after(sequence):
-            upkeep.doubt(transactions)

@@ -357,6 +357,7 @@ class Writer:
             payload_of(transactions, work.scored, work.latencies_us),
             done,
             [transaction.transaction_id for transaction in transactions],
+            ticket,
         )
         # The answers are put into words while the disk works.
         bodies += self._render(transactions, work.scored, work.latencies_us)

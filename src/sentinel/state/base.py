@@ -43,7 +43,7 @@ class Reading:
         repeated: Rows whose transaction the shared records held before, with the same id. Their
             vectors say nothing, and nothing was added for them.
         ticket: Names the changes of state that this reading made, until `FeatureState.settle`.
-            Empty where nothing has to be settled.
+            Empty where nothing has to be settled; else 16 bytes, and the token of their append.
         degraded: Why state could not be read. The vectors then hold what needs no state (amount,
             hour, attributes), and NaN for the rest; all rows are flagged FLAG_DEGRADED. None if
             state was read.

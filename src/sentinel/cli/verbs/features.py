@@ -122,10 +122,13 @@ def verify(
         )
         wrong = result.mismatches + result.recorded_mismatches
         if settings.state.backend == "redis":
+            from sentinel.features.arena import KEY_SEPARATOR
+            from sentinel.pipeline.compare_shared import compare_shared
             from sentinel.pipeline.verify_shared import verify_shared
             from sentinel.scoring.runtime import load_plan
 
-            shared = verify_shared(settings, load_plan(settings))
+            plan = load_plan(settings)
+            shared = verify_shared(settings, plan)
             if shared is not None:
                 out.print(
                     f"{shared.decisions:,} decisions on shared state replayed by position, "
@@ -134,4 +137,13 @@ def verify(
                     "degraded."
                 )
                 wrong += shared.mismatches
+            held = compare_shared(settings, plan)
+            if held is not None:
+                out.print(
+                    f"{held.records:,} shared records compared with the log, {held.differing:,} "
+                    f"differ; {held.behind:,} entries are still to be brought in."
+                )
+                for view, key in held.examples:
+                    out.print(f"  {view} {key.replace(KEY_SEPARATOR, ' + ')}", markup=False)
+                wrong += held.differing + held.behind
         sys.exit(1 if wrong else 0)

@@ -115,6 +115,16 @@ class SharedFeatures:
         self._settled: deque[bytes] = deque()
         self._lock = threading.Lock()
 
+    @property
+    def entities(self) -> int:
+        """Records that are kept folded."""
+        return self._cache.entities
+
+    @property
+    def cache_bytes(self) -> int:
+        """Most that they take."""
+        return self._cache.words.nbytes
+
     def next_ticket(self) -> bytes:
         """Names a group of changes, 16 bytes; never given before by any scorer."""
         with self._lock:
@@ -203,6 +213,15 @@ class SharedFeatures:
             except BaseException:
                 self._settled.extendleft(reversed(some))
                 raise
+
+    def let_go(self) -> None:
+        """Make sure that nothing sent without an answer is still under way.
+
+        Raises:
+            StateUnavailable: Redis does not answer yet.
+        """
+        with self._lock:
+            self.records.wire.settle()
 
     def forget(self) -> None:
         """Use nothing of what is known of the records."""

@@ -189,6 +189,10 @@ local function reload(keys, args)
 end
 
 redis.register_function(NAME .. '_append', append)
+-- The same for callers that append nothing: a server that is full answers them, too.
+redis.register_function{
+  function_name = NAME .. '_read', callback = append, flags = {'no-writes'}
+}
 redis.register_function(NAME .. '_follow', follow)
 redis.register_function(NAME .. '_void', void)
 redis.register_function(NAME .. '_compact', compact)

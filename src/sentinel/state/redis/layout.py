@@ -32,7 +32,10 @@ VALUE_FORMAT: Final = 2
 """Of what a key holds; part of the key. Format 1 is `redis_records`."""
 
 EPOCH_SHIFT: Final = 36
-POSITION_BITS: Final = 52
+"""Positions stay below 2^52, so that Lua counts them exactly: 2^16 epochs of 2^36 events."""
+
+EPOCHS_OF_A_LOAD: Final = 64
+"""A load of the whole state begins at a multiple; a record put in place anew takes the next."""
 
 HEADER: Final = struct.Struct("<IIqq")
 """Bytes of the base, zero, the base's position, the step of the log followed through."""
@@ -57,6 +60,27 @@ def epoch_start(epoch: int) -> int:
     True
     """
     return epoch << EPOCH_SHIFT
+
+
+def state_name(plan_hash: str) -> str:
+    """What the ledger calls this state of a plan: records of another format are another state.
+
+    >>> state_name("abc")
+    '2:abc'
+    """
+    return f"{VALUE_FORMAT}:{plan_hash}"
+
+
+def same_load(positions: Words, epoch: int) -> npt.NDArray[np.bool_]:
+    """Which positions are of the load that began with an epoch, bool (n,).
+
+    >>> same_load(np.array([5, epoch_start(64) + 5, epoch_start(65), epoch_start(128)]), 64)
+    array([False,  True,  True, False])
+    """
+    found: npt.NDArray[np.bool_] = (
+        positions >> EPOCH_SHIFT
+    ) // EPOCHS_OF_A_LOAD == epoch // EPOCHS_OF_A_LOAD
+    return found
 
 
 class Layout:

@@ -8,7 +8,7 @@ call waits for another, and none has to be made again.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from sentinel.domain import StateUnavailable
 from sentinel.features.arena import Arena
 from sentinel.features.plan.program import Program
 from sentinel.state.redis.fold import pack_record
-from sentinel.state.redis.layout import HEADER, Layout, Library, epoch_start
+from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, HEADER, Layout, Library, epoch_start
 from sentinel.state.redis.wire import Wire, pack
 
 Record = tuple[int, str]
@@ -78,15 +78,18 @@ class Records:
         self.wire = wire
         self.layout = Layout(program, prefix)
         self.library = Library()
-        self.epoch = 1
+        self.epoch = EPOCHS_OF_A_LOAD
         # The braces keep them together in a cluster.
         self._loaded_key = f"{{{self.layout.base}}}:loaded".encode()
         self._followed_key = f"{{{self.layout.base}}}:followed".encode()
         self._intents_key = f"{{{self.layout.base}}}:intents".encode()
+        self._waiting_key = f"{{{self.layout.base}}}:waiting".encode()
+        self._doubted_key = f"{{{self.layout.base}}}:doubted".encode()
+        self._turn_key = f"{{{self.layout.base}}}:turn".encode()
         self._heads = {
             name: b"*5\r\n$5\r\nFCALL\r\n$%d\r\n%b\r\n$1\r\n1\r\n"
             % (len(self.library.function(name)), self.library.function(name))
-            for name in ("append", "follow", "void", "compact", "reload")
+            for name in ("append", "read", "follow", "void", "compact", "reload")
         }
 
     # The scoring path.
@@ -100,7 +103,7 @@ class Records:
             events: See `Layout.events`; none: only ask.
         """
         head = _APPEND.pack(self.layout.widths[view], 0, epoch_start(self.epoch), known)
-        return self._command("append", view, key, head + events)
+        return self._command("append" if events else "read", view, key, head + events)
 
     def intent_command(self, ticket: bytes, intent: bytes) -> tuple[bytes, bytes]:
         """Write down what is about to be changed under a ticket."""
@@ -237,13 +240,16 @@ class Records:
 
     # Whole states.
 
-    def load(self, arena: Arena, loaded: Loaded, through: int) -> int:
+    def load(
+        self, arena: Arena, loaded: Loaded, through: int, waiting: Mapping[str, int] | None = None
+    ) -> int:
         """Put the records of a finished fold in the place of what there is.
 
         Args:
             arena: The state after the log entry ``loaded.sequence``.
             loaded: What is told by `loaded` from then on.
             through: The step of the log that the records contain.
+            waiting: See `waiting`.
 
         Returns:
             How many records were written.
@@ -253,7 +259,10 @@ class Records:
         """
         self._ask(self._loaded_key, "DEL", self._loaded_key)
         self._clear(f"{self.layout.base}:*")
-        self._ask(self._intents_key, "DEL", self._intents_key)
+        for key in (self._intents_key, self._waiting_key, self._doubted_key):
+            self._ask(key, "DEL", key)
+        for identifier, sequence in (waiting or {}).items():
+            self.wait(identifier, sequence)
         self.epoch = loaded.epoch
         position = epoch_start(loaded.epoch)
         written = 0
@@ -299,6 +308,66 @@ class Records:
     def set_followed(self, sequence: int) -> None:
         """See `followed`."""
         self._ask(self._followed_key, "SET", self._followed_key, sequence)
+
+    def waiting(self) -> dict[str, int]:
+        """Transactions that a label called fraud before they came: the label's log entry, by id.
+
+        Raises:
+            StateUnavailable: Redis did not answer.
+        """
+        found = self._ask(self._waiting_key, "HGETALL", self._waiting_key)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {identifier.decode(): int(sequence) for identifier, sequence in pairs}
+
+    def wait(self, transaction_id: str, sequence: int | None) -> None:
+        """Note a label whose transaction has not come yet; None if it is not fraud any more."""
+        key, identifier = self._waiting_key, transaction_id.encode()
+        if sequence is None:
+            self._ask(key, "HDEL", key, identifier)
+        else:
+            self._ask(key, "HSET", key, identifier, sequence)
+
+    def doubt(self, records: Sequence[Record]) -> None:
+        """Note records that are to be put in place anew."""
+        for start in range(0, len(records), _LOAD_RECORDS):
+            part = records[start : start + _LOAD_RECORDS]
+            members = [b"%d:%b" % (view, key.encode()) for view, key in part]
+            self._ask(self._doubted_key, "SADD", self._doubted_key, *members)
+
+    def doubted(self, limit: int) -> list[Record]:
+        """Some records that are to be put in place anew."""
+        found = self._ask(self._doubted_key, "SRANDMEMBER", self._doubted_key, limit)
+        parts = [member.partition(b":") for member in found]
+        return [(int(view), key.decode()) for view, _, key in parts]
+
+    def doubts(self) -> int:
+        """How many records are to be put in place anew."""
+        return int(self._ask(self._doubted_key, "SCARD", self._doubted_key))
+
+    def resolve_doubts(self, records: Sequence[Record]) -> None:
+        """Records have been put in place anew."""
+        if records:
+            members = [b"%d:%b" % (view, key.encode()) for view, key in records]
+            self._ask(self._doubted_key, "SREM", self._doubted_key, *members)
+
+    def take_turn(self, name: str, seconds: int) -> bool:
+        """Whether it is this scorer's turn to look after the records, and for so long from now on.
+
+        Raises:
+            StateUnavailable: Redis did not answer.
+        """
+        key = self._turn_key
+        holder = self._ask(key, "GET", key)
+        if holder is None:
+            return self._ask(key, "SET", key, name, "NX", "EX", seconds) is not None
+        if holder != name.encode():
+            return False
+        return bool(self._ask(key, "EXPIRE", key, seconds))
+
+    def leave_turn(self, name: str) -> None:
+        """Let another scorer have its turn at once."""
+        if self._ask(self._turn_key, "GET", self._turn_key) == name.encode():
+            self._ask(self._turn_key, "DEL", self._turn_key)
 
     def every(self) -> Iterator[list[Record]]:
         """All records, some at a time."""

@@ -21,6 +21,7 @@ from redis.retry import Retry
 from sentinel.domain import ConfigurationError, StateUnavailable
 
 OLDEST_VERSION: Final = (7, 0)
+_TOOK_OVER: Final = "took over"
 _REDIRECTED: Final = (MovedError, AskError, TryAgainError)
 
 
@@ -135,7 +136,9 @@ class Wire:
         url: ``redis://``, ``rediss://`` or ``unix://``; of any node, if it is a cluster.
         timeout_seconds: For one exchange, a new connection included.
         rest_seconds: After a failure, so long everything fails at once.
-        restarted: Told the address of a server that runs anew since it was last seen.
+        restarted: Told the address of a server that runs anew since it was last seen, or that took
+            over in a cluster. It may raise StateUnavailable: nothing is sent then.
+        runs: Servers seen so far, address to run; shared by wires that are told once together.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Wire:
         timeout_seconds: float,
         rest_seconds: float = 0.0,
         restarted: Callable[[str], None] | None = None,
+        runs: dict[str, str] | None = None,
     ) -> None:
         self.url = url
         self.timeout_seconds = timeout_seconds
@@ -153,7 +157,7 @@ class Wire:
         self._resting_until = 0.0
         self._outdated = False
         self._links: dict[str, Link] = {}
-        self._runs: dict[str, str] = {}
+        self._runs: dict[str, str] = {} if runs is None else runs
         self._cluster: Any = None  # a RedisCluster, whose annotations are few
         self._options: dict[str, Any] = {
             "socket_timeout": timeout_seconds,
@@ -314,12 +318,13 @@ class Wire:
                 "silently change features. Set maxmemory-policy to noeviction."
             )
         link.run_id = info.get("run_id", "")
-        before = self._runs.get(link.address)
-        self._runs[link.address] = link.run_id
-        if before is not None and before != link.run_id and self._restarted is not None:
-            self._restarted(link.address)
         if info.get("redis_mode") == "cluster" and self._cluster is None:
             self._join_cluster()
+        # Of a cluster, all that were primaries when it was joined are known without their run.
+        before = self._runs.get(link.address, "" if self._cluster is None else _TOOK_OVER)
+        self._runs[link.address] = link.run_id
+        if before and before != link.run_id and self._restarted is not None:
+            self._restarted(link.address)
 
     # A cluster.
 
@@ -329,6 +334,8 @@ class Wire:
         self._cluster = RedisCluster.from_url(
             self.url, retry=Retry(NoBackoff(), 2), require_full_coverage=False, **options
         )
+        for node in self._cluster.get_primaries():
+            self._runs.setdefault(node.name, "")
 
     def _all_links(self) -> list[Link]:
         single = self._single()

@@ -1,0 +1,312 @@
+"""Keeps shared records true to the log, in threads of its own, so that decisions never wait for it.
+
+One thread takes back what this scorer added and the log does not hold, says what is settled, and
+folds long tails into bases. The other follows the log, settles what ended scorers left behind, and
+puts records in place anew that a restarted Redis may have lost the last events of; of all scorers
+one does this at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from sentinel.domain import SentinelError, StateUnavailable, Transaction
+from sentinel.features.plan.program import Program
+from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
+from sentinel.log.entries import GroupKind, entries_of
+from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring.follower import LogFollower
+from sentinel.scoring.replica import Replica
+from sentinel.state.known_ids import id_hash
+from sentinel.state.redis.effects import Effects, Voided
+from sentinel.state.redis.features import SharedFeatures, Touched, touched_by
+from sentinel.state.redis.layout import state_name
+from sentinel.state.redis.records import Records
+from sentinel.state.redis.reloading import Reloaded, reload_record
+
+log = logging.getLogger(__name__)
+
+ABANDONED_SECONDS: Final = 90.0
+"""A group that was begun so long ago and is not settled was left behind: appends give up sooner."""
+
+_PAUSE_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.1
+_INTENTS_SECONDS: Final = 5.0
+_TROUBLE_SECONDS: Final = 0.25
+_TURN_SECONDS: Final = 10
+_SAY_SECONDS: Final = 0.5
+_IDLE_SECONDS: Final = 0.5
+_RELOADED_AT_ONCE: Final = 100
+
+
+class _Doubt(NamedTuple):
+    """Events of a group that may have to be taken back.
+
+    Attributes:
+        ticket: Of the group.
+        transactions: Whose events.
+        in_log: Whether the log may hold them under this ticket: it is asked.
+        last: Nothing else of the group is in doubt: the ticket is settled then.
+    """
+
+    ticket: bytes
+    transactions: Sequence[Transaction]
+    in_log: bool
+    last: bool
+
+
+class Reconciler:
+    """What a scorer owes the shared records. Its methods may be called from any thread.
+
+    Args:
+        features: The scorer's way to the records.
+        open_records: Connects to the records, once for each thread.
+        ledger: To ask what is in the log, and to note what became of records.
+        reader: The log.
+        replica: What records should hold.
+        find: Finds a transaction of the log by its id.
+        metrics: Counters.
+        look_seconds: Pause before the log is looked at again.
+    """
+
+    def __init__(
+        self,
+        features: SharedFeatures,
+        open_records: Callable[[], Records],
+        ledger: SharedLedger,
+        reader: Ledger,
+        replica: Replica,
+        find: Callable[[str], Transaction | None],
+        metrics: ScoringMetrics,
+        *,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
+        self._doubts: deque[_Doubt] = deque()
+        self._features = features
+        self._notes = _Notes(ledger, features.program)
+        self._ledger = ledger
+        self._effects = Effects(open_records())
+        self._said = 0.0
+        self._stop = threading.Event()
+        effects = Effects(open_records())
+        follower = LogFollower(effects, ledger, reader, find)
+        self._turn = _Turn(effects, follower, self._notes, reader, replica, metrics)
+        self._threads = [
+            _Loop("state-own", self._own, _PAUSE_SECONDS, self._stop),
+            _Loop("state-log", self._turn.work, look_seconds, self._stop),
+        ]
+
+    def doubt(
+        self, ticket: bytes, transactions: Sequence[Transaction], *, in_log: bool, last: bool
+    ) -> None:
+        """Take the events of transactions back, unless the log holds them.
+
+        Args:
+            ticket: Of their group.
+            transactions: Which.
+            in_log: Whether the log may hold them under this ticket.
+            last: Whether nothing else of the group is in doubt.
+        """
+        self._doubts.append(_Doubt(ticket, transactions, in_log, last))
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot do its work right now; None if it can."""
+        return next((thread.problem for thread in self._threads if thread.problem), None)
+
+    @property
+    def behind(self) -> int:
+        """Groups in doubt, records to put in place anew, and entries of the log to follow."""
+        return len(self._doubts) + self._turn.behind
+
+    def close(self) -> None:
+        """Do what can be done at once, then end."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10)
+        self._effects.records.close()
+        self._turn.close()
+
+    def _own(self) -> None:
+        while self._doubts:
+            self._resolve(self._doubts[0])
+            self._doubts.popleft()
+        full = self._features.full_tails
+        if full:
+            named = [record for record in list(full) if full.pop(record, True) is None]
+            self._say_settled()
+            for record in self._effects.compact(named, self._effects.records.followed()):
+                full.setdefault(record)
+        elif time.monotonic() - self._said > _SAY_SECONDS:
+            self._say_settled()
+
+    def _say_settled(self) -> None:
+        self._features.say_settled(self._effects.records)
+        self._said = time.monotonic()
+
+    def _resolve(self, doubt: _Doubt) -> None:
+        if doubt.transactions:
+            in_log = frozenset[str]()
+            if doubt.in_log:
+                in_log = self._notes.appended_under(doubt.ticket)
+            undone = [t for t in doubt.transactions if t.transaction_id not in in_log]
+            self._features.let_go()
+            self._notes.voids(self._effects.void(doubt.ticket, self._effects.touched_by(undone)))
+        if doubt.last:
+            self._features.settled(doubt.ticket)
+
+
+class _Turn:
+    """What one scorer of all does at a time."""
+
+    def __init__(
+        self,
+        effects: Effects,
+        follower: LogFollower,
+        notes: _Notes,
+        reader: Ledger,
+        replica: Replica,
+        metrics: ScoringMetrics,
+    ) -> None:
+        self._effects = effects
+        self._records = effects.records
+        self._follower = follower
+        self._notes = notes
+        self._reader = reader
+        self._replica = replica
+        self._metrics = metrics
+        self._name = os.urandom(16).hex()
+        self._seen: dict[bytes, float] = {}
+        self._looked = 0.0
+        self._idle_until = 0.0
+        self.behind = 0
+
+    def work(self) -> None:
+        """One look."""
+        now = time.monotonic()
+        if now < self._idle_until:
+            return
+        ours = self._records.take_turn(self._name, _TURN_SECONDS)
+        loaded = self._records.loaded() if ours else None
+        if loaded is not None:
+            while self._follower.step(loaded):
+                self._records.take_turn(self._name, _TURN_SECONDS)
+            self._reload_some()
+            if now - self._looked > _INTENTS_SECONDS:
+                self._settle_left_behind()
+                self._looked = now
+            self._replica.release()
+        else:
+            self._idle_until = now + _IDLE_SECONDS
+        unfollowed = self._reader.last_sequence() - self._records.followed()
+        self.behind = max(0, unfollowed) + self._records.doubts()
+
+    def close(self) -> None:
+        """Let another scorer take over at once."""
+        try:
+            self._records.leave_turn(self._name)
+        except StateUnavailable:
+            log.info("Redis does not answer; another scorer takes over in some seconds.")
+        self._records.close()
+
+    def _settle_left_behind(self) -> None:
+        """Settle groups that stand among the intents for longer than any scorer is at one."""
+        now = time.monotonic()
+        intents = self._records.intents()
+        self._seen = {ticket: self._seen.get(ticket, now) for ticket in intents}
+        for ticket, since in self._seen.items():
+            if now - since < ABANDONED_SECONDS:
+                continue
+            in_log = {id_hash(i) for i in self._notes.appended_under(ticket)}
+            undone = [
+                Touched(view, key, [i for i in ids if i not in in_log])
+                for view, key, ids in touched_by(intents[ticket])
+            ]
+            log.warning("A group of payments was left behind; what is not in the log is undone.")
+            self._notes.voids(self._effects.void(ticket, undone))
+            self._records.settled([ticket])
+
+    def _reload_some(self) -> None:
+        while doubted := self._records.doubted(_RELOADED_AT_ONCE):
+            done = []
+            for view, key in doubted:
+                found = reload_record(self._effects, (view, key), self._replica.history)
+                if found is not None:
+                    self._notes.reloaded(view, key, found)
+                    self._metrics.rebuilds += 1
+                    done.append((view, key))
+            self._records.resolve_doubts(done)
+            self.behind = self._records.doubts()
+            if not done or not self._records.take_turn(self._name, _TURN_SECONDS):
+                return
+
+
+class _Notes:
+    """Writes down in the ledger what became of records, so that what was served can be replayed."""
+
+    def __init__(self, ledger: SharedLedger, program: Program) -> None:
+        self._ledger = ledger
+        self._name = state_name(program.plan.hash)
+        self._views = tuple(view.name for view in program.plan.views)
+
+    def voids(self, voided: Sequence[Voided]) -> None:
+        """Events were taken back."""
+        for view, key, position, at in voided:
+            self._ledger.record_rebuild(
+                StateRebuild(self._name, self._views[view], key, at, -position)
+            )
+
+    def reloaded(self, view: int, key: str, found: Reloaded) -> None:
+        """A record was put in place anew."""
+        self._ledger.record_rebuild(
+            StateRebuild(self._name, self._views[view], key, found.position, found.sequence)
+        )
+
+    def appended_under(self, token: bytes) -> frozenset[str]:
+        """Ids of the transactions that the log holds under a token; no others will follow."""
+        first = self._ledger.settle(token)
+        if not first:
+            return frozenset()
+        for group in self._ledger.groups(first - 1):
+            if group.kind == GroupKind.DECISIONS:
+                return frozenset(entry.transaction_id for entry in entries_of(group))
+            break
+        return frozenset()
+
+
+class _Loop(threading.Thread):
+    """Does a piece of work again and again, and keeps on when it fails."""
+
+    def __init__(
+        self, name: str, work: Callable[[], None], pause_seconds: float, stop: threading.Event
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._pause_seconds = pause_seconds
+        self._stop_asked = stop
+        self.problem: str | None = None
+        self.start()
+
+    def run(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop_asked.wait(
+                self._pause_seconds if self.problem is None else _TROUBLE_SECONDS
+            )
+            try:
+                self._work()
+            except SentinelError as error:
+                if self.problem is None:
+                    log.warning("Shared state is not looked after: %s", error)
+                self.problem = str(error)
+            except Exception as error:
+                log.exception("Shared state could not be looked after; it is tried again.")
+                self.problem = repr(error)
+            else:
+                self.problem = None

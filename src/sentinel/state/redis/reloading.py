@@ -1,0 +1,101 @@
+"""Putting a record in place anew from the log, while scorers go on appending to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.features.plan.program import KIND_ADD
+from sentinel.state.redis.effects import Effects, step_of
+from sentinel.state.redis.layout import (
+    EPOCH_SHIFT,
+    EVENT_ID,
+    EVENT_NUMBER,
+    EVENT_SESSION,
+    FIELDS_AT,
+    KIND_BITS,
+    KIND_VOID,
+    epoch_start,
+)
+from sentinel.state.redis.records import Record, Stored
+
+_KIND_MASK = (1 << KIND_BITS) - 1
+
+
+class History(NamedTuple):
+    """A record as the log has it.
+
+    Attributes:
+        words: int64, the folded record.
+        through: The log entry through which it is folded.
+        holds: Whether a transaction with a certain id hash is in the log up to there.
+    """
+
+    words: npt.NDArray[np.int64]
+    through: int
+    holds: Callable[[int], bool]
+
+
+class Reloaded(NamedTuple):
+    """A record that was put in place anew.
+
+    Attributes:
+        position: Of the record from then on.
+        sequence: The log entry through which it is the log's.
+    """
+
+    position: int
+    sequence: int
+
+
+def reload_record(
+    effects: Effects, record: Record, history: Callable[[int, str], History]
+) -> Reloaded | None:
+    """Put a record in place anew: as the log has it, and the events of its tail that are not there.
+
+    Args:
+        effects: The records.
+        record: Which.
+        history: Reads the log up to its end.
+
+    Returns:
+        What it is now; None if it has changed too much meanwhile: try again.
+
+    Raises:
+        StateUnavailable, LedgerUnavailable: Nothing was changed, or all of it.
+    """
+    view, key = record
+    # The log is read after the record: what the base holds is in the log by then.
+    (value,) = effects.records.stored([record])
+    found = history(view, key)
+    before, seen, epoch = -1, 0, effects.records.epoch
+    dropped: list[int] = []
+    if value is not None:
+        before, seen = value.position, value.position + len(value.tail)
+        epoch = value.position >> EPOCH_SHIFT
+        dropped = [value.position + 1 + place for place in _in_log(value, found)]
+    through = step_of(found.through, label=True)
+    kept = effects.records.reload(record, before, seen, dropped, found.words, epoch + 1, through)
+    if kept < 0:
+        return None
+    return Reloaded(epoch_start(epoch + 1) + kept, found.through)
+
+
+def _in_log(value: Stored, found: History) -> list[int]:
+    """Places in the tail of what the log holds, of events that are void, and of their voids."""
+    places = []
+    voided: set[int] = set()
+    last_step = step_of(found.through, label=True)
+    for place, event in enumerate(value.tail.tolist()):
+        kind, count = event[EVENT_NUMBER] & _KIND_MASK, event[EVENT_NUMBER] >> KIND_BITS
+        if kind == KIND_VOID:
+            voided |= {place, event[FIELDS_AT] - value.position - 1}
+        elif event[EVENT_SESSION] == 0:
+            if count <= last_step:
+                places.append(place)
+        elif kind == KIND_ADD and found.holds(event[EVENT_ID]):
+            places.append(place)
+    return sorted({*places, *(place for place in voided if place >= 0)})

@@ -1,0 +1,297 @@
+"""Everything that the log holds reaches shared state, whoever put it there and whoever died."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentinel.domain import Label, Transaction, Verdict
+from sentinel.features.arena import Arena
+from sentinel.features.plan.plan import DAY_US, MINUTE_US
+from sentinel.ledger.database import Database
+from sentinel.ledger.imports import imported_entries
+from sentinel.ledger.log import append_import
+from sentinel.ledger.postgres import PostgresLedger
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    LABEL_FORMAT,
+    GroupKind,
+    LabelGroup,
+    encode_group,
+    entries_of,
+)
+from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.scoring import reconciler
+from sentinel.scoring.follower import LogFollower
+from sentinel.scoring.reconciler import Reconciler
+from sentinel.scoring.recovery import recover
+from sentinel.scoring.replica import Replica
+from sentinel.scoring.shared_state import SharedState
+from sentinel.state.base import Reading
+from sentinel.state.known_ids import KnownIds
+from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
+from sentinel.state.redis.records import Loaded
+from testkit.servers import Postgres
+from testkit.shared_records import SharedRecords, shared_records
+from tests.features.logs import batch_of
+from tests.features.plans import every_function
+from tests.features.worlds import START_US
+from tests.state.shared_redis import shared_redis
+from tests.state.test_contract import decisions_of
+from tests.state.test_shared_records import payment, words_in, words_of
+
+PLAN = every_function((10 * MINUTE_US, DAY_US))
+OTHER_PLAN = every_function((10 * MINUTE_US,))
+LOADED = Loaded(EPOCHS_OF_A_LOAD, 0)
+
+
+class Log:
+    """A log that many write, and records of an empty state beside it."""
+
+    def __init__(self, ledger: PostgresLedger, shared: SharedRecords, folder: Path) -> None:
+        self.ledger = ledger
+        self.shared = shared
+        self.folder = folder
+        self.features = shared.features()
+        self.features.records.load(Arena(shared.program), LOADED, 0)
+
+    def find(self, transaction_id: str) -> Transaction | None:
+        for group in self.ledger.groups():
+            imported = group.kind == GroupKind.IMPORT
+            for entry in imported_entries(group) if imported else entries_of(group):
+                if isinstance(entry, Transaction) and entry.transaction_id == transaction_id:
+                    return entry
+        return None
+
+    def decide(
+        self,
+        transactions: Sequence[Transaction],
+        *,
+        flags: int = 0,
+        other_plan: bool = False,
+        held: bool = True,
+    ) -> bytes:
+        """Record decisions, with their events in the records or without."""
+        ticket = self.features.next_ticket()
+        n = len(transactions)
+        vectors = np.zeros((n, len(PLAN.feature_names)), dtype=np.float32)
+        positions = b""
+        if held:
+            added = self.features.add(transactions, ticket)
+            vectors, positions = added.vectors, added.positions.astype("<i8").tobytes()
+        reading = Reading(vectors, np.full(n, flags, dtype=np.uint8), positions)
+        group = decisions_of(OTHER_PLAN if other_plan else PLAN, transactions, reading)
+        self.ledger.append(GroupKind.DECISIONS, n, START_US, encode_group(group), token=ticket)
+        self.features.settled(ticket)
+        return ticket
+
+    def label(self, *called: tuple[int, Verdict]) -> None:
+        """Record labels."""
+        labels = [
+            Label(
+                label_id=os.urandom(8).hex(),
+                transaction_id=f"t{number}",
+                verdict=verdict,
+                received_at_us=START_US,
+            )
+            for number, verdict in called
+        ]
+        group = LabelGroup(format=LABEL_FORMAT, labels=labels)
+        self.ledger.append(GroupKind.LABELS, len(labels), START_US, encode_group(group))
+
+    def follower(self) -> LogFollower:
+        """Another scorer's follower."""
+        return LogFollower(self.shared.effects(), self.ledger, self.ledger, self.find)
+
+    def expected(self) -> dict[tuple[int, str], list[int]]:
+        """The records as the log has them."""
+        program = self.shared.program
+        return words_in(recover(program, self.ledger, self.folder, self.find).arena)
+
+    def state(self) -> SharedState:
+        """A scorer's state, looked after in threads."""
+        program = self.shared.program
+        looking_after = Reconciler(
+            self.features,
+            self.shared.records,
+            self.ledger,
+            self.ledger,
+            Replica(program, self.ledger, self.folder, self.find),
+            self.find,
+            ScoringMetrics(),
+            look_seconds=0.01,
+        )
+        return SharedState(self.features, looking_after, KnownIds(), 0)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"}) as server:
+        yield server
+
+
+@pytest.fixture
+def log(postgres: Postgres, tmp_path: Path) -> Iterator[Log]:
+    database = Database(postgres.make_database("f" + os.urandom(6).hex()))
+    with (
+        PostgresLedger.open_writer(database, exclusive=False) as ledger,
+        shared_records(PLAN, shared_redis().url) as shared,
+    ):
+        yield Log(ledger, shared, tmp_path / "snapshots")
+
+
+def some(first: int, end: int) -> list[Transaction]:
+    return [payment(n, 1_000_000 * n, 10 * n, customer=f"c{n % 3}") for n in range(first, end)]
+
+
+def fill(log: Log) -> None:
+    """A log with every kind of entry."""
+    log.label((3, Verdict.FRAUD), (4, Verdict.FRAUD), (4, Verdict.LEGITIMATE), (22, Verdict.FRAUD))
+    log.decide(some(0, 5))
+    imported: list[Transaction | Label] = [*some(5, 15)]
+    for number, verdict in ((6, Verdict.FRAUD), (2, Verdict.FRAUD), (99, Verdict.FRAUD)):
+        imported.append(
+            Label(
+                label_id=f"l{number}",
+                transaction_id=f"t{number}",
+                verdict=verdict,
+                received_at_us=START_US + 100,
+            )
+        )
+    append_import(log.ledger, batch_of(imported))
+    log.decide(some(15, 18), flags=FLAG_DEGRADED, held=False)
+    log.decide(some(18, 21), other_plan=True, held=False)
+    log.label((19, Verdict.FRAUD), (6, Verdict.LEGITIMATE), (19, Verdict.FRAUD), (0, Verdict.FRAUD))
+    log.decide(some(21, 25))
+
+
+def test_every_kind_of_entry_reaches_the_records(log: Log) -> None:
+    fill(log)
+    follower = log.follower()
+    assert follower.step(LOADED)
+    assert not follower.step(LOADED)
+    assert follower.through == log.ledger.last_sequence()
+    assert words_of(log.shared) == log.expected()
+    assert any(words for words in log.expected().values())
+    noted = [effect.kind for effect in log.ledger.label_effects(state_name(PLAN.hash))]
+    assert noted.count(0) == 10 + 3 + 3
+
+
+def test_two_followers_and_one_that_went_back_change_nothing(log: Log) -> None:
+    fill(log)
+    first, second = log.follower(), log.follower()
+    first.step(LOADED)
+    second.step(LOADED)
+    for back in (0, 7, 20):
+        log.features.records.set_followed(back)
+        first.step(LOADED)
+    assert words_of(log.shared) == log.expected()
+
+
+def test_decisions_by_records_that_were_lost_are_added_again(log: Log) -> None:
+    fill(log)
+    later = Loaded(2 * EPOCHS_OF_A_LOAD, 0)
+    log.features.records.load(Arena(log.shared.program), later, 0)
+    log.follower().step(later)
+    assert words_of(log.shared) == log.expected()
+
+
+def wait_for(log: Log, state: SharedState) -> None:
+    deadline = time.monotonic() + 60
+    while (
+        state.reconciler.behind
+        or state.features.records.followed() < log.ledger.last_sequence()
+        or state.features.records.intents()
+    ):
+        assert time.monotonic() < deadline, state.problem
+        state.features.say_settled(state.features.records)
+        time.sleep(0.01)
+
+
+def test_what_a_dead_scorer_left_is_settled_by_the_log(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "ABANDONED_SECONDS", 0.2)
+    monkeypatch.setattr(reconciler, "_INTENTS_SECONDS", 0.05)
+    dead = log.shared.features()
+    recorded, lost = dead.next_ticket(), dead.next_ticket()
+    group = some(0, 4)
+    added = dead.add(group, recorded)
+    flags = np.zeros(2, dtype=np.uint8)
+    # Half of the group was recorded by another scorer a moment before; then this one died.
+    half = Reading(added.vectors[:2], flags, added.positions[:2].astype("<i8").tobytes())
+    payload = encode_group(decisions_of(PLAN, group[:2], half))
+    log.ledger.append(GroupKind.DECISIONS, 2, START_US, payload, token=recorded)
+    dead.add(some(4, 8), lost)
+    assert set(log.features.records.intents()) == {recorded, lost}
+    state = log.state()
+    try:
+        wait_for(log, state)
+        assert words_of(log.shared) == log.expected()
+        # An append that comes after that finds its token given up.
+        with pytest.raises(Exception, match="given up"):
+            log.ledger.append(GroupKind.DECISIONS, 2, START_US, payload, token=lost)
+        voids = [r for r in log.ledger.rebuilds(state_name(PLAN.hash)) if r.through_sequence < 0]
+        assert len(voids) == 2 * 2 + 4 * 2
+    finally:
+        state.reconciler.close()
+
+
+def test_what_never_became_durable_is_taken_back(log: Log) -> None:
+    state = log.state()
+    try:
+        group = some(0, 5)
+        reading = state.add(group)
+        # Two are durable, one the log holds from elsewhere, two nobody will ever hear of.
+        log.decide(group[2:3], held=False, flags=FLAG_DEGRADED)
+        kept = Reading(
+            reading.vectors[:2],
+            reading.flags[:2],
+            np.frombuffer(reading.positions, "<i8").reshape(5, -1)[:2].tobytes(),
+        )
+        payload = encode_group(decisions_of(PLAN, group[:2], kept))
+        appended = log.ledger.append(
+            GroupKind.DECISIONS, 2, START_US, payload, token=reading.ticket
+        )
+        assert appended.first_sequence == 2
+        state.settle(reading.ticket, group, None, group[2:3])
+        wait_for(log, state)
+        assert words_of(log.shared) == log.expected()
+        again = state.add(group[3:])
+        assert again.repeated == ()
+    finally:
+        state.reconciler.close()
+
+
+def test_records_that_lost_their_latest_events_are_put_in_place_anew(log: Log) -> None:
+    fill(log)
+    log.follower().step(LOADED)
+    expected = log.expected()
+    records = log.features.records
+    every = [record for some_records in records.every() for record in some_records]
+    # As if a server had come back without the end of its file.
+    for view, key in every[::2]:
+        where = records.layout.key(view, key)
+        records.wire.call(where, "DEL", where)
+    log.features.forget()
+    assert words_of(log.shared) != expected
+    under_way = log.features.next_ticket()
+    log.features.add([payment(500, 900_000_000)], under_way)
+    records.doubt(every)
+    state = log.state()
+    try:
+        deadline = time.monotonic() + 60
+        while records.doubts():
+            assert time.monotonic() < deadline, state.problem
+            time.sleep(0.01)
+        assert words_of(log.shared) != expected
+        state.settle(under_way, [payment(500, 900_000_000)], None)
+        wait_for(log, state)
+        assert words_of(log.shared) == expected
+    finally:
+        state.reconciler.close()
