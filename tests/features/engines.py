@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from sentinel.features.kernel.sweep import finish_rows, fold_view
 from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import EVENT_KIND, KIND_FRAUD, compile_program
+from sentinel.ledger.base import Appended
 from sentinel.state.embedded import EmbeddedState, restore
 from testkit.online_fold import OnlineFold
 from testkit.oracle import Oracle
@@ -79,6 +80,37 @@ def one_at_a_time(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Ve
 def micro_batches(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
     """Serving under load: what comes together is folded together."""
     return OnlineFold(compile_program(plan), capacity=chance.randrange(2, 9)).run(log)
+
+
+def embedded(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """What a scorer asks: the state of its process, group after group, label after label."""
+    state = EmbeddedState.empty(compile_program(plan))
+    found = [np.empty((0, state.program.n_features), dtype=np.float32)]
+    known: dict[str, Transaction] = {}
+    for sequence, entries in _groups(log, chance):
+        appended = Appended(sequence, 0)
+        labels = [entry for entry in entries if isinstance(entry, Label)]
+        transactions = [entry for entry in entries if isinstance(entry, Transaction)]
+        if labels:
+            state.apply_labels(labels, appended, known)
+            continue
+        reading = state.add(transactions)
+        state.settle(reading.ticket, transactions, appended)
+        known.update((t.transaction_id, t) for t in transactions)
+        found.append(reading.vectors)
+    assert state.sequence == len(log)
+    return np.concatenate(found)
+
+
+def _groups(log: Sequence[Entry], chance: random.Random) -> Iterator[tuple[int, Sequence[Entry]]]:
+    """Neighbours of one kind, a few at a time, with the sequence of the first."""
+    sequence = 1
+    for run in _runs(log):
+        while run:
+            size = chance.randrange(1, 6)
+            yield sequence, run[:size]
+            sequence += len(run[:size])
+            run = run[size:]
 
 
 def columnar_online(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
@@ -180,6 +212,7 @@ ENGINES: Final[dict[str, Engine]] = {
     "offline": offline,
     "offline_in_parts": offline_in_parts,
     "one_at_a_time": one_at_a_time,
+    "embedded": embedded,
     "micro_batches": micro_batches,
     "columnar_online": columnar_online,
     "restored_midway": restored_midway,

@@ -65,8 +65,8 @@ def test_the_message_about_an_escaped_quote_names_the_setting(tmp_path: Path) ->
 
 
 def test_what_cannot_be_escaped_is_refused(tmp_path: Path) -> None:
-    for given_, words in (({"escape": "\\\\"}, "one ASCII"), ({"escape": '"'}, "must differ")):
+    for escape, words in (("\\\\", "one ASCII"), ('"', "must differ")):
         with pytest.raises(ConfigurationError, match=words):
-            CsvLayout(**given_)
+            CsvLayout(escape=escape)
     with pytest.raises(ConfigurationError, match=r"U\+001E"):
         blocks(written(tmp_path, HEADER + row(1, "a\x1eb")), ESCAPED)
