@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from sentinel.domain import Overloaded, Transaction
 from sentinel.scoring.pending import Pending
-from sentinel.scoring.queue import MAX_GROUP, PaymentQueue, QueueLimits
+from sentinel.scoring.queue import MAX_GROUP, SHARED_GROUP, PaymentQueue, QueueLimits
 
 
 class Client:
@@ -40,6 +42,20 @@ def test_a_single_payment_overtakes_a_batch_after_one_group() -> None:
     assert names(queue.take()) == ["single"]
     assert names(queue.take())[0] == f"b{MAX_GROUP}"
     assert len(queue) == 10_000 - 2 * MAX_GROUP
+
+
+def test_a_batch_takes_short_turns_while_single_payments_come_in() -> None:
+    queue = PaymentQueue(QueueLimits())
+    for n in range(1_000):
+        queue.add(waiting(f"b{n}"), batched=True)
+    single = waiting("single", 2)
+    single.arrived_ns = time.perf_counter_ns()
+    queue.add(single, batched=False)
+    assert names(queue.take()) == ["single"]
+    assert names(queue.take()) == [f"b{n}" for n in range(SHARED_GROUP)]
+    queue.add(waiting("long ago", 3), batched=False)
+    assert names(queue.take()) == ["long ago"]
+    assert len(queue.take()) == MAX_GROUP
 
 
 def test_single_payments_without_end_do_not_starve_a_batch() -> None:

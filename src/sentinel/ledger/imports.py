@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,8 @@ _TRANSACTION_COLUMNS = (
     *ENTITY_COLUMNS,
 )
 _LABEL_COLUMNS = ("label_id", "transaction_id", "verdict", "received_at_us", "origin")
+
+_LISTED_AT_ONCE: Final = 64
 
 
 def read_import(group: Group, columns: Collection[str] | None = None) -> pa.RecordBatch:
@@ -120,7 +122,10 @@ def imported_transactions(group: Group, rows: Sequence[int]) -> list[Transaction
         rows: Their rows in the group's batch, from 0.
     """
     found = []
-    for values in read_import(group).take(pa.array(rows, pa.int64())).to_pylist():
+    taken = read_import(group).take(pa.array(rows, pa.int64()))
+    # Arrow lets no other thread run Python while it makes a list, so it makes short ones.
+    slices = (taken.slice(first, _LISTED_AT_ONCE) for first in range(0, len(rows), _LISTED_AT_ONCE))
+    for values in (row for part in slices for row in part.to_pylist()):
         attributes = {
             name.removeprefix(ATTRIBUTE_PREFIX): value
             for name, value in values.items()

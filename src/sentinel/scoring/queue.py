@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,12 @@ from sentinel.scoring.pending import Pending
 MAX_GROUP: Final = 256
 """Most transactions that share one commit."""
 
+SHARED_GROUP: Final = 64
+"""Most payments of a batch that are decided together while single payments come in: the next one
+waits for a group that is at work."""
+
+_SINGLES_COME_NS: Final = 1_000_000_000
+"""Single payments come in if the last one came so short a time ago."""
 _SINGLES_IN_A_ROW: Final = 8
 """So many groups of single payments may go first while a batch waits."""
 
@@ -50,6 +57,7 @@ class PaymentQueue:
         self._singles: deque[Pending] = deque()
         self._batched: deque[Pending] = deque()
         self._in_a_row = 0
+        self._single_ns = -_SINGLES_COME_NS
         self._floor_us = 0
         self._out_of_order = False
         self.seconds_each = 0.0
@@ -81,7 +89,11 @@ class PaymentQueue:
 
     def add(self, pending: Pending, *, batched: bool) -> None:
         """Let a payment wait; see `check_room`."""
-        (self._batched if batched else self._singles).append(pending)
+        if batched:
+            self._batched.append(pending)
+        else:
+            self._single_ns = pending.arrived_ns
+            self._singles.append(pending)
 
     def put_back(self, pending: Pending) -> None:
         """Let a payment that was taken already come next."""
@@ -94,14 +106,16 @@ class PaymentQueue:
         The log's times never go back. A payment that others went ahead of is received when it is
         taken.
         """
-        lane = self._singles
+        lane, most = self._singles, MAX_GROUP
         if not lane or (self._batched and self._in_a_row >= _SINGLES_IN_A_ROW):
             lane, self._in_a_row = self._batched, 0
+            if time.perf_counter_ns() - self._single_ns < _SINGLES_COME_NS:
+                most = SHARED_GROUP
         else:
             self._in_a_row += 1
         dry_run = lane[0].dry_run
         group: list[Pending] = []
-        while lane and len(group) < MAX_GROUP and lane[0].dry_run == dry_run:
+        while lane and len(group) < most and lane[0].dry_run == dry_run:
             group.append(lane.popleft())
         if self._out_of_order or group[0].transaction.received_at_us < self._floor_us:
             self._raise(group)
