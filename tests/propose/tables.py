@@ -105,3 +105,32 @@ def _card(number: int) -> str:
 
 def _time(seconds: int) -> str:
     return (START + timedelta(seconds=int(seconds))).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def pedidos(rows: int = 2_000) -> Columns:
+    """A Spanish shop's export: date and dotted clock apart, an IBAN, frauds marked SÍ."""
+    rng = np.random.default_rng(11)
+    seconds = np.sort(rng.integers(0, 100 * 86_400, rows))
+    times = [START + timedelta(seconds=s) for s in seconds.tolist()]
+    customer, shop = rng.integers(0, 150, rows).tolist(), rng.integers(0, 40, rows).tolist()
+    fraud = (rng.random(rows) < 0.03).tolist()
+    status = rng.choice(["COBRADO", "RECHAZADO"], rows, p=[0.9, 0.1]).tolist()
+    why = rng.choice(["51", "05", "fondos insuficientes"], rows).tolist()
+    cents = rng.integers(100, 200_000, rows).tolist()
+    return {
+        "Nº pedido": [f"P{2024000000 + n}" for n in range(rows)],
+        "Fecha": [f"{t:%d/%m/%y}" for t in times],
+        "Hora": [f"{t:%H.%M.%S}" for t in times],
+        "Importe": [f"{c // 100},{c % 100:02d}" for c in cents],
+        "Código cliente": [f"CL-{c:05d}" for c in customer],
+        "IBAN": [f"ES{c * 7919 % 97:02d}{c:020d}" for c in customer],
+        "Tienda": [f"TDA{s:02d}" for s in shop],
+        "Dispositivo": [f"dsp{d}" for d in rng.integers(0, 300, rows).tolist()],
+        "Estado": status,
+        "Motivo rechazo": [w if s == "RECHAZADO" else "" for s, w in zip(status, why, strict=True)],
+        "Fraude": ["SÍ" if f else "NO" for f in fraud],
+        "Fecha contracargo": [
+            f"{t + timedelta(days=20):%d/%m/%y}" if f else ""
+            for t, f in zip(times, fraud, strict=True)
+        ],
+    }

@@ -17,6 +17,7 @@ from sentinel.feast_plugin.compile import compile_definitions
 from sentinel.propose.deciding import decide, step_seconds
 from sentinel.propose.definitions_text import definitions_text
 from sentinel.propose.proposing import propose
+from sentinel.propose.reading import look
 from sentinel.propose.roles import Answers
 from sentinel.propose.summary import LINES, WIDTH, summary
 from sentinel.propose.toml_text import item, line
@@ -208,3 +209,9 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path) -> None:
     source = open_source(proposal.mapping)
     accepted = [check_transactions(c, now_us=2**52).accepted for c in source.raw_batches()]
     assert all(rows.all() for rows in accepted)
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "pay.csv").touch()
+    with pytest.raises(ConfigurationError, match=r"pay\.csv is empty"):
+        look([tmp_path / "pay.csv"])

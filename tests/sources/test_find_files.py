@@ -110,6 +110,15 @@ def test_what_is_no_table_is_named_in_one_line(tmp_path: Path, content: bytes, w
     assert "\n" not in str(error.value)
 
 
+def test_a_path_without_tables_says_whether_it_is_missing_or_holds_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"There is no file or folder .*march\.csv"):
+        find_files(tmp_path / "march.csv")
+    with pytest.raises(ConfigurationError, match=r"The folder .* holds no tables: .*\.csv"):
+        find_files(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"No file fits .*\*\.csv"):
+        find_files(tmp_path / "*.csv")
+
+
 def test_a_workbook_and_json_that_are_called_csv_are_named(tmp_path: Path) -> None:
     book = zipped(tmp_path, {"[Content_Types].xml": "<x/>", "xl/workbook.xml": "<x/>"}, "a.csv")
     with pytest.raises(ConfigurationError, match="Excel workbook; save the sheet as CSV"):

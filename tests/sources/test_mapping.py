@@ -133,7 +133,7 @@ def test_the_documented_examples_are_valid_and_show_every_key(root: Path) -> Non
         ('column = "sum"', 'column = "sum"\nunit = "cents"', "amount.unit"),
         ('id = "ref"', "", "missing 'id'|missing field|`id`|'id'"),
         ("Europe/Berlin", "Europe/Bärlin", "IANA"),
-        ('path = "pay.csv"', 'path = "pays.csv"', "no CSV or Parquet file"),
+        ('path = "pay.csv"', 'path = "pays.csv"', "no file or folder .*pays.csv"),
         ("delay_days = 7", "", "say when labels arrive"),
         ('rename = { score = "risk" }', 'rename = { score = "Code" }', "clash"),
         ('rename = { score = "risk" }', 'rename = { score = "amount_minor" }', "own column"),

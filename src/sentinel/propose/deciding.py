@@ -27,6 +27,8 @@ from sentinel.propose.windows import label_delay_days
 from sentinel.sources.mapping_file import suggestion
 
 _ARRIVAL_SHARE = 0.9
+_DECLINED = {"decline", "declined", "refusal", "refused", "rejection", "rejected"}
+_WHY = {"reason", "code", "message"}
 _TRUTH_WORDS = {"chargeback", "dispute", "fraud", "reported", "report", "confirmed", "label"}
 
 
@@ -194,6 +196,11 @@ def _leave_out_late(
         for column, why in known.late.items():
             if column in roles.profile.columns:
                 suspects.setdefault(column, Leak(column, why))
+    for attribute in roles.attributes:
+        words = set(names.words_of(attribute.column))
+        if words & _DECLINED and words & _WHY:
+            why = "why the system before declined, known after the decision"
+            suspects.setdefault(attribute.column, Leak(attribute.column, why))
     found = truth(roles, verdicts)
     core = roles.used() - set(roles.left_out)
     if roles.outcome is not None:

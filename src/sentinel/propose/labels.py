@@ -6,6 +6,7 @@ from typing import Final
 
 from sentinel.propose import names
 from sentinel.propose.column_profile import BOOLEAN_WORDS, ColumnProfile
+from sentinel.propose.languages import in_english
 from sentinel.propose.roles import Answers, Label, Outcome, Question, Roles
 from sentinel.propose.times import quoted
 
@@ -85,7 +86,7 @@ def choose_outcome(roles: Roles) -> None:
     for column in roles.profile.columns.values():
         if column.name in used or not column.values or len(column.values) > 30:
             continue
-        words = {value: value.lower().replace(" ", "_") for value, _ in column.values}
+        words = {value: _plain(value) for value, _ in column.values}
         named = names.has(column.name, names.OUTCOME)
         known = _APPROVE | _DECLINE | _REVIEW
         spoken = [value for value, word in words.items() if word in known]
@@ -133,7 +134,8 @@ def verdicts(column: ColumnProfile, told: tuple[str, ...] = ()) -> tuple[tuple[s
 
 
 def _plain(value: str) -> str:
-    return value.lower().replace(" ", "_")
+    """A value as one word in lower case, in English if it is known in another language."""
+    return in_english(value.strip().lower()).replace(" ", "_")
 
 
 def _named(column: ColumnProfile) -> bool:
@@ -150,6 +152,8 @@ def _possible(column: ColumnProfile) -> bool:
     if column.type not in ("text", "integer") or not 1 <= len(column.values) <= 12:
         return False
     words = {_plain(value) for value, _ in column.values}
+    if words == {"yes", "no"}:
+        return True
     spoken = words & _VERDICTS
     return bool(spoken) and len(spoken) >= len(words) / 2
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Final
+
+from sentinel.propose.languages import in_english
 
 
 def words(text: str) -> frozenset[str]:
@@ -101,18 +104,21 @@ ABOUT: Final = {
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, in lower case.
+    """The words of a name, in lower case and, where the word is known, in English.
 
     >>> words_of("trans_date_trans_time"), words_of("isFraud"), words_of("Is Fraud?")
     (('trans', 'date', 'trans', 'time'), ('is', 'fraud'), ('is', 'fraud'))
     >>> words_of("nameOrig"), words_of("TransactionDT"), words_of("deviceid")
     (('name', 'orig'), ('transaction', 'dt'), ('device', 'id'))
+    >>> words_of("Código cliente"), words_of("Kartennummer")
+    (('id', 'customer'), ('card', 'number'))
     """
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", unicodedata.normalize("NFC", name))
     spaced = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", spaced)
     found: list[str] = []
     for word in re.findall(r"[^\W_]+", spaced.lower()):
-        found += _parted(word)
+        for english in in_english(word).split():
+            found += _parted(english)
     return tuple(found)
 
 

@@ -97,7 +97,11 @@ def look(paths: Sequence[Path]) -> Tables:
         groups.setdefault(frozenset(table.names), []).append((path, table))
     if not groups:
         listed = ", ".join(map(str, paths))
-        raise ConfigurationError(f"There is no table of payments at {listed}.")
+        raise ConfigurationError(
+            f"{listed} is empty (0 bytes); there is no table of payments to look at."
+            if len(paths) == 1 and _is_empty(paths[0])
+            else f"There is no table of payments at {listed}."
+        )
     sizes = {key: sum(_size(path) for path, _ in group) for key, group in groups.items()}
     best = max(groups, key=lambda key: sizes[key])
     members = [path for path, _ in groups[best]]

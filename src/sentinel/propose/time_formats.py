@@ -37,7 +37,7 @@ _DATES: Final = (
 )
 _CLOCKS: Final = (
     *("", "%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M:%S %p", "%I:%M %p", "%H.%M", "%H:%M:%S%z"),
-    *("%H%M%S", "%H%M"),
+    *("%H.%M.%S", "%H%M%S", "%H%M"),
 )
 _EPOCHS: Final = (("s", 9.4e8, 2.1e9), ("ms", 9.4e11, 2.1e12), ("us", 9.4e14, 2.1e15))
 

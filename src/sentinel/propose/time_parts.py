@@ -12,7 +12,11 @@ from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Time
 from sentinel.propose.time_formats import some_texts, varies
 
-_WITHIN: Final = re.compile(r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$")
+_WITHIN: Final = (
+    (re.compile(r"^\d{1,2}:\d{2}$"), "%H:%M"),
+    (re.compile(r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$"), "%H:%M:%S"),
+    (re.compile(r"^\d{1,2}\.\d{2}\.\d{2}$"), "%H.%M.%S"),
+)
 
 
 def calendar_parts(profile: TableProfile, told: Sequence[str] = ()) -> Time | None:
@@ -63,9 +67,10 @@ def _clock_format(profile: TableProfile, column: ColumnProfile) -> str:
     if column.type != "text" or not column.given:
         return ""
     texts = some_texts(profile, column.name)
-    if not texts or not all(_WITHIN.match(text) for text in texts):
+    if not texts:
         return ""
-    return {1: "%H:%M", 2: "%H:%M:%S"}[texts[0].count(":")]
+    fits = (form for within, form in _WITHIN if all(within.match(text) for text in texts))
+    return next(fits, "")
 
 
 def _digits_clock(column: ColumnProfile) -> str:

@@ -65,10 +65,7 @@ def _tables(pattern: Path, format: FileFormat | None, layout: CsvLayout) -> Iter
         return
     paths = _paths(pattern)
     if not paths:
-        raise ConfigurationError(
-            f"There is no CSV or Parquet file, and no JSON one, at {pattern}; give a file, a "
-            "folder or a glob such as payments/*.csv, relative to the mapping file."
-        )
+        raise ConfigurationError(_nothing_at(pattern))
     remarks = _left_out(pattern) if pattern.is_dir() else ()
     for path in paths:
         partitions = () if path == pattern else _partitions(path)
@@ -79,6 +76,19 @@ def _tables(pattern: Path, format: FileFormat | None, layout: CsvLayout) -> Iter
             kind = format or format_of(path)
             yield TableFile(path, kind, layout, None, partitions, remarks=remarks)
         remarks = ()
+
+
+def _nothing_at(pattern: Path) -> str:
+    """Why no table was found at a path, and what to give."""
+    if pattern.is_dir():
+        named = ", ".join((*_TEXT_SUFFIXES, *_JSON_SUFFIXES, *_PARQUET_SUFFIXES))
+        return (
+            f"The folder {pattern} holds no tables: no file whose name ends in {named}, packed or "
+            "not. Give the file itself if it is named otherwise."
+        )
+    if _WILDCARD.search(str(pattern)):
+        return f"No file fits {pattern}; give a file, a folder or a glob such as payments/*.csv."
+    return f"There is no file or folder {pattern}; check the path and the folder it starts from."
 
 
 def _paths(pattern: Path) -> list[Path]:

@@ -1,0 +1,88 @@
+"""A table whose columns are named in another language is understood as an English one is."""
+
+from __future__ import annotations
+
+import pytest
+
+from sentinel.propose.deciding import decide
+from sentinel.propose.languages import in_english
+from sentinel.propose.names import words_of
+from sentinel.propose.roles import Answers, Roles
+from sentinel.propose.time_formats import moments
+from tests.propose.tables import START, payments, pedidos, profile
+
+
+@pytest.fixture(scope="module")
+def shop() -> Roles:
+    return decide(profile(pedidos()), Answers())
+
+
+def test_spanish_names_tell_who_pays_where_and_when(shop: Roles) -> None:
+    assert not shop.questions
+    assert {e.entity: e.columns for e in shop.entities} == {
+        "customer_id": ("Código cliente",),
+        "merchant_id": ("Tienda",),
+        "device_id": ("Dispositivo",),
+    }
+    assert shop.id is not None
+    assert shop.id.columns == ("Nº pedido",)
+    assert shop.amount is not None
+    assert shop.amount.column == "Importe"
+
+
+def test_a_clock_with_dots_beside_a_date_is_the_time_of_day(shop: Roles) -> None:
+    assert shop.time is not None
+    assert (shop.time.columns, shop.time.format) == (("Fecha", "Hora"), ("%d/%m/%y", "%H.%M.%S"))
+    offsets = moments(shop.profile, shop.time) - START.timestamp()
+    assert offsets.min() >= 0
+    assert offsets.max() < 100 * 86_400
+    assert len(set((offsets % 86_400).tolist())) > 1_900
+
+
+def test_spanish_verdicts_are_the_truth_and_their_date_its_arrival(shop: Roles) -> None:
+    assert shop.label is not None
+    assert (shop.label.column, shop.label.fraud_values) == ("Fraude", ("SÍ",))
+    assert shop.label.arrival is not None
+    assert shop.label.arrival.columns == ("Fecha contracargo",)
+
+
+def test_what_the_system_before_decided_and_why_are_no_features(shop: Roles) -> None:
+    assert shop.outcome is not None
+    assert (shop.outcome.column, shop.outcome.decline_values) == ("Estado", ("RECHAZADO",))
+    assert "known after the decision" in shop.left_out["Motivo rechazo"]
+    assert not {"Estado", "Motivo rechazo", "Fraude"} & {a.column for a in shop.attributes}
+
+
+def test_a_reason_for_declining_is_taken_in_if_the_user_says_so() -> None:
+    roles = decide(profile(pedidos()), Answers(use=("Motivo rechazo",)))
+    assert "Motivo rechazo" in {a.column for a in roles.attributes}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Händler", ("merchant",)),
+        ("KUNDENNUMMER", ("customer", "number")),
+        ("kwota_transakcji", ("amount", "transakcji")),
+        ("Zamówienie", ("order",)),
+        ("Co\u0301digo", ("id",)),
+    ],
+)
+def test_names_are_known_with_accents_in_capitals_and_in_compounds(
+    name: str, words: tuple[str, ...]
+) -> None:
+    assert words_of(name) == words
+
+
+def test_no_english_name_of_a_table_changes_its_meaning() -> None:
+    for name in payments():
+        assert all(in_english(word) == word for word in words_of(name))
+
+
+def test_yes_and_no_of_any_language_are_verdicts_only_under_a_name_that_says_so() -> None:
+    columns = pedidos()
+    columns["Regalo"] = ["SÍ" if n % 3 == 0 else "NO" for n in range(len(columns["Fraude"]))]
+    roles = decide(profile(columns), Answers())
+    assert roles.label is not None
+    assert roles.label.column == "Fraude"
+    assert "Regalo" in {a.column for a in roles.attributes}
