@@ -17,10 +17,10 @@ from sentinel.features.plan.program import (
     EVENT_KIND,
     EVENT_VIEWS,
     FLAG_SHIFT,
-    KIND_FRAUD,
     POSITION_MASK,
     Program,
 )
+from sentinel.log.labels import take_arrival, take_label
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.verify import transactions_of
 
@@ -73,10 +73,10 @@ class OnlineFold:
                     event = self.encoder.events[len(rows)].copy()
                     self.book.encoded[entry.transaction_id] = event
                 rows.append(True)
-                kind = KIND_FRAUD if entry.transaction_id in self.book.fraud else -1
+                kind = take_arrival(self.book.fraud, entry.transaction_id)
             else:
-                kind = self.book.change(entry.transaction_id, entry.verdict)
-            if kind >= 0 and entry.transaction_id in self.book.encoded:
+                kind = take_label(self.book.fraud, entry.transaction_id, entry.verdict)
+            if kind is not None and entry.transaction_id in self.book.encoded:
                 if len(rows) == self.encoder.capacity:
                     found.append(self._fold(rows))
                     rows = []

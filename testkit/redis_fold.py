@@ -8,7 +8,7 @@ import numpy as np
 
 from sentinel.domain import Transaction
 from sentinel.features.offline import LabelBook
-from sentinel.features.plan.program import KIND_FRAUD
+from sentinel.log.labels import take_arrival, take_label
 from sentinel.state.redis.effects import Change, Effects, step_of
 from sentinel.state.redis.features import SharedFeatures
 from testkit.online_fold import Entry, Vectors
@@ -49,11 +49,11 @@ class RedisFold:
                 group.append(entry)
                 if self.labelled is None or entry.transaction_id in self.labelled:
                     self._known[entry.transaction_id] = entry
-                kind = KIND_FRAUD if entry.transaction_id in self.book.fraud else -1
+                kind = take_arrival(self.book.fraud, entry.transaction_id)
             else:
-                kind = self.book.change(entry.transaction_id, entry.verdict)
+                kind = take_label(self.book.fraud, entry.transaction_id, entry.verdict)
             transaction = self._known.get(entry.transaction_id)
-            if kind >= 0 and transaction is not None:
+            if kind is not None and transaction is not None:
                 found.append(self._add(group))
                 group = []
                 step = step_of(self._sequence, label=True)

@@ -68,7 +68,8 @@ def group() -> DecisionGroup:
         roles=(
             RoleScores(
                 role["role"],
-                *role["model"],
+                role["model"][0],
+                role["model"][1],
                 np.array(role["scores"], dtype=np.float64).tobytes(),
                 np.array(role["probabilities"], dtype=np.float64).tobytes(),
             ),

@@ -17,6 +17,7 @@ from sentinel.features.offline import LabelBook
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
+from sentinel.log.labels import take_label
 from sentinel.state.redis.effects import Change, step_of
 from sentinel.state.redis.features import COMPACT_FROM, Added, SharedFeatures, touched_by
 from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD, epoch_start
@@ -125,9 +126,9 @@ def test_any_interleaving_of_scorers_reads_the_embedded_fold(world: World, seed:
                 seen.update({transaction.transaction_id: transaction for transaction in group})
             elif isinstance(log[0], Label):
                 label = log.pop(0)
-                kind = book.change(label.transaction_id, label.verdict)  # type: ignore[union-attr]
+                kind = take_label(book.fraud, label.transaction_id, label.verdict)  # type: ignore[union-attr]
                 about = seen.get(label.transaction_id)
-                if kind >= 0 and about is not None:
+                if kind is not None and about is not None:
                     step = step_of(len(world.log) - len(log))
                     for _ in range(draw.choice([1, 2])):  # two followers, or one that went back
                         effects.apply([Change(about, kind, step)])

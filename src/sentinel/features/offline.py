@@ -70,11 +70,6 @@ class LabelBook:
             others = labels.filter(pc.invert(is_fraud)).column("transaction_id").to_pylist()
             self.wanted.update(self.fraud.intersection(others))
 
-    def change(self, transaction_id: str, verdict: str) -> int:
-        """`take_label`, with -1 where the label changes nothing."""
-        kind = take_label(self.fraud, transaction_id, verdict)
-        return -1 if kind is None else kind
-
 
 class OfflineFold:
     """Runs a plan over a log.
