@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -101,5 +102,6 @@ def cpu_seconds(roots: Iterable[int]) -> float:
     for pid in roots:
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
-            total += sum(process.cpu_times()[:4])
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended: its parent's time has it
+                total += sum(process.cpu_times()[:4])
     return total

@@ -22,6 +22,7 @@ from sentinel.scoring.reconciler import Reconciler
 from sentinel.state.base import Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
 from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class SharedState:
             return self._without_state(transactions, self.blocked, ticket)
         try:
             added = self.features.add(transactions, ticket)
+        except NotSent as error:
+            return self._without_state(transactions, str(error), ticket)
         except StateUnavailable as error:
             # Each event may stand in its record or not: none is to.
             self._in_doubt.add(ticket)

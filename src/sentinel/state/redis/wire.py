@@ -38,6 +38,10 @@ def pack(*parts: bytes | str | int) -> bytes:
     return b"".join(packed)
 
 
+class NotSent(StateUnavailable):
+    """Redis could not be reached, so that nothing was sent."""
+
+
 class Link:
     """A connection to one server.
 
@@ -188,7 +192,7 @@ class Wire:
         """
         started = time.monotonic()
         if started < self._resting_until:
-            raise StateUnavailable(
+            raise NotSent(
                 f"Redis failed a moment ago; it is asked again in "
                 f"{self._resting_until - started:.1f} s."
             )
@@ -197,15 +201,16 @@ class Wire:
         try:
             link = self._single()
             if link is not None:
-                used.append(link)
                 link.open()
+                used.append(link)
                 link.send(b"".join([packed for _, packed in commands]))
                 return link.receive(len(commands), deadline, self.timeout_seconds)
             return self._exchange_cluster(commands, deadline, used)
         except (RedisError, OSError) as error:
             for link in used:
                 link.give_up()
-            raise self._unavailable(error) from error
+            unavailable = self._unavailable(error)
+            raise unavailable if used else NotSent(str(unavailable)) from error
 
     def is_cluster(self) -> bool:
         """Whether commands of one exchange may go to several servers.
@@ -362,8 +367,8 @@ class Wire:
             node = cluster.nodes_manager.get_node_from_slot(key_slot(key))
             by_link.setdefault(self._node_link(node), []).append(i)
         for link, places in by_link.items():
-            used.append(link)
             link.open()
+            used.append(link)
             link.send(b"".join([commands[i][1] for i in places]))
         replies: list[Any] = [None] * len(commands)
         for link, places in by_link.items():
