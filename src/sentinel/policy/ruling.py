@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -18,8 +17,7 @@ from sentinel.policy.degraded import DegradedPolicy
 Flags = npt.NDArray[np.uint32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a policy ruled on a batch; row i is of its i-th transaction.
 
     Attributes:

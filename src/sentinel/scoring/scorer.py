@@ -7,8 +7,8 @@ state that has one writer is thrown away and made anew from the log.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +20,7 @@ from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.base import FeatureState, Reading
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a scorer says of a batch; row i is of its i-th transaction.
 
     Attributes:
@@ -55,7 +54,7 @@ class Scored:
         if positions:
             of_rows = np.frombuffer(positions, "<i8").reshape(len(self.flags), -1)
             positions = of_rows[taken].tobytes()
-        return replace(
+        return msgspec.structs.replace(
             self,
             vectors=self.vectors[taken],
             scores=self.scores[taken],

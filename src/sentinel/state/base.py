@@ -8,10 +8,10 @@ anew from the log. `tests/state/test_contract.py` runs the same claims against e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -30,8 +30,7 @@ SnapshotWritten = Callable[[], Path]
 if it could not be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What state says of transactions; row i is of the i-th.
 
     Attributes:
