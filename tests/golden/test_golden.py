@@ -17,6 +17,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import read_log
+from sentinel.ledger.lookup import TransactionLookup
 from sentinel.log.entries import decode_decisions, decode_labels
 from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
@@ -93,7 +94,7 @@ def test_the_log_reads_all_kinds_of_groups(tmp_path: Path) -> None:
         index = LedgerIndex(tmp_path / "index.db", ledger)
         index.catch_up()
         found = {identifier: index.transaction(identifier) for identifier in ids}
-        decision = index.decision("golden-12")
+        decision = TransactionLookup(index).recorded(["golden-12"])["golden-12"].decision
         index.close()
     assert len(rows) == len(wanted)
     for row, entry in zip(rows, wanted, strict=True):

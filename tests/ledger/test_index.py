@@ -76,11 +76,10 @@ def test_an_index_that_kept_up_equals_one_built_from_scratch(
         scratch = LedgerIndex(folder / "scratch.db", ledger)
         scratch.catch_up()
         entries = [entry for _, of_group in drawn for entry in of_group]
-        assert [entry for entry in entries if isinstance(entry, Label)] == [
-            found
-            for entry in entries
-            if isinstance(entry, Label) and (found := scratch.label(entry.label_id))
-        ]
+        labels = [entry for entry in entries if isinstance(entry, Label)]
+        assert scratch.labels(entry.label_id for entry in labels) == {
+            entry.label_id: entry for entry in labels
+        }
         for entry in entries:
             if isinstance(entry, Transaction):
                 given_ones = {k: v for k, v in entry.attributes.items() if v is not None}

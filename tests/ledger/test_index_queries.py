@@ -16,6 +16,7 @@ from sentinel.domain import (
 )
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.index_values import DecisionFilter
+from sentinel.ledger.lookup import TransactionLookup
 from sentinel.ledger.sqlite import SqliteLedger
 from tests.ledger.material import (
     MINUTE_US,
@@ -65,7 +66,7 @@ def test_a_decision_comes_whole_from_the_ledger(tmp_path: Path) -> None:
         group = append_decisions(ledger, arrived, outcomes=(0, 2), seed=3, model_version="7")
         index = LedgerIndex(tmp_path / "index.db", ledger)
         index.catch_up()
-        decision = index.decision("tx-2")
+        decision = TransactionLookup(index).recorded(["tx-2"])["tx-2"].decision
         assert isinstance(decision, Decision)
         assert (decision.sequence, decision.model_version, decision.outcome, decision.is_fraud) == (
             3,
@@ -84,7 +85,7 @@ def test_a_decision_comes_whole_from_the_ledger(tmp_path: Path) -> None:
         assert row.score == decision.score
         assert row.latency_us == decision.latency_us
         assert f"feature {row.top_reason}" == decision.reasons[0].feature
-        assert index.decision("tx-0") is None
+        assert TransactionLookup(index).recorded(["tx-0"])["tx-0"].decision is None
         assert index.decision_row("tx-0") is None
         index.close()
 

@@ -13,6 +13,7 @@ import pytest
 from sentinel.domain import Outcome, WorkspaceError
 from sentinel.ledger.export_tables import decisions_table
 from sentinel.ledger.index import LedgerIndex
+from sentinel.ledger.lookup import TransactionLookup
 from sentinel.ledger.open import open_writer
 from sentinel.log.columns import (
     NO_COLUMNS,
@@ -78,7 +79,8 @@ def test_who_decided_is_who_is_shown(tmp_path: Path) -> None:
         ledger.append(GroupKind.DECISIONS, N, received, encode_group(group))
         index = LedgerIndex(tmp_path / "index.db", ledger)
         index.catch_up()
-        decisions = [index.decision(payment.transaction_id) for payment in PAYMENTS]
+        whole = TransactionLookup(index).recorded(p.transaction_id for p in PAYMENTS)
+        decisions = [whole[payment.transaction_id].decision for payment in PAYMENTS]
         listed = {p.transaction_id: index.decision_row(p.transaction_id) for p in PAYMENTS}
         index.close()
         table = decisions_table(list(ledger.groups()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,27 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from sentinel.domain import Decision, Reason, Transaction, WorkspaceError
+from sentinel.domain import Reason, Transaction, WorkspaceError
 from sentinel.ledger import index_schema as schema
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index_file import connect, head_of, open_index
 from sentinel.ledger.index_queries import IndexQueries
 from sentinel.ledger.index_rows import Chunk
-from sentinel.ledger.index_values import Explain
 from sentinel.ledger.sqlite_errors import unavailable
 from sentinel.log.entries import (
-    FLAG_DEGRADED,
-    FLAG_IS_FRAUD,
-    N_REASONS,
-    OUTCOMES,
-    DecisionGroup,
     Group,
     GroupKind,
     decode_decisions,
     fingerprint,
-    outcome_of,
 )
 
 CHUNK_ENTRIES: Final = 4096
@@ -108,19 +98,6 @@ class LedgerIndex(IndexQueries):
         from sentinel.ledger.imports import imported_transaction
 
         return imported_transaction(group, row)
-
-    def decision(self, transaction_id: str, explain: Explain = number_features) -> Decision | None:
-        """A decision with its vector and reasons, read from the ledger; None if none was made.
-
-        Args:
-            transaction_id: The transaction decided on.
-            explain: Puts a recorded reason into words; the ledger knows features by number only.
-        """
-        found = self.find(transaction_id)
-        if found is None or found.origin != "live":
-            return None
-        group = self.group_of(found.sequence)
-        return decision_at(group, found.sequence - group.first_sequence, explain)
 
     def group_of(self, sequence: int) -> Group:
         """The group that holds an indexed entry."""
@@ -209,56 +186,3 @@ class LedgerIndex(IndexQueries):
                     self._writer.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise unavailable(error, self.path, "write the index", derived=True) from error
-
-
-def decision_at(group: Group, row: int, explain: Explain = number_features) -> Decision:
-    """A decision of a DECISIONS group.
-
-    Args:
-        group: The group.
-        row: The decision's place in it, from 0.
-        explain: See `LedgerIndex.decision`.
-    """
-    return decision_in(decode_decisions(group.payload), group.first_sequence, row, explain)
-
-
-def decision_in(
-    decided: DecisionGroup, first_sequence: int, row: int, explain: Explain = number_features
-) -> Decision:
-    """`decision_at` for a group that is decoded already.
-
-    Args:
-        decided: The group's content.
-        first_sequence: Of its first entry.
-        row, explain: See `decision_at`.
-    """
-    n = len(decided.transactions)
-    vector = tuple(None if math.isnan(v) else v for v in decided.vector_array()[row].tolist())
-    features = np.frombuffer(decided.reason_features, "<i2").reshape(n, N_REASONS)[row].tolist()
-    contributions = np.frombuffer(decided.reason_contributions, "<f4").reshape(n, N_REASONS)
-    flags = int(decided.flag_array()[row])
-    model_name, model_version = decided.decided_by()[row]
-    return Decision(
-        transaction_id=decided.transactions[row].transaction_id,
-        sequence=first_sequence + row,
-        score=float(decided.deciding_scores()[row]),
-        fraud_probability=float(decided.deciding_probabilities()[row]),
-        is_fraud=bool(flags & FLAG_IS_FRAUD),
-        outcome=outcome_of(flags),
-        model_name=model_name,
-        model_version=model_version,
-        plan_hash=decided.plan_hash,
-        degraded=bool(flags & FLAG_DEGRADED),
-        reasons=tuple(
-            explain(decided.plan_hash, feature, vector[feature], contribution)
-            for feature, contribution in zip(features, contributions[row].tolist(), strict=True)
-            if feature >= 0
-        ),
-        latency_us=int(np.frombuffer(decided.latencies_us, "<u4")[row]),
-        vector=vector,
-        policy_hash=decided.policy_hash,
-        base_outcome=OUTCOMES[decided.base_outcome_codes()[row]],
-        propensity=float(decided.columns.propensity_array(n)[row]),
-        rules=decided.columns.rules_by_row(n)[row],
-        called_by=decided.columns.callers_by_row(n)[row],
-    )

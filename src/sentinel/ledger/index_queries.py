@@ -138,11 +138,6 @@ class IndexQueries:
             complete=complete,
         )
 
-    def label(self, label_id: str) -> Label | None:
-        """A label by its id."""
-        rows = self._rows(f"{_LABEL} WHERE label_id = ?", (label_id,))
-        return _label(rows[0]) if rows else None
-
     def labels(self, label_ids: Iterable[str]) -> dict[str, Label]:
         """Those of the labels that the index holds, by id."""
         found: dict[str, Label] = {}

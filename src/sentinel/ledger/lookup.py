@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from sentinel.domain import Decision, Transaction
-from sentinel.ledger.index import LedgerIndex, decision_in, number_features
+from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.index_values import Explain
-from sentinel.log.entries import Group, GroupKind, decode_decisions
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    FLAG_IS_FRAUD,
+    N_REASONS,
+    OUTCOMES,
+    DecisionGroup,
+    Group,
+    GroupKind,
+    decode_decisions,
+    outcome_of,
+)
 
 
 class Recorded(NamedTuple):
@@ -59,7 +72,7 @@ class TransactionLookup:
 
         Args:
             transaction_ids: What to find.
-            explain: See `LedgerIndex.decision`.
+            explain: See `decision_in`.
 
         Raises:
             LedgerUnavailable: The index or the ledger cannot be read right now.
@@ -99,3 +112,46 @@ def _imported(group: Group, rows: list[int]) -> list[Transaction]:
     from sentinel.ledger.imports import imported_transactions
 
     return imported_transactions(group, rows)
+
+
+def decision_in(
+    decided: DecisionGroup, first_sequence: int, row: int, explain: Explain = number_features
+) -> Decision:
+    """A decision of a group.
+
+    Args:
+        decided: The group's content.
+        first_sequence: Of its first entry.
+        row: The decision's place in it, from 0.
+        explain: Puts a recorded reason into words; the ledger knows features by number only.
+    """
+    n = len(decided.transactions)
+    vector = tuple(None if math.isnan(v) else v for v in decided.vector_array()[row].tolist())
+    features = np.frombuffer(decided.reason_features, "<i2").reshape(n, N_REASONS)[row].tolist()
+    contributions = np.frombuffer(decided.reason_contributions, "<f4").reshape(n, N_REASONS)
+    flags = int(decided.flag_array()[row])
+    model_name, model_version = decided.decided_by()[row]
+    return Decision(
+        transaction_id=decided.transactions[row].transaction_id,
+        sequence=first_sequence + row,
+        score=float(decided.deciding_scores()[row]),
+        fraud_probability=float(decided.deciding_probabilities()[row]),
+        is_fraud=bool(flags & FLAG_IS_FRAUD),
+        outcome=outcome_of(flags),
+        model_name=model_name,
+        model_version=model_version,
+        plan_hash=decided.plan_hash,
+        degraded=bool(flags & FLAG_DEGRADED),
+        reasons=tuple(
+            explain(decided.plan_hash, feature, vector[feature], contribution)
+            for feature, contribution in zip(features, contributions[row].tolist(), strict=True)
+            if feature >= 0
+        ),
+        latency_us=int(np.frombuffer(decided.latencies_us, "<u4")[row]),
+        vector=vector,
+        policy_hash=decided.policy_hash,
+        base_outcome=OUTCOMES[decided.base_outcome_codes()[row]],
+        propensity=float(decided.columns.propensity_array(n)[row]),
+        rules=decided.columns.rules_by_row(n)[row],
+        called_by=decided.columns.callers_by_row(n)[row],
+    )
