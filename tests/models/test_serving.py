@@ -23,6 +23,7 @@ from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
 
 ONE, TWO = ServedModel("1", "fraud-1"), ServedModel("2", "fraud-2")
+NAMED = '{"roles": {"champion": {"version": "1", "folder": "a"}}, '
 LINES = Thresholds(fraud=0.5, review=0.3, decline=0.9)
 
 
@@ -91,6 +92,14 @@ def test_every_change_can_be_seen_without_reading(settings: Settings) -> None:
         (
             '{"roles": {"champion": {"version": "1", "folder": "a"}}, "format": 2}',
             "Install the version that wrote it",
+        ),
+        (
+            NAMED + '"policy": {"fraud": 0.5, "review": 0.9, "decline": 0.3}}',
+            "review 0.9 and decline 0.3",
+        ),
+        (
+            NAMED + '"policy": {"fraud": NaN, "review": 0.1, "decline": 0.3}}',
+            "cannot be read",
         ),
     ],
 )

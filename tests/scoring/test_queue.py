@@ -19,14 +19,16 @@ class Client:
         raise AssertionError("nothing is answered here")
 
 
-def waiting(name: str, received_at_us: int = 1, *, dry_run: bool = False) -> Pending:
+def waiting(
+    name: str, received_at_us: int = 1, *, dry_run: bool = False, batched: bool = False
+) -> Pending:
     transaction = Transaction(
         transaction_id=name,
         event_time_us=received_at_us,
         received_at_us=received_at_us,
         amount_minor=1,
     )
-    return Pending(transaction, Client(), 0, dry_run)
+    return Pending(transaction, Client(), 0, dry_run, batched)
 
 
 def names(group: list[Pending]) -> list[str]:
@@ -109,8 +111,39 @@ def test_what_exceeds_the_queue_is_told_when_to_come_again() -> None:
         queue.add(waiting(f"s{n}"), batched=False)
     with pytest.raises(Overloaded, match=r"2 single payments .*scoring.waiting_payments"):
         queue.check_room(1, batched=False)
-    queue.take()
+    taken = queue.take()
     queue.check_room(1, batched=False)
-    queue.away = 2  # what is looked up in the log waits, too
+    for pending in taken:
+        queue.leave(pending)  # what is looked up in the log waits, too
     with pytest.raises(Overloaded):
         queue.check_room(1, batched=False)
+    queue.come_back(taken[0])
+    queue.check_room(1, batched=False)
+
+
+def test_a_batch_that_is_looked_up_takes_no_room_from_single_payments() -> None:
+    queue = PaymentQueue(QueueLimits(singles=2, batched=100))
+    for n in range(90):
+        queue.add(waiting(f"b{n}", batched=True), batched=True)
+    for pending in queue.take():
+        queue.leave(pending)
+    assert (len(queue), queue.away) == (0, 90)
+    queue.check_room(2, batched=False)
+    with pytest.raises(Overloaded, match="90 payments of batches wait"):
+        queue.check_room(11, batched=True)
+
+
+def test_times_never_go_back_where_a_batch_comes_between_look_ups() -> None:
+    queue = PaymentQueue(QueueLimits())
+    for n in range(8):
+        queue.add(waiting(f"s{n}", 10), batched=False)
+        queue.take()
+    queue.add(waiting("batch", 11), batched=True)
+    for name, at in (("later", 15), ("earlier", 13)):
+        queue.put_back(waiting(name, at))
+    queue.add(waiting("last", 16), batched=False)
+    queue.put_back(waiting("latest", 17))
+    assert names(queue.take()) == ["batch"]
+    group = queue.take()
+    assert names(group) == ["latest", "earlier", "later", "last"]
+    assert [one.transaction.received_at_us for one in group] == [17, 17, 17, 17]

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from sentinel.api.routes.decision_json import render, render_recorded
-from sentinel.domain import ClockJumped, InvalidLabel, Label, Transaction, Verdict
+from sentinel.domain import (
+    ClockJumped,
+    InvalidLabel,
+    Label,
+    LedgerUnavailable,
+    Transaction,
+    Verdict,
+)
 from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import DAY_US, HOUR_US
 from sentinel.features.plan.program import compile_program
@@ -28,6 +35,8 @@ from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
+from sentinel.state.base import FeatureState
+from sentinel.state.embedded import EmbeddedState
 from testkit.scratch import make_workspace
 from tests.features.logs import batch_of
 from tests.features.plans import every_function
@@ -173,6 +182,79 @@ def test_a_repeat_that_is_looked_up_holds_up_no_other_payment(settings: Settings
         with pytest.raises(Exception, match="already recorded with other content"):
             await decide(runtime, other)
         assert runtime.metrics.repeats == 1
+
+    within(settings, claim)
+
+
+def test_batches_that_come_again_leave_room_for_single_payments(settings: Settings) -> None:
+    few = settings.scoring.model_copy(update={"waiting_payments": 100})
+    settings = settings.model_copy(update={"scoring": few})
+
+    async def batch(runtime: ScoringRuntime, sent: list[Transaction]) -> list[FutureReceiver]:
+        runtime.writer.reserve(len(sent))
+        receivers = [FutureReceiver() for _ in sent]
+        for transaction, receiver in zip(sent, receivers, strict=True):
+            runtime.writer.enqueue(transaction, receiver, batched=True)
+        return receivers
+
+    async def first(runtime: ScoringRuntime) -> tuple[list[Transaction], list[bytes]]:
+        sent = [payment(runtime, f"b{n}", n) for n in range(500)]
+        receivers = await batch(runtime, sent)
+        return sent, list(await asyncio.gather(*(one.future for one in receivers)))
+
+    sent, answers = within(settings, first)
+
+    async def again(runtime: ScoringRuntime) -> None:
+        go_on = both_threads_busy(runtime)
+        repeats = await batch(runtime, sent)
+        for n in range(3):
+            await decide(runtime, payment(runtime, f"new{n}", n))
+        assert not any(one.future.done() for one in repeats)
+        go_on.set()
+        assert await asyncio.gather(*(one.future for one in repeats)) == answers
+
+    within(settings, again)
+
+
+def test_a_plan_that_changes_during_a_rebuild_gets_a_state_of_its_own(settings: Settings) -> None:
+    other = every_function((DAY_US,))
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        writer = runtime.writer
+        await decide(runtime, payment(runtime, "before"))
+        begun, go_on = threading.Event(), threading.Event()
+        rebuild = writer._rebuild
+
+        def slow(state: FeatureState) -> FeatureState:
+            begun.set()
+            go_on.wait(60)
+            return rebuild(state)
+
+        writer._rebuild = slow
+        writer._fail(LedgerUnavailable("The disk is full."))
+        await asyncio.to_thread(begun.wait, 60)
+        state = EmbeddedState.empty(compile_program(other))
+        await writer.turn.holding(lambda: writer.take_over(writer.scorer.with_state(state)))
+        go_on.set()
+        while writer.unavailable is not None:
+            await asyncio.sleep(0.01)
+        assert writer.scorer.program.plan == other
+        assert writer.scorer.state.sequence == 1
+
+    within(settings, claim)
+
+
+def test_an_effect_that_fails_stops_nobody(settings: Settings) -> None:
+    async def claim(runtime: ScoringRuntime) -> None:
+        def commit() -> None:
+            def done(*_: object) -> None:
+                raise RuntimeError("a fault")
+
+            runtime.writer.commit(GroupKind.LABELS, 1, 1, b"", done)
+
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        runtime.writer.turn.run_job(commit)
+        await decide(runtime, payment(runtime, "afterwards"))
 
     within(settings, claim)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ def test_old_ids_are_told_from_new_ones_like_recent_ones(
     assert sorted(np.concatenate(known.hashes()).tolist()) == sorted(
         id_hash(str(number)) for number in seen
     )
+
+
+def test_threads_that_add_at_once_lose_no_id(tmp_path: Path) -> None:
+    known = KnownIds(tmp_path, recent=20_000)
+    with ThreadPoolExecutor(4) as threads:
+        portions = [names(start, start + 200) for start in range(0, 80_000, 200)]
+        assert not any(threads.map(known.add, portions))
+    assert len(known) == 80_000
+    assert known.which(names(0, 80_000)).all()
 
 
 def test_an_old_id_takes_two_bytes_of_memory_at_most(tmp_path: Path) -> None:

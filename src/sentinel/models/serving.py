@@ -83,6 +83,14 @@ def serving_of(settings: Settings) -> Serving | None:
         )
     if serving is not None and CHAMPION_ROLE not in serving.roles:
         raise ModelFormatError(f"{path} names no champion. {_REMEDY}")
+    if serving is not None and serving.policy is not None:
+        lines = serving.policy
+        if not 0 <= lines.review <= lines.decline or lines.fraud < 0:
+            raise ModelFormatError(
+                f"{path} has a policy with the lines fraud {lines.fraud:g}, review "
+                f"{lines.review:g} and decline {lines.decline:g}. Lines are probabilities, and a "
+                f"review begins at a lower one than a decline, or at the same. {_REMEDY}"
+            )
     if champion is None or (
         serving is not None and (champion == serving.champion or _newer(path, old))
     ):

@@ -10,6 +10,7 @@ from typing import Final
 from sentinel.domain import StateUnavailable, Transaction, Unavailable
 from sentinel.scoring.lookups import Lookups, RecordedAnswer
 from sentinel.scoring.pending import Pending
+from sentinel.scoring.queue import PaymentQueue
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Elsewhere:
 
     Args:
         lookups: Ask the log.
+        queue: What is awaited here waits there, too: it takes room from what comes next.
         answered: Takes the recorded answer to a payment.
         rejected: Takes the reason why there is no answer.
         decide: Decides on a payment that was left behind.
@@ -35,11 +37,13 @@ class Elsewhere:
     def __init__(
         self,
         lookups: Lookups,
+        queue: PaymentQueue,
         answered: Callable[[Pending, bytes], None],
         rejected: Callable[[Pending, Exception], None],
         decide: Callable[[Pending], None],
     ) -> None:
         self._lookups = lookups
+        self._queue = queue
         self._answered = answered
         self._rejected = rejected
         self._decide = decide
@@ -53,9 +57,11 @@ class Elsewhere:
             pending: The payment.
             recorded: The log is known to hold it.
         """
+        self._queue.leave(pending)
         task = asyncio.get_running_loop().create_task(self._find(pending, recorded))
         self._searches.add(task)
         task.add_done_callback(self._searches.discard)
+        task.add_done_callback(lambda _: self._queue.come_back(pending))
 
     async def close(self) -> None:
         """Let no client wait longer."""

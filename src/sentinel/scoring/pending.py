@@ -31,6 +31,7 @@ class Pending:
         transaction: What is decided on.
         arrived_ns: When, by `time.perf_counter_ns`.
         dry_run: Score only.
+        batched: It is one of a batch.
         is_new: The log was asked, and does not hold its id.
         receivers: Who waits; more than one where the payment was repeated meanwhile.
         body: The answer, once there is one.
@@ -40,6 +41,7 @@ class Pending:
 
     __slots__ = (
         "arrived_ns",
+        "batched",
         "body",
         "dry_run",
         "is_new",
@@ -54,12 +56,18 @@ class Pending:
     row: int
 
     def __init__(
-        self, transaction: Transaction, receiver: Receiver, arrived_ns: int, dry_run: bool
+        self,
+        transaction: Transaction,
+        receiver: Receiver,
+        arrived_ns: int,
+        dry_run: bool,
+        batched: bool = False,
     ) -> None:
         self.transaction = transaction
         self.receivers = [receiver]
         self.arrived_ns = arrived_ns
         self.dry_run = dry_run
+        self.batched = batched
         self.is_new = False
         self.body = b""
         self.sequence = 0

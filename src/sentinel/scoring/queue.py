@@ -46,13 +46,14 @@ class PaymentQueue:
 
     Attributes:
         reserved: Payments of batches that are on their way into the queue.
-        away: Payments taken that are being looked up in the log; they count as waiting.
+        away: Payments taken that are being looked up in the log, or that another scorer decides.
+            Each counts as waiting in the lane that it came from.
         seconds_each: What a payment takes, about; tells clients when to come again.
     """
 
     def __init__(self, limits: QueueLimits) -> None:
         self.reserved = 0
-        self.away = 0
+        self._away = {False: 0, True: 0}
         self._limits = limits
         self._singles: deque[Pending] = deque()
         self._batched: deque[Pending] = deque()
@@ -72,11 +73,11 @@ class PaymentQueue:
             Overloaded: They may not; it says when to come again.
         """
         if batched:
-            waiting = len(self._batched) + self.reserved + self.away
+            waiting = len(self._batched) + self.reserved + self._away[True]
             most = self._limits.batched
             fits = not waiting or waiting + payments <= most
         else:
-            waiting, most = len(self._singles) + self.away, self._limits.singles
+            waiting, most = len(self._singles) + self._away[False], self._limits.singles
             fits = waiting + payments <= most
         if not fits:
             what = "payments of batches" if batched else "single payments"
@@ -87,6 +88,11 @@ class PaymentQueue:
                 retry_after_seconds=max(1.0, len(self) * self.seconds_each),
             )
 
+    @property
+    def away(self) -> int:
+        """See the class."""
+        return self._away[False] + self._away[True]
+
     def add(self, pending: Pending, *, batched: bool) -> None:
         """Let a payment wait; see `check_room`."""
         if batched:
@@ -94,6 +100,14 @@ class PaymentQueue:
         else:
             self._single_ns = pending.arrived_ns
             self._singles.append(pending)
+
+    def leave(self, pending: Pending) -> None:
+        """A payment that was taken is looked up; it goes on waiting in its lane."""
+        self._away[pending.batched] += 1
+
+    def come_back(self, pending: Pending) -> None:
+        """A payment is looked up no more."""
+        self._away[pending.batched] -= 1
 
     def put_back(self, pending: Pending) -> None:
         """Let a payment that was taken already come next."""
@@ -117,8 +131,12 @@ class PaymentQueue:
         group: list[Pending] = []
         while lane and len(group) < most and lane[0].dry_run == dry_run:
             group.append(lane.popleft())
-        if self._out_of_order or group[0].transaction.received_at_us < self._floor_us:
+        single = lane is self._singles
+        out_of_order = single and self._out_of_order
+        if out_of_order or group[0].transaction.received_at_us < self._floor_us:
             self._raise(group)
+        if single:
+            self._out_of_order = False
         self._floor_us = group[-1].transaction.received_at_us
         return group
 
@@ -140,7 +158,6 @@ class PaymentQueue:
             if pending.transaction.received_at_us < floor:
                 pending.transaction = received_at(pending.transaction, floor)
             floor = pending.transaction.received_at_us
-        self._out_of_order = False
 
 
 def received_at(transaction: Transaction, received_at_us: int) -> Transaction:

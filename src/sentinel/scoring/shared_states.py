@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -49,6 +50,8 @@ _NOTICED_SECONDS: Final = 1.5
 """Within so long every scorer has looked whether the state is still there."""
 _LOST_SECONDS: Final = 5.0
 """A Redis that restarted has lost no more than its last seconds, or all: it syncs each second."""
+_LONG_BEFORE_SECONDS: Final = 60.0
+"""What the log held so long before a start was in Redis long before that."""
 _FOLLOWED_SECONDS: Final = 600.0
 WHOLE: Final = ""
 """View and key of a rebuild that replaced all records of a plan."""
@@ -76,7 +79,7 @@ class SharedStates:
         self._heard_through = 0
         self._runs: dict[str, str] = {}
         self._restarted = threading.Event()
-        self._answered_at = time.time()
+        self._looks: deque[tuple[float, int]] = deque()
 
     def open_ledger(self) -> Ledger:
         self._ledger = open_shared(self._settings)
@@ -91,6 +94,9 @@ class SharedStates:
             return found
         self._index.catch_up()
         heard_through = self._index.indexed_through
+        if not self._looks:
+            earlier = self._index.sequence_before(int((time.time() - _LONG_BEFORE_SECONDS) * 1e6))
+            self._looks.append((time.monotonic(), earlier))
         program = compile_program(plan)
         known = self._load(program, progress)
         self._heard_through = max(self._heard_through, heard_through)
@@ -126,7 +132,7 @@ class SharedStates:
         through = self._index.indexed_through
         if through > self._heard_through:
             ids = self._index.ids_after(self._heard_through, through)
-            for one in self._states.values():
+            for one in list(self._states.values()):
                 one.known.add(ids)
             self._heard_through = through
         self._metrics.repairs_pending = state.reconciler.behind
@@ -141,13 +147,17 @@ class SharedStates:
                 state.features.forget()
                 state.features.records.epoch = loaded.epoch
             if self._restarted.is_set():
-                self._restarted.clear()
-                self._doubt_since(self._answered_at - _LOST_SECONDS, state)
-            state.blocked = state.unwatched = None
+                self._look_at_restarted()
+            state.unwatched = None
+            if not self._restarted.is_set():
+                state.blocked = None
         except StateUnavailable as error:
             state.unwatched = str(error)
             return
-        self._answered_at = time.time()
+        now = time.monotonic()
+        self._looks.append((now, through))
+        while len(self._looks) > 1 and self._looks[1][0] <= now - _LOST_SECONDS:
+            self._looks.popleft()
 
     def close(self) -> None:
         for state in self._states.values():
@@ -272,10 +282,24 @@ class SharedStates:
 
     # Doubt.
 
-    def _doubt_since(self, unix_seconds: float, state: SharedState) -> None:
-        """Put in place anew what a restarted Redis may have lost the latest events of."""
-        since_us = int(unix_seconds * 1e6)
-        sequence = self._index.sequence_before(since_us)
+    def _look_at_restarted(self) -> None:
+        """See to what a restarted Redis may have lost; if that fails, it is still to be done."""
+        self._restarted.clear()
+        try:
+            for state in list(self._states.values()):
+                self._doubt_after(self._looks[0][1], state)
+        except BaseException:
+            self._restarted.set()
+            raise
+
+    def _doubt_after(self, sequence: int, state: SharedState) -> None:
+        """Put in place anew what a restarted Redis may have lost the latest events of.
+
+        Args:
+            sequence: What the log held some seconds before Redis answered last. The times of
+                entries would not tell: payments may have waited long before they were decided.
+            state: Whose records.
+        """
         log.warning(
             "Redis has restarted; what changed from entry %d on is looked at.", sequence + 1
         )

@@ -106,7 +106,7 @@ class Writer:
         self.take_over(scorer)
         self._closing = False
         self._elsewhere = Elsewhere(
-            lookups, self._answer_repeat, self._reject_one, self._take_left_behind
+            lookups, self._queue, self._answer_repeat, self._reject_one, self._take_left_behind
         )
 
     # Entry points. All run on the event loop.
@@ -187,7 +187,7 @@ class Writer:
                 return None
         if not batched:
             self._queue.check_room(1, batched=False)
-        pending = Pending(transaction, receiver, time.perf_counter_ns(), dry_run)
+        pending = Pending(transaction, receiver, time.perf_counter_ns(), dry_run, batched)
         if not dry_run:
             self._recent[identifier] = pending
         self._queue.add(pending, batched=batched)
@@ -214,8 +214,10 @@ class Writer:
         self.turn.hold()
 
         def finish(appended: Appended | None, error: SentinelError | None) -> None:
-            done(appended, error)
-            self.turn.release()
+            try:
+                done(appended, error)
+            finally:
+                self.turn.release()
 
         self._commits.append(kind, entries, received_at_us, payload, finish)
 
@@ -386,7 +388,7 @@ class Writer:
         new = []
         for place, pending in enumerate(group):
             if place in known and not pending.is_new:
-                self._queue.away += 1
+                self._queue.leave(pending)
                 self._look_up(pending)
             else:
                 new.append(pending)
@@ -396,15 +398,15 @@ class Writer:
         def done(answer: RecordedAnswer | None, error: Exception | None) -> None:
             if answer is None:
                 assert error is not None
-                self._queue.away -= 1
+                self._queue.come_back(pending)
                 self._reject_one(pending, error)
             elif answer.body is not None:
-                self._queue.away -= 1
+                self._queue.come_back(pending)
                 self._answer_repeat(pending, answer.body)
             elif answer.through < self.forgotten_through:
                 self._look_up(pending)  # it may have been indexed since
             else:
-                self._queue.away -= 1
+                self._queue.come_back(pending)
                 pending.is_new = True  # another id with the same hash is known
                 self._queue.put_back(pending)
             self.turn.schedule()
@@ -468,13 +470,16 @@ class Writer:
     async def _recover(self) -> None:
         delay = 0.1
         while not self._closing:
+            of = self.scorer.state
             try:
-                state = await asyncio.to_thread(self._rebuild, self.scorer.state)
+                state = await asyncio.to_thread(self._rebuild, of)
             except Exception:
                 log.exception("State could not be rebuilt yet; trying again in %.1f s.", delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
             else:
+                if self.scorer.state is not of:
+                    continue  # another plan serves by now, and wants a state of its own
                 self.take_over(self.scorer.with_state(state))
                 self._commits.last_sequence = max(self.last_sequence, state.sequence)
                 self.unavailable = None

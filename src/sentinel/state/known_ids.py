@@ -76,7 +76,8 @@ class KnownIds:
 
     The table is half full at most, so an id takes 16 to 32 bytes in it. Once it holds ``recent``
     ids, a thread sorts them into a file, and a new table begins; from then on an id takes 1 to 2
-    bytes in memory and 8 on disk. For one thread at a time, but `holds` may be asked from any.
+    bytes in memory and 8 on disk. Any thread may add and ask: where many score, the ids that others
+    recorded come in beside the event loop.
 
     Args:
         folder: Where the files of older ids go; nobody sees them, and they go away with the
@@ -92,6 +93,7 @@ class KnownIds:
 
     def __init__(self, folder: Path | None = None, *, recent: int = RECENT_IDS) -> None:
         self._folder = folder
+        self._adding = threading.Lock()
         self._recent = recent
         self._table: Hashes = np.zeros(_LEAST_CAPACITY, dtype=np.int64)
         self._size = 0
@@ -130,6 +132,10 @@ class KnownIds:
 
     def add_hashes(self, hashes: Hashes) -> list[int]:
         """Add the hashes of ids, int64 (n,); the places of those that were known before."""
+        with self._adding:
+            return self._added(hashes)
+
+    def _added(self, hashes: Hashes) -> list[int]:
         if self._folder is not None and self._size + len(hashes) > self._recent and self._size:
             self._make_room(self._folder)
         older = self._known_of_old(hashes)
@@ -158,10 +164,11 @@ class KnownIds:
     def which(self, identifiers: Iterable[str]) -> npt.NDArray[np.bool_]:
         """`holds_id` of many, bool (n,)."""
         hashes = np.array([id_hash(i) for i in identifiers], dtype=np.int64)
-        older = self._known_of_old(hashes)
-        found = np.zeros(len(hashes), dtype=np.bool_) if older is None else older
+        found = np.zeros(len(hashes), dtype=np.bool_)
+        # The table comes first: what leaves it is among the old ids by then.
         _find(self._table, hashes, found)
-        return found
+        older = self._known_of_old(hashes)
+        return found if older is None else found | older
 
     def hashes(self) -> list[Hashes]:
         """All hashes in a few int64 arrays, in no particular order; older ones are on disk."""
