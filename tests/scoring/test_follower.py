@@ -193,6 +193,25 @@ def test_two_followers_and_one_that_went_back_change_nothing(log: Log) -> None:
     assert words_of(log.shared) == log.expected()
 
 
+def test_a_watermark_that_is_moved_back_meanwhile_stays_there(log: Log) -> None:
+    fill(log)
+    while log.follower().step(LOADED):
+        pass
+    records = log.features.records
+    log.label((1, Verdict.FRAUD))
+
+    def find(transaction_id: str) -> Transaction | None:
+        records.set_followed(3)  # as whoever looks at a restarted server does
+        return log.find(transaction_id)
+
+    LogFollower(log.shared.effects(), log.ledger, log.ledger, find).step(LOADED)
+    assert records.followed() == 3
+    while log.follower().step(LOADED):
+        pass
+    assert records.followed() == log.ledger.last_sequence()
+    assert words_of(log.shared) == log.expected()
+
+
 def test_decisions_by_records_that_were_lost_are_added_again(log: Log) -> None:
     fill(log)
     later = Loaded(2 * EPOCHS_OF_A_LOAD, 0)

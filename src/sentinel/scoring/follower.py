@@ -62,7 +62,7 @@ class LogFollower:
         Raises:
             StateUnavailable, LedgerUnavailable: They are taken in with the next call.
         """
-        self.through = self._records.followed()
+        self.through = begun = self._records.followed()
         waiting: dict[str, int] | None = None
         found = False
         for group in islice(self._reader.groups(self.through), _GROUPS_AT_ONCE):
@@ -71,7 +71,8 @@ class LogFollower:
             self._take(group, loaded, waiting)
             self.through = group.first_sequence + group.entries - 1
             found = True
-        if found:
+        # Whoever looks at a restarted server may have moved the watermark back meanwhile.
+        if found and self._records.followed() == begun:
             self._records.set_followed(self.through)
         return found
 
