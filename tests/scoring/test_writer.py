@@ -29,7 +29,14 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import append_import, read_log
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.log.entries import Group, GroupKind, decode_decisions
+from sentinel.log.entries import (
+    LABEL_FORMAT,
+    Group,
+    GroupKind,
+    LabelGroup,
+    decode_decisions,
+    encode_group,
+)
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
@@ -246,11 +253,14 @@ def test_a_plan_that_changes_during_a_rebuild_gets_a_state_of_its_own(settings: 
 
 def test_an_effect_that_fails_stops_nobody(settings: Settings) -> None:
     async def claim(runtime: ScoringRuntime) -> None:
+        one = label(runtime, 1, "unknown", Verdict.FRAUD)
+        payload = encode_group(LabelGroup(format=LABEL_FORMAT, labels=[one]))
+
         def commit() -> None:
             def done(*_: object) -> None:
                 raise RuntimeError("a fault")
 
-            runtime.writer.commit(GroupKind.LABELS, 1, 1, b"", done)
+            runtime.writer.commit(GroupKind.LABELS, 1, one.received_at_us, payload, done)
 
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         runtime.writer.turn.run_job(commit)
