@@ -103,6 +103,8 @@ def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None
     assert {"transactions read 5", "accepted 2", "rejected 3"} <= set(lines)
     status = sentinel("status", "--workspace", str(workspace))
     assert "2" in status.stdout
+    addresses = re.findall(r"http://\S+", status.stdout)
+    assert [a.count("/") for a in addresses] == [2, 2, 2]  # nothing after the port
     again = sentinel(*allowed)
     assert again.returncode == 0, again.stderr
     assert "accepted 0" in " ".join(again.stdout.replace("│", " ").split())

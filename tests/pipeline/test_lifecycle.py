@@ -244,7 +244,9 @@ def test_what_was_served_is_verified_too(deployment: Settings) -> None:
     backfill(deployment)
     result = verify(deployment)
     assert (result.recorded, result.recorded_mismatches, result.mismatches) == (served, 0, 0)
+    assert result.newer == 0
     served += serve(deployment, payments=10, tamper=True)
+    assert verify(deployment).newer >= 10
     backfill(deployment)
     result = verify(deployment)
     assert (result.recorded, result.recorded_mismatches, result.mismatches) == (served, 1, 0)

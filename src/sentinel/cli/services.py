@@ -46,9 +46,9 @@ def run_dashboard(settings: Settings) -> None:
 def show_status(settings: Settings) -> None:
     """Print what runs and what the workspace holds."""
     table = Table(title=f"Workspace {settings.workspace}", title_justify="left", show_header=False)
-    for name, url in _addresses(settings).items():
-        state = "running" if _answers(url) else "not running"
-        table.add_row(name, state, url.rsplit("/", 1)[0])
+    for name, (address, health_path) in _addresses(settings).items():
+        state = "running" if _answers(address + health_path) else "not running"
+        table.add_row(name, state, address)
     health = _health(settings)
     if health is not None:
         model, store, ledger = health["model"], health["feature_store"], health["ledger"]
@@ -104,7 +104,7 @@ def reset_workspace(settings: Settings, *, yes: bool, ledger: bool) -> None:
     ours = {"up.json", "up.lock", "ledger.db", "plan.json", "logs", "models", "mlflow.db"}
     if not ours & {path.name for path in folder.iterdir()} and any(folder.iterdir()):
         raise WorkspaceError(f"{folder} is not a workspace of Sentinel; it is left alone.")
-    if (folder / "scorer.json").exists() and _answers(_addresses(settings)["Scoring API"]):
+    if (folder / "scorer.json").exists() and _answers("".join(_addresses(settings)["Scoring API"])):
         raise WorkspaceError(f"A scorer serves from {folder}. Stop it first.")
     own = settings.own_definitions_dir
     written = own.is_dir() and not is_as_shipped(own)
@@ -131,11 +131,13 @@ def _agreed(question: str) -> bool:
     return False
 
 
-def _addresses(settings: Settings) -> dict[str, str]:
+def _addresses(settings: Settings) -> dict[str, tuple[str, str]]:
+    """The address of each service, and the path below it that tells its health."""
+    api, dashboard = settings.api, settings.dashboard
     return {
-        "Scoring API": f"http://{settings.api.host}:{settings.api.port}/livez",
-        "Dashboard": (f"http://{settings.dashboard.host}:{settings.dashboard.port}/_stcore/health"),
-        "MLflow": f"{settings.tracking_uri}/health",
+        "Scoring API": (f"http://{api.host}:{api.port}", "/livez"),
+        "Dashboard": (f"http://{dashboard.host}:{dashboard.port}", "/_stcore/health"),
+        "MLflow": (settings.tracking_uri, "/health"),
     }
 
 

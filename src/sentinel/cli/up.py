@@ -308,6 +308,7 @@ def _run(
         first.prepare()
         mlflow.wait_ready(_READY_SECONDS)
         first.train()
+    err.print("Starting the scoring API, the dashboard and MLflow ...")
     services = [_api(settings), _dashboard(settings), _follower(settings)]
     for child in services:
         stack.start(child)

@@ -71,6 +71,8 @@ class Verified:
         recorded_mismatches: Values of them that differ.
         examples: Some of the differences.
         seconds: How long it took.
+        until: The last log entry that was backfilled, and so compared.
+        newer: Log entries after it: `sentinel features backfill` brings them in.
     """
 
     plan_hash: str
@@ -81,6 +83,8 @@ class Verified:
     recorded_mismatches: int
     examples: tuple[Mismatch, ...]
     seconds: float
+    until: int
+    newer: int
 
     @property
     def values(self) -> int:
@@ -129,6 +133,7 @@ def verify(
         offline = _Offline(parts, plan)
         for sequences, ids, served in _recorded(ledger, plan, until):
             tally.compare(sequences, ids, offline.take(sequences), served, "recorded")
+        newer = ledger.last_sequence() - until
     return Verified(
         plan.hash,
         tally.rows["replay"],
@@ -138,6 +143,8 @@ def verify(
         tally.mismatches["recorded"],
         tuple(tally.examples),
         time.monotonic() - started,
+        until,
+        newer,
     )
 
 

@@ -120,6 +120,11 @@ def verify(
             f"{result.mismatches:,} mismatches; {result.recorded:,} recorded decisions, "
             f"{result.recorded_mismatches:,} mismatches."
         )
+        if result.newer:
+            out.print(
+                f"{result.newer:,} log entries after number {result.until:,} are not compared yet; "
+                "`sentinel features backfill` brings them in."
+            )
         wrong = result.mismatches + result.recorded_mismatches
         if settings.state.backend == "redis":
             from sentinel.features.arena import KEY_SEPARATOR
