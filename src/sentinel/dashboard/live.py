@@ -142,7 +142,7 @@ def _headline(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
     five.metric(
         "Decisions since the scorer's start",
         words.count(totals.decisions),
-        f"{words.count(totals.labels)} labels arrived",
+        f"{words.count(totals.labels)} {'label' if totals.labels == 1 else 'labels'} arrived",
         delta_color="off",
         delta_arrow="off",
         border=True,
