@@ -28,6 +28,7 @@ from sentinel.ledger.log import read_log
 from sentinel.ledger.postgres import PostgresLedger, migrate
 from sentinel.ledger.schema import FOLDER, VERSIONS
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
+from testkit.servers import wait_until
 from tests.ledger.backends import PostgresBackend
 from tests.ledger.material import (
     NOON_US,
@@ -100,6 +101,30 @@ def test_history_is_in_the_log_once(shared: PostgresLedger) -> None:
         "tx-0": Standing(1, Verdict.FRAUD, 6),
         "tx-4": Standing(5, None, 0),
     }
+
+
+def test_an_append_looks_ids_up_however_many_there_are(shared: PostgresLedger) -> None:
+    """Plans are kept by a connection that opened when the tables were empty."""
+    for first in range(0, 400, 10):
+        decide(shared, *range(first, first + 10))
+    say(shared, label(1, "tx-3", NOON_US))
+    shared.close()  # counts are told when a connection ends
+    read = (
+        "SELECT relname, seq_tup_read FROM pg_stat_user_tables "
+        f"WHERE schemaname = '{shared.database.namespace}' "
+        "AND relname IN ('transactions', 'labels', 'groups', 'tokens') ORDER BY relname"
+    )
+    looked = (
+        f"SELECT sum(idx_scan) >= 400 FROM pg_stat_user_tables "
+        f"WHERE schemaname = '{shared.database.namespace}' AND relname = 'transactions'"
+    )
+    wait_until(lambda: query(shared.database, looked) == [(True,)], 10, "the server's counts")
+    assert query(shared.database, read) == [
+        ("groups", 0),
+        ("labels", 0),
+        ("tokens", 0),
+        ("transactions", 0),
+    ]
 
 
 def test_ids_may_hold_what_text_in_a_database_may_not(shared: PostgresLedger) -> None:

@@ -26,6 +26,13 @@ _APPEND: Final = """
 SELECT * FROM {ns}.append_group(
     %b::smallint, %b::integer, %b::bigint, %b::bytea, %b::bytea[], %b::integer[],
     %b::bytea[], %b::integer[], %b::bytea[], %b::boolean[], %b::bytea, %b::bigint)"""
+# A plan is made while the tables are small and nobody has counted their rows, and is kept: it must
+# be the one for large tables, which looks each id up.
+_PLANS: Final = """
+SELECT set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false)"""
 _TAIL: Final = "SELECT coalesce(max(first_sequence + entries - 1), 0) FROM {ns}.groups"
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -149,6 +156,7 @@ class Appender:
         """A connection that holds the lock of a writer."""
         connection = connect(self._database)
         try:
+            connection.execute(_PLANS)
             if not self._locked(connection):
                 raise WorkspaceError(
                     f"Another process is writing the ledger {self._database.shown}. "
