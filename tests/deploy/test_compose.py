@@ -270,3 +270,6 @@ def test_redis_keeps_what_it_got_and_wants_a_password(prepared: Path, tmp_path: 
         with redis.Redis(port=server.port, password=password) as client:
             assert client.get("k") == b"v"
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            most = int(client.config_get("maxmemory")["maxmemory"])
+    assert DECLARED["services"]["redis"]["deploy"]["resources"]["limits"]["memory"] == "2g"
+    assert 0 < most < 0.75 * 2 * 1024**3, "a rewrite of the file needs memory, too"

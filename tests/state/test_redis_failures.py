@@ -124,6 +124,27 @@ def test_records_survive_a_kill_with_an_append_only_file(tmp_path: Path) -> None
         assert (bits_of(added.vectors) == bits_of(embedded.run(group[15:]))).all()
 
 
+def test_a_full_server_takes_nothing_in_and_forgets_nothing(tmp_path: Path) -> None:
+    with Redis(tmp_path) as server, shared_records(PLAN, server.url) as shared:
+        scorer, effects, embedded = shared.features(), shared.effects(), Embedded(shared)
+        first, late = [payment(n, n) for n in range(8)], [payment(8, 8), payment(9, 9)]
+        scorer.add(first, scorer.next_ticket())
+        embedded.run(first)
+        ticket = scorer.next_ticket()
+        with closing(redis.Redis.from_url(server.url)) as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(StateUnavailable, match="maxmemory"):
+                scorer.add(late, ticket)
+            # What is known can still be asked for.
+            peeked = scorer.peek(late[:1])
+            client.config_set("maxmemory", 0)
+        effects.void(ticket, effects.touched_by(late))
+        again = scorer.add(late, scorer.next_ticket())
+        expected = embedded.run(late)
+        assert (bits_of(peeked) == bits_of(expected[:1])).all()
+        assert (bits_of(again.vectors) == bits_of(expected)).all()
+
+
 def test_after_a_failure_calls_fail_at_once_for_a_while() -> None:
     url = f"redis://:password@127.0.0.1:{free_port()}/0"
     program = compile_program(plan_of(aggregate("n")))
