@@ -12,12 +12,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from sentinel.domain import Overloaded
+
 T = TypeVar("T")
 
 LARGE_BYTES: Final = 131_072
 """A body from this size on is large: about 300 payments."""
 LARGE_ROWS: Final = 500
 """So many answers make a large one."""
+MOST_WAITING_BYTES: Final = 134_217_728
+"""Bodies that wait for the thread together have at most so many bytes."""
 
 
 class LargeBodies:
@@ -25,6 +29,7 @@ class LargeBodies:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
+        self._waiting_bytes = 0
 
     async def read(self, body: bytes, read: Callable[[], T]) -> T:
         """What a reader makes of a body.
@@ -32,8 +37,24 @@ class LargeBodies:
         Args:
             body: Decides where it is read.
             read: Reads it; its errors are raised here.
+
+        Raises:
+            Overloaded: Too much waits to be read already.
         """
-        return await self.run(len(body) >= LARGE_BYTES, read)
+        size = len(body)
+        if size < LARGE_BYTES:
+            return read()
+        if self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
+            raise Overloaded(
+                f"{self._waiting_bytes:,} bytes of large requests wait to be read, and "
+                f"{MOST_WAITING_BYTES:,} may. Nothing was recorded; send it again in a moment, or "
+                "in smaller parts."
+            )
+        self._waiting_bytes += size
+        try:
+            return await self.run(True, read)
+        finally:
+            self._waiting_bytes -= size
 
     async def write(self, rows: int, write: Callable[[], bytes]) -> bytes:
         """What a writer makes of so many rows."""

@@ -37,7 +37,12 @@ MOST_ROWS: Final = 512
 COMPACT_FROM: Final = 32
 """Events in a tail, for every so many of which the record is named for compaction."""
 
-_COMPACT_MOST: Final = 1 << 14
+MOST_FULL_TAILS: Final = 1 << 14
+"""Records that wait for compaction by name."""
+
+CACHE_BYTES: Final = 128 << 20
+"""Bytes of records that a scorer keeps folded."""
+
 _SETTLED_AT_ONCE: Final = 64
 
 
@@ -99,7 +104,7 @@ class SharedFeatures:
         cache_bytes: Of records that are kept folded.
     """
 
-    def __init__(self, records: Records, *, cache_bytes: int = 128 << 20) -> None:
+    def __init__(self, records: Records, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.records = records
         self.program = records.program
         self.full_tails: dict[Record, None] = {}
@@ -429,7 +434,7 @@ class SharedFeatures:
         fold.finish_vectors(self.program.code, encoder.events, encoder.given, out, n)
 
     def _name_full(self, view: int, key: str) -> None:
-        if len(self.full_tails) < _COMPACT_MOST:
+        if len(self.full_tails) < MOST_FULL_TAILS:
             self.full_tails[view, key] = None
 
 
