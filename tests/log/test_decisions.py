@@ -32,6 +32,7 @@ from sentinel.log.entries import (
     outcome_codes,
     outcome_of,
 )
+from sentinel.log.placed import placed_decisions
 from sentinel.settings import LedgerSettings, Settings
 from tests.ledger.material import NOON_US, decision_group, new_ledger, transaction
 
@@ -123,6 +124,22 @@ def test_what_a_group_does_not_have_takes_one_byte() -> None:
 
 def as_format(group: DecisionGroup, number: int) -> DecisionGroup:
     return msgspec.structs.replace(group, format=number)
+
+
+@pytest.mark.parametrize("format_", [1, 2])
+@pytest.mark.parametrize("views", [0, 3])
+def test_followers_read_the_same_without_the_rest(format_: int, views: int) -> None:
+    positions = np.arange(N * views, dtype="<i8").tobytes()
+    group = decision_group(PAYMENTS, outcomes=(0, 0, 1, 2))
+    payload = encode_group(msgspec.structs.replace(group, format=format_, positions=positions))
+    whole, placed = decode_decisions(payload), placed_decisions(payload, N)
+    assert placed.plan_hash == whole.plan_hash
+    assert placed.flags.tolist() == whole.flag_array().tolist()
+    if views:
+        assert placed.positions is not None
+        assert placed.positions.tobytes() == whole.positions
+    else:
+        assert placed.positions is None
 
 
 def test_format_1_is_read_to_the_same_object() -> None:

@@ -18,8 +18,15 @@ from sentinel.domain import Label, LedgerUnavailable, Transaction, Verdict
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
 from sentinel.ledger.base import LabelEffect, Ledger, SharedLedger
 from sentinel.ledger.imports import imported_entries
-from sentinel.log.entries import FLAG_DEGRADED, Group, GroupKind, decode_decisions, entries_of
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    Group,
+    GroupKind,
+    decode_decisions,
+    entries_of,
+)
 from sentinel.log.labels import take_label
+from sentinel.log.placed import placed_decisions
 from sentinel.state.redis.effects import Change, Effects, step_of
 from sentinel.state.redis.layout import same_load, state_name
 from sentinel.state.redis.records import Loaded
@@ -87,17 +94,15 @@ class LogFollower:
     def _of_decisions(
         self, group: Group, loaded: Loaded, waiting: dict[str, int]
     ) -> Iterator[tuple[Change, int]]:
-        decided = decode_decisions(group.payload)
-        n = len(decided.transactions)
-        held = np.zeros(n, dtype=np.bool_)
-        if decided.plan_hash == self._records.program.plan.hash and decided.positions:
-            positions = np.frombuffer(decided.positions, dtype="<i8").reshape(n, -1)
-            held = same_load(positions.max(axis=1), loaded.epoch) & (
-                decided.flag_array() & FLAG_DEGRADED == 0
+        held = np.zeros(group.entries, dtype=np.bool_)
+        placed = placed_decisions(group.payload, group.entries)
+        if placed.plan_hash == self._records.program.plan.hash and placed.positions is not None:
+            held = same_load(placed.positions.max(axis=1), loaded.epoch) & (
+                placed.flags & FLAG_DEGRADED == 0
             )
         if held.all() and not waiting:
             return
-        for row, transaction in enumerate(decided.transactions):
+        for row, transaction in enumerate(decode_decisions(group.payload).transactions):
             sequence = group.first_sequence + row
             if not held[row]:
                 yield Change(transaction, KIND_ADD, step_of(sequence)), sequence
