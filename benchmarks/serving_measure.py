@@ -139,6 +139,7 @@ class Bench:
         self, stack: Stack, before: int | None, load: Load, answered: int, in_flight: int
     ) -> None:
         self.results.errors += load.errors
+        stack.settle()  # what was in flight counts here, and not in the next window
         after = stack.recorded()
         if before is not None and after is not None:
             self.results.not_recorded += max(answered - (after - before), 0)

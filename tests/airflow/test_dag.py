@@ -123,7 +123,7 @@ def test_the_form_is_typed_explained_and_filled_from_the_settings(dag: dict[str,
 def test_a_task_calls_what_the_command_line_calls() -> None:
     """Read from the source: needs no Airflow."""
     command_line: set[tuple[str, str]] = set()
-    for path in (ROOT / "src" / "sentinel" / "cli").glob("*.py"):
+    for path in (ROOT / "src" / "sentinel" / "cli").rglob("*.py"):
         command_line |= pipeline_imports(ast.parse(path.read_text()))
     tree = ast.parse(FILE.read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
