@@ -131,6 +131,7 @@ def test_redis_and_postgres_restart_under_load(deployment: Deployment) -> None:
         repairs_done(servers)
         degraded_before = replayed(deployment.settings, deployment.plan).degraded
         answers.bodies |= send(urls(servers), some_payments(100, "r")).bodies
+        repairs_done(servers)
     assert deployment.books(answers) == Books(recorded=600, lost=0, twice=0, differing=0)
     result = replayed(deployment.settings, deployment.plan)
     assert result.mismatches == 0, result.examples
