@@ -75,7 +75,10 @@ class SharedReplay:
                     found = np.zeros_like(expected)
                     if value is not None:
                         found = self.effects.folded(view, value)
-                    found[_POSITION] = expected[_POSITION]  # those of a server have an epoch
                     words += len(expected)
+                    if len(found) != len(expected):  # another plan's layout
+                        differing += len(expected)
+                        continue
+                    found[_POSITION] = expected[_POSITION]  # those of a server have an epoch
                     differing += int(np.count_nonzero(found != expected))
         tally.add_state(words, differing + abs(self.effects.records.count() - arena.entities))
