@@ -26,7 +26,7 @@ from sentinel.log.entries import FLAG_LATE_EVENT, GroupKind, decode_decisions, d
 from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState, restore
-from testkit.online_fold import labelled_in
+from testkit.entry_fold import labelled_in
 from testkit.payments import payments
 from testkit.scratch import make_workspace, serving
 

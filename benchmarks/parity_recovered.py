@@ -20,7 +20,7 @@ from sentinel.features.plan.program import compile_program
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import Group
 from sentinel.scoring.recovery import recover
-from testkit.online_fold import OnlineFold, entries_of, labelled_in
+from testkit.entry_fold import EntryFold, entries_of, labelled_in
 
 MICRO_BATCH = 16
 
@@ -90,7 +90,7 @@ def run(task: Task) -> None:
         raise AssertionError(f"recovered up to {state.sequence}, not {task.until}")
     state.freeze().write(task.recovered)
     book = LabelBook(fraud=state.fraud)
-    online = OnlineFold(state.program, state.arena, MICRO_BATCH, book, labelled)
+    online = EntryFold(state.program, state.arena, MICRO_BATCH, book, labelled)
     for transaction_id in sorted(labelled):
         if state.known.holds_id(transaction_id):
             online.encoder.put(0, known[transaction_id])

@@ -17,7 +17,7 @@ from sentinel.state.redis.effects import Effects
 from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.records import Records
 from sentinel.state.redis.wire import Wire
-from testkit.online_fold import Vectors, entries_of
+from testkit.entry_fold import Vectors, entries_of
 from testkit.redis_fold import RedisFold
 from testkit.servers import Redis
 

@@ -25,7 +25,7 @@ from sentinel.features.offline import LabelBook
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.state.embedded import EmbeddedState, restore
-from testkit.online_fold import OnlineFold, entries_of, labelled_in
+from testkit.entry_fold import EntryFold, entries_of, labelled_in
 
 ENGINES = ("online", "recovered", "oracle", "redis")
 _SEED = 11
@@ -72,7 +72,7 @@ def replay(
     book.scan(batch for _, batch in batches(ledger))
     backfill = backfill_of(plan, book, broken, dropped=_middle_transaction(ledger, half))
     state = EmbeddedState.empty(compile_program(plan))
-    online = OnlineFold(state.program, state.arena, 1, LabelBook(fraud=state.fraud), labelled)
+    online = EntryFold(state.program, state.arena, 1, LabelBook(fraud=state.fraud), labelled)
     serve = bool(engines & {"online", "recovered"})
     with (
         tempfile.TemporaryDirectory(prefix="sentinel-parity-") as scratch,
@@ -116,7 +116,7 @@ def replay(
 
 
 def _serve(
-    online: OnlineFold,
+    online: EntryFold,
     state: EmbeddedState,
     batch: pa.RecordBatch,
     names: list[str],

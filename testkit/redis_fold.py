@@ -11,7 +11,7 @@ from sentinel.features.offline import LabelBook
 from sentinel.log.labels import take_arrival, take_label
 from sentinel.state.redis.effects import Change, Effects, step_of
 from sentinel.state.redis.features import SharedFeatures
-from testkit.online_fold import Entry, Vectors
+from testkit.entry_fold import Entry, Vectors
 
 
 class RedisFold:

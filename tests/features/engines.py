@@ -21,7 +21,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import EVENT_KIND, KIND_FRAUD, compile_program
 from sentinel.ledger.base import Appended
 from sentinel.state.embedded import EmbeddedState, restore
-from testkit.online_fold import OnlineFold
+from testkit.entry_fold import EntryFold
 from testkit.oracle import Oracle
 from testkit.redis_fold import RedisFold
 from testkit.shared_records import shared_records
@@ -74,12 +74,12 @@ class _PartsFold(OfflineFold):
 
 def one_at_a_time(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
     """Serving, a request after the other."""
-    return OnlineFold(compile_program(plan)).run(log)
+    return EntryFold(compile_program(plan)).run(log)
 
 
 def micro_batches(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
     """Serving under load: what comes together is folded together."""
-    return OnlineFold(compile_program(plan), capacity=chance.randrange(2, 9)).run(log)
+    return EntryFold(compile_program(plan), capacity=chance.randrange(2, 9)).run(log)
 
 
 def embedded(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
@@ -118,7 +118,7 @@ def columnar_online(plan: Plan, log: Sequence[Entry], chance: random.Random) -> 
     program = compile_program(plan)
     arena = Arena(program)
     found = [np.empty((0, program.n_features), dtype=np.float32)]
-    online = OnlineFold(program, arena, capacity=4)
+    online = EntryFold(program, arena, capacity=4)
     for batch in _runs(log):
         if isinstance(batch[0], Label):
             online.run(batch)
@@ -157,7 +157,7 @@ def restored_midway(plan: Plan, log: Sequence[Entry], chance: random.Random) -> 
     vectors, state, seen = _serve_until(cut, plan, log)
     # What the ledger would say of the transactions that later labels are about.
     book = LabelBook(encoded=seen, fraud=state.fraud)
-    rest = OnlineFold(state.program, state.arena, capacity=4, book=book)
+    rest = EntryFold(state.program, state.arena, capacity=4, book=book)
     return np.concatenate([vectors, rest.run(log[cut:])])
 
 
@@ -179,7 +179,7 @@ def _serve_until(
     """Vectors up to a cut, the state restored from the snapshot there, and the events seen."""
     program = compile_program(plan)
     before = EmbeddedState.empty(program)
-    serving = OnlineFold(program, before.arena, capacity=4)
+    serving = EntryFold(program, before.arena, capacity=4)
     vectors = serving.run(log[:cut])
     before.sequence = cut
     before.fraud = serving.book.fraud

@@ -14,7 +14,7 @@ from sentinel.features.arena import Arena
 from sentinel.features.offline import OfflineFold, batch_rows
 from sentinel.features.plan.plan import MINUTE_US, Plan
 from sentinel.features.plan.program import compile_program
-from testkit.online_fold import OnlineFold
+from testkit.entry_fold import EntryFold
 from tests.features.engines import oracle
 from tests.features.logs import batches_of, bits_of, bits_of_values
 from tests.features.plans import aggregate, every_function, plan_of
@@ -64,7 +64,7 @@ def test_threads_and_batches_change_nothing() -> None:
     expected = bits_of(backfill(plan, log, 1, 6_000))
     for threads, rows in ((2, 6_000), (3, 2_500), (1, 617)):
         assert np.array_equal(bits_of(backfill(plan, log, threads, rows)), expected)
-    assert np.array_equal(bits_of(OnlineFold(compile_program(plan)).run(log)), expected)
+    assert np.array_equal(bits_of(EntryFold(compile_program(plan)).run(log)), expected)
 
 
 def test_a_long_log_agrees_with_the_definition() -> None:

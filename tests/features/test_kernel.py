@@ -16,7 +16,7 @@ from sentinel.features.kernel.deviation import standard_deviation
 from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, Ratio
 from sentinel.features.plan.program import compile_program
-from testkit.online_fold import OnlineFold
+from testkit.entry_fold import EntryFold
 from tests.features.engines import oracle
 from tests.features.logs import bits_of, bits_of_values
 from tests.features.plans import aggregate, every_function, plan_of
@@ -86,13 +86,13 @@ def test_amounts_at_the_bound_are_summed_exactly() -> None:
         payment(START_US + i, (MAX_AMOUNT_MINOR - i) * (-1 if i % 3 == 0 else 1))
         for i in range(400)
     ]
-    vectors = OnlineFold(compile_program(plan), capacity=64).run(log)
+    vectors = EntryFold(compile_program(plan), capacity=64).run(log)
     assert np.array_equal(bits_of(vectors), bits_of_values(oracle(plan, log), 5))
 
 
 def test_no_spread_is_a_zero_and_one_amount_has_none() -> None:
     plan = plan_of(aggregate("std", "std"))
-    vectors = OnlineFold(compile_program(plan)).run(
+    vectors = EntryFold(compile_program(plan)).run(
         [payment(START_US + i, 999_999_999_999) for i in range(4)]
     )
     assert np.isnan(vectors[:2]).all()
@@ -107,7 +107,7 @@ def test_a_sum_beyond_2_to_the_53_is_rounded_as_a_double_and_then_as_a_float32()
     plan = plan_of(aggregate("sum", "sum"))
     amounts = [MAX_AMOUNT_MINOR] * n + [rest, 0]
     log = [payment(START_US + i, amount) for i, amount in enumerate(amounts)]
-    vectors = OnlineFold(compile_program(plan), capacity=512).run(log)
+    vectors = EntryFold(compile_program(plan), capacity=512).run(log)
     assert vectors[-1, 0] == np.float32(1 << 54)
 
 
@@ -116,7 +116,7 @@ def test_a_ratio_divides_the_amount_and_not_its_float32() -> None:
     assert np.float32(amount / below) != np.float32(float(np.float32(amount)) / below)
     plan = Plan(plan_of(aggregate("mean", "mean")).views, (), (Ratio("to_mean", AMOUNT, "mean"),))
     log = [payment(START_US, below), payment(START_US, amount)]
-    vectors = OnlineFold(compile_program(plan)).run(log)
+    vectors = EntryFold(compile_program(plan)).run(log)
     assert vectors[1, 1] == np.float32(amount / below)
 
 
@@ -128,14 +128,14 @@ def test_a_window_ends_at_its_tile_to_the_microsecond(window_us: int, around_us:
     border = START_US // hop * hop
     now = border + window_us  # from here the window begins exactly at the border
     log = [payment(border + around_us, 1), payment(now, 1)]
-    vectors = OnlineFold(compile_program(plan)).run(log)
+    vectors = EntryFold(compile_program(plan)).run(log)
     assert vectors[1, 0] == (1.0 if around_us >= 0 else 0.0)
 
 
 def test_ties_are_in_the_window_and_the_event_itself_is_not() -> None:
     plan = plan_of(aggregate("n"), aggregate("since", "time_since_last"))
     log = [payment(START_US, 1), payment(START_US, 2), payment(START_US, 3)]
-    vectors = OnlineFold(compile_program(plan)).run(log)
+    vectors = EntryFold(compile_program(plan)).run(log)
     assert vectors[:, 0].tolist() == [0.0, 1.0, 2.0]
     assert vectors[1:, 1].tolist() == [0.0, 0.0]
 
@@ -143,14 +143,14 @@ def test_ties_are_in_the_window_and_the_event_itself_is_not() -> None:
 def test_time_begins_at_1970() -> None:
     plan = every_function()
     log = [payment(time, 7, merchant_id="m") for time in (0, 0, 1, HOUR_US, 3 * DAY_US, 2)]
-    vectors = OnlineFold(compile_program(plan)).run(log)
+    vectors = EntryFold(compile_program(plan)).run(log)
     bits = bits_of_values(oracle(plan, log), len(plan.feature_names))
     assert np.array_equal(bits_of(vectors), bits)
 
 
 def test_a_count_without_history_is_zero_and_a_mean_is_null() -> None:
     plan = every_function()
-    (vector,) = OnlineFold(compile_program(plan)).run([payment(START_US, 7, merchant_id="m")])
+    (vector,) = EntryFold(compile_program(plan)).run([payment(START_US, 7, merchant_id="m")])
     for view in plan.views:
         for a in view.aggregates:
             value = vector[plan.feature_names.index(a.name)]
@@ -161,7 +161,7 @@ def test_a_count_without_history_is_zero_and_a_mean_is_null() -> None:
 def test_without_an_entity_everything_of_its_view_is_null() -> None:
     plan = every_function()
     log = [payment(START_US, 7), payment(START_US, 7)]  # no merchant: no pair
-    vectors = OnlineFold(compile_program(plan)).run(log)
+    vectors = EntryFold(compile_program(plan)).run(log)
     names = plan.feature_names
     assert np.isnan(vectors[:, [i for i, n in enumerate(names) if n.startswith("pair")]]).all()
     assert vectors[1, names.index("customer_10min_count")] == 1.0
@@ -171,7 +171,7 @@ def test_growing_state_moves_no_record() -> None:
     plan: Plan = plan_of(aggregate("n"))
     program = compile_program(plan)
     arena = Arena(program, capacity_words=1)
-    folding = OnlineFold(program, arena, capacity=3)
+    folding = EntryFold(program, arena, capacity=3)
     log = [
         Transaction(
             transaction_id=f"t{i}",

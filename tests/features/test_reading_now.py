@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sentinel.domain import Transaction
 from sentinel.features.kernel.fold import fold
 from sentinel.features.plan.program import KIND_PEEK, compile_program
-from testkit.online_fold import OnlineFold
+from testkit.entry_fold import EntryFold
 from testkit.oracle import Oracle
 from tests.features.logs import bits_of, bits_of_values, keys_of
 from tests.features.worlds import START_US, World, worlds
@@ -25,7 +25,7 @@ def test_reading_now_is_what_an_event_at_now_would_read_and_changes_nothing(
     world: World, customer: str, merchant: str | None, ahead_us: int
 ) -> None:
     program = compile_program(world.plan)
-    folding = OnlineFold(program, capacity=4)
+    folding = EntryFold(program, capacity=4)
     asked = Oracle(world.plan)
     folding.run(world.log)
     for entry in world.log:
@@ -60,7 +60,7 @@ def test_reading_now_is_what_an_event_at_now_would_read_and_changes_nothing(
 @given(worlds(labels=False, max_entries=15))
 def test_windows_run_empty_although_nothing_arrives(world: World) -> None:
     program = compile_program(world.plan)
-    folding = OnlineFold(program, capacity=4)
+    folding = EntryFold(program, capacity=4)
     folding.run(world.log)
     aggregates = [a for v in world.plan.views for a in v.aggregates]
     longest = max(a.window_us + a.offset_us + a.hop_us for a in aggregates)

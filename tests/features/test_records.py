@@ -22,7 +22,7 @@ from sentinel.features.plan.program import (
     Program,
     compile_program,
 )
-from testkit.online_fold import OnlineFold
+from testkit.entry_fold import EntryFold
 from testkit.oracle import Oracle, entity_of
 from tests.features.plans import aggregate, every_function, plan_of
 from tests.features.worlds import START_US, Entry, World, plans, worlds
@@ -40,7 +40,7 @@ def records(arena: Arena) -> Records:
 
 
 def records_after(program: Program, entries: Sequence[Entry]) -> Records:
-    folding = OnlineFold(program, capacity=8)
+    folding = EntryFold(program, capacity=8)
     folding.run(entries)
     return records(folding.arena)
 
@@ -125,7 +125,7 @@ def retention_us(program: Program, view: int) -> int:
 @given(worlds())
 def test_events_that_come_late_and_too_late_are_flagged(world: World) -> None:
     program = compile_program(world.plan)
-    folding = OnlineFold(program)
+    folding = EntryFold(program)
     asked = Oracle(world.plan)
     for entry in world.log:
         folding.run([entry])
@@ -144,7 +144,7 @@ def test_events_that_come_late_and_too_late_are_flagged(world: World) -> None:
 def test_an_expired_event_changes_no_feature_now_or_later(world: World) -> None:
     """The same log without its expired events gives the other events the same vectors."""
     program = compile_program(world.plan)
-    folding = OnlineFold(program)
+    folding = EntryFold(program)
     vectors = dict(
         zip(
             [e.transaction_id for e in world.log if isinstance(e, Transaction)],
@@ -162,7 +162,7 @@ def test_an_expired_event_changes_no_feature_now_or_later(world: World) -> None:
         )
     }
     kept = [e for e in world.log if e.transaction_id not in expired]
-    again = OnlineFold(program).run(kept)
+    again = EntryFold(program).run(kept)
     names = [e.transaction_id for e in kept if isinstance(e, Transaction)]
     for name, vector in zip(names, again, strict=True):
         np.testing.assert_array_equal(vector, vectors[name])
@@ -171,7 +171,7 @@ def test_an_expired_event_changes_no_feature_now_or_later(world: World) -> None:
 @given(worlds(labels=False))
 def test_positions_count_the_events_of_each_entity(world: World) -> None:
     program = compile_program(world.plan)
-    folding = OnlineFold(program, capacity=5)
+    folding = EntryFold(program, capacity=5)
     folding.run(world.log)
     seen: dict[tuple[str, tuple[str, ...]], int] = {}
     transactions = [e for e in world.log if isinstance(e, Transaction)]

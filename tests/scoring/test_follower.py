@@ -30,7 +30,7 @@ from sentinel.scoring import reconciler
 from sentinel.scoring.follower import LogFollower
 from sentinel.scoring.reconciler import Reconciler
 from sentinel.scoring.recovery import recover
-from sentinel.scoring.replica import Replica
+from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.scoring.shared_state import SharedState
 from sentinel.state.base import Reading
 from sentinel.state.known_ids import KnownIds
@@ -121,7 +121,7 @@ class Log:
             self.shared.records,
             self.ledger,
             self.ledger,
-            Replica(program, self.ledger, self.folder, self.find),
+            ReplayedState(program, self.ledger, self.folder, self.find),
             self.find,
             ScoringMetrics(),
             look_seconds=0.01,

@@ -34,14 +34,14 @@ from sentinel.log.entries import (
 )
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.reconciler import Reconciler
-from sentinel.scoring.replica import Replica
+from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.scoring.shared_state import SharedState
 from sentinel.state.base import FeatureState, Reading
 from sentinel.state.embedded import EmbeddedState, restore
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD
 from sentinel.state.redis.records import Loaded
-from testkit.online_fold import Entry, OnlineFold, Vectors
+from testkit.entry_fold import Entry, EntryFold, Vectors
 from testkit.servers import Postgres
 from testkit.shared_records import shared_records
 from tests.features.logs import bits_of
@@ -167,13 +167,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
         program, features = shared.program, shared.features()
         features.records.load(Arena(program), Loaded(EPOCHS_OF_A_LOAD, 0), 0)
         found = Home(EmbeddedState.empty(program), ledger)
-        replica = Replica(program, ledger, tmp_path, found.find)
+        replayed = ReplayedState(program, ledger, tmp_path, found.find)
         reconciler = Reconciler(
             features,
             shared.records,
             ledger,
             ledger,
-            replica,
+            replayed,
             found.find,
             ScoringMetrics(),
             look_seconds=0.002,
@@ -219,7 +219,7 @@ def busy_log(n: int) -> list[Entry]:
 
 def test_vectors_are_those_of_the_fold_bit_by_bit(home: Home) -> None:
     log = busy_log(300)
-    expected = OnlineFold(compile_program(PLAN)).run(log)
+    expected = EntryFold(compile_program(PLAN)).run(log)
     found = home.run(log, itertools.cycle((1, 5, 2, 17)))
     assert (bits_of(found) == bits_of(expected)).all()
     assert home.state.sequence == len(log)
@@ -328,6 +328,6 @@ def test_a_snapshot_that_cannot_be_written_says_why(tmp_path: Path) -> None:
 def test_warming_up_changes_nothing(home: Home) -> None:
     home.state.warm()
     first = home.add([payment(1, START_US)])
-    expected = OnlineFold(compile_program(PLAN)).run([payment(1, START_US)])
+    expected = EntryFold(compile_program(PLAN)).run([payment(1, START_US)])
     assert (bits_of(first.vectors) == bits_of(expected)).all()
     assert home.state.problem is None

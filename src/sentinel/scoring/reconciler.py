@@ -22,7 +22,7 @@ from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.follower import LogFollower
-from sentinel.scoring.replica import Replica
+from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis.effects import Effects, Voided
 from sentinel.state.redis.features import SharedFeatures, Touched, touched_by
@@ -69,7 +69,7 @@ class Reconciler:
         open_records: Connects to the records, once for each thread.
         ledger: To ask what is in the log, and to note what became of records.
         reader: The log.
-        replica: What records should hold.
+        replayed: What records should hold.
         find: Finds a transaction of the log by its id.
         metrics: Counters.
         look_seconds: Pause before the log is looked at again.
@@ -81,7 +81,7 @@ class Reconciler:
         open_records: Callable[[], Records],
         ledger: SharedLedger,
         reader: Ledger,
-        replica: Replica,
+        replayed: ReplayedState,
         find: Callable[[str], Transaction | None],
         metrics: ScoringMetrics,
         *,
@@ -96,7 +96,7 @@ class Reconciler:
         self._stop = threading.Event()
         effects = Effects(open_records())
         follower = LogFollower(effects, ledger, reader, find)
-        self._turn = _Turn(effects, follower, self._notes, reader, replica, metrics)
+        self._turn = _Turn(effects, follower, self._notes, reader, replayed, metrics)
         self._threads = [
             _Loop("state-own", self._own, _PAUSE_SECONDS, self._stop),
             _Loop("state-log", self._turn.work, look_seconds, self._stop),
@@ -171,7 +171,7 @@ class _Turn:
         follower: LogFollower,
         notes: _Notes,
         reader: Ledger,
-        replica: Replica,
+        replayed: ReplayedState,
         metrics: ScoringMetrics,
     ) -> None:
         self._effects = effects
@@ -179,7 +179,7 @@ class _Turn:
         self._follower = follower
         self._notes = notes
         self._reader = reader
-        self._replica = replica
+        self._replayed = replayed
         self._metrics = metrics
         self._name = os.urandom(16).hex()
         self._seen: dict[bytes, float] = {}
@@ -201,7 +201,7 @@ class _Turn:
             if now - self._looked > _INTENTS_SECONDS:
                 self._settle_left_behind()
                 self._looked = now
-            self._replica.release()
+            self._replayed.release()
         else:
             self._idle_until = now + _IDLE_SECONDS
         unfollowed = self._reader.last_sequence() - self._records.followed()
@@ -236,7 +236,7 @@ class _Turn:
         while doubted := self._records.doubted(_RELOADED_AT_ONCE):
             done = []
             for view, key in doubted:
-                found = reload_record(self._effects, (view, key), self._replica.history)
+                found = reload_record(self._effects, (view, key), self._replayed.record)
                 if found is not None:
                     self._notes.reloaded(view, key, found)
                     self._metrics.rebuilds += 1

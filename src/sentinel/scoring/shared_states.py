@@ -24,7 +24,7 @@ from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.reconciler import Reconciler
 from sentinel.scoring.recovery import recover
-from sentinel.scoring.replica import Replica
+from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.scoring.shared_state import SharedState
 from sentinel.scoring.states import Progress
 from sentinel.settings import Settings
@@ -106,7 +106,7 @@ class SharedStates:
             lambda: self._connect(program, 1.0),
             self._ledger,
             self._reader,
-            Replica(program, self._reader, self._settings.state_dir, self._find_anywhere),
+            ReplayedState(program, self._reader, self._settings.state_dir, self._find_anywhere),
             self._find_anywhere,
             self._metrics,
         )

@@ -25,7 +25,7 @@ from sentinel.state.redis.records import Record, Stored
 _KIND_MASK = (1 << KIND_BITS) - 1
 
 
-class History(NamedTuple):
+class ReplayedRecord(NamedTuple):
     """A record as the log has it.
 
     Attributes:
@@ -52,14 +52,14 @@ class Reloaded(NamedTuple):
 
 
 def reload_record(
-    effects: Effects, record: Record, history: Callable[[int, str], History]
+    effects: Effects, record: Record, replayed: Callable[[int, str], ReplayedRecord]
 ) -> Reloaded | None:
     """Put a record in place anew: as the log has it, and the events of its tail that are not there.
 
     Args:
         effects: The records.
         record: Which.
-        history: Reads the log up to its end.
+        replayed: Reads the log up to its end.
 
     Returns:
         What it is now; None if it has changed too much meanwhile: try again.
@@ -70,7 +70,7 @@ def reload_record(
     view, key = record
     # The log is read after the record: what the base holds is in the log by then.
     (value,) = effects.records.stored([record])
-    found = history(view, key)
+    found = replayed(view, key)
     before, seen, epoch = -1, 0, effects.records.epoch
     dropped: list[int] = []
     if value is not None:
@@ -84,7 +84,7 @@ def reload_record(
     return Reloaded(epoch_start(epoch + 1) + kept, found.through)
 
 
-def _in_log(value: Stored, found: History) -> list[int]:
+def _in_log(value: Stored, found: ReplayedRecord) -> list[int]:
     """Places in the tail of what the log holds, of events that are void, and of their voids."""
     places = []
     voided: set[int] = set()

@@ -1,6 +1,6 @@
 """What the shared records should hold, folded from the log in this process.
 
-A record of shared state that is in doubt is rebuilt from here. The replica is made when it is
+A record of shared state that is in doubt is rebuilt from here. It is made when it is
 first needed, catches up with the log before each use, and is let go after a while without any.
 """
 
@@ -15,12 +15,12 @@ from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.scoring.recovery import FindTransaction, catch_up, recover
 from sentinel.state.embedded import EmbeddedState
-from sentinel.state.redis.reloading import History
+from sentinel.state.redis.reloading import ReplayedRecord
 
 IDLE_SECONDS: Final = 120.0
 
 
-class Replica:
+class ReplayedState:
     """The state of one plan as the log has it. For any thread.
 
     Args:
@@ -41,7 +41,7 @@ class Replica:
         self._used = 0.0
         self._lock = threading.Lock()
 
-    def history(self, view: int, key: str) -> History:
+    def record(self, view: int, key: str) -> ReplayedRecord:
         """A record as of the end of the log.
 
         Raises:
@@ -50,7 +50,7 @@ class Replica:
         with self._lock:
             state = self._current()
             words = state.arena.record(view, key).copy()
-            return History(words, state.sequence, state.known.holds)
+            return ReplayedRecord(words, state.sequence, state.known.holds)
 
     def release(self) -> None:
         """Let the memory go if it has not been used for a while."""

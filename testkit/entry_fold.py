@@ -28,7 +28,7 @@ Entry = Transaction | Label
 Vectors = npt.NDArray[np.float32]
 
 
-class OnlineFold:
+class EntryFold:
     """Entries are encoded one by one into a micro-batch, which is folded at once.
 
     ``positions`` and ``flags`` are those of the last run, by transaction and view.
