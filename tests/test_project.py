@@ -28,7 +28,7 @@ VENDORS = {
     # A vendor -> the folders or modules that may import it, lazily or not.
     "aiosmtpd": [],
     "airflow": [],
-    "alembic": ["ledger"],
+    "alembic": ["access/migrations", "ledger"],
     "boto3": ["object_store"],
     "botocore": ["object_store"],
     "duckdb": ["ledger", "pipeline", "retrieval", "sources"],

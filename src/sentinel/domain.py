@@ -19,8 +19,12 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── PlanMismatch            the model was trained with another feature plan
     │   ├── ModelFormatError        a model file cannot be read
     │   └── GateRefused             the candidate is worse than the champion
+    ├── AccessDenied                who calls may not do this
+    │   ├── Unauthenticated         no key came, or none that is good
+    │   └── Forbidden               the key is not for this
     ├── Overloaded                  more was asked at once than is worked on; come again
     └── Unavailable
+        ├── AccessUnavailable       keys cannot be checked right now
         ├── ClockJumped             the machine's clock cannot be trusted right now
         ├── LedgerUnavailable       a record could not be made durable
         ├── LookupTooSlow           a look-up was ended because it took too long
@@ -261,6 +265,18 @@ class GateRefused(ModelError):
     code = "gate_refused"
 
 
+class AccessDenied(SentinelError):
+    code = "access_denied"
+
+
+class Unauthenticated(AccessDenied):
+    code = "unauthenticated"
+
+
+class Forbidden(AccessDenied):
+    code = "forbidden"
+
+
 class Overloaded(SentinelError):
     """More was asked for at once than is worked on; nothing of it was begun.
 
@@ -278,6 +294,10 @@ class Overloaded(SentinelError):
 
 class Unavailable(SentinelError):
     code = "unavailable"
+
+
+class AccessUnavailable(Unavailable):
+    code = "access_unavailable"
 
 
 class ClockJumped(Unavailable):

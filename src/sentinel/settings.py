@@ -42,6 +42,25 @@ class ApiSettings(BaseModel):
     )
 
 
+class AccessSettings(BaseModel):
+    key: SecretStr = Field(
+        SecretStr(""),
+        description="Key that this deployment's own clients send to the scoring API: live traffic, "
+        "the dashboard, `doctor`. Empty: `access.key` in the workspace, where there is one.",
+    )
+    pepper: SecretStr = Field(
+        SecretStr(""),
+        description="What the hashes of keys are made with; empty: `access.pepper` in the "
+        "workspace, made with the first key. Scorers that share a ledger need the same one.",
+    )
+    outage_seconds: float = Field(
+        300.0,
+        description="How long keys stay good while the place that keeps them cannot be reached; "
+        "then every caller gets 503.",
+        ge=0,
+    )
+
+
 class DashboardSettings(BaseModel):
     host: str = Field("127.0.0.1", description="Address the dashboard binds to.")
     port: int = Field(8501, description="Port of the dashboard.", ge=1, le=65535)
@@ -377,6 +396,7 @@ class Settings(BaseSettings):
         "workspace's `feature_store` comes first, and is made where there is neither.",
     )
     api: ApiSettings = ApiSettings()
+    access: AccessSettings = AccessSettings()
     dashboard: DashboardSettings = DashboardSettings()
     mlflow: MlflowSettings = MlflowSettings()
     s3: S3Settings = S3Settings()

@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from sentinel.access.principals import NOBODY, Gatekeeper
+from sentinel.api.admission import admission_of
 from sentinel.api.door import PAYMENTS, Door
 from sentinel.api.large import LargeBodies
 from sentinel.api.openapi import install_openapi
@@ -23,7 +25,14 @@ from sentinel.api.routes.health import health_router, probes_router
 from sentinel.api.routes.labels import LabelRoute
 from sentinel.api.routes.models import models_router
 from sentinel.api.routes.payments import Intake
-from sentinel.api.routes.raw import RawRoutes, Receive, Scope, Send
+from sentinel.api.routes.raw import (
+    PRINCIPAL,
+    RawRoutes,
+    Receive,
+    Scope,
+    Send,
+    answer_problem,
+)
 from sentinel.api.routes.service import information_router, metrics_router
 from sentinel.domain import SentinelError
 from sentinel.ledger.index_readers import IndexReaders
@@ -43,6 +52,7 @@ class Application:
 
     Args:
         runtime: The scoring process, already recovered and warm.
+        gatekeeper: Says who calls; started already.
 
     Attributes:
         door: Refuses what may not come in.
@@ -51,8 +61,8 @@ class Application:
         fastapi: Answers on all routes that are not raw.
     """
 
-    def __init__(self, runtime: ScoringRuntime) -> None:
-        self.door = Door(runtime.settings.api)
+    def __init__(self, runtime: ScoringRuntime, gatekeeper: Gatekeeper) -> None:
+        self.door = Door(runtime.settings.api, gatekeeper)
         self.problems = ProblemRenderer(runtime.metrics)
         self._large = LargeBodies()
         self.intake = Intake(runtime, self._large)
@@ -95,6 +105,16 @@ class Application:
         self._large.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            method, path = scope["method"], scope["path"]
+            try:
+                principal = self.door.admit(method, path, scope["query_string"], scope["headers"])
+            except Exception as error:  # noqa: BLE001 -- the renderer logs what was not foreseen
+                admission = admission_of(method, path)
+                route = "unknown" if admission is None else admission.path
+                await answer_problem(self.problems.render(error, method, route), send)
+                return
+            scope[PRINCIPAL] = principal or NOBODY
         if (
             scope["type"] == "http"
             and scope["path"] in self._raw.by_path

@@ -1,17 +1,20 @@
 """The door: the one place that refuses a request for what it is, before a route looks at it.
 
-It knows methods, the sizes of bodies and the query of a payment. Every request with a body is held
-against it, whichever protocol the request came by.
+It knows who may come in, methods, the sizes of bodies and the query of a payment. Every request is
+held against it, whichever protocol it came by.
 """
 
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
+from sentinel.access.principals import Gatekeeper, Principal
+from sentinel.access.scopes import ALL_SCOPES
+from sentinel.api.admission import OPEN, admission_of
 from sentinel.api.problems import ProblemError
-from sentinel.domain import InvalidQuery
+from sentinel.domain import InvalidQuery, Unauthenticated
 from sentinel.settings import ApiSettings
 
 PAYMENT: Final = "/predict"
@@ -27,12 +30,40 @@ class Door:
 
     Args:
         limits: The deployment's limits.
+        gatekeeper: Says who calls.
     """
 
-    def __init__(self, limits: ApiSettings) -> None:
+    def __init__(self, limits: ApiSettings, gatekeeper: Gatekeeper) -> None:
+        self.gatekeeper = gatekeeper
         one = limits.max_body_bytes
         many = one * MANY_TIMES
         self._most_bytes = {PAYMENT: one, PAYMENTS: many, LABELS: many, FEATURES: many}
+
+    def admit(
+        self, method: str, path: str, query: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> Principal | None:
+        """Who makes a request, if they may; None where the route is open to all.
+
+        Args:
+            method: HTTP's.
+            path: Decoded, without the query.
+            query: As it came.
+            headers: Names in small letters.
+
+        Raises:
+            Unauthenticated: No key came, or none that is good.
+            Forbidden: The key has not the scope that the route needs.
+            AccessUnavailable: Keys cannot be checked right now.
+            InvalidQuery: ``dry_run`` is neither true nor false.
+        """
+        admission = admission_of(method, path)
+        if admission is not None and admission.scopes is OPEN:
+            return None
+        principal = self.gatekeeper.admit(key_in(headers))
+        if path in (PAYMENT, PAYMENTS) and read_dry_run(query):
+            admission = admission_of(method, path, dry_run=True)
+        principal.require(ALL_SCOPES if admission is None else admission.scopes)
+        return principal
 
     def limit_of(self, path: str) -> int:
         """Most bytes of a body for a path."""
@@ -77,6 +108,24 @@ class Door:
                 413, "body_too_large", "Body too large", f"A body has at most {limit:,} bytes."
             )
         return body
+
+
+def key_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key that a request carries; None if it carries none.
+
+    Raises:
+        Unauthenticated: There are several, or one of another kind.
+
+    >>> key_in([(b"authorization", b"Bearer shop-a.snt_x")]), key_in([])
+    ('shop-a.snt_x', None)
+    """
+    given = [value for name, value in headers if name == b"authorization"]
+    if not given:
+        return None
+    kind, _, key = given[0].decode("latin-1").partition(" ")
+    if len(given) > 1 or kind.lower() != "bearer":
+        raise Unauthenticated("Send one header `Authorization: Bearer ID.SECRET`.")
+    return key.strip()
 
 
 def read_dry_run(query: bytes) -> bool:

@@ -9,6 +9,8 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from sentinel.access.scopes import ALL_SCOPES
+from sentinel.api.admission import ADMISSIONS, OPEN
 from sentinel.api.problems import Problem, problem_responses
 from sentinel.api.routes.decisions import KnownAnswer
 from sentinel.api.routes.raw import RawRoute
@@ -65,4 +67,27 @@ def _build(app: FastAPI, raw: Sequence[RawRoute]) -> dict[str, Any]:
                 **{str(s): r for s, r in problem_responses(*route.statuses).items()},
             },
         }
+    _say_who_may(document)
     return document
+
+
+def _say_who_may(document: dict[str, Any]) -> None:
+    """Note at each operation which scopes let a key in."""
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key, `ID.SECRET`, that the operator made with `sentinel keys create`."
+            " Where there is no key yet, callers on the same machine need none.",
+        }
+    }
+    for method, path, scopes, dry_run in ADMISSIONS:
+        operation = document["paths"].get(path, {}).get(method.lower())
+        if operation is None or scopes is OPEN:
+            continue
+        wanted = ["any"] if scopes == ALL_SCOPES else sorted(scopes)
+        if dry_run:
+            wanted = [f"{scope} (where dry_run is true)" for scope in wanted]
+        operation.setdefault("security", []).extend({"key": [scope]} for scope in wanted)
+        statuses = problem_responses(401, 403)
+        operation["responses"].update({str(status): said for status, said in statuses.items()})

@@ -15,6 +15,7 @@ import msgspec
 
 from sentinel.domain import (
     AlreadyRecorded,
+    Forbidden,
     GateRefused,
     InputError,
     InvalidTransaction,
@@ -23,6 +24,7 @@ from sentinel.domain import (
     Overloaded,
     SentinelError,
     TransactionConflict,
+    Unauthenticated,
     Unavailable,
 )
 from sentinel.monitoring.metrics import ScoringMetrics
@@ -35,6 +37,8 @@ _RETRY_SECONDS: Final = 1.0
 _TYPE_PREFIX: Final = "urn:sentinel:problem:"
 
 _STATUS: Final[tuple[tuple[type[SentinelError], int, str], ...]] = (
+    (Unauthenticated, 401, "A key is needed"),
+    (Forbidden, 403, "Not allowed"),
     (TransactionConflict, 409, "Conflicting transaction"),
     (AlreadyRecorded, 409, "Already recorded"),
     (InputError, 422, "Invalid input"),
@@ -163,6 +167,8 @@ class ProblemRenderer:
             (b"content-type", PROBLEM_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
         ]
+        if problem.status == 401:
+            headers.append((b"www-authenticate", b'Bearer realm="sentinel"'))
         if problem.status in (429, 503):
             seconds = getattr(error, "retry_after_seconds", _RETRY_SECONDS)
             headers.append((b"retry-after", b"%d" % max(1, round(seconds))))
@@ -181,6 +187,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for problem documents with these statuses."""
     texts = {
         400: "The body is not JSON.",
+        401: "No key came, or none that is good.",
+        403: "The key is not for this: `detail` names the scope or the field.",
         404: "Unknown id.",
         405: "Method not allowed.",
         409: "The id stands for other content.",

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from sentinel.access.principals import Principal
 from sentinel.api.door import PAYMENT, PAYMENTS, Door, read_dry_run
 from sentinel.api.problems import ProblemRenderer
 from sentinel.api.routes.payments import Intake
@@ -42,11 +43,13 @@ class Head:
         path: "/predict" or "/predict/batch".
         length: Bytes of the body.
         dry_run: Score only.
+        principal: Who sent it.
     """
 
     path: str
     length: int
     dry_run: bool
+    principal: Principal
 
 
 class _Reader:
@@ -76,9 +79,11 @@ class FastPath:
         self.intake = intake
         self._door = door
         self._problems = problems
-        self._heads: dict[bytes, Head | None] = {}
+        self._heads: dict[bytes, Head] = {}
         self._date: list[tuple[bytes, bytes]] | None = None
         self._start = b""
+        # A head stands for who sent it, so it is good as long as the key that it carries.
+        door.gatekeeper.forget.append(self._heads.clear)
 
     def protocol(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], **options: Any
@@ -97,7 +102,8 @@ class FastPath:
         except KeyError:
             pass
         found = self._read(text)
-        if len(text) <= _LONGEST_HEAD_KEPT:
+        # What uvicorn reads is not remembered: a flood of refused keys must not push others out.
+        if found is not None and len(text) <= _LONGEST_HEAD_KEPT:
             if len(self._heads) >= _HEADS_KEPT:
                 self._heads.clear()
             self._heads[text] = found
@@ -154,7 +160,12 @@ class FastPath:
         length = int(lengths[0])
         if not 0 < length <= self._door.limit_of(path):
             return None
-        return Head(path=path, length=length, dry_run=dry_run)
+        try:
+            principal = self._door.admit("POST", path, url.query or b"", reader.headers)
+        except SentinelError:
+            return None  # the application says why
+        assert principal is not None  # payments are open to nobody
+        return Head(path=path, length=length, dry_run=dry_run, principal=principal)
 
 
 class PaymentProtocol(HttpToolsProtocol):
@@ -235,11 +246,11 @@ class PaymentProtocol(HttpToolsProtocol):
         intake = self._fast_path.intake
         try:
             if head.path == PAYMENT:
-                answer = intake.predict(body, head.dry_run, self)
+                answer = intake.predict(body, head.dry_run, self, head.principal)
                 if answer is not None:
                     self.answered(answer)
             else:
-                intake.predict_batch(body, head.dry_run, self)
+                intake.predict_batch(body, head.dry_run, self, head.principal)
         except Exception as error:  # noqa: BLE001 -- the client is told, the log, too
             self.failed(error)
 

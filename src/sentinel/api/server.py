@@ -11,13 +11,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final, cast
 
 import uvicorn
 import uvloop
 
+from sentinel.access.opening import open_gatekeeper
+from sentinel.access.principals import Gatekeeper
 from sentinel.api.app import Application
 from sentinel.api.protocol import FastPath
 from sentinel.api.routes.decision_json import render, render_recorded
@@ -46,7 +48,8 @@ def serve(
         progress: Told (entries done, entries in all) while state is recovered.
 
     Raises:
-        ConfigurationError: The address is in use, or the workspace is not usable.
+        ConfigurationError: The address is in use, the workspace is not usable, or others than this
+            machine could call while there is no key.
     """
     uvloop.run(_serve(settings, ready, progress))
 
@@ -69,45 +72,58 @@ async def _serve(
     ready: Callable[[str], None] | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    listener = _listen(settings.api.host, settings.api.port)
     address_file = settings.workspace / "scorer.json"
-    try:
-        runtime = await ScoringRuntime.open(
-            settings, render=render, render_recorded=render_recorded, progress=progress
-        )
+    async with _gatekeeper(settings) as gatekeeper:
+        listener = _listen(settings.api.host, settings.api.port)
         try:
-            application = Application(runtime)
-            fast_path = FastPath(application.intake, application.door, application.problems)
-            config = uvicorn.Config(
-                application,
-                http=cast("type[asyncio.Protocol]", fast_path.protocol),
-                access_log=False,
-                lifespan="off",
-                log_level="warning",
-                timeout_graceful_shutdown=10,
-                timeout_keep_alive=75,
-                server_header=False,
-                ws="none",
+            runtime = await ScoringRuntime.open(
+                settings, render=render, render_recorded=render_recorded, progress=progress
             )
-            _spare_the_collector()
-            sys.setswitchinterval(_SWITCH_SECONDS)
-            host, port = listener.getsockname()[:2]
-            _write_address(address_file, host, port)
-            if ready is not None:
-                ready(f"http://{host}:{port}")
-            server = _Server(config)
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, server.stop)
             try:
-                await server.serve(sockets=[listener])
+                application = Application(runtime, gatekeeper)
+                fast_path = FastPath(application.intake, application.door, application.problems)
+                config = uvicorn.Config(
+                    application,
+                    http=cast("type[asyncio.Protocol]", fast_path.protocol),
+                    access_log=False,
+                    lifespan="off",
+                    log_level="warning",
+                    timeout_graceful_shutdown=10,
+                    timeout_keep_alive=75,
+                    server_header=False,
+                    ws="none",
+                )
+                _spare_the_collector()
+                sys.setswitchinterval(_SWITCH_SECONDS)
+                host, port = listener.getsockname()[:2]
+                _write_address(address_file, host, port)
+                if ready is not None:
+                    ready(f"http://{host}:{port}")
+                server = _Server(config)
+                loop = asyncio.get_running_loop()
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, server.stop)
+                try:
+                    await server.serve(sockets=[listener])
+                finally:
+                    await asyncio.to_thread(application.close)
             finally:
-                await asyncio.to_thread(application.close)
+                address_file.unlink(missing_ok=True)
+                await runtime.close()
         finally:
-            address_file.unlink(missing_ok=True)
-            await runtime.close()
+            listener.close()
+
+
+@contextlib.asynccontextmanager
+async def _gatekeeper(settings: Settings) -> AsyncIterator[Gatekeeper]:
+    """Who says who calls, kept current meanwhile."""
+    gatekeeper = await asyncio.to_thread(open_gatekeeper, settings)
+    watching = asyncio.create_task(gatekeeper.watch(), name="watch-keys")
+    try:
+        yield gatekeeper
     finally:
-        listener.close()
+        watching.cancel()
+        await asyncio.to_thread(gatekeeper.close)
 
 
 def _listen(host: str, port: int) -> socket.socket:

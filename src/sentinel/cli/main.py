@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from sentinel.cli.verbs import data, features, models, serving, workspace
+from sentinel.cli.verbs import data, features, keys, models, serving, workspace
 
 app = typer.Typer(
     name="sentinel",
@@ -59,6 +59,18 @@ app.add_typer(features_app)
 ledger_app = typer.Typer(name="ledger", help="The ledger's database.", no_args_is_help=True)
 ledger_app.command("migrate")(workspace.migrate_ledger)
 app.add_typer(ledger_app)
+
+
+_KEYS: Mapping[str, Callable[..., Any]] = {
+    "create": keys.create,
+    "list": keys.list_,
+    "rotate": keys.rotate,
+    "revoke": keys.revoke,
+}
+keys_app = typer.Typer(name="keys", help="Who may call the scoring API.", no_args_is_help=True)
+for name, verb in _KEYS.items():
+    keys_app.command(name)(verb)
+app.add_typer(keys_app)
 
 
 def main() -> None:

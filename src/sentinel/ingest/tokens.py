@@ -153,13 +153,17 @@ def tokens_of(settings: Settings) -> Tokens:
         ) from None
     try:
         settings.workspace.mkdir(parents=True, exist_ok=True)
-        return Tokens(_made(path))
+        return Tokens(made_secret(path))
     except OSError as error:
         raise WorkspaceError(f"The secret of tokens cannot be made at {path}: {error}.") from None
 
 
-def _made(path: Path) -> bytes:
-    """A new secret; that of another process that was quicker if there is one."""
+def made_secret(path: Path) -> bytes:
+    """A new secret in a file of mode 0600; that of another process if one was quicker.
+
+    Raises:
+        OSError: It cannot be made.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

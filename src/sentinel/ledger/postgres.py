@@ -362,21 +362,21 @@ class PostgresLedger:
         return self._connections.run(read, "read")
 
 
-def migrate(database: Database) -> tuple[str | None, str]:
-    """Bring a ledger's tables up to date.
+def migrate(database: Database, tables: schema.Tables = schema.LEDGER) -> tuple[str | None, str]:
+    """Bring a ledger's tables, or those beside it, up to date.
 
     Returns:
-        The schema versions before (None: there was no ledger) and after.
+        The schema versions before (None if there were none) and after.
 
     Raises:
         ConfigurationError, WorkspaceError, LedgerUnavailable: See `PostgresLedger.open_writer`.
     """
     try:
         with connect(database) as connection:
-            before = schema.version_of(connection, database)
-            if before == schema.VERSIONS[-1]:
+            before = schema.version_of(connection, database, tables)
+            if before == tables.versions[-1]:
                 return before, before
-            return schema.migrate(connection, database)
+            return schema.migrate(connection, database, tables)
     except psycopg.Error as error:
         raise cannot_open(error, database) from error
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 import numpy as np
 
+from sentinel.access.principals import Principal
 from sentinel.api.body import MOST_NAMED, parse
 from sentinel.api.large import LargeBodies
 from sentinel.api.problems import invalid
@@ -116,7 +117,7 @@ class FeaturesRoute:
             ),
         )
 
-    async def read(self, body: bytes, _: bytes) -> bytes:
+    async def read(self, body: bytes, _query: bytes, _principal: Principal) -> bytes:
         """Read the features that a body asks for.
 
         A long question is read slice by slice. Each row is as of `now_us`, and a payment that comes

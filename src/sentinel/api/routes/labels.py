@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from sentinel.access.principals import Principal
 from sentinel.api.body import MOST_NAMED, Id, parse
 from sentinel.api.large import LargeBodies
 from sentinel.api.problems import invalid
@@ -143,7 +144,7 @@ class LabelRoute:
             ),
         )
 
-    async def record(self, body: bytes, _: bytes) -> bytes:
+    async def record(self, body: bytes, _query: bytes, _principal: Principal) -> bytes:
         """Record the labels of a body, and answer once they are durable."""
         now_us = self._runtime.writer.receive_time_us()
         labels = await self._large.read(body, partial(self._read, body, now_us))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sentinel.access.principals import Principal
 from sentinel.api.door import PAYMENT, PAYMENTS, read_dry_run
 from sentinel.api.large import LARGE_BYTES, LARGE_ROWS, LargeBodies
 from sentinel.api.routes.decision_json import PredictAnswer
@@ -121,14 +122,14 @@ class Intake:
             ),
         )
 
-    async def _one(self, body: bytes, query: bytes) -> bytes:
+    async def _one(self, body: bytes, query: bytes, principal: Principal) -> bytes:
         receiver = FutureReceiver()
-        answer = self.predict(body, read_dry_run(query), receiver)
+        answer = self.predict(body, read_dry_run(query), receiver, principal)
         return await receiver.future if answer is None else answer
 
-    async def _many(self, body: bytes, query: bytes) -> bytes:
+    async def _many(self, body: bytes, query: bytes, principal: Principal) -> bytes:
         receiver = FutureReceiver()
-        self.predict_batch(body, read_dry_run(query), receiver)
+        self.predict_batch(body, read_dry_run(query), receiver, principal)
         return await receiver.future
 
     @property
@@ -140,13 +141,16 @@ class Intake:
             self._rules = ReadingRules(plan.number_columns, plan.category_columns, self.guard)
         return self._rules
 
-    def predict(self, body: bytes, dry_run: bool, receiver: Receiver) -> bytes | None:
+    def predict(
+        self, body: bytes, dry_run: bool, receiver: Receiver, principal: Principal
+    ) -> bytes | None:
         """Take in one payment.
 
         Args:
             body: JSON.
             dry_run: Score only.
             receiver: Told the answer, unless it is returned.
+            principal: Who sent it.
 
         Returns:
             The answer of a repeat that is at hand, else None.
@@ -162,13 +166,16 @@ class Intake:
             raise _no_model()
         return writer.enqueue(transaction, receiver, dry_run=dry_run)
 
-    def predict_batch(self, body: bytes, dry_run: bool, receiver: Receiver) -> None:
+    def predict_batch(
+        self, body: bytes, dry_run: bool, receiver: Receiver, principal: Principal
+    ) -> None:
         """Take in payments that are answered together.
 
         Args:
             body: JSON.
             dry_run: Score only.
             receiver: Told the answer, before or after this returns.
+            principal: Who sent them.
 
         Raises:
             ProblemError: The body is not JSON.

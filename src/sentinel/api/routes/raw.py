@@ -6,14 +6,17 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sentinel.access.principals import Principal
 from sentinel.api.door import Door
-from sentinel.api.problems import ProblemRenderer
+from sentinel.api.problems import ProblemAnswer, ProblemRenderer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+PRINCIPAL: Final = "sentinel.principal"
+"""Who makes a request, in its ASGI scope."""
 JSON: Final = (b"content-type", b"application/json")
 
 
@@ -27,7 +30,7 @@ class RawRoute:
         requests: Structs of which the body is one.
         answer: Struct of the answer.
         statuses: Statuses of the problems that it may answer with.
-        handle: Makes the answer from (body, query string).
+        handle: Makes the answer from (body, query string, who calls).
         parameters: OpenAPI parameters.
         example: A body, for the documentation.
     """
@@ -38,7 +41,7 @@ class RawRoute:
     requests: tuple[type, ...]
     answer: type
     statuses: tuple[int, ...]
-    handle: Callable[[bytes, bytes], Awaitable[bytes]]
+    handle: Callable[[bytes, bytes, Principal], Awaitable[bytes]]
     parameters: Sequence[dict[str, Any]] = ()
     example: dict[str, Any] | None = None
 
@@ -64,14 +67,21 @@ class RawRoutes:
         """Answer a request whose path is one of `by_path`."""
         path: str = scope["path"]
         method: str = scope["method"]
-        headers: Sequence[tuple[bytes, bytes]]
         try:
             self._door.check_method(method, path)
             body = await self._door.read_body(path, receive)
-            answer = await self.by_path[path].handle(body, scope["query_string"])
-            status, headers = 200, (JSON, (b"content-length", b"%d" % len(answer)))
+            handle = self.by_path[path].handle
+            answer = await handle(body, scope["query_string"], scope[PRINCIPAL])
         except Exception as error:  # noqa: BLE001 -- the renderer logs what was not foreseen
-            problem = self._problems.render(error, method, path)
-            status, headers, answer = problem.status, problem.headers, problem.body
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+            await answer_problem(self._problems.render(error, method, path), send)
+        else:
+            headers = (JSON, (b"content-length", b"%d" % len(answer)))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+
+
+async def answer_problem(problem: ProblemAnswer, send: Send) -> None:
+    """Send the answer to a request that failed."""
+    start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": problem.body})

@@ -10,6 +10,7 @@ def run() -> None:
     config = context.config
     context.configure(
         connection=config.attributes["connection"],
+        version_table=config.attributes["version_table"],
         version_table_schema=config.attributes["namespace"],
         transaction_per_migration=True,
     )

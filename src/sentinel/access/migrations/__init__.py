@@ -1,0 +1,1 @@
+"""Revisions of the tables that keep keys beside a ledger in PostgreSQL."""

@@ -1,0 +1,216 @@
+"""Who may call what: keys over real HTTP, by the fast path and by the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sentinel.access.keys import Pepper, new_key
+from sentinel.access.managing import KeyRights, create_key, revoke_key, rotate_key
+from sentinel.access.pepper import pepper_of
+from sentinel.access.principals import NOBODY
+from sentinel.access.scopes import ALL_SCOPES, Scope
+from sentinel.access.store import KeyStore, now_us, open_store
+from sentinel.api.admission import ADMISSIONS, OPEN, Admission, admission_of
+from sentinel.settings import Settings
+from testkit.scratch import Server, make_workspace, serving
+from tests.api.conftest import payment
+
+EFFECT_SECONDS = 1.0
+"""Within so long a change of a key acts."""
+
+
+class Site:
+    """A server with keys, and the place that keeps them."""
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self.server = server
+        self.store: KeyStore = open_store(settings)
+        self.pepper: Pepper = pepper_of(settings, make=True)
+        self._number = 0
+
+    def make(self, *scopes: Scope, **rights: Any) -> str:
+        self._number += 1
+        given = KeyRights(scopes=frozenset(scopes), **rights)
+        return create_key(self.store, self.pepper, f"key-{self._number}", given)
+
+    def client(self, key: str) -> httpx.Client:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.Client(base_url=self.server.url, headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server, and one key for each scope."""
+    settings = make_workspace(tmp_path_factory.mktemp("keys"))
+    with serving(settings) as server:
+        yield Site(server, settings)
+
+
+@pytest.fixture(scope="module")
+def every(site: Site) -> Iterator[dict[Scope, httpx.Client]]:
+    """A client for each scope, whose key has that one alone."""
+    clients = {scope: site.client(site.make(scope)) for scope in Scope}
+    time.sleep(EFFECT_SECONDS)
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
+def ask(client: httpx.Client, admission: Admission) -> httpx.Response:
+    """A request for a route, which may or may not make sense to it."""
+    path = admission.path.replace("{transaction_id}", "nobody-knows-it")
+    path = path.replace("{path}", "swagger-ui.css")
+    query = {"dry_run": "true"} if admission.dry_run else {}
+    body = payment()
+    if path == "/predict/batch":
+        body = {"transactions": [body]}
+    elif path == "/labels":
+        body = {"transaction_id": "t", "verdict": "fraud", "origin": "bank"}
+    elif path == "/features/read":
+        body = {"rows": [{"customer_id": "C1"}]}
+    if admission.method == "POST":
+        return client.post(path, params=query, json=body)
+    return client.get(path, params=query)
+
+
+def test_the_table_names_every_route_and_no_other(site: Site) -> None:
+    declared = httpx.get(f"{site.server.url}/openapi.json").json()["paths"]
+    routes = {(method.upper(), path) for path, verbs in declared.items() for method in verbs}
+    pages = ("/docs", "/redoc", "/openapi", "/static")
+    named = {(a.method, a.path) for a in ADMISSIONS if not a.path.startswith(pages)}
+    assert named == routes
+    for method, path in routes:
+        security = declared[path][method.lower()].get("security")
+        assert (security is None) == (path in ("/livez", "/readyz")), path
+
+
+def test_a_key_opens_the_routes_of_its_scopes_alone(
+    site: Site, every: dict[Scope, httpx.Client]
+) -> None:
+    for admission in ADMISSIONS:
+        for scope, client in every.items():
+            answer = ask(client, admission)
+            allowed = admission.scopes is OPEN or scope in admission.scopes
+            said = f"{admission} with {scope}: {answer.status_code} {answer.text[:200]}"
+            assert (answer.status_code != 403) == allowed, said
+            assert answer.status_code != 401, said
+            if allowed:
+                unknown = "{transaction_id}" in admission.path
+                assert answer.status_code == (404 if unknown else 200), said
+            else:
+                problem = answer.json()
+                assert problem["code"] == "forbidden"
+                assert any(wanted in problem["detail"] for wanted in admission.scopes)
+
+
+def test_without_a_key_nothing_is_open_but_probes_and_the_description(
+    site: Site, every: dict[Scope, httpx.Client]
+) -> None:
+    with httpx.Client(base_url=site.server.url, timeout=60) as stranger:
+        for admission in ADMISSIONS:
+            answer = ask(stranger, admission)
+            assert (answer.status_code == 401) == (admission.scopes is not OPEN), admission
+            if answer.status_code == 401:
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["code"] == "unauthenticated"
+        assert stranger.get("/no/such/route").status_code == 401
+        assert stranger.delete("/decisions").status_code == 401
+        assert stranger.options("/predict").status_code == 401
+
+
+def test_what_is_no_good_key_is_refused(site: Site, every: dict[Scope, httpx.Client]) -> None:
+    good = site.make(Scope.SCORE)
+    ended = site.make(Scope.SCORE, expires_at_us=now_us() + 200_000)
+    time.sleep(EFFECT_SECONDS)
+    headers: list[dict[str, str]] = [
+        {"authorization": value}
+        for value in (
+            good,
+            f"Basic {good}",
+            f"Bearer {ended}",
+            f"Bearer {good[:-1]}",
+            f"Bearer {good}x",
+            f"Bearer {new_key('key-1')}",
+            f"Bearer {new_key('nobody')}",
+            f"Bearer {good.replace('key-', 'key-0')}",
+            f"Bearer {good.upper()}",
+            "Bearer",
+            "Bearer " + "x" * 3_000,
+            "Bearer \xff",
+        )
+    ]
+    for header in headers:
+        raw = [(b"authorization", header["authorization"].encode("latin-1"))]
+        answer = httpx.post(f"{site.server.url}/predict", json=payment(), headers=raw)
+        assert answer.status_code == 401, header
+    twice = [("authorization", f"Bearer {good}")] * 2
+    assert (
+        httpx.post(f"{site.server.url}/predict", json=payment(), headers=twice).status_code == 401
+    )
+    with site.client(good) as client:
+        assert client.post("/predict", json=payment()).status_code == 200
+
+
+def test_a_revoked_key_ends_within_a_second_on_a_connection_that_is_in_use(site: Site) -> None:
+    key = site.make(Scope.SCORE)
+    time.sleep(EFFECT_SECONDS)
+    with site.client(key) as client:
+        body = payment()
+        assert [client.post("/predict", json=body).status_code for _ in range(3)] == [200] * 3
+        revoke_key(site.store, site.pepper, key.partition(".")[0])
+        revoked = time.monotonic()
+        while client.post("/predict", json=body).status_code == 200:
+            assert time.monotonic() - revoked < EFFECT_SECONDS
+            time.sleep(0.01)
+        answer = client.post("/predict", json=body)
+        assert answer.status_code == 401
+        assert "is revoked" in answer.json()["detail"]
+
+
+def test_a_rotated_key_and_the_one_before_are_good_together(site: Site) -> None:
+    old = site.make(Scope.SCORE)
+    new = rotate_key(site.store, site.pepper, old.partition(".")[0], grace_hours=0.5 / 3600)
+    time.sleep(0.4)
+    with site.client(new) as client:
+        assert client.post("/predict", json=payment()).status_code == 200
+        time.sleep(EFFECT_SECONDS)
+        assert client.post("/predict", json=payment()).status_code == 200
+    with site.client(old) as client:
+        assert client.post("/predict", json=payment()).status_code == 401
+
+
+def test_the_first_key_closes_a_door_that_was_open(tmp_path: Path) -> None:
+    settings = make_workspace(tmp_path / "w")
+    with serving(settings) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        assert "anyone on this machine may call" in server.log.read_text()
+        assert client.post("/predict", json=payment()).status_code == 200
+        assert client.get("/decisions").status_code == 200
+        site = Site(server, settings)
+        site.make(Scope.SCORE)
+        time.sleep(EFFECT_SECONDS)
+        assert client.post("/predict", json=payment()).status_code == 401
+        assert client.get("/decisions").status_code == 401
+
+
+def test_a_server_that_others_could_reach_does_not_start_without_a_key(tmp_path: Path) -> None:
+    settings = make_workspace(tmp_path / "w")
+    beyond = {"SENTINEL_API__HOST": "0.0.0.0"}
+    with pytest.raises(RuntimeError, match="there is no key yet") as refused:
+        Server(settings, environment=beyond).start()
+    assert "sentinel keys create shop --scope score" in str(refused.value)
+
+
+def test_a_line_of_the_table_is_found_by_path() -> None:
+    found = admission_of("GET", "/predict/batch")
+    assert found is not None
+    assert found.path == "/predict/{transaction_id}"
+    assert admission_of("GET", "/predict") is None
+    assert admission_of("POST", "/decisions") is None
+    assert NOBODY.scopes == ALL_SCOPES
