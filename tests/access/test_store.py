@@ -42,7 +42,11 @@ def test_what_is_kept_of_a_key_is_all_but_its_secret(store: KeyStore, pepper: Pe
     assert kept.version == store.version() == 1
     assert kept.pepper_check == pepper.check
     (key,) = kept.keys.values()
-    assert (key.name, set(key.scopes), key.origins) == ("Shop A", rights.scopes, ("chargeback",))
+    assert (key.name, frozenset(key.scopes), key.origins) == (
+        "Shop A",
+        rights.scopes,
+        ("chargeback",),
+    )
     assert (key.sender, key.requests_per_minute, key.payments_per_minute) == ("shop-a:", 600, 6_000)
     assert key.expires_at_us == 2**60
     secret = text.partition(".")[2]

@@ -214,3 +214,114 @@ def test_a_line_of_the_table_is_found_by_path() -> None:
     assert admission_of("GET", "/predict") is None
     assert admission_of("POST", "/decisions") is None
     assert NOBODY.scopes == ALL_SCOPES
+
+
+def eventually(client: httpx.Client, path: str, test: Any) -> dict[str, Any]:
+    """An answer of which something is true: the index follows the log within a second."""
+    deadline = time.monotonic() + 20
+    while True:
+        answer = client.get(path)
+        if answer.status_code == 200 and test(answer.json()):
+            found: dict[str, Any] = answer.json()
+            return found
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+
+
+def test_who_called_is_recorded_with_each_decision_and_label(site: Site) -> None:
+    shop = site.make(Scope.SCORE, Scope.DECISIONS)
+    bank = site.make(Scope.LABEL, origins=("chargeback",))
+    time.sleep(EFFECT_SECONDS)
+    with site.client(shop) as scoring, site.client(bank) as labelling:
+        one, two = payment(), payment()
+        scored = scoring.post("/predict", json=one).json()
+        batch = scoring.post("/predict/batch", json={"transactions": [two]})
+        assert batch.status_code == 200
+        label = {"transaction_id": one["transaction_id"], "verdict": "fraud", "label_id": "cb-1"}
+        assert labelling.post("/labels", json=label).status_code == 200
+        for body in (one, two):
+            path = f"/decisions/{body['transaction_id']}"
+            found = eventually(scoring, path, dict.keys)
+            assert found["called_by"] == shop.partition(".")[0]
+        path = f"/decisions/{one['transaction_id']}"
+        found = eventually(scoring, path, lambda found: found["labels"])
+        assert found["fraud_probability"] == scored["fraud_probability"]
+        assert found["decision"] == scored["decision"]
+        assert found["reasons"] == scored["reasons"]
+        assert found["attributes"] == one["attributes"]
+        (recorded,) = found["labels"]
+        assert recorded["called_by"] == bank.partition(".")[0]
+        assert (recorded["label_id"], recorded["origin"]) == ("cb-1", "chargeback")
+        assert recorded["verdict"] == "fraud"
+        missing = scoring.get("/decisions/nobody-knows-it")
+        assert (missing.status_code, missing.json()["code"]) == (404, "unknown_transaction")
+
+
+def test_a_key_for_labels_of_one_origin_records_no_other(site: Site) -> None:
+    key = site.make(Scope.LABEL, origins=("chargeback", "analyst"))
+    time.sleep(EFFECT_SECONDS)
+    with site.client(key) as client:
+        label = {"transaction_id": "t-origin", "verdict": "fraud"}
+        assert client.post("/labels", json={**label, "origin": "analyst"}).status_code == 200
+        refused = client.post("/labels", json={"labels": [label, {**label, "origin": "system"}]})
+        assert refused.status_code == 403
+        assert refused.json()["errors"][0]["field"] == "labels[1].origin"
+
+
+def test_a_sender_uses_its_own_ids_and_sees_no_others(site: Site) -> None:
+    rights = (Scope.SCORE, Scope.DRY_RUN, Scope.LABEL, Scope.DECISIONS)
+    a, b = (site.make(*rights, sender=f"shop-{name}:") for name in "ab")
+    time.sleep(EFFECT_SECONDS)
+    with site.client(a) as own, site.client(b) as other:
+        body = payment(transaction_id="shop-a:1")
+        assert own.post("/predict", json=body).status_code == 200
+        refused = other.post("/predict", json=body)
+        assert refused.status_code == 403
+        assert refused.json()["errors"] == [
+            {"field": "transaction_id", "message": "must begin with 'shop-b:'"}
+        ]
+        batch = {"transactions": [payment(transaction_id="shop-b:1"), body]}
+        refused = other.post("/predict/batch", json=batch)
+        assert refused.status_code == 403
+        assert refused.json()["errors"][0]["field"] == "transactions[1].transaction_id"
+        many = [payment(transaction_id=f"shop-b:many-{n}") for n in range(600)]
+        refused = other.post("/predict/batch", json={"transactions": [*many, body]})
+        assert refused.json()["errors"][0]["field"] == "transactions[600].transaction_id"
+        for path in ("/predict/shop-a:1", "/decisions/shop-a:1"):
+            assert other.get(path).status_code == 403
+            assert eventually(own, path, dict.keys)
+        label = {"transaction_id": "shop-a:1", "verdict": "legitimate"}
+        assert other.post("/labels", json=label).status_code == 403
+        taken = {"transaction_id": "shop-b:1", "verdict": "fraud", "label_id": "shop-a:label"}
+        assert other.post("/labels", json=taken).json()["errors"][0]["field"] == "label_id"
+        assert own.post("/labels", json=label).status_code == 200
+        assert other.post("/predict", json=payment(transaction_id="shop-b:1")).status_code == 200
+        for client, ids in ((own, {"shop-a:1"}), (other, {"shop-b:1"})):
+            page = eventually(client, "/decisions?limit=10", lambda found: found["decisions"])
+            assert {row["transaction_id"] for row in page["decisions"]} == ids
+
+
+def test_where_ids_are_tokens_a_sender_is_held_to_what_it_sent(tmp_path: Path) -> None:
+    settings = make_workspace(tmp_path / "w")
+    tokens = {"SENTINEL_TOKENS__FIELDS": "transaction_id"}
+    with serving(settings, environment=tokens) as server:
+        site = Site(server, settings)
+        rights = (Scope.SCORE, Scope.DECISIONS, Scope.LABEL)
+        with site.client(site.make(*rights, sender="a:")) as client:
+            time.sleep(EFFECT_SECONDS)
+            assert client.post("/predict", json=payment(transaction_id="a:1")).status_code == 200
+            token = client.get("/predict/a:1").json()["transaction_id"]
+            assert token.startswith("tok1_")
+            batch = {"transactions": [payment(transaction_id=i) for i in ("a:2", "b:1")]}
+            for refused in (
+                client.post("/predict", json=payment(transaction_id="b:1")),
+                client.post("/predict", json=payment(transaction_id=token)),
+                client.post("/predict/batch", json=batch),
+                client.post("/labels", json={"transaction_id": "b:1", "verdict": "fraud"}),
+                client.get(f"/predict/{token}"),
+                client.get("/decisions"),
+            ):
+                assert refused.status_code == 403, refused.text
+            batch = {"transactions": [payment(transaction_id=i) for i in ("a:2", "a:3")]}
+            assert client.post("/predict/batch", json=batch).status_code == 200
+            assert client.get("/decisions/a:2").status_code == 200

@@ -68,6 +68,41 @@ class Principal(msgspec.Struct, frozen=True):
                 "create`."
             )
 
+    def require_own(self, identifier: str, field: str) -> None:
+        """Let an id pass that this sender may use.
+
+        Args:
+            identifier: A transaction's or a label's, as it was sent.
+            field: Where it stands in the request.
+
+        Raises:
+            Forbidden: It does not begin with the sender's prefix.
+        """
+        if not identifier.startswith(self.sender):
+            raise Forbidden(
+                f"The key {self.key_id!r} may use ids that begin with {self.sender!r} alone; "
+                f"{field} does not.",
+                fields={field: f"must begin with {self.sender!r}"},
+            )
+
+    def require_origin(self, origin: str, field: str) -> None:
+        """Let a label's origin pass that this key may record.
+
+        Args:
+            origin: As it was sent.
+            field: Where it stands in the request.
+
+        Raises:
+            Forbidden: It is another's.
+        """
+        if self.origins and origin not in self.origins:
+            allowed = ", ".join(self.origins)
+            raise Forbidden(
+                f"The key {self.key_id!r} may record labels of the origin {allowed} alone; {field} "
+                "is another.",
+                fields={field: f"must be {allowed}"},
+            )
+
 
 NOBODY: Final = Principal(key_id="", name="nobody", scopes=ALL_SCOPES)
 """Who calls where there is no key yet."""

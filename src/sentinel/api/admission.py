@@ -41,6 +41,7 @@ ADMISSIONS: Final = (
     Admission("POST", "/predict/batch", _DRY_RUN, dry_run=True),
     Admission("GET", "/predict/{transaction_id}", frozenset({Scope.SCORE, Scope.DECISIONS})),
     Admission("GET", "/decisions", frozenset({Scope.DECISIONS})),
+    Admission("GET", "/decisions/{transaction_id}", frozenset({Scope.DECISIONS})),
     Admission("POST", "/labels", frozenset({Scope.LABEL})),
     Admission("POST", "/features/read", frozenset({Scope.FEATURES})),
     Admission("GET", "/models", frozenset({Scope.MODELS, Scope.ADMIN})),

@@ -19,6 +19,7 @@ from sentinel.api.door import PAYMENTS, Door
 from sentinel.api.large import LargeBodies
 from sentinel.api.openapi import install_openapi
 from sentinel.api.problems import ProblemError, ProblemRenderer, invalid
+from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
 from sentinel.api.routes.features import FeaturesRoute
 from sentinel.api.routes.health import health_router, probes_router
@@ -94,6 +95,7 @@ class Application:
             probes_router(runtime),
             metrics_router(runtime.metrics),
             DecisionRoutes(runtime, guard, self._readers).router(),
+            decision_router(runtime, guard, self._readers),
         ):
             self.fastapi.include_router(router)
         _answer_errors(self.fastapi, self.problems)

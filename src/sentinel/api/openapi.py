@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from sentinel.access.scopes import ALL_SCOPES
 from sentinel.api.admission import ADMISSIONS, OPEN
 from sentinel.api.problems import Problem, problem_responses
+from sentinel.api.routes.decision_detail import DecisionDetail
 from sentinel.api.routes.decisions import KnownAnswer
 from sentinel.api.routes.raw import RawRoute
 
@@ -42,7 +43,7 @@ def _build(app: FastAPI, raw: Sequence[RawRoute]) -> dict[str, Any]:
     )
     types = [kind for route in raw for kind in (*route.requests, route.answer)]
     schemas, components = msgspec.json.schema_components(
-        [*types, Problem, KnownAnswer], ref_template="#/components/schemas/{name}"
+        [*types, Problem, KnownAnswer, DecisionDetail], ref_template="#/components/schemas/{name}"
     )
     by_type = dict(zip(types, schemas, strict=False))
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)

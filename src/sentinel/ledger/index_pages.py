@@ -68,6 +68,7 @@ def page_queries(where: DecisionFilter, since: int, until: int, beyond_runs: int
     return [(query, [*first, *values])]
 
 
+_LAST_CHARACTER: Final = "\U0010ffff"
 _BETWEEN: Final = "d.sequence >= ? AND d.sequence < ?"
 
 
@@ -104,6 +105,10 @@ def _tests(where: DecisionFilter) -> tuple[list[str], list[Any]]:
         if value is not None:
             tests.append(f"{column} = ?")
             values.append(value)
+    if where.id_prefix:
+        # The plus keeps SQLite from the index over ids, whose order is not that of a page.
+        tests.append("+d.transaction_id >= ? AND +d.transaction_id < ?")
+        values += [where.id_prefix, where.id_prefix + _LAST_CHARACTER]
     if where.label == "none":
         tests.append(
             "NOT EXISTS (SELECT 1 FROM judged WHERE verdict IN ('fraud', 'legitimate') "

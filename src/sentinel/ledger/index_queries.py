@@ -34,6 +34,7 @@ SELECT {CORE}, 'imported' FROM imported WHERE transaction_id IN (?) UNION ALL
 SELECT {CORE}, 'live' FROM decisions WHERE transaction_id IN (?)"""
 _NO_END: Final = 2**63 - 1
 _LABEL: Final = "SELECT label_id, transaction_id, verdict, received_at_us, origin FROM labels"
+_LATEST: Final = " WHERE transaction_id = ? ORDER BY sequence DESC LIMIT ?"
 _NEAREST: Final = """
 SELECT sequence, received_at_us FROM decisions WHERE sequence >= ? ORDER BY sequence LIMIT 1"""
 
@@ -145,6 +146,12 @@ class IndexQueries:
             for row in self._rows(f"{_LABEL} WHERE label_id IN ({marks})", ids):
                 found[row[0]] = _label(row)
         return found
+
+    def labels_of(self, transaction_id: str, *, most: int) -> list[tuple[int, Label]]:
+        """The latest labels of a transaction and their sequences, in log order."""
+        query = _LABEL.replace("SELECT", "SELECT sequence,") + _LATEST
+        rows = self._rows(query, (transaction_id, most))
+        return [(row[0], _label(row[1:])) for row in reversed(rows)]
 
     def _sequence_at(self, received_at_us: int) -> int:
         """Sequence from which on decisions were received at this time or later.

@@ -81,6 +81,7 @@ class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
         since_us, until_us: `received_at_us` from (included) and to (excluded).
         customer_id, card_id, merchant_id: Of this entity.
         is_fraud: Whether the model called it fraud.
+        id_prefix: How their transaction ids begin; empty = any.
         label: The verdict as of now; "none" = not labelled yet.
     """
 
@@ -93,6 +94,7 @@ class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
     merchant_id: str | None = None
     is_fraud: bool | None = None
     label: LabelFilter | None = None
+    id_prefix: str = ""
 
 
 class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,10 +125,10 @@ def called_by(callers: Sequence[str]) -> DecisionColumns:
     >>> called_by(["shop-a", "shop-a"]).callers, called_by(["", ""]).callers
     (('shop-a',), ())
     """
+    if len(set(callers)) <= 1:
+        return DecisionColumns(callers=(callers[0],)) if callers and callers[0] else NO_COLUMNS
     numbers: dict[str, int] = {}
     codes = [numbers.setdefault(name, len(numbers)) for name in callers]
-    if len(numbers) <= 1:
-        return DecisionColumns(callers=tuple(name for name in numbers if name))
     return DecisionColumns(
         callers=tuple(numbers), caller_rows=np.array(codes, dtype="<u2").tobytes()
     )

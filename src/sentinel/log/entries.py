@@ -179,7 +179,24 @@ class _DecisionGroup1(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LabelGroup(msgspec.Struct, frozen=True, array_like=True):
-    """Labels that arrived together, in log order; its format is LABEL_FORMAT."""
+    """Labels that arrived together, in log order; its format is LABEL_FORMAT.
+
+    Where nobody is known to have sent them, the group ends with the labels. Versions that know no
+    callers read the others alike, and skip who it was.
+
+    Attributes:
+        format: The format that it was written in.
+        labels: The labels.
+        called_by: Id of who sent them; empty if nobody is known.
+    """
+
+    format: int
+    labels: list[Label]
+    called_by: str = ""
+
+
+class _LabelsOfNobody(msgspec.Struct, frozen=True, array_like=True):
+    """A `LabelGroup` without a caller, as it is written."""
 
     format: int
     labels: list[Label]
@@ -267,6 +284,8 @@ def encode_group(group: DecisionGroup | LabelGroup) -> bytes:
         fields = [getattr(group, name) for name in _DecisionGroup1.__struct_fields__]
         fields[_DecisionGroup1.__struct_fields__.index("flags")] = flags
         return _encode(_DecisionGroup1(*fields))
+    if isinstance(group, LabelGroup) and not group.called_by:
+        return _encode(_LabelsOfNobody(group.format, group.labels))
     return _encode(group)
 
 

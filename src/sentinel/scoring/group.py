@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sentinel.domain import Transaction
+from sentinel.log.columns import called_by
 from sentinel.log.entries import decisions_payload
 from sentinel.scoring.pending import Pending
 from sentinel.scoring.scorer import Scored
@@ -36,9 +37,26 @@ class Group:
         self.latencies_us = [self.latencies_us[row] for row in rows]
         self.scored = self.scored.rows(rows)
 
+    def payload(self) -> bytes:
+        """The decisions as a group of the ledger holds them."""
+        callers = [pending.called_by for pending in self.pending]
+        return payload_of(self.transactions, self.scored, self.latencies_us, callers)
 
-def payload_of(transactions: list[Transaction], scored: Scored, latencies_us: list[int]) -> bytes:
-    """Decisions as a group of the ledger holds them."""
+
+def payload_of(
+    transactions: list[Transaction],
+    scored: Scored,
+    latencies_us: list[int],
+    callers: Sequence[str] = (),
+) -> bytes:
+    """Decisions as a group of the ledger holds them.
+
+    Args:
+        transactions: The payments, in log order.
+        scored: What was decided on them.
+        latencies_us: From arrival to decision, of each.
+        callers: Ids of who sent each; empty where nobody is known.
+    """
     return decisions_payload(
         transactions,
         scored,
@@ -47,4 +65,5 @@ def payload_of(transactions: list[Transaction], scored: Scored, latencies_us: li
         model_name=scored.model.name,
         model_version=scored.model.version,
         policy_hash=scored.policy_hash,
+        columns=called_by(callers),
     )

@@ -76,6 +76,7 @@ class _Request:
     Attributes:
         labels: In order.
         future: Of the receipts.
+        called_by: Id of who sent them; empty if nobody is known.
         receipts: So far.
         found: What was looked up.
         through: Up to where the tables held the log when the next portion was looked up.
@@ -83,6 +84,7 @@ class _Request:
 
     labels: list[Label]
     future: asyncio.Future[list[LabelReceipt]]
+    called_by: str = ""
     receipts: list[LabelReceipt] = field(default_factory=list)
     found: _Found = field(default_factory=lambda: _Found(-1, {}, {}))
     through: int = -1
@@ -115,13 +117,16 @@ class LabelRecorder:
         self._forgotten_through = 0
         self._waiting = 0
 
-    def submit(self, labels: list[Label]) -> asyncio.Future[list[LabelReceipt]]:
+    def submit(
+        self, labels: list[Label], called_by: str = ""
+    ) -> asyncio.Future[list[LabelReceipt]]:
         """Record labels together.
 
         If one of them contradicts what is recorded under its id, none is recorded.
 
         Args:
             labels: With `received_at_us` from the writer's clock.
+            called_by: Id of who sent them; empty if nobody is known.
 
         Returns:
             A future of one receipt per label, in order.
@@ -133,7 +138,7 @@ class LabelRecorder:
             raise Overloaded(_BUSY.format(waiting=self._waiting, most=MOST_WAITING))
         future: asyncio.Future[list[LabelReceipt]] = asyncio.get_running_loop().create_future()
         self._waiting += len(labels)
-        request = _Request(labels, future)
+        request = _Request(labels, future, called_by)
         future.add_done_callback(lambda _: self._left(len(labels)))
         self._search(request)
         return future
@@ -233,7 +238,9 @@ class LabelRecorder:
         received_at_us = self._writer.not_before(new[-1].received_at_us)
         if received_at_us > new[-1].received_at_us:
             new = [msgspec.structs.replace(one, received_at_us=received_at_us) for one in new]
-        payload = encode_group(LabelGroup(format=LABEL_FORMAT, labels=new))
+        payload = encode_group(
+            LabelGroup(format=LABEL_FORMAT, labels=new, called_by=request.called_by)
+        )
 
         def done(appended: Appended | None, error: SentinelError | None) -> None:
             if isinstance(error, AlreadyRecorded):

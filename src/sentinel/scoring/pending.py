@@ -32,6 +32,7 @@ class Pending:
         arrived_ns: When, by `time.perf_counter_ns`.
         dry_run: Score only.
         batched: It is one of a batch.
+        called_by: Id of who sent it; empty if nobody is known.
         is_new: The log was asked, and does not hold its id.
         receivers: Who waits; more than one where the payment was repeated meanwhile.
         body: The answer, once there is one.
@@ -43,6 +44,7 @@ class Pending:
         "arrived_ns",
         "batched",
         "body",
+        "called_by",
         "dry_run",
         "is_new",
         "receivers",
@@ -62,8 +64,10 @@ class Pending:
         arrived_ns: int,
         dry_run: bool,
         batched: bool = False,
+        called_by: str = "",
     ) -> None:
         self.transaction = transaction
+        self.called_by = called_by
         self.receivers = [receiver]
         self.arrived_ns = arrived_ns
         self.dry_run = dry_run

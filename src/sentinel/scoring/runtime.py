@@ -149,7 +149,7 @@ class ScoringRuntime:
             render=render,
             lookups=Lookups(
                 lambda: LedgerIndex(settings.index_path, self.reader),
-                self._explain,
+                self.explain,
                 render_recorded,
                 asyncio.get_running_loop(),
             ),
@@ -268,9 +268,10 @@ class ScoringRuntime:
             self.metrics.model_name = scorer.model.name
             self.metrics.model_version = scorer.model.version
 
-    def _explain(
+    def explain(
         self, plan_hash: str, feature: int, value: float | None, contribution: float
     ) -> Reason:
+        """A recorded reason in words, or by its number where the plan is not at hand."""
         known = self._plans.get(plan_hash)
         if known is None:
             return number_features(plan_hash, feature, value, contribution)

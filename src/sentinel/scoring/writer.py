@@ -35,7 +35,7 @@ from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.commit import CommitDone, Commits
 from sentinel.scoring.elsewhere import Elsewhere
-from sentinel.scoring.group import Group, payload_of
+from sentinel.scoring.group import Group
 from sentinel.scoring.lookups import Lookups, RecordedAnswer
 from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
 from sentinel.scoring.queue import PaymentQueue, QueueLimits
@@ -152,6 +152,7 @@ class Writer:
         *,
         dry_run: bool = False,
         batched: bool = False,
+        called_by: str = "",
     ) -> bytes | None:
         """Score a payment in its turn.
 
@@ -160,6 +161,7 @@ class Writer:
             receiver: Told the answer, unless it is returned.
             dry_run: Score only.
             batched: It is one of a batch that room was reserved for.
+            called_by: Id of who sent it; empty if nobody is known.
 
         Returns:
             The answer of a repeat that was recorded a moment ago, else None.
@@ -187,7 +189,9 @@ class Writer:
                 return None
         if not batched:
             self._queue.check_room(1, batched=False)
-        pending = Pending(transaction, receiver, time.perf_counter_ns(), dry_run, batched)
+        pending = Pending(
+            transaction, receiver, time.perf_counter_ns(), dry_run, batched, called_by
+        )
         if not dry_run:
             self._recent[identifier] = pending
         self._queue.add(pending, batched=batched)
@@ -356,7 +360,7 @@ class Writer:
             GroupKind.DECISIONS,
             len(transactions),
             transactions[-1].received_at_us,
-            payload_of(transactions, work.scored, work.latencies_us),
+            work.payload(),
             done,
             [transaction.transaction_id for transaction in transactions],
             ticket,

@@ -7,13 +7,17 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from sentinel.access.principals import Principal
 from sentinel.api.problems import invalid, problem_responses
+from sentinel.api.routes.decision_detail import own_id
 from sentinel.api.routes.decision_json import SUCCESS
+from sentinel.api.routes.raw import PRINCIPAL
 from sentinel.domain import (
     MAX_ID_LENGTH,
+    Forbidden,
     Outcome,
     UnknownTransaction,
     Verdict,
@@ -108,8 +112,9 @@ class DecisionRoutes:
             response_class=Response,
             responses={**_KNOWN, **problem_responses(404, 422, 429, 503)},
         )
-        async def known(transaction_id: str) -> Response:
-            answer, version = await self._known(transaction_id)
+        async def known(request: Request, transaction_id: str) -> Response:
+            identifier = own_id(self._guard, request.scope[PRINCIPAL], transaction_id)
+            answer, version = await self._known(identifier, transaction_id)
             return Response(
                 msgspec.json.encode(answer),
                 media_type="application/json",
@@ -119,10 +124,12 @@ class DecisionRoutes:
         @router.get(
             "/decisions",
             summary="Decisions, newest first",
+            description="A key with a sender prefix sees its own.",
             response_model=DecisionsPage,
             responses=problem_responses(422, 429, 503),
         )
         async def decisions(
+            request: Request,
             outcome: Annotated[Outcome | None, Query()] = None,
             min_probability: Annotated[float | None, Query(ge=0, le=1)] = None,
             is_fraud: bool | None = None,
@@ -145,6 +152,7 @@ class DecisionRoutes:
                 merchant_id=self._id("merchant_id", merchant_id),
                 is_fraud=is_fraud,
                 label=label,
+                id_prefix=self._prefix(request.scope[PRINCIPAL]),
             )
             body = await self._readers.ask(
                 lambda reader: page_json(
@@ -162,10 +170,20 @@ class DecisionRoutes:
         except BadValue as error:
             raise invalid({field: str(error)}) from None
 
-    async def _known(self, transaction_id: str) -> tuple[KnownAnswer, str]:
-        identifier = self._id("transaction_id", transaction_id)
-        if identifier is None:
-            raise invalid({"transaction_id": f"must have 1 to {MAX_ID_LENGTH} characters"})
+    def _prefix(self, who: Principal) -> str:
+        """How the ids begin that a caller may see; empty = any.
+
+        Raises:
+            Forbidden: The ids are tokens here, by which nobody's are known.
+        """
+        if who.sender and "transaction_id" in self._guard.fields:
+            raise Forbidden(
+                f"The key {who.key_id!r} may see its own decisions alone, and transaction ids are "
+                "tokens here: ask for one by its id, GET /decisions/{id}."
+            )
+        return who.sender
+
+    async def _known(self, identifier: str, transaction_id: str) -> tuple[KnownAnswer, str]:
         spellings = dict.fromkeys((identifier, transaction_id))  # ids had others once
         for spelling in spellings:
             recorded = self._runtime.writer.recorded(spelling)

@@ -10,17 +10,18 @@ from typing import Annotated, Final
 
 import msgspec
 
-from sentinel.access.principals import Principal
+from sentinel.access.principals import NOBODY, Principal
 from sentinel.api.body import MOST_NAMED, Id, parse
 from sentinel.api.large import LargeBodies
 from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
 from sentinel.ingest.guard import Guard
-from sentinel.ingest.values import BadValue, id_flaw
+from sentinel.ingest.values import BadValue, id_flaw, id_of
 from sentinel.scoring.labels import LabelReceipt
 from sentinel.scoring.runtime import ScoringRuntime
 
+_DEFAULT_ORIGIN: Final = "api"
 MAX_LABELS: Final = 10_000
 """Most labels of one request."""
 
@@ -32,13 +33,13 @@ class LabelRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         transaction_id: What it is about; it may still be unknown.
         verdict: What is known now, in any letter case; a later label corrects an earlier one.
         label_id: Makes a repeat harmless; made up if missing.
-        origin: Who says so, e.g. chargeback or analyst.
+        origin: Who says so, e.g. chargeback or analyst; default: the key's own, else api.
     """
 
     transaction_id: Id
     verdict: Verdict
     label_id: Id | None = None
-    origin: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "api"
+    origin: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
 class LabelsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,7 +74,11 @@ class LabelsAnswer(msgspec.Struct, kw_only=True):
 
 
 def labels_of(
-    requests: Sequence[LabelRequest], received_at_us: int, guard: Guard, at: str = "labels[{}]."
+    requests: Sequence[LabelRequest],
+    received_at_us: int,
+    guard: Guard,
+    at: str = "labels[{}].",
+    who: Principal = NOBODY,
 ) -> list[Label]:
     """The labels of requests; those without a label id get one.
 
@@ -82,9 +87,11 @@ def labels_of(
         received_at_us: When they arrived.
         guard: What the deployment does with ids.
         at: Prefix for field names in errors, with a place for the number of the label.
+        who: Who sent them.
 
     Raises:
         InvalidTransaction: Naming every offending field.
+        Forbidden: Naming the first id or origin that is not for who sent it.
     """
     problems: dict[str, str] = {}
     labels: list[Label] = []
@@ -102,7 +109,13 @@ def labels_of(
             else:
                 if not ids[name]:
                     problems[at.format(i) + name] = "is empty"
-        origin = request.origin.strip()
+                elif who.sender:  # the id as it was sent, before it becomes a token
+                    who.require_own(id_of(given) or "", at.format(i) + name)
+        if request.origin is None:
+            origin = who.origins[0] if who.origins else _DEFAULT_ORIGIN
+        else:
+            origin = request.origin.strip()
+            who.require_origin(origin, at.format(i) + "origin")
         if id_flaw(origin) is not None or not origin:
             problems[at.format(i) + "origin"] = "is empty, or holds a control character"
         if not problems:
@@ -144,14 +157,14 @@ class LabelRoute:
             ),
         )
 
-    async def record(self, body: bytes, _query: bytes, _principal: Principal) -> bytes:
+    async def record(self, body: bytes, _query: bytes, principal: Principal) -> bytes:
         """Record the labels of a body, and answer once they are durable."""
         now_us = self._runtime.writer.receive_time_us()
-        labels = await self._large.read(body, partial(self._read, body, now_us))
-        receipts = await self._runtime.labels.submit(labels)
+        labels = await self._large.read(body, partial(self._read, body, now_us, principal))
+        receipts = await self._runtime.labels.submit(labels, principal.key_id)
         return await self._large.write(len(receipts), partial(_answer, receipts))
 
-    def _read(self, body: bytes, now_us: int) -> list[Label]:
+    def _read(self, body: bytes, now_us: int, principal: Principal) -> list[Label]:
         """The labels of a body that holds one, or several under `labels`."""
         if b'"labels"' in body:
             try:
@@ -165,7 +178,7 @@ class LabelRoute:
                 at = "labels[{}]."
         else:
             requests, at = [parse(self._label_decoder, body)], ""
-        return labels_of(requests, now_us, self._guard, at)
+        return labels_of(requests, now_us, self._guard, at, principal)
 
 
 def _answer(receipts: Sequence[LabelReceipt]) -> bytes:

@@ -6,12 +6,13 @@ payments that have nothing unusual about them, in a fraction of the time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
 
+from sentinel.access.principals import Principal
 from sentinel.api.body import Moment, TextId, parse
 from sentinel.api.problems import invalid
 from sentinel.api.routes.payment_bodies import (
@@ -31,12 +32,14 @@ from sentinel.domain import (
 )
 from sentinel.ingest.cards import holds_card_number, is_card_number, is_card_value
 from sentinel.ingest.guard import Guard
+from sentinel.ingest.tokens import is_token
 from sentinel.ingest.values import (
     EXACT,
     MAX_ATTRIBUTE_TEXT,
     BadValue,
     as_text,
     id_flaw,
+    id_of,
     name_flaw,
     normal_address,
     normal_category,
@@ -148,6 +151,47 @@ def read_payments(
     if problems:
         raise invalid(problems)
     return transactions
+
+
+class _Id(msgspec.Struct):
+    """Of a payment, the id alone."""
+
+    transaction_id: str | int
+
+
+class _Ids(msgspec.Struct):
+    """The same of a batch."""
+
+    transactions: list[_Id]
+
+
+_decode_id: Final = msgspec.json.Decoder(_Id).decode
+_decode_ids: Final = msgspec.json.Decoder(_Ids).decode
+
+
+def check_sender(
+    body: bytes, transactions: Sequence[Transaction], who: Principal, *, batch: bool
+) -> None:
+    """Hold the ids of payments against the prefix of who sent them.
+
+    Where ids become tokens, it is the ids as they were sent that count.
+
+    Args:
+        body: As it was sent; it could be read.
+        transactions: What was read.
+        who: Who sent it; has a prefix.
+        batch: Whether the body is a batch.
+
+    Raises:
+        Forbidden: Naming the first id that is not theirs.
+    """
+    ids = [transaction.transaction_id for transaction in transactions]
+    if any(map(is_token, ids)):
+        sent = _decode_ids(body).transactions if batch else [_decode_id(body)]
+        ids = [id_of(one.transaction_id) or "" for one in sent]
+    for place, identifier in enumerate(ids):
+        at = f"transactions[{place}]." if batch else ""
+        who.require_own(identifier, f"{at}transaction_id")
 
 
 def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Transaction | None:

@@ -14,7 +14,11 @@ from sentinel.api.door import PAYMENT, PAYMENTS, read_dry_run
 from sentinel.api.large import LARGE_BYTES, LARGE_ROWS, LargeBodies
 from sentinel.api.routes.decision_json import PredictAnswer
 from sentinel.api.routes.payment_bodies import BatchRequest, PredictRequest, ReadingRules
-from sentinel.api.routes.payment_reading import read_payment, read_payments
+from sentinel.api.routes.payment_reading import (
+    check_sender,
+    read_payment,
+    read_payments,
+)
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import (
     NoModel,
@@ -162,9 +166,11 @@ class Intake:
         writer = self._writer
         scorer = writer.scorer
         transaction = read_payment(body, writer.receive_time_us(), self.rules)
+        if principal.sender:
+            check_sender(body, [transaction], principal, batch=False)
         if scorer.model is None:
             raise _no_model()
-        return writer.enqueue(transaction, receiver, dry_run=dry_run)
+        return writer.enqueue(transaction, receiver, dry_run=dry_run, called_by=principal.key_id)
 
     def predict_batch(
         self, body: bytes, dry_run: bool, receiver: Receiver, principal: Principal
@@ -183,23 +189,29 @@ class Intake:
         """
         if len(body) >= LARGE_BYTES:
             task = asyncio.get_running_loop().create_task(
-                self._predict_large_batch(body, dry_run, receiver)
+                self._predict_large_batch(body, dry_run, receiver, principal)
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
-        writer = self._writer
-        batch = self._batch_of(
-            read_payments(body, writer.receive_time_us(), self.rules, self._max_batch), receiver
-        )
+        transactions = self._read_batch(body, self._writer.receive_time_us(), principal)
+        batch = self._batch_of(transactions, receiver, principal)
         self._enqueue(batch, range(len(batch.transactions)), dry_run)
 
-    async def _predict_large_batch(self, body: bytes, dry_run: bool, receiver: Receiver) -> None:
+    def _read_batch(self, body: bytes, now_us: int, principal: Principal) -> list[Transaction]:
+        transactions = read_payments(body, now_us, self.rules, self._max_batch)
+        if principal.sender:
+            check_sender(body, transactions, principal, batch=True)
+        return transactions
+
+    async def _predict_large_batch(
+        self, body: bytes, dry_run: bool, receiver: Receiver, principal: Principal
+    ) -> None:
         """Take in a batch piece by piece; other payments have their turn in between."""
         try:
             now_us = self._writer.receive_time_us()
-            read = partial(read_payments, body, now_us, self.rules, self._max_batch)
-            batch = self._batch_of(await self._large.run(True, read), receiver)
+            read = partial(self._read_batch, body, now_us, principal)
+            batch = self._batch_of(await self._large.run(True, read), receiver, principal)
             places = range(len(batch.transactions))
             for first in range(0, len(places), _ENQUEUED_AT_ONCE):
                 self._enqueue(batch, places[first : first + _ENQUEUED_AT_ONCE], dry_run)
@@ -207,19 +219,27 @@ class Intake:
         except Exception as error:  # noqa: BLE001 -- the client is told
             receiver.failed(error)
 
-    def _batch_of(self, transactions: list[Transaction], receiver: Receiver) -> _Batch:
+    def _batch_of(
+        self, transactions: list[Transaction], receiver: Receiver, principal: Principal
+    ) -> _Batch:
         """The batch of payments that there is room for."""
         if self._writer.scorer.model is None:
             raise _no_model()
         self._writer.reserve(len(transactions))
-        return _Batch(transactions, receiver, self._large)
+        return _Batch(transactions, receiver, self._large, principal.key_id)
 
     def _enqueue(self, batch: _Batch, places: range, dry_run: bool) -> None:
         enqueue = self._writer.enqueue
         for i in places:
             place = _Place(batch, i)
             try:
-                answer = enqueue(batch.transactions[i], place, dry_run=dry_run, batched=True)
+                answer = enqueue(
+                    batch.transactions[i],
+                    place,
+                    dry_run=dry_run,
+                    batched=True,
+                    called_by=batch.called_by,
+                )
             except SentinelError as error:
                 place.failed(error)
             else:
@@ -230,12 +250,17 @@ class Intake:
 class _Batch:
     """Collects the answers of a batch, and answers when there are all."""
 
-    __slots__ = ("_large", "answers", "error", "missing", "receiver", "transactions")
+    __slots__ = ("_large", "answers", "called_by", "error", "missing", "receiver", "transactions")
 
     def __init__(
-        self, transactions: Sequence[Transaction], receiver: Receiver, large: LargeBodies
+        self,
+        transactions: Sequence[Transaction],
+        receiver: Receiver,
+        large: LargeBodies,
+        called_by: str,
     ) -> None:
         self._large = large
+        self.called_by = called_by
         self.transactions = transactions
         self.receiver = receiver
         self.answers: list[bytes | TransactionConflict] = [b""] * len(transactions)
