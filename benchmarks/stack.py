@@ -3,7 +3,9 @@
 Real PostgreSQL, Redis, S3, MLflow and Airflow are started without containers. The pipeline's DAG
 trains and promotes a model on simulated history; two scorers with workspaces of their own follow
 the registry and share state and ledger; live payments go to both while Redis and PostgreSQL
-restart. Every answer is held against the log, and every served value against a replay.
+restart. Then history is imported and labels come in beside them, and scorers die between a label's
+commit and its effect (`stack_shared`; alone with ``--only shared``). Every answer is held against
+the log, every shared record and every served value against a replay.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ import httpx
 from redis import Redis as RedisClient
 from rich.console import Console
 
+from benchmarks import stack_shared
+from benchmarks.stack_needs import missing
 from sentinel.features.plan.plan import Plan
 from sentinel.pipeline.compare_shared import compare_shared
 from sentinel.pipeline.importing import import_history
@@ -234,9 +238,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 scoring_seconds = time.monotonic() - began
                 status.update("repairs")
                 repairs_done(servers, 300)
-                well = services(deployment, servers)
                 first = deployment.settings_of("scorer-1")
                 plan: Plan = load_plan(first)
+                status.update("imports, labels, scorers that die")
+                shared = share(first, plan, servers, options)
+                well = services(deployment, servers)
             status.update("the replay")
             found = books(deployment.settings, answers)
             replay = replayed(deployment.settings, plan)
@@ -251,7 +257,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "history": history,
         "scored": len(answers.bodies),
         "lost": found.lost + found.twice + found.differing,
-        "mismatches": replay.mismatches,
+        "mismatches": replay.mismatches + shared["mismatches"],
+        "unverifiable": shared["unverifiable"],
+        "shared": shared,
         "records": 0 if held is None else held.records,
         "records_unlike_the_log": -1 if held is None else held.differing,
         "degraded": replay.degraded,
@@ -271,26 +279,80 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def share(
+    settings: Settings, plan: Plan, servers: list[Server], options: argparse.Namespace
+) -> dict[str, Any]:
+    """`stack_shared.measure` as the options say."""
+    return stack_shared.measure(
+        settings,
+        plan,
+        servers,
+        imported=options.imported,
+        kills=options.kills,
+        quiet=options.quiet,
+    )
+
+
+def run_shared(options: argparse.Namespace) -> dict[str, Any]:
+    """Shared state alone, without pipeline, registry and Airflow."""
+    before = os.getloadavg()
+    folder = Path(tempfile.mkdtemp(prefix="sentinel-stack-", dir=options.folder))
+    folder.chmod(0o755)
+    began = time.monotonic()
+    try:
+        with stack_shared.deployment(folder, SCORERS) as (settings, plan, servers):
+            found = share(settings, plan, servers, options)
+    finally:
+        if not options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    machine = {"cpus": os.cpu_count(), "loadavg_before": before, "loadavg_after": os.getloadavg()}
+    return {**found, "seconds": round(time.monotonic() - began, 1), "machine": machine}
+
+
 def main(argv: list[str]) -> int:
-    """Run the benchmark; returns the exit status."""
+    """Run the benchmark; returns the exit status, 2 if something is missing."""
     parser = argparse.ArgumentParser(prog="benchmarks stack", description=__doc__)
     parser.add_argument("--customers", type=int, default=720, help="in the history (720)")
     parser.add_argument("--days", type=float, default=117.0, help="of the history (117)")
     parser.add_argument("--payments", type=int, default=10_000, help="live ones (10,000)")
+    parser.add_argument("--only", choices=("shared",), help="shared state, without Airflow")
+    parser.add_argument("--imported", type=int, default=20_000, help="beside scorers (20,000)")
+    parser.add_argument("--kills", type=int, default=3, help="of scorers, at a label (3)")
+    parser.add_argument("--quiet", type=int, default=500, help="payments at the end (500)")
     parser.add_argument("--folder", type=Path, help="for everything (a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args(argv)
-    result = run(options)
+    lacking = missing(options.folder, shared_only=options.only == "shared")
+    if lacking:
+        print("The benchmark was not started. It needs:", file=sys.stderr)
+        print("\n".join(f"- {line}" for line in lacking), file=sys.stderr)
+        return 2
+    result = run_shared(options) if options.only == "shared" else run(options)
     console = Console(soft_wrap=True)
     for key, value in result.items():
         console.print(f"{key:26}{value}")
     if options.json:
         print(json.dumps(result))
+    return 1 if _is_wrong(result, options) else 0
+
+
+def _is_wrong(result: dict[str, Any], options: argparse.Namespace) -> bool:
+    """Whether anything is not as it must be."""
+    shared = result.get("shared", result)
     wrong = (
-        result["lost"]
-        or result["mismatches"]
+        result["mismatches"]
+        or result["unverifiable"]
+        or shared["lost"]
+        or shared["labels_lost"]
+        or shared["killed_before_effect"] != options.kills
+    )
+    if options.only == "shared":
+        return bool(wrong)
+    return bool(
+        wrong
+        or result["lost"]
         or result["records_unlike_the_log"]
         or not all(result["services"].values())
+        or result["scored"] != options.payments
     )
-    return 1 if wrong or result["scored"] != options.payments else 0
