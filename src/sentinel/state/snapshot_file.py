@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from sentinel.state.direct_file import write_directly
+
 SNAPSHOT_FORMAT: Final = 2
 _OLDER_FORMATS: Final = (1,)
 _MAGIC: Final = b"SNTLSNAP"
@@ -87,7 +89,7 @@ class FrozenState:
         target = folder / f"{self.header.sequence:020d}.snapshot"
         partial = target.with_suffix(f".{os.getpid()}.partial")
         digest = xxhash.xxh3_128()
-        with partial.open("wb") as file:
+        with write_directly(partial) as file:
             file.write(_MAGIC)
             for section in self._sections():
                 size = sum(map(len, section)).to_bytes(8, "little")
@@ -95,8 +97,6 @@ class FrozenState:
                     digest.update(piece)
                     file.write(piece)
             file.write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
         partial.replace(target)
         for old in _written_before(folder, target)[_SNAPSHOTS_KEPT - 1 :]:
             old.unlink(missing_ok=True)
