@@ -187,8 +187,10 @@ class LabelRecorder:
             if first:
                 request.found = found
                 try:
+                    # Held against the tables already; some may be newer than these.
                     for label in labels:
-                        _check_one(label, self._earlier(request, label.label_id))
+                        if label.label_id in self._recent:
+                            _check_one(label, self._recent[label.label_id][1])
                 except InvalidLabel as conflict:
                     request.fail(conflict)
                     return

@@ -377,7 +377,7 @@ class ScoringRuntime:
 
         old = self.writer.scorer.state
         await self.writer.turn.holding(take_over)
-        old.close()
+        await asyncio.to_thread(old.close)
 
     async def _take_snapshots(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from sentinel.ledger.base import Ledger
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import open_writer
 from sentinel.scoring.recovery import catch_up, recover
+from sentinel.scoring.state_beside import make_snapshot
 from sentinel.settings import Settings
 from sentinel.state.base import FeatureState
 from sentinel.state.embedded import EmbeddedState
@@ -66,6 +67,7 @@ class EmbeddedStates:
         self._settings = settings
         self._reader: Ledger
         self._index: LedgerIndex
+        self._decides = False
 
     # See `States` for all of these.
 
@@ -76,6 +78,13 @@ class EmbeddedStates:
         self._reader, self._index = reader, index
 
     def open(self, plan: Plan, progress: Progress | None = None) -> EmbeddedState:
+        if self._decides:  # by another plan, meanwhile
+            make_snapshot(self._settings, plan, self._reader)
+        state = self._recover(plan, progress)
+        self._decides = True
+        return state
+
+    def _recover(self, plan: Plan, progress: Progress | None = None) -> EmbeddedState:
         self._index.catch_up()
         return recover(
             compile_program(plan),
@@ -86,7 +95,7 @@ class EmbeddedStates:
         )
 
     def rebuild(self, state: FeatureState) -> EmbeddedState:
-        rebuilt = self.open(state.program.plan)
+        rebuilt = self._recover(state.program.plan)
         rebuilt.warm()
         return rebuilt
 

@@ -11,8 +11,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -51,6 +53,9 @@ __all__ = ["EmbeddedState", "FrozenState", "Origin", "restore", "sound_snapshot"
 
 log = logging.getLogger(__name__)
 
+_KEYS_AT_ONCE: Final = 4096
+"""Python's dictionaries and decoders hold the interpreter: so many keys at a time."""
+
 
 @dataclass
 class EmbeddedState:
@@ -86,7 +91,9 @@ class EmbeddedState:
         for piece in frozen.known:
             known.load(piece)
         for keys, names, offsets in zip(arena.keys, frozen.keys, frozen.offsets, strict=True):
-            keys.update(zip(names, offsets.tolist(), strict=True))
+            for first in range(0, len(names), _KEYS_AT_ONCE):  # other threads have their turn
+                several = slice(first, first + _KEYS_AT_ONCE)
+                keys.update(zip(names[several], offsets[several].tolist(), strict=True))
         header = frozen.header
         return cls(program, arena, header.sequence, known, set(frozen.fraud), header.timeline)
 
@@ -164,10 +171,14 @@ class EmbeddedState:
         appended: Appended,
         transactions: Mapping[str, Transaction],
     ) -> None:
-        for change in changes_of(labels, appended.first_sequence, self.fraud):
-            transaction = transactions.get(change.transaction_id)
-            if transaction is not None:
-                self._online.run([transaction], change.kind)
+        changes = [
+            change
+            for change in changes_of(labels, appended.first_sequence, self.fraud)
+            if change.transaction_id in transactions
+        ]
+        # In the log's order; neighbours of one kind share a call of the kernel.
+        for kind, alike in groupby(changes, key=attrgetter("kind")):
+            self._online.run([transactions[change.transaction_id] for change in alike], kind)
         self._through(appended, len(labels))
 
     def _through(self, appended: Appended, entries: int) -> None:
@@ -182,7 +193,11 @@ class EmbeddedState:
         return write_beside(lambda: self.freeze(copy=False).write(folder))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Let go of the records, piece by piece; takes long where there are many."""
+        for keys in self.arena.keys:
+            while keys:
+                for _ in range(min(len(keys), _KEYS_AT_ONCE)):
+                    keys.popitem()
 
     @cached_property
     def _online(self) -> OnlineFold:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from sentinel.features.jit import kernel
 from sentinel.state.direct_file import write_directly
 
 SNAPSHOT_FORMAT: Final = 2
@@ -26,6 +27,8 @@ _OLDER_FORMATS: Final = (1,)
 _MAGIC: Final = b"SNTLSNAP"
 _SNAPSHOTS_KEPT: Final = 2
 _LONGEST_HEADER: Final = 1 << 20
+_HASHED_AT_ONCE: Final = 4 << 20
+_KEYS_AT_ONCE: Final = 4096
 
 Words = npt.NDArray[np.int64]
 
@@ -144,7 +147,10 @@ def read_snapshot(path: Path) -> FrozenState | None:
         return None
     if len(content) < 32 or bytes(content[:8]) != _MAGIC:
         return None
-    if xxhash.xxh3_128_digest(content[8:-16]) != content[-16:]:
+    digest = xxhash.xxh3_128()
+    for start in range(8, len(content) - 16, _HASHED_AT_ONCE):
+        digest.update(content[start : min(start + _HASHED_AT_ONCE, len(content) - 16)])
+    if digest.digest() != content[-16:]:
         return None
     sections = list(_sections(content))
     header = _header(sections[0])
@@ -155,7 +161,7 @@ def read_snapshot(path: Path) -> FrozenState | None:
         header=header,
         words=np.frombuffer(sections[1], dtype=np.int64),
         known=[np.frombuffer(sections[2], dtype=np.int64)],
-        keys=[msgspec.msgpack.decode(names, type=list[str]) for names in keyed[::2]],
+        keys=[list(_decoded_keys(names)) for names in keyed[::2]],
         offsets=[np.frombuffer(offsets, dtype=np.int64) for offsets in keyed[1::2]],
         fraud=msgspec.msgpack.decode(sections[-1], type=list[str]),
     )
@@ -167,6 +173,53 @@ def _sections(content: memoryview) -> Iterator[memoryview]:
         size = int.from_bytes(content[at : at + 8], "little")
         yield content[at + 8 : at + 8 + size]
         at += 8 + size
+
+
+def _decoded_keys(section: memoryview) -> Iterator[str]:
+    """The strings of a MessagePack array, decoded piece by piece.
+
+    A decoder holds the interpreter until it is done, which for millions of keys payments that are
+    decided meanwhile would notice.
+    """
+    data = np.frombuffer(section, dtype=np.uint8)
+    count, start = _array_head(data)
+    for first in range(0, count, _KEYS_AT_ONCE):
+        number = min(_KEYS_AT_ONCE, count - first)
+        end = _after_strings(data, start, number)
+        head = b"\xdc" + number.to_bytes(2, "big")
+        yield from msgspec.msgpack.decode(head + bytes(section[start:end]), type=list[str])
+        start = end
+
+
+def _array_head(data: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Elements of the MessagePack array that the bytes are, and where the first one begins."""
+    first = int(data[0])
+    if first < 0xDC:
+        return first & 0x0F, 1
+    size = 2 if first == 0xDC else 4
+    return int.from_bytes(data[1 : 1 + size].tobytes(), "big"), 1 + size
+
+
+@kernel
+def _after_strings(data: npt.NDArray[np.uint8], start: int, number: int) -> int:
+    """Where the bytes go on after so many MessagePack strings."""
+    at = start
+    for _ in range(number):
+        first = int(data[at])
+        if first < 0xC0:  # 101xxxxx: up to 31 bytes
+            at += 1 + (first & 0x1F)
+        elif first == 0xD9:
+            at += 2 + int(data[at + 1])
+        elif first == 0xDA:
+            at += 3 + (int(data[at + 1]) << 8 | int(data[at + 2]))
+        else:
+            at += 5 + (
+                int(data[at + 1]) << 24
+                | int(data[at + 2]) << 16
+                | int(data[at + 3]) << 8
+                | int(data[at + 4])
+            )
+    return at
 
 
 def _header(section: bytes | memoryview) -> Header | None:
