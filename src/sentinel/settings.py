@@ -40,6 +40,43 @@ class ApiSettings(BaseModel):
     reader_seconds: float = Field(
         2.0, description="A look-up that takes longer is ended with 503.", gt=0, le=60
     )
+    allowed_hosts: str = Field(
+        "",
+        description="Further names that clients may call the scoring API by, with commas between: "
+        "`api,*.example.com`; `*`: any. Loopback names and the address itself are always known; "
+        "other names get 421.",
+    )
+    admin_port: int = Field(
+        0,
+        description="Port of `/metrics` and `/docs`, which are then not at `api.port`; 0: they "
+        "are there.",
+        ge=0,
+        le=65535,
+    )
+    max_connections: int = Field(
+        4_096,
+        description="Connections at once, as far as the process may have so many open files; "
+        "further ones get 503.",
+        ge=8,
+    )
+    max_buffered_bytes: int = Field(
+        33_554_432,
+        description="Bytes of requests that are coming in, over all connections. Beyond it, the "
+        "largest and slowest get 503. A single body may always have its own limit.",
+        ge=1_048_576,
+    )
+    head_seconds: float = Field(
+        5.0, description="A head that takes longer to come in gets 408.", gt=0
+    )
+    body_seconds: float = Field(
+        15.0, description="A body that takes longer to come in gets 408.", gt=0
+    )
+    answer_seconds: float = Field(
+        15.0, description="A client that takes longer to read an answer is cut off.", gt=0
+    )
+    idle_seconds: float = Field(
+        75.0, description="A connection without a request for so long is ended.", gt=0
+    )
 
 
 class AccessSettings(BaseModel):

@@ -39,5 +39,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=120) as connection:
+    headers = {"content-type": "application/json"}
+    with httpx.Client(base_url=server.url, timeout=120, headers=headers) as connection:
         yield connection

@@ -93,7 +93,8 @@ async def _send(port: int, count: int) -> tuple[Counter[int], set[str]]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for body in islice(mutated(number), count // 8):
             writer.write(
-                b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+                b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\n\r\n" % len(body)
             )
             writer.write(body)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -104,6 +105,7 @@ async def _send(port: int, count: int) -> tuple[Counter[int], set[str]]:
             if status == 200:
                 accepted.add(str(json.loads(answer)["transaction_id"]))
         writer.close()
+        await writer.wait_closed()
 
     await asyncio.gather(*(client(number) for number in range(8)))
     return statuses, accepted

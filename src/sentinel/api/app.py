@@ -6,7 +6,9 @@ A new route is a file in `routes/` and a line here.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from importlib import metadata
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,10 +17,10 @@ from starlette.exceptions import HTTPException
 
 from sentinel.access.principals import NOBODY, Gatekeeper
 from sentinel.api.admission import admission_of
-from sentinel.api.door import PAYMENTS, Door
+from sentinel.api.door import ON_JSON, ON_PAGES, PAYMENTS, Door
 from sentinel.api.large import LargeBodies
 from sentinel.api.openapi import install_openapi
-from sentinel.api.problems import ProblemError, ProblemRenderer, invalid
+from sentinel.api.problems import Header, ProblemAnswer, ProblemError, ProblemRenderer, invalid
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
 from sentinel.api.routes.features import FeaturesRoute
@@ -46,6 +48,10 @@ _TAGS = [
     {"name": "ledger", "description": "Ask what was decided."},
     {"name": "service", "description": "How the service is."},
 ]
+_PAGES = ("/docs", "/redoc", "/static-offline-docs")
+_ADMIN = (*_PAGES, "/openapi.json", "/metrics")
+"""What is at the admin port alone where there is one."""
+_PROBES = ("/livez", "/readyz")
 
 
 class Application:
@@ -69,6 +75,7 @@ class Application:
         self.intake = Intake(runtime, self._large)
         guard = self.intake.guard
         limits = runtime.settings.api
+        self._admin_port = limits.admin_port
         self._readers = IndexReaders(
             runtime.settings.index_path,
             readers=limits.readers,
@@ -107,24 +114,55 @@ class Application:
         self._large.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            method, path = scope["method"], scope["path"]
-            try:
-                principal = self.door.admit(method, path, scope["query_string"], scope["headers"])
-            except Exception as error:  # noqa: BLE001 -- the renderer logs what was not foreseen
-                admission = admission_of(method, path)
-                route = "unknown" if admission is None else admission.path
-                await answer_problem(self.problems.render(error, method, route), send)
-                return
-            scope[PRINCIPAL] = principal or NOBODY
-        if (
-            scope["type"] == "http"
-            and scope["path"] in self._raw.by_path
-            and not (scope["path"] == PAYMENTS and scope["method"] in ("GET", "HEAD"))
-        ):  # a transaction may have the id "batch"
+        method: str = scope["method"]
+        path: str = scope["path"]
+        if self._admin_port and not self._is_here(scope):
+            await answer_problem(self._elsewhere(method), send)
+            return
+        try:
+            principal = self.door.admit(method, path, scope["query_string"], scope["headers"])
+        except Exception as error:  # noqa: BLE001 -- the renderer logs what was not foreseen
+            admission = admission_of(method, path)
+            route = "unknown" if admission is None else admission.path
+            await answer_problem(self.problems.render(error, method, route), send)
+            return
+        scope[PRINCIPAL] = principal or NOBODY
+        if path in self._raw.by_path and not (path == PAYMENTS and method in ("GET", "HEAD")):
+            # a transaction may have the id "batch"
             await self._raw(scope, receive, send)
         else:
-            await self.fastapi(scope, receive, send)
+            headers = ON_PAGES if _below(path, _PAGES) else ON_JSON
+            await self.fastapi(scope, receive, _sending_with(headers, send))
+
+    def _is_here(self, scope: Scope) -> bool:
+        """Whether the port that a request came by has its path."""
+        path = scope["path"]
+        is_admin_port = scope["server"][1] == self._admin_port
+        return path in _PROBES or _below(path, _ADMIN) == is_admin_port
+
+    def _elsewhere(self, method: str) -> ProblemAnswer:
+        """The answer to a request for what another port has."""
+        detail = (
+            f"{', '.join(sorted(_ADMIN))} are at port {self._admin_port} (api.admin_port), and "
+            "nothing else but probes is."
+        )
+        error = ProblemError(404, "not_at_this_port", "Not at this port", detail)
+        return self.problems.render(error, method, "unknown")
+
+
+def _below(path: str, tops: tuple[str, ...]) -> bool:
+    return any(path == top or path.startswith(f"{top}/") for top in tops)
+
+
+def _sending_with(headers: tuple[Header, ...], send: Send) -> Send:
+    """A `send` whose answers have these headers, too."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*headers, *message["headers"]]
+        await send(message)
+
+    return sending
 
 
 def _answer_errors(app: FastAPI, problems: ProblemRenderer) -> None:

@@ -101,6 +101,13 @@ class ProblemError(Exception):
         )
 
 
+def body_too_large(most_bytes: int) -> ProblemError:
+    """The answer to a body with more bytes than its route takes."""
+    return ProblemError(
+        413, "body_too_large", "Body too large", f"A body has at most {most_bytes:,} bytes."
+    )
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem document of an error; an unforeseen one tells nothing of the inside."""
     if isinstance(error, ProblemError):

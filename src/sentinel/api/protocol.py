@@ -1,178 +1,233 @@
-"""HTTP/1.1 for payments without a task, a scope or a message for each; uvicorn for the rest.
+"""HTTP/1.1 from the socket on: payments without a task, a scope or a message for each.
 
-A request for `/predict` or `/predict/batch` that says how long its body is goes from the socket to
-the scorer in one call, and its answer back in one write. Clients send the same head again and
-again, but for the length, so each head is parsed once (by the parser uvicorn uses) and remembered.
-Whatever is out of the ordinary (another route or method, a chunked body, HTTP/1.0, `Expect`,
-`Connection: close`, a malformed head, a body too large) is handed to uvicorn's own protocol as it
-came, and answered by the ASGI application.
+Every request is read here, by one reader (`heads.py`, `chunks.py`): where it ends is decided once,
+whatever answers it. A payment (`/predict`, `/predict/batch`) goes from the socket to the scorer in
+one call, and its answer back in one write. Clients send the same head again and again, but for the
+length, so the head of a payment is read once and remembered. Any other request goes to the ASGI
+application when it is complete, in uvicorn's cycle of a request and its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-)
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from sentinel.access.principals import Principal
-from sentinel.api.door import PAYMENT, PAYMENTS, Door, read_dry_run
-from sentinel.api.problems import ProblemRenderer
+from sentinel.api.chunks import ChunkedBody
+from sentinel.api.connections import Connections, Wait
+from sentinel.api.door import ON_EVERY_ANSWER, ON_JSON, PAYMENT, PAYMENTS, Door, read_dry_run
+from sentinel.api.heads import (
+    CHUNKED,
+    END_OF_HEAD,
+    MOST_HEAD_BYTES,
+    Head,
+    check_beginning,
+    read_head,
+)
+from sentinel.api.problems import Header, ProblemError, ProblemRenderer
 from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
 
-_HEADS_KEPT: Final = 4096
-_LONGEST_HEAD_KEPT: Final = 4096
-_END_OF_HEAD: Final = b"\r\n\r\n"
+HEADS_KEPT: Final = 4_096
+"""Heads of payments that are remembered."""
+HEAD_BYTES_KEPT: Final = 4_194_304
+"""Bytes that they have together."""
+MOST_DISCARDED: Final = 33_554_432
+"""Bytes that a refused client may still send, so that it comes to read the answer."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OK: Final = STATUS_LINE[200]
+_log = logging.getLogger("uvicorn.error")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class PaymentHead:
     """What the head of a request for a decision says.
 
     Attributes:
         path: "/predict" or "/predict/batch".
         length: Bytes of the body.
         dry_run: Score only.
+        close: The connection ends after the answer.
         principal: Who sent it.
     """
 
     path: str
     length: int
     dry_run: bool
+    close: bool
     principal: Principal
 
 
-class _Reader:
-    """Collects what httptools finds in a head."""
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-
 class FastPath:
-    """What all connections for payments share: the intake, and the heads seen so far.
+    """What all connections share: the intake, the door, and the heads seen so far.
 
     Args:
         intake: Takes payments.
         door: Refuses what may not come in.
         problems: Renders errors.
+        connections: Counts and watches them.
+        admin_port: Where no payments come in; 0 = there is no such port.
     """
 
-    def __init__(self, intake: Intake, door: Door, problems: ProblemRenderer) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        door: Door,
+        problems: ProblemRenderer,
+        connections: Connections,
+        admin_port: int = 0,
+    ) -> None:
         self.intake = intake
-        self._door = door
+        self.door = door
+        self.connections = connections
+        self.admin_port = admin_port
         self._problems = problems
-        self._heads: dict[bytes, Head] = {}
-        self._date: list[tuple[bytes, bytes]] | None = None
+        self._heads: dict[bytes, PaymentHead] = {}
+        self._head_bytes = 0
+        self._date: list[Header] | None = None
+        self._headers: list[Header] = []
         self._start = b""
         # A head stands for who sent it, so it is good as long as the key that it carries.
-        door.gatekeeper.forget.append(self._heads.clear)
+        door.gatekeeper.forget.append(self._forget_heads)
 
     def protocol(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], **options: Any
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_options: Any
     ) -> PaymentProtocol:
         """A protocol for a new connection; what uvicorn calls."""
-        return PaymentProtocol(self, config, server_state, app_state, **options)
+        return PaymentProtocol(self, config, server_state, app_state)
 
-    def head(self, text: bytes) -> Head | None:
-        """What a head says; None if uvicorn is to read it.
+    def head(self, text: bytes, own: str, payments: bool) -> Head | PaymentHead:
+        """What a head says.
 
         Args:
             text: Up to the empty line, without the line ends before it.
+            own: The address that the client reached.
+            payments: Whether payments may come in here.
+
+        Raises:
+            ProblemError: It is malformed, or may not come in.
         """
-        try:
-            return self._heads[text]
-        except KeyError:
-            pass
-        found = self._read(text)
-        # What uvicorn reads is not remembered: a flood of refused keys must not push others out.
-        if found is not None and len(text) <= _LONGEST_HEAD_KEPT:
-            if len(self._heads) >= _HEADS_KEPT:
-                self._heads.clear()
-            self._heads[text] = found
-        return found
+        if payments:
+            known = self._heads.get(text)
+            if known is not None:
+                return known
+        head = read_head(text)
+        self.door.check_head(head, own)
+        payment = self._payment_head(head) if payments else None
+        if payment is None:
+            return head
+        self._head_bytes += len(text)
+        if len(self._heads) >= HEADS_KEPT or self._head_bytes > HEAD_BYTES_KEPT:
+            self._forget_heads()
+            self._head_bytes = len(text)
+        self._heads[text] = payment
+        return payment
 
-    def start_of_answer(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The head of a 200 up to the length; uvicorn replaces the list when the second ends."""
-        if default_headers is not self._date:
-            self._date = default_headers
-            self._start = _head(200, [*default_headers, (b"content-type", b"application/json")])
-            self._start += b"content-length: "
-        return self._start
-
-    def problem(
-        self, path: str, error: Exception, default_headers: list[tuple[bytes, bytes]], close: bool
-    ) -> bytes:
-        """The whole answer to a request that failed."""
-        problem = self._problems.render(error, "POST", path)
-        headers = [*default_headers, *problem.headers]
-        if close:
-            headers.append((b"connection", b"close"))
-        return _head(problem.status, headers) + b"\r\n" + problem.body
-
-    def _read(self, text: bytes) -> Head | None:
-        # All line ends as they should be: then the head ends where we think it does.
-        lines = text.count(b"\r\n")
-        if not text.startswith(b"POST /predict") or not (
-            lines == text.count(b"\n") == text.count(b"\r")
-        ):
-            return None
-        reader = _Reader()
-        parser: Any = httptools.HttpRequestParser(reader)
-        try:
-            parser.feed_data(text + _END_OF_HEAD)
-            url: Any = httptools.parse_url(reader.url)
-            dry_run = read_dry_run(url.query or b"")
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, SentinelError):
-            return None
-        path = url.path.decode("latin-1")
-        lengths = [value for name, value in reader.headers if name == b"content-length"]
-        special = {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"}
+    def _payment_head(self, head: Head) -> PaymentHead | None:
+        """The head of a payment; None if the ASGI application is to answer."""
         if (
-            path not in (PAYMENT, PAYMENTS)
-            or url.schema is not None
-            or parser.get_method() != b"POST"
-            or parser.get_http_version() != "1.1"
-            or not parser.should_keep_alive()
-            or parser.should_upgrade()
-            or len(lengths) != 1
-            or not lengths[0].isdigit()
-            or any(name in special for name, _ in reader.headers)
+            head.method != "POST"
+            or head.path not in (PAYMENT, PAYMENTS)
+            or head.length <= 0
+            or head.expects
         ):
             return None
-        length = int(lengths[0])
-        if not 0 < length <= self._door.limit_of(path):
-            return None
         try:
-            principal = self._door.admit("POST", path, url.query or b"", reader.headers)
+            principal = self.door.admit("POST", head.path, head.query, head.fields)
+            dry_run = read_dry_run(head.query)
         except SentinelError:
             return None  # the application says why
         assert principal is not None  # payments are open to nobody
-        return Head(path=path, length=length, dry_run=dry_run, principal=principal)
+        return PaymentHead(head.path, head.length, dry_run, head.close, principal)
+
+    def _forget_heads(self) -> None:
+        self._heads.clear()
+        self._head_bytes = 0
+
+    def headers(self, default_headers: list[Header]) -> list[Header]:
+        """What every answer has; uvicorn replaces the list when the second ends."""
+        if default_headers is not self._date:
+            self._date = default_headers
+            self._headers = [*default_headers, *ON_EVERY_ANSWER]
+            json = [*self._headers, *ON_JSON, (b"content-type", b"application/json")]
+            self._start = _lines(200, json) + b"content-length: "
+        return self._headers
+
+    def start_of_answer(self, default_headers: list[Header]) -> bytes:
+        """The head of a 200 up to the length."""
+        if default_headers is not self._date:
+            self.headers(default_headers)
+        return self._start
+
+    def problem(
+        self,
+        error: Exception,
+        default_headers: list[Header],
+        *,
+        method: str = "unknown",
+        path: str = "unknown",
+        close: bool,
+    ) -> bytes:
+        """The whole answer to a request that failed.
+
+        Args:
+            error: What was raised.
+            default_headers: Those of uvicorn.
+            method, path: As far as they are known; the path is one that the API declares.
+            close: The connection ends with it.
+        """
+        problem = self._problems.render(error, method, path)
+        headers = [*self.headers(default_headers), *ON_JSON, *problem.headers]
+        if close:
+            headers.append((b"connection", b"close"))
+        return _lines(problem.status, headers) + b"\r\n" + problem.body
 
 
-class PaymentProtocol(HttpToolsProtocol):
-    """One connection. Payments are answered one after the other, in the order they came in.
+class PaymentProtocol(asyncio.Protocol):
+    """One connection. Requests are answered one after the other, in the order they came in.
 
-    Between two requests either this class or uvicorn's reads the next one; neither is interrupted.
+    Attributes:
+        held: Bytes that it keeps; `Connections.hold` writes it.
     """
+
+    __slots__ = (
+        "_app_state",
+        "_body",
+        "_closing",
+        "_config",
+        "_content",
+        "_cycle",
+        "_discarded",
+        "_fast_path",
+        "_flow",
+        "_head",
+        "_incoming",
+        "_loop",
+        "_missing",
+        "_over",
+        "_own",
+        "_payments",
+        "_reading",
+        "_rest",
+        "_server_state",
+        "_shared",
+        "_text",
+        "_transport",
+        "_unsent",
+        "_wait",
+        "held",
+    )
+
+    _transport: asyncio.Transport
+    _flow: FlowControl
 
     def __init__(
         self,
@@ -180,69 +235,203 @@ class PaymentProtocol(HttpToolsProtocol):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        **options: Any,
     ) -> None:
-        super().__init__(config, server_state, app_state, **options)
+        self._config = config
+        self._app_state = app_state
+        self._server_state = server_state
+        self._loop = asyncio.get_running_loop()
         self._fast_path = fast_path
-        self._rest: bytes | bytearray = b""
+        self._shared = fast_path.connections
+        self.held = 0
+        self._own = ""
+        self._payments = True
+        # What has come in and is not read yet; a request whose head is read, and its body so far.
+        self._rest = b""
+        self._incoming: Head | PaymentHead | None = None
+        self._text = b""
+        self._content = bytearray()
         self._missing = 0
-        self._head: Head | None = None
-        self._ordinary = False
-        self._begun = 0
-        self._lost = False
-        self._closing = False
+        self._body: ChunkedBody | None = None
+        # What is being answered.
+        self._head: Head | PaymentHead | None = None
+        self._cycle: RequestResponseCycle | None = None
+        self._unsent = 0
+        self._wait: Wait | None = None
         self._reading = False
-        self._last_answer = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        """The connection ends with the answer that is on its way."""
+        self._over = False
+        """Nothing is answered any more."""
+        self._discarded = 0
+
+    # The connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._flow = FlowControl(transport)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        address = transport.get_extra_info("sockname") or ("", 0)
+        self._own = str(address[0])
+        self._payments = address[1] != self._fast_path.admin_port
+        problem = self._shared.opened()
+        if problem is None:
+            self._wait_for(self._shared.silent)
+        elif self._shared.can_answer:
+            self._refuse(problem)
+        else:
+            self._over = True
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+        self._forget()
+        self._shared.closed(self)
+        self._server_state.connections.discard(self)
+        if self._cycle is not None:
+            self._cycle.disconnected = True
+            self._cycle.message_event.set()
+        self._flow.resume_writing()
+
+    def shutdown(self) -> None:
+        """End the connection, after the answer that is on its way; uvicorn's server calls it."""
+        if self._head is None and self._incoming is None:
+            self._end()
+            return
+        self._closing = True
+        if self._cycle is not None:
+            self._cycle.keep_alive = False
+
+    def pause_writing(self) -> None:
+        self._flow.pause_writing()
+        self._unsent = self._transport.get_write_buffer_size()
+        self._shared.reader.begin(self, self._loop.time())
+        self._hold()
+
+    def resume_writing(self) -> None:
+        self._flow.resume_writing()
+        self._unsent = 0
+        self._shared.reader.end(self)
+        if self._over:
+            self._wait_for(self._shared.ending)
+            return
+        self._hold()
+        if self._rest and self._head is None and self._incoming is None:
+            self._go_on()
 
     # What comes in.
 
     def data_received(self, data: bytes) -> None:
-        if self._ordinary:
-            self._pass_on(data)
-        elif self._missing > len(data):  # one that is still coming in
-            self._rest += data
+        if self._missing > len(data):  # of a body that is still coming in
+            self._content += data
             self._missing -= len(data)
-        elif self._head is not None or self.flow.write_paused:  # one at a time
-            self._missing = 0
-            self._rest += data
-            if len(self._rest) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
+            self._hold()
+        elif self._incoming is not None:
+            self._take_rest(data)
+        elif self._head is not None or self._flow.write_paused or self._over:
+            self._put_off(data)
         else:
-            self._missing = 0
-            if self._rest:
-                self._rest += data
-                data = bytes(self._rest)
-            self._read(data)
+            self._read(self._rest + data if self._rest else data)
+
+    def _put_off(self, data: bytes) -> None:
+        """Keep what came before an answer is out, and throw away what a refused client sends."""
+        if self._over:
+            self._discarded += len(data)
+            if self._discarded > MOST_DISCARDED:
+                self._transport.abort()
+            return
+        self._rest += data
+        self._hold()
+        if len(self._rest) > HIGH_WATER_LIMIT or self._shared.full:
+            self._flow.pause_reading()
 
     def _read(self, data: bytes) -> None:
         """Take requests off the data until one has to wait."""
         self._reading = True
-        while data:
-            end = data.find(_END_OF_HEAD)
-            head = self._fast_path.head(data[:end]) if end > 0 else None
-            if head is None:
-                self._rest = b""
-                self._pass_on(data)
-                break
-            end += len(_END_OF_HEAD)
-            missing = end + head.length - len(data)
-            if missing > 0:
-                self._rest = bytearray(data)
-                self._missing = missing
-                break
-            body = data[end : end + head.length]
-            data = data[end + head.length :] if missing else b""
-            self._rest = data
-            self._take(head, body)
-            if self._head is not None or self._lost or self.flow.write_paused:
-                break
+        self._rest = b""
+        try:
+            while data:
+                end = data.find(END_OF_HEAD)
+                if end < 0 or end > MOST_HEAD_BYTES:
+                    self._wait_for_head(data)
+                    break
+                head = self._fast_path.head(data[:end], self._own, self._payments)
+                first = end + len(END_OF_HEAD)
+                last = first + head.length
+                if last > len(data) or head.length == CHUNKED:
+                    self._begin_body(head, data[:end], data[first:])
+                    break
+                body = data[first:last]
+                self._rest = data = data[last:]
+                self._take(head, body)
+                if self._head is not None or self._over or self._flow.write_paused:
+                    break
+        except (ProblemError, SentinelError) as error:
+            self._refuse(error)
         self._reading = False
+        if self._rest or self.held:
+            self._hold()
 
-    def _take(self, head: Head, body: bytes) -> None:
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+    def _wait_for_head(self, data: bytes) -> None:
+        check_beginning(data)
+        self._rest = data
+        if self._wait is not self._shared.head:
+            self._wait_for(self._shared.head)
+
+    def _begin_body(self, head: Head | PaymentHead, text: bytes, data: bytes) -> None:
+        """Wait for the rest of a body, if it comes from one who may send it."""
+        if isinstance(head, Head):
+            self._fast_path.door.admit(head.method, head.path, head.query, head.fields)
+        self._incoming = head
+        self._text = text
+        self._wait_for(self._shared.body)
+        if isinstance(head, Head) and head.expects and not data:
+            self._transport.write(_CONTINUE)
+        if head.length == CHUNKED:
+            self._body = ChunkedBody(self._fast_path.door.limit_of(head.path))
+            self._take_rest(data)
+            return
+        self._content += data
+        self._missing = head.length - len(data)
+        self._hold()
+
+    def _take_rest(self, data: bytes) -> None:
+        """Take what may be the end of a body."""
+        head = self._incoming
+        assert head is not None
+        if self._body is not None:
+            try:
+                complete = self._body.take(data)
+            except ProblemError as problem:
+                self._refuse(problem)
+                return
+            if not complete:
+                self._hold()
+                return
+            body, rest = bytes(self._body.content), self._body.rest
+        elif self._content:
+            self._content += data[: self._missing]
+            body, rest = bytes(self._content), data[self._missing :]
+        else:
+            body, rest = data[: self._missing], data[self._missing :]
+        if isinstance(head, PaymentHead):  # who sent it may have lost the key meanwhile
+            head = self._fast_path.head(self._text, self._own, self._payments)
+        self._forget()
+        self._rest = rest
+        self._take(head, body)
+        if rest or self.held:
+            self._hold()
+
+    def _take(self, head: Head | PaymentHead, body: bytes) -> None:
+        """Have a complete request answered."""
+        if self._wait is not None:
+            self._wait.end(self)
+            self._wait = None
         self._head = head
+        if isinstance(head, Head):
+            self._ask(head, body)
+            return
+        if head.close:
+            self._closing = True
         intake = self._fast_path.intake
         try:
             if head.path == PAYMENT:
@@ -254,102 +443,172 @@ class PaymentProtocol(HttpToolsProtocol):
         except Exception as error:  # noqa: BLE001 -- the client is told, the log, too
             self.failed(error)
 
+    def _ask(self, head: Head, body: bytes) -> None:
+        """Have the ASGI application answer."""
+        scope = {
+            "type": "http",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": head.method,
+            "scheme": "http",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "root_path": "",
+            "headers": head.fields,
+            "client": get_remote_addr(self._transport),
+            "server": get_local_addr(self._transport),
+            "state": self._app_state.copy(),
+        }
+        cycle = RequestResponseCycle(
+            scope=scope,  # type: ignore[arg-type]
+            transport=self._transport,
+            flow=self._flow,
+            logger=_log,
+            access_logger=_log,
+            access_log=False,
+            default_headers=self._fast_path.headers(self._server_state.default_headers),
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=not (head.close or self._closing),
+            on_response=self._asgi_answered,
+        )
+        cycle.body = body  # type: ignore[assignment]
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._cycle = cycle
+        task = self._loop.create_task(cycle.run_asgi(self._config.loaded_app))
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
+
     # What goes out; see `Receiver`.
 
     def answered(self, body: bytes) -> None:
-        if self._lost:
+        if self._over:
             return
-        start = self._fast_path.start_of_answer(self.server_state.default_headers)
-        end = b"\r\nconnection: close\r\n\r\n" if self._closing else _END_OF_HEAD
+        start = self._fast_path.start_of_answer(self._server_state.default_headers)
+        end = b"\r\nconnection: close\r\n\r\n" if self._closing else END_OF_HEAD
         self._send(b"%b%d%b%b" % (start, len(body), end, body))
 
     def failed(self, error: Exception) -> None:
-        if self._lost or self._head is None:
+        if self._over or self._head is None:
             return
         self._send(
             self._fast_path.problem(
-                self._head.path, error, self.server_state.default_headers, self._closing
+                error,
+                self._server_state.default_headers,
+                method="POST",
+                path=self._head.path,
+                close=self._closing,
             )
         )
 
+    def _asgi_answered(self) -> None:
+        self._cycle = None
+        self._closing |= self._transport.is_closing()
+        self._send(b"")
+
     def _send(self, answer: bytes) -> None:
         self._head = None
-        self.server_state.total_requests += 1
-        self.transport.write(answer)
+        self._server_state.total_requests += 1
+        self._transport.write(answer)
         if self._closing:
-            self._lost = True
-            self.transport.close()
+            self._end()
             return
-        self._last_answer = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
+        self._wait = idle = self._shared.idle
+        idle.since[self] = self._loop.time()
         if self._rest and not self._reading:
             self._go_on()
 
     def _go_on(self) -> None:
         """Read what came in meanwhile."""
-        if not self.flow.write_paused:
-            self.flow.resume_reading()
-            self._read(bytes(self._rest))
+        if not self._flow.write_paused:
+            self._flow.resume_reading()
+            self._read(self._rest)
 
-    def _end_if_idle(self) -> None:
-        """One timer a connection, not one a request: it looks when it was needed last."""
-        self._idle_timer = None
-        if self._lost or self._ordinary:
-            return
-        left = self._last_answer + self.timeout_keep_alive - self.loop.time()
-        if self._head is None and not self._rest and left <= 0:
-            self.transport.close()
+    # The end.
+
+    def run_out(self, wait: Wait) -> None:
+        """See `Watched`."""
+        shared = self._shared
+        if wait in (shared.silent, shared.idle):
+            self._end()
+        elif wait is shared.head:
+            self._refuse(_too_slow("head", wait.seconds))
+        elif wait is shared.body:
+            self._refuse(_too_slow("body", wait.seconds))
         else:
-            self._idle_timer = self.loop.call_later(max(left, 1.0), self._end_if_idle)
+            self._transport.abort()
 
-    # Between this class and uvicorn's.
-
-    def _pass_on(self, data: bytes) -> None:
-        self._ordinary = True
-        super().data_received(data)
-        self._take_back()
-
-    def _take_back(self) -> None:
-        """Read the next request here again, if uvicorn is through with all it got."""
-        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
-        if self._begun == 0 and not self.pipeline and (cycle is None or cycle.response_complete):
-            self._ordinary = False
-
-    def on_message_begin(self) -> None:
-        self._begun += 1
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        self._begun -= 1
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._last_answer = self.loop.time()
-        self._take_back()
-
-    # The connection.
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._rest and self._head is None and not self._missing and not self._ordinary:
-            self._go_on()
-
-    def shutdown(self) -> None:
-        """End the connection, after the answer that is on its way."""
-        if self._head is not None or self._missing:
-            self._closing = True
+    def make_room(self, problem: ProblemError) -> None:
+        """See `Watched`."""
+        if self._rest or self._incoming is not None:
+            self._refuse(problem)
+        elif self._unsent:
+            self._over = True
+            self._shared.release(self)
+            self._transport.abort()
         else:
-            super().shutdown()
+            self._end()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+    def _refuse(self, error: Exception) -> None:
+        """Answer with an error, and end the connection when the client has read it.
+
+        What the client still sends is read until then: bytes that nobody reads would reset the
+        connection, and the answer would be lost.
+        """
+        answer = self._fast_path.problem(error, self._server_state.default_headers, close=True)
+        self._over = True
+        self._forget()
+        self._shared.release(self)
+        self._transport.write(answer)
+        self._transport.write_eof()
+        self._flow.resume_reading()
+        self._wait_for(self._shared.ending)
+
+    def _end(self) -> None:
+        """End the connection when the client has read what is on its way."""
+        self._over = True
+        self._forget()
+        self._shared.release(self)
+        self._transport.close()
+        late = self._transport.get_write_buffer_size() > 0
+        self._wait_for(self._shared.reader if late else self._shared.ending)
+
+    def _wait_for(self, wait: Wait) -> None:
+        if self._wait is not None:
+            self._wait.end(self)
+        self._wait = wait
+        wait.begin(self, self._loop.time())
+
+    def _forget(self) -> None:
+        """Keep nothing of what came in."""
         self._rest = b""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-        super().connection_lost(exc)
+        self._incoming = None
+        self._text = b""
+        self._content = bytearray()
+        self._missing = 0
+        self._body = None
+
+    def _hold(self) -> None:
+        """Say how many bytes are kept here."""
+        if self._over:
+            return
+        held = len(self._rest) + len(self._content) + self._unsent
+        if self._body is not None:
+            held += len(self._body.content) + len(self._body.rest)
+        coming_in = self._incoming is not None or (self._head is None and not self._unsent)
+        self._shared.hold(self, held, coming_in=coming_in)
 
 
-def _head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+def _lines(status: int, headers: list[Header]) -> bytes:
     return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+def _too_slow(part: str, seconds: float) -> ProblemError:
+    return ProblemError(
+        408,
+        "request_timeout",
+        "Request timeout",
+        f"The {part} of the request did not come in within {seconds:g} s.",
+    )

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,17 +22,20 @@ import uvloop
 from sentinel.access.opening import open_gatekeeper
 from sentinel.access.principals import Gatekeeper
 from sentinel.api.app import Application
+from sentinel.api.connections import Connections
 from sentinel.api.protocol import FastPath
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.domain import ConfigurationError
 from sentinel.scoring.runtime import ScoringRuntime
-from sentinel.settings import Settings
+from sentinel.settings import ApiSettings, Settings
 
 log = logging.getLogger(__name__)
 
 _SWITCH_SECONDS: Final = 0.0005
 """How long the event loop may wait for a thread that runs Python, such as one that looks things up.
 The interpreter's own 5 ms would be added to the payments of that moment."""
+_OTHER_FILES: Final = 256
+"""Open files that are not connections of clients."""
 
 
 def serve(
@@ -74,28 +78,27 @@ async def _serve(
 ) -> None:
     address_file = settings.workspace / "scorer.json"
     async with _gatekeeper(settings) as gatekeeper:
-        listener = _listen(settings.api.host, settings.api.port)
-        try:
+        with _listeners(settings.api) as listeners:
             runtime = await ScoringRuntime.open(
                 settings, render=render, render_recorded=render_recorded, progress=progress
             )
             try:
                 application = Application(runtime, gatekeeper)
-                fast_path = FastPath(application.intake, application.door, application.problems)
                 config = uvicorn.Config(
                     application,
-                    http=cast("type[asyncio.Protocol]", fast_path.protocol),
+                    http=cast(
+                        "type[asyncio.Protocol]", _fast_path(application, settings.api).protocol
+                    ),
                     access_log=False,
                     lifespan="off",
                     log_level="warning",
                     timeout_graceful_shutdown=10,
-                    timeout_keep_alive=75,
                     server_header=False,
                     ws="none",
                 )
                 _spare_the_collector()
                 sys.setswitchinterval(_SWITCH_SECONDS)
-                host, port = listener.getsockname()[:2]
+                host, port = listeners[0].getsockname()[:2]
                 _write_address(address_file, host, port)
                 if ready is not None:
                     ready(f"http://{host}:{port}")
@@ -104,14 +107,12 @@ async def _serve(
                 for number in (signal.SIGINT, signal.SIGTERM):
                     loop.add_signal_handler(number, server.stop)
                 try:
-                    await server.serve(sockets=[listener])
+                    await server.serve(sockets=listeners)
                 finally:
                     await asyncio.to_thread(application.close)
             finally:
                 address_file.unlink(missing_ok=True)
                 await runtime.close()
-        finally:
-            listener.close()
 
 
 @contextlib.asynccontextmanager
@@ -126,7 +127,35 @@ async def _gatekeeper(settings: Settings) -> AsyncIterator[Gatekeeper]:
         await asyncio.to_thread(gatekeeper.close)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _fast_path(application: Application, limits: ApiSettings) -> FastPath:
+    """What reads requests, with the bounds of this process."""
+    connections = Connections(
+        limits,
+        min(limits.max_connections, _room_for_connections()),
+        max(limits.max_buffered_bytes, application.door.largest_body),
+    )
+    return FastPath(
+        application.intake,
+        application.door,
+        application.problems,
+        connections,
+        limits.admin_port,
+    )
+
+
+@contextlib.contextmanager
+def _listeners(limits: ApiSettings) -> Iterator[list[socket.socket]]:
+    """The sockets of the API and, where there is one, of the admin port."""
+    with contextlib.ExitStack() as listening:
+        listeners = [_listen(limits.host, limits.port, "SENTINEL_API__PORT")]
+        listening.enter_context(listeners[0])
+        if limits.admin_port:
+            admin = _listen(limits.host, limits.admin_port, "SENTINEL_API__ADMIN_PORT")
+            listeners.append(listening.enter_context(admin))
+        yield listeners
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
     try:
         listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -134,10 +163,22 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(
             f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set "
-            "SENTINEL_API__PORT to a free one."
+            f"{setting} to a free one."
         ) from None
     listener.setblocking(False)
     return listener
+
+
+def _room_for_connections() -> int:
+    """How many connections the process may have open, once its soft limit is its hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(soft - _OTHER_FILES, 64)
 
 
 def _spare_the_collector() -> None:

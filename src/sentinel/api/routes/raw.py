@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sentinel.access.principals import Principal
-from sentinel.api.door import Door
+from sentinel.api.door import ON_JSON, Door
 from sentinel.api.problems import ProblemAnswer, ProblemRenderer
 
 Scope = MutableMapping[str, Any]
@@ -75,13 +75,13 @@ class RawRoutes:
         except Exception as error:  # noqa: BLE001 -- the renderer logs what was not foreseen
             await answer_problem(self._problems.render(error, method, path), send)
         else:
-            headers = (JSON, (b"content-length", b"%d" % len(answer)))
+            headers = (*ON_JSON, JSON, (b"content-length", b"%d" % len(answer)))
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
 
 
 async def answer_problem(problem: ProblemAnswer, send: Send) -> None:
     """Send the answer to a request that failed."""
-    start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
-    await send(start)
+    headers = (*ON_JSON, *problem.headers)
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": problem.body})
