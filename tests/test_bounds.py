@@ -14,7 +14,7 @@ import pytest
 from sentinel.settings import Settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "bounds.md"
-STATUSES = {"413", "422", "429", "503"}
+STATUSES = {"408", "413", "414", "422", "429", "431", "503"}
 
 
 def rows() -> Iterator[tuple[str, str, str]]:

@@ -42,7 +42,7 @@ class Prometheus(LocalServer):
         found = """dns_sd_configs:
       - names: ["api"]
         type: A
-        port: 8000
+        port: 8001
         refresh_interval: 10s"""
         static = f"static_configs:\n      - targets: {list(self._scorers)!r}"
         changes = {
