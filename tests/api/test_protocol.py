@@ -17,7 +17,6 @@ import pytest
 from testkit.scratch import Server, make_workspace, serving
 from tests.api.conftest import payment
 
-
 SECURITY = {
     "cache-control",
     "content-security-policy",
