@@ -200,7 +200,8 @@ class LedgerSettings(BaseModel):
     group_format: Literal[1, 2] = Field(
         2,
         description="Format of the decisions that are written. 1 while scorers of a version that "
-        "reads no other run beside this one: policy, rules and roles are not recorded then.",
+        "reads no other run beside this one: policy, rules, roles and callers are not recorded "
+        "then.",
     )
     retry_seconds: float = Field(
         30.0, description="How long an append outlasts a PostgreSQL that is gone.", ge=0

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentinel.domain import Outcome, WorkspaceError
+from sentinel.domain import Label, Outcome, Verdict, WorkspaceError
 from sentinel.ledger.export_tables import decisions_table
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.lookup import TransactionLookup
@@ -27,7 +27,9 @@ from sentinel.log.entries import (
     GROUP_FORMAT,
     DecisionGroup,
     GroupKind,
+    LabelGroup,
     decode_decisions,
+    decode_labels,
     encode_group,
     outcome_codes,
     outcome_of,
@@ -160,6 +162,23 @@ def test_scorers_of_two_versions_can_share_a_log(tmp_path: Path) -> None:
     assert len(fields) == 13
     flags: bytes = fields[8]
     assert list(flags) == (group.flag_array() & 0xFF).tolist()
+
+
+class _OldLabelGroup(msgspec.Struct, array_like=True):
+    """A group of labels as versions read it that know no callers."""
+
+    format: int
+    labels: list[Label]
+
+
+def test_labels_of_a_known_caller_are_read_by_versions_that_know_none() -> None:
+    label = Label(label_id="l", transaction_id="t", verdict=Verdict.FRAUD, received_at_us=1)
+    nobody, bank = LabelGroup(1, [label]), LabelGroup(1, [label], "bank")
+    assert decode_labels(encode_group(bank)) == bank
+    assert decode_labels(encode_group(nobody)) == nobody
+    assert encode_group(nobody) == msgspec.msgpack.encode(_OldLabelGroup(1, [label]))
+    old = msgspec.msgpack.decode(encode_group(bank), type=_OldLabelGroup)
+    assert old.labels == [label]
 
 
 def test_a_format_of_the_future_is_refused_and_says_what_to_do() -> None:

@@ -43,7 +43,7 @@ def open_gatekeeper(settings: Settings) -> Gatekeeper:
     )
     try:
         gatekeeper.start()
-        check_exposure(settings, gatekeeper)
+        check_exposure(settings, has_keys=not gatekeeper.is_open)
     except BaseException:
         gatekeeper.close()
         raise
@@ -55,13 +55,26 @@ def open_gatekeeper(settings: Settings) -> Gatekeeper:
     return gatekeeper
 
 
-def check_exposure(settings: Settings, gatekeeper: Gatekeeper) -> None:
+def has_keys(settings: Settings) -> bool:
+    """Whether a deployment has ever had a key.
+
+    Raises:
+        LedgerUnavailable, WorkspaceError: What keeps the keys cannot be reached or used.
+    """
+    store = open_store(settings)
+    try:
+        return store.version() > 0
+    finally:
+        store.close()
+
+
+def check_exposure(settings: Settings, *, has_keys: bool) -> None:
     """Serve others than this machine only where there are keys.
 
     Raises:
         ConfigurationError: There is none, and `api.host` is no loopback address.
     """
-    if gatekeeper.is_open and not is_loopback(settings.api.host):
+    if not has_keys and not is_loopback(settings.api.host):
         workspace = f" --workspace {settings.workspace}"
         raise ConfigurationError(
             f"The scoring API would listen on {settings.api.host}, and anyone who reaches it could "

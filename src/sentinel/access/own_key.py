@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from sentinel.settings import Settings
 
 OWN_KEY_FILE: Final = "access.key"
 """In the workspace: the key of its own tools."""
 _VARIABLE: Final = "SENTINEL_ACCESS__KEY_FILE"
+
+
+class HasHeaders(Protocol):
+    """A request of any HTTP client, as far as it matters here."""
+
+    @property
+    def headers(self) -> MutableMapping[str, str]: ...
 
 
 class OwnKey:
@@ -41,6 +49,10 @@ class OwnKey:
             except (OSError, UnicodeDecodeError):
                 pass  # the one that is known stays; the API says what is wrong with it
         return self._key
+
+    def sign(self, request: HasHeaders) -> None:
+        """Put the key into a request: a hook for HTTP clients."""
+        request.headers.update(self.headers())
 
     def headers(self) -> dict[str, str]:
         """What a request has to carry; nothing if there is no key."""

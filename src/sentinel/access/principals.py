@@ -107,6 +107,9 @@ class Principal(msgspec.Struct, frozen=True):
 NOBODY: Final = Principal(key_id="", name="nobody", scopes=ALL_SCOPES)
 """Who calls where there is no key yet."""
 
+STRANGER: Final = Principal(key_id="", name="a stranger", scopes=frozenset())
+"""Who calls a route that is open to all."""
+
 _NO_KEY: Final = StoredKey(
     key_id="", name="", scopes=(), created_at_us=0, secret_hash=bytes(32), secret_created_at_us=0
 )

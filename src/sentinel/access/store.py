@@ -104,6 +104,20 @@ def open_store(settings: Settings) -> KeyStore:
     return SqliteKeys(settings.workspace / "keys.db")
 
 
+def migrate_keys(settings: Settings) -> None:
+    """Make the tables of keys beside a ledger in PostgreSQL, or bring them up to date.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `sentinel.ledger.open`.
+    """
+    if settings.ledger.url:
+        from sentinel.access.postgres import TABLES
+        from sentinel.ledger.database import database_of
+        from sentinel.ledger.postgres import migrate
+
+        migrate(database_of(settings), TABLES)
+
+
 def changed(before: KeysRead, change: Change, pepper_check: bytes) -> StoredKey:
     """The key that a change makes of what a store holds.
 

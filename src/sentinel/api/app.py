@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from sentinel.access.principals import NOBODY, Gatekeeper
+from sentinel.access.principals import STRANGER, Gatekeeper
 from sentinel.api.admission import admission_of
 from sentinel.api.door import ON_JSON, ON_PAGES, PAYMENTS, Door
 from sentinel.api.large import LargeBodies
@@ -126,7 +126,7 @@ class Application:
             route = "unknown" if admission is None else admission.path
             await answer_problem(self.problems.render(error, method, route), send)
             return
-        scope[PRINCIPAL] = principal or NOBODY
+        scope[PRINCIPAL] = principal or STRANGER
         if path in self._raw.by_path and not (path == PAYMENTS and method in ("GET", "HEAD")):
             # a transaction may have the id "batch"
             await self._raw(scope, receive, send)

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 from rich.table import Table
 
+from sentinel.access.own_key import OwnKey
 from sentinel.cli.console import err, out
 from sentinel.domain import ConfigurationError, WorkspaceError
 from sentinel.feature_sets import is_as_shipped
@@ -49,7 +50,9 @@ def show_status(settings: Settings) -> None:
     for name, (address, health_path) in _addresses(settings).items():
         state = "running" if _answers(address + health_path) else "not running"
         table.add_row(name, state, address)
-    health = _health(settings)
+    health, refused = _health(settings)
+    if refused:
+        table.add_row("Health", "not shown", refused)
     if health is not None:
         model, store, ledger = health["model"], health["feature_store"], health["ledger"]
         table.add_row("Health", health["status"], model["problem"] or "")
@@ -148,10 +151,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _health(settings: Settings) -> dict[str, Any] | None:
+def _health(settings: Settings) -> tuple[dict[str, Any] | None, str]:
+    """The scoring API's health, None if it does not answer; and why it does not let us see it."""
     url = f"http://{settings.api.host}:{settings.api.port}/health"
     try:
-        answer = httpx.get(url, timeout=_TIMEOUT_SECONDS)
+        answer = httpx.get(url, headers=OwnKey(settings).headers(), timeout=_TIMEOUT_SECONDS)
     except httpx.HTTPError:
-        return None
-    return answer.json() if answer.status_code == 200 else None
+        return None, ""
+    if answer.status_code in (401, 403):
+        return None, "a key is needed: `sentinel keys create tools --for-tools`"
+    return (answer.json() if answer.status_code == 200 else None), ""

@@ -18,6 +18,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from sentinel.access.own_key import OwnKey
 from sentinel.domain import Label, Transaction
 from sentinel.settings import Settings
 from sentinel.sources.simulator.config import SimulatorConfig
@@ -31,6 +32,7 @@ BEHIND_DAYS: Final = 3
 CATCH_UP_SECONDS: Final = 30.0
 """Within so many seconds the traffic's distance to the clock falls to 37 %, whatever it was."""
 
+_CLOSED_SECONDS: Final = 2.0
 _TICK_SECONDS: Final = 0.05
 _SAVE_SECONDS: Final = 1.0
 
@@ -109,7 +111,8 @@ def play(
     pace = Pace(traffic.played_us, speed)
     started = time.monotonic()
     saved = started
-    with httpx.Client(base_url=url, timeout=30) as client:
+    hooks = {"request": [OwnKey(settings).sign]}
+    with httpx.Client(base_url=url, timeout=30, event_hooks=hooks) as client:
         for event in source.stream_from(traffic.played_us):
             while not stop():
                 now_us = time.time_ns() // 1000
@@ -135,6 +138,15 @@ def _send(client: httpx.Client, entry: Transaction | Label, stop: Callable[[], b
         except httpx.HTTPError as error:
             log.warning("The API does not answer (%s); trying again.", error)
         else:
+            if answer.status_code == 401:  # what the scorer has not seen yet may come
+                log.warning(
+                    "%s 401: %s `sentinel keys create tools --for-tools` makes a key for the "
+                    "traffic.",
+                    route,
+                    answer.text,
+                )
+                time.sleep(_CLOSED_SECONDS)
+                continue
             if answer.status_code < 500:
                 if answer.status_code >= 400:
                     log.warning("%s %s: %s", route, answer.status_code, answer.text)

@@ -26,6 +26,8 @@ import msgspec
 from filelock import FileLock, Timeout
 from rich.table import Table
 
+from sentinel.access.opening import check_exposure, has_keys
+from sentinel.access.own_key import OwnKey
 from sentinel.cli.console import err, out
 from sentinel.cli.processes import Child, Stack
 from sentinel.domain import ConfigurationError, WorkspaceError
@@ -270,11 +272,13 @@ def up(
         speed: How many times faster than it happens; None for what `sentinel.cli.traffic` chooses.
 
     Raises:
-        ConfigurationError: A port is taken, the disk is nearly full, or a service does not start.
+        ConfigurationError: A port is taken, the disk is nearly full, a service does not start, or
+            others than this machine could call while there is no key.
         WorkspaceError: The workspace is in use, or holds other data.
     """
     settings.workspace.mkdir(parents=True, exist_ok=True)
     with _alone(settings), _stopping() as stop:
+        check_exposure(settings, has_keys=has_keys(settings))
         _check_disk(settings.workspace)
         for port, name in (
             (settings.api.port, "api"),
@@ -436,8 +440,21 @@ def _traffic(settings: Settings, speed: float | None) -> Child:
     return _child(settings, "traffic", command)
 
 
+def _access(settings: Settings, status: int) -> tuple[str, str]:
+    """Who may call the scoring API, and what to know of it."""
+    if not has_keys(settings):
+        return "this machine, without a key", "`sentinel keys create` asks for one"
+    if status == httpx.codes.OK:
+        return "with a key", "`sentinel keys list`"
+    return "with a key", "tools here have none: `sentinel keys create tools --for-tools`"
+
+
 def _print_addresses(settings: Settings, *, traffic: bool) -> None:
-    health = httpx.get(f"http://{settings.api.host}:{settings.api.port}/health", timeout=10).json()
+    answer = httpx.get(
+        f"http://{settings.api.host}:{settings.api.port}/health",
+        headers=OwnKey(settings).headers(),
+        timeout=10,
+    )
     table = Table(title="Sentinel is up", show_header=False, title_justify="left")
     api = f"http://{settings.api.host}:{settings.api.port}"
     table.add_row("Scoring API", api, "POST /predict")
@@ -446,9 +463,11 @@ def _print_addresses(settings: Settings, *, traffic: bool) -> None:
         "Dashboard", f"http://{settings.dashboard.host}:{settings.dashboard.port}", "live decisions"
     )
     table.add_row("MLflow", settings.tracking_uri, "experiments and models")
-    model = health["model"]
-    kind = "provisional" if model.get("provisional") else str(model["kind"])
-    table.add_row("Model", f"{model['name']} version {model['version']}", kind)
+    if answer.status_code == httpx.codes.OK:
+        model = answer.json()["model"]
+        kind = "provisional" if model.get("provisional") else str(model["kind"])
+        table.add_row("Model", f"{model['name']} version {model['version']}", kind)
+    table.add_row("Access", *_access(settings, answer.status_code))
     what = "the last days quickly, then as it happens" if traffic else ""
     table.add_row("Live traffic", "playing" if traffic else "off", what)
     table.add_row("Logs", str(settings.workspace / "logs"), "")

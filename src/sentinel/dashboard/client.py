@@ -8,6 +8,7 @@ import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from sentinel.access.own_key import OwnKey
 from sentinel.dashboard.api_types import Decision, DecisionsPage, Health, Totals
 from sentinel.domain import Unavailable
 from sentinel.settings import ApiSettings
@@ -35,13 +36,17 @@ class ScoringApi:
     Args:
         url: Its address, without a path.
         timeout_seconds: How long an answer may take.
+        own_key: The key to send; None to send none.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 4.0) -> None:
+    def __init__(
+        self, url: str, *, timeout_seconds: float = 4.0, own_key: OwnKey | None = None
+    ) -> None:
         self.url = url
+        hooks = {} if own_key is None else {"request": [own_key.sign]}
         timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
         # A proxy of the environment is for the outside; the scorer is next door.
-        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False, event_hooks=hooks)
 
     def health(self) -> Health:
         """How model, feature state and ledger are.
@@ -101,6 +106,12 @@ class ScoringApi:
                 f"The scoring API at {self.url} does not answer. Start it with `sentinel serve`, "
                 "or everything with `sentinel up`."
             ) from error
+        if answer.status_code in (401, 403):
+            raise Unavailable(
+                f"The scoring API at {self.url} does not let the dashboard in: "
+                f"{problem_detail(answer)} It sends the key in SENTINEL_ACCESS__KEY_FILE, or the "
+                "workspace's own, which `sentinel keys create tools --for-tools` makes."
+            )
         if answer.status_code != 200:
             raise Unavailable(
                 f"The scoring API at {self.url} answered {path} with {answer.status_code}: "

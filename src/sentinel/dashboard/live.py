@@ -8,6 +8,7 @@ from typing import Final
 
 import streamlit as st
 
+from sentinel.access.own_key import OwnKey
 from sentinel.dashboard import charts, panels, shape, words
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.dashboard.feed import Feed, Snapshot
@@ -34,7 +35,7 @@ _table = st.components.v2.component(
 @st.cache_resource(show_spinner=False)
 def _connection(url: str) -> tuple[ScoringApi, Feed]:
     """One connection and one record for everybody who looks."""
-    api = ScoringApi(url)
+    api = ScoringApi(url, own_key=OwnKey(load_settings()))
     return api, Feed(api)
 
 

@@ -24,6 +24,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 
+from sentinel.access.own_key import OwnKey
 from sentinel.domain import ENTITY_COLUMNS, InvalidQuery
 from sentinel.feast_plugin.compile import check_view
 from sentinel.feast_plugin.profiles import read_profile
@@ -173,7 +174,7 @@ class WindowReads(_StoreBehind):
         now_us = config.online_store.now_us if now_us is None else now_us
         settings = settings_of(workspace)
         shared = settings.state.backend == "redis"
-        scorer = None if shared else ScorerReader.find(workspace)
+        scorer = None if shared else ScorerReader.find(workspace, OwnKey(settings))
         if scorer is not None:
             try:
                 answer = scorer.read(rows, features, now_us)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
 import httpx
 import msgspec
 
+from sentinel.access.own_key import OwnKey
 from sentinel.domain import ConfigurationError, SentinelError, Unavailable
 from sentinel.settings import Settings
 
@@ -197,11 +198,11 @@ def _scorers(settings: Settings) -> Iterator[Check]:
     for number, address in enumerate(addresses, 1):
         url = f"http://{reachable(address)}:{port}"
         name = "scoring API" if len(addresses) == 1 else f"scoring API {number}"
-        yield name, partial(_scorer, url)
+        yield name, partial(_scorer, url, OwnKey(settings).headers())
 
 
-def _scorer(url: str) -> str:
-    health = _json(_get(url, "/health", "the scoring API"))
+def _scorer(url: str, key: Mapping[str, str]) -> str:
+    health = _json(_get(url, "/health", "the scoring API", key))
     if health["status"] != "ok":
         model, store = health["model"], health["feature_store"]
         why = model.get("problem") or store.get("problem") or f"see {url}/health"
@@ -240,15 +241,22 @@ def _answer(url: str, path: str, name: str) -> str:
     return url
 
 
-def _get(url: str, path: str, name: str) -> httpx.Response:
+def _get(
+    url: str, path: str, name: str, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
     try:
         # A proxy of the environment is for the outside; services are next door.
         with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
-            answer = client.get(f"{url.rstrip('/')}{path}")
+            answer = client.get(f"{url.rstrip('/')}{path}", headers=headers)
     except httpx.HTTPError as error:
         raise Unavailable(
             f"{name} does not answer at {url} ({error}); start it, or correct the setting"
         ) from error
+    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise Unavailable(
+            f"{name} at {url} wants a key; set SENTINEL_ACCESS__KEY_FILE, or make one with "
+            "`sentinel keys create tools --for-tools`"
+        )
     if answer.status_code >= httpx.codes.BAD_REQUEST:
         raise Unavailable(f"{name} answered {answer.status_code} at {url}{path}; see its log")
     return answer

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from sentinel.access.own_key import OwnKey
 from sentinel.domain import DefinitionError, StateUnavailable
 from sentinel.retrieval.current import CurrentFeatures, Row
 
@@ -46,21 +47,23 @@ class ScorerReader:
 
     Args:
         host, port: Where it listens.
+        own_key: The key to send; None to send none.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, own_key: OwnKey | None = None) -> None:
+        self._own_key = own_key
         self.host = host
         self.port = port
 
     @classmethod
-    def find(cls, workspace: Path) -> ScorerReader | None:
+    def find(cls, workspace: Path, own_key: OwnKey | None = None) -> ScorerReader | None:
         """The scorer that the workspace's address file names, None if there is no such file."""
         try:
             content = (workspace / ADDRESS_FILE).read_bytes()
             address = msgspec.json.decode(content, type=_Address)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return cls(address.host, address.port)
+        return cls(address.host, address.port, own_key)
 
     def read(
         self, rows: Sequence[Row], features: Sequence[str], now_us: int | None
@@ -87,7 +90,9 @@ class ScorerReader:
         body = msgspec.json.encode({"now_us": now_us, "rows": rows, "features": features})
         connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_SECONDS)
         try:
-            connection.request("POST", READ_PATH, body, {"Content-Type": "application/json"})
+            headers = {} if self._own_key is None else self._own_key.headers()
+            headers["content-type"] = "application/json"
+            connection.request("POST", READ_PATH, body, headers)
             response = connection.getresponse()
             content = response.read()
         except ConnectionRefusedError:
@@ -102,6 +107,11 @@ class ScorerReader:
         if response.status == 200:
             return msgspec.json.decode(content, type=_Reply)
         message = f"The scorer refused to read features ({response.status}): {_detail(content)}"
+        if response.status in (401, 403):
+            raise StateUnavailable(
+                f"{message} The key in SENTINEL_ACCESS__KEY_FILE is sent, or the workspace's own, "
+                "which `sentinel keys create tools --for-tools` makes."
+            )
         if response.status < 500:
             raise DefinitionError(
                 f"{message} If the definitions changed, run `sentinel features apply`."

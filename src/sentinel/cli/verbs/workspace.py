@@ -54,13 +54,17 @@ def reset(
 
 
 def migrate_ledger(workspace: Workspace = None) -> None:
-    """Bring the tables of a ledger in PostgreSQL up to date; makes them where there are none."""
+    """Bring the tables of a ledger in PostgreSQL, and of its keys, up to date; makes them where
+    there are none.
+    """
+    from sentinel.access.store import migrate_keys
     from sentinel.ledger.open import ledger_name
     from sentinel.ledger.open import migrate_ledger as run
 
     with plain_errors():
         settings = settings_for(workspace)
         migrated = run(settings)
+        migrate_keys(settings)
         if migrated is None:
             said = f"The ledger {ledger_name(settings)} is in SQLite: there is nothing to migrate."
         else:
