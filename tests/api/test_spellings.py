@@ -39,13 +39,21 @@ def refused(reading: ReadingRules = READING, /, **changes: Any) -> dict[str, str
 
 @pytest.mark.parametrize(
     "name",
-    ["東京　コーヒー", "Café de Paris", "super\u00admarkt", "\u200fمتجر", "👩\u200d👧", "a  b"],
+    [
+        "東京　コーヒー",
+        "Café de Paris",
+        "super\u00admarkt",
+        "\u200fمتجر",
+        "👩\u200d👧",
+        "a  b",
+        "a\u2028b",
+    ],
 )
 def test_names_in_any_script_are_ids(name: str) -> None:
     assert read(merchant_id=name).merchant_id == name
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "a\x7fb", "a\u202eb", "a\u2066b", "a\u2028b"])
+@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "a\x7fb", "a\u202eb", "a\u2066b"])
 def test_control_characters_are_refused_by_name(name: str) -> None:
     assert "control character" in refused(merchant_id=name)["merchant_id"]
 
@@ -75,9 +83,17 @@ def test_values_become_what_the_plan_reads() -> None:
 
 @pytest.mark.parametrize(
     ("given", "kept"),
-    [(" c-1 ", "c-1"), ("1001.0", "1001"), (17, "17"), ("007", "007"), ("C-Ab", "C-Ab")],
+    [
+        (" c-1 ", "c-1"),
+        ("1001.0", "1001"),
+        (17, "17"),
+        (17.0, "17"),
+        (-0.0, "0"),
+        ("007", "007"),
+        ("C-Ab", "C-Ab"),
+    ],
 )
-def test_ids_are_spelled_as_imports_spell_them(given: str | int, kept: str) -> None:
+def test_ids_are_spelled_as_imports_spell_them(given: str | float, kept: str) -> None:
     assert read(card_id=given, transaction_id=given).card_id == kept
 
 
@@ -149,7 +165,7 @@ def test_a_verdict_may_be_written_large_and_an_unknown_one_says_what_is_allowed(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"customer_id": 17.0}, "a whole number, text or null, not a number with decimals"),
+        ({"customer_id": 17.5}, "a whole number, text or null, not a number with decimals"),
         ({"customer_id": True}, "a whole number, text or null, not true or false"),
         ({"merchant_id": "x" * 129}, "text of at most 128 characters"),
         ({"amount_minor": "5"}, "a whole number, not text"),

@@ -18,9 +18,9 @@ from sentinel.domain import (
     FUTURE_TOLERANCE_US,
     MAX_AMOUNT_MINOR,
     ConfigurationError,
-    looks_like_card_number,
 )
 from sentinel.ingest.cards import masked
+from sentinel.ingest.issuers import is_card
 from sentinel.log.schema import KIND_TRANSACTION
 from tests.sources.tables import NOW_US, TableSource, log_of, payment, rejects
 
@@ -203,7 +203,7 @@ def test_a_rejects_file_of_another_form_is_refused(tmp_path: Path) -> None:
 @given(st.text("23456789", min_size=12, max_size=18), st.sampled_from(["", " and more", ","]))
 def test_a_card_number_is_masked_wherever_it_stands(start: str, rest: str) -> None:
     for last in "0123456789":
-        if looks_like_card_number(start + last):
+        if is_card(start + last):
             hidden = masked(f"paid by {start}{last}{rest}")
             assert start + last not in hidden
             assert start[:6] in hidden

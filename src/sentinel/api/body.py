@@ -15,7 +15,9 @@ from msgspec import inspect
 
 from sentinel.api.problems import ProblemError, invalid
 from sentinel.api.wording import plain
-from sentinel.domain import MAX_ID_LENGTH, Verdict
+from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH, Verdict
+from sentinel.ingest.names import secret_flaw, secret_of, shown_name
+from sentinel.ingest.values import EXACT
 
 T = TypeVar("T")
 
@@ -34,7 +36,16 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise invalid(_offending(decoder.type, body, str(error))) from None
+        first = str(error)
+        try:
+            content = _with_whole_ids(msgspec.json.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            path, message = _located(first)
+            raise invalid({path: message}) from None
+        try:
+            return msgspec.convert(content, decoder.type)
+        except msgspec.ValidationError as error:
+            raise invalid(_offending(decoder.type, content, str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(
             400, "malformed_json", "Malformed JSON", f"The body is not JSON: {error}."
@@ -45,17 +56,30 @@ MOST_NAMED: Final = 20
 """Most fields that one answer names."""
 _ROWS_LOOKED_AT: Final = 1000
 _ROWS_NAMED: Final = 100
+_IDS: Final = frozenset(("transaction_id", "label_id", *ENTITY_COLUMNS))
 _SCALARS: Final = "must be text, a number, true, false or null"
 _KEYS: Final = "must be text, a whole number or null"
 
 
-def _offending(kind: Any, body: bytes, first: str) -> dict[str, str]:
-    """Every offending field of a body that failed validation, by its path."""
+def _with_whole_ids(content: Any) -> Any:
+    """The content of a body with whole numbers for ids such as 17.0, as imports read them."""
+    for row in (content, *_rows_of(content)):
+        for name in _IDS & row.keys() if isinstance(row, dict) else ():
+            value = row[name]
+            if isinstance(value, float) and abs(value) < EXACT and value.is_integer():
+                row[name] = int(value)
+    return content
+
+
+def _rows_of(content: Any) -> list[Any]:
+    """What a body lists."""
+    listed = content.values() if isinstance(content, dict) else ()
+    return [row for rows in listed if isinstance(rows, list) for row in rows]
+
+
+def _offending(kind: Any, content: Any, first: str) -> dict[str, str]:
+    """Every offending field of what failed validation, by its path."""
     path, message = _located(first)
-    try:
-        content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {path: message}
     found: dict[str, str] = {}
     if isinstance(content, dict):
         listed = _listed(kind)
@@ -121,7 +145,12 @@ def _offending_fields(kind: Any, content: dict[str, Any], at: str) -> dict[str, 
             found[at + name] = "is required"
     for name in content:
         if name not in known:
-            found[at + name] = f"is not a field; the fields are {', '.join(known)}"
+            secret = secret_of(name)
+            found[at + shown_name(name)] = (
+                f"is not a field; the fields are {', '.join(known)}"
+                if secret is None
+                else secret_flaw(secret).message
+            )
     return found
 
 

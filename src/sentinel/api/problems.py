@@ -27,6 +27,7 @@ from sentinel.domain import (
     Unauthenticated,
     Unavailable,
 )
+from sentinel.ingest.cards import masked
 from sentinel.monitoring.metrics import ScoringMetrics
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ class ProblemRenderer:
             method: Of the request, for the log.
             route: Its path as the API declares it, so that their number is bounded.
         """
-        problem = problem_of(error)
+        problem = _masked(problem_of(error))
         self._metrics.problem(route, problem.status)
         if problem.status == 500:
             log.error("%s %s failed", method, route, exc_info=error)
@@ -182,6 +183,15 @@ class ProblemRenderer:
         if isinstance(error, ProblemError):
             headers += error.headers
         return ProblemAnswer(problem.status, headers, body)
+
+
+def _masked(problem: Problem) -> Problem:
+    """The problem without the card numbers that its texts may quote."""
+    return msgspec.structs.replace(
+        problem,
+        detail=masked(problem.detail),
+        errors=[FieldProblem(masked(e.field), masked(e.message)) for e in problem.errors],
+    )
 
 
 def invalid(fields: dict[str, str]) -> InvalidTransaction:

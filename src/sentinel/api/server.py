@@ -92,6 +92,7 @@ async def _serve(
                     access_log=False,
                     lifespan="off",
                     log_level="warning",
+                    log_config=None,  # the log of the process, which masks card numbers
                     timeout_graceful_shutdown=10,
                     server_header=False,
                     ws="none",

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from sentinel.domain import SentinelError
+from sentinel.ingest.masked_log import log_with_masks
 from sentinel.settings import Settings
 
 out = Console(highlight=False)
@@ -35,7 +36,7 @@ def settings_for(workspace: Path | None = None) -> Settings:
 
 def log_to_stderr() -> None:
     """Have what processes say of themselves written to stderr, with times."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_with_masks()
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -17,7 +17,6 @@ from sentinel.ingest.values import (
     EXACT,
     LOST_DIGITS,
     LOST_PATTERN,
-    NO_TEXT,
     NUMBER_PATTERN,
     TOO_LONG,
     WHOLE_PATTERN,
@@ -188,11 +187,9 @@ def id_flaws(ids: pa.Array) -> Iterator[tuple[Flaw, BoolMask]]:
     [('control_character', [False, True, False, False]),
      ('lost_digits', [False, False, False, True])]
     """
-    control = np.zeros(len(ids), np.bool_)
-    if pc.all(pc.ascii_is_printable(ids)).as_py() is False:
-        control = mask_of(pc.match_substring_regex(ids, CONTROL_PATTERN))
-        if control.any():
-            yield CONTROL_CHARACTER, control
+    control = _control(ids)
+    if control.any():
+        yield CONTROL_CHARACTER, control
     long = mask_of(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
     if long.any():
         yield TOO_LONG, long & ~control
@@ -203,9 +200,16 @@ def id_flaws(ids: pa.Array) -> Iterator[tuple[Flaw, BoolMask]]:
 
 def text_flaws(texts: pa.Array) -> Iterator[tuple[Flaw, BoolMask]]:
     """Why categories cannot be stored, with the rows; see `values.text_flaw`."""
-    bad = mask_of(pc.match_substring(texts, "\x00"))
-    if bad.any():
-        yield NO_TEXT, bad
+    control = _control(texts)
+    if control.any():
+        yield CONTROL_CHARACTER, control
+
+
+def _control(texts: pa.Array) -> BoolMask:
+    """Mask of texts with a control character; most columns are through with a glance."""
+    if pc.all(pc.ascii_is_printable(texts)).as_py() is not False:
+        return np.zeros(len(texts), np.bool_)
+    return mask_of(pc.match_substring_regex(texts, CONTROL_PATTERN))
 
 
 def _trimmed(values: pa.Array) -> pa.Array:

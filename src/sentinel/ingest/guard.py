@@ -10,15 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.domain import AttributeValue
-from sentinel.ingest.cards import (
-    ColumnJudge,
-    holds_card_number,
-    is_card_number,
-    is_card_value,
-    masked,
-    shaped_and_right,
-)
-from sentinel.ingest.columns import address_column, id_flaws, joined_id
+from sentinel.ingest.card_columns import ColumnJudge, shaped_and_right
+from sentinel.ingest.cards import holds_card_number, is_card_value
+from sentinel.ingest.columns import address_column, id_flaws, joined_id, text_flaws
+from sentinel.ingest.issuers import is_card
 from sentinel.ingest.tokens import (
     TokenField,
     TokenRules,
@@ -32,11 +27,20 @@ from sentinel.ingest.values import BadValue, Flaw, attribute_of, id_of, normal_a
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.settings import Settings
 
-CARD_NUMBER: Final = Flaw(
-    "card_number",
-    "looks like a raw card number; send a token instead (SENTINEL_TOKENS__EXEMPT names fields "
-    "whose values only look like it)",
-)
+CARD_CODE: Final = "card_number"
+
+
+def card_flaw(field: str) -> Flaw:
+    """What is wrong with a value that holds a card number.
+
+    Args:
+        field: ``transaction_id``, an entity, ``attributes.NAME`` and so on.
+    """
+    return Flaw(
+        CARD_CODE,
+        "holds what looks like a raw card number; send a token or leave it out. If it is none, add "
+        f"{field} to SENTINEL_TOKENS__EXEMPT",
+    )
 
 
 class Guard:
@@ -70,14 +74,14 @@ class Guard:
             value: As it came in.
 
         Raises:
-            BadValue: It cannot be an id, or is a card number.
+            BadValue: It cannot be an id, or holds a card number.
 
         >>> Guard().id("card_id", 17.0), Guard().id("ip_address", "2001:DB8::1")
         ('17', '2001:db8::1')
         """
         text = self.known_id(field, value)
-        if text is not None and field not in self.exempt and is_card_number(text):
-            raise BadValue(CARD_NUMBER)
+        if text is not None and field not in self.exempt and holds_card_number(text):
+            raise BadValue(card_flaw(field))
         return text
 
     def known_id(self, field: str, value: Any) -> str | None:
@@ -114,7 +118,7 @@ class Guard:
         if field not in self.exempt:
             right = shaped_and_right(ids)[1] if cards is None else cards.judge(ids)
             if right.any():
-                flaws.append((CARD_NUMBER, right))
+                flaws.append((card_flaw(field), right))
         return ids, flaws
 
     def attribute(self, name: str, value: Any, kind: str | None) -> AttributeValue:
@@ -136,12 +140,28 @@ class Guard:
             return attribute_of(value, kind)
         if field not in self.exempt:
             if isinstance(value, str):
-                guilty = len(value) >= 13 and holds_card_number(value)
+                guilty = says_card(value) if kind == "number" else holds_card_number(value)
             else:
                 guilty = _is_card(value)
             if guilty:
-                raise BadValue(_named(value if isinstance(value, str) else f"{value:.0f}", field))
+                raise BadValue(card_flaw(field))
         return attribute_of(value, kind)
+
+    def attribute_flaws(
+        self, field: str, values: pa.Array
+    ) -> list[tuple[Flaw, npt.NDArray[np.bool_]]]:
+        """What cannot be taken of a column of an attribute, with its rows; see `attribute`.
+
+        Args:
+            field: ``attributes.NAME``.
+            values: Text or float64 in normal form.
+        """
+        flaws = list(text_flaws(values)) if pa.types.is_string(values.type) else []
+        if field not in self.exempt and field not in self.fields:
+            right = ColumnJudge().judge(values)
+            if right.any():
+                flaws.append((card_flaw(field), right))
+        return flaws
 
     def card_parts(self, field: str, value: Any) -> dict[str, str]:
         """The attributes that are made of a field before it becomes a token."""
@@ -167,14 +187,19 @@ class Guard:
 
 
 def _is_card(value: float) -> bool:
-    if isinstance(value, int):
-        return 10**12 <= abs(value) < 10**19 and is_card_number(str(abs(value)))
-    return is_card_value(value)
+    return is_card(str(abs(value))) if isinstance(value, int) else is_card_value(value)
 
 
-def _named(text: str, field: str) -> Flaw:
-    return Flaw(
-        CARD_NUMBER.code,
-        f"holds what looks like a raw card number ({masked(text)[:40]}); send a token or leave it "
-        f"out. If it is none, add {field} to SENTINEL_TOKENS__EXEMPT",
-    )
+def says_card(text: str) -> bool:
+    """Whether a number that is written as text is a card number; decimals do not count.
+
+    >>> says_card("4111111111111111.0"), says_card("4.111111111111111"), says_card("4.111e3")
+    (True, False, False)
+    """
+    whole = text.strip().lstrip("+-").partition(".")[0]
+    if whole.isascii() and whole.isdigit() and "e" not in text.lower():
+        return is_card(whole.lstrip("0"))
+    try:
+        return is_card_value(float(text))
+    except ValueError:
+        return False

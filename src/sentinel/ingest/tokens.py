@@ -250,7 +250,9 @@ def checked_tokens(settings: Settings, rules: TokenRules) -> Tokens:
 
 def _listed(text: str, setting: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    own = ("transaction_id", *ENTITY_COLUMNS)
+    own = ["transaction_id", *ENTITY_COLUMNS]
+    if setting == "EXEMPT":
+        own += ["label_id", "origin"]
     for name in names:
         if name not in own and not name.startswith(ATTRIBUTE_PREFIX):
             raise ConfigurationError(

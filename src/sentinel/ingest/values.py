@@ -2,8 +2,10 @@
 
 Ids are text without white space around it; letter case stays. A whole number is its digits, also
 where it was written as "1001.0". Text that shows lost digits ("1.23457E+15", "9007199254740993.0")
-is no id: two ids may have become one. Line breaks, other control characters and marks that turn
-the direction of text are refused.
+is no id: two ids may have become one.
+
+No text holds a control character: a line break or another one of Unicode's category Cc, or one that
+embeds, overrides or isolates the direction of text.
 
 Categories are text like ids, with "true" and "false" in small letters. Numbers are finite doubles.
 """
@@ -41,7 +43,7 @@ NOTHING_SPELLINGS: Final = frozenset(
 )
 """The same in the letter cases in which they are written."""
 
-CONTROL_PATTERN: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+CONTROL_PATTERN: Final = "[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 WHOLE_PATTERN: Final = r"^-?[0-9]+\.0+$"
 LOST_PATTERN: Final = (
     r"^[+-]?(?:[0-9]+(?:\.[0-9]*[eE][+-]?[0-9]+|[eE]\+[0-9]+)|0*[0-9]{16,}\.0+|inf)$"
@@ -49,7 +51,7 @@ LOST_PATTERN: Final = (
 NUMBER_PATTERN: Final = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?$"
 
 _CONTROL: Final = re.compile(CONTROL_PATTERN[:-1] + "\ud800-\udfff]")
-_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _WHOLE: Final = re.compile(r"(-?)([0-9]+)\.0+")
 _LOST: Final = re.compile(LOST_PATTERN[1:-1])
 _NUMBER: Final = re.compile(NUMBER_PATTERN[1:-1])
@@ -91,7 +93,7 @@ LOST_DIGITS: Final = Flaw(
 TOO_LONG: Final = Flaw(
     "id_too_long", f"is longer than {MAX_ID_LENGTH} characters; shorten or hash it"
 )
-NO_TEXT: Final = Flaw("invalid_text", "holds NUL or half a character (a lone surrogate)")
+NO_TEXT: Final = Flaw("invalid_text", "holds half a character (a lone surrogate)")
 NO_NUMBER: Final = Flaw("no_number", "must be a number")
 TEXT_TOO_LONG: Final = Flaw("text_too_long", f"is longer than {MAX_ATTRIBUTE_TEXT:,} characters")
 
@@ -249,16 +251,18 @@ def normal_category(text: str) -> str:
 
 def text_flaw(text: str) -> Flaw | None:
     """Why text cannot be stored at all; None if it can."""
-    return NO_TEXT if not text.isprintable() and _NO_TEXT.search(text) else None
+    if text.isprintable() or not _CONTROL.search(text):
+        return None
+    return NO_TEXT if _HALF.search(text) else CONTROL_CHARACTER
 
 
-def name_flaw(name: str) -> str | None:
-    """What is wrong with the name of an attribute; None if nothing is."""
-    if not 0 < len(name) <= MAX_ID_LENGTH:
-        return f"a name must have 1 to {MAX_ID_LENGTH} characters"
-    if not name.isprintable() and _CONTROL.search(name):
-        return "a name holds a control character"
-    return None
+def holds_control(text: str) -> bool:
+    r"""Whether text holds a control character, or half a character.
+
+    >>> holds_control("a\nb"), holds_control("\u202eb"), holds_control("👩\u200d👧")
+    (True, True, False)
+    """
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def number_of(text: str) -> float | None:
@@ -305,14 +309,15 @@ def attribute_of(value: str | float | None, kind: str | None) -> str | float | N
     if value is None:
         return None
     if isinstance(value, str):
-        flaw = text_flaw(value)
-        if flaw is not None:
-            raise BadValue(flaw)
         if len(value) > MAX_ATTRIBUTE_TEXT:
             raise BadValue(TEXT_TOO_LONG)
-        if kind != "number":
-            return normal_category(value) or None
-        return None if value.strip() in NOTHING_SPELLINGS else number_of(value)
+        if kind == "number":
+            return None if value.strip() in NOTHING_SPELLINGS else number_of(value)
+        text = normal_category(value)
+        flaw = text_flaw(text)
+        if flaw is not None:
+            raise BadValue(flaw)
+        return text or None
     if isinstance(value, bool):
         return float(value) if kind == "number" else str(value).lower()
     if isinstance(value, int):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from sentinel.domain import ConfigurationError, LedgerUnavailable
+from sentinel.ingest.masked_log import log_with_masks
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import DEFAULT_NAMESPACE, checkpointer_of, named_exists, open_named
 
@@ -116,7 +117,7 @@ def main() -> None:
         help="end when this process is gone (default: the one that starts the indexer)",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(format="%(name)s: %(message)s")
+    log_with_masks("%(name)s: %(message)s", logging.WARNING)
     os.nice(_NICENESS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from sentinel.domain import ModelError, ModelFormatError, SentinelError, Unavailable
+from sentinel.ingest.masked_log import log_with_masks
 from sentinel.models.artifact import MANIFEST, stamp
 from sentinel.models.champion import champion_of
 from sentinel.models.registry_view import RegistryView, read_view, write_view
@@ -250,9 +250,7 @@ def run_follower(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point of ``python -m sentinel.pipeline.follow``, without the command line's weight."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_with_masks("%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     run_follower(load_settings())
 

@@ -22,7 +22,6 @@ MAX_CATEGORIES: Final = 100
 
 _EXACT: Final = 2.0**53
 _RARE: Final = 3.0
-_CARD_SHARE: Final = 0.45
 _LONG_TEXT: Final = 80
 
 
@@ -58,7 +57,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
                 kind,
                 reason,
                 tuple(column.nothing) if kind != "category" else (),
-                column.card_like,
+                column.by_chance,
             )
         )
     roles.attributes = tuple(attributes)
@@ -84,7 +83,7 @@ def _useless(roles: Roles, column: ColumnProfile) -> str:
         return f"constant ({column.examples[0] if column.examples else 'empty'})"
     if column.steady:
         return "an id in disguise: it counts the rows"
-    if column.card_like and (column.luhn > _CARD_SHARE or column.type == "text"):
+    if column.card_like:
         return "holds raw card numbers, which must not be stored"
     if column.name in roles.homeless and names.has(column.name, PERSONAL):
         return f"a person's: it {roles.homeless[column.name]}"

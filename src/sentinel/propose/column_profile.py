@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from sentinel.domain import looks_like_card_number
+from sentinel.ingest.card_columns import ColumnJudge
+from sentinel.ingest.cards import card_digits, looks_at_cards
+from sentinel.ingest.issuers import has_check_digit
 from sentinel.propose.sketch import Sketch
 from sentinel.sources.columns import NUMBER_PATTERN, flat, id_column, is_text, mask_of
 
@@ -21,7 +23,7 @@ NOTHING_WORDS: Final = ("na", "n/a", "#n/a", "null", "none", "nan", "nil", "\\n"
 BOOLEAN_WORDS: Final = ("0", "1", "true", "false", "t", "f", "yes", "no", "y", "n")
 _VALUES_KEPT: Final = 1_000
 _LUHN_TRIED: Final = 1_000
-_CARD_LIKE: Final = r"^[2-6][0-9 -]{11,36}$"
+_CARD_LIKE: Final = "[0-9](?:[^0-9A-Za-z]{0,3}[0-9]){11}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class ColumnProfile:
         falls: Share of the rows whose number is lower than the one before.
         steady: Each number is one more than the one before: a row counter.
         luhn: Share of the values that are card numbers by their check digit.
-        card_like: Values that would be taken for raw card numbers were found.
+        card_like: Values that would be taken for raw card numbers were found, more than chance
+            makes.
+        by_chance: Such values were found, and no more than chance makes.
         padded: Some values are digits behind a leading zero.
         lengths: Shortest and longest value, in characters.
         examples: Some values.
@@ -71,6 +75,7 @@ class ColumnProfile:
     steady: bool = False
     luhn: float = 0.0
     card_like: bool = False
+    by_chance: bool = False
     padded: bool = False
     lengths: tuple[int, int] = (0, 0)
     examples: tuple[str, ...] = ()
@@ -114,7 +119,7 @@ class ColumnProfiler:
         self.last: float | None = None
         self.steady = True
         self.luhn, self.luhn_tried = 0, 0.0
-        self.card_like = False
+        self.cards = ColumnJudge()
         self.padded = False
         self.lengths = (1 << 30, 0)
 
@@ -232,11 +237,11 @@ class ColumnProfiler:
     def _luhn(self, words: pa.Array) -> None:
         suspects = words.filter(pc.match_substring_regex(words, _CARD_LIKE))
         some = suspects.slice(0, _LUHN_TRIED).to_pylist()
-        right = [text for text in some if _passes_luhn(text)]
+        looks = [_looks_at_cards(text) for text in some]
         # As many others were passed over as there are in all for each suspect that was tried.
         self.luhn_tried += len(words) * len(some) / len(suspects) if len(suspects) else len(words)
-        self.luhn += len(right)
-        self.card_like = self.card_like or any(map(looks_like_card_number, right))
+        self.luhn += sum(right for _, _, right in looks)
+        self.cards.add(sum(shaped for shaped, _, _ in looks), sum(right for _, right, _ in looks))
 
     def finish(self) -> ColumnProfile:
         values: tuple[tuple[str, int], ...] = ()
@@ -264,7 +269,8 @@ class ColumnProfiler:
             falls=self.falls / numbers if self.numbers == self.given else 1.0,
             steady=self.steady and self.numbers == self.rows > 1,
             luhn=self.luhn / self.luhn_tried if self.luhn_tried else 0.0,
-            card_like=self.card_like,
+            card_like=not self.cards.by_chance,
+            by_chance=self.cards.by_chance and self.cards.right > 0,
             padded=self.padded,
             lengths=self.lengths if self.given else (0, 0),
             examples=examples,
@@ -302,14 +308,9 @@ def hashes_of(texts: pa.Array) -> npt.NDArray[np.uint64]:
     return np.fromiter(map(xxhash.xxh3_64_intdigest, values), np.uint64, len(values))
 
 
-def _passes_luhn(text: str) -> bool:
-    digits = text.replace(" ", "").replace("-", "")
-    if 13 <= len(digits) <= 19:
-        return looks_like_card_number(text)
-    if not digits.isdigit():
-        return False
-    total = 0
-    for i, digit in enumerate(reversed(digits)):
-        n = int(digit) * (2 if i % 2 else 1)
-        total += n - 9 if n > 9 else n
-    return total % 10 == 0
+def _looks_at_cards(text: str) -> tuple[bool, bool, bool]:
+    """Whether a value may be a card number, is one, or is one of 12 digits or more."""
+    shaped, right = looks_at_cards(text)
+    digits = card_digits(text)
+    short = digits is not None and len(digits) == 12 and digits[0] in "56"
+    return shaped, right, right or (short and has_check_digit(digits or ""))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.domain import ConfigurationError
+from sentinel.ingest.names import secret_of
 from sentinel.propose import names
 from sentinel.propose.amounts import ask_about_currencies, choose_amount
 from sentinel.propose.attributes import choose_attributes
@@ -50,10 +51,15 @@ def decide(
     Raises:
         ConfigurationError: An answer names a column that is not there.
     """
+    secret = {name: holds for name in profile.columns if (holds := secret_of(name)) is not None}
+    _check(answers, profile, secret)
     known = recognise(profile.columns)
-    _check(answers, profile)
+    shown = {name: column for name, column in profile.columns.items() if name not in secret}
+    profile = replace(profile, columns=shown)
     told = with_known(answers, known, profile.columns)
     roles = Roles(profile, known=known.name if known else "", label=label)
+    for name, holds in secret.items():
+        roles.left_out[name] = f"holds {holds} by its name, which must not be stored"
     if known:
         roles.notes += known.notes
     choose_time(roles, told)
@@ -103,8 +109,8 @@ def step_seconds(roles: Roles) -> float:
     return resolution_seconds(roles.profile, roles.time) if roles.time else 1.0
 
 
-def _check(answers: Answers, profile: TableProfile) -> None:
-    """Refuse answers that name columns which are not there."""
+def _check(answers: Answers, profile: TableProfile, secret: Mapping[str, str]) -> None:
+    """Refuse answers that name columns which are not there, or must not be stored."""
     flags = {
         "--id": answers.id if answers.id != ("row",) else (),
         "--time": answers.time,
@@ -118,6 +124,11 @@ def _check(answers: Answers, profile: TableProfile) -> None:
     }
     for flag, columns in flags.items():
         for column in columns:
+            if column in secret and flag != "--exclude":
+                raise ConfigurationError(
+                    f"{flag} names the column {column!r}, which holds {secret[column]} by its name "
+                    "and must not be stored. If it holds something else, rename it in the data."
+                )
             if column not in profile.columns:
                 hint = suggestion(column, profile.columns)
                 there = ", ".join(list(profile.columns)[:12])

@@ -15,7 +15,13 @@ from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.log.schema import ATTRIBUTE_PREFIX
-from sentinel.retrieval.frame_values import amount_values, attribute_values, id_values, time_values
+from sentinel.retrieval.frame_values import (
+    amount_values,
+    attribute_values,
+    check_names,
+    id_values,
+    time_values,
+)
 
 
 def rows_as_of(
@@ -38,6 +44,7 @@ def rows_as_of(
     Raises:
         InvalidQuery: A column is missing or holds what it cannot.
     """
+    check_names(frame.columns)
     for key in keys:
         if key not in frame.columns:
             raise InvalidQuery(
@@ -57,7 +64,7 @@ def rows_as_of(
         field = ATTRIBUTE_PREFIX + name
         if field in frame.columns:
             secret = field in guard.fields
-            values = attribute_values(frame[field], field, "category" if secret else kind)
+            values = attribute_values(frame[field], field, "category" if secret else kind, guard)
             columns[field] = guard.tokens_of(values) if secret else values
     return RowsAsOf(
         # Received times are whole microseconds: `received < t` holds up to the next one above.

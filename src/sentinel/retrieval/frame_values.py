@@ -6,6 +6,7 @@ type are read at once; others value by value, and what cannot be read is named b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -15,10 +16,13 @@ import pyarrow as pa
 
 from sentinel.domain import InvalidQuery
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.ingest.cards import ColumnJudge, masked
+from sentinel.ingest.card_columns import ColumnJudge
+from sentinel.ingest.cards import masked
 from sentinel.ingest.columns import category_column, flat, number_column
 from sentinel.ingest.guard import Guard
-from sentinel.ingest.values import BadValue, attribute_of, id_of, normal_id, plain_text
+from sentinel.ingest.names import secret_flaw, secret_of
+from sentinel.ingest.values import BadValue, Flaw, attribute_of, id_of, normal_id, plain_text
+from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 _UNITS: Final = ((1e11, "s"), (1e14, "ms"), (1e17, "us"), (float("inf"), "ns"))
 
@@ -39,23 +43,46 @@ def id_values(column: Any, name: str, guard: Guard) -> pa.Array:
         texts = [_read(id_of, value, name, row) for row, value in enumerate(column)]
         values = pa.array(texts, pa.string())
     ids, flaws = guard.id_column(name, [values], ColumnJudge())
-    for flaw, rows in flaws:
-        row = int(np.flatnonzero(rows)[0])
-        raise InvalidQuery(f"{_place(name, row, column.iloc[row])}: it {flaw.message}.")
+    _refuse(flaws, column, name)
     return ids
 
 
-def attribute_values(column: Any, name: str, kind: str) -> pa.Array:
+def check_names(names: Iterable[Any]) -> None:
+    """Refuse columns that hold security codes, PINs or tracks of cards by their names.
+
+    Raises:
+        InvalidQuery: Naming the column.
+    """
+    for name in names:
+        secret = secret_of(str(name).removeprefix(ATTRIBUTE_PREFIX))
+        if secret is not None:
+            raise InvalidQuery(f"The column {str(name)!r} {secret_flaw(secret).message}.")
+
+
+def attribute_values(column: Any, name: str, kind: str, guard: Guard) -> pa.Array:
     """An attribute of any type as the plan reads it: text or float64, null where unknown.
 
     Args:
         column: A series.
-        name: Its name.
+        name: Its name, ``attributes.NAME``.
         kind: "number" or "category".
+        guard: What the deployment does with card numbers.
 
     Raises:
-        InvalidQuery: Naming the row of a value that cannot be read.
+        InvalidQuery: Naming the row of a value that cannot be read or must not be stored.
     """
+    values = _attribute_values(column, name, kind)
+    _refuse(guard.attribute_flaws(name, values), column, name)
+    return values
+
+
+def _refuse(flaws: Iterable[tuple[Flaw, npt.NDArray[np.bool_]]], column: Any, name: str) -> None:
+    for flaw, rows in flaws:
+        row = int(np.flatnonzero(rows)[0])
+        raise InvalidQuery(f"{_place(name, row, column.iloc[row])}: it {flaw.message}.")
+
+
+def _attribute_values(column: Any, name: str, kind: str) -> pa.Array:
     form = pa.float64() if kind == "number" else pa.string()
     values = _one_type(column)
     if values is None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
+from sentinel.ingest.names import FORBIDDEN_FIELD, name_flaw, shown_name
 from sentinel.ingest.tokens import TokenField
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.observed import Observed
@@ -103,6 +104,8 @@ class Chunk:
         label_findings: Of transactions: what is wrong with the labels on their rows. The
             payment is accepted all the same, without the label.
         observed: What was noticed in rows that may be accepted.
+        exact: Attributes that are numbers to their texts, where they have more digits than a
+            double keeps; null elsewhere.
     """
 
     origin: str
@@ -113,6 +116,7 @@ class Chunk:
     kind: int = KIND_TRANSACTION
     label_findings: tuple[Finding, ...] = ()
     observed: tuple[Observed, ...] = ()
+    exact: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,13 @@ def check_attribute_names(names: Sequence[str]) -> None:
             )
         if not name:
             raise ConfigurationError("An attribute has an empty name; name it, or exclude it.")
+        flaw = name_flaw(name)
+        if flaw is not None:
+            raise ConfigurationError(
+                f"The attribute {shown_name(name)!r} {flaw.message}. In a mapping, "
+                "attributes.exclude leaves a column out"
+                + ("." if flaw.code == FORBIDDEN_FIELD else ", and attributes.rename renames it.")
+            )
         if name.lower() in seen:
             raise ConfigurationError(
                 f"Attributes {seen[name.lower()]!r} and {name!r} clash: rename or exclude one."

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
-from sentinel.ingest.cards import card_digits, shaped_and_right
+from sentinel.ingest.card_columns import shaped_and_right
+from sentinel.ingest.cards import card_digits
 from sentinel.ingest.columns import category_column, id_column, id_flaws, is_text, text_flaws
 from sentinel.ingest.guard import Guard
+from sentinel.ingest.names import secret_of, shown_name
 from sentinel.ingest.tokens import TokenField, is_token
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.base import Chunk, Finding
@@ -114,10 +116,29 @@ def card_columns(sample: pa.RecordBatch) -> list[str]:
             continue
         texts = category_column(column)
         given = len(texts) - texts.null_count
-        right = shaped_and_right(texts, within=True)[1]
+        right = shaped_and_right(texts)[1]
         if given and np.count_nonzero(right) >= _NEARLY_ALL * given:
             found.append(name)
     return found
+
+
+def check_columns(columns: Iterable[str], where: str) -> None:
+    """Raise ``ConfigurationError`` if a column that is read holds a secret by its name.
+
+    Args:
+        columns: Columns of the source.
+        where: Name of the source or file, for the message.
+    """
+    secret = {name: holds for name in columns if (holds := secret_of(name)) is not None}
+    if secret:
+        each = ", ".join(f"{shown_name(name)!r} ({holds})" for name, holds in secret.items())
+        names = ", ".join(f'"{shown_name(name)}"' for name in secret)
+        raise ConfigurationError(
+            f"{where}: security codes, PINs and tracks of cards must not be stored, and by their "
+            f"names these columns hold such: {each}. Leave them out: attributes.exclude = "
+            f"[{names}]. A column that holds something else needs another name in the data, such "
+            "as cvv_match, pin_entry_mode or postal_code."
+        )
 
 
 def fields_of(mapping: Mapping, attribute_of: MappingOf[str, str]) -> dict[str, TokenField]:

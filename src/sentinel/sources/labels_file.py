@@ -24,6 +24,7 @@ from sentinel.sources.base import (
     canonical_rows,
 )
 from sentinel.sources.columns import id_column, joined_id
+from sentinel.sources.door import check_columns
 from sentinel.sources.header_hint import header_hint
 from sentinel.sources.json_map import ID, VERDICT, JsonMapFile
 from sentinel.sources.mapping_file import (
@@ -84,6 +85,7 @@ class LabelsFileSource(Source):
             self._types |= {item.name: str(item.type) for item in file.schema()}
         self._label_id = columns.label_id or ("label_id" if "label_id" in self._types else None)
         self._used = [name for name in self._becomes() if name]
+        check_columns(self._used, name)
         if self._files:  # else all are empty, which the warnings say
             shown = next(iter(found.files), None)
             require_columns(self._used, self._types, self._files[0].name, _ADVICE, shown)

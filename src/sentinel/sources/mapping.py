@@ -12,6 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS
+from sentinel.ingest.names import secret_of
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.attributes import choose_attributes, infer_types
 from sentinel.sources.base import (
@@ -29,6 +30,7 @@ from sentinel.sources.currencies import currencies_in, is_currency_name
 from sentinel.sources.door import (
     OWN_FIELDS,
     card_columns,
+    check_columns,
     check_tokens,
     fields_of,
     secret_columns,
@@ -86,6 +88,7 @@ class MappingSource(Source):
         self._warnings: list[str] = list(columns.warnings)
         table = mapping.attributes
         self._attribute_of, self._unusable = choose_attributes(table, self._types, self._core)
+        check_columns([*self._core, *self._attribute_of], mapping.name)
         self._leave_out_cards()
         self.token_fields = fields_of(mapping, self._attribute_of)
         self.no_cards = self._exempt()
@@ -172,7 +175,8 @@ class MappingSource(Source):
         """The first rows of the first files, with all columns."""
         for file in self._full_files[:_LATER_FILES]:
             for block in islice(file.blocks(_WHOLE_ROWS), 1):
-                yield with_masks(block.rows, secret_columns(self.mapping))
+                unshown = [name for name in block.rows.schema.names if secret_of(name)]
+                yield with_masks(block.rows, [*secret_columns(self.mapping), *unshown])
 
     def all_ids(self) -> Iterator[pa.Array]:
         """The ids of all transactions; no other column is looked at."""

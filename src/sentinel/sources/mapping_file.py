@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from sentinel.domain import ConfigurationError
+from sentinel.ingest.guard import Guard
+from sentinel.ingest.values import BadValue
 from sentinel.sources.mapping_tables import (
     FRAUD_WORDS,
     LEGITIMATE_WORDS,
@@ -143,6 +145,10 @@ def check_label_columns(labels: LabelColumns, where: str) -> None:
         raise ConfigurationError(
             f"{where}: say when labels arrive: labels.arrival (a column) or labels.delay_days."
         )
+    try:
+        Guard().id("origin", labels.origin)
+    except BadValue as error:
+        raise ConfigurationError(f"{where}: labels.origin {error}.") from None
     if labels.delay_days is not None and not 0 <= labels.delay_days <= 3650:
         raise ConfigurationError(f"{where}: labels.delay_days is 0 to 3650 days.")
     if labels.format == "json_map":

@@ -12,10 +12,17 @@ import pyarrow.compute as pc
 
 from sentinel.domain import Verdict
 from sentinel.ingest.tokens import card_part_columns
+from sentinel.ingest.values import EXACT
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.amounts import read_amounts
 from sentinel.sources.base import AttributeType, Chunk, Finding, canonical_rows
-from sentinel.sources.columns import address_column, category_column, joined_id, number_column
+from sentinel.sources.columns import (
+    address_column,
+    category_column,
+    id_column,
+    joined_id,
+    number_column,
+)
 from sentinel.sources.currencies import SIGNS, currencies_in
 from sentinel.sources.door import secret_columns, with_masks
 from sentinel.sources.mapping_file import Mapping, several
@@ -91,7 +98,7 @@ class RowReader:
                 )
         self._card_parts(out)
         wrong_labels = self._labels(out, rows, seen)
-        self._attributes_into(out, rows, found, seen)
+        exact = self._attributes_into(out, rows, found, seen)
         return Chunk(
             file.name,
             block.row_numbers,
@@ -100,6 +107,7 @@ class RowReader:
             tuple(found),
             label_findings=wrong_labels,
             observed=tuple(seen),
+            exact=exact,
         )
 
     def _card_parts(self, out: dict[str, pa.Array]) -> None:
@@ -211,7 +219,9 @@ class RowReader:
         rows: pa.RecordBatch,
         found: list[Finding],
         seen: list[Observed],
-    ) -> None:
+    ) -> dict[str, pa.Array]:
+        """Put the attributes into ``out``; gives the texts of numbers that lose digits."""
+        exact: dict[str, pa.Array] = {}
         for column, attribute in self._attribute_of.items():
             if column not in rows.schema.names:
                 continue
@@ -223,6 +233,9 @@ class RowReader:
                 out[target] = category_column(values)
             else:
                 out[target] = self._numbers(column, values, found, seen)
+                texts = _with_lost_digits(values, out[target])
+                if texts is not None:
+                    exact[attribute] = texts
         for attribute, times in self._mapping.attributes.times.items():
             moments, findings = read_times(rows, times, attribute)
             seconds = pc.divide(
@@ -241,6 +254,7 @@ class RowReader:
             decided, observed = outcome_column(rows.column(outcome.column), outcome)
             out[ATTRIBUTE_PREFIX + OUTCOME_ATTRIBUTE] = decided
             seen += observed
+        return exact
 
     def _numbers(
         self, column: str, values: pa.Array, found: list[Finding], seen: list[Observed]
@@ -260,3 +274,14 @@ class RowReader:
             )
             found.append(Finding("invalid_attribute", bad, reason))
         return numbers
+
+
+def _with_lost_digits(values: pa.Array, numbers: pa.Array) -> pa.Array | None:
+    """The texts of values that a double does not keep, null elsewhere; None if all are kept."""
+    if pa.types.is_floating(values.type) or pa.types.is_null(values.type):
+        return None
+    lost = pc.greater_equal(pc.abs(numbers), pa.scalar(float(EXACT)))
+    if not pc.any(lost).as_py():
+        return None
+    nothing = pa.scalar(None, pa.string())
+    return pc.if_else(pc.fill_null(lost, False), id_column(values), nothing)

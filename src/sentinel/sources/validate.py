@@ -13,11 +13,11 @@ The codes, in the order in which they are looked for (a row is counted under the
     invalid_verdict     neither fraud nor legitimate
     missing_verdict     a label without a verdict
     undecided_verdict   a label that is not decided yet: counted, and no reject
-    invalid_attribute   text where the attribute is a number, or text that cannot be stored
-    control_character   an id with a line break, NUL or the like
+    invalid_attribute   text where the attribute is a number
+    control_character   an id or an attribute with a line break, NUL or the like
     id_too_long         more than 128 characters
     lost_digits         an id that was rounded when it was a decimal number
-    card_number         an id or an attribute is (an attribute: holds) a raw card number
+    card_number         an id or an attribute is or holds a raw card number
     future_time         ahead of the clock, or of the time it was received, by over five minutes
     duplicate_id        seen before in this import
     known_already       the ledger has it: counted, and no reject
@@ -43,7 +43,7 @@ from sentinel.domain import (
     MAX_AMOUNT_MINOR,
     Verdict,
 )
-from sentinel.ingest.cards import ColumnJudge
+from sentinel.ingest.card_columns import ColumnJudge
 from sentinel.ingest.columns import id_flaws, text_flaws
 from sentinel.ingest.values import CONTROL_CHARACTER, LOST_DIGITS, TOO_LONG
 from sentinel.log.schema import ATTRIBUTE_PREFIX, attribute_columns
@@ -161,7 +161,7 @@ def check_transactions(
     findings += _missing(rows, "amount_minor", "missing_amount", "the row has no amount")
     cards = cards if cards is not None else CardJudges()
     findings += _ids(rows, ("transaction_id", *ENTITY_COLUMNS), cards)
-    findings += _attributes(rows, cards)
+    findings += _attributes(chunk, cards)
     findings += _future(rows, now_us)
     checked = _checked(chunk, findings, "transaction_id", known)
     there = checked.accepted | checked.with_code(KNOWN)
@@ -285,7 +285,8 @@ def _ids(rows: pa.RecordBatch, columns: Iterable[str], cards: CardJudges) -> lis
     return [finding for code in order for finding in found.get(code, ())]
 
 
-def _attributes(rows: pa.RecordBatch, cards: CardJudges) -> list[Finding]:
+def _attributes(chunk: Chunk, cards: CardJudges) -> list[Finding]:
+    rows = chunk.rows
     found: list[Finding] = []
     for field in attribute_columns(rows.schema):
         name = ATTRIBUTE_PREFIX + field
@@ -294,12 +295,14 @@ def _attributes(rows: pa.RecordBatch, cards: CardJudges) -> list[Finding]:
             continue
         if pa.types.is_string(values.type):
             found += [
-                Finding("invalid_attribute", wrong, f"the attribute {field!r} {flaw.message}")
+                Finding(flaw.code, wrong, f"the attribute {field!r} {flaw.message}")
                 for flaw, wrong in text_flaws(values)
             ]
         if name in cards.exempt:
             continue
-        guilty = cards.of(name).judge(values, within=True)
+        guilty = cards.of(name).judge(values)
+        if field in chunk.exact:
+            guilty |= cards.of(name).judge(chunk.exact[field])
         if guilty.any():
             reason = (
                 f"the attribute {field!r} holds a raw card number, which must never be stored; "

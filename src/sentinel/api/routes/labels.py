@@ -17,7 +17,7 @@ from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
 from sentinel.ingest.guard import Guard
-from sentinel.ingest.values import BadValue, id_flaw, id_of
+from sentinel.ingest.values import BadValue, id_of
 from sentinel.scoring.labels import LabelReceipt
 from sentinel.scoring.runtime import ScoringRuntime
 
@@ -116,8 +116,12 @@ def labels_of(
         else:
             origin = request.origin.strip()
             who.require_origin(origin, at.format(i) + "origin")
-        if id_flaw(origin) is not None or not origin:
-            problems[at.format(i) + "origin"] = "is empty, or holds a control character"
+        try:
+            guard.id("origin", origin)
+        except BadValue as error:
+            problems[at.format(i) + "origin"] = str(error)
+        if not origin:
+            problems[at.format(i) + "origin"] = "is empty"
         if not problems:
             labels.append(
                 Label(verdict=request.verdict, received_at_us=received_at_us, origin=origin, **ids)

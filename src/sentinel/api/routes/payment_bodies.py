@@ -23,7 +23,8 @@ from sentinel.domain import (
     Transaction,
 )
 from sentinel.ingest.guard import Guard
-from sentinel.ingest.values import BadValue, name_flaw
+from sentinel.ingest.names import name_flaw, shown_name
+from sentinel.ingest.values import BadValue
 
 MAX_ATTRIBUTES: Final = 500
 
@@ -151,7 +152,7 @@ def _attributes(
     for name, value in given.items():
         flaw = name_flaw(name)
         if flaw is not None:
-            problems[at + "attributes"] = flaw
+            problems[f"{at}attributes.{shown_name(name)}"] = flaw.message
             continue
         try:
             read = rules.guard.attribute(name, value, rules.kind_of(name))

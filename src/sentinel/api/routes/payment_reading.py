@@ -31,8 +31,9 @@ from sentinel.domain import (
     InvalidTransaction,
     Transaction,
 )
-from sentinel.ingest.cards import holds_card_number, is_card_number, is_card_value
+from sentinel.ingest.cards import holds_card_number, is_card_value, may_hold_card
 from sentinel.ingest.guard import Guard
+from sentinel.ingest.names import name_flaw
 from sentinel.ingest.tokens import is_token
 from sentinel.ingest.values import (
     EXACT,
@@ -41,7 +42,6 @@ from sentinel.ingest.values import (
     as_text,
     id_flaw,
     id_of,
-    name_flaw,
     normal_address,
     normal_category,
     normal_id,
@@ -241,8 +241,9 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
     device = payment.device_id
     address = payment.ip_address
     # One look at all ids: printable text without odd spaces is in normal form, unless it may be a
-    # number with decimals, and so are addresses of numbers and dots.
-    joined = f" {identifier} {customer} {card} {merchant} {device} {address} "
+    # number with decimals, and so are addresses of numbers and dots. The letters between them part
+    # the digits of one from those of the next.
+    joined = f" {identifier} x {customer} x {card} x {merchant} x {device} x {address} "
     if not joined.isprintable() or "  " in joined:
         return None
     if address is None:
@@ -259,9 +260,10 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
         address = _address(address)
         if address is None or not _are_normal(payment):
             return None
-    for key in (identifier, customer, card, merchant, device):
-        if key is not None and len(key) >= 13 and is_card_number(key):
-            return None
+    if may_hold_card(joined):
+        for key in (identifier, customer, card, merchant, device, address):
+            if key is not None and holds_card_number(key):
+                return None
     attributes = payment.attributes
     if not attributes:
         plain: dict[str, AttributeValue] = {}
@@ -348,7 +350,7 @@ def _are_normal(payment: _Payment) -> bool:
 @lru_cache(maxsize=_KEPT)
 def _address(address: str) -> str | None:
     """The one spelling of an address; None if it needs a closer look."""
-    if normal_id(address) != address or id_flaw(address) or is_card_number(address):
+    if normal_id(address) != address or id_flaw(address):
         return None
     return normal_address(address)
 
@@ -370,7 +372,7 @@ def _learn_text(text: str) -> bool:
         or len(text) > MAX_ATTRIBUTE_TEXT
         or normal_category(text) != text
         or text_flaw(text) is not None
-        or (len(text) >= 13 and holds_card_number(text))
+        or holds_card_number(text)
     ):
         return False
     if len(text) <= _LONGEST_TEXT_KEPT:
