@@ -164,7 +164,7 @@ def read_payments(
 class _Id(msgspec.Struct):
     """Of a payment, the id alone."""
 
-    transaction_id: str | int
+    transaction_id: str | int | float
 
 
 class _Ids(msgspec.Struct):
