@@ -27,6 +27,7 @@ from sentinel.models.champion import Champion
 from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
 from testkit.ports import free_port
+from testkit.signed_models import sign_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -106,6 +107,7 @@ def install_champion(settings: Settings, plan: Plan, booster: str, version: str)
         created_at_us=1,
         version=version,
     )
+    sign_folder(settings, settings.models_dir / folder)
     target = settings.models_dir / "champion.json"
     partial = target.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(Champion(version=version, folder=folder)))

@@ -31,6 +31,7 @@ VENDORS = {
     "alembic": ["access/migrations", "ledger"],
     "boto3": ["object_store"],
     "botocore": ["object_store"],
+    "cryptography": ["models/signing_keys"],
     "duckdb": ["ledger", "pipeline", "retrieval", "sources"],
     "fastapi": ["api"],
     "feast": ["feast_plugin"],

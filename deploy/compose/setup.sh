@@ -87,6 +87,9 @@ secret airflow_jwt_secret "$(random 80)"
 secret airflow_fernet_key "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
 secret airflow_passwords.json "{\"admin\": \"$(random 24)\"}"
 secret smtp_password ""
+# The key that signs models: 32 random bytes in hex. Its public key is added below.
+secret model_signing_key "$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"
+secret model_trusted_keys ""
 
 derived ledger_url "postgresql://sentinel:$(held sentinel_password)@postgres:5432/sentinel"
 derived feast_registry_url \
@@ -136,6 +139,15 @@ job() { docker compose run --rm --no-deps pipeline "$@"; }
 
 say "Building the images"
 docker compose --profile jobs build
+
+public_key=$(job models signing-key | head -n 1)
+case $(held model_trusted_keys) in
+  *"$public_key"*) ;;
+  *)
+    derived model_trusted_keys "$(held model_trusted_keys) $public_key"
+    chmod 444 secrets/model_trusted_keys
+    ;;
+esac
 
 ask_mlflow() {
   docker compose exec -T mlflow python -m sentinel.cli.ask "http://127.0.0.1:5000$1" >/dev/null 2>&1

@@ -18,6 +18,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── NoModel                 nothing has been promoted yet
     │   ├── PlanMismatch            the model was trained with another feature plan
     │   ├── ModelFormatError        a model file cannot be read
+    │   ├── ModelNotSigned          nobody who is trusted vouches for the model's files
     │   └── GateRefused             the candidate is worse than the champion
     ├── AccessDenied                who calls may not do this
     │   ├── Unauthenticated         no key came, or none that is good
@@ -259,6 +260,10 @@ class PlanMismatch(ModelError):
 
 class ModelFormatError(ModelError):
     code = "model_format_error"
+
+
+class ModelNotSigned(ModelError):
+    code = "model_not_signed"
 
 
 class GateRefused(ModelError):

@@ -317,6 +317,20 @@ class TrainingSettings(BaseModel):
     seed: int = Field(7, description="Seed of everything random in training.")
 
 
+class SigningSettings(BaseModel):
+    private_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key that signs models, 64 hex digits; only training and promotion need it. "
+        "Empty: `signing.key` in the workspace, made on first use.",
+    )
+    trusted_keys: str = Field(
+        "",
+        description="Public keys whose models may serve, with spaces or commas between: "
+        "`ed25519:...`, as `sentinel models signing-key` prints them. Empty: those in "
+        "`signing.pub` of the workspace.",
+    )
+
+
 class AirflowSettings(BaseModel):
     mail_to: str = Field(
         "", description="Who is told of failed runs and refused candidates, separated by commas."
@@ -448,6 +462,7 @@ class Settings(BaseSettings):
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
     services: ServicesSettings = ServicesSettings()
+    signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
 
     @classmethod

@@ -30,6 +30,7 @@ from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 from testkit.ports import free_port
 from testkit.scratch import Server, default_plan
+from testkit.signed_models import sign_folder
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -69,6 +70,7 @@ def make_stage(folder: Path) -> Settings:
         created_at_us=1_780_000_000_000_000,
         version=MODEL_VERSION,
     )
+    sign_folder(settings, settings.models_dir / "stage")
     champion = Champion(version=MODEL_VERSION, folder="stage")
     (settings.models_dir / "champion.json").write_bytes(msgspec.json.encode(champion))
     return settings

@@ -240,9 +240,12 @@ def _make_model(folder: Path, plan: Plan) -> None:
 
 
 def _predict(workspace: Path) -> dict[str, Any]:
+    from sentinel.pipeline.signing import adopt_what_serves
     from testkit.scratch import serving
 
-    with serving(Settings(workspace=workspace, feature_store=HERE / "feature_store")) as server:
+    settings = Settings(workspace=workspace, feature_store=HERE / "feature_store")
+    adopt_what_serves(settings)
+    with serving(settings) as server:
         answer = httpx.post(f"{server.url}/predict", json=PAYMENT, timeout=60)
     assert answer.status_code == 200, answer.text
     return {"payment": PAYMENT, "answer": answer.json()}

@@ -19,6 +19,7 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import read_log
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.log.entries import decode_decisions, decode_labels
+from sentinel.pipeline.signing import adopt_what_serves
 from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState, restore
@@ -150,7 +151,9 @@ def workspace(home: Path) -> Settings:
 
 def test_a_workspace_of_then_serves_the_answer_of_then(tmp_path: Path) -> None:
     said = json.loads((FILES / "predict.json").read_text())
-    with serving(workspace(tmp_path)) as server:
+    settings = workspace(tmp_path)
+    assert adopt_what_serves(settings) == ["1"]  # `sentinel up` does; models were not signed then
+    with serving(settings) as server:
         answer = httpx.post(f"{server.url}/predict", json=said["payment"], timeout=60)
     assert answer.status_code == 200
     assert list(answer.json()) == list(said["answer"])  # the fields in their order

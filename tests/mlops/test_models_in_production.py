@@ -27,6 +27,7 @@ from sentinel.pipeline.training import train
 from sentinel.settings import Settings
 from testkit.payments import payments
 from testkit.scratch import Server, serving
+from testkit.signed_models import let_through, trusting
 from tests.mlops.conftest import BUCKET, Stack
 
 pytestmark = [
@@ -118,7 +119,9 @@ def load(server: Server) -> Iterator[list[tuple[int, str]]]:
 
 def another_machine(stack: Stack, folder: Path) -> Settings:
     """A workspace that shares nothing with the first but the registry."""
-    return stack.settings.model_copy(update={"workspace": folder})
+    return stack.settings.model_copy(
+        update={"workspace": folder, "signing": trusting(stack.settings)}
+    )
 
 
 def objects(stack: Stack, version: str) -> dict[str, str]:
@@ -234,6 +237,7 @@ def test_a_damaged_champion_is_refused_and_the_old_one_stays(
     stack: Stack, scorer: Server, third: str
 ) -> None:
     registry = Registry.of(stack.settings)
+    let_through(stack.settings, third)
     with flipped(stack, objects(stack, third)["model.txt"], b"leaf_value=-0."):
         registry.crown(["1", "2", "3"])
         wait_for(lambda: health(scorer)["status"] == "degraded", "the refusal")

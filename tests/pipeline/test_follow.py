@@ -17,10 +17,14 @@ from sentinel.models.registry import Registry
 from sentinel.pipeline.follow import fetch_version, follow, sync_champion
 from sentinel.settings import Settings
 from testkit.ports import free_port
-from tests.pipeline.small_models import PLAN, register_small_model
+from testkit.signed_models import let_through
+from testkit.small_models import PLAN, register_small_model
 
 
 def crown(settings: Settings, *versions: str) -> None:
+    """As promotion does it, with the gate's signature."""
+    for version in versions:
+        let_through(settings, version)
     Registry.of(settings).crown(list(versions))
 
 

@@ -39,8 +39,8 @@ from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import FeastSettings, S3Settings, Settings
 from sentinel.state.online_history import OnlineHistory, entity_key
 from testkit.servers import S3, Postgres, Redis, all_started
+from testkit.small_models import PLAN
 from tests.pipeline.conftest import history_settings
-from tests.pipeline.small_models import PLAN
 from tests.pipeline.test_materialize import more_payments, online, rows_of
 
 pytestmark = [

@@ -27,6 +27,7 @@ from sentinel.pipeline.training import train
 from sentinel.settings import MlflowSettings, Settings, TrainingSettings
 from sentinel.sources import open_source
 from testkit.ports import free_port
+from testkit.signed_models import trusting
 
 PLAN = Plan(
     views=(),
@@ -110,6 +111,7 @@ def test_a_server_that_is_started_later_shows_what_was_done_without_one(
         update={
             "mlflow": mlflow_settings.model_copy(update={"model_name": "alone"}),
             "workspace": tmp_path / "elsewhere",
+            "signing": trusting(settings),
         }
     )
     asked = f"{running.tracking_uri}/api/2.0/mlflow"

@@ -141,7 +141,8 @@ def test_a_broken_champion_is_refused_and_the_old_one_stays(tmp_path: Path, plan
         wait_for(lambda: client.get("/health").json()["status"] == "degraded")
         health = client.get("/health").json()["model"]
         assert health["version"] == "1"
-        assert "manifest.json" in health["problem"]
+        assert "Version 9" in health["problem"]
+        assert "is not signed" in health["problem"]
         body = next(payments(1))
         assert client.post("/predict", json=body).json()["model_version"] == "1"
 

@@ -56,6 +56,13 @@ for name, verb in _FEATURES.items():
     features_app.command(name)(verb)
 app.add_typer(features_app)
 
+models_app = typer.Typer(
+    name="models", help="Signatures of models, and the key that makes them.", no_args_is_help=True
+)
+models_app.command("sign")(models.sign)
+models_app.command("signing-key")(models.signing_key)
+app.add_typer(models_app)
+
 ledger_app = typer.Typer(name="ledger", help="The ledger's database.", no_args_is_help=True)
 ledger_app.command("migrate")(workspace.migrate_ledger)
 app.add_typer(ledger_app)

@@ -307,6 +307,13 @@ def _run(
     traffic: bool,
     speed: float | None,
 ) -> None:
+    from sentinel.pipeline.signing import adopt_what_serves
+
+    for version in adopt_what_serves(settings):
+        err.print(
+            f"Version {version} was promoted before models were signed; it is signed now as it "
+            "lies here."
+        )
     mlflow = stack.start(_mlflow(settings))
     if not first.complete:
         first.prepare()

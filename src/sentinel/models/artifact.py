@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -265,13 +266,42 @@ def load_trees(directory: Path, manifest: ModelManifest) -> TreeEnsemble:
 
 
 def stamp(directory: Path, *, version: str, run_id: str | None = None) -> ModelManifest:
-    """Write into a directory's manifest what only the registry knows; returns the new one."""
-    manifest = load_manifest(directory)
-    stamped = msgspec.structs.replace(
-        manifest, version=version, run_id=manifest.run_id if run_id is None else run_id
-    )
-    _write(directory, stamped)
-    return stamped
+    """Write into a directory's manifest what only the registry knows; returns the new one.
+
+    Raises:
+        ModelFormatError, PlanMismatch: See `load_manifest`.
+    """
+    load_manifest(directory)
+    path = directory / MANIFEST
+    _replace(path, stamped(path.read_bytes(), version=version, run_id=run_id))
+    return load_manifest(directory)
+
+
+def stamped(manifest: bytes, *, version: str, run_id: str | None = None) -> bytes:
+    """A manifest with the version that the registry gave it, and no other byte changed.
+
+    So everyone who stamps a manifest gets the same bytes, and they can be signed beforehand.
+
+    Args:
+        manifest: As `save_artifact` wrote it: a line for each field.
+        version: In the registry.
+        run_id: The training run; None keeps what is there.
+
+    Raises:
+        ModelFormatError: It has no such line, or several.
+    """
+    for field, value in (("version", version), ("run_id", run_id)):
+        if value is None:
+            continue
+        line = re.compile(rb'^  "%s": "(?:[^"\\]|\\.)*"' % field.encode(), re.MULTILINE)
+        new = b'  "%s": %s' % (field.encode(), msgspec.json.encode(value))
+        manifest, found = line.subn(lambda _, new=new: new, manifest)  # type: ignore[misc]
+        if found != 1:
+            raise ModelFormatError(
+                f"{MANIFEST} has {found} lines with the {field} of the model, where it should have "
+                "one. Train the model anew with `sentinel train`."
+            )
+    return manifest
 
 
 def _check_features(names: tuple[str, ...], plan: Plan, whose: str) -> None:
@@ -285,9 +315,13 @@ def _check_features(names: tuple[str, ...], plan: Plan, whose: str) -> None:
 
 def _write(directory: Path, manifest: ModelManifest) -> None:
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    partial = directory / (MANIFEST + ".partial")
-    partial.write_bytes(text + b"\n")
-    partial.replace(directory / MANIFEST)
+    _replace(directory / MANIFEST, text + b"\n")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _sha256(path: Path) -> str:

@@ -30,6 +30,7 @@ class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
         description: A sentence about it.
         tags: What was noted of it.
         created_at_us: When it was registered, microseconds UTC.
+        signed: Verdict of its signature, if a trusted key made it; empty if not.
     """
 
     version: str
@@ -38,6 +39,7 @@ class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     tags: dict[str, str] = {}
     created_at_us: int = 0
+    signed: str = ""
 
 
 class RegistryView(msgspec.Struct, frozen=True, kw_only=True):

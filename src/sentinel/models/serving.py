@@ -83,6 +83,13 @@ def serving_of(settings: Settings) -> Serving | None:
         )
     if serving is not None and CHAMPION_ROLE not in serving.roles:
         raise ModelFormatError(f"{path} names no champion. {_REMEDY}")
+    named = [] if serving is None else list(serving.roles.values())
+    for model in named if champion is None else [*named, champion]:
+        if Path(model.folder).name != model.folder or model.folder in (".", ".."):
+            raise ModelFormatError(
+                f"{path.parent} names {model.folder!r} as the folder of version {model.version}. A "
+                f"model is in a folder next to that file. {_REMEDY}"
+            )
     if serving is not None and serving.policy is not None:
         lines = serving.policy
         if not 0 <= lines.review <= lines.decline or lines.fraud < 0:

@@ -14,14 +14,34 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sentinel.domain import ModelError, ModelFormatError, SentinelError, Unavailable
+import msgspec
+
+from sentinel.domain import (
+    ModelError,
+    ModelFormatError,
+    ModelNotSigned,
+    SentinelError,
+    Unavailable,
+)
 from sentinel.ingest.masked_log import log_with_masks
-from sentinel.models.artifact import MANIFEST, stamp
+from sentinel.models.artifact import MANIFEST, load_manifest, stamp
 from sentinel.models.champion import champion_of
-from sentinel.models.registry_view import RegistryView, read_view, write_view
+from sentinel.models.registry_view import KnownVersion, RegistryView, read_view, write_view
+from sentinel.models.signature import (
+    SIGNATURE_TAG,
+    Statement,
+    check_files,
+    check_statement,
+    read_signature,
+    verify,
+    write_signature,
+)
+from sentinel.models.signing_keys import TrustedKeys, trusted_keys_of
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.pipeline.served import (
@@ -31,6 +51,8 @@ from sentinel.pipeline.served import (
     folder_of,
     forget_rollback,
     give_name,
+    holds,
+    is_signed,
     is_whole,
     run_of,
     untold_rollback,
@@ -67,19 +89,23 @@ def sync_champion(settings: Settings) -> str | None:
         return version
 
 
-def fetch_version(settings: Settings, version: str) -> Path:
+def fetch_version(settings: Settings, version: str, *, to_serve: bool = False) -> Path:
     """The folder of a version, fetched unless it is there already.
 
     Args:
         settings: The deployment.
         version: In the registry.
+        to_serve: Whether a gate must have let it through; otherwise a candidate will do.
 
     Raises:
         NoModel: The registry has no such version.
+        ModelNotSigned: Neither this deployment's training nor its gate vouches for it.
         Unavailable, ModelFormatError: See `sync_champion`.
     """
     with open_registry(settings) as server:
-        return _fetch(settings, server, server.version(settings.mlflow.model_name, version))
+        wanted = server.version(settings.mlflow.model_name, version)
+        _bring(settings, server, wanted, to_serve=to_serve)
+    return folder_of(settings, version)
 
 
 def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | None:
@@ -104,13 +130,25 @@ def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | No
 def look(settings: Settings, server: RegistryReader) -> None:
     """Note what the registry holds, for serving and for a rollback without it."""
     champions, versions = server.model(settings.mlflow.model_name)
+    keys = trusted_keys_of(settings)
     view = RegistryView(
         name=settings.mlflow.model_name,
         answered_at_us=time.time_ns() // 1000,
         champions=tuple(champions),
-        versions=tuple(versions),
+        versions=tuple(_with_signature(version, keys) for version in versions),
     )
     write_view(settings.models_dir, view)
+
+
+def _with_signature(known: KnownVersion, keys: TrustedKeys) -> KnownVersion:
+    """A version as others see it: what its signature says in place of the signature."""
+    tags = {key: value for key, value in known.tags.items() if key != SIGNATURE_TAG}
+    try:
+        signed = verify(known.tags.get(SIGNATURE_TAG, ""), keys, f"Version {known.version}")
+        check_statement(signed.statement, version=known.version, to_serve=False)
+    except ModelNotSigned:
+        return msgspec.structs.replace(known, tags=tags)
+    return msgspec.structs.replace(known, tags=tags, signed=signed.statement.verdict)
 
 
 def follow(settings: Settings, stop: threading.Event) -> None:
@@ -180,9 +218,16 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
     if champion is None:
         return None if serving is None else serving.version
     if serving is not None and serving.version == champion.version:
-        if run_of(settings.models_dir / serving.folder) == champion.run_id:
+        folder = settings.models_dir / serving.folder
+        here = read_signature(folder)
+        if run_of(folder) == champion.run_id and here and champion.signature in ("", here):
             return champion.version
-    _fetch(settings, server, champion)
+        if not _bring(settings, server, champion, to_serve=True) and folder == folder_of(
+            settings, champion.version
+        ):
+            return champion.version
+    else:
+        _bring(settings, server, champion, to_serve=True)
     with changing(settings):
         rollback = untold_rollback(settings)
         if rollback is not None and rollback.instead_of == champion.version:
@@ -191,11 +236,60 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
     return champion.version
 
 
-def _fetch(settings: Settings, server: RegistryReader, wanted: RegisteredVersion) -> Path:
+def _bring(
+    settings: Settings, server: RegistryReader, wanted: RegisteredVersion, *, to_serve: bool
+) -> bool:
+    """See that a version's folder is here, whole and signed; returns whether it changed for that.
+
+    What the registry says of a version is believed only if a trusted key signed it, and a folder
+    that is here already needs no registry.
+    """
     name, version = settings.mlflow.model_name, wanted.version
-    models, target = settings.models_dir, folder_of(settings, wanted.version)
-    if is_whole(target, wanted.run_id):
-        return target
+    keys, target = trusted_keys_of(settings), folder_of(settings, version)
+    whole = is_whole(target, wanted.run_id)
+    if whole and is_signed(settings, target, version, wanted.run_id, to_serve=to_serve):
+        return False
+    statement = verify(wanted.signature, keys, f"Version {version} of {name}").statement
+    check_statement(statement, name=name, version=version, run_id=wanted.run_id, to_serve=to_serve)
+    if whole and holds(target, statement):
+        write_signature(target, wanted.signature)
+        return True
+    with _download(settings, server, wanted) as partial:
+        _check(partial, name, wanted, statement)
+        write_signature(partial, wanted.signature)
+        give_name(partial, target)
+    return True
+
+
+def fetch_as_registered(
+    settings: Settings, server: RegistryReader, wanted: RegisteredVersion
+) -> Path:
+    """The folder of a version as the registry holds it, signed or not, to be signed.
+
+    Raises:
+        ModelFormatError: It is not what was registered, or not what a folder of that version and
+            run holds that is here.
+        Unavailable: See `sync_champion`.
+    """
+    target = folder_of(settings, wanted.version)
+    with _download(settings, server, wanted) as partial:
+        _check(partial, settings.mlflow.model_name, wanted, None)
+        if is_whole(target, wanted.run_id) and load_manifest(target) != load_manifest(partial):
+            raise ModelFormatError(
+                f"The registry holds another model as version {wanted.version} than {target} "
+                "does. One of them was changed: restore it, or train anew."
+            )
+        give_name(partial, target)
+    return target
+
+
+@contextmanager
+def _download(
+    settings: Settings, server: RegistryReader, wanted: RegisteredVersion
+) -> Iterator[Path]:
+    """A folder with the files of a version, which is gone after the block unless it was named."""
+    name, version = settings.mlflow.model_name, wanted.version
+    models = settings.models_dir
     location = server.location_of(name, version)
     models.mkdir(parents=True, exist_ok=True)
     _sweep(models)
@@ -207,16 +301,15 @@ def _fetch(settings: Settings, server: RegistryReader, wanted: RegisteredVersion
                 raise ModelFormatError(f"Version {version} of {name} has a file named {file!r}.")
             place.parent.mkdir(parents=True, exist_ok=True)
             server.download(location, file, place)
-        _check(partial, name, wanted)
-        partial.chmod(0o755)
-        give_name(partial, target, wanted.run_id)
+        yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
-def _check(partial: Path, name: str, wanted: RegisteredVersion) -> None:
-    """Hold every file against its hash: the registry has the manifest's, that has the others'."""
+def _check(
+    partial: Path, name: str, wanted: RegisteredVersion, statement: Statement | None
+) -> None:
+    """Hold every file against its hash, those of the registry and those that were signed."""
     try:
         if wanted.manifest_sha256:
             manifest = (partial / MANIFEST).read_bytes()
@@ -225,6 +318,8 @@ def _check(partial: Path, name: str, wanted: RegisteredVersion) -> None:
                     f"{MANIFEST} is not the one that was registered: its SHA-256 differs."
                 )
         stamp(partial, version=wanted.version, run_id=wanted.run_id)
+        if statement is not None:
+            check_files(partial, statement)
     except (ModelError, FileNotFoundError) as error:
         said = str(error).replace(f"{partial}/", "").replace(str(partial), "its folder")
         raise ModelFormatError(

@@ -163,15 +163,20 @@ def _plan(settings: Settings) -> str:
 def _model(settings: Settings) -> str:
     from sentinel.models.artifact import load_manifest, load_plan, load_trees
     from sentinel.models.champion import champion_of
+    from sentinel.models.signature import check_folder
+    from sentinel.models.signing_keys import trusted_keys_of
 
     champion = champion_of(settings)
     if champion is None:
         raise ConfigurationError("no model was promoted yet; run `sentinel up` or `train`")
     folder = settings.models_dir / champion.folder
+    keys = trusted_keys_of(settings)
+    signed = check_folder(folder, keys, version=champion.version, to_serve=True)
     manifest = load_manifest(folder)
     load_plan(folder, manifest)
     load_trees(folder, manifest)
-    return f"{manifest.name} version {manifest.version}, files as they were trained"
+    verdict = signed.statement.verdict
+    return f"{manifest.name} version {manifest.version}, {verdict}, signed by key {signed.key_id}"
 
 
 def _mlflow(settings: Settings) -> str:

@@ -1,7 +1,8 @@
 """A candidate into the champion, and one step back.
 
 The alias in the registry is what makes a champion. It moves last: before that, the candidate has
-passed the gate, its files are here and verified, and the history has its scores.
+passed the gate, its files are here and verified, the history has its scores, and what the gate said
+is signed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from sentinel.ledger.history_scores import HistoryScores, Scored
 from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.registry import Registry
 from sentinel.models.registry_view import read_view
+from sentinel.models.signature import SIGNATURE_TAG, check_folder
+from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
@@ -29,10 +32,12 @@ from sentinel.pipeline.served import (
     changing,
     crown,
     folder_of,
+    is_signed,
     is_whole,
     remember_rollback,
     untold_rollback,
 )
+from sentinel.pipeline.signing import sign_what_passed
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -89,6 +94,7 @@ def promote(
     Raises:
         GateRefused: It is worse than the champion, or no better than chance.
         NoModel: There is no such version, or no candidate at all.
+        ModelNotSigned: It was not trained by this deployment.
         PlanMismatch: It was trained with another plan than the one that was applied last.
         Unavailable: MLflow does not answer; nothing has changed.
     """
@@ -125,6 +131,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
 
     Raises:
         NoModel: There was no champion before.
+        ModelNotSigned: Its folder is not what was signed; nothing has changed.
         Unavailable: MLflow does not answer, and the model is not here; nothing has changed.
     """
     started = time.monotonic()
@@ -141,7 +148,12 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
             if not is_whole(folder, run_id):
                 if away is not None:
                     raise away
-                folder = fetch_version(settings, version)
+                fetch_version(settings, version, to_serve=True)
+            elif not is_signed(settings, folder, version, run_id, to_serve=True):
+                if away is None:
+                    fetch_version(settings, version, to_serve=True)
+            # Says what is wrong where the folder alone has to do.
+            check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
             _step_back(settings, champions)
             if away is None:
                 away = _tell(settings, server)
@@ -239,14 +251,16 @@ def _install(
     settings: Settings,
     registry: Registry,
     champions: list[str],
-    report: GateReport | None,
+    report: GateReport,
     started: float,
     progress: ProgressCallback,
 ) -> Promoted:
-    """Fetch, score the history, and only then move the alias."""
+    """Fetch, score the history, sign what the gate said, and only then move the alias."""
     version = champions[-1]
     folder = fetch_version(settings, version)
     scored = score_history(settings, folder, progress=progress)
+    signature = sign_what_passed(settings, folder, version, report)
+    registry.note(version, SIGNATURE_TAG, signature)
     registry.crown(champions)
     sync_champion(settings)
     replaced = champions[-2] if len(champions) > 1 else None

@@ -16,6 +16,7 @@ from sentinel.domain import Unavailable
 from sentinel.models.registry import CHAMPION, MANIFEST_TAG, ModelVersion, Registry
 from sentinel.models.registry_place import MlflowPlace, artifact_path, mlflow_place
 from sentinel.models.registry_view import KnownVersion
+from sentinel.models.signature import SIGNATURE_TAG
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.settings import Settings
 
@@ -126,4 +127,9 @@ class RegistryInFiles:
 
 
 def _registered(found: ModelVersion) -> RegisteredVersion:
-    return RegisteredVersion(found.version, found.run_id, found.tags.get(MANIFEST_TAG, ""))
+    return RegisteredVersion(
+        found.version,
+        found.run_id,
+        found.tags.get(MANIFEST_TAG, ""),
+        found.tags.get(SIGNATURE_TAG, ""),
+    )

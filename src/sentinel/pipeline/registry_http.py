@@ -24,6 +24,7 @@ from sentinel.models.registry import (
 )
 from sentinel.models.registry_place import artifact_path, away
 from sentinel.models.registry_view import KnownVersion
+from sentinel.models.signature import SIGNATURE_TAG
 
 _TIMEOUT: Final = httpx.Timeout(10.0, read=60.0)
 _CHUNK_BYTES: Final = 1 << 20
@@ -42,11 +43,13 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
         version: Its number, as text.
         run_id: The training run that it came from.
         manifest_sha256: Of its manifest, in hex; empty if it was not noted.
+        signature: Of its files, see `sentinel.models.signature`; empty if it has none.
     """
 
     version: str
     run_id: str
     manifest_sha256: str = ""
+    signature: str = ""
 
 
 class _Tag(msgspec.Struct):
@@ -230,6 +233,7 @@ class RegistryOverHttp:
             version=found.version,
             run_id=found.run_id,
             manifest_sha256=found.noted().get(MANIFEST_TAG, ""),
+            signature=found.noted().get(SIGNATURE_TAG, ""),
         )
 
     def _tell(self, path: str, **values: str) -> None:

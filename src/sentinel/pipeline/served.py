@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 from filelock import FileLock
 
-from sentinel.domain import SentinelError
+from sentinel.domain import ModelNotSigned, SentinelError
 from sentinel.models.artifact import MANIFEST, load_manifest
 from sentinel.models.serving import (
     CHAMPION_ROLE,
@@ -31,6 +31,14 @@ from sentinel.models.serving import (
     write_durably,
     write_serving,
 )
+from sentinel.models.signature import (
+    Statement,
+    check_files,
+    check_folder,
+    hashes_of,
+    read_signature,
+)
+from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.settings import Settings
 
 PARTIAL: Final = ".fetching-"
@@ -80,18 +88,53 @@ def run_of(folder: Path) -> str | None:
     return str(manifest.get("run_id", ""))
 
 
-def give_name(partial: Path, target: Path, run_id: str) -> None:
+def is_signed(
+    settings: Settings, folder: Path, version: str, run_id: str | None, *, to_serve: bool
+) -> bool:
+    """Whether a folder holds exactly what a trusted key signed as a version.
+
+    Args:
+        settings: Say which keys are trusted.
+        folder: The folder.
+        version, run_id, to_serve: See `check_statement`.
+    """
+    keys = trusted_keys_of(settings)
+    try:
+        check_folder(folder, keys, version=version, run_id=run_id, to_serve=to_serve)
+    except ModelNotSigned:
+        return False
+    return True
+
+
+def holds(folder: Path, statement: Statement) -> bool:
+    """Whether a folder holds the files of a statement, and no others."""
+    try:
+        check_files(folder, statement)
+    except ModelNotSigned:
+        return False
+    return True
+
+
+def give_name(partial: Path, target: Path) -> None:
     """Give a verified folder its name."""
+    partial.chmod(0o755)  # mkdtemp's are for one user
     try:
         partial.rename(target)
     except OSError:
-        if is_whole(target, run_id):  # someone else was quicker
+        if _same(partial, target):  # someone else was quicker
             return
         # Damaged by hand, or of another registry.
         aside = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
         target.rename(aside / "old")
         partial.rename(target)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return hashes_of(one) == hashes_of(other) and read_signature(one) == read_signature(other)
+    except (ModelNotSigned, OSError):
+        return False
 
 
 @contextmanager

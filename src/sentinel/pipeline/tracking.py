@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel.domain import SentinelError
-from sentinel.models.artifact import MANIFEST, ModelManifest
+from sentinel.models.artifact import MANIFEST, ModelManifest, stamped
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import (
     CANDIDATE,
@@ -28,6 +28,14 @@ from sentinel.models.registry import (
 )
 from sentinel.models.registry_place import MlflowPlace, mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG
+from sentinel.models.signature import (
+    SIGNATURE_FILE,
+    SIGNATURE_TAG,
+    Statement,
+    hashes_of,
+    sign,
+)
+from sentinel.models.signing_keys import signing_key_of
 from sentinel.settings import Settings
 
 _BATCH: Final = 100  # MLflow takes at most so many parameters at once
@@ -176,6 +184,7 @@ class TrackedRun:
                     "categorical": str(len(categorical)),
                 },
             )
+            (folder / SIGNATURE_FILE).unlink(missing_ok=True)  # of a model that this one copies
             self._describe(folder, manifest, logged.model_id)
             try:
                 if self._place.files is None:
@@ -189,8 +198,12 @@ class TrackedRun:
                 raise
             logged = client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
             client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, 0)])
-        manifest_sha256 = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-        return Logged(logged.model_id, logged.artifact_location, manifest_sha256)
+        return Logged(
+            logged.model_id,
+            logged.artifact_location,
+            manifest=(folder / MANIFEST).read_bytes(),
+            files=hashes_of(folder),
+        )
 
     def _describe(self, folder: Path, manifest: ModelManifest, model_id: str) -> None:
         from mlflow.models import Model, ModelSignature
@@ -211,12 +224,14 @@ class Logged(msgspec.Struct, frozen=True):
     Attributes:
         model_id: MLflow's id of it.
         source: Where its files are.
-        manifest_sha256: Of its manifest, in hex.
+        manifest: The file, as it was uploaded.
+        files: SHA-256 of each file in hex, by path.
     """
 
     model_id: str
     source: str
-    manifest_sha256: str
+    manifest: bytes
+    files: dict[str, str]
 
 
 @contextmanager
@@ -274,8 +289,8 @@ def _start(client: Any, experiment: str, name: str, tags: Mapping[str, str]) -> 
 def register_candidate(
     settings: Settings, run: TrackedRun, logged: Logged, manifest: ModelManifest
 ) -> ModelVersion:
-    """Register a logged model as the newest candidate."""
-    registry = Registry.of(settings)
+    """Register a logged model as the newest candidate, signed as one that was trained here."""
+    registry, key = Registry.of(settings), signing_key_of(settings)
     figure = manifest.metrics.get("average_precision")
     quality = f"average precision {figure}" if figure else "average precision not measured"
     if manifest.provisional:
@@ -288,10 +303,22 @@ def register_candidate(
             "plan_hash": manifest.plan_hash,
             "data_hash": manifest.data_hash,
             "kind": manifest.kind,
-            MANIFEST_TAG: logged.manifest_sha256,
+            MANIFEST_TAG: logged.files[MANIFEST],
             **({PROVISIONAL_TAG: manifest.provisional} if manifest.provisional else {}),
         },
         words=f"{manifest.kind} on {manifest.training.rows:,} payments; {quality}",
     )
+    as_served = stamped(logged.manifest, version=version.version, run_id=run.run_id)
+    files = logged.files | {MANIFEST: hashlib.sha256(as_served).hexdigest()}
+    statement = Statement(
+        name=manifest.name,
+        version=version.version,
+        run_id=run.run_id,
+        verdict="candidate",
+        reason=f"trained on {manifest.training.rows:,} payments, and judged by no gate yet",
+        files=files,
+        signed_at_us=time.time_ns() // 1000,
+    )
+    registry.note(version.version, SIGNATURE_TAG, sign(statement, key))
     registry.point(CANDIDATE, version.version)
     return version

@@ -8,6 +8,8 @@ from typing import Final
 from sentinel.models.artifact import MANIFEST
 from sentinel.models.champion import Champion
 from sentinel.models.registry_view import VIEW, RegistryView, read_view
+from sentinel.models.signature import check_folder
+from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 
@@ -26,12 +28,14 @@ class WarmModels:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._held: OrderedDict[str, tuple[bytes, ServingModel]] = OrderedDict()
+        self._verdicts: dict[str, str] = {}
 
     def load(self, champion: Champion) -> ServingModel:
         """The model of a folder: from memory, if that is what the folder still holds.
 
         Raises:
             ModelFormatError: A file is missing, changed or not readable.
+            ModelNotSigned: No key that is trusted here signed the folder to serve.
             PlanMismatch: The folder's plan is not the one the model was trained with.
         """
         folder = self._settings.models_dir / champion.folder
@@ -41,19 +45,30 @@ class WarmModels:
             manifest = b""
         held = self._held.get(champion.folder)
         if held is None or held[0] != manifest:
+            keys = trusted_keys_of(self._settings)
+            signed = check_folder(folder, keys, version=champion.version, to_serve=True)
+            self._verdicts[champion.folder] = signed.statement.verdict
             model = ServingModel.load(
                 folder, self._settings.money, reasons=self._settings.scoring.reasons
             )
             self._held[champion.folder] = held = (manifest, model)
         self._held.move_to_end(champion.folder)
         while len(self._held) > _HELD:
-            self._held.popitem(last=False)
+            dropped, _ = self._held.popitem(last=False)
+            del self._verdicts[dropped]
         return held[1]
 
     @property
     def versions(self) -> list[str]:
         """Versions at hand, the one asked for last first."""
         return [model.version for _, model in reversed(self._held.values())]
+
+    def verdict_of(self, version: str) -> str:
+        """What the signature of a version at hand says; empty if it is not at hand."""
+        for folder, (_, model) in self._held.items():
+            if model.version == version:
+                return self._verdicts[folder]
+        return ""
 
 
 class RegistryWatch:

@@ -21,6 +21,10 @@ class KnownModel(BaseModel):
     provisional: str | None = Field(
         description="Why no gate could judge it, for want of known truth; null: one can."
     )
+    signed: str | None = Field(
+        description="What its signature says: `passed` or `provisional` by the gate, `adopted` by "
+        "an operator, or a `candidate` that no gate has judged; null: no trusted key signed it."
+    )
     serving: bool = Field(description="Whether it decides now.")
     in_memory: bool = Field(description="Whether it could decide at once.")
 
@@ -86,6 +90,7 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
                 tags=version.tags,
                 created_at_us=version.created_at_us,
                 provisional=version.tags.get(PROVISIONAL_TAG) or None,
+                signed=version.signed or runtime.models.verdict_of(version.version) or None,
                 serving=version.version == serving,
                 in_memory=version.version in held,
             )

@@ -91,3 +91,59 @@ def rollback(workspace: Workspace = None) -> None:
         with progress_bar(err) as progress:
             result = run(settings_for(workspace), progress=progress)
         promotion_report(out, result)
+
+
+def sign(
+    version: Annotated[
+        str | None,
+        typer.Argument(help="Version; default: what serves here, and the champions before it."),
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Vouch for a version of before models were signed, or sign one with another key."""
+    from sentinel.pipeline.signing import sign_versions
+
+    with plain_errors():
+        for done in sign_versions(settings_for(workspace), version):
+            said = done.signed.statement
+            out.print(
+                f"Version {said.version} is signed by key {done.signed.key_id}: {said.verdict}, "
+                f"{said.reason} (before: {done.before}).",
+                soft_wrap=True,
+                markup=False,
+            )
+            if done.untold:
+                out.print(f"The registry has not got it: {done.untold}", soft_wrap=True)
+
+
+def signing_key(
+    new: Annotated[
+        bool, typer.Option("--new", help="Make another private key; the old one stays trusted.")
+    ] = False,
+    forget: Annotated[
+        str | None, typer.Option(help="Trust this public key of the workspace no longer.")
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Print the public keys whose models may serve; makes the private key if there is none."""
+    from sentinel.models.signing_keys import (
+        forget_key,
+        replace_key,
+        signing_key_of,
+        trusted_keys_of,
+    )
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        key = replace_key(settings) if new else signing_key_of(settings)
+        if forget is not None:
+            forget_key(settings, forget)
+        # The key that signs comes first, and alone on its line: scripts read it.
+        trusted = trusted_keys_of(settings)
+        for public in dict.fromkeys([key.public, *trusted.public]):
+            out.print(public, soft_wrap=True, highlight=False)
+        if key.key_id not in trusted.ids:
+            err.print(
+                f"Key {key.key_id} signs, and is not trusted here: add it to {trusted.where}.",
+                soft_wrap=True,
+            )
