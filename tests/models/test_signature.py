@@ -173,7 +173,7 @@ def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_key_of_the_settings_leaves_no_file(tmp_path: Path) -> None:
-    given = SigningSettings(private_key="ab" * 32, trusted_keys="")  # type: ignore[arg-type]
+    given = SigningSettings(private_key="ab" * 32, trusted_keys="")
     settings = Settings(workspace=tmp_path / "w", signing=given)
     key = signing_key_of(settings)
     assert trusted_keys_of(settings).public == (key.public,)
@@ -208,6 +208,6 @@ def test_several_keys_may_be_trusted(folder: Path) -> None:
 def test_what_is_no_key_is_named(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"signing\.trusted_keys.*signing-key"):
         trusted_keys_of(Settings(signing=SigningSettings(trusted_keys=text)))
-    bad = SigningSettings(private_key=text)  # type: ignore[arg-type]
+    bad = SigningSettings(private_key=text)
     with pytest.raises(ConfigurationError, match=r"signing\.private_key.*64 hex digits"):
         signing_key_of(Settings(workspace=tmp_path, signing=bad))
