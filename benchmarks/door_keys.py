@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
-import json
 import random
 import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any, Final
 
 import httpx
 
-from benchmarks.parity_clients import send_all
 from sentinel.access.keys import Pepper, new_key
 from sentinel.access.managing import KeyRights, create_key, revoke_key, rotate_key
 from sentinel.access.pepper import pepper_of
@@ -306,54 +303,3 @@ def _until_refused(servers: Sequence[Server], maker: KeyMaker, key: str) -> floa
             if time.monotonic() - began > 30:
                 raise RuntimeError("A revoked key stays good.")
     return time.monotonic() - began
-
-
-# What keys cost.
-
-
-def speed(folder: Path, rounds: int) -> Mapping[str, Any]:
-    """CPU of the server's process by payment, with keys and without, in turns."""
-    plain = make_workspace(folder / "plain", trees=200, leaves=31)
-    keyed = make_workspace(folder / "keyed", trees=200, leaves=31)
-    with serving(plain) as without, serving(keyed) as with_keys:
-        key = KeyMaker(keyed).make("shop", Scope.SCORE, sender="cost-")
-        time.sleep(_SEEN_SECONDS)
-        bodies = payments(5, prefix="cost")
-        costs: dict[str, list[float]] = {"without": [], "with": []}
-        for turn in range(rounds + 1):
-            sent = [next(bodies) for _ in range(_REQUESTS)]
-            sides = [("without", without, ""), ("with", with_keys, key)]
-            for name, server, given in sides if turn % 2 else reversed(sides):
-                cost = _cpu_us(server, sent, given)
-                if turn:  # the first one is not like the others
-                    costs[name].append(cost)
-    added = [a - b for a, b in zip(costs["with"], costs["without"], strict=True)]
-    low, _, high = quantiles(added, n=4)
-    return {
-        "cpu_added_us": round(median(added), 2),
-        "quartiles_us": [round(low, 2), round(high, 2)],
-        "cpu_us_without": round(median(costs["without"]), 1),
-        "payments_each": _REQUESTS * rounds,
-    }
-
-
-def _cpu_us(server: Server, bodies: Sequence[Mapping[str, Any]], key: str) -> float:
-    """CPU of a server's process for each of these payments, microseconds."""
-    extra = f"Authorization: Bearer {key}\r\n" if key else ""
-    requests = []
-    for body in bodies:
-        text = json.dumps(body).encode()
-        head = (
-            "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"{extra}Content-Length: {len(text)}\r\n\r\n"
-        )
-        requests.append(head.encode() + text)
-    before = _cpu_ns(server.pid)
-    send_all(server.port, requests, _CONNECTIONS, 300)
-    return (_cpu_ns(server.pid) - before) / len(bodies) / 1_000
-
-
-def _cpu_ns(pid: int) -> int:
-    """Nanoseconds that the threads of a process were on a CPU."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)

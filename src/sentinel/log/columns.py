@@ -7,6 +7,7 @@ fired, no control group changed the outcome, nobody is known to have called.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -15,6 +16,10 @@ import numpy.typing as npt
 
 CHAMPION: Final = "champion"
 """The role whose scores are columns of their own in `DecisionGroup`."""
+
+
+CALLERS_KEPT: Final = 64
+"""Callers whose columns for a group of theirs alone are remembered."""
 
 
 class RoleScores(msgspec.Struct, frozen=True, array_like=True):
@@ -119,6 +124,11 @@ def fired_rules(by_row: Sequence[Sequence[str]]) -> DecisionColumns:
     )
 
 
+@lru_cache(maxsize=CALLERS_KEPT)
+def _of_one_caller(caller: str) -> DecisionColumns:
+    return DecisionColumns(callers=(caller,))
+
+
 def called_by(callers: Sequence[str]) -> DecisionColumns:
     """The columns of who sent each row; empty = nobody known.
 
@@ -126,7 +136,7 @@ def called_by(callers: Sequence[str]) -> DecisionColumns:
     (('shop-a',), ())
     """
     if len(set(callers)) <= 1:
-        return DecisionColumns(callers=(callers[0],)) if callers and callers[0] else NO_COLUMNS
+        return _of_one_caller(callers[0]) if callers and callers[0] else NO_COLUMNS
     numbers: dict[str, int] = {}
     codes = [numbers.setdefault(name, len(numbers)) for name in callers]
     return DecisionColumns(

