@@ -101,6 +101,43 @@ class AccessSettings(BaseModel):
 class DashboardSettings(BaseModel):
     host: str = Field("127.0.0.1", description="Address the dashboard binds to.")
     port: int = Field(8501, description="Port of the dashboard.", ge=1, le=65535)
+    public_url: str = Field(
+        "",
+        description="Address that browsers use, `https://fraud.example.com`. With https, cookies "
+        "are sent by TLS alone. Needed behind a proxy and for a login by an identity provider.",
+        pattern=r"^(https?://[^/?#@\s]+)?/?$",
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies, with commas between, whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    )
+    session_hours: float = Field(
+        12.0, description="A session ends so long after its login.", gt=0, le=720
+    )
+    session_idle_minutes: float = Field(
+        60.0, description="A session without an open page ends after so long.", gt=0
+    )
+    oidc_metadata_url: str = Field(
+        "",
+        description="Where an identity provider describes itself, "
+        "`https://id.example.com/.well-known/openid-configuration`; empty: no login by one.",
+    )
+    oidc_client_id: str = Field("", description="The dashboard's name at the identity provider.")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="Belongs to that name.")
+    oidc_users: str = Field(
+        "",
+        description="Who of those whom the provider knows may come in, with commas between: "
+        "`ann@example.com`, `@example.com` for all of a domain, `*` for everybody.",
+    )
+    oidc_claim: str = Field(
+        "email",
+        description="Claim that names the user. `email` counts only if the provider says that it "
+        "verified it.",
+    )
+    oidc_button: str = Field(
+        "Log in with your organisation", description="What the button of the login says."
+    )
 
 
 class MlflowSettings(BaseModel):
@@ -493,6 +530,11 @@ class Settings(BaseSettings):
     def own_definitions_dir(self) -> Path:
         """The folder of definitions that is the workspace's own, whether or not it is there."""
         return self.workspace / "feature_store"
+
+    @property
+    def dashboard_path(self) -> Path:
+        """The file of the dashboard's users and sessions."""
+        return self.workspace / "dashboard.db"
 
     @property
     def definitions_dir(self) -> Path:

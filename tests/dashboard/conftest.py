@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from testkit.scratch import Server
 from tests.dashboard import stage
@@ -67,10 +67,18 @@ def stage_with_payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 
 @pytest.fixture(scope="package")
-def window(stage_with_payments: Stage) -> Iterator[BrowserContext]:
-    """A browser that keeps what it has fetched from page to page."""
+def browser_process() -> Iterator[Browser]:
+    """Chromium, for all tests."""
+    if not stage.CHROMIUM.exists():
+        pytest.skip("no Chromium: install the Debian packages chromium and fonts-dejavu-core")
     with stage.browser() as browser:
-        yield browser.new_context(viewport={"width": 1440, "height": 1000})
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def window(browser_process: Browser) -> BrowserContext:
+    """A browser that keeps what it has fetched from page to page."""
+    return browser_process.new_context(viewport={"width": 1440, "height": 1000})
 
 
 @pytest.fixture

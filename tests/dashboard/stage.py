@@ -119,24 +119,30 @@ def send(url: str, bodies: Iterator[dict[str, Any]], count: int) -> list[dict[st
 @contextlib.contextmanager
 def dashboard(server: Server) -> Iterator[str]:
     """The `sentinel dashboard` command beside a scorer, just started; its address."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = server.settings.workspace / "dashboard.log"
+    with dashboard_of(server.settings.workspace, SENTINEL_API__PORT=str(server.port)) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def dashboard_of(workspace: Path, port: int | None = None, **variables: str) -> Iterator[str]:
+    """The `sentinel dashboard` command with these variables, just started; its address."""
+    port = port or free_port()
+    log = workspace / "dashboard.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sentinel", "dashboard"],
             env={
                 **os.environ,
-                "SENTINEL_WORKSPACE": str(server.settings.workspace),
-                "SENTINEL_API__PORT": str(server.port),
+                "SENTINEL_WORKSPACE": str(workspace),
                 "SENTINEL_DASHBOARD__PORT": str(port),
+                **variables,
             },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        yield url
+        yield f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from sentinel.cli.verbs import data, features, keys, models, serving, workspace
+from sentinel.cli.verbs import data, features, keys, models, serving, users, workspace
 
 app = typer.Typer(
     name="sentinel",
@@ -62,6 +62,18 @@ models_app = typer.Typer(
 models_app.command("sign")(models.sign)
 models_app.command("signing-key")(models.signing_key)
 app.add_typer(models_app)
+
+_USERS: Mapping[str, Callable[..., Any]] = {
+    "create": users.create,
+    "list": users.list_users,
+    "password": users.password,
+    "logout": users.logout,
+    "remove": users.remove,
+}
+users_app = typer.Typer(name="users", help="Who may log in to the dashboard.", no_args_is_help=True)
+for name, verb in _USERS.items():
+    users_app.command(name)(verb)
+app.add_typer(users_app)
 
 ledger_app = typer.Typer(name="ledger", help="The ledger's database.", no_args_is_help=True)
 ledger_app.command("migrate")(workspace.migrate_ledger)

@@ -24,22 +24,10 @@ _TIMEOUT_SECONDS = 5.0
 
 def run_dashboard(settings: Settings) -> None:
     """Become the dashboard's server process."""
-    spec = util.find_spec("sentinel.dashboard.app")
-    if spec is None or spec.origin is None or util.find_spec("streamlit") is None:
+    module = "sentinel.dashboard.serve"
+    if util.find_spec(module) is None or util.find_spec("streamlit") is None:
         raise ConfigurationError("The dashboard is not installed. Run `make install`.")
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        spec.origin,
-        "--server.headless=true",
-        f"--server.address={settings.dashboard.host}",
-        f"--server.port={settings.dashboard.port}",
-        "--server.fileWatcherType=none",
-        "--browser.gatherUsageStats=false",
-        "--client.toolbarMode=minimal",
-    ]
+    command = [sys.executable, "-m", module]
     os.environ["SENTINEL_WORKSPACE"] = str(settings.workspace.resolve())
     os.execv(sys.executable, command)  # noqa: S606 -- no shell is wanted
 
@@ -105,6 +93,7 @@ def reset_workspace(settings: Settings, *, yes: bool, ledger: bool) -> None:
         out.print(f"There is no workspace at {folder}.")
         return
     ours = {"up.json", "up.lock", "ledger.db", "plan.json", "logs", "models", "mlflow.db"}
+    ours.add(settings.dashboard_path.name)
     if not ours & {path.name for path in folder.iterdir()} and any(folder.iterdir()):
         raise WorkspaceError(f"{folder} is not a workspace of Sentinel; it is left alone.")
     if (folder / "scorer.json").exists() and _answers("".join(_addresses(settings)["Scoring API"])):

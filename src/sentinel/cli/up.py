@@ -466,9 +466,9 @@ def _print_addresses(settings: Settings, *, traffic: bool) -> None:
     api = f"http://{settings.api.host}:{settings.api.port}"
     table.add_row("Scoring API", api, "POST /predict")
     table.add_row("API documentation", f"{api}/docs", "try it there")
-    table.add_row(
-        "Dashboard", f"http://{settings.dashboard.host}:{settings.dashboard.port}", "live decisions"
-    )
+    dashboard = f"http://{settings.dashboard.host}:{settings.dashboard.port}"
+    login = httpx.get(f"{dashboard}/login", timeout=10).status_code == httpx.codes.OK
+    table.add_row("Dashboard", dashboard, "asks for a login" if login else "live decisions")
     table.add_row("MLflow", settings.tracking_uri, "experiments and models")
     if answer.status_code == httpx.codes.OK:
         model = answer.json()["model"]
@@ -479,6 +479,13 @@ def _print_addresses(settings: Settings, *, traffic: bool) -> None:
     table.add_row("Live traffic", "playing" if traffic else "off", what)
     table.add_row("Logs", str(settings.workspace / "logs"), "")
     out.print(table)
+    if not login:
+        out.print(
+            "Everybody on this machine may see the dashboard; `sentinel users create NAME` adds a "
+            "login.",
+            soft_wrap=True,
+            markup=False,
+        )
     out.print("Ctrl-C stops everything; the next start takes seconds.")
     if os.environ.get("SENTINEL_DEBUG"):
         out.print(f"pid {os.getpid()}")

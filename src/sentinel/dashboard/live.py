@@ -12,6 +12,7 @@ from sentinel.access.own_key import OwnKey
 from sentinel.dashboard import charts, panels, shape, words
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.dashboard.feed import Feed, Snapshot
+from sentinel.dashboard.login.door import USER_HEADER
 from sentinel.domain import Unavailable
 from sentinel.settings import Settings, load_settings
 
@@ -57,7 +58,9 @@ def _live() -> None:
         _away(str(error), feed.last_seen_us)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.html(panels.top(snapshot.health.status, _clock(snapshot.now_us)), width="stretch")
+        st.html(
+            panels.top(snapshot.health.status, _clock(snapshot.now_us), _user()), width="stretch"
+        )
         period = _choice("Time that the page covers", "period", list(_PERIODS))
     _problems(snapshot)
     since_us = shape.period_start(snapshot, _PERIODS[period])
@@ -78,7 +81,7 @@ def _live() -> None:
 
 
 def _away(problem: str, last_seen_us: int | None) -> None:
-    st.html(panels.top("away", _clock(time.time_ns() // 1000)))
+    st.html(panels.top("away", _clock(time.time_ns() // 1000), _user()))
     seen = f" It answered last at {words.clock(last_seen_us)} UTC." if last_seen_us else ""
     st.warning(
         f"{problem}{seen}\n\nThis page asks again every {REFRESH_SECONDS:g} seconds and goes on "
@@ -192,6 +195,11 @@ def _choice(label: str, key: str, options: list[str]) -> str:
         label, options, default=options[0], required=True, key=key, label_visibility="collapsed"
     )
     return chosen or options[0]
+
+
+def _user() -> str:
+    """Who is logged in; empty where nobody has to be."""
+    return st.context.headers.get(USER_HEADER) or ""
 
 
 def _clock(us: int) -> str:

@@ -20,18 +20,28 @@ _WORDS: Final = {
 }
 
 
-def top(status: str, about: str) -> str:
+def top(status: str, about: str, user: str = "") -> str:
     """The head of the page.
 
     Args:
         status: The service's, or "away".
         about: What stands at the right.
+        user: Who is logged in, and may log out here; empty where nobody has to.
     """
     tone = "unavailable" if status == "away" else status
     return (
         f'<div class="s-top"><span class="s-name">Sentinel</span>'
         f'<span class="s-pill s-{tone}"><span class="s-dot"></span>{_WORDS[status]}</span>'
-        f'<span class="s-muted s-right">{escape(about)}</span></div>'
+        f'<span class="s-muted s-right">{escape(about)}</span>{_logout(user)}</div>'
+    )
+
+
+def _logout(user: str) -> str:
+    if not user:
+        return ""
+    return (
+        f'<form class="s-user" method="post" action="/logout"><span>{escape(user)}</span>'
+        '<button type="submit">Log out</button></form>'
     )
 
 
