@@ -191,8 +191,31 @@ def test_every_minute_of_a_chart_has_a_row() -> None:
     assert len(rows) == 16
     assert [row["decisions"] for row in rows[-3:]] == [0, 2, 0]
     assert rows[-2]["review"] == 1
-    assert [row["rate"] for row in rows[-3:]] == [None, 500.0, 500.0]
     assert [row["state"] for row in rows[-2:]] == ["finished", "unfinished"]
+
+
+def rates(decisions: Sequence[Decision], minutes: int) -> list[Any]:
+    seen = snapshot(decisions)
+    return [row["rate"] for row in shape.by_minute(seen, NOW - minutes * MINUTE)]
+
+
+def test_a_single_alert_among_few_payments_makes_no_peak() -> None:
+    busy = [decision(n, NOW - 30 * MINUTE) for n in range(200)]
+    quiet = [decision(200 + n, NOW - n * MINUTE) for n in range(9, 0, -1)]
+    alert = decision(300, NOW, decision=Outcome.REVIEW)
+    found = rates([*busy, *quiet, alert], 31)
+    assert found[:3] == [None, 0.0, 0.0]
+    assert found[-2:] == [0.0, pytest.approx(1000 / 210)]
+    assert set(rates([*quiet, alert], 15)) == {None}
+
+
+def test_where_much_is_decided_a_rate_is_that_of_five_minutes() -> None:
+    decisions = [
+        decision(n, NOW - minute * MINUTE, decision=Outcome.REVIEW if minute > 4 else Outcome.APPROVE)
+        for minute in range(9, -1, -1)
+        for n in range(300)
+    ]
+    assert rates(decisions, 9) == [1000.0] * 5 + [800.0, 600.0, 400.0, 200.0, 0.0]
 
 
 def test_minutes_before_counts_are_complete_are_unknown_not_zero() -> None:
@@ -215,7 +238,7 @@ def test_the_headline_counts_the_span_and_the_last_full_minute() -> None:
     figures = shape.headline(seen, shape.period_start(seen, 15))
     assert figures.per_minute == 10
     assert (figures.counted.decisions, figures.counted.decline) == (10, 1)
-    assert figures.alerts_per_1000 == 100.0
+    assert figures.alerts_per_1000 is None  # one of ten says nothing about a thousand
     assert (figures.median_us, figures.p99_us) == (700, 9_999)
     nothing = shape.headline(snapshot([]), NOW - MINUTE)
     assert (nothing.alerts_per_1000, nothing.median_us) == (None, None)

@@ -122,7 +122,8 @@ def _headline(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
         delta_arrow="off",
         border=True,
         height="stretch",
-        help="Payments held for review or declined, in the time that the charts show.",
+        help="Payments held for review or declined, in the time that the charts show; from "
+        f"{shape.LEAST_FOR_A_RATE} decisions on.",
     )
     three.metric(
         "Review and declined",
@@ -157,11 +158,11 @@ def _headline(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
 def _charts(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
     minutes = shape.by_minute(snapshot, since_us)
     reasons = shape.top_reasons(snapshot.alerts, since_us)
-    budget = settings.training.alert_budget_per_1000
+    budget, least = settings.training.alert_budget_per_1000, shape.LEAST_FOR_A_RATE
     one, two, three = st.columns(3, gap="small")
     with one.container(border=True, height="stretch"):
         st.html(
-            panels.title("Alert rate", "per 1,000 in 5 minutes; dashed: what analysts can review")
+            panels.title("Alert rate", f"per 1,000 in 5 minutes, or in {least}; dashed: budget")
         )
         st.vega_lite_chart(minutes, charts.alert_rate(budget), key="alert-rate")
     with two.container(border=True, height="stretch"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from sentinel.dashboard import words
@@ -14,6 +16,9 @@ from sentinel.settings import MoneySettings
 
 MINUTE_US: Final = 60_000_000
 SMOOTHED_MINUTES: Final = 5
+LEAST_FOR_A_RATE: Final = 200
+"""Fewer decisions have no rate of alerts: one alert among ten would read as 100 per 1,000."""
+
 TOP_REASONS: Final = 7
 
 _METRIC_ORDER: Final = (
@@ -42,7 +47,7 @@ class Headline:
     Attributes:
         per_minute: Decisions of the last full minute; None before there is one.
         counted: Everything decided in the period the page shows.
-        alerts_per_1000: None where nothing was decided.
+        alerts_per_1000: None where fewer than `LEAST_FOR_A_RATE` were decided.
         median_us, p99_us: Latency of the latest decisions; None where there is none.
     """
 
@@ -76,12 +81,16 @@ def headline(snapshot: Snapshot, since_us: int) -> Headline:
 
 
 def per_1000(counted: Bin) -> float | None:
-    """Alerts per 1,000 decisions.
+    """Alerts per 1,000 decisions; None of fewer than `LEAST_FOR_A_RATE` decisions.
 
-    >>> per_1000(Bin(0, approve=995, review=4, decline=1)), per_1000(Bin(0))
+    >>> per_1000(Bin(0, approve=995, review=4, decline=1)), per_1000(Bin(0, approve=9, review=1))
     (5.0, None)
     """
-    return 1000 * counted.alerts / counted.decisions if counted.decisions else None
+    return _per_1000(counted.alerts, counted.decisions)
+
+
+def _per_1000(alerts: int, decisions: int) -> float | None:
+    return 1000 * alerts / decisions if decisions >= LEAST_FOR_A_RATE else None
 
 
 def quantile(ordered: Sequence[int], share: float) -> int | None:
@@ -118,22 +127,20 @@ def by_minute(snapshot: Snapshot, since_us: int) -> list[dict[str, float | str |
     Returns:
         ``time_ms``, ``until_ms`` (where its bar ends), ``state``; and, None where it is not known,
         ``decisions``, ``review``, ``decline`` (counts) and ``rate`` (alerts per 1,000 decisions
-        over the five minutes up to this one).
+        over the five minutes up to this one, or over as many as held `LEAST_FOR_A_RATE` decisions).
     """
     counts: dict[int, Bin] = {}
     for one in snapshot.bins:
         minute = one.start_us // MINUTE_US
         sofar = counts.get(minute, Bin(minute * MINUTE_US))
         counts[minute] = between((sofar, one), 0, _FOREVER_US)
+    rates = _Rates(counts)
     known_from = -(-snapshot.covered_since_us // MINUTE_US)
     present = snapshot.now_us // MINUTE_US
     rows: list[dict[str, float | str | None]] = []
     for minute in range(since_us // MINUTE_US, present + 1):
         known = minute >= known_from
         one = counts.get(minute, Bin(0))
-        recent = [
-            counts[m] for m in range(minute - SMOOTHED_MINUTES + 1, minute + 1) if m in counts
-        ]
         rows.append(
             {
                 "time_ms": minute * MINUTE_US // 1000,
@@ -141,11 +148,33 @@ def by_minute(snapshot: Snapshot, since_us: int) -> list[dict[str, float | str |
                 "decisions": one.decisions if known else None,
                 "review": one.review if known else None,
                 "decline": one.decline if known else None,
-                "rate": per_1000(between(recent, 0, _FOREVER_US)) if known else None,
+                "rate": rates.until(minute) if known else None,
                 "state": "unfinished" if minute == present else "finished",
             }
         )
     return rows
+
+
+class _Rates:
+    """Alerts per 1,000 up to each minute, over five minutes or as many as a rate needs.
+
+    Args:
+        counts: Decisions by minute.
+    """
+
+    def __init__(self, counts: dict[int, Bin]) -> None:
+        self._minutes = sorted(counts)
+        ordered = [counts[minute] for minute in self._minutes]
+        self._decisions = [0, *accumulate(one.decisions for one in ordered)]
+        self._alerts = [0, *accumulate(one.alerts for one in ordered)]
+
+    def until(self, minute: int) -> float | None:
+        """Of the minutes up to this one; None where no such number of decisions is known."""
+        end = bisect_right(self._minutes, minute)
+        enough = bisect_right(self._decisions, self._decisions[end] - LEAST_FOR_A_RATE) - 1
+        start = min(bisect_left(self._minutes, minute - SMOOTHED_MINUTES + 1), max(enough, 0))
+        decisions = self._decisions[end] - self._decisions[start]
+        return _per_1000(self._alerts[end] - self._alerts[start], decisions)
 
 
 def top_reasons(alerts: Iterable[Decision], since_us: int = 0) -> list[dict[str, str | int]]:
