@@ -169,6 +169,19 @@ def test_without_a_terminal_progress_is_two_lines_a_stage() -> None:
     ]
 
 
+def test_a_stage_around_another_is_announced_once_and_counts_nothing() -> None:
+    output = io.StringIO()
+    with progress_bar(Console(file=output, force_terminal=False, width=80)) as progress:
+        progress("compile", 0, 1)
+        progress("dictionaries", 10, 10)
+        progress("compile", 1, 1)
+    assert output.getvalue().splitlines() == [
+        "Compiling the feature definitions ...",
+        "Learning the values of categories ...",
+        "Learning the values of categories: 10 done",
+    ]
+
+
 def test_on_a_terminal_progress_is_a_bar() -> None:
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=100)

@@ -25,7 +25,27 @@ STAGE_WORDS: Final = {
     "read": "Reading and checking rows",
     "sort": "Bringing the log in order",
     "log": "Writing the log",
+    "known": "Reading which payments are known",
+    "compile": "Compiling the feature definitions",
+    "dictionaries": "Learning the values of categories",
+    "register": "Registering the features",
+    "backfill": "Computing features of the history",
+    "labels": "Reading labels",
+    "vectors": "Collecting vectors to train on",
+    "fit": "Training the model",
+    "track": "Recording the training",
+    "lengths": "Comparing lengths of history",
+    "baselines": "Training baselines",
+    "gate": "Judging the candidate",
+    "history": "Scoring the history",
+    "replay": "Replaying the log",
+    "export": "Exporting",
+    "upload": "Sending files",
+    "download": "Fetching files",
 }
+
+_UNCOUNTED: Final = frozenset({"compile", "register", "fit", "track", "gate"})
+"""Stages that begin and end, with nothing to count in between."""
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:
@@ -36,8 +56,9 @@ def no_progress(stage: str, done: int, total: int | None) -> None:
 def progress_bar(console: Console | None = None) -> Iterator[ProgressCallback]:
     """A callback that shows progress while the block runs.
 
-    On a terminal, one bar per stage; elsewhere one line when a stage begins and one when the
-    work is over.
+    On a terminal, one bar per stage; elsewhere one line when a stage begins and, if it counts
+    something, one that says how much there was. A stage that goes on after another one is not
+    announced again.
 
     Args:
         console: Where to show it; default: standard error.
@@ -59,18 +80,22 @@ def progress_bar(console: Console | None = None) -> Iterator[ProgressCallback]:
 
 @contextmanager
 def _lines(console: Console) -> Iterator[ProgressCallback]:
-    last: dict[str, int] = {}
+    counted: dict[str, int] = {}
+    announced: set[str] = set()
 
     def finish() -> None:
-        for stage, done in last.items():
+        for stage, done in counted.items():
             console.print(f"{STAGE_WORDS.get(stage, stage)}: {done:,} done", highlight=False)
-        last.clear()
+        counted.clear()
 
     def show(stage: str, done: int, _total: int | None) -> None:
-        if stage not in last:
+        if stage not in counted:
             finish()
+        if stage not in announced:
             console.print(f"{STAGE_WORDS.get(stage, stage)} ...", highlight=False)
-        last[stage] = done
+            announced.add(stage)
+        if stage not in _UNCOUNTED:
+            counted[stage] = done
 
     yield show
     finish()
