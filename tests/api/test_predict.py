@@ -216,6 +216,18 @@ def test_zero_and_refunds_are_legal_amounts(client: httpx.Client) -> None:
         assert client.post("/predict", json=payment(amount_minor=amount)).status_code == 200
 
 
+@pytest.mark.parametrize("odd", [{}, {"customer_id": 42}], ids=["usual", "read with care"])
+def test_attributes_that_no_feature_reads_are_named(
+    client: httpx.Client, odd: dict[str, Any]
+) -> None:
+    name = f"gift_note_{len(odd)}"
+    attributes = {"channel": "online", name: "happy birthday"}
+    assert client.post("/predict", json=payment(attributes=attributes, **odd)).status_code == 200
+    unused = client.get("/health").json()["feature_store"]["unused_attributes"]
+    assert name in unused
+    assert "channel" not in unused
+
+
 def _wait_until_indexed(client: httpx.Client, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

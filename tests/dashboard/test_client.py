@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from sentinel.dashboard import panels
@@ -100,3 +101,12 @@ def test_what_comes_from_outside_is_escaped() -> None:
     shown += panels.model(health(model=Model(loaded=False, problem=evil)))
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 6
+
+
+def test_attributes_that_no_feature_reads_stand_among_the_services() -> None:
+    given = health()
+    assert "no feature reads" not in panels.service(given)
+    names = ("<b>", "note", "size", "voucher")
+    store = msgspec.structs.replace(given.feature_store, unused_attributes=names)
+    said = panels.service(msgspec.structs.replace(given, feature_store=store))
+    assert "&lt;b&gt;, note, size and 1 more" in said

@@ -211,7 +211,9 @@ def test_a_single_alert_among_few_payments_makes_no_peak() -> None:
 
 def test_where_much_is_decided_a_rate_is_that_of_five_minutes() -> None:
     decisions = [
-        decision(n, NOW - minute * MINUTE, decision=Outcome.REVIEW if minute > 4 else Outcome.APPROVE)
+        decision(
+            n, NOW - minute * MINUTE, decision=Outcome.REVIEW if minute > 4 else Outcome.APPROVE
+        )
         for minute in range(9, -1, -1)
         for n in range(300)
     ]

@@ -77,6 +77,7 @@ class FeatureStore(msgspec.Struct, frozen=True, kw_only=True):
     entities: int
     bytes: int
     sequence: int
+    unused_attributes: tuple[str, ...] = ()
     problem: str | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
@@ -11,6 +12,7 @@ from sentinel.dashboard.api_types import Decision, Estimate, Health
 from sentinel.dashboard.shape import Part, metric_rows, parts
 from sentinel.settings import MoneySettings
 
+_NAMED: Final = 3
 _LOSSES: Final = ("error", "score", "loss")
 _WORDS: Final = {
     "ok": "All parts work",
@@ -61,6 +63,8 @@ def service(health: Health) -> str:
         _line("Feature plan", f"{plan} · {words.count(store.features)} features"),
         _line("Since the last snapshot", f"{words.count(max(0, behind))} entries"),
     ]
+    if store.unused_attributes:
+        lines.append(_line("Attributes no feature reads", _some(store.unused_attributes)))
     return f'{title("Service health")}<div class="s-list">{"".join(lines)}</div>'
 
 
@@ -135,6 +139,17 @@ def _line(name: str, value: str) -> str:
         f'<div class="s-line"><span class="s-muted">{escape(name)}</span>'
         f'<span class="s-value">{value}</span></div>'
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are.
+
+    >>> _some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    more = len(names) - _NAMED
+    shown = escape(", ".join(names[:_NAMED]))
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _metric(name: str, estimate: Estimate) -> str:

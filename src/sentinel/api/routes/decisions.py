@@ -108,7 +108,10 @@ class DecisionRoutes:
         @router.get(
             "/predict/{transaction_id:path}",
             summary="The answer for a known transaction",
-            description="Any id that was posted can be asked for, also one with slashes in it.",
+            description=(
+                "Any id that was posted can be asked for, also one with slashes in it. This is the "
+                "score; the decision and its reasons are in `GET /decisions/{id}`."
+            ),
             response_class=Response,
             responses={**_KNOWN, **problem_responses(404, 422, 429, 503)},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter
@@ -12,7 +12,11 @@ from pydantic import BaseModel, Field
 
 from sentinel.api.problems import ProblemError, problem_responses
 from sentinel.api.routes.models import provisional_of
+from sentinel.api.routes.payment_reading import unused_attributes
 from sentinel.scoring.runtime import ScoringRuntime
+
+MOST_UNUSED_NAMED: Final = 20
+"""Attributes without effect that an answer names."""
 
 
 class ModelStatus(BaseModel):
@@ -42,6 +46,11 @@ class FeatureStoreStatus(BaseModel):
     entities: int
     bytes: int
     sequence: int
+    unused_attributes: list[str] = Field(
+        [],
+        description="Attributes that payments brought and no feature reads: they are recorded and "
+        "change no decision. The first 20 names.",
+    )
     problem: str | None = None
 
 
@@ -97,6 +106,7 @@ def health_of(runtime: ScoringRuntime) -> Health:
             entities=scorer.state.entities,
             bytes=scorer.state.used_bytes,
             sequence=scorer.state.sequence,
+            unused_attributes=unused_attributes(scorer.program.plan)[:MOST_UNUSED_NAMED],
             problem=problem,
         ),
         ledger=LedgerStatus(

@@ -31,6 +31,7 @@ from sentinel.domain import (
     InvalidTransaction,
     Transaction,
 )
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.cards import holds_card_number, is_card_value, may_hold_card
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.names import name_flaw
@@ -113,7 +114,8 @@ def read_payment(body: bytes, received_at_us: int, rules: ReadingRules) -> Trans
     else:
         transaction = _usual(payment, received_at_us, rules)
     if transaction is None:
-        return transaction_of(parse(_request_decoder, body), received_at_us, rules)
+        transaction = transaction_of(parse(_request_decoder, body), received_at_us, rules)
+        _learn_names(transaction.attributes)
     return transaction
 
 
@@ -158,6 +160,8 @@ def read_payments(
             problems.update(error.fields)
     if problems:
         raise invalid(problems)
+    for transaction in transactions:
+        _learn_names(transaction.attributes)
     return transactions
 
 
@@ -211,6 +215,15 @@ def _payments_of(body: bytes, most: int) -> list[_Payment]:
         return _decode_payments(body).transactions
     pieces = _decode_raw_payments(body).transactions
     return [_decode_payment(piece) for piece in pieces] if len(pieces) <= most else []
+
+
+def unused_attributes(plan: Plan) -> list[str]:
+    """Names of attributes that payments brought lately and no feature of a plan reads, in order.
+
+    They are recorded and change no decision. Lately: since the process began, or since the names
+    that are kept were forgotten (`_KEPT`).
+    """
+    return sorted(_good_names.copy() - plan.number_columns - plan.category_columns)
 
 
 def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Transaction | None:
@@ -357,6 +370,8 @@ def _address(address: str) -> str | None:
 
 def _learn_names(attributes: Mapping[str, object]) -> bool:
     """Remember names of attributes that need no further look; False: one does."""
+    if attributes.keys() <= _good_names:
+        return True
     if any(name_flaw(name) is not None for name in attributes):
         return False
     if len(_good_names) + len(attributes) > _KEPT:
