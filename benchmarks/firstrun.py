@@ -6,6 +6,8 @@ started, sampled twice a second; pages that processes share count in each.
 
 The first start is watched for a minute from the table of addresses on: what somebody who opens the
 dashboard then gets to see (``scene``), and what the README's payments are answered (``readme``).
+Both depend on the hour of the start. ``--worlds N`` tries N hours instead, without a clone; see
+`benchmarks.firstrun_worlds`.
 """
 
 from __future__ import annotations
@@ -31,13 +33,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.firstrun_worlds import SCENE_SECONDS, is_as_promised, run_worlds
 from sentinel.dashboard.client import read_totals
 from testkit.ports import free_port
+from testkit.readme import readme_promises
 from testkit.scratch import REPOSITORY
-
-_SCENE_SECONDS = 60.0
-_README = ("approve", "review")
-"""What the README says of its first and its last payment."""
 
 _PAYMENT = {
     "transaction_id": "first-run-1",
@@ -79,7 +79,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--args", default="", help="arguments for `sentinel up`")
     parser.add_argument("--keep", action="store_true", help="keep the clone")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--worlds", type=int, help="try so many starts, one every 50 days")
     options = parser.parse_args(argv)
+    if options.worlds:
+        return _worlds(options.worlds, as_json=options.json)
     result = run(options.args, keep=options.keep)
     table = Table(title="First run of a fresh clone", title_justify="left", show_header=False)
     for key, value in result.items():
@@ -90,8 +93,17 @@ def main(argv: list[str]) -> int:
     slow = result["first_answer_seconds"] > 600 or result["second_start_seconds"] > 20
     scene = result["scene"]
     dull = not (scene["review"] and scene["decline"] and scene["labels"])
-    other = tuple(result["readme"]) != _README
+    other = result["readme"] != [promise.decision for promise in readme_promises()]
     return 1 if slow or dull or other or result["processes_left"] else 0
+
+
+def _worlds(count: int, *, as_json: bool) -> int:
+    worlds = run_worlds(time.time_ns() // 1000, count, lambda line: print(line, flush=True))
+    kept = sum(map(is_as_promised, worlds))
+    print(f"{kept} of {count} starts show what the README promises.")
+    if as_json:
+        print(json.dumps({"worlds": worlds, "as_promised": kept}))
+    return 0 if kept == count else 1
 
 
 def run(arguments: str = "", *, keep: bool = False) -> dict[str, Any]:
@@ -174,10 +186,13 @@ def _watch(url: str) -> dict[str, Any]:
     """The README's payments, and what the live traffic shows in a minute."""
     began = time.monotonic()
     with httpx.Client(base_url=url, timeout=30) as client:
-        answers = [client.post("/predict", json=payment).json() for payment in readme_payments()]
+        answers = [
+            [client.post("/predict", json=payment).json() for payment in promise.payments]
+            for promise in readme_promises()
+        ]
         labels_before = _labels(client)
         first: dict[str, float] = {}
-        while (elapsed := time.monotonic() - began) < _SCENE_SECONDS:
+        while (elapsed := time.monotonic() - began) < SCENE_SECONDS:
             for outcome in ("review", "decline"):
                 query = {"outcome": outcome, "limit": 10}
                 rows = client.get("/decisions", params=query).json()["decisions"]
@@ -195,46 +210,11 @@ def _watch(url: str) -> dict[str, Any]:
             for outcome in ("review", "decline")
         }
         scene = {**counts, "labels": _labels(client) - labels_before, "first_seconds": first}
-    return {"scene": scene, "readme": [answers[0]["decision"], answers[-1]["decision"]]}
+    return {"scene": scene, "readme": [some[-1]["decision"] for some in answers]}
 
 
 def _labels(client: httpx.Client) -> int:
     return read_totals(client.get("/metrics").text).labels
-
-
-def readme_payments() -> list[dict[str, Any]]:
-    """The payments of the README: groceries, then four cards on one device."""
-    shop = {"channel": "pos", "entry_mode": "chip", "authentication": "pin", "mcc": "5411"}
-    online = {
-        "channel": "online",
-        "entry_mode": "card_on_file",
-        "authentication": "3ds_frictionless",
-        "mcc": "5732",
-    }
-    payments: list[dict[str, Any]] = [
-        {
-            "transaction_id": "order-1000",
-            "amount_minor": 2390,
-            "customer_id": "c-anna",
-            "card_id": "k-anna",
-            "merchant_id": "m-corner-shop",
-            "attributes": {**shop, "merchant_country": "DE", "card_country": "DE"},
-        }
-    ]
-    payments += [
-        {
-            "transaction_id": f"order-100{n}",
-            "amount_minor": 4890,
-            "customer_id": f"c-10{n}",
-            "card_id": f"k-10{n}",
-            "merchant_id": "m-electronics",
-            "device_id": "d-new",
-            "ip_address": "198.51.100.7",
-            "attributes": {**online, "merchant_country": "DE", "card_country": "DE"},
-        }
-        for n in range(1, 5)
-    ]
-    return payments
 
 
 def _first_answer(

@@ -11,14 +11,14 @@ from types import ModuleType
 
 import pytest
 
-from testkit import ports
+from testkit import pages, ports, readme
 from tests import called_programs, workers
-from tests.pages import blocks, test_commands
+from tests.pages import test_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("module", [blocks, called_programs, test_commands, workers])
+@pytest.mark.parametrize("module", [called_programs, pages, readme, test_commands, workers])
 def test_the_examples_of_the_suites_own_parts_run(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0

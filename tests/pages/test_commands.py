@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from testkit.pages import Block, blocks_of, commands_of
 from testkit.shapes import SHAPES
 from tests.pages import material
-from tests.pages.blocks import Block, blocks_of, commands_of
 from tests.pages.reader import Reader
 from tests.test_project import tracked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from itertools import islice, takewhile
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_a_seed_is_a_world() -> None:
         KIND_TRANSACTION,
     )
     assert not one.equals(other)
+
+
+def test_worlds_of_one_calendar_are_the_same_moved_in_time() -> None:
+    weeks = 61  # a year and some weeks later, at another season
+    autumn = replace(SMALL, start="2026-10-05", calendar="2026-10-05")
+    winter = replace(SMALL, start="2027-12-06", calendar="2026-10-05")
+    assert winter.start_us - autumn.start_us == weeks * 7 * DAY_US
+    for day in range(35):
+        one, other = World(autumn).day(day), World(winter).day(day)
+        moved = replace(one, time_us=one.time_us + weeks * 7 * DAY_US)
+        for column in fields(Events):
+            if column.name not in ("device", "address", "claimed_us", "corrected_us"):
+                assert np.array_equal(getattr(moved, column.name), getattr(other, column.name)), (
+                    column.name
+                )
+        assert np.array_equal(one.claimed_us > 0, other.claimed_us > 0)
 
 
 def test_a_longer_history_begins_with_the_shorter_one() -> None:

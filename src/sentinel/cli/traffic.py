@@ -21,6 +21,7 @@ import msgspec
 from sentinel.access.own_key import OwnKey
 from sentinel.domain import Label, Transaction
 from sentinel.settings import Settings
+from sentinel.sources.base import DAY_US
 from sentinel.sources.simulator.config import SimulatorConfig
 from sentinel.sources.simulator.source import SimulatorSource
 
@@ -33,6 +34,15 @@ CATCH_UP_SECONDS: Final = 30.0
 """Within so many seconds the traffic's distance to the clock falls to 37 %, whatever it was."""
 
 _CLOSED_SECONDS: Final = 2.0
+
+_FRAUD_RATE: Final = 0.009
+"""Enough frauds on held-out days, whatever the date, that a decline line can be drawn."""
+
+_SEED: Final = 25
+_CALENDAR: Final = "2026-10-05"
+"""The world is always the same one, moved in time by whole weeks, so that its model, its lines and
+the campaigns under way hardly depend on the day. What is left is how far the week has come."""
+
 _TICK_SECONDS: Final = 0.05
 _SAVE_SECONDS: Final = 1.0
 
@@ -47,6 +57,32 @@ class Traffic(msgspec.Struct, kw_only=True):
 
     config: dict[str, str | int | float]
     played_us: int
+
+
+def world_before(now_us: int, *, customers: int, days: float) -> SimulatorConfig:
+    """The world of a first run: its history ends `BEHIND_DAYS` before the clock.
+
+    Args:
+        now_us: The clock, microseconds UTC.
+        customers, days: Its size; it has at least so many days.
+
+    >>> world = world_before(1_764_000_000_000_000, customers=100, days=30)
+    >>> (1_764_000_000_000_000 - world.end_us) / 86_400_000_000
+    3.0
+    >>> world.start, world_before(1_795_000_000_000_000, customers=100, days=30).start
+    ('2025-10-20', '2026-10-12')
+    """
+    end_us = now_us - BEHIND_DAYS * DAY_US
+    latest = int((end_us - days * DAY_US) // DAY_US)
+    monday = latest - (latest + 3) % 7
+    return SimulatorConfig(
+        customers=customers,
+        days=(end_us - monday * DAY_US) / DAY_US,
+        start=dt.datetime.fromtimestamp(monday * 86_400, dt.UTC).date().isoformat(),
+        seed=_SEED,
+        fraud_rate=_FRAUD_RATE,
+        calendar=_CALENDAR,
+    )
 
 
 def traffic_file(settings: Settings) -> Path:

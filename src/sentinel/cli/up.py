@@ -37,12 +37,10 @@ from sentinel.settings import Settings
 _LEAST_FREE_BYTES: Final = 1 << 30
 _READY_SECONDS: Final = 180.0
 _WATCH_SECONDS: Final = 1.0
-_WORLD_FRAUD_RATE: Final = 0.009
-"""Enough frauds on held-out days, whatever the date, that a decline line can be drawn."""
 
-_WORLD_SEED: Final = 25
-"""Of the simulated world. Campaigns come and go; in this one several are under way in the days that
-live traffic plays first, whatever the date (`benchmarks firstrun` watches them)."""
+WORLD_CUSTOMERS: Final = 2600
+WORLD_DAYS: Final = 180.0
+"""Size of the simulated world, unless the caller has other wishes."""
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -76,13 +74,17 @@ class FirstRun:
         settings: The workspace.
         data: Mapping file of the user's own data; None to simulate.
         customers, days: Size of the simulated world.
+        now_us: The clock, microseconds UTC: where live traffic is to arrive.
     """
 
-    def __init__(self, settings: Settings, data: Path | None, customers: int, days: float) -> None:
+    def __init__(
+        self, settings: Settings, data: Path | None, customers: int, days: float, now_us: int
+    ) -> None:
         self.settings = settings
         self._data = data
         self._customers = customers
         self._days = days
+        self._now_us = now_us
         self._path = settings.workspace / "up.json"
         self._progress = self._load()
 
@@ -148,24 +150,17 @@ class FirstRun:
 
     def _import(self) -> None:
         from sentinel.cli.importing import ALLOWED_REJECTS, import_and_report
-        from sentinel.cli.traffic import BEHIND_DAYS, remember
+        from sentinel.cli.traffic import remember, world_before
         from sentinel.pipeline.importing import import_history
         from sentinel.sources.registry import open_source
-        from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
+        from sentinel.sources.simulator import SimulatorSource
 
         self._discard_half_import()
         if self._data is not None:
             source = open_source(self._data)
-            now_us = time.time_ns() // 1000
+            now_us = self._now_us
         else:
-            end_us = time.time_ns() // 1000 - BEHIND_DAYS * 86_400_000_000
-            config = SimulatorConfig.ending(
-                end_us,
-                days=self._days,
-                customers=self._customers,
-                seed=_WORLD_SEED,
-                fraud_rate=_WORLD_FRAUD_RATE,
-            )
+            config = world_before(self._now_us, customers=self._customers, days=self._days)
             remember(self.settings, config)
             source = SimulatorSource(config)
             now_us = config.end_us
@@ -257,8 +252,8 @@ def up(
     settings: Settings,
     *,
     data: Path | None = None,
-    customers: int = 2600,
-    days: float = 180.0,
+    customers: int = WORLD_CUSTOMERS,
+    days: float = WORLD_DAYS,
     traffic: bool = True,
     speed: float | None = None,
 ) -> None:
@@ -286,7 +281,7 @@ def up(
             (settings.dashboard.port, "dashboard"),
         ):
             _check_port(port, name)
-        first = FirstRun(settings, data, customers, days)
+        first = FirstRun(settings, data, customers, days, time.time_ns() // 1000)
         stack = Stack()
         try:
             _run(settings, first, stack, stop, traffic=traffic, speed=speed)

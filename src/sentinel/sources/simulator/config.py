@@ -28,6 +28,9 @@ class SimulatorConfig:
         reported_share: Share of frauds that are ever reported.
         false_claim_rate: Share of good payments that are claimed as fraud by mistake; these
             claims are corrected weeks later.
+        calendar: The day whose season and wave of crime the first day has, ``YYYY-MM-DD``; empty
+            for its own. Two worlds that differ in the start alone are then the same, moved in
+            time, if both starts are of one weekday.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -45,6 +48,7 @@ class SimulatorConfig:
     fraud_rate: float = 0.006
     reported_share: float = 0.87
     false_claim_rate: float = 0.0004
+    calendar: str = ""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -62,12 +66,14 @@ class SimulatorConfig:
                     f"The simulator's {name} is {getattr(self, name)!r}; "
                     f"it must be {low:,} to {high:,}."
                 )
-        try:
-            date.fromisoformat(self.start)
-        except ValueError:
-            raise ConfigurationError(
-                f"The simulator's start is {self.start!r}; give a day such as 2024-01-31."
-            ) from None
+        for name in ("start", "calendar"):
+            try:
+                date.fromisoformat(getattr(self, name) or self.start)
+            except ValueError:
+                raise ConfigurationError(
+                    f"The simulator's {name} is {getattr(self, name)!r}; give a day such as "
+                    "2024-01-31."
+                ) from None
         if self.customers * self.daily_rate > _MAX_ROWS_PER_DAY:
             raise ConfigurationError(
                 f"customers x daily_rate must be at most {_MAX_ROWS_PER_DAY:,} payments a day."
@@ -95,6 +101,11 @@ class SimulatorConfig:
     def first_day(self) -> int:
         """Day number of the start, counted from 1970-01-01."""
         return (date.fromisoformat(self.start) - date(1970, 1, 1)).days
+
+    @property
+    def calendar_day(self) -> int:
+        """Day number whose season and wave of crime the start has, counted from 1970-01-01."""
+        return (date.fromisoformat(self.calendar or self.start) - date(1970, 1, 1)).days
 
     @property
     def start_us(self) -> int:

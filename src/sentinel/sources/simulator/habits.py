@@ -85,15 +85,15 @@ def honest_day(
         rng: Of this day.
     """
     people, shops = population.customers, population.merchants
-    number = config.first_day + day
+    number, calendar = config.first_day + day, config.calendar_day + day
     weekday = (number + 3) % 7
-    rate = people.rate * WEEKDAYS[people.habit, weekday] * season(number)
+    rate = people.rate * WEEKDAYS[people.habit, weekday] * season(calendar)
     # Now and then somebody has a shopping day.
     rate = rate * np.where(rng.random(len(rate)) < 0.012, rng.uniform(3, 9, len(rate)), 1.0)
     counts = rng.poisson(np.where(people.joined <= day, rate, 0.0))
     who = np.repeat(np.arange(len(counts)), counts)
     count = len(who)
-    travels = _travels(people.phase[who], number)
+    travels = _travels(people.phase[who], calendar)
     merchant = _merchants(population, who, travels, day, rng)
     drift = 0.35 * day / 365
     odds = np.log(

@@ -87,7 +87,7 @@ class World:
     def _begin_campaigns(self, day: int) -> Events:
         config = self.config
         rng = np.random.default_rng([config.seed, _CRIME, day + _DAY_ORIGIN])
-        number = config.first_day + day
+        number = config.calendar_day + day
         frauds = config.customers * config.daily_rate * season(number) * config.fraud_rate
         parts = []
         serial = (day + _DAY_ORIGIN) * 65_536 % (1 << 30)

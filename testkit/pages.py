@@ -67,4 +67,5 @@ def commands_of(text: str) -> Iterator[str]:
 
 
 def _is_whole(command: str) -> bool:
-    return subprocess.run(["bash", "-n"], input=command, text=True, stderr=-3).returncode == 0
+    looked = subprocess.run(["bash", "-n"], input=command, text=True, stderr=-3, check=False)
+    return looked.returncode == 0
