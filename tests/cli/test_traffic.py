@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sentinel.cli.traffic import CATCH_UP_SECONDS, Pace
+from sentinel.cli.traffic import CATCH_UP_SECONDS, Pace, Traffic, world_before
 
 DAY_US = 86_400_000_000
 START_US = 1_764_000_000_000_000
@@ -48,3 +48,17 @@ def test_a_clock_that_stands_before_what_was_played_lets_nothing_more_through() 
 def test_a_given_speed_is_kept_until_the_clock_is_reached() -> None:
     assert due(Pace(START_US, speed=300), 10) == START_US + 3_000_000_000
     assert due(Pace(START_US, speed=300), 864_000) == START_US + 3 * DAY_US + 864_000_000_000
+
+
+def test_the_traffic_of_an_older_workspace_goes_on_with_the_devices_that_it_has() -> None:
+    noted = {"customers": 300, "days": 40.0, "start": "2025-10-20", "seed": 25}
+    assert Traffic(config=noted, played_us=0).world.device_ids == "number"
+    assert Traffic(config=noted, played_us=0).world.calendar_day == 20_381
+
+
+def test_starts_a_whole_number_of_weeks_apart_have_one_world() -> None:
+    first = world_before(START_US, customers=100, days=180)
+    later = world_before(START_US + 41 * 7 * DAY_US, customers=100, days=180)
+    assert (first.days, first.calendar_day) == (later.days, later.calendar_day)
+    assert later.start_us - first.start_us == 41 * 7 * DAY_US
+    assert 180 <= first.days < 187

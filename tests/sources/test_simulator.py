@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.domain import ConfigurationError, Label, Transaction, Verdict
+from sentinel.ingest.cards import holds_card_number
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources import SimulatorConfig, SimulatorSource, log_batches, open_source
 from sentinel.sources.simulator.events import Events, concat
@@ -70,6 +71,20 @@ def test_worlds_of_one_calendar_are_the_same_moved_in_time() -> None:
                     column.name
                 )
         assert np.array_equal(one.claimed_us > 0, other.claimed_us > 0)
+
+
+def test_ids_of_devices_are_no_numbers_unless_an_older_world_goes_on() -> None:
+    newer, older = (
+        history(SimulatorSource(replace(SMALL, device_ids=kind)), KIND_TRANSACTION)
+        for kind in ("hex", "number")
+    )
+    for row, before in zip(
+        newer["device_id"].to_pylist(), older["device_id"].to_pylist(), strict=True
+    ):
+        assert (row is None) == (before is None)
+        assert row is None or not holds_card_number(row)
+    names = set(zip(newer["device_id"].to_pylist(), older["device_id"].to_pylist(), strict=True))
+    assert len(names) == len({name for name, _ in names}) == len({name for _, name in names})
 
 
 def test_a_longer_history_begins_with_the_shorter_one() -> None:

@@ -43,6 +43,8 @@ _CALENDAR: Final = "2026-10-05"
 """The world is always the same one, moved in time by whole weeks, so that its model, its lines and
 the campaigns under way hardly depend on the day. What is left is how far the week has come."""
 
+_BEFORE: Final[dict[str, str | int | float]] = {"device_ids": "number"}
+
 _TICK_SECONDS: Final = 0.05
 _SAVE_SECONDS: Final = 1.0
 
@@ -57,6 +59,11 @@ class Traffic(msgspec.Struct, kw_only=True):
 
     config: dict[str, str | int | float]
     played_us: int
+
+    @property
+    def world(self) -> SimulatorConfig:
+        """The world; what the version that noted it did not know yet is as it was then."""
+        return SimulatorConfig(**_BEFORE | self.config)  # type: ignore[arg-type]
 
 
 def world_before(now_us: int, *, customers: int, days: float) -> SimulatorConfig:
@@ -143,7 +150,7 @@ def play(
     """
     path = traffic_file(settings)
     traffic = msgspec.json.decode(path.read_bytes(), type=Traffic)
-    source = SimulatorSource(SimulatorConfig(**traffic.config))  # type: ignore[arg-type]
+    source = SimulatorSource(traffic.world)
     pace = Pace(traffic.played_us, speed)
     started = time.monotonic()
     saved = started

@@ -73,7 +73,7 @@ def transaction_rows(
         "customer_id": _numbered("c", events.customer),
         "card_id": _numbered("k", events.card),
         "merchant_id": _numbered("m", events.merchant),
-        "device_id": _numbered("d", scrambled(events.device, 48), events.device < 0),
+        "device_id": _devices(events.device, in_hex=config.device_ids == "hex"),
         "ip_address": _addresses(events.address),
         "attributes.channel": _coded(CHANNELS, events.channel),
         "attributes.entry_mode": _coded(ENTRY_MODES, events.entry),
@@ -144,9 +144,21 @@ def _coded(names: Sequence[str], codes: Ints) -> pa.Array:
     return pa.array(list(names), pa.string()).take(pa.array(codes, mask=codes < 0))
 
 
+def _devices(numbers: Ints, *, in_hex: bool) -> pa.Array:
+    """Ids of devices; twelve hexadecimal digits are too few for the number of a card."""
+    if not in_hex:
+        return _numbered("d", scrambled(numbers, 48), numbers < 0)
+    named = pc.binary_join_element_wise("d", *_words(numbers), "-")
+    return pc.if_else(pa.array(numbers < 0), pa.scalar(None, pa.string()), named)
+
+
+def _words(numbers: Ints) -> list[pa.Array]:
+    """Three hexadecimal words of 16 bits that tell nothing of a number."""
+    mixed = scrambled(numbers, 48)
+    return [_HEX.take(pa.array((mixed >> shift) & 0xFFFF)) for shift in (32, 16, 0)]
+
+
 def _addresses(numbers: Ints) -> pa.Array:
     """IPv6 addresses of the range kept for documentation (RFC 3849), so that they are nobody's."""
-    mixed = scrambled(numbers, 48)
-    words = [_HEX.take(pa.array((mixed >> shift) & 0xFFFF)) for shift in (32, 16, 0)]
-    text = pc.binary_join_element_wise("2001:db8:", *words, ":")
+    text = pc.binary_join_element_wise("2001:db8:", *_words(numbers), ":")
     return pc.if_else(pa.array(numbers < 0), pa.scalar(None, pa.string()), text)

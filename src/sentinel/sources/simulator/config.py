@@ -31,6 +31,8 @@ class SimulatorConfig:
         calendar: The day whose season and wave of crime the first day has, ``YYYY-MM-DD``; empty
             for its own. Two worlds that differ in the start alone are then the same, moved in
             time, if both starts are of one weekday.
+        device_ids: "hex" for ids of devices such as ``d-1f3a-92c-b07e``; "number" for those of
+            earlier versions, of which one in ten looks like the number of a card.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -49,6 +51,7 @@ class SimulatorConfig:
     reported_share: float = 0.87
     false_claim_rate: float = 0.0004
     calendar: str = ""
+    device_ids: str = "hex"
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -74,6 +77,10 @@ class SimulatorConfig:
                     f"The simulator's {name} is {getattr(self, name)!r}; give a day such as "
                     "2024-01-31."
                 ) from None
+        if self.device_ids not in ("hex", "number"):
+            raise ConfigurationError(
+                f"The simulator's device_ids is {self.device_ids!r}; it is hex or number."
+            )
         if self.customers * self.daily_rate > _MAX_ROWS_PER_DAY:
             raise ConfigurationError(
                 f"customers x daily_rate must be at most {_MAX_ROWS_PER_DAY:,} payments a day."
