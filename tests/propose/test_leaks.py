@@ -53,6 +53,19 @@ def test_that_there_is_a_value_can_be_the_leak() -> None:
     assert leaks(with_column(reference)) == {"extra"}
 
 
+def test_a_note_that_only_some_frauds_have_is_taken_and_doubted() -> None:
+    rng = np.random.default_rng(3)
+    noted = np.where(frauds() & (rng.random(3_000) < 0.35), "the bank called", "")
+    everyday = np.where(rng.random(3_000) < 0.2, "gift", "")
+    assert noted.astype(bool).sum() >= 20
+    for values, doubted in ((noted, True), (everyday, False)):
+        roles = decide(profile(with_column(values.tolist())), Answers())
+        assert "extra" in {attribute.column for attribute in roles.attributes}
+        assert any("known in time" in note for note in roles.notes) == doubted
+    assured = decide(profile(with_column(noted.tolist())), Answers(use=("extra",)))
+    assert not any("known in time" in note for note in assured.notes)
+
+
 def test_a_date_that_only_frauds_have_is_a_suspect() -> None:
     assert leaks(payments()) == {"case_opened"}
 

@@ -19,7 +19,7 @@ from sentinel.propose.entities import choose_entities
 from sentinel.propose.ids import choose_id
 from sentinel.propose.known import Known, recognise, with_known
 from sentinel.propose.labels import choose_label, choose_outcome
-from sentinel.propose.leaks import find_leaks
+from sentinel.propose.leaks import find_leaks, mostly_in_frauds
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Label, Leak, Roles, Time
 from sentinel.propose.time_formats import history_days, moments, resolution_seconds, time_of
@@ -230,6 +230,10 @@ def _leave_out_late(
         if not roles.left_out.get(name, "").startswith("known too late"):
             roles.left_out[name] = f"known too late: {leak.reason}"
     roles.attributes = tuple(a for a in roles.attributes if a.column not in out)
+    if found is not None:
+        taken = [a.column for a in roles.attributes if a.column not in answers.use]
+        doubt = mostly_in_frauds(roles.profile, taken, *found)
+        roles.notes[:0] = [doubt] if doubt else []
     if roles.outcome is not None and roles.outcome.column in out:
         roles.outcome = None
 

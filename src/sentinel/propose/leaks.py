@@ -32,6 +32,7 @@ FITTED_SHARE: Final = 0.7
 AUC_BOUND: Final = 0.98
 VALUE_SHARE: Final = 0.9
 VALUE_RECALL: Final = 0.5
+NOTED_SHARE: Final = 0.8
 LEAST_FRAUDS: Final = 20
 
 _CATEGORIES: Final = 100
@@ -61,6 +62,31 @@ def find_leaks(roles: Roles, columns: list[str], fraud: Flags, known: Flags) -> 
         if name in columns:
             found.setdefault(name, reason)
     return [Leak(name, reason) for name, reason in found.items()]
+
+
+def mostly_in_frauds(profile: TableProfile, columns: list[str], fraud: Flags, known: Flags) -> str:
+    """What to say of columns that hold something for some frauds and hardly any other payment.
+
+    They give too few frauds away to be suspects, and may well be notes that were made afterwards.
+
+    Args:
+        profile: The table.
+        columns: Which to look at.
+        fraud, known: See `find_leaks`.
+
+    Returns:
+        A sentence; empty if there are none.
+    """
+    truth = fraud[known]
+    found = []
+    for name in columns:
+        given = pc.is_valid(profile.texts(name)).to_numpy(zero_copy_only=False)[known]
+        bad, rows = int((given & truth).sum()), int(given.sum())
+        if bad >= LEAST_FRAUDS and bad >= NOTED_SHARE * rows:
+            found.append(f"{name!r} ({bad / rows:.0%} frauds)")
+    if not found:
+        return ""
+    return f"Hardly any good payment has a value in {', '.join(found)}: is it known in time?"
 
 
 def balances_after(roles: Roles) -> dict[str, str]:

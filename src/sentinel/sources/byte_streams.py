@@ -39,6 +39,8 @@ _FOREIGN: Final = (
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"\x89HDF", "an HDF5 file; write it as Parquet"),
+    (b"\x89PNG", "a picture; export the table as CSV"),
+    (b"\xff\xd8\xff", "a picture; export the table as CSV"),
 )
 
 COMPRESSED_SUFFIXES: Final = (".gz", ".bz2", ".xz", ".zst", ".zip")
@@ -87,8 +89,8 @@ def foreign_kind(start: bytes) -> str | None:
 
     >>> foreign_kind(b"%PDF-1.7")
     'a PDF document; export the table as CSV'
-    >>> foreign_kind(b"a,b") is None
-    True
+    >>> foreign_kind(b"a,b") is None, foreign_kind(b"MZ" + bytes(9))
+    (True, 'a binary file, no text; export the table as CSV')
     """
     for magic, kind in _FOREIGN:
         if start.startswith(magic):
@@ -100,6 +102,8 @@ def foreign_kind(start: bytes) -> str | None:
         return "an HTML page; export the table as CSV (a download may need a login)"
     if text.startswith((b"<?xml", b"<workbook")):
         return "an XML document; export the table as CSV"
+    if b"\0\0\0\0" in start and not start.startswith(tuple(bom for bom, _ in _BOMS)):
+        return "a binary file, no text; export the table as CSV"
     return None
 
 
