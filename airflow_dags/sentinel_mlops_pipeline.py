@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from rich.console import Console
 
 from sentinel.domain import GateRefused, SentinelError, Unavailable, WorkspaceError
-from sentinel.settings import Settings
+from sentinel.settings import Settings, keep_files_private
 
 out = Console(width=140, highlight=False, color_system=None)
 
@@ -106,6 +106,7 @@ def told_apart(table: str = "") -> Iterator[None]:
 
 def settings_of(params: dict[str, Any] | None) -> Settings:
     """The deployment's settings with the parameters of the run."""
+    keep_files_private()
     given = params or {}
     days = given["window_days"]
     training = DEFAULTS.training.model_copy(

@@ -16,7 +16,7 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Sentinel MLflow server" \
       org.opencontainers.image.licenses="MIT"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/sentinel sentinel \
-    && install -d -o sentinel -g sentinel /var/lib/sentinel
+    && install -d -m 0700 -o sentinel -g sentinel /var/lib/sentinel
 COPY --from=build /opt/sentinel /opt/sentinel
 ENV PATH=/opt/sentinel/bin:${PATH} \
     PYTHONUNBUFFERED=1 \

@@ -16,7 +16,7 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Sentinel pipeline" \
       org.opencontainers.image.licenses="MIT"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/sentinel sentinel \
-    && install -d -o sentinel -g sentinel \
+    && install -d -m 0700 -o sentinel -g sentinel \
        /var/lib/sentinel /var/lib/sentinel/models /var/cache/sentinel
 COPY --from=build /opt/sentinel /opt/sentinel
 COPY feature_store /opt/feature_store

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sentinel.cli.verbs import data, features, keys, models, serving, users, workspace
+from sentinel.settings import keep_files_private
 
 app = typer.Typer(
     name="sentinel",
@@ -94,4 +95,5 @@ app.add_typer(keys_app)
 
 def main() -> None:
     """Entry point of the `sentinel` command."""
+    keep_files_private()
     app()

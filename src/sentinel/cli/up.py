@@ -303,7 +303,13 @@ def _run(
     speed: float | None,
 ) -> None:
     from sentinel.pipeline.signing import adopt_what_serves
+    from sentinel.pipeline.workspace import close_to_others
 
+    closed = close_to_others(settings.workspace)
+    if closed:
+        err.print(
+            f"{closed:,} files of the workspace are for you alone now; others could read them."
+        )
     for version in adopt_what_serves(settings):
         err.print(
             f"Version {version} was promoted before models were signed; it is signed now as it "

@@ -21,6 +21,7 @@ from sentinel.domain import ConfigurationError, LedgerUnavailable
 from sentinel.ingest.masked_log import log_with_masks
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import DEFAULT_NAMESPACE, checkpointer_of, named_exists, open_named
+from sentinel.settings import keep_files_private
 
 log = logging.getLogger("sentinel.indexer")
 
@@ -104,6 +105,7 @@ def _told_to_stop(stop: threading.Event, wait_seconds: float, parent: int | None
 
 def main() -> None:
     """Run as a process."""
+    keep_files_private()
     parser = argparse.ArgumentParser(prog="sentinel.ledger.indexer", description=__doc__)
     parser.add_argument("--ledger", required=True, help="SQLite file or URL of the ledger")
     parser.add_argument(

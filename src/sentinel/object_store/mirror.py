@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 import tarfile
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from sentinel.domain import SentinelError, WorkspaceError
 from sentinel.object_store.store import ObjectStore
-from sentinel.settings import Settings, load_settings
+from sentinel.settings import Settings, keep_files_private, load_settings
 
 _PARTS: Final = ("buckets", "workspace")
 # Follow from the ledger, or belong to a process that runs.
@@ -44,7 +44,8 @@ def save(settings: Settings, out: BinaryIO) -> tuple[int, int]:
         ObjectStoreUnavailable, ConfigurationError: S3 does not answer, or refuses.
     """
     objects = files = 0
-    with tarfile.open(fileobj=out, mode="w|") as archive:
+    # What a link points to is saved in its place: a restore takes plain files only.
+    with tarfile.open(fileobj=out, mode="w|", dereference=True) as archive:
         if buckets_of(settings):
             store = ObjectStore(settings.s3)
             for bucket in buckets_of(settings):
@@ -73,7 +74,8 @@ def restore(settings: Settings, source: BinaryIO) -> tuple[int, int]:
         How many objects and how many files.
 
     Raises:
-        WorkspaceError: It is no such tar, or not a whole one.
+        WorkspaceError: It is no such tar, not a whole one, or a member would land outside of the
+            workspace or the deployment's buckets. Members before it are restored.
         ObjectStoreUnavailable, ConfigurationError: S3 does not answer, or refuses.
     """
     counts = dict.fromkeys(_PARTS, 0)
@@ -85,13 +87,14 @@ def restore(settings: Settings, source: BinaryIO) -> tuple[int, int]:
         with tarfile.open(fileobj=source, mode="r|") as archive:
             for member in archive:
                 part, _, rest = member.name.partition("/")
-                content = archive.extractfile(member)
-                if part not in counts or content is None or ".." in PurePosixPath(rest).parts:
-                    raise WorkspaceError(f"{member.name!r} does not belong in a backup.")
+                content = archive.extractfile(member) if member.isreg() else None
+                if part not in counts or content is None or not _is_plain(rest):
+                    raise WorkspaceError(
+                        f"{member.name!r} does not belong in a backup: it holds plain files below "
+                        "workspace/ and buckets/ only. Make another with backup.sh."
+                    )
                 if part == "workspace":
-                    target = settings.workspace / rest
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(content.read())
+                    _put(settings.workspace, rest, content.read())
                 elif store is None:
                     raise WorkspaceError(
                         "The backup holds buckets. Set SENTINEL_S3__ARTIFACTS_BUCKET and the other "
@@ -99,6 +102,12 @@ def restore(settings: Settings, source: BinaryIO) -> tuple[int, int]:
                     )
                 else:
                     bucket, _, key = rest.partition("/")
+                    if bucket not in buckets_of(settings):
+                        raise WorkspaceError(
+                            f"{member.name!r} is of the bucket {bucket!r}, and this deployment has "
+                            f"{', '.join(buckets_of(settings))}. Set the S3 settings of the "
+                            "deployment that the backup was made of."
+                        )
                     with tempfile.NamedTemporaryFile() as file:
                         file.write(content.read())
                         file.flush()
@@ -109,8 +118,29 @@ def restore(settings: Settings, source: BinaryIO) -> tuple[int, int]:
     return counts["buckets"], counts["workspace"]
 
 
+def _is_plain(path: str) -> bool:
+    """Whether a path names something below a folder, in the one way to write it."""
+    parts = path.split("/")
+    return "\0" not in path and not {"", ".", ".."} & set(parts)
+
+
+def _put(workspace: Path, path: str, content: bytes) -> None:
+    """Write a file of the workspace, for its owner alone; links in the way are not followed."""
+    root, target = workspace.resolve(), workspace.resolve() / path
+    if not target.parent.resolve().is_relative_to(root):
+        raise WorkspaceError(
+            f"{target} would be written outside of the workspace: a folder on the way is a link. "
+            "Remove the link, or restore into an empty workspace."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:  # mode 0600
+        file.write(content)
+    Path(file.name).replace(target)
+
+
 def main(arguments: list[str]) -> int:
     """Save to the standard output, or restore from the standard input."""
+    keep_files_private()
     try:
         if arguments == ["save"]:
             done, objects_files = "Saved", save(load_settings(), sys.stdout.buffer)

@@ -152,7 +152,6 @@ class ObjectStore:
                     raise
                 out.flush()
                 os.fsync(out.fileno())
-            partial.chmod(0o644)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

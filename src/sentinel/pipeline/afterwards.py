@@ -20,7 +20,7 @@ from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.datasets import DatasetManifest, load_dataset
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import choose_window, train
-from sentinel.settings import Settings, load_settings
+from sentinel.settings import Settings, keep_files_private, load_settings
 
 _NICE = 15
 
@@ -79,6 +79,7 @@ def _dataset_of(settings: Settings, manifest: ModelManifest) -> Path | None:
 
 def main() -> int:
     """Entry point of ``python -m sentinel.pipeline.afterwards``; returns the exit status."""
+    keep_files_private()
     os.nice(_NICE)  # whoever scores goes first
     try:
         said, status = measure_champion(load_settings()), 0

@@ -338,7 +338,6 @@ def _write(folder: Path, plan: Plan, parts: dict[str, Rows], manifest: DatasetMa
         plan.save(partial / "plan.json")
         content = msgspec.json.format(msgspec.json.encode(manifest))
         (partial / "manifest.json").write_bytes(content)
-        partial.chmod(0o755)  # mkdtemp's are for one user
         partial.replace(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

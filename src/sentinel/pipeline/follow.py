@@ -57,7 +57,7 @@ from sentinel.pipeline.served import (
     run_of,
     untold_rollback,
 )
-from sentinel.settings import Settings, load_settings
+from sentinel.settings import Settings, keep_files_private, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -345,6 +345,7 @@ def run_follower(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point of ``python -m sentinel.pipeline.follow``, without the command line's weight."""
+    keep_files_private()
     log_with_masks("%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     run_follower(load_settings())

@@ -74,6 +74,8 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield "Feast's online store", lambda: _redis(settings.feast.online_url)
     yield from _buckets(settings)
     yield "ledger", lambda: _ledger(settings)
+    if settings.workspace.is_dir() and not settings.ledger.url:  # else it is a volume of containers
+        yield "files of the workspace", lambda: _files(settings)
     yield "feature plan", lambda: _plan(settings)
     yield "model", lambda: _model(settings)
     yield "MLflow", lambda: _mlflow(settings)
@@ -151,6 +153,18 @@ def _ledger(settings: Settings) -> str:
     if counted < last:
         raise ValueError(f"{counted:,} entries found, {last:,} expected")
     return f"{counted:,} entries without a gap"
+
+
+def _files(settings: Settings) -> str:
+    from sentinel.pipeline.workspace import open_to_others
+
+    found = open_to_others(settings.workspace)
+    if found:
+        raise ConfigurationError(
+            f"{len(found):,} can be read by other users, {found[0]} among them; run `chmod -R "
+            f"go-rwx {settings.workspace}`"
+        )
+    return "for their owner alone"
 
 
 def _plan(settings: Settings) -> str:

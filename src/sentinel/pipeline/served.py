@@ -117,7 +117,6 @@ def holds(folder: Path, statement: Statement) -> bool:
 
 def give_name(partial: Path, target: Path) -> None:
     """Give a verified folder its name."""
-    partial.chmod(0o755)  # mkdtemp's are for one user
     try:
         partial.rename(target)
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,42 @@ def ledger_reader(settings: Settings) -> Ledger:
         LedgerUnavailable: It cannot be read right now.
     """
     return open_reader(settings)
+
+
+def open_to_others(workspace: Path) -> list[Path]:
+    """Files and folders of a workspace that other users of the machine could read or change.
+
+    Links are left out: they have no mode of their own.
+    """
+    found = []
+    for path in (workspace, *workspace.rglob("*")):
+        try:
+            mode = path.lstat().st_mode
+        except OSError:  # gone meanwhile
+            continue
+        if mode & 0o077 and not stat.S_ISLNK(mode):
+            found.append(path)
+    return found
+
+
+def close_to_others(workspace: Path) -> int:
+    """Take from others what rights they have on a workspace's files; returns on how many.
+
+    Raises:
+        WorkspaceError: A file belongs to another user.
+    """
+    found = open_to_others(workspace)
+    for path in found:
+        try:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise WorkspaceError(
+                f"Other users can read {path}, and it is not ours to change ({error}). Let its "
+                f"owner do it: `chmod -R go-rwx {workspace}`."
+            ) from None
+    return len(found)
 
 
 @contextmanager

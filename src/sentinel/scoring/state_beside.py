@@ -25,7 +25,7 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import DEFAULT_NAMESPACE, named_on_command_line, open_named
 from sentinel.ledger.timeline import LogOf
 from sentinel.scoring.recovery import recover
-from sentinel.settings import Settings
+from sentinel.settings import Settings, keep_files_private
 from sentinel.state.embedded import sound_snapshot
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def make_snapshot(settings: Settings, plan: Plan, ledger: Ledger) -> None:
 
 def main() -> None:
     """Run as a process."""
+    keep_files_private()
     parser = argparse.ArgumentParser(prog=__name__, description=__doc__)
     parser.add_argument("--ledger", required=True, help="SQLite file or URL of the ledger")
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="PostgreSQL schema")
