@@ -307,9 +307,7 @@ def _run(
 
     closed = close_to_others(settings.workspace)
     if closed:
-        err.print(
-            f"{closed:,} files of the workspace are for you alone now; others could read them."
-        )
+        err.print(f"Others could read {closed:,} files of the workspace; they are yours alone now.")
     for version in adopt_what_serves(settings):
         err.print(
             f"Version {version} was promoted before models were signed; it is signed now as it "
