@@ -90,7 +90,10 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
             Zero is legal, negative amounts are refunds.
         customer_id, card_id, merchant_id, device_id, ip_address: Entity keys, None if unknown.
         attributes: Everything else: category text or numbers by name.
+        untracked: Views whose records do not hold it, see `PartlyTracked`.
     """
+
+    untracked: ClassVar[tuple[str, ...]] = ()
 
     transaction_id: str
     event_time_us: int
@@ -102,6 +105,18 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     device_id: str | None = None
     ip_address: str | None = None
     attributes: dict[str, AttributeValue] = {}
+
+
+class PartlyTracked(Transaction, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A payment that came when feature state had no room for the records of its new entities.
+
+    Groups of the log hold these views in a column of their own (`DecisionColumns.untracked`).
+
+    Attributes:
+        untracked: Names of the views whose records do not hold it.
+    """
+
+    untracked: tuple[str, ...] = ()  # type: ignore[misc]
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -145,7 +160,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         outcome: The policy's decision.
         model_name, model_version: The model that decided.
         plan_hash: The feature plan the vector was computed with.
-        degraded: True where state could not be read and the vector is null.
+        degraded: True where state could not be read, or had no room for a new entity: what the
+            vector would take from there is null.
         reasons: Strongest contributions first.
         latency_us: Time from arrival to commit, microseconds.
         vector: Feature values in plan order, None where unknown.

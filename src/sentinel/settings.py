@@ -265,6 +265,19 @@ class StateSettings(BaseModel):
         100, description="Without an answer of Redis for so long, decide without state.", ge=1
     )
     snapshot_seconds: int = Field(300, description="Time between two state snapshots.", ge=1)
+    max_mb: int = Field(
+        0,
+        description="Budget of feature state in MB. At it, payments make no records of new "
+        "entities, and those that name some are degraded. 0: half of the memory that the process "
+        "may use, or nine tenths of Redis' maxmemory.",
+        ge=0,
+    )
+    new_entities_per_minute: int = Field(
+        0,
+        description="New entities that a sender may add a minute, and in one batch a hundred times "
+        "as many; a batch beyond it gets 429. 0: a thousandth of what the budget holds.",
+        ge=0,
+    )
 
 
 class FeastSettings(BaseModel):

@@ -10,7 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import (
+    ATTRIBUTE_PREFIX,
+    KIND_LABEL,
+    KIND_TRANSACTION,
+    LOG_SCHEMA,
+    UNTRACKED,
+    UNTRACKED_SEPARATOR,
+)
 from testkit.oracle import Value
 
 Bits = npt.NDArray[np.uint32]
@@ -29,6 +36,10 @@ def batch_of(entries: Sequence[Transaction | Label]) -> pa.RecordBatch:
             names.update(dict.fromkeys(entry.attributes))
     arrays = [pa.array(columns[item.name], item.type) for item in LOG_SCHEMA]
     schema = LOG_SCHEMA
+    if any(isinstance(entry, Transaction) and entry.untracked for entry in entries):
+        views = [UNTRACKED_SEPARATOR.join(getattr(entry, "untracked", ())) for entry in entries]
+        arrays.append(pa.array([some or None for some in views], pa.string()))
+        schema = schema.append(pa.field(UNTRACKED, pa.string()))
     for name in names:
         values = [
             entry.attributes.get(name) if isinstance(entry, Transaction) else None

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from sentinel.domain import MAX_AMOUNT_MINOR, AttributeValue, Label, Transaction, Verdict
+from sentinel.domain import (
+    MAX_AMOUNT_MINOR,
+    AttributeValue,
+    Label,
+    PartlyTracked,
+    Transaction,
+    Verdict,
+)
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
 from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
 
@@ -193,8 +200,10 @@ def log_of(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
         ):
             if value is not None:
                 attributes[name] = value
+        untracked = [view.name for v, view in enumerate(plan.views) if (way // 32 + v) % 3 == 0]
         log.append(
-            Transaction(
+            PartlyTracked(
+                untracked=tuple(untracked) if way // 16 in (13, 14) else (),
                 transaction_id=f"t{n}",
                 event_time_us=time,
                 received_at_us=received,

@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Appended
 from sentinel.ledger.database import Database
 from sentinel.ledger.postgres import PostgresLedger
+from sentinel.log.columns import NO_COLUMNS, with_untracked
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_EXPIRED_EVENT,
@@ -31,6 +32,7 @@ from sentinel.log.entries import (
     GroupKind,
     LabelGroup,
     encode_group,
+    partly_tracked,
 )
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.reconciler import Reconciler
@@ -67,9 +69,15 @@ class Home:
     sequence: int = 0
     transactions: dict[str, Transaction] = field(default_factory=dict)
 
-    def add(self, transactions: Sequence[Transaction]) -> Reading:
+    def add(self, transactions: Sequence[Transaction], known_only: Collection[int] = ()) -> Reading:
         """Add transactions that become durable."""
-        reading = self.state.add(transactions)
+        reading = self.state.add(transactions, known_only)
+        transactions = [
+            partly_tracked(transaction, reading.untracked[row])
+            if row in reading.untracked
+            else transaction
+            for row, transaction in enumerate(transactions)
+        ]
         self.transactions.update({t.transaction_id: t for t in transactions})
         group = decisions_of(PLAN, transactions, reading)
         appended = self._append(GroupKind.DECISIONS, len(transactions), group, reading.ticket)
@@ -143,6 +151,7 @@ def decisions_of(
         reason_contributions=np.zeros((n, N_REASONS), "<f4").tobytes(),
         latencies_us=np.zeros(n, "<u4").tobytes(),
         positions=reading.positions,
+        columns=with_untracked(NO_COLUMNS, [t.untracked for t in transactions]),
     )
 
 
@@ -323,6 +332,38 @@ def test_a_snapshot_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="file"):
         state.begin_snapshot(tmp_path / "file")()
+
+
+def test_a_payment_that_makes_no_records_stands_in_those_that_there_are(home: Home) -> None:
+    log = [
+        payment(1, START_US, customer="c1", merchant="m1"),
+        payment(2, START_US + 1, customer="c1", merchant="new"),
+        payment(3, START_US + 2, customer="c1", merchant="m1"),
+        payment(4, START_US + 3, customer="c1", merchant="new"),
+    ]
+    readings = [home.add([entry], (0,) if n in (1, 2) else ()) for n, entry in enumerate(log)]
+    home.label(verdict(1, 2, Verdict.FRAUD))
+    last = payment(5, START_US + 4, customer="c1", merchant="new")
+    readings.append(home.add([last]))
+    home.wait()
+    assert [dict(r.untracked) for r in readings] == [{}, {0: ("pair",)}, {}, {}, {}]
+    assert [r.flags.tolist() for r in readings] == [[0], [FLAG_DEGRADED], [0], [0], [0]]
+    assert [len(r.new_records) for r in readings] == [2, 0, 0, 1, 0]
+    # What it read is what the fold over the log reads, where its customer has no record.
+    in_log = [home.transactions[f"t{n}"] for n in range(1, 5)]
+    expected = EntryFold(compile_program(PLAN)).run([*in_log, verdict(1, 2, Verdict.FRAUD), last])
+    found = np.concatenate([reading.vectors for reading in readings])
+    assert (bits_of(found) == bits_of(expected)).all()
+    of_pair = [i for i, name in enumerate(PLAN.feature_names) if name.startswith("pair_")]
+    assert np.isnan(found[1, of_pair]).all()
+    assert not np.isnan(found[3, of_pair]).all()
+
+
+def test_rows_of_one_group_make_records_for_each_other(home: Home) -> None:
+    group = [payment(n, START_US + n, customer=f"c{n % 2}") for n in range(3)]
+    reading = home.add(group, (1, 2))
+    assert dict(reading.untracked) == {1: ("customer", "pair")}
+    assert home.add([payment(9, START_US + 9, customer="c0")], range(1)).untracked == {}
 
 
 def test_warming_up_changes_nothing(home: Home) -> None:

@@ -27,7 +27,7 @@ from sentinel.features.plan.program import (
     compile_program,
 )
 from sentinel.ingest.columns import numbers_as_text
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA, UNTRACKED
 
 Batches = Callable[[], Iterable[pa.RecordBatch]]
 """Starts reading the log from its beginning."""
@@ -170,21 +170,22 @@ def _received_before(batches: Iterable[pa.RecordBatch], time_us: int) -> Iterato
             return
 
 
-def _used_attributes(plan: Plan) -> dict[str, pa.DataType]:
-    """Attribute columns that a plan reads, and as what."""
+def _used_columns(plan: Plan) -> dict[str, pa.DataType]:
+    """Columns beside those of `LOG_SCHEMA` that a plan reads, and as what."""
     used = {f.column for f in plan.request if f.column} | set(plan.distinct_columns)
     used |= {condition.column for conditions in plan.filter_sets for condition in conditions}
-    return {
+    attributes = {
         ATTRIBUTE_PREFIX + name: pa.float64() if name in plan.number_columns else pa.string()
         for name in sorted(used - {AMOUNT, *ENTITY_COLUMNS})
     }
+    return {UNTRACKED: pa.string(), **attributes}
 
 
 def _only_used(batch: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
     """A log batch with the columns that the plan reads, attributes in the type it reads."""
     arrays = [batch.column(name) for name in LOG_SCHEMA.names]
     fields = list(LOG_SCHEMA)
-    for name, kind in _used_attributes(plan).items():
+    for name, kind in _used_columns(plan).items():
         at = batch.schema.get_field_index(name)
         column = batch.column(at) if at >= 0 else pa.nulls(batch.num_rows, kind)
         arrays.append(_as_kind(column, kind))
@@ -213,13 +214,13 @@ def _entries(plan: Plan, asked: RowsAsOf, order: npt.NDArray[np.int64]) -> pa.Re
         "event_time_us": pa.array(asked.time_us),
         **asked.columns,
     }
-    kinds = {field.name: field.type for field in LOG_SCHEMA} | _used_attributes(plan)
+    kinds = {field.name: field.type for field in LOG_SCHEMA} | _used_columns(plan)
     arrays = [
         _as_kind(given[name], kind).take(at) if name in given else pa.nulls(n, kind)
         for name, kind in kinds.items()
     ]
     schema = pa.schema(
-        [*LOG_SCHEMA, *(pa.field(name, kinds[name]) for name in _used_attributes(plan))]
+        [*LOG_SCHEMA, *(pa.field(name, kinds[name]) for name in _used_columns(plan))]
     )
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

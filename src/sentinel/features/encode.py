@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Transaction
 from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter, Plan
 from sentinel.features.plan.program import KIND_ADD, KIND_READ, Program
 from sentinel.ingest.values import as_text
 
@@ -107,12 +107,38 @@ def _packable(value: float) -> float:
     return value if abs(value) < _FLOAT32_OVERFLOW else math.copysign(math.inf, value)
 
 
+def unknown_entities(
+    plan: Plan, known: Sequence[Container[str]], transactions: Iterable[Transaction]
+) -> int:
+    """How many records transactions would make.
+
+    Args:
+        plan: The plan.
+        known: By view, the keys that have a record.
+        transactions: Which.
+    """
+    unknown: set[tuple[int, str]] = set()
+    views = [(i, view.keys, known[i]) for i, view in enumerate(plan.views)]
+    for transaction in transactions:
+        for i, columns, held in views:
+            parts = [getattr(transaction, column) for column in columns]
+            if None not in parts:
+                key = parts[0] if len(parts) == 1 else KEY_SEPARATOR.join(parts)
+                if key not in held:
+                    unknown.add((i, key))
+    return len(unknown)
+
+
 class EventEncoder:
     """Encodes single transactions into rows of preallocated arrays.
 
     Attributes:
         events: int64 (capacity, event_width), the kernel's events.
         given: float32 (capacity, n_given), category codes and numbers, NaN = unknown.
+        known_only: Rows that make no records: a view whose record does not exist is null.
+        left_out: Row and view of each record that was not made for that reason.
+        notes_new: Whether records that are made are noted.
+        new_records: Row and view of each.
     """
 
     def __init__(self, program: Program, arena: Arena, capacity: int = 1) -> None:
@@ -131,6 +157,11 @@ class EventEncoder:
         self._given_struct = struct.Struct(f"<{program.n_given}f")
         self._n_views = len(plan.views)
         self._no_positions = (0,) * self._n_views
+        self.known_only: Collection[int] = ()
+        self.notes_new = False
+        self.new_records: list[tuple[int, int]] = []
+        self.left_out: list[tuple[int, int]] = []
+        self._names = tuple(view.name for view in plan.views)
         self._views = tuple(
             (
                 i,
@@ -179,9 +210,12 @@ class EventEncoder:
                 continue
             offset = known.get(text)
             if offset is None:
-                locate = self.arena.locate if kind == KIND_ADD else self.arena.find
-                offset = locate(view, text)
+                offset = self._unknown(row, transaction, view, text, kind)
             offsets.append(offset)
+        if transaction.untracked:
+            for view, name in enumerate(self._names):
+                if name in transaction.untracked:
+                    offsets[view] = NO_RECORD
         bits = 0
         for bit, conditions in self._filters:
             if satisfies(transaction, conditions):
@@ -209,6 +243,20 @@ class EventEncoder:
             self._given_struct.pack_into(
                 self._given_buffer, row * self._given_struct.size, *self._given_values(transaction)
             )
+
+    def _unknown(self, row: int, transaction: Transaction, view: int, text: str, kind: int) -> int:
+        """Where the record of an entity begins that the arena does not know."""
+        if transaction.untracked and self._names[view] in transaction.untracked:
+            return NO_RECORD
+        if kind != KIND_ADD:
+            return self.arena.find(view, text)
+        if row in self.known_only:
+            self.left_out.append((row, view))
+            return NO_RECORD
+        offset = self.arena.locate(view, text)
+        if self.notes_new:
+            self.new_records.append((row, view))
+        return offset
 
     def put_query(self, row: int, keys: Mapping[str, str], now_us: int) -> None:
         """Encode a question for the state of entities at a time; makes no records.

@@ -17,7 +17,7 @@ from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter
 from sentinel.features.plan.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
-from sentinel.log.schema import ATTRIBUTE_PREFIX
+from sentinel.log.schema import ATTRIBUTE_PREFIX, UNTRACKED, UNTRACKED_SEPARATOR
 
 Events = npt.NDArray[np.int64]
 Given = npt.NDArray[np.float32]
@@ -52,9 +52,13 @@ def encode_batch(
     events[:, 2] = kind
     for bit, conditions in enumerate(plan.filter_sets):
         events[:, EVENT_FILTERS] |= _satisfied(batch, conditions).astype(np.int64) << bit
+    at = batch.schema.get_field_index(UNTRACKED)
+    untracked = batch.column(at) if at >= 0 and batch.column(at).null_count < rows else None
     for i, view in enumerate(plan.views):
         keys = [batch.column(key) for key in view.keys]
         joined = keys[0] if len(keys) == 1 else pc.binary_join_element_wise(*keys, KEY_SEPARATOR)
+        if untracked is not None:
+            joined = pc.if_else(_names(untracked, view.name), pa.scalar(None, pa.string()), joined)
         events[:, EVENT_VIEWS + i] = _records(arena, i, joined)
     hashes = EVENT_VIEWS + 2 * len(plan.views)
     for i, column in enumerate(plan.distinct_columns):
@@ -78,6 +82,13 @@ def encode_batch(
                     given[:, place] = numbers.astype(np.float32)
             place += 1
     return events, given
+
+
+def _names(untracked: pa.Array, view: str) -> pa.Array:
+    """Which rows name a view among those whose records do not hold them, bool (n_rows,)."""
+    lists = untracked.unique().drop_null()
+    with_view = [x for x in lists.to_pylist() if view in x.split(UNTRACKED_SEPARATOR)]
+    return pc.is_in(untracked, value_set=pa.array(with_view, pa.string()))
 
 
 def _records(arena: Arena, view: int, keys: pa.Array) -> npt.NDArray[np.int64]:

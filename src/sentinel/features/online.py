@@ -6,7 +6,7 @@ memory that is kept, and one call of the kernel reads and changes the records of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from sentinel.domain import Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.fold import fold
+from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import (
     EVENT_VIEWS,
     FLAG_SHIFT,
@@ -38,25 +39,45 @@ class OnlineFold:
     def __init__(self, program: Program, arena: Arena, capacity: int = 64) -> None:
         self.program = program
         self.arena = arena
-        self._encoder = EventEncoder(program, arena, max(capacity, 1))
+        self._encoder = self._room_for(max(capacity, 1))
         self._n_views = len(program.plan.views)
 
-    def run(self, transactions: Sequence[Transaction], kind: int = KIND_ADD) -> Vectors:
+    def run(
+        self,
+        transactions: Sequence[Transaction],
+        kind: int = KIND_ADD,
+        known_only: Collection[int] = (),
+    ) -> Vectors:
         """Give each transaction, in order, to the records.
 
         Args:
             transactions: In log order.
             kind: KIND_ADD reads, then adds; KIND_PEEK reads only; KIND_FRAUD and KIND_RETRACT
                 change records and leave the vectors without meaning.
+            known_only: Rows that make no records: a view whose record does not exist is null.
 
         Returns:
             float32 (n, n_features), NaN = unknown.
         """
         self._grow(len(transactions))
-        put = self._encoder.put
+        encoder = self._encoder
+        encoder.known_only = known_only
+        encoder.new_records.clear()
+        encoder.left_out.clear()
+        put = encoder.put
         for row, transaction in enumerate(transactions):
             put(row, transaction, kind)
         return self._fold(len(transactions))
+
+    @property
+    def new_records(self) -> list[int]:
+        """The row of each record that the last `run` made."""
+        return [row for row, _ in self._encoder.new_records]
+
+    @property
+    def left_out(self) -> dict[int, tuple[str, ...]]:
+        """Views whose records the last `run` did not make, by row; see ``known_only``."""
+        return names_by_row(self.program.plan, self._encoder.left_out)
 
     def read(self, keys: Sequence[Mapping[str, str]], now_us: int) -> Vectors:
         """Features of entities at a time, without a transaction.
@@ -88,10 +109,23 @@ class OnlineFold:
 
     def _grow(self, rows: int) -> None:
         if rows > self._encoder.capacity:
-            self._encoder = EventEncoder(self.program, self.arena, 2 * rows)
+            self._encoder = self._room_for(2 * rows)
+
+    def _room_for(self, rows: int) -> EventEncoder:
+        encoder = EventEncoder(self.program, self.arena, rows)
+        encoder.notes_new = True
+        return encoder
 
     def _fold(self, rows: int) -> Vectors:
         out = np.empty((rows, self.program.n_features), dtype=np.float32)
         encoder = self._encoder
         fold(self.arena.words, self.program.code, encoder.events, encoder.given, out, rows)
         return out
+
+
+def names_by_row(plan: Plan, places: Iterable[tuple[int, int]]) -> dict[int, tuple[str, ...]]:
+    """Names of views by row, of pairs of a row and a view's number."""
+    found: dict[int, tuple[str, ...]] = {}
+    for row, view in places:
+        found[row] = (*found.get(row, ()), plan.views[view].name)
+    return found

@@ -9,7 +9,14 @@ import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
 from sentinel.ingest.columns import numbers_as_text
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import (
+    ATTRIBUTE_PREFIX,
+    KIND_LABEL,
+    KIND_TRANSACTION,
+    LOG_SCHEMA,
+    UNTRACKED,
+    UNTRACKED_SEPARATOR,
+)
 
 
 def entries_batch(
@@ -21,14 +28,14 @@ def entries_batch(
         entries: In log order.
         is_text: For every attribute with a value, whether its values are text or numbers.
     """
-    transactions = [entry for entry in entries if type(entry) is Transaction]
-    labels = [entry for entry in entries if type(entry) is Label]
+    transactions = [entry for entry in entries if isinstance(entry, Transaction)]
+    labels = [entry for entry in entries if isinstance(entry, Label)]
     if not labels:
         return _transactions_batch(transactions, is_text)
     if not transactions:
         return _labels_batch(labels)
     both = unify([_transactions_batch(transactions, is_text), _labels_batch(labels)])
-    label_rows = np.array([type(entry) is Label for entry in entries])
+    label_rows = np.array([isinstance(entry, Label) for entry in entries])
     order = np.empty(len(entries), dtype=np.int64)
     order[~label_rows] = np.arange(len(transactions))
     order[label_rows] = np.arange(len(transactions), len(entries))
@@ -84,6 +91,9 @@ def _transactions_batch(
     }
     for name in ENTITY_COLUMNS:
         columns[name] = pa.array([getattr(t, name) for t in transactions], pa.string())
+    if any(t.untracked for t in transactions):
+        views = [UNTRACKED_SEPARATOR.join(t.untracked) or None for t in transactions]
+        columns[UNTRACKED] = pa.array(views, pa.string())
     attributes = [t.attributes for t in transactions]
     for name, text in is_text.items():
         kind = pa.string() if text else pa.float64()

@@ -56,6 +56,10 @@ class DecisionColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         callers: Ids of those who sent the transactions.
         caller_rows: uint16 (n,): index into ``callers``. Empty: all rows are of ``callers[0]``, or
             of nobody known where there is none.
+        untracked: Views whose records do not hold some row, for want of room; see
+            `sentinel.domain.PartlyTracked`.
+        untracked_rows, untracked_views: uint16 (k,) each: the record that this one of
+            ``untracked`` would have does not hold this row; rows rise.
         clock_offset_us: The wall clock minus the monotonic clock of the machine when the group was
             decided, microseconds: it jumps where the wall clock did. 0: not recorded.
     """
@@ -70,15 +74,18 @@ class DecisionColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     propensities: bytes = b""
     callers: tuple[str, ...] = ()
     caller_rows: bytes = b""
+    untracked: tuple[str, ...] = ()
+    untracked_rows: bytes = b""
+    untracked_views: bytes = b""
     clock_offset_us: int = 0
 
     def rules_by_row(self, n: int) -> list[tuple[str, ...]]:
         """Ids of the rules that fired, by row."""
-        fired: list[tuple[str, ...]] = [()] * n
-        rows = np.frombuffer(self.rule_rows, "<u2").tolist()
-        for row, rule in zip(rows, np.frombuffer(self.rule_ids, "<u2").tolist(), strict=True):
-            fired[row] = (*fired[row], self.rules[rule])
-        return fired
+        return _spread(n, self.rules, self.rule_rows, self.rule_ids)
+
+    def untracked_by_row(self, n: int) -> list[tuple[str, ...]]:
+        """Views whose records do not hold it, by row."""
+        return _spread(n, self.untracked, self.untracked_rows, self.untracked_views)
 
     def callers_by_row(self, n: int) -> list[str]:
         """Who sent each transaction; empty = nobody known."""
@@ -110,6 +117,25 @@ def fired_rules(by_row: Sequence[Sequence[str]]) -> DecisionColumns:
     >>> fired_rules([(), ("velocity@3", "vip@1"), ("vip@1",)]).rules_by_row(3)
     [(), ('velocity@3', 'vip@1'), ('vip@1',)]
     """
+    names, rows, ids = _sparse(by_row)
+    return DecisionColumns(rules=names, rule_rows=rows, rule_ids=ids)
+
+
+def with_untracked(columns: DecisionColumns, by_row: Sequence[Sequence[str]]) -> DecisionColumns:
+    """The columns, and those of the views whose records do not hold each row.
+
+    >>> columns = with_untracked(NO_COLUMNS, [(), ("cards", "devices"), ("devices",)])
+    >>> columns.untracked_by_row(3)
+    [(), ('cards', 'devices'), ('devices',)]
+    """
+    names, rows, views = _sparse(by_row)
+    return msgspec.structs.replace(
+        columns, untracked=names, untracked_rows=rows, untracked_views=views
+    )
+
+
+def _sparse(by_row: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], bytes, bytes]:
+    """The names that some rows have, and uint16 (k,) each: this row has this name."""
     numbers: dict[str, int] = {}
     rows: list[int] = []
     ids: list[int] = []
@@ -117,11 +143,17 @@ def fired_rules(by_row: Sequence[Sequence[str]]) -> DecisionColumns:
         for name in names:
             rows.append(row)
             ids.append(numbers.setdefault(name, len(numbers)))
-    return DecisionColumns(
-        rules=tuple(numbers),
-        rule_rows=np.array(rows, dtype="<u2").tobytes(),
-        rule_ids=np.array(ids, dtype="<u2").tobytes(),
-    )
+    packed = [np.array(values, dtype="<u2").tobytes() for values in (rows, ids)]
+    return tuple(numbers), packed[0], packed[1]
+
+
+def _spread(n: int, names: Sequence[str], rows: bytes, ids: bytes) -> list[tuple[str, ...]]:
+    """What `_sparse` was made of."""
+    found: list[tuple[str, ...]] = [()] * n
+    numbers = np.frombuffer(ids, "<u2").tolist()
+    for row, number in zip(np.frombuffer(rows, "<u2").tolist(), numbers, strict=True):
+        found[row] = (*found[row], names[number])
+    return found
 
 
 @lru_cache(maxsize=CALLERS_KEPT)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from sentinel.domain import Label, Outcome, Transaction, WorkspaceError
+from sentinel.domain import Label, Outcome, PartlyTracked, Transaction, WorkspaceError
 from sentinel.log.columns import NO_COLUMNS, DecisionColumns
 
 GROUP_FORMAT: Final = 2
@@ -259,7 +259,7 @@ def decisions_payload(
             plan_hash,
             model_name,
             model_version,
-            transactions,
+            _as_written(transactions, columns),
             figures.vectors.tobytes(),
             figures.scores.tobytes(),
             figures.probabilities.tobytes(),
@@ -279,6 +279,9 @@ def encode_group(group: DecisionGroup | LabelGroup) -> bytes:
 
     A group of decisions in format 1 has no policy hash and no `DecisionColumns`.
     """
+    if isinstance(group, DecisionGroup):
+        written = _as_written(group.transactions, group.columns)
+        group = msgspec.structs.replace(group, transactions=written)
     if isinstance(group, DecisionGroup) and group.format == 1:
         flags = group.flag_array().astype(np.uint8).tobytes()
         fields = [getattr(group, name) for name in _DecisionGroup1.__struct_fields__]
@@ -300,7 +303,25 @@ def decode_decisions(payload: bytes) -> DecisionGroup:
     if group.format == 1:
         flags = np.frombuffer(group.flags, np.uint8).astype("<u4").tobytes()
         return msgspec.structs.replace(group, flags=flags)
+    if group.columns.untracked:
+        by_row = group.columns.untracked_by_row(len(group.transactions))
+        for row, views in enumerate(by_row):
+            if views:
+                group.transactions[row] = partly_tracked(group.transactions[row], views)
     return group
+
+
+def partly_tracked(transaction: Transaction, views: Sequence[str]) -> PartlyTracked:
+    """The transaction, which the records of some views do not hold."""
+    return PartlyTracked(**{**msgspec.structs.asdict(transaction), "untracked": tuple(views)})
+
+
+def _as_written(transactions: list[Transaction], columns: DecisionColumns) -> list[Transaction]:
+    """Transactions as a group holds them: what is not tracked stands in its columns."""
+    if not columns.untracked:
+        return transactions
+    names = Transaction.__struct_fields__
+    return [Transaction(**{name: getattr(t, name) for name in names}) for t in transactions]
 
 
 def check_format(found: int, known: int) -> None:

@@ -13,6 +13,11 @@ Columns that are always there (see ``LOG_SCHEMA``); those of the other kind are 
     customer_id ... ip_address  string, transactions; null = unknown
     label_id, verdict, origin   string, labels; verdict is "fraud" or "legitimate"
 
+one that only batches have which need it:
+
+    untracked                   string, transactions; names of the views whose records do not hold
+                                it, with commas between; null = none, as everywhere without it
+
 and then any number of attribute columns named ``attributes.NAME``, of type ``string`` (a
 category) or ``float64`` (a number), null = not given. Attribute columns may differ from batch
 to batch.
@@ -30,6 +35,9 @@ KIND_TRANSACTION: Final = 0
 KIND_LABEL: Final = 1
 
 ATTRIBUTE_PREFIX: Final = "attributes."
+
+UNTRACKED: Final = "untracked"
+UNTRACKED_SEPARATOR: Final = ","
 
 LOG_SCHEMA: Final = pa.schema(
     [

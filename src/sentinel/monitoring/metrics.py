@@ -78,6 +78,10 @@ class ScoringMetrics(Collector):
         self.late_events = 0
         self.expired_events = 0
         self.degraded = 0
+        self.new_entities = 0
+        self.batches_over_quota = 0
+        self.state_held_bytes = 0
+        self.state_budget_bytes = 0
         self.repeats = 0
         self.conflicts = 0
         self.commits = 0
@@ -134,7 +138,17 @@ class ScoringMetrics(Collector):
         for name, text, value in (
             ("late_events", "Transactions older than the newest of an entity.", self.late_events),
             ("expired_events", "Transactions too old to change any window.", self.expired_events),
-            ("degraded_decisions", "Decisions made without feature state.", self.degraded),
+            (
+                "degraded_decisions",
+                "Decisions made without feature state, or a part of it.",
+                self.degraded,
+            ),
+            ("new_entities", "Records of feature state made for new entities.", self.new_entities),
+            (
+                "batches_over_quota",
+                "Batches refused because they would add more entities than their sender may.",
+                self.batches_over_quota,
+            ),
             ("repeated_requests", "Requests answered from the record.", self.repeats),
             ("conflicting_requests", "Requests whose id stands for another body.", self.conflicts),
             ("commits", "Durable ledger commits.", self.commits),
@@ -156,6 +170,16 @@ class ScoringMetrics(Collector):
             ("snapshot_sequence", "Last entry in the newest snapshot.", self.snapshot_sequence),
             ("state_entities", "Entity records in memory.", self.entities),
             ("state_bytes", "Bytes of entity records in memory.", self.state_bytes),
+            (
+                "state_held_bytes",
+                "Memory that feature state takes, keys included, wherever it is kept.",
+                self.state_held_bytes,
+            ),
+            (
+                "state_budget_bytes",
+                "Memory that it may take; at this size no new records are made. 0: no bound.",
+                self.state_budget_bytes,
+            ),
             ("repairs_pending", "Records of shared state to be rebuilt.", self.repairs_pending),
             ("pending_requests", "Requests waiting for their turn.", self.pending),
             (

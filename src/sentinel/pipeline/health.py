@@ -21,6 +21,7 @@ from sentinel.domain import ConfigurationError, SentinelError, Unavailable
 from sentinel.settings import Settings
 
 _SECONDS: Final = 5.0
+_NEARLY_FULL: Final = 0.8
 _ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 -- compared with, not bound to
 
 Check = tuple[str, Callable[[], str]]
@@ -226,7 +227,17 @@ def _scorer(url: str, key: Mapping[str, str]) -> str:
         model, store = health["model"], health["feature_store"]
         why = model.get("problem") or store.get("problem") or f"see {url}/health"
         raise Unavailable(f"is {health['status']}: {why}")
-    return f"{url} ready to score with version {health['model']['version']}"
+    store = health["feature_store"]
+    held, budget = store.get("held_bytes", 0), store.get("budget_bytes", 0)
+    of_budget = f"{held / 1e6:,.0f} of {budget / 1e6:,.0f} MB"
+    if budget and held > _NEARLY_FULL * budget:
+        raise Unavailable(
+            f"{url} has used {of_budget} for feature state; at the budget, payments from new "
+            "entities are degraded. Raise state.max_mb, or find out who sends so many new ids"
+        )
+    version = health["model"]["version"]
+    state = of_budget if budget else f"{held / 1e6:,.0f} MB"
+    return f"{url} ready to score with version {version}, feature state {state}"
 
 
 def _dashboard(settings: Settings) -> str:

@@ -25,9 +25,20 @@ from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import read_log
-from sentinel.log.entries import FLAG_DEGRADED, GroupKind, decode_decisions
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    GroupKind,
+    decode_decisions,
+    partly_tracked,
+)
 from sentinel.log.labels import take_arrival, take_label
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, attribute_columns
+from sentinel.log.schema import (
+    ATTRIBUTE_PREFIX,
+    KIND_TRANSACTION,
+    UNTRACKED,
+    UNTRACKED_SEPARATOR,
+    attribute_columns,
+)
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
@@ -225,9 +236,14 @@ def transactions_of(batch: pa.RecordBatch) -> Iterator[Transaction]:
     columns = ["transaction_id", "event_time_us", "received_at_us", "amount_minor"]
     columns += ENTITY_COLUMNS
     values = zip(*(few.column(name).to_pylist() for name in columns), strict=True)
+    untracked = few.column(UNTRACKED).to_pylist() if UNTRACKED in few.schema.names else []
     for row, fields in enumerate(values):
         given = {name: column[row] for name, column in attributes if column[row] is not None}
-        yield Transaction(**dict(zip(columns, fields, strict=True)), attributes=given)
+        transaction = Transaction(**dict(zip(columns, fields, strict=True)), attributes=given)
+        views = untracked[row] if untracked else None
+        yield (
+            partly_tracked(transaction, views.split(UNTRACKED_SEPARATOR)) if views else transaction
+        )
 
 
 class _Offline:

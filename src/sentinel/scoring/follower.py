@@ -19,7 +19,6 @@ from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
 from sentinel.ledger.base import LabelEffect, Ledger, SharedLedger
 from sentinel.ledger.imports import imported_entries
 from sentinel.log.entries import (
-    FLAG_DEGRADED,
     Group,
     GroupKind,
     decode_decisions,
@@ -97,9 +96,8 @@ class LogFollower:
         held = np.zeros(group.entries, dtype=np.bool_)
         placed = placed_decisions(group.payload, group.entries)
         if placed.plan_hash == self._records.program.plan.hash and placed.positions is not None:
-            held = same_load(placed.positions.max(axis=1), loaded.epoch) & (
-                placed.flags & FLAG_DEGRADED == 0
-            )
+            # One that made no records is degraded, too, and stands in those that there were.
+            held = same_load(placed.positions.max(axis=1), loaded.epoch)
         if held.all() and not waiting:
             return
         for row, transaction in enumerate(decode_decisions(group.payload).transactions):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sentinel.domain import Transaction
-from sentinel.log.columns import called_by
+from sentinel.log.columns import called_by, with_untracked
 from sentinel.log.entries import decisions_payload
 from sentinel.scoring.pending import Pending
 from sentinel.scoring.scorer import Scored
@@ -57,6 +57,9 @@ def payload_of(
         latencies_us: From arrival to decision, of each.
         callers: Ids of who sent each; empty where nobody is known.
     """
+    columns = called_by(callers)
+    if scored.untracked:
+        columns = with_untracked(columns, [t.untracked for t in transactions])
     return decisions_payload(
         transactions,
         scored,
@@ -65,5 +68,5 @@ def payload_of(
         model_name=scored.model.name,
         model_version=scored.model.version,
         policy_hash=scored.policy_hash,
-        columns=called_by(callers),
+        columns=columns,
     )

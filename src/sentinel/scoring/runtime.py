@@ -30,6 +30,7 @@ from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import RegistryWatch, WarmModels
 from sentinel.scoring.labels import LabelRecorder
 from sentinel.scoring.lookups import Lookups
+from sentinel.scoring.new_entities import NewEntities
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.queue import QueueLimits
 from sentinel.scoring.scorer import Scorer
@@ -156,6 +157,7 @@ class ScoringRuntime:
             rebuild=self._states.rebuild,
             metrics=self.metrics,
             limits=limits,
+            new_entities=NewEntities(settings.state.new_entities_per_minute, self.metrics),
         )
         self.labels = LabelRecorder(self.writer)
         self._note_scorer(scorer)
@@ -309,6 +311,8 @@ class ScoringRuntime:
             self.state_problem = state.problem
             self.metrics.entities = state.entities
             self.metrics.state_bytes = state.used_bytes
+            self.metrics.state_held_bytes = state.held_bytes
+            self.metrics.state_budget_bytes = state.budget_bytes
 
     async def _watch_champion(self) -> None:
         while True:

@@ -6,7 +6,7 @@ state that has one writer is thrown away and made anew from the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -32,7 +32,8 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
         reason_features: int16 (n, N_REASONS).
         reason_contributions: float32 (n, N_REASONS).
         policy_hash: The policy that ruled.
-        positions, repeated, ticket: See `Reading`.
+        positions, repeated, ticket, new_records, untracked: See `Reading`. The rows of the last
+            two are those of the whole group.
     """
 
     model: ServingModel
@@ -46,6 +47,8 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     positions: bytes = b""
     repeated: tuple[int, ...] = ()
     ticket: bytes = b""
+    new_records: Sequence[int] = ()
+    untracked: Mapping[int, tuple[str, ...]] = {}
 
     def rows(self, kept: Sequence[int]) -> Scored:
         """The figures of some rows."""
@@ -109,14 +112,20 @@ class Scorer:
             )
             self.peek([probe])
 
-    def decide(self, transactions: Sequence[Transaction]) -> Scored:
+    def decide(
+        self, transactions: Sequence[Transaction], known_only: Collection[int] = ()
+    ) -> Scored:
         """Read features, score and add each transaction to the state, in order.
+
+        Args:
+            transactions: In log order.
+            known_only: See `FeatureState.add`.
 
         Raises:
             NoModel: Nothing has been promoted yet; state is untouched.
         """
         model = self.panel.require()
-        return self._score(model, self.state.add(transactions))
+        return self._score(model, self.state.add(transactions, known_only))
 
     def decide_without_state(self, transactions: Sequence[Transaction]) -> Scored:
         """Score what needs no state, flagged degraded; state is neither read nor changed.
@@ -154,4 +163,6 @@ class Scorer:
             reading.positions,
             reading.repeated,
             reading.ticket,
+            reading.new_records,
+            reading.untracked,
         )

@@ -8,16 +8,18 @@ threads of their own (`Reconciler`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import Label, StateUnavailable, Transaction
+from sentinel.features.online import names_by_row
 from sentinel.features.plan.program import FLAG_EXPIRED, FLAG_LATE, Program
 from sentinel.ledger.base import Appended
-from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
 from sentinel.scoring.reconciler import Reconciler
 from sentinel.state.base import Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
@@ -26,6 +28,9 @@ from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState
 
 log = logging.getLogger(__name__)
+
+ENTITY_BYTES: Final = 350
+"""What a record of a new entity takes in Redis, with its key; see decision 300."""
 
 
 class SharedState:
@@ -40,6 +45,8 @@ class SharedState:
         parallel: See `FeatureState`.
 
     Attributes:
+        held_bytes: Memory that Redis uses, as it was last seen.
+        budget_bytes: See `FeatureState`.
         blocked: Reason not to use the records although Redis answers; None if they may be used.
         unwatched: Why nobody can look after them; None if somebody can.
     """
@@ -62,6 +69,8 @@ class SharedState:
         self.parallel = parallel
         self._watch = watch
         self._without = WithoutState(features.program)
+        self.held_bytes = 0
+        self.budget_bytes = 0
         self.blocked: str | None = None
         self.unwatched: str | None = None
         self._trouble: str | None = None
@@ -83,6 +92,15 @@ class SharedState:
         return self.features.cache_bytes
 
     @property
+    def entity_bytes(self) -> int:
+        """Of a record in Redis."""
+        return ENTITY_BYTES
+
+    def new_entities(self, transactions: Sequence[Transaction]) -> int:
+        """Only Redis knows, and asking it costs as much as deciding."""
+        return 0
+
+    @property
     def problem(self) -> str | None:
         """Why decisions are degraded, or why records cannot be looked after."""
         return self.blocked or self.unwatched or self._trouble or self.reconciler.problem
@@ -97,12 +115,12 @@ class SharedState:
         self._without.reading([probe], "warm-up")
         self.known.holds(id_hash("warm-up"))
 
-    def add(self, transactions: Sequence[Transaction]) -> Reading:
+    def add(self, transactions: Sequence[Transaction], known_only: Collection[int] = ()) -> Reading:
         ticket = self.features.next_ticket()
         if self.blocked is not None:
             return self._without_state(transactions, self.blocked, ticket)
         try:
-            added = self.features.add(transactions, ticket)
+            added = self.features.add(transactions, ticket, known_only)
         except NotSent as error:
             return self._without_state(transactions, str(error), ticket)
         except StateUnavailable as error:
@@ -117,12 +135,17 @@ class SharedState:
             self._in_doubt.add(ticket)
             again = [transactions[row] for row in repeated]
             self.reconciler.doubt(ticket, again, in_log=False, last=False)
+        flags = _flags_of(added.flags)
+        untracked = names_by_row(self.program.plan, added.left_out)
+        flags[list(untracked)] |= FLAG_DEGRADED
         return Reading(
             vectors=added.vectors,
-            flags=_flags_of(added.flags),
+            flags=flags,
             positions=added.positions.astype("<i8").tobytes(),
             repeated=tuple(repeated),
             ticket=ticket,
+            new_records=added.new_records,
+            untracked=untracked,
         )
 
     def add_without_state(self, transactions: Sequence[Transaction]) -> Reading:

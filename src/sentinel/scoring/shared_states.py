@@ -29,6 +29,7 @@ from sentinel.scoring.shared_state import SharedState
 from sentinel.scoring.states import Progress
 from sentinel.settings import Settings
 from sentinel.state.base import FeatureState
+from sentinel.state.budget import redis_budget
 from sentinel.state.embedded import EmbeddedState
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis.effects import Effects, step_of
@@ -114,6 +115,7 @@ class SharedStates:
         state = SharedState(features, reconciler, known, sequence, self._watch, PARALLEL)
         self._states[plan.hash] = state
         features.records.epoch = self._epoch(program)
+        self._note_memory(state)
         self._wait_for_follower(program, progress)
         return state
 
@@ -137,6 +139,7 @@ class SharedStates:
             self._heard_through = through
         self._metrics.repairs_pending = state.reconciler.behind
         try:
+            self._note_memory(state)
             loaded = self._watcher(state.program).loaded()
             if loaded is None:
                 state.blocked = "Redis has lost the feature state; it is being loaded anew."
@@ -158,6 +161,10 @@ class SharedStates:
         self._looks.append((now, through))
         while len(self._looks) > 1 and self._looks[1][0] <= now - _LOST_SECONDS:
             self._looks.popleft()
+
+    def _note_memory(self, state: SharedState) -> None:
+        held, most = self._watcher(state.program).wire.memory()
+        state.held_bytes, state.budget_bytes = held, redis_budget(self._settings, most)
 
     def close(self) -> None:
         for state in self._states.values():

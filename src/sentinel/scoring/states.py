@@ -14,6 +14,7 @@ from sentinel.scoring.recovery import catch_up, recover
 from sentinel.scoring.state_beside import make_snapshot
 from sentinel.settings import Settings
 from sentinel.state.base import FeatureState
+from sentinel.state.budget import embedded_budget
 from sentinel.state.embedded import EmbeddedState
 
 Progress = Callable[[int, int], None]
@@ -86,13 +87,15 @@ class EmbeddedStates:
 
     def _recover(self, plan: Plan, progress: Progress | None = None) -> EmbeddedState:
         self._index.catch_up()
-        return recover(
+        state = recover(
             compile_program(plan),
             self._reader,
             self._settings.state_dir,
             self._index.transaction,
             progress=progress,
         )
+        state.budget_bytes = embedded_budget(self._settings)
+        return state
 
     def rebuild(self, state: FeatureState) -> EmbeddedState:
         rebuilt = self._recover(state.program.plan)

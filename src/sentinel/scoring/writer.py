@@ -30,13 +30,14 @@ from sentinel.domain import (
     Unavailable,
 )
 from sentinel.ledger.base import Appended, Ledger
-from sentinel.log.entries import GroupKind
+from sentinel.log.entries import GroupKind, partly_tracked
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.commit import CommitDone, Commits
 from sentinel.scoring.elsewhere import Elsewhere
 from sentinel.scoring.group import Group
 from sentinel.scoring.lookups import Lookups, RecordedAnswer
+from sentinel.scoring.new_entities import NewEntities
 from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
 from sentinel.scoring.queue import PaymentQueue, QueueLimits
 from sentinel.scoring.repeats import conflict, same_payment
@@ -66,6 +67,7 @@ class Writer:
         metrics: Counters.
         limits: How much may wait.
         clock: Stamps what arrives.
+        new_entities: What senders may add to feature state.
 
     Attributes:
         turn: Where jobs wait for theirs.
@@ -84,6 +86,7 @@ class Writer:
         metrics: ScoringMetrics,
         limits: QueueLimits | None = None,
         clock: ReceiptClock | None = None,
+        new_entities: NewEntities | None = None,
     ) -> None:
         self.scorer = scorer
         self.metrics = metrics
@@ -101,6 +104,7 @@ class Writer:
         metrics.refresh = self._refresh_metrics
         self._recent: dict[str, Pending] = {}
         self._queue = PaymentQueue(limits or QueueLimits())
+        self._new_entities = new_entities or NewEntities(0, metrics)
         self._queue.raise_floor(ledger.last_received_at_us())
         self.turn = Turn(self._queue, self._begin, self._loop)
         self.take_over(scorer)
@@ -124,12 +128,18 @@ class Writer:
         """
         return self._clock.now_us()
 
-    def reserve(self, payments: int) -> None:
+    def reserve(self, payments: int, *, called_by: str = "", entities: int = 0) -> None:
         """Keep room in the queue for the payments of a batch; each is to be enqueued.
 
+        Args:
+            payments: How many.
+            called_by: Id of who sent it; empty if nobody is known.
+            entities: How many it would add to feature state.
+
         Raises:
-            Overloaded: Too many wait already.
+            Overloaded: Too many wait already, or the sender may not add so many entities.
         """
+        self._new_entities.check(called_by, entities, self.scorer.state)
         self._queue.check_room(payments, batched=True)
         self._queue.reserved += payments
 
@@ -268,7 +278,8 @@ class Writer:
             if known:
                 group = self._without_known(group, frozenset(known))
             if group:
-                self._score(group, self.scorer.decide)
+                known_only = self._new_entities.known_only(group, self.scorer.state)
+                self._score(group, partial(self.scorer.decide, known_only=known_only))
 
     def _score(
         self, group: list[Pending], score: Callable[[Sequence[Transaction]], Scored]
@@ -321,6 +332,10 @@ class Writer:
                 pending.answer(body)
             self.turn.done()
             return
+        if scored.new_records:
+            self._new_entities.charge(group, scored.new_records, self.scorer.state)
+        for row, views in scored.untracked.items():
+            transactions[row] = group[row].transaction = partly_tracked(transactions[row], views)
         work = Group(group, transactions, scored, latencies)
         if scored.repeated:
             # Another scorer has them, or had them when it died; only the log can tell.

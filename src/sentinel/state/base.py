@@ -7,7 +7,7 @@ anew from the log. `tests/state/test_contract.py` runs the same claims against e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,6 +46,11 @@ class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
         degraded: Why state could not be read. The vectors then hold what needs no state (amount,
             hour, attributes), and NaN for the rest; all rows are flagged FLAG_DEGRADED. None if
             state was read.
+        new_records: The row of each record that was made; a row that made several stands there as
+            often.
+        untracked: Views that made no record for a row that makes none, by row. The vector is null
+            there, the row is flagged FLAG_DEGRADED, and the log has to say so, because the records
+            of these views do not hold the transaction: see `sentinel.domain.PartlyTracked`.
     """
 
     vectors: Vectors
@@ -54,6 +59,8 @@ class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
     repeated: tuple[int, ...] = ()
     ticket: bytes = b""
     degraded: str | None = None
+    new_records: Sequence[int] = ()
+    untracked: Mapping[int, tuple[str, ...]] = {}
 
 
 class FeatureState(Protocol):
@@ -100,6 +107,28 @@ class FeatureState(Protocol):
         ...
 
     @property
+    def held_bytes(self) -> int:
+        """Memory that all records take, keys included, wherever they are kept; about."""
+        ...
+
+    @property
+    def budget_bytes(self) -> int:
+        """How much they may take; 0 if nobody knows a bound."""
+        ...
+
+    @property
+    def entity_bytes(self) -> int:
+        """What a record of a new entity takes, about."""
+        ...
+
+    def new_entities(self, transactions: Sequence[Transaction]) -> int:
+        """How many records the transactions would make; 0 where only a server knows.
+
+        May be called in any thread.
+        """
+        ...
+
+    @property
     def problem(self) -> str | None:
         """What is wrong with the state right now; None if nothing is."""
         ...
@@ -108,11 +137,15 @@ class FeatureState(Protocol):
         """Compile or load every kernel of the path. State is untouched."""
         ...
 
-    def add(self, transactions: Sequence[Transaction]) -> Reading:
+    def add(self, transactions: Sequence[Transaction], known_only: Collection[int] = ()) -> Reading:
         """Read the features of transactions and add them, in order.
 
         A label that came before its transaction takes effect right after that was added. A server
         that does not answer gives a degraded reading; only programming errors are raised.
+
+        Args:
+            transactions: In log order.
+            known_only: Rows that make no records, see `Reading.untracked`.
         """
         ...
 

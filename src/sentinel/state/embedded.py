@@ -8,7 +8,7 @@ another format is passed over, never trusted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -20,6 +20,7 @@ import numpy as np
 
 from sentinel.domain import Label, Transaction
 from sentinel.features.arena import Arena
+from sentinel.features.encode import unknown_entities
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.program import (
     FLAG_EXPIRED,
@@ -30,7 +31,14 @@ from sentinel.features.plan.program import (
     RECORD_FORMAT,
     Program,
 )
-from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT, Group, fingerprint
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    FLAG_EXPIRED_EVENT,
+    FLAG_LATE_EVENT,
+    Group,
+    fingerprint,
+    partly_tracked,
+)
 from sentinel.log.labels import changes_of
 from sentinel.state.base import Reading, SnapshotWritten, Vectors
 from sentinel.state.forked_snapshot import write_beside
@@ -55,6 +63,8 @@ log = logging.getLogger(__name__)
 
 _KEYS_AT_ONCE: Final = 4096
 """Python's dictionaries and decoders hold the interpreter: so many keys at a time."""
+KEY_BYTES: Final = 200
+"""Memory of an entity's key beside its record: text, number, and a place in a dictionary."""
 
 
 @dataclass
@@ -70,6 +80,7 @@ class EmbeddedState:
             log does not hold yet.
         timeline: The log that it is made of, see `sentinel.ledger.timeline`; empty if unknown.
         tail: The group that the state ends with, if it came after ``timeline`` was looked up.
+        budget_bytes: See `FeatureState`.
     """
 
     program: Program
@@ -79,6 +90,7 @@ class EmbeddedState:
     fraud: set[str] = field(default_factory=set)
     timeline: str = ""
     tail: Group | None = None
+    budget_bytes: int = 0
 
     @classmethod
     def of(cls, program: Program, frozen: FrozenState, folder: Path | None = None) -> EmbeddedState:
@@ -113,6 +125,17 @@ class EmbeddedState:
         return self.arena.used_bytes
 
     @property
+    def held_bytes(self) -> int:
+        """Records and keys."""
+        return self.arena.used_bytes + KEY_BYTES * self.arena.entities
+
+    @property
+    def entity_bytes(self) -> int:
+        """A record of the mean size, and its key."""
+        words = self.program.record_words
+        return KEY_BYTES + 8 * sum(words) // max(len(words), 1)
+
+    @property
     def waits(self) -> bool:
         """See `FeatureState`."""
         return False
@@ -138,12 +161,21 @@ class EmbeddedState:
         self._without.reading([probe], "warm-up")
         self.known.holds(id_hash("warm-up"))
 
-    def add(self, transactions: Sequence[Transaction]) -> Reading:
+    def new_entities(self, transactions: Sequence[Transaction]) -> int:
+        return unknown_entities(self.program.plan, self.arena.keys, transactions)
+
+    def add(self, transactions: Sequence[Transaction], known_only: Collection[int] = ()) -> Reading:
         online = self._online
         if self.fraud and any(t.transaction_id in self.fraud for t in transactions):
-            return self._add_with_waiting_labels(transactions)
-        vectors = online.run(transactions, KIND_ADD)
-        return Reading(vectors, _flags_of(online.event_flags(len(transactions)), len(transactions)))
+            return self._add_with_waiting_labels(transactions, known_only)
+        vectors = online.run(transactions, KIND_ADD, known_only)
+        flags = _flags_of(online.event_flags(len(transactions)), len(transactions))
+        new = online.new_records
+        if not known_only:
+            return Reading(vectors, flags, new_records=new)
+        untracked = online.left_out
+        flags[list(untracked)] |= FLAG_DEGRADED
+        return Reading(vectors, flags, new_records=new, untracked=untracked)
 
     def add_without_state(self, transactions: Sequence[Transaction]) -> Reading:
         return self._without.reading(transactions, "State was left out on purpose.")
@@ -207,17 +239,27 @@ class EmbeddedState:
     def _without(self) -> WithoutState:
         return WithoutState(self.program)
 
-    def _add_with_waiting_labels(self, transactions: Sequence[Transaction]) -> Reading:
+    def _add_with_waiting_labels(
+        self, transactions: Sequence[Transaction], known_only: Collection[int]
+    ) -> Reading:
         """One at a time: a label that came before its transaction takes effect right after it."""
         online = self._online
         vectors = np.empty((len(transactions), self.program.n_features), dtype=np.float32)
         event_flags: list[int] = []
+        new: list[int] = []
+        untracked: dict[int, tuple[str, ...]] = {}
         for row, transaction in enumerate(transactions):
-            vectors[row] = online.run([transaction], KIND_ADD)[0]
+            vectors[row] = online.run([transaction], KIND_ADD, (0,) if row in known_only else ())[0]
             event_flags += online.event_flags(1) or [0]
+            new += [row] * len(online.new_records)
+            if views := online.left_out.get(0):
+                untracked[row] = views
+                transaction = partly_tracked(transaction, views)
             if transaction.transaction_id in self.fraud:
                 online.run([transaction], KIND_FRAUD)
-        return Reading(vectors, _flags_of(event_flags, len(transactions)))
+        flags = _flags_of(event_flags, len(transactions))
+        flags[list(untracked)] |= FLAG_DEGRADED
+        return Reading(vectors, flags, new_records=new, untracked=untracked)
 
     def freeze(self, *, copy: bool = True) -> FrozenState:
         """The contents of a snapshot.

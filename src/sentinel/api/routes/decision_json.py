@@ -34,7 +34,7 @@ class PredictAnswer(msgspec.Struct, kw_only=True):
             values in log-odds.
         model_name, model_version: Who decided.
         latency_ms: From arrival to the ledger's commit, milliseconds.
-        degraded: True where feature state could not be read.
+        degraded: True where feature state could not be read, or had no room for a new entity.
         status: Always "Success"; errors are problem documents.
     """
 

@@ -45,6 +45,12 @@ class FeatureStoreStatus(BaseModel):
     features: int
     entities: int
     bytes: int
+    held_bytes: int = Field(
+        0, description="Memory of all records, keys included, wherever they are kept."
+    )
+    budget_bytes: int = Field(
+        0, description="Memory that they may take; at it no new records are made. 0: no bound."
+    )
     sequence: int
     unused_attributes: list[str] = Field(
         [],
@@ -105,6 +111,8 @@ def health_of(runtime: ScoringRuntime) -> Health:
             features=scorer.program.n_features,
             entities=scorer.state.entities,
             bytes=scorer.state.used_bytes,
+            held_bytes=scorer.state.held_bytes,
+            budget_bytes=scorer.state.budget_bytes,
             sequence=scorer.state.sequence,
             unused_attributes=unused_attributes(scorer.program.plan)[:MOST_UNUSED_NAMED],
             problem=problem,

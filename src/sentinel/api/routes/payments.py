@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -196,23 +195,30 @@ class Intake:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
-        transactions = self._read_batch(body, self._writer.receive_time_us(), principal)
-        batch = self._batch_of(transactions, receiver, principal)
+        batch = self._batch_of(self._reader_of(body, dry_run, principal)(), receiver, principal)
         self._enqueue(batch, range(len(batch.transactions)), dry_run)
 
-    def _read_batch(self, body: bytes, now_us: int, principal: Principal) -> list[Transaction]:
-        transactions = read_payments(body, now_us, self.rules, self._max_batch)
-        if principal.sender:
-            check_sender(body, transactions, principal, batch=True)
-        return transactions
+    def _reader_of(
+        self, body: bytes, dry_run: bool, principal: Principal
+    ) -> Callable[[], _Payments]:
+        """Reads a batch's body, in any thread."""
+        now_us, state = self._writer.receive_time_us(), self._writer.scorer.state
+        rules, most = self.rules, self._max_batch
+
+        def read() -> _Payments:
+            transactions = read_payments(body, now_us, rules, most)
+            if principal.sender:
+                check_sender(body, transactions, principal, batch=True)
+            return _Payments(transactions, 0 if dry_run else state.new_entities(transactions))
+
+        return read
 
     async def _predict_large_batch(
         self, body: bytes, dry_run: bool, receiver: Receiver, principal: Principal
     ) -> None:
         """Take in a batch piece by piece; other payments have their turn in between."""
         try:
-            now_us = self._writer.receive_time_us()
-            read = partial(self._read_batch, body, now_us, principal)
+            read = self._reader_of(body, dry_run, principal)
             batch = self._batch_of(await self._large.run(True, read), receiver, principal)
             places = range(len(batch.transactions))
             for first in range(0, len(places), _ENQUEUED_AT_ONCE):
@@ -221,14 +227,15 @@ class Intake:
         except Exception as error:  # noqa: BLE001 -- the client is told
             receiver.failed(error)
 
-    def _batch_of(
-        self, transactions: list[Transaction], receiver: Receiver, principal: Principal
-    ) -> _Batch:
+    def _batch_of(self, payments: _Payments, receiver: Receiver, principal: Principal) -> _Batch:
         """The batch of payments that there is room for."""
         if self._writer.scorer.model is None:
             raise _no_model()
-        self._writer.reserve(len(transactions))
-        return _Batch(transactions, receiver, self._large, principal.key_id)
+        caller = principal.key_id
+        self._writer.reserve(
+            len(payments.transactions), called_by=caller, entities=payments.new_entities
+        )
+        return _Batch(payments.transactions, receiver, self._large, caller)
 
     def _enqueue(self, batch: _Batch, places: range, dry_run: bool) -> None:
         enqueue = self._writer.enqueue
@@ -247,6 +254,18 @@ class Intake:
             else:
                 if answer is not None:
                     place.answered(answer)
+
+
+class _Payments(NamedTuple):
+    """What a batch holds.
+
+    Attributes:
+        transactions: In order.
+        new_entities: How many entities they would add to feature state.
+    """
+
+    transactions: list[Transaction]
+    new_entities: int
 
 
 class _Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sentinel.domain import Transaction
 from sentinel.features.encode import EventEncoder
+from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.program import (
     EVENT_VIEWS,
     FLAG_SHIFT,
@@ -26,7 +27,7 @@ from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import fold
 from sentinel.state.redis.cache import UNKNOWN, RecordCache
 from sentinel.state.redis.layout import KIND_BITS
-from sentinel.state.redis.records import REPLY, Record, Records
+from sentinel.state.redis.records import NO_SUCH_RECORD, REPLY, Record, Records
 
 Vectors = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]
@@ -69,12 +70,16 @@ class Added:
         positions: int64 (n, views), the transaction's own in each record; 0 where it has no key.
         flags: uint8 (n, views), FLAG_LATE and FLAG_EXPIRED.
         repeated: bool (n,), whether a record held the transaction before.
+        new_records: The row of each record that was made.
+        left_out: Row and view of each record that does not exist, of a row that makes none.
     """
 
     vectors: Vectors
     positions: Words
     flags: npt.NDArray[np.uint8]
     repeated: npt.NDArray[np.bool_]
+    new_records: list[int]
+    left_out: list[tuple[int, int]]
 
 
 class AskedRecords:
@@ -136,12 +141,18 @@ class SharedFeatures:
             self._group += 1
             return self._session.to_bytes(8, "little") + self._group.to_bytes(8, "little")
 
-    def add(self, transactions: Sequence[Transaction], ticket: bytes) -> Added:
+    def add(
+        self,
+        transactions: Sequence[Transaction],
+        ticket: bytes,
+        known_only: Collection[int] = (),
+    ) -> Added:
         """Read features of transactions and add them, in order.
 
         Args:
             transactions: In order, at most MOST_ROWS; their ids differ.
             ticket: Of `next_ticket`. Pass it to `settled` when its events are durable or voided.
+            known_only: Rows that make no records: a view whose record does not exist is null.
 
         Raises:
             StateUnavailable: Redis did not answer. Each event may stand in its record or not;
@@ -161,7 +172,7 @@ class SharedFeatures:
             if settled:
                 first.append(self.records.settled_command(settled))
             try:
-                return self._added(n, rows_of, self._events(n, ids, ticket), first)
+                return self._added(n, rows_of, self._events(n, ids, ticket), first, known_only)
             except BaseException:
                 self._settled.extendleft(reversed(settled))
                 raise
@@ -284,6 +295,7 @@ class SharedFeatures:
         rows_of: dict[Record, list[int]],
         events: list[bytes],
         first: list[tuple[bytes, bytes]],
+        known_only: Collection[int],
     ) -> Added:
         widths, command = self._layout.widths, self.records.append_command
         calls, own, commands = [], [], first
@@ -297,12 +309,21 @@ class SharedFeatures:
                 mine = b"".join([encoded[row * width : (row + 1) * width] for row in rows])
             calls.append((view, key, slot, rows))
             own.append(mine)
-            commands.append(command(view, key, int(self._cache.known[view][slot]), mine))
+            known = int(self._cache.known[view][slot])
+            makes = not known_only or any(row not in known_only for row in rows)
+            commands.append(command(view, key, known, mine, make=makes))
         heads = len(commands) - len(calls)
         replies = self.records.exchange_behind(commands, heads)[heads:]
         repeated = np.zeros(n, dtype=np.bool_)
+        new_records: list[int] = []
+        missing: list[int] = []
         for place, ((view, _, _, rows), reply) in enumerate(zip(calls, replies, strict=True)):
-            if REPLY.unpack_from(reply)[3]:
+            start, _, whole, again_count = REPLY.unpack_from(reply)
+            if start == NO_SUCH_RECORD:
+                missing.append(place)
+            elif whole and len(reply) == REPLY.size:
+                new_records.append(rows[0])
+            if again_count:
                 width, mine = widths[view], own[place]
                 again = _repeats(reply)
                 for index in again:
@@ -310,6 +331,12 @@ class SharedFeatures:
                 kept = [index for index in range(len(rows)) if index not in again]
                 calls[place] = (*calls[place][:3], [rows[index] for index in kept])
                 own[place] = b"".join([mine[i * width : (i + 1) * width] for i in kept])
+        left_out: list[tuple[int, int]] = []
+        for place in reversed(missing):
+            view, _, _, rows = calls.pop(place)
+            del own[place], replies[place]
+            self._encoder.events[rows, EVENT_VIEWS + view] = NO_RECORD
+            left_out += [(row, view) for row in rows]
         out = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
         self._fold(calls, own, replies, out, adding=True)
         self._finish(n, out)
@@ -321,6 +348,8 @@ class SharedFeatures:
             placed & POSITION_MASK,
             (placed >> FLAG_SHIFT).astype(np.uint8),
             repeated,
+            new_records,
+            sorted(left_out),
         )
 
     def _read(self, n: int, rows_of: dict[Record, list[int]]) -> Vectors:

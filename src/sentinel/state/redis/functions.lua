@@ -44,19 +44,21 @@ local function place_of(value, start, width, beginning)
   return nil
 end
 
--- Append events of new transactions. KEYS: the record. ARGS: width of an event (u32), zero (u32),
--- the position of the base if the record is new (i64), the position that the caller knows the
+-- Append events of new transactions. KEYS: the record. ARGS: width of an event (u32), 1 if a record
+-- that does not exist is not to be made (u32, else 0), the position of the base if the record is new (i64), the position that the caller knows the
 -- record at (i64, -1: it does not know it), the events.
 -- Returns the position after which the returned events begin, the record's position before this
 -- call, 0 or 1 + bytes of the returned base, the number of events that stand in the tail already
 -- (i64, i64, u32, u32), the indices of those (i64 each), the base if it is returned, events.
+-- Where a record is not to be made, the first position is -1.
 local function append(keys, args)
   if not sub then prepare() end
   local key, arg = keys[1], args[1]
-  local width, _, first, known = unpack('<I4I4i8i8', arg)
+  local width, existing, first, known = unpack('<I4I4i8i8', arg)
   local events = sub(arg, 25)
   local value = call('GET', key)
   if not value then
+    if existing == 1 then return pack('<i8i8I4I4', -1, -1, 0, 0) end
     if #events > 0 then
       call('APPEND', key, pack('<I4I4i8i8', 0, 0, first, 0) .. events)
     end

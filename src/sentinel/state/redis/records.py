@@ -26,6 +26,8 @@ Record = tuple[int, str]
 """Number of a view, and an entity's key in it."""
 
 REPLY: Final = struct.Struct("<qqII")
+NO_SUCH_RECORD: Final = -1
+"""First position of a reply about a record that does not exist and was not to be made."""
 _APPEND: Final = struct.Struct("<IIqq")
 _COMPACT: Final = struct.Struct("<IIqqq")
 _RELOAD: Final = struct.Struct("<IIqqqq")
@@ -94,15 +96,19 @@ class Records:
 
     # The scoring path.
 
-    def append_command(self, view: int, key: str, known: int, events: bytes) -> tuple[bytes, bytes]:
+    def append_command(
+        self, view: int, key: str, known: int, events: bytes, *, make: bool = True
+    ) -> tuple[bytes, bytes]:
         """Append events to a record and ask for those that are not known; see `functions.lua`.
 
         Args:
             view, key: Which record.
             known: The position at which the caller has the record; -1: it does not.
             events: See `Layout.events`; none: only ask.
+            make: Whether a record that does not exist is made. If not, the position of the reply
+                is NO_SUCH_RECORD.
         """
-        head = _APPEND.pack(self.layout.widths[view], 0, epoch_start(self.epoch), known)
+        head = _APPEND.pack(self.layout.widths[view], not make, epoch_start(self.epoch), known)
         return self._command("append" if events else "read", view, key, head + events)
 
     def intent_command(self, ticket: bytes, intent: bytes) -> tuple[bytes, bytes]:

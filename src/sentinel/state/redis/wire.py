@@ -256,6 +256,23 @@ class Wire:
                 link.give_up()
             raise self._unavailable(error) from error
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes that all primaries use, and may use; the latter is 0 if one of them has no bound.
+
+        Raises:
+            StateUnavailable: A server does not answer.
+        """
+        used, most = 0, []
+        try:
+            for link in self._all_links():
+                link.open()
+                info = _info(link.ask("INFO", "memory"))
+                used += int(info["used_memory"])
+                most.append(int(info.get("maxmemory", "0")))
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+        return used, sum(most) if all(most) else 0
+
     def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
         """Keys of a pattern on every primary, some at a time."""
         try:
