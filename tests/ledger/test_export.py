@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from sentinel.domain import ENTITY_COLUMNS, Label, Transaction, WorkspaceError
+from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Label, Transaction, WorkspaceError
 from sentinel.features.encode import as_text
-from sentinel.ledger import export
+from sentinel.ledger import export, export_tables
 from sentinel.ledger.export import export_parquet, open_table
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind
@@ -176,6 +177,32 @@ def test_an_attribute_that_turns_to_text_is_text_in_all_parts(tmp_path: Path) ->
     ]
     for path in (target / "transactions").glob("date=*/*.parquet"):
         assert str(pq.read_schema(path).field("attributes.mcc").type) == "string"
+
+
+def test_attributes_beyond_those_with_a_column_share_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_tables, "MOST_ATTRIBUTES", 3)
+    target = tmp_path / "offline"
+    with new_ledger(tmp_path) as ledger:
+        given: list[dict[str, AttributeValue]] = [
+            {"mcc": 5411.0, "channel": "pos"},
+            {"mcc": 1.0, "channel": "web", "sequence": "rare"},
+            {"mcc": 2.0, "channel": "web", "n1": 0.5, "n2": "x"},
+        ]
+        for i, attributes in enumerate(given):
+            append_decisions(ledger, [transaction(i, NOON_US, attributes=attributes)])
+        export_parquet(ledger, target)
+        late: dict[str, AttributeValue] = {"mcc": 3.0, "n3": "late"}
+        append_decisions(ledger, [transaction(3, NOON_US, attributes=late)])
+        export_parquet(ledger, target)
+    rows = _rows(target, "transactions")
+    assert [row["attributes.mcc"] for row in rows] == [5411.0, 1.0, 2.0, 3.0]
+    assert [row["sequence"] for row in rows] == [1, 2, 3, 4]
+    others = [json.loads(row.get("other_attributes") or "{}") for row in rows]
+    # Of those given once the first by name has a column; what has one keeps it.
+    assert [row.get("attributes.n1") for row in rows] == [None, None, 0.5, None]
+    assert others == [{}, {"sequence": "rare"}, {"n2": "x"}, {"n3": "late"}]
 
 
 _EXPORTER = """

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentinel.domain import InputError, Label, Transaction
+from sentinel.domain import AttributeValue, InputError, Label, Transaction
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.log import append_import, read_log
+from sentinel.ledger.log import MOST_ATTRIBUTES, append_import, read_log
 from sentinel.log.entries import GroupKind
-from sentinel.log.schema import LOG_SCHEMA
+from sentinel.log.schema import LOG_SCHEMA, attribute_columns
 from tests.features.logs import batch_of
 from tests.ledger.backends import Backend
 from tests.ledger.material import (
@@ -55,6 +55,19 @@ def test_small_groups_are_joined(ledger: Ledger) -> None:
             append_labels(ledger, [label(i, f"tx-{i}", NOON_US + i)])
     batches = list(read_log(ledger))
     assert [batch.num_rows for _, batch in batches] == [24]
+
+
+def test_payments_that_name_ever_other_attributes_make_no_wide_batches(ledger: Ledger) -> None:
+    payments = []
+    for i in range(7):
+        attributes: dict[str, AttributeValue] = {f"a{i}_{n}": float(n) for n in range(400)}
+        payments.append(transaction(i, NOON_US + i, attributes=attributes | {"mcc": 1.0}))
+    append_decisions(ledger, payments)
+    found = []
+    for first_sequence, batch in read_log(ledger):
+        assert len(attribute_columns(batch.schema)) <= MOST_ATTRIBUTES
+        found += [entry for _, entry in entries_from(first_sequence, batch)]
+    assert found == payments
 
 
 def test_a_large_import_is_read_in_parts(ledger: Ledger) -> None:

@@ -19,6 +19,7 @@ from sentinel.domain import (
     InvalidLabel,
     Label,
     LedgerUnavailable,
+    Overloaded,
     Transaction,
     Verdict,
 )
@@ -267,6 +268,43 @@ def test_an_effect_that_fails_stops_nobody(settings: Settings) -> None:
         await decide(runtime, payment(runtime, "afterwards"))
 
     within(settings, claim)
+
+
+def test_labels_of_payments_that_never_come_are_bounded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinel.scoring.labels.MOST_UNKNOWN", 2)
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        async def send(number: int, about: str, verdict: Verdict = Verdict.FRAUD) -> None:
+            await runtime.labels.submit([label(runtime, number, about, verdict)])
+
+        state = runtime.writer.scorer.state
+        await decide(runtime, payment(runtime, "here"))
+        await send(1, "later")
+        await send(2, "never")
+        with pytest.raises(Overloaded, match="2 such payments are waited for already; 2 may be"):
+            await send(3, "nowhere")
+        await send(4, "here")  # on record
+        await send(5, "nowhere", Verdict.LEGITIMATE)  # nothing to remember
+        await send(2, "never")  # a repeat
+        assert state.waiting_labels == 2
+        await decide(runtime, payment(runtime, "later"))
+        await send(6, "never", Verdict.LEGITIMATE)
+        assert state.waiting_labels == 0
+        await send(7, "nowhere")
+
+    within(settings, claim)
+    within(settings, waits_for(1))
+
+
+def waits_for(expected: int) -> Callable[[ScoringRuntime], Awaitable[None]]:
+    """A claim about a scorer that started anew."""
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        assert runtime.writer.scorer.state.waiting_labels == expected
+
+    return claim
 
 
 def test_labels_on_history_hold_up_no_payment(settings: Settings) -> None:

@@ -73,7 +73,11 @@ def features_as_of(
         return result
     order = np.argsort(asked.sees_before_us, kind="stable")
     times = asked.sees_before_us[order]
-    rows = _entries(program.plan, asked, order)
+
+    def entries(start: int, end: int) -> pa.RecordBatch:
+        """Some of the rows: all of them may be more than one column of strings holds."""
+        return _entries(program.plan, asked, order[start:end])
+
     book = LabelBook()
     book.scan(_received_before(batches(), int(times[-1])))
     fold = _FoldAsOf(program, book=book, threads=threads)
@@ -83,10 +87,10 @@ def features_as_of(
         end = int(np.searchsorted(times, received[-1], side="right"))
         places = np.searchsorted(received, times[done:end], side="left")
         result[order[done:end]] = fold.read(
-            _only_used(batch, program.plan), rows.slice(done, end - done), places
+            _only_used(batch, program.plan), entries(done, end), places
         )
         done = end
-    left = rows.slice(done)
+    left = entries(done, len(asked))
     result[order[done:]] = fold.read(left.slice(0, 0), left, np.zeros(len(left), dtype=np.int64))
     return result
 
@@ -203,20 +207,26 @@ def _as_kind(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _entries(plan: Plan, asked: RowsAsOf, order: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """Rows in the form of log entries, in the order they stand in the log."""
-    n = len(asked)
+    """Some rows in the form of log entries, in the order they stand in the log.
+
+    Args:
+        plan: Says what is read of them.
+        asked: All rows.
+        order: int64 (n,), which of them.
+    """
+    n = len(order)
     at = pa.array(order)
     given: dict[str, pa.Array] = {
         "kind": pa.array(np.full(n, KIND_TRANSACTION, dtype=np.int8)),
         # No transaction has an empty id, so no label is about a row.
         "transaction_id": pa.array([""] * n, pa.string()),
-        "received_at_us": pa.array(asked.sees_before_us),
-        "event_time_us": pa.array(asked.time_us),
-        **asked.columns,
+        "received_at_us": pa.array(asked.sees_before_us[order]),
+        "event_time_us": pa.array(asked.time_us[order]),
+        **{name: column.take(at) for name, column in asked.columns.items()},
     }
     kinds = {field.name: field.type for field in LOG_SCHEMA} | _used_columns(plan)
     arrays = [
-        _as_kind(given[name], kind).take(at) if name in given else pa.nulls(n, kind)
+        _as_kind(given[name], kind) if name in given else pa.nulls(n, kind)
         for name, kind in kinds.items()
     ]
     schema = pa.schema(

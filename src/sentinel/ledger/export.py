@@ -166,7 +166,7 @@ def _export(ledger: Ledger, target: Path, anew: bool, progress: Progress) -> Exp
 def _export_stretch(groups: list[Group], target: Path, state: ExportState) -> None:
     through = groups[-1].first_sequence + groups[-1].entries - 1
     part = f"part-{groups[0].first_sequence:012d}-{through:012d}.parquet"
-    transactions, labels = log_tables(groups)
+    transactions, labels = log_tables(groups, state.is_text)
     tables: dict[Table, pa.Table | None] = {
         "transactions": None
         if transactions is None

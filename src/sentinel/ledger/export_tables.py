@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.ledger.columns import unify
-from sentinel.ledger.log import batches_of
+from sentinel.ledger.log import MOST_ATTRIBUTES, batches_of
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_EXPIRED_EVENT,
@@ -24,9 +26,17 @@ from sentinel.log.entries import (
     decode_decisions,
     outcome_codes,
 )
-from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
+from sentinel.log.schema import (
+    ATTRIBUTE_PREFIX,
+    KIND_LABEL,
+    KIND_TRANSACTION,
+    attribute_columns,
+)
 
 DAY_US: Final = 86_400_000_000
+
+OTHER_ATTRIBUTES: Final = "other_attributes"
+"""Column of what has none of its own: an object in JSON, null where there is nothing."""
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _LABEL_COLUMNS: Final = ("label_id", "transaction_id", "verdict", "received_at_us", "origin")
@@ -63,8 +73,17 @@ DECISIONS_SCHEMA: Final = pa.schema(
 )
 
 
-def log_tables(groups: Sequence[Group]) -> tuple[pa.Table | None, pa.Table | None]:
-    """Transactions and labels of groups, each with its sequence; None where there are none."""
+def log_tables(
+    groups: Sequence[Group], known: Collection[str] = ()
+) -> tuple[pa.Table | None, pa.Table | None]:
+    """Transactions and labels of groups, each with its sequence; None where there are none.
+
+    Args:
+        groups: Of the log.
+        known: Attributes that have a column already. With them there are at most MOST_ATTRIBUTES;
+            those that are given most often come first, and the column OTHER_ATTRIBUTES holds all
+            others, as JSON.
+    """
     transactions: list[pa.RecordBatch] = []
     labels: list[pa.RecordBatch] = []
     for first_sequence, batch in batches_of(groups):
@@ -75,10 +94,42 @@ def log_tables(groups: Sequence[Group]) -> tuple[pa.Table | None, pa.Table | Non
             rows = numbered.filter(pc.equal(kind, value))
             if rows.num_rows:
                 found.append(rows)
+    transactions = _narrowed(transactions, known)
     return (
         _transactions_table(unify(transactions)) if transactions else None,
         _labels_table(unify(labels)) if labels else None,
     )
+
+
+def _narrowed(batches: list[pa.RecordBatch], known: Collection[str]) -> list[pa.RecordBatch]:
+    """Batches with a column for no more attributes than may have one; see `log_tables`."""
+    given: Counter[str] = Counter()
+    for batch in batches:
+        for name in attribute_columns(batch.schema):
+            column = batch.column(ATTRIBUTE_PREFIX + name)
+            given[name] += len(column) - column.null_count
+    if len(given.keys() | set(known)) <= MOST_ATTRIBUTES:
+        return batches
+    room = max(0, MOST_ATTRIBUTES - len(known))
+    new = sorted(given.keys() - set(known), key=lambda name: (-given[name], name))
+    kept = {*known, *new[:room]}
+    return [_with_others(batch, kept) for batch in batches]
+
+
+def _with_others(batch: pa.RecordBatch, kept: Collection[str]) -> pa.RecordBatch:
+    """A batch whose other attributes are one column of JSON."""
+    others = [name for name in attribute_columns(batch.schema) if name not in kept]
+    if not others:
+        return batch
+    rows: list[dict[str, str | float]] = [{} for _ in range(batch.num_rows)]
+    for name in others:
+        column = batch.column(ATTRIBUTE_PREFIX + name)
+        for row in np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist():
+            rows[row][name] = column[row].as_py()
+    texts = pa.array([msgspec.json.encode(row).decode() if row else None for row in rows])
+    dropped = {ATTRIBUTE_PREFIX + name for name in others}
+    left = batch.select([name for name in batch.schema.names if name not in dropped])
+    return left.append_column(OTHER_ATTRIBUTES, texts.cast(pa.string()))
 
 
 def decisions_table(groups: Sequence[Group]) -> pa.Table | None:

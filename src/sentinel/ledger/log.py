@@ -21,6 +21,10 @@ _MARK: Final = "sentinel.mark"
 
 DEFAULT_MAX_ROWS: Final = 100_000
 
+MOST_ATTRIBUTES: Final = 1_000
+"""Attribute columns of a batch of live entries. Each is as long as the batch, so that payments that
+all name others would make it as wide as it is long; a further name begins a new batch."""
+
 _NEEDED: Final = {
     KIND_TRANSACTION: ("event_time_us", "amount_minor"),
     KIND_LABEL: ("label_id", "verdict", "origin"),
@@ -211,6 +215,10 @@ class _LiveEntries:
         if not isinstance(entry, Transaction):
             return True
         kinds = self._is_text
+        if len(kinds) + len(entry.attributes) > MOST_ATTRIBUTES:
+            new = sum(name not in kinds for name in entry.attributes)
+            if kinds and len(kinds) + new > MOST_ATTRIBUTES:
+                return False
         for name, value in entry.attributes.items():
             if value is not None and kinds.setdefault(name, _is_text(value)) is not _is_text(value):
                 return False

@@ -22,6 +22,7 @@ from sentinel.domain import (
     Overloaded,
     SentinelError,
     Transaction,
+    Verdict,
 )
 from sentinel.ledger.base import Appended
 from sentinel.ledger.lookup import TransactionLookup
@@ -31,12 +32,24 @@ from sentinel.scoring.writer import Writer
 MOST_WAITING: Final = 50_000
 """Labels of all requests that may wait at once. One request alone may have more."""
 
+MOST_UNKNOWN: Final = 1_000_000
+"""Payments that are called fraud and that the log does not hold: each is remembered until it comes,
+some 150 bytes."""
+
 _AT_ONCE: Final = 256
 _FORGOTTEN_AT_ONCE: Final = 8192
 _BUSY: Final = (
     "{waiting:,} labels wait to be recorded, and {most:,} may. Nothing of this request was "
     "recorded; send it again in a moment."
 )
+
+
+_TOO_MANY_UNKNOWN: Final = (
+    "{new:,} of these labels call payments fraud that are not on record, and {waiting:,} such "
+    "payments are waited for already; {most:,} may be. Nothing of this request was recorded. Send "
+    "labels of payments that are on record; send these after their payments."
+)
+_UNKNOWN_RETRY_SECONDS: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +204,9 @@ class LabelRecorder:
                     for label in labels:
                         if label.label_id in self._recent:
                             _check_one(label, self._recent[label.label_id][1])
-                except InvalidLabel as conflict:
-                    request.fail(conflict)
+                    self._check_unknown(request)
+                except (InvalidLabel, Overloaded) as refusal:
+                    request.fail(refusal)
                     return
             else:
                 request.found.labels.update(found.labels)
@@ -201,6 +215,28 @@ class LabelRecorder:
             self._writer.turn.run_job(partial(self._record, request))
 
         self._writer.lookups.run(search, done)
+
+    def _check_unknown(self, request: _Request) -> None:
+        """See whether so many more payments may be waited for.
+
+        Raises:
+            Overloaded: They may not.
+        """
+        waiting = self._writer.scorer.state.waiting_labels
+        if waiting + len(request.labels) <= MOST_UNKNOWN:
+            return
+        unknown = {
+            label.transaction_id
+            for label in request.labels
+            if label.verdict == Verdict.FRAUD
+            and self._earlier(request, label.label_id) is None
+            and self._transaction(request, label.transaction_id) is None
+        }
+        if unknown and waiting + len(unknown) > MOST_UNKNOWN:
+            raise Overloaded(
+                _TOO_MANY_UNKNOWN.format(new=len(unknown), waiting=waiting, most=MOST_UNKNOWN),
+                retry_after_seconds=_UNKNOWN_RETRY_SECONDS,
+            )
 
     def _transaction(self, request: _Request, transaction_id: str) -> Transaction | None:
         recorded = self._writer.recorded(transaction_id)

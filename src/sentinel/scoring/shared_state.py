@@ -46,7 +46,7 @@ class SharedState:
 
     Attributes:
         held_bytes: Memory that Redis uses, as it was last seen.
-        budget_bytes: See `FeatureState`.
+        budget_bytes, waiting_labels: See `FeatureState`, as they were last seen.
         blocked: Reason not to use the records although Redis answers; None if they may be used.
         unwatched: Why nobody can look after them; None if somebody can.
     """
@@ -71,6 +71,7 @@ class SharedState:
         self._without = WithoutState(features.program)
         self.held_bytes = 0
         self.budget_bytes = 0
+        self.waiting_labels = 0
         self.blocked: str | None = None
         self.unwatched: str | None = None
         self._trouble: str | None = None

@@ -163,7 +163,9 @@ class SharedStates:
             self._looks.popleft()
 
     def _note_memory(self, state: SharedState) -> None:
-        held, most = self._watcher(state.program).wire.memory()
+        watcher = self._watcher(state.program)
+        held, most = watcher.wire.memory()
+        state.waiting_labels = watcher.waits()
         state.held_bytes, state.budget_bytes = held, redis_budget(self._settings, most)
 
     def close(self) -> None:

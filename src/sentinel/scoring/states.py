@@ -95,6 +95,7 @@ class EmbeddedStates:
             progress=progress,
         )
         state.budget_bytes = embedded_budget(self._settings)
+        state.count_waiting()
         return state
 
     def rebuild(self, state: FeatureState) -> EmbeddedState:

@@ -129,6 +129,11 @@ class FeatureState(Protocol):
         ...
 
     @property
+    def waiting_labels(self) -> int:
+        """Transactions that are called fraud and have not come, about."""
+        ...
+
+    @property
     def problem(self) -> str | None:
         """What is wrong with the state right now; None if nothing is."""
         ...

@@ -325,6 +325,14 @@ class Records:
         pairs = zip(found[::2], found[1::2], strict=True)
         return {identifier.decode(): int(sequence) for identifier, sequence in pairs}
 
+    def waits(self) -> int:
+        """How many there are.
+
+        Raises:
+            StateUnavailable: Redis did not answer.
+        """
+        return int(self._ask(self._waiting_key, "HLEN", self._waiting_key))
+
     def wait(self, transaction_id: str, sequence: int | None) -> None:
         """Note a label whose transaction has not come yet; None if it is not fraud any more."""
         key, identifier = self._waiting_key, transaction_id.encode()
