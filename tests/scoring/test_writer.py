@@ -46,6 +46,7 @@ from sentinel.settings import Settings
 from sentinel.state.base import FeatureState
 from sentinel.state.embedded import EmbeddedState
 from testkit.scratch import make_workspace
+from testkit.signed_models import trusting
 from tests.features.logs import batch_of
 from tests.features.plans import every_function
 
@@ -67,7 +68,7 @@ def settings(made: Settings, tmp_path: Path) -> Settings:
     folder.mkdir()
     (folder / "models").symlink_to(made.models_dir)
     PLAN.save(folder / "plan.json")
-    return made.model_copy(update={"workspace": folder})
+    return made.model_copy(update={"workspace": folder, "signing": trusting(made)})
 
 
 @asynccontextmanager
