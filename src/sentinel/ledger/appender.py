@@ -13,6 +13,7 @@ from psycopg import sql
 
 from sentinel.domain import AlreadyRecorded, LedgerUnavailable, Verdict, WorkspaceError
 from sentinel.ledger import schema
+from sentinel.ledger.append_call import call_append, prepare_append
 from sentinel.ledger.base import Appended, Standing
 from sentinel.ledger.connections import Connection, connect
 from sentinel.ledger.database import Database
@@ -22,10 +23,6 @@ from sentinel.log.entries import GroupKind
 
 log = logging.getLogger(__name__)
 
-_APPEND: Final = """
-SELECT * FROM {ns}.append_group(
-    %b::smallint, %b::integer, %b::bigint, %b::bytea, %b::bytea[], %b::integer[],
-    %b::bytea[], %b::integer[], %b::bytea[], %b::boolean[], %b::bytea, %b::bigint)"""
 # A plan is made while the tables are small and nobody has counted their rows, and is kept: it must
 # be the one for large tables, which looks each id up.
 _PLANS: Final = """
@@ -70,7 +67,6 @@ class Appender:
         self._database = database
         self._exclusive = exclusive
         self._namespace = sql.Identifier(database.namespace)
-        self._query = sql.SQL(_APPEND).format(ns=self._namespace)
         self._connection: Connection | None = None
         self._expected: int | None = None
         self._closing = threading.Event()
@@ -129,11 +125,7 @@ class Appender:
             try:
                 if self._connection is None:
                     self._connection = self._connect()
-                with self._connection.cursor(binary=True) as cursor:
-                    cursor.execute(self._query, (*values, self._expected))
-                    row = cursor.fetchone()
-                assert row is not None
-                return _Answer(*row)
+                return _Answer(*call_append(self._connection, *values, expected=self._expected))
             except psycopg.Error as error:
                 # Whether it is in the log is not known; the token tells when it is tried again.
                 self._drop()
@@ -157,6 +149,7 @@ class Appender:
         connection = connect(self._database)
         try:
             connection.execute(_PLANS)
+            prepare_append(connection, self._namespace)
             if not self._locked(connection):
                 raise WorkspaceError(
                     f"Another process is writing the ledger {self._database.shown}. "

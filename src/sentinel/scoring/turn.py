@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sentinel.scoring.pending import Pending
 from sentinel.scoring.queue import MAX_GROUP, PaymentQueue
 
 T = TypeVar("T")
+
+_LONGEST_WAIT_SECONDS: Final = 0.002
+"""A group that is smaller than the one before waits for others so long at most, while that one is
+at work: what a group costs is shared by all in it."""
 
 
 class Turn:
@@ -47,6 +51,9 @@ class Turn:
         self._held = False
         self._at_work = 0
         self._scheduled = False
+        self._last_size = 0
+        self._waits: asyncio.TimerHandle | None = None
+        self._waited = False
 
     @property
     def is_idle(self) -> bool:
@@ -130,7 +137,21 @@ class Turn:
             self._turn()
 
     def _can_begin(self) -> bool:
-        return self._at_work < self.most_at_work and not self.adding
+        if self._at_work >= self.most_at_work or self.adding:
+            return False
+        return not self._at_work or self._is_worth_it()
+
+    def _is_worth_it(self) -> bool:
+        """Whether a group begins beside those at work: it is as large, or has waited enough."""
+        if self._waited or len(self._queue) >= self._last_size:
+            return True
+        if self._queue and self._waits is None:
+            self._waits = self._loop.call_later(_LONGEST_WAIT_SECONDS, self._end_wait)
+        return False
+
+    def _end_wait(self) -> None:
+        self._waits, self._waited = None, True
+        self.schedule()
 
     def _turn(self) -> None:
         """One job or one group; whatever they wait for schedules the next."""
@@ -144,5 +165,10 @@ class Turn:
             self._jobs.popleft()()
         elif self._queue and self._can_begin():
             self._job_next = True
-            self._begin(self._queue.take())
+            group = self._queue.take()
+            self._last_size, self._waited = len(group), False
+            if self._waits is not None:
+                self._waits.cancel()
+                self._waits = None
+            self._begin(group)
         self.schedule()
