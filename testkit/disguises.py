@@ -151,6 +151,9 @@ ALONE: Final = {
     "letters around": "x{}y",
     "words around": "PAN{}EXP",
     "brackets": "({})",
+    "dots around": "card.{}.visa",
+    "a path": "rows[0].{}",
+    "a list with numbers": "1. {}",
     "a list": "[{}, none]",
     "another language": "カード{}です",
 }

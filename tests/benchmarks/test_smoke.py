@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import backfill, kernel_rivals, kernels, materialize, serving
+from benchmarks import backfill, card_scan, kernel_rivals, kernels, materialize, serving
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +79,17 @@ def test_others_score_and_explain_the_models_of_the_kernels() -> None:
     assert boosters["reasons, sentinel"]["max_abs_error"] < 1e-5
     assert boosters["reasons, shap, its own code"]["max_abs_error"] < 1e-5
     assert all(raw["one_us"] > 0 for figures in (boosters, forest) for raw in figures.values())
+
+
+def test_no_disguise_comes_in_and_no_honest_row_is_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--disguises", "300", "--numbers", "3000", "--rows", "500"]
+    arguments += ["--payments", "200", "--rounds", "2", "--json"]
+    assert card_scan.main(arguments) == 0
+    result = result_of(capsys.readouterr().out)
+    assert result["missed"] == result["import"]["rejected"] == 0
+    refused = {kind: counts["refused"] for kind, counts in result["false_alarms"].items()}
+    for kind in ("epochs in us", "UUIDs", "phones with +"):
+        assert refused[kind] == 0
+    assert 0 < refused["16-digit ids"] < 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from sentinel.domain import ConfigurationError
 from sentinel.propose.answering import answers_of, with_flags
 from sentinel.propose.deciding import decide
+from sentinel.propose.proposing import propose
 from sentinel.propose.roles import Answers, Roles
-from tests.propose.tables import payments, profile, renamed, transfers
+from sentinel.sources.mapping_file import load_mapping
+from tests.propose.tables import payments, profile, renamed, transfers, write
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +237,26 @@ def test_two_columns_called_amount_are_asked() -> None:
     columns["amount_2"] = [f"{float(value) * 1.1:.2f}" for value in columns["amount"]]
     (question,) = decide(profile(columns), Answers()).questions
     assert [flag for flag, _ in question.flags][:2] == ["--amount amount", "--amount amount_2"]
+
+
+def test_security_codes_and_pins_are_left_out_with_the_reason() -> None:
+    columns = payments()
+    rows = len(columns["amount"])
+    columns = columns | {"cvv": ["123"] * rows, "Card PIN": [str(n) for n in range(rows)]}
+    roles = decide(profile(columns), Answers())
+    assert roles.left_out["cvv"].startswith("holds a security code of a card by its name")
+    assert roles.left_out["Card PIN"].startswith("holds a PIN by its name")
+    assert {"cvv", "Card PIN"}.isdisjoint(a.column for a in roles.attributes)
+    with pytest.raises(ConfigurationError, match="must not be stored"):
+        decide(profile(columns), Answers(id=("Card PIN",)))
+
+
+def test_ids_that_look_like_cards_by_chance_are_proposed_as_exempt(tmp_path: Path) -> None:
+    columns = dict(payments())
+    rows = len(columns["amount"])
+    columns["payment_ref"] = [str(4 * 10**15 + 37 * n) for n in range(rows)]
+    roles = decide(profile(columns), Answers())
+    assert roles.id is not None
+    assert (roles.id.columns, roles.id.tokenize) == (("payment_ref",), False)
+    proposal = propose([write(tmp_path / "payments.csv", columns)], tmp_path / "w")
+    assert load_mapping(proposal.mapping).attributes.exempt == ("payment_ref",)

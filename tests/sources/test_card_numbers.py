@@ -16,6 +16,7 @@ from sentinel.api.routes.payment_bodies import ReadingRules
 from sentinel.api.routes.payment_reading import read_payment
 from sentinel.domain import ConfigurationError, InvalidTransaction
 from sentinel.ingest.guard import Guard
+from sentinel.ingest.issuers import is_card
 from sentinel.ingest.tokens import is_token
 from sentinel.ledger.log import read_log
 from sentinel.ledger.open import open_reader
@@ -25,6 +26,7 @@ from sentinel.settings import Settings
 from sentinel.sources import log_batches, preview
 from sentinel.sources.mapping import MappingSource
 from sentinel.sources.mapping_file import parse_mapping
+from testkit.disguises import disguises
 
 NOW_US = 1_800_000_000_000_000
 MASTERCARD = "5555555555554444"
@@ -189,3 +191,87 @@ def test_references_that_look_like_cards_are_taken_live_once_history_shows_them(
         read_payment(body, NOW_US, ReadingRules())
     live = read_payment(body, NOW_US, ReadingRules(guard=Guard.of(settings)))
     assert live.transaction_id == str(ids[0])
+
+
+def test_columns_of_secrets_have_to_be_left_out_by_name(shop: Path) -> None:
+    path = shop / "payments.csv"
+    lines = path.read_text().splitlines()
+    extra = ["cardCvv,track2,cvv_match", *["123,;x=1,Y"] * (len(lines) - 1)]
+    path.write_text("\n".join(f"{a},{b}" for a, b in zip(lines, extra, strict=True)) + "\n")
+    settings = Settings(workspace=shop / ".sentinel")
+    with pytest.raises(ConfigurationError) as refused:
+        source_in(shop)
+    assert 'attributes.exclude = ["cardCvv", "track2"]' in str(refused.value)
+    assert "123" not in str(refused.value)
+    without = {"tokenize": ["email"], "exclude": ["cardCvv", "track2"]}
+    import_history(settings, source_in(shop, attributes=without), now_us=NOW_US)
+    (names,) = {tuple(sorted(row)) for row in log_of(settings)}
+    assert "attributes.cvv_match" in names
+    assert not [name for name in names if name.endswith(("cardCvv", "track2"))]
+    with pytest.raises(ConfigurationError, match="security codes"):
+        source_in(shop, attributes=without, entities={"card_id": "cardCvv"})
+    with pytest.raises(ConfigurationError, match="security code"):
+        source_in(shop, attributes=without | {"rename": {"email": "cvv"}})
+    screen = Console(file=io.StringIO(), width=300)
+    screen.print(preview(source_in(shop, attributes=without), now_us=NOW_US).render())
+    assert "123" not in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_number_with_more_digits_than_a_double_is_judged_by_all_of_them(tmp_path: Path) -> None:
+    cards = [6212345678901234564, 6212345678901234572, 6212345678901234580]
+    for values in ([next(n for n in range(c, c + 10) if is_card(str(n))) for c in cards], cards):
+        table = pa.table({"ref": ["p1", "p2", "p3"], "at": ["2024-03-01"] * 3, "amount": [1, 2, 3]})
+        table = table.append_column("n", pa.array([1, 2, 3]))
+        pq.write_table(table, tmp_path / "a.parquet")
+        pq.write_table(table.set_column(3, "n", pa.array(values)), tmp_path / "b.parquet")
+        change: dict[str, Any] = {"entities": {}, "attributes": {}, "id": ["ref", "n"]}
+        change["files"] = {"path": ["a.parquet", "b.parquet"], "overlap": True}
+        log = log_batches(source_in(tmp_path, **change), now_us=NOW_US)
+        rows = sum(batch.num_rows for batch in log)
+        right = sum(is_card(str(value)) for value in values)
+        assert (rows, log.report.rejected) == (6 - right, {"card_number": right} if right else {})
+
+
+def test_rows_with_control_characters_are_rejected_by_name(tmp_path: Path) -> None:
+    notes = ["plain", "two\nlines", "turned \u202e round", "👩\u200d👧", "\u200fمتجر"]
+    refs = ["p1", "p2", "p3", "p\x1b4", "p5"]
+    table = pa.table({"ref": refs, "at": ["2024-03-01"] * 5, "amount": [1] * 5, "note": notes})
+    pq.write_table(table, tmp_path / "payments.parquet")
+    settings = Settings(workspace=tmp_path / ".sentinel")
+    change = {"files": {"path": "payments.parquet"}, "entities": {}, "attributes": {}}
+    result = import_history(settings, source_in(tmp_path, **change), now_us=NOW_US)
+    assert result.report.rejected == {"control_character": 3}
+    assert [row["transaction_id"] for row in log_of(settings)] == ["p1", "p5"]
+
+
+@pytest.mark.parametrize("origin", ["4111 1111 1111 1111", "bank\n2026 ERROR"])
+def test_an_origin_of_labels_is_held_to_the_same(tmp_path: Path, origin: str) -> None:
+    labels = {"column": "fraud", "delay_days": 3, "origin": origin}
+    with pytest.raises(ConfigurationError, match=r"labels\.origin holds"):
+        parse_mapping(MAPPING | {"labels": labels}, "shop.toml")
+
+
+@pytest.mark.parametrize("name", ["pan 4111111111111111", "two\nlines"])
+def test_names_of_attributes_are_held_to_the_same(tmp_path: Path, name: str) -> None:
+    table = pa.table({"ref": ["p1"], "at": ["2024-03-01"], "amount": [1], name: ["x"]})
+    pq.write_table(table, tmp_path / "payments.parquet")
+    change = {"files": {"path": "payments.parquet"}, "entities": {}}
+    with pytest.raises(ConfigurationError, match="a name holds") as refused:
+        source_in(tmp_path, **change, attributes={})
+    assert "4111111111111111" not in str(refused.value)
+    source_in(tmp_path, **change, attributes={"rename": {name: "other"}})
+
+
+def test_one_card_number_among_many_disguises_is_a_row_each(tmp_path: Path) -> None:
+    found = disguises(200, seed=5)
+    notes = [f"thanks {i}" for i in range(800)] + [str(each.value) for each in found]
+    table = pa.table({"ref": range(1000), "at": ["2024-03-01"] * 1000, "amount": [1] * 1000})
+    pq.write_table(table.append_column("note", pa.array(notes)), tmp_path / "payments.parquet")
+    settings = Settings(workspace=tmp_path / ".sentinel")
+    change = {"files": {"path": "payments.parquet"}, "entities": {}, "attributes": {}}
+    result = import_history(settings, source_in(tmp_path, **change), now_us=NOW_US)
+    assert result.report.rejected == {"card_number": 200}
+    for path in settings.workspace.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for each in found:
+            assert each.number.encode() not in content, path

@@ -57,7 +57,7 @@ _UUID: Final = re.compile(
 _HEX_TOKEN: Final = re.compile("(?<![0-9A-Za-z])(?:[0-9a-f]{24,}|[0-9A-F]{24,})(?![0-9A-Za-z])")
 _HEX_SIZES: Final = frozenset((24, 32, 40, 48, 56, 64, 96, 128))
 _FEWEST_HEX_LETTERS: Final = 4
-_INTEGER_PART: Final = re.compile(r"(?:^|[^0-9.])0*([0-9]{0,3})\.$")
+_INTEGER_PART: Final = re.compile(r"(?:^|[^0-9.])(?=[0-9])0*([0-9]{0,3})\.$")
 _MORE_DECIMALS: Final = re.compile(r"\.[0-9]")
 _DIGITS_OF_A_DOUBLE: Final = 17
 _LONGEST_PHONE: Final = 14

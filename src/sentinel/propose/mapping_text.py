@@ -167,8 +167,11 @@ def _attributes(roles: Roles) -> list[str]:
             lines += [f"    {row}" for row in toml.item(_literal(column), why)]
         lines.append("]")
     exempt = [a.name for a in roles.attributes if a.exempt]
-    named = {*(roles.id.columns if roles.id else ()), *entities}
-    exempt += [name for name in named if roles.profile.columns[name].by_chance]
+    named = [
+        *(roles.id.columns if roles.id else ()),
+        *(c for e in roles.entities for c in e.columns),
+    ]
+    exempt += [name for name in dict.fromkeys(named) if roles.profile.columns[name].by_chance]
     if exempt:
         lines.append(toml.line("exempt", exempt, "look like card numbers by chance"))
     renamed = {a.column: a.name for a in roles.attributes if a.name != a.column}

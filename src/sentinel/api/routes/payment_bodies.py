@@ -32,7 +32,8 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _EMPTY: Final = "is empty; leave it out, or send null, where it is unknown"
 _REQUIRED: Final = "is empty; every payment needs an id of its own"
-_ID_FIELDS: Final = ("transaction_id", *ENTITY_COLUMNS)
+ID_FIELDS: Final = ("transaction_id", *ENTITY_COLUMNS)
+"""Fields of a payment that hold ids."""
 
 
 class PredictRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +117,7 @@ def transaction_of(
             problems[at + "event_time"] = "more than 5 minutes ahead of the clock"
     ids: dict[str, str | None] = {}
     made: dict[str, AttributeValue] = {}
-    for name in _ID_FIELDS:
+    for name in ID_FIELDS:
         given = getattr(request, name)
         try:
             ids[name] = guard.id(name, given)

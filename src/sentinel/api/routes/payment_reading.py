@@ -18,6 +18,7 @@ from sentinel.api.large import LARGE_BYTES
 from sentinel.api.problems import invalid
 from sentinel.api.routes.payment_bodies import (
     EPOCH,
+    ID_FIELDS,
     MAX_ATTRIBUTES,
     BatchRequest,
     PredictRequest,
@@ -273,10 +274,8 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
         address = _address(address)
         if address is None or not _are_normal(payment):
             return None
-    if may_hold_card(joined):
-        for key in (identifier, customer, card, merchant, device, address):
-            if key is not None and holds_card_number(key):
-                return None
+    if may_hold_card(joined) and _holds_card(payment, rules.guard):
+        return None
     attributes = payment.attributes
     if not attributes:
         plain: dict[str, AttributeValue] = {}
@@ -286,10 +285,13 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
         if len(attributes) > MAX_ATTRIBUTES:
             return None
         numbers, categories, good = rules.numbers, rules.categories, _good_texts
+        fresh: list[str] = []
         for name, value in attributes.items():
             if type(value) is str:
-                if (value not in good and not _learn_text(value)) or name in numbers:
+                if name in numbers:
                     return None
+                if value not in good:
+                    fresh.append(value)
             elif type(value) is float:
                 if not -1e12 < value < 1e12 and (
                     not -_LARGEST < value < _LARGEST or is_card_value(value)
@@ -304,6 +306,8 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
                     attributes[name] = "true" if value else "false"
             else:
                 return None
+        if fresh and not _learn_texts(fresh):
+            return None
         plain = attributes
     if made:
         plain = plain | made
@@ -346,6 +350,15 @@ def _with_tokens(payment: _Payment, guard: Guard) -> dict[str, AttributeValue] |
     return made
 
 
+def _holds_card(payment: _Payment, guard: Guard) -> bool:
+    """Whether an id that is not exempt holds a card number."""
+    for name in ID_FIELDS:
+        key = getattr(payment, name)
+        if key is not None and name not in guard.exempt and holds_card_number(key):
+            return True
+    return False
+
+
 def _are_normal(payment: _Payment) -> bool:
     """Whether the ids that stand for no address are in normal form."""
     return all(
@@ -380,18 +393,20 @@ def _learn_names(attributes: Mapping[str, object]) -> bool:
     return True
 
 
-def _learn_text(text: str) -> bool:
-    """Remember text that is a category in normal form; False: it takes a closer look."""
-    if (
-        not text
-        or len(text) > MAX_ATTRIBUTE_TEXT
-        or normal_category(text) != text
-        or text_flaw(text) is not None
-        or holds_card_number(text)
-    ):
+def _learn_texts(texts: Sequence[str]) -> bool:
+    """Remember texts that are categories in normal form; False: one takes a closer look."""
+    for text in texts:
+        if (
+            not text
+            or len(text) > MAX_ATTRIBUTE_TEXT
+            or normal_category(text) != text
+            or text_flaw(text) is not None
+        ):
+            return False
+    # One look at all texts, with letters between the digits of one and those of the next.
+    if may_hold_card("x".join(texts)) and any(map(holds_card_number, texts)):
         return False
-    if len(text) <= _LONGEST_TEXT_KEPT:
-        if len(_good_texts) >= _KEPT:
-            _good_texts.clear()
-        _good_texts.add(text)
+    if len(_good_texts) + len(texts) > _KEPT:
+        _good_texts.clear()
+    _good_texts.update(text for text in texts if len(text) <= _LONGEST_TEXT_KEPT)
     return True
