@@ -162,7 +162,7 @@ def _charts(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
     one, two, three = st.columns(3, gap="small")
     with one.container(border=True, height="stretch"):
         st.html(
-            panels.title("Alert rate", f"per 1,000 in 5 minutes, or in {least}; dashed: budget")
+            panels.title("Alert rate", f"per 1,000 over 5 min or {least} payments; dashed: budget")
         )
         st.vega_lite_chart(minutes, charts.alert_rate(budget), key="alert-rate")
     with two.container(border=True, height="stretch"):
