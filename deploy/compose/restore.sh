@@ -61,6 +61,9 @@ docker compose exec -T redis sh -c \
 docker compose run --rm --no-deps -T pipeline ledger migrate
 docker compose run --rm --no-deps -T pipeline features materialize --full
 
+docker compose run --rm --no-deps -T keys
+printf 'Dashboard: '
+./first_user.sh
 docker compose up --detach
 tries=36
 until ./verify_setup.sh; do

@@ -87,6 +87,12 @@ secret airflow_jwt_secret "$(random 80)"
 secret airflow_fernet_key "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
 secret airflow_passwords.json "{\"admin\": \"$(random 24)\"}"
 secret smtp_password ""
+# Keys of the scoring API, one for each service that asks it: an id, and 43 characters of 62, which
+# are 256 bits. The pepper makes what is kept of them, and stays out of the database.
+secret access_pepper "$(random 64)"
+for name in airflow dashboard pipeline prometheus sender; do
+  secret "${name}_key" "$name.snt_$(random 43)"
+done
 # The key that signs models: 32 random bytes in hex. Its public key is added below.
 secret model_signing_key "$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"
 secret model_trusted_keys ""
@@ -166,6 +172,9 @@ say "Starting the stores, MLflow (which makes its bucket) and the ledger's table
 docker compose up --detach postgres redis s3 mlflow
 patiently 36 ask_mlflow /health || die "MLflow does not answer: docker compose logs mlflow s3 postgres"
 docker compose run --rm migrate
+docker compose run --rm keys
+say "Making a first user of the dashboard, where there is none"
+first_user=$(./first_user.sh)
 
 if ask_mlflow '/api/2.0/mlflow/registered-models/alias?name=sentinel-fraud&alias=champion'; then
   say "A model is in charge already; the pipeline is Airflow's from here on"
@@ -195,13 +204,14 @@ cat generated/verify.log
 port() { value_of "$1"; }
 cat <<END
 
-  Scoring API   http://localhost:$(port API_PORT)/docs
-  Dashboard     http://localhost:$(port DASHBOARD_PORT)
+  Scoring API   http://localhost:$(port API_PORT)    Authorization: Bearer, secrets/sender_key
+  Dashboard     http://localhost:$(port DASHBOARD_PORT)    $first_user
   MLflow        http://localhost:$(port MLFLOW_PORT)
   Airflow       http://localhost:$(port AIRFLOW_PORT)    admin, secrets/airflow_passwords.json
   Grafana       http://localhost:$(port GRAFANA_PORT)    admin, secrets/grafana_password
   Prometheus    http://localhost:$(port PROMETHEUS_PORT)
   Alertmanager  http://localhost:$(port ALERTMANAGER_PORT)
 
+Keys for those who send payments: docker compose run --rm keys create shop-a --scope score
 Stop it with ./teardown.sh; the data stays. docs/production.md says the rest.
 END

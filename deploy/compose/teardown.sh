@@ -23,7 +23,7 @@ if [ -z "$volumes" ]; then
   exit 0
 fi
 if [ -z "$yes" ]; then
-  printf 'Delete ledger, models, state and all other data of this deployment? [y/N] '
+  printf 'Delete ledger, models, state, users and all other data of this deployment? [y/N] '
   read -r answer
   case $answer in
     y | yes) ;;
@@ -34,4 +34,5 @@ if [ -z "$yes" ]; then
   esac
 fi
 docker compose --profile jobs down --remove-orphans --volumes
-echo "Stopped, and all data deleted. .env and secrets/ are kept."
+echo "Stopped, and all data deleted, with users of the dashboard and keys that were made by hand."
+echo ".env and secrets/ are kept: ./setup.sh goes on with the same passwords and keys."

@@ -101,6 +101,11 @@ class AccessSettings(BaseModel):
 class DashboardSettings(BaseModel):
     host: str = Field("127.0.0.1", description="Address the dashboard binds to.")
     port: int = Field(8501, description="Port of the dashboard.", ge=1, le=65535)
+    metrics_url: str = Field(
+        "",
+        description="Where a scorer counts; empty: at the scoring API, or at its admin port where "
+        "it has one.",
+    )
     public_url: str = Field(
         "",
         description="Address that browsers use, `https://fraud.example.com`. With https, cookies "

@@ -28,8 +28,11 @@ def adapted(path: Path, changes: Mapping[str, str]) -> str:
 class Prometheus(LocalServer):
     """Prometheus with the deployed rules, scraping and alerting every second."""
 
-    def __init__(self, folder: Path, *, scorers: Sequence[str], alertmanager: str) -> None:
+    def __init__(
+        self, folder: Path, *, scorers: Sequence[str], alertmanager: str, key: str = "none"
+    ) -> None:
         super().__init__(folder)
+        self._key = key
         self._scorers = scorers
         self._alertmanager = alertmanager
 
@@ -52,10 +55,12 @@ class Prometheus(LocalServer):
             "alertmanager:9093": self._alertmanager,
             "localhost:9090": f"127.0.0.1:{self.port}",
             # Nothing listens behind the proxy's name here.
+            "/run/secrets/prometheus_key": str(self.folder / "key"),
             '  - job_name: proxy\n    static_configs:\n      - targets: ["proxy:8405"]\n': "",
         }
         config = adapted(MONITORING / "prometheus" / "prometheus.yml", changes)
         (self.folder / "prometheus.yml").write_text(config)
+        (self.folder / "key").write_text(self._key)
 
     def command(self) -> Sequence[str]:
         return [

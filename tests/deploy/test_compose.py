@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,8 @@ BIN = Path(sys.executable).parent
 TEXT = (COMPOSE / "compose.yaml").read_text()
 DECLARED: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = DECLARED["services"]
-ONCE = {"s3-volume", "migrate", "pipeline", "airflow-init"}  # end when their work is done
+ONCE = {"s3-volume", "migrate", "keys", "pipeline", "airflow-init"}  # end when their work is done
+KEYS = {f"{name}_key" for name in ("airflow", "dashboard", "pipeline", "prometheus", "sender")}
 SETTINGS = {
     "SENTINEL_" + path.replace(".", "__").upper() for path, _ in document_settings.fields(Settings)
 }
@@ -111,11 +114,80 @@ def test_services_run_locked_down_within_limits(name: str) -> None:
     assert "privileged" not in service
 
 
+WITH_A_LOGIN = {"proxy", "dashboard", "airflow-api", "grafana"}
+WITHOUT = {"mlflow", "prometheus", "alertmanager"}
+
+
 @each()
-def test_ports_are_published_on_loopback(name: str) -> None:
-    for port in SERVICES[name].get("ports", []):
-        assert port.startswith("${BIND_ADDRESS:-127.0.0.1}:")
+def test_only_what_asks_for_a_login_is_published_beyond_loopback(name: str) -> None:
+    ports = SERVICES[name].get("ports", [])
+    assert bool(ports) == (name in WITH_A_LOGIN | WITHOUT)
+    for port in ports:
+        beyond = "${BIND_ADDRESS:-127.0.0.1}:" if name in WITH_A_LOGIN else "127.0.0.1:"
+        assert port.startswith(beyond)
         assert "edge" in SERVICES[name]["networks"]
+
+
+def test_each_client_of_the_api_has_a_key_of_its_own_and_few_have_the_pepper() -> None:
+    holders = {
+        name: {secret for secret in secrets_of(name) if secret.endswith("_key")} & KEYS
+        for name in SERVICES
+    }
+    assert holders.pop("keys") == KEYS
+    assert {name: keys for name, keys in holders.items() if keys} == {
+        "airflow-dag-processor": {"airflow_key"},
+        "airflow-init": {"airflow_key"},
+        "airflow-scheduler": {"airflow_key"},
+        "dashboard": {"dashboard_key"},
+        "pipeline": {"pipeline_key"},
+        "prometheus": {"prometheus_key"},
+    }
+    assert {name for name in SERVICES if "access_pepper" in secrets_of(name)} == {"api", "keys"}
+    assert SERVICES["api"]["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
+
+
+def test_keys_of_a_deployment_are_known_with_few_scopes_and_can_be_renewed(
+    prepared: Path, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    shutil.copytree(prepared / "secrets", secrets)
+    with Postgres(tmp_path / "postgres") as postgres:
+        environment = {
+            "PATH": f"{BIN}:/usr/bin:/bin",
+            "SECRETS": str(secrets),
+            "SENTINEL_WORKSPACE": str(tmp_path / "workspace"),
+            "SENTINEL_LEDGER__URL": postgres.url(),
+            "SENTINEL_ACCESS__PEPPER_FILE": str(secrets / "access_pepper"),
+        }
+
+        def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = ["/bin/sh", str(COMPOSE / "keys" / "keys.sh"), *arguments]
+            return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+        made = keys()
+        assert made.returncode == 0, made.stdout + made.stderr
+        for path in secrets.glob("*_key"):
+            assert path.read_text() not in made.stdout + made.stderr
+        scopes = {
+            key["key_id"]: set(key["scopes"]) for key in json.loads(keys("list", "--json").stdout)
+        }
+        assert scopes == {
+            "airflow": {"features", "models"},
+            "dashboard": {"decisions", "models", "metrics"},
+            "pipeline": {"features", "models"},
+            "prometheus": {"metrics"},
+            "sender": {"score", "label"},
+        }
+        keys("revoke", "airflow")
+        (secrets / "sender_key").chmod(0o644)
+        (secrets / "sender_key").write_text("sender.snt_" + "a" * 43)
+        again = keys()
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "airflow is revoked and stays so" in again.stdout
+        states = {key["key_id"]: key["state"] for key in json.loads(keys("list", "--json").stdout)}
+    assert states["airflow"] == "revoked"
+    assert states["sender"].startswith("old secret until ")
+    assert states["dashboard"] == "live"
 
 
 def test_stores_have_no_way_out() -> None:

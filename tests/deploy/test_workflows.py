@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,26 @@ def test_every_image_is_built_scanned_and_released() -> None:
     audited = jobs(ROOT / ".github" / "workflows" / "images.yml")["dependencies"]
     locks = {path.stem for path in (ROOT / "requirements").glob("*.txt")}
     assert set(audited["strategy"]["matrix"]["lock"]) == locks - {"bootstrap", "debian"}
+
+
+def test_scans_fail_where_they_find_something() -> None:
+    images = jobs(ROOT / ".github" / "workflows" / "images.yml")
+    scans = [s for job in images.values() for s in job["steps"] if "trivy" in s.get("uses", "")]
+    assert len(scans) == 2
+    for scan in scans:
+        assert scan["with"]["exit-code"] == "1"
+        assert scan["with"]["trivyignores"] == ".trivyignore"
+        assert "continue-on-error" not in scan
+    for line in (ROOT / ".trivyignore").read_text().splitlines():
+        assert not line or line.startswith(("#", "CVE-", "GHSA-")), line
+    deployed = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"].values()
+    others = {s["image"].removeprefix("docker.io/").removeprefix("library/") for s in deployed}
+    scanned = images["others"]["strategy"]["matrix"]["image"]
+    assert sorted(scanned) == sorted(name for name in others if "SENTINEL" not in name)
+    (secrets,) = [s for s in images["secrets"]["steps"] if "gitleaks" in s.get("run", "")]
+    assert re.search(r"gitleaks:v[\d.]+@sha256:[0-9a-f]{64} ", secrets["run"])
+    assert "--exit-code 1" in secrets["run"]
+    tomllib.loads((ROOT / ".gitleaks.toml").read_text())
 
 
 def test_services_of_ci_are_those_of_compose() -> None:

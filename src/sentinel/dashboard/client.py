@@ -20,14 +20,19 @@ _CONNECT_SECONDS: Final = 1.0
 _ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 -- compared with, not bound to
 
 
-def api_url(api: ApiSettings) -> str:
+def api_url(api: ApiSettings, port: int = 0) -> str:
     """Where the scoring API is reached from this machine.
+
+    Args:
+        api: Where it listens.
+        port: Another port of it; 0 for that of requests.
 
     >>> api_url(ApiSettings(host="0.0.0.0", port=9000)), api_url(ApiSettings(host="::1"))
     ('http://127.0.0.1:9000', 'http://[::1]:8000')
     """
     host = "127.0.0.1" if api.host in _ANY_ADDRESS else api.host
-    return f"http://[{host}]:{api.port}" if ":" in host else f"http://{host}:{api.port}"
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{port or api.port}"
 
 
 class ScoringApi:
@@ -37,12 +42,19 @@ class ScoringApi:
         url: Its address, without a path.
         timeout_seconds: How long an answer may take.
         own_key: The key to send; None to send none.
+        metrics_url: Where its counters are; empty: at the same address.
     """
 
     def __init__(
-        self, url: str, *, timeout_seconds: float = 4.0, own_key: OwnKey | None = None
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 4.0,
+        own_key: OwnKey | None = None,
+        metrics_url: str = "",
     ) -> None:
         self.url = url
+        self._metrics = f"{metrics_url.rstrip('/')}/metrics"
         hooks = {} if own_key is None else {"request": [own_key.sign]}
         timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
         # A proxy of the environment is for the outside; the scorer is next door.
@@ -77,9 +89,9 @@ class ScoringApi:
     def totals(self) -> Totals:
         """The scorer's counters since its start."""
         try:
-            return read_totals(self._get("/metrics").text)
+            return read_totals(self._get(self._metrics).text)
         except ValueError as error:
-            raise self._not_understood("/metrics", error) from error
+            raise self._not_understood(self._metrics, error) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -121,8 +133,8 @@ class ScoringApi:
 
     def _not_understood(self, path: str, error: Exception) -> Unavailable:
         return Unavailable(
-            f"What {self.url}{path} answers is not what this dashboard expects ({error}). Is "
-            "another service at this address, or a scorer of another version?"
+            f"What {httpx.URL(self.url).join(path)} answers is not what this dashboard expects "
+            f"({error}). Is another service at this address, or a scorer of another version?"
         )
 
 

@@ -36,7 +36,9 @@ _table = st.components.v2.component(
 @st.cache_resource(show_spinner=False)
 def _connection(url: str) -> tuple[ScoringApi, Feed]:
     """One connection and one record for everybody who looks."""
-    api = ScoringApi(url, own_key=OwnKey(load_settings()))
+    settings = load_settings()
+    counters = settings.dashboard.metrics_url or api_url(settings.api, settings.api.admin_port)
+    api = ScoringApi(url, own_key=OwnKey(settings), metrics_url=counters)
     return api, Feed(api)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from sentinel.access.opening import is_loopback
 from sentinel.access.own_key import OwnKey
 from sentinel.domain import ConfigurationError, SentinelError, Unavailable
 from sentinel.settings import Settings
@@ -83,6 +84,8 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield from _scorers(settings)
     if services.proxy_url:
         yield "proxy", lambda: _answer(services.proxy_url, "/readyz", "the proxy")
+    if not is_loopback(settings.api.host):
+        yield "keys", lambda: _stranger(settings)
     yield "dashboard", lambda: _dashboard(settings)
     if services.airflow_url:
         yield "Airflow", lambda: _airflow(services.airflow_url)
@@ -238,6 +241,19 @@ def _scorer(url: str, key: Mapping[str, str]) -> str:
     version = health["model"]["version"]
     state = of_budget if budget else f"{held / 1e6:,.0f} MB"
     return f"{url} ready to score with version {version}, feature state {state}"
+
+
+def _stranger(settings: Settings) -> str:
+    """Whether the scoring API refuses who has no key."""
+    url = f"http://{reachable(settings.api.host)}:{settings.api.port}/decisions?limit=1"
+    try:
+        with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
+            status = client.get(url).status_code
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the scoring API does not answer at {url} ({error})") from error
+    if status != httpx.codes.UNAUTHORIZED:
+        raise ConfigurationError(f"a request without a key got {status} at {url}, 401 is expected")
+    return "a request without a key is refused"
 
 
 def _dashboard(settings: Settings) -> str:
