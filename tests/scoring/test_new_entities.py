@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sentinel.access.principals import NOBODY
+from sentinel.api.large import LargeBodies
+from sentinel.api.routes.payments import Intake
 from sentinel.domain import Overloaded, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.as_of import RowsAsOf, features_as_of
@@ -29,7 +32,7 @@ from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
-from tests.scoring.test_writer import PLAN, decide, label, made, settings, within
+from tests.scoring.test_writer import PLAN, decide, label, made, payment, settings, within
 
 __all__ = ["made", "settings"]
 
@@ -114,6 +117,40 @@ def test_what_a_batch_would_add_is_counted_before_it_is_taken() -> None:
     expected = state.new_entities(batch)
     assert expected == len(state.add(batch).new_records) > 10
     assert state.new_entities(batch) == 0
+
+
+def test_a_refused_batch_leaves_nothing_behind_and_single_payments_pass(
+    settings: Settings,
+) -> None:
+    quota = settings.state.model_copy(update={"new_entities_per_minute": 1})
+    settings = settings.model_copy(update={"state": quota})
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        intake = Intake(runtime, LargeBodies())
+
+        async def send(first: int, n: int) -> None:
+            rows = [
+                {"transaction_id": f"t{i}", "amount_minor": 1, "customer_id": f"c{i}"}
+                for i in range(first, first + n)
+            ]
+            receiver = FutureReceiver()
+            body = msgspec.json.encode({"transactions": rows})
+            intake.predict_batch(body, False, receiver, NOBODY)
+            await receiver.future
+
+        await send(0, MINUTES_SAVED - 10)
+        await send(0, MINUTES_SAVED - 10)  # a repeat names nobody new
+        with pytest.raises(Overloaded, match=r"may add 10 now and 1 a minute"):
+            await send(1_000, 12)  # small bodies are read at once
+        with pytest.raises(Overloaded, match=r"at most 100 new entities at once"):
+            await send(1_000, 2_000)  # large ones in a thread
+        assert runtime.writer.last_sequence == MINUTES_SAVED - 10
+        assert runtime.metrics.batches_over_quota == 2
+        for n in range(20):
+            await decide(runtime, payment(runtime, f"single{n}", n=n))
+        assert runtime.writer.last_sequence == MINUTES_SAVED + 10
+
+    within(settings, claim)
 
 
 def test_at_the_budget_payments_are_decided_and_state_grows_no_more(settings: Settings) -> None:
