@@ -16,6 +16,7 @@ import httpx
 from sentinel.features.plan.plan import Plan
 from sentinel.ledger.open import open_shared
 from sentinel.log.entries import GroupKind, decode_decisions
+from sentinel.models.signing_keys import TRUSTED_FILE
 from sentinel.pipeline.served_replay import ServedReplay
 from sentinel.pipeline.verify_shared import verify_shared
 from sentinel.settings import Settings
@@ -195,7 +196,7 @@ def repairs_done(servers: Sequence[Server], seconds: float = 120.0) -> None:
 
 
 def workspaces(folder: Path, first: Settings, number: int) -> list[Settings]:
-    """Workspaces of so many scorers with the plan and the champion of the first."""
+    """Workspaces of so many scorers with the plan, the champion and the trust of the first."""
     import shutil
 
     found = [first]
@@ -204,5 +205,6 @@ def workspaces(folder: Path, first: Settings, number: int) -> list[Settings]:
         copy.mkdir(parents=True)
         shutil.copy(first.plan_path, copy / "plan.json")
         shutil.copytree(first.models_dir, copy / "models")
+        shutil.copy(first.workspace / TRUSTED_FILE, copy / TRUSTED_FILE)
         found.append(first.model_copy(update={"workspace": copy}))
     return found
