@@ -41,6 +41,7 @@ class Must(NamedTuple):
 MUSTS: Final = (
     Must("routes", "wrong", "0", lambda value: value == 0),
     Must("forged", "accepted", "0", lambda value: value == 0),
+    Must("under_load", "answered", "at least 100", lambda value: value >= 100),
     Must("under_load", "errors", "0", lambda value: value == 0),
     Must("under_load", "seconds_to_effect", "at most 1", lambda value: value <= 1.0),
     Must("speed", "cpu_added_us", "at most 2", lambda value: value <= 2.0),
