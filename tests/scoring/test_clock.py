@@ -67,3 +67,17 @@ def test_this_machines_clocks_agree() -> None:
     clock = ReceiptClock()
     assert abs(clock.now_us() - wall_us()) < 10 * SECOND_US
     assert steady_us() <= steady_us()
+
+
+def test_a_clock_that_is_behind_the_log_at_the_start_stamps_nothing_until_it_is_set() -> None:
+    times = Times()
+    clock = times.clock(times.wall + YEAR_US)
+    for _ in range(3):
+        times.pass_on(SECOND_US)
+        with pytest.raises(ClockJumped, match=r"31,535,9\d\d s behind the last entry of the log"):
+            clock.now_us()
+    times.pass_on(SECOND_US, wall_gains=YEAR_US)
+    assert clock.now_us() == times.wall, "it was set right, and is followed from there on"
+    times.pass_on(SECOND_US, wall_gains=-YEAR_US)
+    with pytest.raises(ClockJumped, match="clock has jumped"):
+        clock.now_us()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,12 +21,15 @@ from sentinel.domain import (
     Label,
     LedgerUnavailable,
     Overloaded,
+    PlanMismatch,
+    SentinelError,
     Transaction,
     Verdict,
 )
 from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import DAY_US, HOUR_US
 from sentinel.features.plan.program import compile_program
+from sentinel.ledger.base import Appended, Standing
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import append_import, read_log
 from sentinel.ledger.lookup import TransactionLookup
@@ -38,7 +42,9 @@ from sentinel.log.entries import (
     decode_decisions,
     encode_group,
 )
+from sentinel.models.serving import serving_of, write_serving
 from sentinel.scoring.clock import ReceiptClock
+from sentinel.scoring.commit import CommitDone
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
@@ -430,3 +436,86 @@ def assert_parity(settings: Settings, *, decisions: int) -> None:
     assert len(recorded) == decisions
     expected = computed[-decisions:]
     assert np.array_equal(recorded.view(np.int32), expected.view(np.int32))
+
+
+def test_a_label_that_is_durable_is_never_answered_with_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(runtime: ScoringRuntime) -> None:
+        commit, look_up = runtime.writer.commit, runtime.writer.lookups.run
+        looks: list[int] = []
+
+        def beside_others(
+            kind: GroupKind, entries: int, at_us: int, payload: bytes, done: CommitDone
+        ) -> None:
+            def told(appended: Appended | None, error: SentinelError | None) -> None:
+                assert appended is not None
+                before = {"elsewhere": Standing(1, None, 0)}
+                done(appended._replace(before=before), error)
+
+            commit(kind, entries, at_us, payload, told)
+
+        def unreadable_later(work: object, done: Callable[..., None]) -> None:
+            looks.append(1)
+            if len(looks) > 1:
+                done(None, LedgerUnavailable("The queryable tables cannot be read."))
+            else:
+                look_up(work, done)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(runtime.writer, "commit", beside_others)
+        monkeypatch.setattr(runtime.writer.lookups, "run", unreadable_later)
+        one = label(runtime, 1, "elsewhere", Verdict.FRAUD)
+        (receipt,) = await runtime.labels.submit([one])
+        assert len(looks) == 2
+        assert (receipt.repeated, receipt.known_transaction) == (False, True)
+        assert runtime.reader.last_sequence() == 1
+
+    within(settings, claim)
+
+
+def test_what_is_recorded_of_a_request_that_fails_is_said(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(runtime: ScoringRuntime) -> None:
+        commit = runtime.writer.commit
+        commits: list[int] = []
+
+        def full_disk_later(
+            kind: GroupKind, entries: int, at_us: int, payload: bytes, done: CommitDone
+        ) -> None:
+            commits.append(entries)
+            if len(commits) > 1:
+                done(None, LedgerUnavailable("The disk is full."))
+            else:
+                commit(kind, entries, at_us, payload, done)
+
+        monkeypatch.setattr(runtime.writer, "commit", full_disk_later)
+        many = [label(runtime, n, f"t{n}", Verdict.FRAUD) for n in range(300)]
+        said = "The first 256 of 300 labels are recorded, the others are not.*disk is full"
+        with pytest.raises(LedgerUnavailable, match=said):
+            await runtime.labels.submit(many)
+        assert runtime.reader.last_sequence() == 256
+
+    within(settings, claim)
+
+
+def test_a_champion_of_another_plan_than_the_one_that_is_named_does_not_serve(
+    settings: Settings, made: Settings
+) -> None:
+    settings.models_dir.unlink()
+    shutil.copytree(made.models_dir, settings.models_dir)
+    champion = serving_of(settings)
+    assert champion is not None
+    write_serving(settings, msgspec.structs.replace(champion, plan_hash="0123456789abcdef"))
+
+    async def claim(_: ScoringRuntime) -> None:
+        raise AssertionError("it serves")
+
+    with pytest.raises(PlanMismatch, match=r"names plan 0123456789abcdef.*sentinel promote"):
+        within(settings, claim)
+    write_serving(settings, msgspec.structs.replace(champion, plan_hash=PLAN.hash))
+
+    async def decides(runtime: ScoringRuntime) -> None:
+        await decide(runtime, payment(runtime, "t"))
+
+    within(settings, decides)

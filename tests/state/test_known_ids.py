@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.state.known_ids import KnownIds, id_hash
-from sentinel.state.old_ids import OldIds, merged
+from sentinel.state.old_ids import Hashes, OldIds, merged
 
 
 def names(start: int, stop: int) -> list[str]:
@@ -98,3 +99,27 @@ def test_sets_are_merged_in_order(tmp_path: Path) -> None:
     known = together.known(np.append(hashes[:100], [0, 1, -1]))
     assert known is not None
     assert known.tolist() == [True] * 100 + [False] * 3
+
+
+def test_a_move_that_fails_forgets_no_id_and_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_disk = OldIds.on_disk
+    failures = iter([MemoryError("no memory"), ValueError("mmap"), None])
+
+    def fails_twice(pieces: Iterator[Hashes], folder: Path) -> OldIds:
+        problem = next(failures, None)
+        if problem is not None:
+            raise problem
+        return on_disk(pieces, folder)
+
+    monkeypatch.setattr(OldIds, "on_disk", fails_twice)
+    known = KnownIds(tmp_path, recent=100)
+    for start in range(0, 600, 50):
+        assert known.add(names(start, start + 50)) == []
+        known.wait()
+    assert "could not be moved" in caplog.text
+    assert len(known) == 600
+    assert known.which(names(0, 610)).tolist() == [True] * 600 + [False] * 10
+    assert list(tmp_path.iterdir()) == []
+    assert known.memory_bytes < KnownIds().memory_bytes + 600 * 16

@@ -29,7 +29,8 @@ class ReceiptClock:
 
     Slow corrections are followed. If the wall clock jumps, nothing is stamped until it agrees with
     the steady clock again: one payment stamped a year ahead would move its entities' windows there
-    for good.
+    for good. A clock that lies behind the log at the start is wrong in the same way: nothing is
+    stamped until it has come near the log's end, and from there on it is followed.
 
     Args:
         last_us: Time of the last entry of the log; nothing is stamped before it.
@@ -44,16 +45,20 @@ class ReceiptClock:
     ) -> None:
         self._wall, self._steady = wall, steady
         self._offset = wall() - steady()
+        self._behind = wall() < last_us - JUMP_US
         self.last_us = last_us
 
     def now_us(self) -> int:
         """The time to stamp on what arrives now, microseconds UTC.
 
         Raises:
-            ClockJumped: The wall clock has jumped.
+            ClockJumped: The wall clock has jumped, or was behind the log at the start.
         """
         now = self._wall()
         offset = now - self._steady()
+        if self._behind:
+            self._check_against_log(now)
+            self._behind, self._offset = False, offset
         jump = offset - self._offset
         if -JUMP_US <= jump <= JUMP_US:
             self._offset = offset
@@ -67,3 +72,13 @@ class ReceiptClock:
             "time. Set the clock right (look at its time service); if it was wrong before and is "
             "right now, start the scorer anew."
         )
+
+    def _check_against_log(self, now: int) -> None:
+        behind = self.last_us - now
+        if behind > JUMP_US:
+            raise ClockJumped(
+                f"This machine's clock is {behind / 1e6:,.0f} s behind the last entry of the log. "
+                "Nothing is decided until it is not, so that no payment is stamped with a wrong "
+                "time. Set the clock right (look at its time service); the scorer goes on by "
+                "itself then."
+            )

@@ -7,6 +7,7 @@ their turn, some at a time, so that payments go on between two portions of a lar
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,12 +23,15 @@ from sentinel.domain import (
     Overloaded,
     SentinelError,
     Transaction,
+    Unavailable,
     Verdict,
 )
 from sentinel.ledger.base import Appended
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.scoring.writer import Writer
+
+log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 50_000
 """Labels of all requests that may wait at once. One request alone may have more."""
@@ -109,6 +113,11 @@ class _Request:
         return self.labels[done : done + _AT_ONCE]
 
     def fail(self, error: Exception) -> None:
+        if self.receipts and isinstance(error, Unavailable):
+            error = LedgerUnavailable(
+                f"The first {len(self.receipts)} of {len(self.labels)} labels are recorded, the "
+                f"others are not. Send those again. {error}"
+            )
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -334,10 +343,8 @@ class LabelRecorder:
 
         def then(others: dict[str, Transaction] | None, error: Exception | None) -> None:
             if others is None:
-                assert error is not None
-                request.fail(error)
-                return
-            self._apply(request, receipts, new, appended, known | others)
+                log.warning("Labels are recorded; what they are about is not at hand: %s", error)
+            self._apply(request, receipts, new, appended, known | (others or {}), missing)
 
         self._writer.lookups.run(search, then)
 
@@ -348,13 +355,15 @@ class LabelRecorder:
         new: list[Label],
         appended: Appended,
         transactions: dict[str, Transaction],
+        elsewhere: Sequence[str] = (),
     ) -> None:
+        held = transactions.keys() | set(elsewhere)
         self._writer.scorer.state.apply_labels(new, appended, transactions)
         self._recorded(
             request,
             [
                 replace(receipt, known_transaction=True)
-                if receipt.label.transaction_id in transactions
+                if receipt.label.transaction_id in held
                 else receipt
                 for receipt in receipts
             ],

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from sentinel.domain import (
     Decision,
+    PlanMismatch,
     Reason,
     SentinelError,
 )
@@ -23,7 +24,7 @@ from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.champion import champion_of
 from sentinel.models.explanations import Words, compile_words
-from sentinel.models.serving import serving_of, serving_stamp
+from sentinel.models.serving import SERVING_FILE, serving_of, serving_stamp
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.policy.degraded import degraded_policy
 from sentinel.policy.ruling import Policy
@@ -258,6 +259,12 @@ class ScoringRuntime:
         if serving is None:
             return None
         model = self.models.load(serving.champion)
+        if serving.plan_hash and serving.plan_hash != model.plan.hash:
+            raise PlanMismatch(
+                f"{self.settings.models_dir / SERVING_FILE} names plan {serving.plan_hash}, and "
+                f"its champion, version {serving.champion.version}, was trained with plan "
+                f"{model.plan.hash}. Promote the model again: `sentinel promote`."
+            )
         bands = serving.policy or model.manifest.thresholds
         return model, Policy(bands, self._degraded)
 

@@ -211,17 +211,27 @@ class KnownIds:
         return found if found.any() else None
 
     def _make_room(self, folder: Path) -> None:
-        """Begin a new table, and move the ids of the full one to disk."""
+        """Begin a new table, and move the ids of the full one to disk.
+
+        If the ones before could not be moved, they are tried again, and the table grows meanwhile.
+        """
         self.wait()  # the one before takes a second; it was filled in much more, as a rule
-        self._leaving, self._leaving_size = self._table, self._size
-        self._table = np.zeros(_LEAST_CAPACITY, dtype=np.int64)
-        self._size = 0
+        if self._leaving is None:
+            self._leaving, self._leaving_size = self._table, self._size
+            self._table = np.zeros(_LEAST_CAPACITY, dtype=np.int64)
+            self._size = 0
         self._mover = threading.Thread(
             target=self._move, args=(folder,), name="known-ids", daemon=True
         )
         self._mover.start()
 
     def _move(self, folder: Path) -> None:
+        try:
+            self._move_leaving(folder)
+        except Exception:
+            log.exception("Ids of the log could not be moved; they stay in memory for now.")
+
+    def _move_leaving(self, folder: Path) -> None:
         assert self._leaving is not None
         hashes: Hashes = self._leaving[self._leaving != 0]
         hashes.sort()
