@@ -10,8 +10,8 @@ import redis
 from redis.crc import key_slot
 
 from sentinel.domain import Transaction
-from testkit.ports import free_port
-from testkit.servers import Redis, wait_until
+from testkit.redis_cluster import SLOTS, RedisCluster
+from testkit.servers import Redis
 from testkit.shared_records import shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
@@ -19,7 +19,6 @@ from tests.features.worlds import START_US
 from tests.state.test_shared_records import Embedded
 
 PLAN = every_function()
-SLOTS = 16384
 
 
 def log_of(n: int) -> list[Transaction]:
@@ -39,31 +38,8 @@ def log_of(n: int) -> list[Transaction]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
     """Three primaries, each with a third of the slots."""
-    folder = tmp_path_factory.mktemp("cluster")
-    options = ("--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    with ExitStack() as stack:
-        nodes, buses = [], []
-        for n in range(3):
-            bus = free_port()
-            buses.append(bus)
-            node = Redis(folder / str(n), options=(*options, "--cluster-port", str(bus)))
-            nodes.append(stack.enter_context(node))
-        clients = [stack.enter_context(closing(redis.Redis(port=node.port))) for node in nodes]
-        edges = [0, SLOTS // 3, 2 * SLOTS // 3, SLOTS]
-        for n, client in enumerate(clients):
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", edges[n], edges[n + 1] - 1)
-            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-        for n in (1, 2):
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[n].port, buses[n])
-        wait_until(
-            lambda: all(
-                b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
-                for client in clients
-            ),
-            300,
-            "the cluster to form",
-        )
-        yield nodes
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers.primaries
 
 
 def test_records_with_tails_live_on_every_node(cluster: list[Redis]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from sentinel.cli.verbs import data, features, keys, models, serving, users, workspace
+from sentinel.cli.verbs import data, features, keys, models, serving, state, users, workspace
 from sentinel.settings import keep_files_private
 
 app = typer.Typer(
@@ -75,6 +75,10 @@ users_app = typer.Typer(name="users", help="Who may log in to the dashboard.", n
 for name, verb in _USERS.items():
     users_app.command(name)(verb)
 app.add_typer(users_app)
+
+state_app = typer.Typer(name="state", help="What scorers share in Redis.", no_args_is_help=True)
+state_app.command("drop-old-records")(state.drop_old_records)
+app.add_typer(state_app)
 
 ledger_app = typer.Typer(name="ledger", help="The ledger's database.", no_args_is_help=True)
 ledger_app.command("migrate")(workspace.migrate_ledger)

@@ -77,6 +77,21 @@ class LabelEffect(NamedTuple):
     positions: tuple[int, ...]
 
 
+class PieceEffect(NamedTuple):
+    """Where consecutive imported transactions stand in the shared records.
+
+    Attributes:
+        plan_hash: Whose records.
+        first_sequence: The first one's place in the log.
+        positions: By entry, then by view, flat: the position of its own event; 0 where it is a
+            label, or has none.
+    """
+
+    plan_hash: str
+    first_sequence: int
+    positions: Sequence[int]
+
+
 class Ledger(Protocol):
     """An append-only sequence of groups.
 
@@ -177,8 +192,28 @@ class SharedLedger(Ledger, Protocol):
         """
         ...
 
-    def rebuilds(self, plan_hash: str) -> Iterator[StateRebuild]:
+    def rebuilds(self, plan_hash: str, *, after: int = 0) -> Iterator[StateRebuild]:
         """The rebuilt records of a plan, in the order they were recorded in.
+
+        Args:
+            plan_hash: The plan.
+            after: Only those behind this number of `last_rebuild`.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be read right now.
+        """
+        ...
+
+    def last_rebuild(self, plan_hash: str) -> int:
+        """The number of the last rebuilt record of a plan, 0 if there is none; numbers rise.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be read right now.
+        """
+        ...
+
+    def rebuilt_position(self, plan_hash: str, view: str, entity_key: str) -> int:
+        """The highest position at which a record was ever put in place anew, 0 if it never was.
 
         Raises:
             LedgerUnavailable: The ledger cannot be read right now.
@@ -195,6 +230,24 @@ class SharedLedger(Ledger, Protocol):
 
     def label_effects(self, plan_hash: str) -> Iterator[LabelEffect]:
         """Where labels took effect in the records of a plan, in the order of the labels.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be read right now.
+        """
+        ...
+
+    def record_piece_effect(self, effect: PieceEffect) -> None:
+        """Remember where imported transactions took effect; durable when this returns.
+
+        Raises:
+            LedgerUnavailable: It could not be made durable.
+        """
+        ...
+
+    def piece_effects(self, plan_hash: str) -> Iterator[PieceEffect]:
+        """Where imported transactions took effect in the records of a plan, in log order.
+
+        A transaction may be named twice, in pieces that begin at different entries.
 
         Raises:
             LedgerUnavailable: The ledger cannot be read right now.

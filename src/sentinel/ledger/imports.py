@@ -83,7 +83,11 @@ def _rows(
 
 def imported_entries(group: Group) -> Iterator[Transaction | Label]:
     """The entries of an IMPORT group in log order, transactions with their attributes."""
-    batch = read_import(group)
+    return batch_entries(read_import(group))
+
+
+def batch_entries(batch: pa.RecordBatch) -> Iterator[Transaction | Label]:
+    """The entries of a log batch in order, transactions with their attributes."""
     names = batch.schema.names
     attributes = [name for name in names if name.startswith(ATTRIBUTE_PREFIX)]
     for values in batch.to_pylist():

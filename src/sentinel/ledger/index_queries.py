@@ -63,15 +63,6 @@ class IndexQueries:
             row[0] for table in tables for row in self._rows(query.format(table), [after, through])
         ]
 
-    def sequence_before(self, received_at_us: int) -> int:
-        """Sequence of the last decision received before a time, 0 if there is none."""
-        rows = self._rows(
-            "SELECT sequence FROM decisions WHERE received_at_us < ? "
-            "ORDER BY sequence DESC LIMIT 1",
-            [received_at_us],
-        )
-        return int(rows[0][0]) if rows else 0
-
     def find(self, transaction_id: str) -> IndexedTransaction | None:
         """A transaction by its id."""
         return self.find_many((transaction_id,)).get(transaction_id)

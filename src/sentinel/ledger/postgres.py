@@ -16,7 +16,7 @@ from psycopg import sql
 from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger import schema
 from sentinel.ledger.appender import Appender, standing
-from sentinel.ledger.base import Appended, LabelEffect, Standing, StateRebuild
+from sentinel.ledger.base import Appended, LabelEffect, PieceEffect, Standing, StateRebuild
 from sentinel.ledger.connections import Connection, Connections, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import keys_of
@@ -49,6 +49,10 @@ SELECT first_sequence, entries, kind, received_at_us, floor_us, payload FROM (
 _REBUILDS: Final = """
 SELECT number, view, entity_key, position, through_sequence FROM {ns}.state_rebuilds
 WHERE plan_hash = %s AND number > %s ORDER BY number LIMIT %s"""
+
+_PIECE: Final = 100
+"""Kind of a row of label_effects that stands for a piece of an import. Its sequence is negative, so
+that it is never a label's, and its positions are those of all entries, flat."""
 
 _EFFECTS: Final = """
 SELECT transaction_id, label_sequence, kind, positions FROM {ns}.label_effects
@@ -269,10 +273,20 @@ class PostgresLedger:
             lambda connection: connection.execute(query, values), "record a rebuild in"
         )
 
-    def rebuilds(self, plan_hash: str) -> Iterator[StateRebuild]:
+    def last_rebuild(self, plan_hash: str) -> int:
+        """See `SharedLedger.last_rebuild`."""
+        query = self._named(
+            "SELECT coalesce(max(number), 0) FROM {ns}.state_rebuilds WHERE plan_hash = %s"
+        )
+        (number,) = self._connections.run(
+            lambda connection: _one(connection.execute(query, (plan_hash,))), "read"
+        )
+        return int(number)
+
+    def rebuilds(self, plan_hash: str, *, after: int = 0) -> Iterator[StateRebuild]:
         """See `SharedLedger.rebuilds`."""
         query = self._named(_REBUILDS)
-        number = 0
+        number = after
         while True:
 
             def read(connection: Connection, after: int = number) -> list[tuple[Any, ...]]:
@@ -284,6 +298,18 @@ class PostgresLedger:
             for _, view, entity_key, position, through in rows:
                 yield StateRebuild(plan_hash, view, entity_key.decode(), position, through)
             number = rows[-1][0]
+
+    def rebuilt_position(self, plan_hash: str, view: str, entity_key: str) -> int:
+        """See `SharedLedger.rebuilt_position`."""
+        query = self._named(
+            "SELECT coalesce(max(position), 0) FROM {ns}.state_rebuilds WHERE plan_hash = %s "
+            "AND view = %s AND entity_key = %s AND through_sequence >= 0"
+        )
+        values = (plan_hash, view, entity_key.encode())
+        (position,) = self._connections.run(
+            lambda connection: _one(connection.execute(query, values)), "read"
+        )
+        return int(position)
 
     def record_label_effects(self, effects: Sequence[LabelEffect]) -> None:
         """See `SharedLedger.record_label_effects`."""
@@ -302,6 +328,35 @@ class PostgresLedger:
 
         if rows:
             self._connections.run(write, "record effects of log entries in")
+
+    def record_piece_effect(self, effect: PieceEffect) -> None:
+        """See `SharedLedger.record_piece_effect`."""
+        query = self._named(
+            "INSERT INTO {ns}.label_effects (plan_hash, transaction_id, label_sequence, kind, "
+            "positions) VALUES (%s, ''::bytea, %s, %s, %s::bigint[]) ON CONFLICT DO NOTHING"
+        )
+        values = (effect.plan_hash, -effect.first_sequence, _PIECE, list(effect.positions))
+        self._connections.run(
+            lambda connection: connection.execute(query, values), "record effects of an import in"
+        )
+
+    def piece_effects(self, plan_hash: str) -> Iterator[PieceEffect]:
+        """See `SharedLedger.piece_effects`."""
+        query = self._named(
+            "SELECT label_sequence, positions FROM {ns}.label_effects WHERE plan_hash = %s "
+            "AND label_sequence < %s ORDER BY label_sequence DESC LIMIT 1"
+        )
+        before = 0
+        while True:
+
+            def read(connection: Connection, before: int = before) -> tuple[Any, ...] | None:
+                return connection.execute(query, (plan_hash, before)).fetchone()
+
+            row = self._connections.run(read, "read")
+            if row is None:
+                return
+            before = row[0]
+            yield PieceEffect(plan_hash, -before, row[1])
 
     def label_effects(self, plan_hash: str) -> Iterator[LabelEffect]:
         """See `SharedLedger.label_effects`."""

@@ -106,6 +106,8 @@ class ServedReplay:
         degraded: Decisions with a null vector, on record as such.
         unverifiable: Values served while a record held a change that never became durable.
         examples: (transaction id, feature, served, replayed) of some differences.
+        not_replayed: Decisions on shared records that cannot be replayed any more: of an older
+            format, or of a load before the last one.
     """
 
     decisions: int
@@ -114,6 +116,7 @@ class ServedReplay:
     degraded: int
     unverifiable: int
     examples: tuple[tuple[str, str, float, float], ...]
+    not_replayed: int = 0
 
 
 @dataclass

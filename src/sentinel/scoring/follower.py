@@ -8,16 +8,19 @@ it took, so a follower may go back, and two may work at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentinel.domain import Label, LedgerUnavailable, Transaction, Verdict
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
-from sentinel.ledger.base import LabelEffect, Ledger, SharedLedger
-from sentinel.ledger.imports import imported_entries
+from sentinel.ledger.base import LabelEffect, Ledger, PieceEffect, SharedLedger
+from sentinel.ledger.imports import batch_entries, read_import
 from sentinel.log.entries import (
     Group,
     GroupKind,
@@ -26,11 +29,15 @@ from sentinel.log.entries import (
 )
 from sentinel.log.labels import take_label
 from sentinel.log.placed import placed_decisions
+from sentinel.log.schema import KIND_LABEL
+from sentinel.state.redis.bulk import MOST_ENTRIES, append_piece
 from sentinel.state.redis.effects import Change, Effects, step_of
+from sentinel.state.redis.features import COMPACT_FROM
 from sentinel.state.redis.layout import same_load, state_name
-from sentinel.state.redis.records import Loaded
+from sentinel.state.redis.records import Loaded, Record
 
 FindTransaction = Callable[[str], Transaction | None]
+FindTransactions = Callable[[Iterable[str]], Mapping[str, Transaction]]
 
 _GROUPS_AT_ONCE: Final = 64
 _ENTRIES_AT_ONCE: Final = 2_000
@@ -44,16 +51,23 @@ class LogFollower:
         ledger: Where positions of effects are noted, so that what was served can be replayed.
         reader: The log.
         find: Finds a transaction of the log by its id.
+        find_many: Finds several at once; default: one by one.
     """
 
     def __init__(
-        self, effects: Effects, ledger: SharedLedger, reader: Ledger, find: FindTransaction
+        self,
+        effects: Effects,
+        ledger: SharedLedger,
+        reader: Ledger,
+        find: FindTransaction,
+        find_many: FindTransactions | None = None,
     ) -> None:
         self._effects = effects
         self._records = effects.records
         self._ledger = ledger
         self._reader = reader
-        self._find = find
+        self._find_many = find_many or _one_by_one(find)
+        self._name = state_name(effects.records.program.plan.hash)
         self.through = 0
 
     def step(self, loaded: Loaded) -> bool:
@@ -68,27 +82,82 @@ class LogFollower:
         Raises:
             StateUnavailable, LedgerUnavailable: They are taken in with the next call.
         """
-        self.through = begun = self._records.followed()
+        self.through = self._records.followed()
         waiting: dict[str, int] | None = None
         found = False
+        begun = self.through
         for group in islice(self._reader.groups(self.through), _GROUPS_AT_ONCE):
             if waiting is None:
                 waiting = self._records.waiting()
+            if group.kind == GroupKind.IMPORT:
+                # By itself: what it takes is as much as thousands of other groups do.
+                return (found and self._reach(begun)) or self._take_import(group, waiting)
             self._take(group, loaded, waiting)
             self.through = group.first_sequence + group.entries - 1
             found = True
-        # Whoever looks at a restarted server may have moved the watermark back meanwhile.
-        if found and self._records.followed() == begun:
-            self._records.set_followed(self.through)
+        if found:
+            self._reach(begun)
         return found
+
+    def _reach(self, begun: int) -> bool:
+        """Move the watermark on; False if whoever looks at a restarted server moved it back."""
+        return self._records.advance_followed(begun, self.through)
 
     def _take(self, group: Group, loaded: Loaded, waiting: dict[str, int]) -> None:
         if group.kind == GroupKind.DECISIONS:
             changes = self._of_decisions(group, loaded, waiting)
         else:
-            changes = self._of_entries(group, waiting)
+            changes = self._of_labels(group, waiting)
         for part in _parts(changes):
             self._apply(part)
+
+    # Imports.
+
+    def _take_import(self, group: Group, waiting: dict[str, int]) -> bool:
+        """Take an import in, a large piece at a time, from the watermark on."""
+        begun = self.through
+        done = max(0, begun + 1 - group.first_sequence)
+        batch = read_import(group)
+        piece = batch.slice(done, MOST_ENTRIES)
+        grown = self._take_piece(piece, group.first_sequence + done, waiting)
+        self.through = group.first_sequence + done + piece.num_rows - 1
+        if self._reach(begun):
+            # What is followed may be folded: scorers read short tails again.
+            self._effects.compact(grown, self.through)
+        return True
+
+    def _take_piece(
+        self, batch: pa.RecordBatch, first: int, waiting: dict[str, int]
+    ) -> list[Record]:
+        is_label = batch.column("kind").to_numpy(zero_copy_only=False) == KIND_LABEL
+        changes = list(self._changes_of_piece(batch, is_label, first, waiting))
+        placed = append_piece(
+            self._records, batch, is_label, first, [change for change, _ in changes], COMPACT_FROM
+        )
+        self._ledger.record_piece_effect(
+            PieceEffect(self._name, first, placed.entries.ravel().tolist())
+        )
+        self._note(changes, placed.changes.tolist())
+        return placed.grown
+
+    def _changes_of_piece(
+        self,
+        batch: pa.RecordBatch,
+        is_label: npt.NDArray[np.bool_],
+        first: int,
+        waiting: dict[str, int],
+    ) -> Iterator[tuple[Change, int]]:
+        """What the labels of a piece do, and labels that waited for its transactions."""
+        ids = batch.column("transaction_id")
+        about = set(ids.filter(pa.array(is_label)).to_pylist()) | waiting.keys()
+        matter = is_label
+        if about:
+            wanted = pa.array(list(about), pa.string())
+            matter = is_label | pc.is_in(ids, value_set=wanted).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(matter)
+        few = batch.take(pa.array(rows))
+        entries = zip((first + rows).tolist(), batch_entries(few), strict=True)
+        yield from self._of_entries(list(entries), first, waiting, add=False)
 
     def _of_decisions(
         self, group: Group, loaded: Loaded, waiting: dict[str, int]
@@ -106,26 +175,40 @@ class LogFollower:
                 yield Change(transaction, KIND_ADD, step_of(sequence)), sequence
             yield from self._arrival(transaction, sequence, waiting)
 
-    def _of_entries(self, group: Group, waiting: dict[str, int]) -> Iterator[tuple[Change, int]]:
-        entries: Iterable[Transaction | Label]
-        entries = imported_entries(group) if group.kind == GroupKind.IMPORT else entries_of(group)
-        for start, part in _numbered_parts(entries, group.first_sequence):
-            yield from self._of_part(part, start, waiting)
+    def _of_labels(self, group: Group, waiting: dict[str, int]) -> Iterator[tuple[Change, int]]:
+        entries = enumerate(entries_of(group), group.first_sequence)
+        while part := list(islice(entries, _ENTRIES_AT_ONCE)):
+            yield from self._of_entries(part, part[0][0], waiting, add=True)
 
-    def _of_part(
-        self, entries: Sequence[Transaction | Label], first: int, waiting: dict[str, int]
+    def _of_entries(
+        self,
+        entries: Sequence[tuple[int, Transaction | Label]],
+        first: int,
+        waiting: dict[str, int],
+        *,
+        add: bool,
     ) -> Iterator[tuple[Change, int]]:
-        about = {entry.transaction_id for entry in entries if isinstance(entry, Label)}
+        """What entries of the log do, in order.
+
+        Args:
+            entries: With their sequences: all labels from ``first`` on, and the transactions that
+                they or those that wait are about.
+            first: What the log says before this entry is asked of the ledger.
+            waiting: Changed.
+            add: Whether transactions are added, too.
+        """
+        about = {entry.transaction_id for _, entry in entries if isinstance(entry, Label)}
         before = self._ledger.verdicts(sorted(about), before=first)
         fraud = {i for i, standing in before.items() if standing.verdict == Verdict.FRAUD}
         arrived = {i for i, standing in before.items() if standing.sequence}
-        here: dict[str, Transaction] = {}
-        for sequence, entry in enumerate(entries, first):
+        here = dict(self._find_many(sorted(arrived))) if arrived else {}
+        for sequence, entry in entries:
             identifier = entry.transaction_id
             if isinstance(entry, Transaction):
                 here[identifier] = entry
                 arrived.add(identifier)
-                yield Change(entry, KIND_ADD, step_of(sequence)), sequence
+                if add:
+                    yield Change(entry, KIND_ADD, step_of(sequence)), sequence
                 yield from self._arrival(entry, sequence, waiting)
                 continue
             kind = take_label(fraud, identifier, entry.verdict)
@@ -138,7 +221,7 @@ class LogFollower:
                 else:
                     waiting.pop(identifier, None)
                 continue
-            transaction = here.get(identifier) or self._find(identifier)
+            transaction = here.get(identifier)
             if transaction is None:
                 raise LedgerUnavailable(
                     f"Transaction {identifier!r} is in the log, and the queryable tables do not "
@@ -159,18 +242,22 @@ class LogFollower:
             yield change, label_sequence
 
     def _apply(self, part: Sequence[tuple[Change, int]]) -> None:
-        name = state_name(self._records.program.plan.hash)
         positions = self._effects.apply([change for change, _ in part])
+        self._note(part, positions.tolist())
+
+    def _note(
+        self, changes: Sequence[tuple[Change, int]], positions: Sequence[Sequence[int]]
+    ) -> None:
         self._ledger.record_label_effects(
             [
                 LabelEffect(
-                    name,
+                    self._name,
                     change.transaction.transaction_id,
                     sequence,
                     change.kind,
                     tuple(placed),
                 )
-                for (change, sequence), placed in zip(part, positions.tolist(), strict=True)
+                for (change, sequence), placed in zip(changes, positions, strict=True)
             ]
         )
 
@@ -180,10 +267,9 @@ def _parts(changes: Iterator[tuple[Change, int]]) -> Iterator[list[tuple[Change,
         yield part
 
 
-def _numbered_parts(
-    entries: Iterable[Transaction | Label], first: int
-) -> Iterator[tuple[int, list[Transaction | Label]]]:
-    all_entries = iter(entries)
-    while part := list(islice(all_entries, _ENTRIES_AT_ONCE)):
-        yield first, part
-        first += len(part)
+def _one_by_one(find: FindTransaction) -> FindTransactions:
+    def find_many(identifiers: Iterable[str]) -> dict[str, Transaction]:
+        found = ((identifier, find(identifier)) for identifier in identifiers)
+        return {identifier: one for identifier, one in found if one is not None}
+
+    return find_many

@@ -21,7 +21,7 @@ from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.scoring.follower import LogFollower
+from sentinel.scoring.follower import FindTransactions, LogFollower
 from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis.effects import Effects, Voided
@@ -72,6 +72,7 @@ class Reconciler:
         replayed: What records should hold.
         find: Finds a transaction of the log by its id.
         metrics: Counters.
+        find_many: Finds several at once; default: one by one.
         look_seconds: Pause before the log is looked at again.
     """
 
@@ -85,6 +86,7 @@ class Reconciler:
         find: Callable[[str], Transaction | None],
         metrics: ScoringMetrics,
         *,
+        find_many: FindTransactions | None = None,
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
         self._doubts: deque[_Doubt] = deque()
@@ -95,7 +97,7 @@ class Reconciler:
         self._said = 0.0
         self._stop = threading.Event()
         effects = Effects(open_records())
-        follower = LogFollower(effects, ledger, reader, find)
+        follower = LogFollower(effects, ledger, reader, find, find_many)
         self._turn = _Turn(effects, follower, self._notes, reader, replayed, metrics)
         self._threads = [
             _Loop("state-own", self._own, _PAUSE_SECONDS, self._stop),
@@ -236,7 +238,8 @@ class _Turn:
         while doubted := self._records.doubted(_RELOADED_AT_ONCE):
             done = []
             for view, key in doubted:
-                found = reload_record(self._effects, (view, key), self._replayed.record)
+                before = self._notes.rebuilt_position(view, key)
+                found = reload_record(self._effects, (view, key), self._replayed.record, before)
                 if found is not None:
                     self._notes.reloaded(view, key, found)
                     self._metrics.rebuilds += 1
@@ -267,6 +270,10 @@ class _Notes:
         self._ledger.record_rebuild(
             StateRebuild(self._name, self._views[view], key, found.position, found.sequence)
         )
+
+    def rebuilt_position(self, view: int, key: str) -> int:
+        """See `SharedLedger.rebuilt_position`."""
+        return self._ledger.rebuilt_position(self._name, self._views[view], key)
 
     def appended_under(self, token: bytes) -> frozenset[str]:
         """Ids of the transactions that the log holds under a token; no others will follow."""

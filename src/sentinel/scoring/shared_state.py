@@ -24,6 +24,7 @@ from sentinel.scoring.reconciler import Reconciler
 from sentinel.state.base import Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
 from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.records import NotInUse
 from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState
 
@@ -128,6 +129,8 @@ class SharedState:
             # Each event may stand in its record or not: none is to.
             self._in_doubt.add(ticket)
             self.reconciler.doubt(ticket, transactions, in_log=False, last=False)
+            if isinstance(error, NotInUse):
+                self.blocked = str(error)  # until `look_after` has found it well
             return self._without_state(transactions, str(error), ticket)
         self._trouble = None
         repeated = np.flatnonzero(added.repeated).tolist()

@@ -6,18 +6,18 @@ import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import pyarrow.compute as pc
 
-from sentinel.domain import StateUnavailable, Transaction
+from sentinel.domain import LedgerUnavailable, StateUnavailable, Transaction
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import Program, compile_program
 from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.log import read_log
+from sentinel.ledger.lookup import TransactionLookup
 from sentinel.ledger.open import open_shared
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.log.schema import KIND_TRANSACTION
@@ -32,6 +32,7 @@ from sentinel.state.base import FeatureState
 from sentinel.state.budget import redis_budget
 from sentinel.state.embedded import EmbeddedState
 from sentinel.state.known_ids import KnownIds
+from sentinel.state.redis.checkpoints import EVERYTHING, Checkpoints, Lost
 from sentinel.state.redis.effects import Effects, step_of
 from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
@@ -49,10 +50,6 @@ _WAIT_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05
 _NOTICED_SECONDS: Final = 1.5
 """Within so long every scorer has looked whether the state is still there."""
-_LOST_SECONDS: Final = 5.0
-"""A Redis that restarted has lost no more than its last seconds, or all: it syncs each second."""
-_LONG_BEFORE_SECONDS: Final = 60.0
-"""What the log held so long before a start was in Redis long before that."""
 _FOLLOWED_SECONDS: Final = 600.0
 WHOLE: Final = ""
 """View and key of a rebuild that replaced all records of a plan."""
@@ -79,8 +76,9 @@ class SharedStates:
         self._watchers: dict[str, Records] = {}
         self._heard_through = 0
         self._runs: dict[str, str] = {}
+        self._sound: set[str] = set()
+        self._checkpoints: dict[str, Checkpoints] = {}
         self._restarted = threading.Event()
-        self._looks: deque[tuple[float, int]] = deque()
 
     def open_ledger(self) -> Ledger:
         self._ledger = open_shared(self._settings)
@@ -95,9 +93,6 @@ class SharedStates:
             return found
         self._index.catch_up()
         heard_through = self._index.indexed_through
-        if not self._looks:
-            earlier = self._index.sequence_before(int((time.time() - _LONG_BEFORE_SECONDS) * 1e6))
-            self._looks.append((time.monotonic(), earlier))
         program = compile_program(plan)
         known = self._load(program, progress)
         self._heard_through = max(self._heard_through, heard_through)
@@ -110,13 +105,15 @@ class SharedStates:
             ReplayedState(program, self._reader, self._settings.state_dir, self._find_anywhere),
             self._find_anywhere,
             self._metrics,
+            find_many=self._find_many,
         )
         sequence = self._reader.last_sequence()
         state = SharedState(features, reconciler, known, sequence, self._watch, PARALLEL)
         self._states[plan.hash] = state
-        features.records.epoch = self._epoch(program)
+        self._look_at_start(state)
         self._note_memory(state)
         self._wait_for_follower(program, progress)
+        self._wait_for_doubts(program)
         return state
 
     def rebuild(self, state: FeatureState) -> FeatureState:
@@ -139,28 +136,24 @@ class SharedStates:
             self._heard_through = through
         self._metrics.repairs_pending = state.reconciler.behind
         try:
-            self._note_memory(state)
+            if self._restarted.is_set():
+                self._look_at_restarted()
             loaded = self._watcher(state.program).loaded()
             if loaded is None:
                 state.blocked = "Redis has lost the feature state; it is being loaded anew."
                 log.warning(state.blocked)
                 self._load(state.program, None)
                 loaded = self._watcher(state.program).loaded()
-            if loaded is not None and loaded.epoch != state.features.records.epoch:
+            if loaded is not None and not state.features.records.uses(loaded):
                 state.features.forget()
-                state.features.records.epoch = loaded.epoch
-            if self._restarted.is_set():
-                self._look_at_restarted()
+                state.features.records.use(loaded)
             state.unwatched = None
             if not self._restarted.is_set():
                 state.blocked = None
+                self._write_checkpoint(state.program)
+            self._note_memory(state)
         except StateUnavailable as error:
             state.unwatched = str(error)
-            return
-        now = time.monotonic()
-        self._looks.append((now, through))
-        while len(self._looks) > 1 and self._looks[1][0] <= now - _LOST_SECONDS:
-            self._looks.popleft()
 
     def _note_memory(self, state: SharedState) -> None:
         watcher = self._watcher(state.program)
@@ -202,6 +195,10 @@ class SharedStates:
             found = self._index.transaction(transaction_id)
         return found
 
+    def _find_many(self, transaction_ids: Iterable[str]) -> dict[str, Transaction]:
+        self._index.catch_up()
+        return TransactionLookup(self._index).transactions(transaction_ids)
+
     # Loading.
 
     def _watcher(self, program: Program) -> Records:
@@ -209,10 +206,6 @@ class SharedStates:
         if watcher is None:
             watcher = self._watchers[program.plan.hash] = self._connect(program, 1.0)
         return watcher
-
-    def _epoch(self, program: Program) -> int:
-        loaded = self._watcher(program).loaded()
-        return EPOCHS_OF_A_LOAD if loaded is None else loaded.epoch
 
     def _wait_for_follower(self, program: Program, progress: Progress | None) -> int:
         """Wait until the records contain all that the log holds by now; how many entries it was."""
@@ -225,6 +218,13 @@ class SharedStates:
             if progress is not None:
                 progress(through - after, until - after)
         return max(0, until - after)
+
+    def _wait_for_doubts(self, program: Program) -> None:
+        """Wait until records that are in doubt are put in place anew."""
+        watcher = self._watcher(program)
+        deadline = time.monotonic() + _FOLLOWED_SECONDS
+        while watcher.doubts() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
     def _load(self, program: Program, progress: Progress | None) -> KnownIds:
         """See that the plan's state is in Redis: loaded by this scorer, or by another."""
@@ -291,33 +291,76 @@ class SharedStates:
 
     # Doubt.
 
+    def _look_at_start(self, state: SharedState) -> None:
+        """See to what Redis may have lost while no scorer was there to notice."""
+        self._doubt_lost(state)
+        loaded = self._watcher(state.program).loaded()
+        if loaded is None:
+            self._load(state.program, None)
+            loaded = self._watcher(state.program).loaded()
+        if loaded is not None:
+            state.features.records.use(loaded)
+        self._sound |= set(self._runs.values())
+        self._write_checkpoint(state.program)
+
     def _look_at_restarted(self) -> None:
         """See to what a restarted Redis may have lost; if that fails, it is still to be done."""
+        noted = set(self._runs.values())
         self._restarted.clear()
         try:
             for state in list(self._states.values()):
-                self._doubt_after(self._looks[0][1], state)
+                self._doubt_lost(state)
         except BaseException:
             self._restarted.set()
             raise
+        self._sound |= noted
 
-    def _doubt_after(self, sequence: int, state: SharedState) -> None:
-        """Put in place anew what a restarted Redis may have lost the latest events of.
+    def _write_checkpoint(self, program: Program) -> None:
+        """Tell every server that was looked at what it holds by now."""
+        followed = self._watcher(program).followed()
+        try:
+            noted = self._ledger.last_rebuild(state_name(program.plan.hash))
+        except LedgerUnavailable:
+            return  # the next look does it
+        self._checkpoints_of(program).write(followed, noted, self._sound)
 
-        Args:
-            sequence: What the log held some seconds before Redis answered last. The times of
-                entries would not tell: payments may have waited long before they were decided.
-            state: Whose records.
-        """
-        log.warning(
-            "Redis has restarted; what changed from entry %d on is looked at.", sequence + 1
-        )
-        watcher = self._watcher(state.program)
-        effects = Effects(watcher)
+    def _checkpoints_of(self, program: Program) -> Checkpoints:
+        found = self._checkpoints.get(program.plan.hash)
+        if found is None:
+            found = self._checkpoints[program.plan.hash] = Checkpoints(self._watcher(program))
+        return found
+
+    def _doubt_lost(self, state: SharedState) -> None:
+        """Have records put in place anew of which Redis may have lost the latest events."""
+        program = state.program
         state.features.forget()
-        watcher.set_followed(min(watcher.followed(), sequence))
-        for transactions in self._transactions_after(sequence):
+        watcher = self._watcher(program)
+        lost, loaded = self._checkpoints_of(program).lost(), watcher.loaded()
+        name = state_name(program.plan.hash)
+        newest = max(
+            (r.position for r in self._ledger.rebuilds(name) if r.view == WHOLE), default=0
+        )
+        if lost == EVERYTHING or (loaded is not None and loaded.epoch < newest):
+            log.warning("Nobody can tell how much Redis has lost; its records are loaded anew.")
+            watcher.unload()
+        elif lost is not None and loaded is not None:
+            log.warning(
+                "Redis has restarted; what changed from entry %d on is looked at.",
+                lost.followed + 1,
+            )
+            self._doubt_after(lost, state)
+
+    def _doubt_after(self, lost: Lost, state: SharedState) -> None:
+        """Put in place anew what was changed since a checkpoint, by the log and by the ledger."""
+        watcher, plan = self._watcher(state.program), state.program.plan
+        effects = Effects(watcher)
+        watcher.set_followed(min(watcher.followed(), lost.followed))
+        for transactions in self._transactions_after(lost.followed):
             watcher.doubt([(view, key) for view, key, _ in effects.touched_by(transactions)])
+        places = {view.name: number for number, view in enumerate(plan.views)}
+        noted = self._ledger.rebuilds(state_name(plan.hash), after=lost.noted)
+        mended = [(places[r.view], r.entity_key) for r in noted if r.view != WHOLE]
+        watcher.doubt(list(dict.fromkeys(mended)))
 
     def _transactions_after(self, sequence: int) -> Iterator[list[Transaction]]:
         for group in self._reader.groups(sequence):

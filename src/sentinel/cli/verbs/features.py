@@ -141,6 +141,12 @@ def verify(
                     f"{shared.unverifiable:,} values unverifiable, {shared.degraded:,} decisions "
                     "degraded."
                 )
+                if shared.not_replayed:
+                    out.print(
+                        f"{shared.not_replayed:,} decisions were made on records of an older "
+                        "format, or of an earlier load of the state, and cannot be replayed by "
+                        "position any more."
+                    )
                 wrong += shared.mismatches
             held = compare_shared(settings, plan)
             if held is not None:

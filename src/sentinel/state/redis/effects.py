@@ -247,14 +247,10 @@ class Effects:
 
 def _settled_events(value: Stored, open_tickets: Collection[bytes], followed: int) -> int:
     """How many events at the beginning of a tail are settled."""
-    sessions = value.tail[:, EVENT_SESSION].tolist()
-    numbers = value.tail[:, EVENT_NUMBER].tolist()
-    last_step = step_of(followed, label=True)
-    for place, (session, number) in enumerate(zip(sessions, numbers, strict=True)):
-        count = number >> KIND_BITS
-        if session == 0:
-            if count > last_step:
-                return place
-        elif session.to_bytes(8, "little") + count.to_bytes(8, "little") in open_tickets:
-            return place
-    return len(sessions)
+    sessions, counts = value.tail[:, EVENT_SESSION], value.tail[:, EVENT_NUMBER] >> KIND_BITS
+    unsettled = (sessions == 0) & (counts > step_of(followed, label=True))
+    for place in np.flatnonzero(sessions).tolist() if open_tickets else ():
+        session, count = int(sessions[place]), int(counts[place])
+        ticket = session.to_bytes(8, "little") + count.to_bytes(8, "little")
+        unsettled[place] = ticket in open_tickets
+    return int(np.argmax(unsettled)) if unsettled.any() else len(unsettled)

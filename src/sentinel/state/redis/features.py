@@ -155,8 +155,8 @@ class SharedFeatures:
             known_only: Rows that make no records: a view whose record does not exist is null.
 
         Raises:
-            StateUnavailable: Redis did not answer. Each event may stand in its record or not;
-                `events_of` names them all.
+            StateUnavailable: Redis did not answer. Each event may stand in its record or not.
+            NotInUse: It has lost the state, or holds another load of it. The same goes for events.
         """
         n = len(transactions)
         if n > MOST_ROWS:
@@ -169,6 +169,9 @@ class SharedFeatures:
                 self._settled.popleft() for _ in range(min(len(self._settled), _SETTLED_AT_ONCE))
             ]
             first = [self.records.intent_command(ticket, intent)]
+            asked = self.records.loaded_command()
+            if asked is not None:
+                first.insert(0, asked)
             if settled:
                 first.append(self.records.settled_command(settled))
             try:
@@ -313,7 +316,9 @@ class SharedFeatures:
             makes = not known_only or any(row not in known_only for row in rows)
             commands.append(command(view, key, known, mine, make=makes))
         heads = len(commands) - len(calls)
-        replies = self.records.exchange_behind(commands, heads)[heads:]
+        replies = self.records.exchange_behind(commands, heads)
+        self.records.check_in_use(replies[0])
+        replies = replies[heads:]
         repeated = np.zeros(n, dtype=np.bool_)
         new_records: list[int] = []
         missing: list[int] = []

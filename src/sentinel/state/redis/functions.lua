@@ -113,6 +113,40 @@ local function follow(keys, args)
   return base + (#value - start) / width + 1
 end
 
+-- Append what many entries of the log do to a record, each once. KEYS: the record. ARGS: width
+-- (u32), zero (u32), the position of the base if the record is new (i64), the events, whose numbers
+-- hold their steps, by rising step.
+-- Returns the record's position before this call, how many of the events had been appended before
+-- (i64, i64), and the positions of those, 0 for what is part of the base by now (i64 each).
+local function follow_many(keys, args)
+  if not sub then prepare() end
+  local key, arg = keys[1], args[1]
+  local width, _, first = unpack('<I4I4i8', arg)
+  local at, size = 17, #arg
+  local function step_at(place) return math.floor(unpack('<i8', arg, place + 16) / 256) end
+  local last = step_at(size - width + 1)
+  local head = call('GETRANGE', key, 0, HEADER - 1)
+  if head == '' then
+    call('APPEND', key, pack('<I4I4i8i8', 0, 0, first, last) .. sub(arg, at))
+    return pack('<i8i8', first, 0)
+  end
+  local base_bytes, _, base, through = unpack('<I4I4i8i8', head)
+  local start = HEADER + base_bytes
+  local position = base + (call('STRLEN', key) - start) / width
+  local places, value = {}, nil
+  while at <= size and step_at(at) <= through do
+    value = value or call('GET', key)
+    local place = place_of(value, start, width, sub(arg, at, at + 23))
+    places[#places + 1] = pack('<i8', place and base + place + 1 or 0)
+    at = at + width
+  end
+  if at <= size then
+    call('APPEND', key, sub(arg, at))
+    call('SETRANGE', key, 16, pack('<i8', last))
+  end
+  return pack('<i8i8', position, #places) .. table.concat(places)
+end
+
 -- Take an event back whose transaction did not reach the log. KEYS: the record. ARGS: width (u32),
 -- zero (u32), the first three words of the event.
 -- Returns the position of the event and that of its void; nothing if the tail does not hold it.
@@ -190,12 +224,33 @@ local function reload(keys, args)
   return #kept / width
 end
 
+-- Move the watermark of the log's followers on, unless somebody has moved it back meanwhile.
+-- KEYS: the watermark. ARGS: what it was, what it is to be. Returns 1, or 0 if it was moved.
+local function advance(keys, args)
+  if not sub then prepare() end
+  if (call('GET', keys[1]) or '0') ~= args[1] then return 0 end
+  call('SET', keys[1], args[2])
+  return 1
+end
+
+-- Write a checkpoint down, if this is still the server that it is about. KEYS: the checkpoint.
+-- ARGS: the server's run, the text. Returns 1, or 0 if another server answers by now.
+local function checkpoint(keys, args)
+  if not sub then prepare() end
+  if not find(call('INFO', 'server'), 'run_id:' .. args[1], 1, true) then return 0 end
+  call('SET', keys[1], args[1] .. ' ' .. args[2])
+  return 1
+end
+
 redis.register_function(NAME .. '_append', append)
 -- The same for callers that append nothing: a server that is full answers them, too.
 redis.register_function{
   function_name = NAME .. '_read', callback = append, flags = {'no-writes'}
 }
 redis.register_function(NAME .. '_follow', follow)
+redis.register_function(NAME .. '_follow_many', follow_many)
 redis.register_function(NAME .. '_void', void)
 redis.register_function(NAME .. '_compact', compact)
 redis.register_function(NAME .. '_reload', reload)
+redis.register_function(NAME .. '_advance', advance)
+redis.register_function(NAME .. '_checkpoint', checkpoint)

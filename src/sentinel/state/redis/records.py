@@ -29,6 +29,7 @@ REPLY: Final = struct.Struct("<qqII")
 NO_SUCH_RECORD: Final = -1
 """First position of a reply about a record that does not exist and was not to be made."""
 _APPEND: Final = struct.Struct("<IIqq")
+_FOLLOW_MANY: Final = struct.Struct("<IIq")
 _COMPACT: Final = struct.Struct("<IIqqq")
 _RELOAD: Final = struct.Struct("<IIqqqq")
 _LOAD_RECORDS: Final = 500
@@ -62,6 +63,10 @@ class Loaded(NamedTuple):
     sequence: int
 
 
+class NotInUse(StateUnavailable):
+    """The state in Redis is not the one that this scorer has used so far."""
+
+
 class Records:
     """Records of one plan in Redis. For one thread at a time.
 
@@ -82,7 +87,9 @@ class Records:
         self.library = Library()
         self.epoch = EPOCHS_OF_A_LOAD
         # The braces keep them together in a cluster.
+        self._in_use: bytes | None = None
         self._loaded_key = f"{{{self.layout.base}}}:loaded".encode()
+        self._marked_key = f"{{{self.layout.base}}}:checkpointed".encode()
         self._followed_key = f"{{{self.layout.base}}}:followed".encode()
         self._intents_key = f"{{{self.layout.base}}}:intents".encode()
         self._waiting_key = f"{{{self.layout.base}}}:waiting".encode()
@@ -91,7 +98,7 @@ class Records:
         self._heads = {
             name: b"*5\r\n$5\r\nFCALL\r\n$%d\r\n%b\r\n$1\r\n1\r\n"
             % (len(self.library.function(name)), self.library.function(name))
-            for name in ("append", "read", "follow", "void", "compact", "reload")
+            for name in ("append", "read", "follow", "follow_many", "void", "compact", "reload")
         }
 
     # The scoring path.
@@ -114,6 +121,31 @@ class Records:
     def intent_command(self, ticket: bytes, intent: bytes) -> tuple[bytes, bytes]:
         """Write down what is about to be changed under a ticket."""
         return self._intents_key, pack("HSET", self._intents_key, ticket, intent)
+
+    def loaded_command(self) -> tuple[bytes, bytes] | None:
+        """Ask whether the state is still the one of `use`; None if none is in use."""
+        if self._in_use is None:
+            return None
+        return self._loaded_key, pack("GET", self._loaded_key)
+
+    def use(self, loaded: Loaded) -> None:
+        """Append to this load of the state, and to no other."""
+        self.epoch = loaded.epoch
+        self._in_use = _text_of(loaded)
+
+    def uses(self, loaded: Loaded) -> bool:
+        """Whether `use` was told of this load."""
+        return self._in_use == _text_of(loaded)
+
+    def check_in_use(self, reply: bytes | None) -> None:
+        """Hold the first reply of an exchange that began with `loaded_command` against `use`.
+
+        Raises:
+            NotInUse: The state was lost, or was loaded anew.
+        """
+        if self._in_use is not None and reply != self._in_use:
+            what = "has lost the feature state" if reply is None else "holds another load of it"
+            raise NotInUse(f"Redis {what}; it is looked at before it is used again.")
 
     def settled_command(self, tickets: Sequence[bytes]) -> tuple[bytes, bytes]:
         """Strike tickets out whose events are durable or voided."""
@@ -156,6 +188,21 @@ class Records:
                 )
                 for view, key, step, event in changes
             ]
+        )
+
+    def follow_many(self, view: int, changes: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """`follow` for records of a view with several events each, by rising step.
+
+        Args:
+            view: Of all records.
+            changes: Key and events of each.
+
+        Returns:
+            What `functions.lua` says of each.
+        """
+        head = _FOLLOW_MANY.pack(self.layout.widths[view], 0, epoch_start(self.epoch))
+        return self.exchange(
+            [self._command("follow_many", view, key, head + events) for key, events in changes]
         )
 
     def void(self, changes: Sequence[tuple[int, str, bytes]]) -> list[tuple[int, int] | None]:
@@ -265,7 +312,8 @@ class Records:
         """
         self._ask(self._loaded_key, "DEL", self._loaded_key)
         self._clear(f"{self.layout.base}:*")
-        for key in (self._intents_key, self._waiting_key, self._doubted_key):
+        kept = (self._intents_key, self._waiting_key, self._doubted_key, self._marked_key)
+        for key in kept:
             self._ask(key, "DEL", key)
         for identifier, sequence in (waiting or {}).items():
             self.wait(identifier, sequence)
@@ -285,9 +333,12 @@ class Records:
                 written += len(commands)
         self.wire.load_library(self.library.text)
         self._ask(self._followed_key, "SET", self._followed_key, loaded.sequence)
-        text = f"{loaded.epoch} {loaded.sequence}"
-        self._ask(self._loaded_key, "SET", self._loaded_key, text)
+        self._ask(self._loaded_key, "SET", self._loaded_key, _text_of(loaded))
         return written
+
+    def unload(self) -> None:
+        """Say that the state is lost: whoever looks next loads it anew."""
+        self._ask(self._loaded_key, "DEL", self._loaded_key)
 
     def loaded(self) -> Loaded | None:
         """How this plan's state was loaded; None if it was not, or is lost.
@@ -314,6 +365,38 @@ class Records:
     def set_followed(self, sequence: int) -> None:
         """See `followed`."""
         self._ask(self._followed_key, "SET", self._followed_key, sequence)
+
+    def advance_followed(self, begun: int, through: int) -> bool:
+        """Move the watermark on, unless somebody has moved it since it stood at ``begun``."""
+        return bool(self._call("advance", self._followed_key, b"%d" % begun, b"%d" % through))
+
+    # What servers may have lost; see `checkpoints`.
+
+    def set_checkpoints(self, told: Sequence[tuple[bytes, str]], text: str) -> int:
+        """Write checkpoints, each if the server that answers is still that run.
+
+        Args:
+            told: Their keys, and the run of the server that each is for.
+            text: What they say.
+
+        Returns:
+            How many were written.
+        """
+        name = self.library.function("checkpoint")
+        line = text.encode()
+        return sum(
+            self.exchange(
+                [(key, pack("FCALL", name, 1, key, run.encode(), line)) for key, run in told]
+            )
+        )
+
+    def is_checkpointed(self) -> bool:
+        """Whether all checkpoints were written since the state was loaded."""
+        return self._ask(self._marked_key, "GET", self._marked_key) is not None
+
+    def set_checkpointed(self) -> None:
+        """See `is_checkpointed`."""
+        self._ask(self._marked_key, "SET", self._marked_key, 1)
 
     def waiting(self) -> dict[str, int]:
         """Transactions that a label called fraud before they came: the label's log entry, by id.
@@ -399,7 +482,9 @@ class Records:
 
     def drop(self) -> int:
         """Delete this plan's state; returns the number of keys there were."""
-        return self._clear(f"{self.layout.base}:*") + self._clear(f"{{{self.layout.base}}}:*")
+        base = self.layout.base
+        patterns = (f"{base}:*", f"{{{base}}}:*", f"{{*}}:{base}:checkpoint")
+        return sum(self._clear(pattern) for pattern in patterns)
 
     def close(self) -> None:
         """Disconnect."""
@@ -454,6 +539,12 @@ class Records:
     def _ask(self, key: bytes, *command: bytes | str | int) -> Any:
         return self.wire.call(key, *command)
 
+    def _call(self, function: str, key: bytes, *args: bytes) -> Any:
+        """Call one of the functions for a key that is no record's."""
+        name = self.library.function(function)
+        (reply,) = self.exchange([(key, pack("FCALL", name, 1, key, *args))])
+        return reply
+
     def _taken_apart(self, view: int, value: bytes) -> Stored:
         base_bytes, _, position, through = HEADER.unpack_from(value)
         words = np.frombuffer(value, dtype="<i8", offset=HEADER.size)
@@ -466,3 +557,7 @@ class Records:
             self.exchange([(key, pack("UNLINK", key)) for key in keys])
             cleared += len(keys)
         return cleared
+
+
+def _text_of(loaded: Loaded) -> bytes:
+    return b"%d %d" % loaded

@@ -52,7 +52,10 @@ class Reloaded(NamedTuple):
 
 
 def reload_record(
-    effects: Effects, record: Record, replayed: Callable[[int, str], ReplayedRecord]
+    effects: Effects,
+    record: Record,
+    replayed: Callable[[int, str], ReplayedRecord],
+    rebuilt: int = 0,
 ) -> Reloaded | None:
     """Put a record in place anew: as the log has it, and the events of its tail that are not there.
 
@@ -60,6 +63,8 @@ def reload_record(
         effects: The records.
         record: Which.
         replayed: Reads the log up to its end.
+        rebuilt: The highest position at which it was put in place before: a server that took over
+            may have missed that, and no position may name two events.
 
     Returns:
         What it is now; None if it has changed too much meanwhile: try again.
@@ -77,6 +82,7 @@ def reload_record(
         before, seen = value.position, value.position + len(value.tail)
         epoch = value.position >> EPOCH_SHIFT
         dropped = [value.position + 1 + place for place in _in_log(value, found)]
+    epoch = max(epoch, rebuilt >> EPOCH_SHIFT)
     through = step_of(found.through, label=True)
     kept = effects.records.reload(record, before, seen, dropped, found.words, epoch + 1, through)
     if kept < 0:

@@ -291,16 +291,48 @@ class Wire:
     def settle(self) -> None:
         """Make sure that nothing sent on a connection that was given up can still take effect.
 
+        What a server of a cluster was told before another one took over from it cannot.
+
         Raises:
             StateUnavailable: A server does not answer yet.
         """
-        for link in list(self._links.values()):
-            if link.lost:
-                try:
-                    link.open()
-                except (RedisError, OSError) as error:
-                    link.give_up()
+        for name, link in list(self._links.items()):
+            if not link.lost:
+                continue
+            try:
+                link.open()
+            except (RedisError, OSError) as error:
+                link.give_up()
+                if not self._is_replaced(name):
                     raise self._unavailable(error) from error
+                del self._links[name]
+
+    def _is_replaced(self, name: str) -> bool:
+        """Whether a node is a primary of the cluster no more."""
+        if self._cluster is None:
+            return False
+        try:
+            self._cluster.nodes_manager.initialize()
+        except (RedisError, OSError):
+            return False
+        return name not in {node.name for node in self._cluster.get_primaries()}
+
+    def run_at(self, key: bytes) -> str:
+        """The run of the server that a key lives on.
+
+        Raises:
+            StateUnavailable: It does not answer.
+        """
+        try:
+            link = self._single()
+            if link is None:
+                self._look_around()
+                node = self._cluster.nodes_manager.get_node_from_slot(key_slot(key))
+                link = self._node_link(node)
+            link.open()
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+        return link.run_id
 
     def links(self) -> list[Link]:
         """The connections so far."""
@@ -376,9 +408,7 @@ class Wire:
         self, commands: Sequence[tuple[bytes, bytes]], deadline: float, used: list[Link]
     ) -> list[Any]:
         cluster = self._cluster
-        if self._outdated:
-            cluster.nodes_manager.initialize()
-            self._outdated = False
+        self._look_around()
         by_link: dict[Link, list[int]] = {}
         for i, (key, _) in enumerate(commands):
             node = cluster.nodes_manager.get_node_from_slot(key_slot(key))
@@ -399,6 +429,12 @@ class Wire:
             for i in moved:
                 replies[i] = self._follow(cluster, commands[i])
         return replies
+
+    def _look_around(self) -> None:
+        """See which nodes the cluster has, if another may have taken over."""
+        if self._outdated:
+            self._cluster.nodes_manager.initialize()
+            self._outdated = False
 
     def _follow(self, cluster: Any, command: tuple[bytes, bytes]) -> Any:
         """A command whose key has moved, by redis-py's own means."""

@@ -1,0 +1,37 @@
+"""`sentinel state`: what scorers share in Redis."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sentinel.cli.console import out, plain_errors, settings_for
+from sentinel.cli.options import Workspace
+
+
+def drop_old_records(
+    unused_minutes: Annotated[
+        int, typer.Option(min=1, help="Only what no scorer has asked for in so many minutes.")
+    ] = 60,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing.")] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Delete shared records of older versions and of plans that serve no more."""
+    from sentinel.pipeline.old_records import drop_old_records as run
+
+    with plain_errors():
+        found = run(settings_for(workspace), unused_seconds=60 * unused_minutes, dry_run=dry_run)
+        for states, said in (
+            (found.dropped, "Would drop" if dry_run else "Dropped"),
+            (found.in_use, "Kept, in use:"),
+        ):
+            for state in states:
+                out.print(
+                    f"{said} {state.keys:,} keys of plan {state.plan_hash} in format "
+                    f"{state.value_format}, asked for {state.unused_seconds:,} s ago.",
+                    markup=False,
+                    soft_wrap=True,
+                )
+        if not (found.dropped or found.in_use):
+            out.print("Redis holds no records but those that serve.")

@@ -1,0 +1,111 @@
+"""How much a server may have lost, told by the server itself.
+
+A server that restarts, or a replica that takes over, holds a beginning of what its records were
+told, in order: the end may be missing, seconds of it or much more. So every primary is told a
+checkpoint from time to time, after all that it is about: the log entry through which the log was
+followed by then, and the number of the last record that the ledger noted as put in place anew or
+mended. What a server holds when it comes back are all changes up to the checkpoint that it names.
+
+A checkpoint also names the run of the server that it was written to. If another run has it, what
+came after it is in doubt, also for scorers that started later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from functools import cache
+from typing import Final, NamedTuple
+
+from redis.crc import key_slot
+
+from sentinel.state.redis.records import Records
+from sentinel.state.redis.wire import pack
+
+IN_A_CLUSTER: Final = 64
+"""Checkpoints are spread evenly over the slots, and move with them: so many for all servers."""
+
+_SLOTS: Final = 16384
+
+
+class Lost(NamedTuple):
+    """What came after this may be missing.
+
+    Attributes:
+        followed: An entry of the log.
+        noted: The number of a rebuild of the ledger.
+    """
+
+    followed: int
+    noted: int
+
+
+EVERYTHING: Final = Lost(-1, -1)
+
+
+class Checkpoints:
+    """The checkpoints of one plan's records.
+
+    Args:
+        records: Of a connection that no other thread uses.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._marked = False
+
+    def lost(self) -> Lost | None:
+        """What servers may have lost since they were last looked at.
+
+        Returns:
+            None if nothing; EVERYTHING if nobody can tell.
+
+        Raises:
+            StateUnavailable: A server does not answer.
+        """
+        wire, keys = self._records.wire, self._keys()
+        found = self._records.exchange([(key, pack("GET", key)) for key in keys])
+        lost: Lost | None = None
+        for key, text in zip(keys, found, strict=True):
+            if text is None:
+                if self._records.is_checkpointed():
+                    return EVERYTHING
+                continue
+            run, followed, noted = text.decode().split()
+            if run != wire.run_at(key):
+                here = Lost(int(followed), int(noted))
+                lost = here if lost is None else Lost(*map(min, lost, here))
+        return lost
+
+    def write(self, followed: int, noted: int, sound: Container[str]) -> None:
+        """Tell every server a checkpoint.
+
+        Args:
+            followed, noted: As they were before this call.
+            sound: Runs that were looked at. No other server is told anything.
+
+        Raises:
+            StateUnavailable: A server does not answer.
+        """
+        keys = self._keys()
+        runs = [(key, self._records.wire.run_at(key)) for key in keys]
+        told = [(key, run) for key, run in runs if run in sound]
+        written = self._records.set_checkpoints(told, f"{followed} {noted}")
+        if written == len(keys) and not self._marked:
+            self._records.set_checkpointed()
+            self._marked = True
+
+    def _keys(self) -> list[bytes]:
+        tags = _tags() if self._records.wire.is_cluster() else _tags()[:1]
+        base = self._records.layout.base
+        return [f"{{{tag}}}:{base}:checkpoint".encode() for tag in tags]
+
+
+@cache
+def _tags() -> list[int]:
+    """Numbers whose slots are spread evenly."""
+    found: dict[int, int] = {}
+    number = 0
+    while len(found) < IN_A_CLUSTER:
+        found.setdefault(key_slot(str(number).encode()) * IN_A_CLUSTER // _SLOTS, number)
+        number += 1
+    return [found[place] for place in range(IN_A_CLUSTER)]
