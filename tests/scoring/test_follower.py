@@ -13,6 +13,7 @@ import pytest
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.plan.plan import DAY_US, MINUTE_US
+from sentinel.ledger.base import StateRebuild
 from sentinel.ledger.database import Database
 from sentinel.ledger.imports import imported_entries
 from sentinel.ledger.log import append_import
@@ -26,6 +27,7 @@ from sentinel.log.entries import (
     entries_of,
 )
 from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.pipeline.verify_shared import verify_shared
 from sentinel.scoring import follower as follower_module
 from sentinel.scoring import reconciler
 from sentinel.scoring.follower import LogFollower
@@ -33,6 +35,7 @@ from sentinel.scoring.reconciler import Reconciler
 from sentinel.scoring.recovery import recover
 from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.scoring.shared_state import SharedState
+from sentinel.settings import LedgerSettings, Settings
 from sentinel.state.base import Reading
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
@@ -255,6 +258,12 @@ def test_an_import_comes_in_in_pieces_between_decisions(
     hot = log.features.records.stored([(0, "c1")])[0]
     assert hot is not None
     assert len(hot.base), "what was brought in is folded at once"
+    log.ledger.record_rebuild(StateRebuild(state_name(PLAN.hash), "", "", LOADED.epoch, 0))
+    shared = Settings(ledger=LedgerSettings(url=log.ledger.database.url))
+    replay = verify_shared(shared, PLAN)
+    assert replay is not None
+    assert replay.decisions == decided - 300 + 5
+    assert (replay.mismatches, replay.unverifiable) == (0, 0), replay.examples
 
 
 def test_decisions_by_records_that_were_lost_are_added_again(log: Log) -> None:
