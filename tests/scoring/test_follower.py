@@ -35,7 +35,7 @@ from sentinel.scoring.reconciler import Reconciler
 from sentinel.scoring.recovery import recover
 from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.scoring.shared_state import SharedState
-from sentinel.settings import LedgerSettings, Settings
+from sentinel.settings import LedgerSettings, Settings, StateSettings
 from sentinel.state.base import Reading
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
@@ -259,7 +259,10 @@ def test_an_import_comes_in_in_pieces_between_decisions(
     assert hot is not None
     assert len(hot.base), "what was brought in is folded at once"
     log.ledger.record_rebuild(StateRebuild(state_name(PLAN.hash), "", "", LOADED.epoch, 0))
-    shared = Settings(ledger=LedgerSettings(url=log.ledger.database.url))
+    shared = Settings(
+        ledger=LedgerSettings(url=log.ledger.database.url),
+        state=StateSettings(backend="redis", redis_url=log.shared.url),
+    )
     replay = verify_shared(shared, PLAN)
     assert replay is not None
     assert replay.decisions == decided - 300 + 5
