@@ -395,6 +395,7 @@ class Wire:
         single = self._single()
         if single is not None:
             return [single]
+        self._look_around()
         return [self._node_link(node) for node in self._cluster.get_primaries()]
 
     def _node_link(self, node: Any) -> Link:
