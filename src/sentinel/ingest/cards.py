@@ -198,9 +198,12 @@ def _found(text: str) -> tuple[bool, bool]:
     shaped = False
     for start, end in _candidates(plain):
         digits = _NO_DIGITS.sub("", plain[start:end])
-        if is_issued(digits) and not _is_excused(plain, start, end, digits):
+        if not is_issued(digits):
+            continue
+        right = has_check_digit(digits)
+        if (right or not shaped) and not _is_excused(plain, start, end, digits):
             shaped = True
-            if has_check_digit(digits):
+            if right:
                 return True, True
     return shaped, False
 
