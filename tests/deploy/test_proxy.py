@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
 from testkit.scratch import Server, make_workspace, serving
 from testkit.servers import wait_until
+from tests.api.hidden_requests import CASES, Case, answers_to, hidden_payment
 from tests.deploy.servers import Proxy
 
 
@@ -41,3 +44,25 @@ def test_a_scorer_that_dies_costs_no_answer(scorer: Server, tmp_path: Path) -> N
             wrong = client.post(f"{proxy.url}/predict", json={})
             assert wrong.status_code == 422
             assert wrong.headers["content-type"] == "application/problem+json"
+
+
+def test_what_is_hidden_from_the_proxy_is_not_recorded(scorer: Server, tmp_path: Path) -> None:
+    """The proxy may pass on what a scorer refuses, but never one request that becomes two."""
+
+    def send(case: Case) -> str:
+        identifier, hidden = hidden_payment(f"behind a proxy, {case.name}")
+        answers = answers_to(proxy.port, case.make(hidden), nothing_follows=True)
+        kept = client.get(f"{scorer.url}/predict/{quote(identifier, safe='')}").status_code == 200
+        # Where the proxy itself reads a request there, it has an answer, and nothing was hidden.
+        seen = identifier.encode() in answers
+        assert kept == seen, f"{case.name}: {answers!r}"
+        return identifier if kept else ""
+
+    address = scorer.url.removeprefix("http://")
+    with (
+        Proxy(tmp_path / "proxy", [address]) as proxy,
+        httpx.Client(timeout=60) as client,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        recorded = [name for name in threads.map(send, CASES) if name]
+    assert len(recorded) < len(CASES) // 5, recorded
