@@ -318,6 +318,16 @@ class PaymentProtocol(asyncio.Protocol):
         if self._rest and self._head is None and self._incoming is None:
             self._go_on()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._head is not None
+
+    @property
+    def waits_for_more(self) -> bool:
+        """Whether a part of a request has come in."""
+        return bool(self._rest) or self._incoming is not None
+
     # What comes in.
 
     def data_received(self, data: bytes) -> None:
