@@ -158,6 +158,7 @@ CASES = (
     Case("a fragment", _line(b"POST /predict#x HTTP/1.1")),
     Case("UTF-8 in the URL", _line("POST /prédict HTTP/1.1".encode())),
     Case("a method in small letters", _line(b"post /predict HTTP/1.1")),
+    Case("an unknown method", _line(b"PO /predict HTTP/1.1")),
     Case("TLS", lambda h: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + h),
     Case("no Host", _body(LINE, JSON)),
     Case("two Hosts", _body(LINE, HOST, HOST, JSON)),

@@ -26,7 +26,9 @@ CHUNKED: Final = -1
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 # Possessive quantifiers: none of these goes back over what it has matched.
-_REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,20}) (/[!\"$-~]*+) HTTP/1\.1")
+_REQUEST_LINE: Final = re.compile(
+    rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT) (/[!\"$-~]*+) HTTP/1\.1"
+)
 _FIELD: Final = re.compile(rb"(?m)^([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([\t -~\x80-\xff]*+)\r\n")
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _HOST: Final = re.compile(rb"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -211,8 +213,8 @@ def _malformed_line(line: bytes) -> ProblemError:
     if re.match(rb"[A-Z]{1,20} [!-.0-~]", line):
         return bad_request("The URL of a request is a path that begins with a slash.")
     return bad_request(
-        "The first line is not a method, a path and HTTP/1.1 with one space in between. TLS is "
-        "spoken by a proxy in front, not here."
+        "The first line is not a method such as POST, a path and HTTP/1.1 with one space in "
+        "between. TLS is spoken by a proxy in front, not here."
     )
 
 
