@@ -101,6 +101,7 @@ class _Way:
             self._application.door,
             self._application.problems,
             Connections(limits, limits.max_connections, limits.max_buffered_bytes),
+            self._application.rates,
         )
         self._extra = f"Authorization: Bearer {key}\r\n" if key else ""
         self._answered = asyncio.Event()

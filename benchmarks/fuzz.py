@@ -237,7 +237,12 @@ async def _run(settings: Settings, count: int, seed: int, found: Findings) -> No
     application = Application(runtime, gatekeeper)
     connections = Connections(settings.api, 10**6, settings.api.max_buffered_bytes)
     fast_path = Compared(
-        found, application.intake, application.door, application.problems, connections
+        found,
+        application.intake,
+        application.door,
+        application.problems,
+        connections,
+        application.rates,
     )
     config = Config(cast("Any", application), lifespan="off", ws="none", access_log=False)
     config.load()

@@ -24,6 +24,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── Unauthenticated         no key came, or none that is good
     │   └── Forbidden               the key is not for this
     ├── Overloaded                  more was asked at once than is worked on; come again
+    │   └── RateLimited             one caller sends more than it may
     └── Unavailable
         ├── AccessUnavailable       keys cannot be checked right now
         ├── ClockJumped             the machine's clock cannot be trusted right now
@@ -39,7 +40,7 @@ microseconds since 1970-01-01 UTC (``*_us``).
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -311,6 +312,40 @@ class Overloaded(SentinelError):
     def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Allowance(NamedTuple):
+    """What a caller may still send.
+
+    Attributes:
+        name: Of what.
+        per_minute: So many in a minute.
+        left: So many now.
+        full_seconds: When it may send as many as a minute allows again.
+    """
+
+    name: str
+    per_minute: int
+    left: int
+    full_seconds: float
+
+
+class RateLimited(Overloaded):
+    """A caller sent more than it may; nothing of it was begun.
+
+    Args:
+        message: How much it may send, and when.
+        allowances: What it may still send.
+        retry_after_seconds: When it is worth to ask again.
+    """
+
+    code = "rate_limited"
+
+    def __init__(
+        self, message: str, *, allowances: tuple[Allowance, ...], retry_after_seconds: float
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.allowances = allowances
 
 
 class Unavailable(SentinelError):

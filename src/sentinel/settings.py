@@ -96,6 +96,20 @@ class AccessSettings(BaseModel):
         "then every caller gets 503.",
         ge=0,
     )
+    requests_per_minute: int = Field(
+        0,
+        description="Requests that a key may send in a minute, unless it says otherwise; more get "
+        "429. 0: no limit.",
+        ge=0,
+    )
+    payments_per_minute: int = Field(
+        0, description="The same for payments, those of batches counted one by one.", ge=0
+    )
+    limit_addresses: bool = Field(
+        False,
+        description="Whether callers without a key have these limits by their address. Behind a "
+        "proxy all have the proxy's.",
+    )
 
 
 class DashboardSettings(BaseModel):

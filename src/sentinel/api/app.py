@@ -6,7 +6,7 @@ A new route is a file in `routes/` and a line here.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from importlib import metadata
 from typing import Any
 
@@ -15,12 +15,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from sentinel.access.limits import Rates
 from sentinel.access.principals import STRANGER, Gatekeeper
 from sentinel.api.admission import admission_of
-from sentinel.api.door import ON_JSON, ON_PAGES, PAYMENTS, Door
+from sentinel.api.door import ON_JSON, ON_PAGES, PAYMENT, PAYMENTS, Door
 from sentinel.api.large import LargeBodies
 from sentinel.api.openapi import install_openapi
-from sentinel.api.problems import Header, ProblemAnswer, ProblemError, ProblemRenderer, invalid
+from sentinel.api.problems import (
+    Header,
+    ProblemAnswer,
+    ProblemError,
+    ProblemRenderer,
+    invalid,
+    rate_headers,
+)
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
 from sentinel.api.routes.features import FeaturesRoute
@@ -65,6 +73,7 @@ class Application:
         door: Refuses what may not come in.
         problems: Renders errors.
         intake: Takes payments.
+        rates: How much each caller may send.
         fastapi: Answers on all routes that are not raw.
     """
 
@@ -72,7 +81,8 @@ class Application:
         self.door = Door(runtime.settings.api, gatekeeper)
         self.problems = ProblemRenderer(runtime.metrics)
         self._large = LargeBodies()
-        self.intake = Intake(runtime, self._large)
+        self.rates = Rates(runtime.settings.access)
+        self.intake = Intake(runtime, self._large, self.rates)
         guard = self.intake.guard
         limits = runtime.settings.api
         self._admin_port = limits.admin_port
@@ -121,6 +131,11 @@ class Application:
             return
         try:
             principal = self.door.admit(method, path, scope["query_string"], scope["headers"])
+            if principal is not None and self.rates.limits(principal):
+                peer = (scope["client"] or ("",))[0]
+                payments = int(path == PAYMENT and method == "POST")
+                self.rates.spend(principal, peer, requests=1, payments=payments)
+                send = _sending_with(lambda: rate_headers(self.rates.left(principal, peer)), send)
         except Exception as error:  # noqa: BLE001 -- the renderer logs what was not foreseen
             admission = admission_of(method, path)
             route = "unknown" if admission is None else admission.path
@@ -132,7 +147,7 @@ class Application:
             await self._raw(scope, receive, send)
         else:
             headers = ON_PAGES if _below(path, _PAGES) else ON_JSON
-            await self.fastapi(scope, receive, _sending_with(headers, send))
+            await self.fastapi(scope, receive, _sending_with(lambda: headers, send))
 
     def _is_here(self, scope: Scope) -> bool:
         """Whether the port that a request came by has its path."""
@@ -154,12 +169,12 @@ def _below(path: str, tops: tuple[str, ...]) -> bool:
     return any(path == top or path.startswith(f"{top}/") for top in tops)
 
 
-def _sending_with(headers: tuple[Header, ...], send: Send) -> Send:
+def _sending_with(headers: Callable[[], Iterable[Header]], send: Send) -> Send:
     """A `send` whose answers have these headers, too."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*headers, *message["headers"]]
+            message["headers"] = [*headers(), *message["headers"]]
         await send(message)
 
     return sending

@@ -7,6 +7,7 @@ body. It counts each, and logs those that nobody foresaw.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from sentinel.domain import (
+    Allowance,
     AlreadyRecorded,
     Forbidden,
     GateRefused,
@@ -22,6 +24,7 @@ from sentinel.domain import (
     NoModel,
     NotFound,
     Overloaded,
+    RateLimited,
     SentinelError,
     TransactionConflict,
     Unauthenticated,
@@ -100,6 +103,20 @@ class ProblemError(Exception):
         self.problem = Problem(
             type=_TYPE_PREFIX + code, title=title, status=status, detail=detail, code=code
         )
+
+
+def rate_headers(allowances: Sequence[Allowance]) -> list[Header]:
+    """What a caller may still send, as draft-ietf-httpapi-ratelimit-headers-10 has it.
+
+    >>> rate_headers([Allowance("requests", 600, 12, 58.7)])[1]
+    (b'ratelimit', b'"requests";r=12;t=59')
+    """
+    policies = (f'"{a.name}";q={a.per_minute};w=60' for a in allowances)
+    left = (f'"{a.name}";r={a.left};t={math.ceil(a.full_seconds)}' for a in allowances)
+    return [
+        (b"ratelimit-policy", ", ".join(policies).encode()),
+        (b"ratelimit", ", ".join(left).encode()),
+    ]
 
 
 def body_too_large(most_bytes: int) -> ProblemError:
@@ -182,6 +199,8 @@ class ProblemRenderer:
             headers.append((b"retry-after", b"%d" % max(1, round(seconds))))
         if isinstance(error, ProblemError):
             headers += error.headers
+        elif isinstance(error, RateLimited):
+            headers += rate_headers(error.allowances)
         return ProblemAnswer(problem.status, headers, body)
 
 

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
+from sentinel.access.limits import Rates
 from sentinel.access.principals import Principal
 from sentinel.api.chunks import ChunkedBody
 from sentinel.api.connections import Connections, Wait
@@ -32,7 +33,7 @@ from sentinel.api.heads import (
     check_beginning,
     read_head,
 )
-from sentinel.api.problems import Header, ProblemError, ProblemRenderer
+from sentinel.api.problems import Header, ProblemError, ProblemRenderer, rate_headers
 from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
 
@@ -57,6 +58,7 @@ class PaymentHead:
         dry_run: Score only.
         close: The connection ends after the answer.
         principal: Who sent it.
+        limited: Its sender has a rate.
     """
 
     path: str
@@ -64,6 +66,7 @@ class PaymentHead:
     dry_run: bool
     close: bool
     principal: Principal
+    limited: bool
 
 
 class FastPath:
@@ -74,6 +77,7 @@ class FastPath:
         door: Refuses what may not come in.
         problems: Renders errors.
         connections: Counts and watches them.
+        rates: How much each caller may send.
         admin_port: Where no payments come in; 0 = there is no such port.
     """
 
@@ -83,8 +87,10 @@ class FastPath:
         door: Door,
         problems: ProblemRenderer,
         connections: Connections,
+        rates: Rates,
         admin_port: int = 0,
     ) -> None:
+        self.rates = rates
         self.intake = intake
         self.door = door
         self.connections = connections
@@ -146,7 +152,14 @@ class FastPath:
         except SentinelError:
             return None  # the application says why
         assert principal is not None  # payments are open to nobody
-        return PaymentHead(head.path, head.length, dry_run, head.close, principal)
+        return PaymentHead(
+            path=head.path,
+            length=head.length,
+            dry_run=dry_run,
+            close=head.close,
+            principal=principal,
+            limited=self.rates.limits(principal),
+        )
 
     def _forget_heads(self) -> None:
         self._heads.clear()
@@ -444,6 +457,11 @@ class PaymentProtocol(asyncio.Protocol):
             self._closing = True
         intake = self._fast_path.intake
         try:
+            if head.limited:
+                payments = int(head.path == PAYMENT)
+                self._fast_path.rates.spend(
+                    head.principal, self._peer(), requests=1, payments=payments
+                )
             if head.path == PAYMENT:
                 answer = intake.predict(body, head.dry_run, self, head.principal)
                 if answer is not None:
@@ -498,6 +516,10 @@ class PaymentProtocol(asyncio.Protocol):
             return
         start = self._fast_path.start_of_answer(self._server_state.default_headers)
         end = b"\r\nconnection: close\r\n\r\n" if self._closing else END_OF_HEAD
+        head = self._head
+        if isinstance(head, PaymentHead) and head.limited:
+            left = rate_headers(self._fast_path.rates.left(head.principal, self._peer()))
+            end = b"".join(b"\r\n%b: %b" % header for header in left) + end
         self._send(b"%b%d%b%b" % (start, len(body), end, body))
 
     def failed(self, error: Exception) -> None:
@@ -535,6 +557,11 @@ class PaymentProtocol(asyncio.Protocol):
         if not self._flow.write_paused:
             self._flow.resume_reading()
             self._read(self._rest)
+
+    def _peer(self) -> str:
+        """The address of the client."""
+        address = get_remote_addr(self._transport)
+        return address[0] if address else ""
 
     # The end.
 

@@ -140,6 +140,7 @@ def _fast_path(application: Application, limits: ApiSettings) -> FastPath:
         application.door,
         application.problems,
         connections,
+        application.rates,
         limits.admin_port,
     )
 

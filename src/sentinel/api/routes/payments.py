@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from sentinel.access.limits import Rates
 from sentinel.access.principals import Principal
 from sentinel.api.door import PAYMENT, PAYMENTS, read_dry_run
 from sentinel.api.large import LARGE_BYTES, LARGE_ROWS, LargeBodies
@@ -80,13 +81,17 @@ class Intake:
     Args:
         runtime: The scoring process.
         large: Reads and writes large bodies.
+        rates: How many payments each caller may send.
 
     Attributes:
         guard: What the deployment does with ids and card numbers.
         routes: The routes, for callers that come by ASGI.
     """
 
-    def __init__(self, runtime: ScoringRuntime, large: LargeBodies) -> None:
+    def __init__(
+        self, runtime: ScoringRuntime, large: LargeBodies, rates: Rates | None = None
+    ) -> None:
+        self._rates = rates or Rates(runtime.settings.access)
         self._large = large
         self._tasks: set[asyncio.Task[None]] = set()
         self._max_batch = runtime.settings.api.max_batch
@@ -232,6 +237,7 @@ class Intake:
         if self._writer.scorer.model is None:
             raise _no_model()
         caller = principal.key_id
+        self._rates.spend(principal, "", payments=len(payments.transactions))
         self._writer.reserve(
             len(payments.transactions), called_by=caller, entities=payments.new_entities
         )
