@@ -47,7 +47,10 @@ put_back() { # DATABASE ROLE
     --no-owner --role "$2" --dbname "$1" <"$folder/$1.dump"
   echo "Restored database $1."
 }
+roles() { docker compose exec -T postgres sh <postgres/roles.sh; }
+roles # what is saved grants them rights
 put_back sentinel sentinel
+roles # and they may open the new database
 put_back mlflow mlflow
 put_back feast_registry feast
 put_back airflow_db airflow

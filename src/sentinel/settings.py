@@ -253,6 +253,11 @@ class LedgerSettings(BaseModel):
     namespace: str = Field(
         "sentinel", description="PostgreSQL schema of the ledger's tables.", pattern="^[a-z_0-9]+$"
     )
+    scorer_role: str = Field(
+        "",
+        description="Role that scorers connect to PostgreSQL as; `sentinel ledger migrate` grants "
+        "it reading and inserting, and nothing else. Empty: scorers use the owner of the tables.",
+    )
     group_format: Literal[1, 2] = Field(
         2,
         description="Format of the decisions that are written. 1 while scorers of a version that "

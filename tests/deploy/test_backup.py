@@ -48,6 +48,7 @@ class Deployment:
             "SENTINEL_PYTHON": sys.executable,
             "SENTINEL_WORKSPACE": str(self.workspace),
             "SENTINEL_LEDGER__URL": self.ledger_url,
+            "SENTINEL_LEDGER__SCORER_ROLE": "sentinel_scorer",
             "SENTINEL_STATE__BACKEND": "redis",
             "SENTINEL_STATE__REDIS_URL": self.redis.url,
             "SENTINEL_FEAST__REGISTRY_URL": self.ledger_url.replace("sentinel@", "feast@").replace(
@@ -88,6 +89,7 @@ def deployment(prepared: Path, tmp_path: Path) -> Iterator[Deployment]:
     shutil.copy(Path(__file__).with_name("docker_here"), tmp_path / "bin" / "docker")
     with all_started(made.postgres, made.redis, made.s3):
         made.run(prepared / "postgres" / "databases.sh")
+        made.run(prepared / "postgres" / "roles.sh")
         (tmp_path / "payments.csv").write_text(ROWS)
         (tmp_path / "mapping.toml").write_text(MAPPING)
         made.sentinel("import", str(tmp_path / "mapping.toml"), "--allow-rejects", "0.6")
@@ -131,6 +133,14 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
         assert connection.execute("SELECT name FROM runs").fetchall() == [("first",)]
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(f"postgresql://mlflow@127.0.0.1:{postgres.port}/sentinel")
+    scorer = deployment.ledger_url.replace("sentinel@", "sentinel_scorer@")
+    with open_reader(Settings(ledger=LedgerSettings(url=scorer))) as reader:
+        assert [bytes(group.payload) for group in reader.groups()] == entries
+    with (
+        psycopg.connect(scorer) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("DELETE FROM sentinel.groups")
     found = s3.client().get_object(Bucket="mlflow", Key="1/model/trees.txt")
     assert found["Body"].read() == b"tree"
     assert s3.client().get_object(Bucket="offline", Key="a=1/x")["ContentLength"] == 0

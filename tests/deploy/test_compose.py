@@ -313,6 +313,32 @@ def test_each_database_has_an_owner_who_can_open_no_other(prepared: Path, tmp_pa
                     continue
                 with psycopg.connect(url) as connection:
                     connection.execute("CREATE TABLE kept (n int)")
+        roles = [str(COMPOSE / "postgres" / "roles.sh")]
+        for _ in range(2):  # when the volume is empty, and again by every setup.sh
+            done = subprocess.run(roles, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        for database in owners:
+            url = f"postgresql://sentinel_scorer@127.0.0.1:{postgres.port}/{database}"
+            if database != "sentinel":
+                with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                    psycopg.connect(url)
+                continue
+            with (
+                psycopg.connect(url) as connection,
+                pytest.raises(psycopg.errors.InsufficientPrivilege),
+            ):
+                connection.execute("SELECT * FROM kept")
+
+
+def test_a_scorer_is_given_no_key_that_changes_the_log_or_signs_a_model() -> None:
+    for name in ("api", "follower", "mlflow", "dashboard", "proxy"):
+        assert not secrets_of(name) & {"ledger_url", "sentinel_password", "model_signing_key"}, name
+    assert "scorer_ledger_url" in secrets_of("api")
+
+
+def test_only_s3_asks_for_keys_and_only_it_is_reached() -> None:
+    flags = SERVICES["s3"]["command"]
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"} <= set(flags)
 
 
 def test_redis_keeps_what_it_got_and_wants_a_password(prepared: Path, tmp_path: Path) -> None:

@@ -100,6 +100,24 @@ def migrate_ledger(settings: Settings) -> tuple[str | None, str] | None:
     return migrate(database_of(settings))
 
 
+def grant_to_scorers(settings: Settings) -> str:
+    """Let the role of scorers read a ledger in PostgreSQL and add to it, and nothing else.
+
+    Returns:
+        The role; empty if the settings name none, or the ledger is in SQLite.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `sentinel.ledger.grants`.
+    """
+    role = settings.ledger.scorer_role
+    if not settings.ledger.url or not role:
+        return ""
+    from sentinel.ledger import grants
+
+    grants.grant_to_scorers(database_of(settings), role)
+    return role
+
+
 def delete_ledger(settings: Settings) -> bool:
     """Delete a ledger in PostgreSQL with all it holds. One in SQLite goes with its workspace.
 

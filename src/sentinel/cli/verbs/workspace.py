@@ -55,16 +55,17 @@ def reset(
 
 def migrate_ledger(workspace: Workspace = None) -> None:
     """Bring the tables of a ledger in PostgreSQL, and of its keys, up to date; makes them where
-    there are none.
+    there are none. Grants the role of scorers what it needs, if the settings name one.
     """
     from sentinel.access.store import migrate_keys
-    from sentinel.ledger.open import ledger_name
+    from sentinel.ledger.open import grant_to_scorers, ledger_name
     from sentinel.ledger.open import migrate_ledger as run
 
     with plain_errors():
         settings = settings_for(workspace)
         migrated = run(settings)
         migrate_keys(settings)
+        granted = grant_to_scorers(settings)
         if migrated is None:
             said = f"The ledger {ledger_name(settings)} is in SQLite: there is nothing to migrate."
         else:
@@ -77,3 +78,5 @@ def migrate_ledger(workspace: Workspace = None) -> None:
             else:
                 said = f"Brought {where} from schema version {before} to {after}."
         out.print(said, markup=False, soft_wrap=True)
+        if granted:
+            out.print(f"Role {granted} may read it and add to it.", markup=False, soft_wrap=True)

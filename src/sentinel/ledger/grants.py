@@ -1,0 +1,72 @@
+"""What a scorer may do with a ledger in PostgreSQL: read it, and add to it.
+
+Its tables belong to the role that migrates them. A scorer that connects as another one can change
+or delete nothing of the log, whatever runs in it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from sentinel.domain import ConfigurationError
+from sentinel.ledger.connections import connect
+from sentinel.ledger.database import Database
+from sentinel.ledger.postgres_errors import cannot_open
+
+_ADDED_TO: Final = (
+    "groups",
+    "transactions",
+    "labels",
+    "tokens",
+    "state_rebuilds",
+    "label_effects",
+)
+_READ: Final = ("alembic_version", "access_version", "access_keys", "access_state")
+_NOTED_IN: Final = ("access_uses",)
+"""When a key was last used, by key: the only rows that a scorer writes again."""
+
+
+def grant_to_scorers(database: Database, role: str) -> None:
+    """Let a role read a ledger and its keys, and add to the ledger; takes what else it has.
+
+    Args:
+        database: The ledger's, by the role that owns the tables. They are up to date.
+        role: That scorers connect as.
+
+    Raises:
+        ConfigurationError: It is the owner itself, or may do everything anyway.
+        WorkspaceError: There is no such role, or this user may not grant.
+        LedgerUnavailable: The database cannot be used right now.
+    """
+    name, namespace = sql.Identifier(role), database.namespace
+    rights = (
+        ("SELECT, INSERT", _ADDED_TO),
+        ("SELECT", _READ),
+        ("SELECT, INSERT, UPDATE", _NOTED_IN),
+    )
+    try:
+        with connect(database) as connection, connection.transaction():
+            found = connection.execute(
+                "SELECT rolsuper OR pg_has_role(%s, current_user, 'USAGE') FROM pg_roles "
+                "WHERE rolname = %s",
+                (role, role),
+            ).fetchone()
+            if found == (True,):
+                raise ConfigurationError(
+                    f"ledger.scorer_role is {role}, which owns the ledger's tables or is a "
+                    "superuser. Name a role of its own for scorers."
+                )
+            schema = sql.Identifier(namespace)
+            take = sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, name)
+            connection.execute(take)
+            use = sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, name)
+            connection.execute(use)
+            for what, tables in rights:
+                named = sql.SQL(", ").join(sql.Identifier(namespace, table) for table in tables)
+                give = sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(what), named, name)
+                connection.execute(give)
+    except psycopg.Error as error:
+        raise cannot_open(error, database) from error

@@ -1,0 +1,134 @@
+"""A scorer's role reads the log and adds to it; it changes and deletes nothing."""
+
+from __future__ import annotations
+
+import itertools
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from sentinel.access.postgres import TABLES, PostgresKeys
+from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel.ledger.base import LabelEffect, StateRebuild
+from sentinel.ledger.database import Database
+from sentinel.ledger.grants import grant_to_scorers
+from sentinel.ledger.postgres import PostgresLedger, migrate
+from tests.ledger.material import NOON_US, append_history, append_labels, fill, label, transaction
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def owner(postgres_url: str) -> Database:
+    """A ledger whose tables belong to a role that is no superuser, beside a role for scorers."""
+    number = next(_numbers)
+    roles = [f"owner_{number}", f"scorer_{number}"]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for role in roles:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+        make = sql.SQL("GRANT CREATE ON DATABASE ledger TO {}")
+        connection.execute(make.format(sql.Identifier(roles[0])))
+    database = Database(as_role(postgres_url, roles[0]), f"granted_{number}", retry_seconds=1.0)
+    migrate(database)
+    migrate(database, TABLES)
+    return database
+
+
+def as_role(url: str, role: str) -> str:
+    return url.replace("postgres@", f"{role}@")
+
+
+@pytest.fixture
+def scorer(owner: Database, postgres_url: str) -> Database:
+    role = f"scorer_{owner.namespace.rpartition('_')[2]}"
+    grant_to_scorers(owner, role)
+    return Database(as_role(postgres_url, role), owner.namespace, retry_seconds=1.0)
+
+
+def test_a_scorer_does_all_its_work(scorer: Database) -> None:
+    with PostgresLedger.open_writer(scorer, exclusive=False) as ledger:
+        append_history(ledger, [transaction(1, NOON_US), transaction(2, NOON_US)])
+        first = next(iter(ledger.groups())).first_sequence
+        append_labels(ledger, [label(1, "tx-1", NOON_US)])
+        assert ledger.settle(bytes(16)) == 0
+        ledger.record_rebuild(StateRebuild("plan", "card", "c-1", 1, 2))
+        ledger.record_label_effects([LabelEffect("plan", "t-1", 3, 1, (1,))])
+        assert len(list(ledger.rebuilds("plan"))) == len(list(ledger.label_effects("plan"))) == 1
+        assert (first, ledger.last_sequence()) == (1, 3)
+    with PostgresLedger.open_writer(scorer, exclusive=True) as ledger:
+        append_labels(ledger, [label(2, "tx-2", NOON_US)])
+    with PostgresLedger.open_reader(scorer) as ledger:
+        assert sum(group.entries for group in ledger.groups()) == ledger.last_sequence() == 4
+    keys = PostgresKeys(scorer)
+    assert keys.version() == 0
+    assert keys.read().keys == {}
+    keys.note_uses({"key": 7})
+    keys.note_uses({"key": 9})
+    assert keys.uses() == {"key": 9}
+    keys.close()
+
+
+FORBIDDEN = [
+    "UPDATE {ns}.groups SET payload = ''",
+    "DELETE FROM {ns}.groups",
+    "TRUNCATE {ns}.groups",
+    "DROP TABLE {ns}.groups",
+    "ALTER TABLE {ns}.groups DISABLE TRIGGER ALL",
+    "ALTER TABLE {ns}.groups OWNER TO CURRENT_USER",
+    "UPDATE {ns}.transactions SET sequence = 0",
+    "DELETE FROM {ns}.transactions",
+    "UPDATE {ns}.labels SET is_fraud = false",
+    "DELETE FROM {ns}.labels",
+    "DELETE FROM {ns}.tokens",
+    "UPDATE {ns}.tokens SET first_sequence = 1",
+    "DELETE FROM {ns}.label_effects",
+    "DELETE FROM {ns}.state_rebuilds",
+    "DELETE FROM {ns}.access_uses",
+    "INSERT INTO {ns}.access_keys VALUES ('mine', '')",
+    "UPDATE {ns}.access_keys SET document = ''",
+    "DELETE FROM {ns}.access_keys",
+    "UPDATE {ns}.access_state SET version = 0",
+    "UPDATE {ns}.alembic_version SET version_num = '0'",
+    "CREATE TABLE {ns}.mine (n int)",
+    "CREATE FUNCTION {ns}.mine() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
+    "ALTER FUNCTION {ns}.settle(bytea) SECURITY DEFINER",
+    "DROP FUNCTION {ns}.settle(bytea)",
+    "DROP SCHEMA {ns} CASCADE",
+]
+
+
+def test_a_scorer_changes_nothing(scorer: Database) -> None:
+    with PostgresLedger.open_writer(scorer, exclusive=True) as ledger:
+        fill(ledger)
+        before = [bytes(group.payload) for group in ledger.groups()]
+    with psycopg.connect(scorer.url, autocommit=True) as connection:
+        for statement in FORBIDDEN:
+            asked = sql.SQL(statement).format(ns=sql.Identifier(scorer.namespace))
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(asked)
+    with PostgresLedger.open_reader(scorer) as ledger:
+        assert [bytes(group.payload) for group in ledger.groups()] == before
+
+
+def test_granting_again_takes_what_was_given_by_hand(owner: Database, scorer: Database) -> None:
+    groups = sql.Identifier(owner.namespace, "groups")
+    role = psycopg.conninfo.conninfo_to_dict(scorer.url)["user"]
+    give = sql.SQL("GRANT DELETE ON {} TO {}").format(groups, sql.Identifier(str(role)))
+    with psycopg.connect(owner.url, autocommit=True) as connection:
+        connection.execute(give)
+    grant_to_scorers(owner, str(role))
+    remove = sql.SQL("DELETE FROM {}").format(groups)
+    with (
+        psycopg.connect(scorer.url) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(remove)
+
+
+def test_the_owner_and_superusers_are_no_roles_for_scorers(owner: Database) -> None:
+    for role in (str(psycopg.conninfo.conninfo_to_dict(owner.url)["user"]), "postgres"):
+        with pytest.raises(ConfigurationError, match="a role of its own for scorers"):
+            grant_to_scorers(owner, role)
+    with pytest.raises(WorkspaceError, match='role "nobody" does not exist'):
+        grant_to_scorers(owner, "nobody")
