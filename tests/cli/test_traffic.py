@@ -51,7 +51,12 @@ def test_a_given_speed_is_kept_until_the_clock_is_reached() -> None:
 
 
 def test_the_traffic_of_an_older_workspace_goes_on_with_the_devices_that_it_has() -> None:
-    noted = {"customers": 300, "days": 40.0, "start": "2025-10-20", "seed": 25}
+    noted: dict[str, str | int | float] = {
+        "customers": 300,
+        "days": 40.0,
+        "start": "2025-10-20",
+        "seed": 25,
+    }
     assert Traffic(config=noted, played_us=0).world.device_ids == "number"
     assert Traffic(config=noted, played_us=0).world.calendar_day == 20_381
 
