@@ -314,6 +314,28 @@ def waits_for(expected: int) -> Callable[[ScoringRuntime], Awaitable[None]]:
     return claim
 
 
+def test_nothing_is_forgotten_that_the_look_up_of_a_label_may_have_missed(
+    settings: Settings,
+) -> None:
+    """Else a label would be looked up again for as long as payments keep coming."""
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        await decide(runtime, payment(runtime, "t"))
+        through = runtime.writer.last_sequence
+        assert runtime.labels.may_forget(through) == through
+        recording = asyncio.ensure_future(
+            runtime.labels.submit([label(runtime, 1, "t", Verdict.FRAUD)])
+        )
+        await asyncio.sleep(0)
+        assert runtime.labels.may_forget(through) == 0
+        assert runtime.writer.recorded("t") is not None
+        (receipt,) = await recording
+        assert receipt.known_transaction
+        assert runtime.labels.may_forget(through) == through
+
+    within(settings, claim)
+
+
 def test_labels_on_history_hold_up_no_payment(settings: Settings) -> None:
     ids = history(settings, groups=2, rows=300)
 

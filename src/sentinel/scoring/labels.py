@@ -94,6 +94,7 @@ class _Request:
         labels: In order.
         future: Of the receipts.
         called_by: Id of who sent them; empty if nobody is known.
+        floor: Up to where entries were forgotten when the request came.
         receipts: So far.
         found: What was looked up.
         through: Up to where the tables held the log when the next portion was looked up.
@@ -102,6 +103,7 @@ class _Request:
     labels: list[Label]
     future: asyncio.Future[list[LabelReceipt]]
     called_by: str = ""
+    floor: int = 0
     receipts: list[LabelReceipt] = field(default_factory=list)
     found: _Found = field(default_factory=lambda: _Found(-1, {}, {}))
     through: int = -1
@@ -138,6 +140,7 @@ class LabelRecorder:
         self._recent: dict[str, tuple[int, Label]] = {}
         self._forgotten_through = 0
         self._waiting = 0
+        self._under_way: dict[int, _Request] = {}
 
     def submit(
         self, labels: list[Label], called_by: str = ""
@@ -160,8 +163,10 @@ class LabelRecorder:
             raise Overloaded(_BUSY.format(waiting=self._waiting, most=MOST_WAITING))
         future: asyncio.Future[list[LabelReceipt]] = asyncio.get_running_loop().create_future()
         self._waiting += len(labels)
-        request = _Request(labels, future, called_by)
-        future.add_done_callback(lambda _: self._left(len(labels)))
+        floor = max(self._writer.forgotten_through, self._forgotten_through)
+        request = _Request(labels, future, called_by, floor)
+        self._under_way[id(request)] = request
+        future.add_done_callback(lambda _: self._left(request))
         self._search(request)
         return future
 
@@ -176,8 +181,20 @@ class LabelRecorder:
         for label_id in indexed:
             del self._recent[label_id]
 
-    def _left(self, labels: int) -> None:
-        self._waiting -= labels
+    def may_forget(self, through: int) -> int:
+        """Entries up to here may be forgotten, of those that the queryable tables hold.
+
+        What is looked up for a request stays true until it is done: nothing leaves memory meanwhile
+        that the look-up may have missed, so that no request has to be looked up again and again.
+
+        Args:
+            through: The tables hold all entries up to this one.
+        """
+        return min([through, *(max(one.through, one.floor) for one in self._under_way.values())])
+
+    def _left(self, request: _Request) -> None:
+        self._waiting -= len(request.labels)
+        del self._under_way[id(request)]
 
     # Looking up.
 

@@ -308,8 +308,10 @@ class ScoringRuntime:
                 log.warning("The indexer ended (%s); starting it again.", self._indexer.returncode)
                 self._start_indexer()
             through = await asyncio.to_thread(lambda: self.index.indexed_through)
-            self.writer.forget_indexed(through)
-            self.labels.forget_indexed(through)
+            self.metrics.indexed_through = through
+            forgettable = self.labels.may_forget(through)
+            self.writer.forget_indexed(forgettable)
+            self.labels.forget_indexed(forgettable)
             state = self.writer.scorer.state
             try:
                 await asyncio.to_thread(state.look_after)

@@ -246,7 +246,6 @@ class Writer:
 
     def forget_indexed(self, through: int) -> None:
         """Drop recorded answers that the queryable tables hold by now."""
-        self.metrics.indexed_through = through
         indexed = [
             (identifier, pending.sequence)
             for identifier, pending in islice(self._recent.items(), _FORGOTTEN_AT_ONCE)
