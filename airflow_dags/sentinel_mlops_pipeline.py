@@ -20,7 +20,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from rich.console import Console
 
 from sentinel.domain import GateRefused, SentinelError, Unavailable, WorkspaceError
-from sentinel.settings import Settings, keep_files_private
+from sentinel.private_files import keep_files_private
+from sentinel.settings import Settings
 
 out = Console(width=140, highlight=False, color_system=None)
 

@@ -605,15 +605,6 @@ class Settings(BaseSettings):
         return self.mlflow.tracking_uri or f"http://{self.mlflow.host}:{self.mlflow.port}"
 
 
-def keep_files_private() -> None:
-    """Let this process and its children make files and folders for their owner alone.
-
-    Every way in calls it first: the command line, processes that run by themselves, tasks of
-    Airflow.
-    """
-    os.umask(0o077)
-
-
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
     """The settings of this process, read once."""

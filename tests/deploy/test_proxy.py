@@ -46,6 +46,14 @@ def test_a_scorer_that_dies_costs_no_answer(scorer: Server, tmp_path: Path) -> N
             assert wrong.headers["content-type"] == "application/problem+json"
 
 
+NO_TWO_WAYS = {
+    "CL and TE", "TE and CL", "two lengths", "two codings", "an unknown coding",
+    "a coding after another", "a coding before another", "a quoted coding",
+    "a coding after a vertical tab", "a length with a sign", "a length in hexadecimal",
+    "a length with a blank", "a huge length", "a space before the colon",
+}  # fmt: skip
+
+
 def test_what_is_hidden_from_the_proxy_is_not_recorded(scorer: Server, tmp_path: Path) -> None:
     """The proxy may pass on what a scorer refuses, but never one request that becomes two."""
 
@@ -56,7 +64,7 @@ def test_what_is_hidden_from_the_proxy_is_not_recorded(scorer: Server, tmp_path:
         # Where the proxy itself reads a request there, it has an answer, and nothing was hidden.
         seen = identifier.encode() in answers
         assert kept == seen, f"{case.name}: {answers!r}"
-        return identifier if kept else ""
+        return case.name if kept else ""
 
     address = scorer.url.removeprefix("http://")
     with (
@@ -65,4 +73,7 @@ def test_what_is_hidden_from_the_proxy_is_not_recorded(scorer: Server, tmp_path:
         ThreadPoolExecutor(16) as threads,
     ):
         recorded = [name for name in threads.map(send, CASES) if name]
-    assert len(recorded) < len(CASES) // 5, recorded
+    # Lines, versions and chunks the proxy reads generously, and passes on as they should be. Where
+    # a request ends is never a matter of taste.
+    assert not [name for name in recorded if name in NO_TWO_WAYS], recorded
+    assert len(recorded) < len(CASES) // 3, recorded

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from sentinel.cli.verbs import data, features, keys, models, serving, state, users, workspace
-from sentinel.settings import keep_files_private
+from sentinel.private_files import keep_files_private
 
 app = typer.Typer(
     name="sentinel",

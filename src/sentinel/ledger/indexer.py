@@ -21,7 +21,7 @@ from sentinel.domain import ConfigurationError, LedgerUnavailable
 from sentinel.ingest.masked_log import log_with_masks
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import DEFAULT_NAMESPACE, checkpointer_of, named_exists, open_named
-from sentinel.settings import keep_files_private
+from sentinel.private_files import keep_files_private
 
 log = logging.getLogger("sentinel.indexer")
 

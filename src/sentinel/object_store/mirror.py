@@ -17,7 +17,8 @@ from typing import BinaryIO, Final
 
 from sentinel.domain import SentinelError, WorkspaceError
 from sentinel.object_store.store import ObjectStore
-from sentinel.settings import Settings, keep_files_private, load_settings
+from sentinel.private_files import keep_files_private
+from sentinel.settings import Settings, load_settings
 
 _PARTS: Final = ("buckets", "workspace")
 # Follow from the ledger, or belong to a process that runs.

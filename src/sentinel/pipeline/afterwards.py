@@ -20,7 +20,8 @@ from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.datasets import DatasetManifest, load_dataset
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import choose_window, train
-from sentinel.settings import Settings, keep_files_private, load_settings
+from sentinel.private_files import keep_files_private
+from sentinel.settings import Settings, load_settings
 
 _NICE = 15
 

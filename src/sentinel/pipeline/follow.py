@@ -57,7 +57,8 @@ from sentinel.pipeline.served import (
     run_of,
     untold_rollback,
 )
-from sentinel.settings import Settings, keep_files_private, load_settings
+from sentinel.private_files import keep_files_private
+from sentinel.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 

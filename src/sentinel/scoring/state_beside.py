@@ -24,8 +24,9 @@ from sentinel.ledger.base import Ledger
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import DEFAULT_NAMESPACE, named_on_command_line, open_named
 from sentinel.ledger.timeline import LogOf
+from sentinel.private_files import keep_files_private
 from sentinel.scoring.recovery import recover
-from sentinel.settings import Settings, keep_files_private
+from sentinel.settings import Settings
 from sentinel.state.embedded import sound_snapshot
 
 log = logging.getLogger(__name__)
