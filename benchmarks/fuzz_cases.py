@@ -116,6 +116,8 @@ def cases(seed: int, key: str) -> Iterator[Case]:
         if changes_head and rng.random() < 0.3:
             head = _changed_bytes(rng, head)
         text = head + body
+        if not text:
+            continue
         if rng.random() < 0.03:
             text = text[: rng.randrange(1, len(text))]
         pieces = sorted(rng.randrange(len(text) + 1) for _ in range(rng.choice((0, 0, 0, 1, 2))))

@@ -116,6 +116,7 @@ CASES = (
     Case("two codings", _fields(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked")),
     Case("a quoted coding", _fields(b'Transfer-Encoding: "chunked"')),
     Case("a coding after a vertical tab", _fields(b"Transfer-Encoding: \x0bchunked")),
+    Case("a coding before a tab", _fields(b"Transfer-Encoding: chunked\t")),
     Case("a space before the colon", _fields(b"Content-Length : 0")),
     Case("a tab before the colon", _fields(b"Transfer-Encoding\t: chunked")),
     Case("a folded field", _fields(b"X: y", b" Content-Length: 9", b"Content-Length: 0")),

@@ -49,8 +49,8 @@ def test_a_scorer_that_dies_costs_no_answer(scorer: Server, tmp_path: Path) -> N
 NO_TWO_WAYS = {
     "CL and TE", "TE and CL", "two lengths", "two codings", "an unknown coding",
     "a coding after another", "a coding before another", "a quoted coding",
-    "a coding after a vertical tab", "a length with a sign", "a length in hexadecimal",
-    "a length with a blank", "a huge length", "a space before the colon",
+    "a coding after a vertical tab", "a coding before a tab", "a length with a sign",
+    "a length in hexadecimal", "a length with a blank", "a huge length", "a space before the colon",
 }  # fmt: skip
 
 

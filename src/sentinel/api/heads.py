@@ -114,9 +114,9 @@ def read_head(text: bytes) -> Head:
         raise _malformed_field(rest)
     fields = [(name.lower(), value.rstrip(b" \t")) for name, value in found]
     special: dict[bytes, list[bytes]] = {}
-    for name, value in fields:
-        if name in _READ_HERE:
-            special.setdefault(name, []).append(value)
+    for (name, _), (_, value) in zip(fields, found, strict=True):
+        if name in _READ_HERE:  # a tab at its end stays, because other readers refuse it
+            special.setdefault(name, []).append(value.rstrip(b" "))
     authority, host = _host(special.get(b"host", []))
     raw_path, _, query = target.partition(b"?")
     path = raw_path.decode("ascii")
