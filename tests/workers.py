@@ -74,11 +74,13 @@ class Plugin:
     """What pytest asks about workers."""
 
     @staticmethod
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_auto_num_workers() -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return workers_for(cores or 1, psutil.virtual_memory().total / 2**30)
 
     @staticmethod
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
         config.option.loadscopereorder = False
         return Groups(config, log)

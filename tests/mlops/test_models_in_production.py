@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import time
@@ -34,6 +35,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Skipping features without any observed values"),
 ]
+
+LOADS = itertools.count()
 
 QUICK = {"rounds": 40, "learning_rate": 0.1}
 
@@ -98,9 +101,10 @@ def load(server: Server) -> Iterator[list[tuple[int, str]]]:
     """Payments without pause while the block runs; status and version of each answer."""
     answers: list[tuple[int, str]] = []
     stop = threading.Event()
+    turn = next(LOADS)
 
     def send(number: int) -> None:
-        bodies = payments(number, prefix=f"load-{time.monotonic_ns()}-{number}-")
+        bodies = payments(number, prefix=f"load-{turn}-{number}-")
         with httpx.Client(base_url=server.url, timeout=60) as client:
             while not stop.is_set():
                 answer = client.post("/predict", json=next(bodies))
