@@ -107,6 +107,23 @@ def _time(seconds: int) -> str:
     return (START + timedelta(seconds=int(seconds))).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def torihiki(rows: int = 2_000) -> Columns:
+    """A Japanese export: dates of the year's form, yen with their sign, verdicts in words."""
+    rng = np.random.default_rng(12)
+    seconds = np.sort(rng.integers(0, 100 * 86_400, rows))
+    times = [START + timedelta(seconds=s) for s in seconds.tolist()]
+    member, shop = rng.integers(0, 150, rows).tolist(), rng.integers(0, 40, rows).tolist()
+    return {
+        "取引番号": [f"JP{n:08d}" for n in range(rows)],
+        "取引日時": [f"{t.year}年{t.month}月{t.day}日 {t:%H:%M}" for t in times],
+        "金額": [f"￥{yen:,}" for yen in rng.integers(100, 200_000, rows).tolist()],
+        "会員ID": [str(10_000 + m) for m in member],
+        "加盟店名": [f"店舗{s}" for s in shop],
+        "支払方法": rng.choice(["一括", "分割", "リボ"], rows).tolist(),
+        "不正フラグ": np.where(rng.random(rows) < 0.03, "不正", "正常").tolist(),
+    }
+
+
 def pedidos(rows: int = 2_000) -> Columns:
     """A Spanish shop's export: date and dotted clock apart, an IBAN, frauds marked SÍ."""
     rng = np.random.default_rng(11)

@@ -9,7 +9,7 @@ from sentinel.propose.languages import in_english
 from sentinel.propose.names import words_of
 from sentinel.propose.roles import Answers, Roles
 from sentinel.propose.time_formats import moments
-from tests.propose.tables import START, payments, pedidos, profile
+from tests.propose.tables import START, payments, pedidos, profile, torihiki
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,10 @@ def test_a_reason_for_declining_is_taken_in_if_the_user_says_so() -> None:
         ("kwota_transakcji", ("amount", "transakcji")),
         ("Zamówienie", ("order",)),
         ("Co\u0301digo", ("id",)),
+        ("カード番号", ("card", "number")),
+        ("交易时间", ("transaction", "time")),
+        ("가맹점ID", ("merchant", "id")),
+        ("Сумма операции", ("amount", "transaction")),
     ],
 )
 def test_names_are_known_with_accents_in_capitals_and_in_compounds(
@@ -86,3 +90,18 @@ def test_yes_and_no_of_any_language_are_verdicts_only_under_a_name_that_says_so(
     assert roles.label is not None
     assert roles.label.column == "Fraude"
     assert "Regalo" in {a.column for a in roles.attributes}
+
+
+def test_a_japanese_table_asks_nothing() -> None:
+    roles = decide(profile(torihiki()), Answers())
+    assert not roles.questions
+    assert {e.entity: e.columns for e in roles.entities} == {
+        "customer_id": ("会員ID",),
+        "merchant_id": ("加盟店名",),
+    }
+    assert roles.time is not None
+    assert (roles.time.columns, roles.time.format) == (("取引日時",), "%Y年%m月%d日 %H:%M")
+    assert roles.amount is not None
+    assert (roles.amount.column, roles.amount.currency) == ("金額", "JPY")
+    assert roles.label is not None
+    assert (roles.label.column, roles.label.fraud_values) == ("不正フラグ", ("不正",))

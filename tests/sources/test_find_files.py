@@ -305,6 +305,16 @@ def test_parquet_files_may_differ_in_types_and_repeat_names(tmp_path: Path) -> N
         ),
         ("ref,shop\np1,B\xe4cker\n".encode("latin-1"), {"encoding": "cp1252"}, ["ref", "shop"]),
         ("ref,shop\np1,Bäcker\n".encode("utf-16"), {}, ["ref", "shop"]),
+        (
+            ("取引番号,加盟店名\n" + "1,京都のカフェ\n2,東京駅の売店\n" * 20).encode("cp932"),
+            {"encoding": "cp932"},
+            ["取引番号", "加盟店名"],
+        ),
+        (
+            ("номер,магазин\n" + "1,Продукты на углу\n2,Аптека у дома\n" * 20).encode("cp1251"),
+            {"encoding": "cp1251"},
+            ["номер", "магазин"],
+        ),
         ('{"ref": "p1"}\n', {}, ["ref"]),
     ],
 )

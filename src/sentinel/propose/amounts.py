@@ -17,11 +17,24 @@ from sentinel.propose.roles import Amount, Answers, Question, Roles
 from sentinel.propose.times import quoted
 
 MAX_SCALE: Final = 4
-SIGNS: Final = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN"}
+SIGNS: Final = {
+    "$": "USD",
+    "€": "EUR",
+    "£": "GBP",
+    "¥": "JPY",
+    "￥": "JPY",
+    "円": "JPY",
+    "원": "KRW",
+    "₩": "KRW",
+    "元": "CNY",
+    "₽": "RUB",
+    "₹": "INR",
+    "zł": "PLN",
+}
 
 _MONEY: Final = re.compile(
-    r"^\(?[-+\u2212]?\s?(?P<before>[$€£¥₹]|zł|[A-Z]{3})?\s?[-+\u2212]?"
-    r"(?P<digits>\d[\d.,'\u00a0 ]*)(?:[eE]\d+)?\s?(?P<after>[$€£¥₹]|zł|[A-Z]{3})?-?\)?$"
+    r"^\(?[-+\u2212]?\s?(?P<before>[$€£¥￥₹₩₽]|zł|[A-Z]{3})?\s?[-+\u2212]?"
+    r"(?P<digits>\d[\d.,'\u00a0 ]*)(?:[eE]\d+)?\s?(?P<after>[$€£¥￥₹₩₽円元원]|zł|[A-Z]{3})?-?\)?$"
 )
 _EQUAL: Final = 0.006
 _BALANCE_SHARE: Final = 0.95

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any, Final
 
+from rich.cells import cell_len, set_cell_size
+
 from sentinel.propose.roles import Amount, Entity, Question, Roles, Time
 
 WIDTH: Final = 80
@@ -17,7 +19,7 @@ _UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "m
 
 
 def summary(roles: Roles, endings: Iterable[str] = ()) -> str:
-    """One screen: at most 24 lines of at most 80 characters.
+    """One screen: at most 24 lines of at most 80 columns of a terminal.
 
     Args:
         roles: What was decided.
@@ -231,9 +233,9 @@ def _row(label: str, text: str) -> str:
 
 
 def _pair(label: str, column: str, why: str) -> str:
-    if len(column) > _COLUMN:
-        column = column[: _COLUMN - 3] + "..."
-    return _cut(f"{label:<{_LABEL}}{column:<{_COLUMN}} {why}")
+    if cell_len(column) > _COLUMN:
+        column = set_cell_size(column, _COLUMN - 3) + "..."
+    return _cut(f"{label:<{_LABEL}}{set_cell_size(column, _COLUMN)} {why}")
 
 
 def _listed(label: str, text: str, most: int) -> list[str]:
@@ -245,7 +247,7 @@ def _listed(label: str, text: str, most: int) -> list[str]:
 
 def _cut(line: str) -> str:
     line = " ".join(line.splitlines())
-    return line if len(line) <= WIDTH else line[: WIDTH - 3].rstrip() + "..."
+    return line if cell_len(line) <= WIDTH else set_cell_size(line, WIDTH - 3).rstrip() + "..."
 
 
 def _cell(text: str) -> str:

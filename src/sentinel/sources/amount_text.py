@@ -19,7 +19,8 @@ _MINUS: Final = "[\u2212\u2010-\u2015\ufe63\uff0d]"  # the minus sign, dashes an
 _BLANK: Final = "[\u00a0\u2000-\u200a\u202f\u205f]"  # blanks that are no plain space
 _APOSTROPHE: Final = "['\u2019]"
 _MONEY: Final = (
-    r"(?:[A-Za-z]{1,3}\.?\s?\p{Sc}|\p{Sc}|[A-Za-z]{3,4}|Rs\.?|[Kk]r\.?|zł|Kč|Ft|Fr\.?|лв\.?)"
+    r"(?:[A-Za-z]{1,3}\.?\s?\p{Sc}|\p{Sc}|[A-Za-z]{3,4}|Rs\.?|[Kk]r\.?|zł|Kč|Ft|Fr\.?|лв\.?|"
+    r"円|元|원)"
 )
 _SIGN_FIRST: Final = r"^([+-]?)\p{Sc} ?"
 _AROUND: Final = (

@@ -248,5 +248,6 @@ def describe_labels(columns: LabelColumns | None) -> str:
     if columns.arrival is not None:
         times.append(f"arriving at {' + '.join(columns.arrival.columns)!r}")
     if columns.delay_days is not None:
-        times.append(f"known {columns.delay_days:g} days after the transaction")
+        days = "day" if columns.delay_days == 1 else "days"
+        times.append(f"known {columns.delay_days:g} {days} after the transaction")
     return f"{where}, {', else '.join(times)}"

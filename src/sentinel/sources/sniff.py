@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import charset_normalizer
+
 from sentinel.domain import ConfigurationError
 from sentinel.sources.byte_streams import encoding_of, first_bytes
 from sentinel.sources.csv_looks import class_of
@@ -24,6 +26,15 @@ _LINES: Final = 200
 _DELIMITERS: Final = (",", ";", "\t", "|", "~", "^", "\x01", " ")
 _LONG_DELIMITERS: Final = ("||", "::", "~|~", "|~|")
 _LIKELY: Final = 0.8
+_SCRIPTS: Final = {
+    "cp932": "Japanese",
+    "gb18030": "Chinese",
+    "big5": "Chinese",
+    "cp949": "Korean",
+    "cp1251": "Cyrillic",
+}
+_MOSTLY_BEYOND: Final = 0.4
+"""Share of bytes beyond ASCII, among those and ASCII letters, from which they tell a script."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,9 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(start)
     except UnicodeDecodeError:
-        declared, text = _western(start)
-        notes.append(f"the text is no UTF-8; it is read as {declared} (Western European)")
+        declared, script = _older_encoding(start)
+        text = codecs.getincrementaldecoder(declared)().decode(start)
+        notes.append(f"the text is no UTF-8; it is read as {declared} ({script})")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     whole = lines[:-1] if len(start) >= _HEAD_BYTES - mark else lines
     whole = whole[:_LINES] or lines
@@ -160,11 +172,25 @@ def _least(delimiter: str) -> float:
     return 0.6 if delimiter == " " else 0.5
 
 
-def _western(start: bytes) -> tuple[str, str]:
+def _older_encoding(start: bytes) -> tuple[str, str]:
+    """The encoding of a text that is no UTF-8, and whose letters it holds.
+
+    Where most letters are beyond ASCII, their statistics tell the script. Where few are, as in
+    Western European texts, they tell nothing, and `cp1252` is what such files are written in.
+    """
+    beyond = sum(byte >= 0x80 for byte in start)
+    letters = sum(chr(byte).isalpha() for byte in start if byte < 0x80)
+    if beyond > _MOSTLY_BEYOND * (beyond + letters):
+        # A block may end within a character, which would rule out the right encoding.
+        whole = start[: start.rfind(b"\n") + 1] or start
+        best = charset_normalizer.from_bytes(whole, cp_isolation=list(_SCRIPTS)).best()
+        if best is not None and best.encoding in _SCRIPTS:
+            return best.encoding, _SCRIPTS[best.encoding]
     try:
-        return "cp1252", start.decode("cp1252")
+        start.decode("cp1252")
     except UnicodeDecodeError:  # five bytes have no meaning in it
-        return "latin-1", start.decode("latin-1")
+        return "latin-1", "Western European"
+    return "cp1252", "Western European"
 
 
 def _quote_of(lines: list[str]) -> str:
