@@ -171,6 +171,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         propensity: The probability with which the payment got the outcome that it has.
         rules: Ids of the rules that fired.
         called_by: Who sent the payment; empty if nobody is known.
+        eligible: Whether the control group could have let it through.
     """
 
     transaction_id: str
@@ -191,6 +192,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     propensity: float = 1.0
     rules: tuple[str, ...] = ()
     called_by: str = ""
+    eligible: bool = False
+
+    @property
+    def explored(self) -> bool:
+        """Whether the control group let it through."""
+        return self.eligible and self.base_outcome not in (None, self.outcome)
+
+    @property
+    def control_share(self) -> float:
+        """The share of such payments that the control group let through; 0 if it could not."""
+        if not self.eligible:
+            return 0.0
+        share = self.propensity if self.explored else 1.0 - self.propensity
+        return round(share, 6)  # a propensity is kept with 24 bits
 
 
 class SentinelError(Exception):

@@ -346,6 +346,11 @@ class PolicySettings(BaseModel):
     degraded_decline: float | None = Field(
         None, description="`bands`: a decline from this probability on.", ge=0, le=1
     )
+    control_group_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the draws of the control group; empty: `control_group.secret` in the "
+        "workspace, made on first use. Scorers that share a ledger need the same one.",
+    )
 
 
 class LabelSettings(BaseModel):

@@ -14,6 +14,8 @@ from sentinel.ledger.base import LabelEffect, StateRebuild
 from sentinel.ledger.database import Database
 from sentinel.ledger.grants import grant_to_scorers
 from sentinel.ledger.postgres import PostgresLedger, migrate
+from sentinel.policy.postgres import TABLES as POLICY_TABLES
+from sentinel.policy.postgres import PostgresPolicies
 from tests.ledger.material import NOON_US, append_history, append_labels, fill, label, transaction
 
 _numbers = itertools.count()
@@ -32,6 +34,7 @@ def owner(postgres_url: str) -> Database:
     database = Database(as_role(postgres_url, roles[0]), f"granted_{number}", retry_seconds=1.0)
     migrate(database)
     migrate(database, TABLES)
+    migrate(database, POLICY_TABLES)
     return database
 
 
@@ -67,6 +70,9 @@ def test_a_scorer_does_all_its_work(scorer: Database) -> None:
     keys.note_uses({"key": 9})
     assert keys.uses() == {"key": 9}
     keys.close()
+    policies = PostgresPolicies(scorer)
+    assert (policies.latest(), policies.read()) == (0, None)
+    policies.close()
 
 
 FORBIDDEN = [
@@ -89,6 +95,9 @@ FORBIDDEN = [
     "UPDATE {ns}.access_keys SET document = ''",
     "DELETE FROM {ns}.access_keys",
     "UPDATE {ns}.access_state SET version = 0",
+    "INSERT INTO {ns}.policy_versions VALUES (1, '')",
+    "UPDATE {ns}.policy_versions SET document = ''",
+    "DELETE FROM {ns}.policy_versions",
     "UPDATE {ns}.alembic_version SET version_num = '0'",
     "CREATE TABLE {ns}.mine (n int)",
     "CREATE FUNCTION {ns}.mine() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",

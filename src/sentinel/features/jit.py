@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-_KERNEL_PACKAGES = ("features", "models", "state")
+_KERNEL_PACKAGES = ("features", "models", "policy", "state")
 
 
 def kernel(function: _Function) -> _Function:

@@ -24,13 +24,22 @@ _ADDED_TO: Final = (
     "state_rebuilds",
     "label_effects",
 )
-_READ: Final = ("alembic_version", "access_version", "access_keys", "access_state")
+_READ: Final = (
+    "alembic_version",
+    "access_version",
+    "access_keys",
+    "access_state",
+    "policy_schema",
+    "policy_versions",
+)
 _NOTED_IN: Final = ("access_uses",)
 """When a key was last used, by key: the only rows that a scorer writes again."""
 
 
 def grant_to_scorers(database: Database, role: str) -> None:
-    """Let a role read a ledger and its keys, and add to the ledger; takes what else it has.
+    """Let a role read a ledger, its keys and its policy, and add to the ledger.
+
+    What else the role has in the schema is taken.
 
     Args:
         database: The ledger's, by the role that owns the tables. They are up to date.

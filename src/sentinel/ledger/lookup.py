@@ -154,4 +154,5 @@ def decision_in(
         propensity=float(decided.columns.propensity_array(n)[row]),
         rules=decided.columns.rules_by_row(n)[row],
         called_by=decided.columns.callers_by_row(n)[row],
+        eligible=bool(decided.columns.eligible_array(n)[row]),
     )

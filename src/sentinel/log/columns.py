@@ -134,6 +134,21 @@ def with_untracked(columns: DecisionColumns, by_row: Sequence[Sequence[str]]) ->
     )
 
 
+def with_control_group(
+    columns: DecisionColumns,
+    base_outcomes: npt.NDArray[np.uint8],
+    eligible: npt.NDArray[np.bool_],
+    propensities: npt.NDArray[np.float32],
+) -> DecisionColumns:
+    """The columns, and those of a control group: (n,) each, see `DecisionColumns`."""
+    return msgspec.structs.replace(
+        columns,
+        base_outcomes=base_outcomes.astype(np.uint8).tobytes(),
+        eligible=eligible.astype(np.uint8).tobytes(),
+        propensities=propensities.astype("<f4").tobytes(),
+    )
+
+
 def _sparse(by_row: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], bytes, bytes]:
     """The names that some rows have, and uint16 (k,) each: this row has this name."""
     numbers: dict[str, int] = {}

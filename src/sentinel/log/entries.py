@@ -27,7 +27,7 @@ N_REASONS: Final = 4
 
 OUTCOMES: Final = (Outcome.APPROVE, Outcome.REVIEW, Outcome.DECLINE)
 """Outcome by its code; see `outcome_of`."""
-_OUTCOME_BITS: Final = 3
+OUTCOME_BITS: Final = 3
 FLAG_IS_FRAUD: Final = 4
 FLAG_DEGRADED: Final = 8
 FLAG_LATE_EVENT: Final = 16
@@ -42,12 +42,12 @@ def outcome_of(flags: int) -> Outcome:
     >>> outcome_of(2 | FLAG_IS_FRAUD)
     <Outcome.DECLINE: 'decline'>
     """
-    return OUTCOMES[flags & _OUTCOME_BITS]
+    return OUTCOMES[flags & OUTCOME_BITS]
 
 
 def outcome_codes(flags: Flags) -> Flags:
     """The outcomes in the flags of many decisions, as indices into `OUTCOMES`."""
-    codes: Flags = flags & np.array(_OUTCOME_BITS, dtype=flags.dtype)
+    codes: Flags = flags & np.array(OUTCOME_BITS, dtype=flags.dtype)
     return codes
 
 

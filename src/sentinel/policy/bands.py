@@ -43,7 +43,7 @@ def rule_bands(
     degraded_bit: int,
     fraud_bit: int,
     flags: npt.NDArray[np.uint32],
-) -> None:
+) -> int:
     """Hold probabilities against bands.
 
     Args:
@@ -53,7 +53,11 @@ def rule_bands(
         degraded_bit, fraud_bit: Which bits these are.
         flags: uint32 (n,), written: what was given, 0, 1 or 2 for approve, review and decline, and
             ``fraud_bit``.
+
+    Returns:
+        How many payments that are not degraded are not approved.
     """
+    stopped = 0
     for row in range(len(probabilities)):
         p = probabilities[row]
         word = np.int64(given[row])
@@ -62,3 +66,5 @@ def rule_bands(
         if p >= limits[band, 2]:
             word |= fraud_bit
         flags[row] = word
+        stopped += 1 if band == 0 and p >= limits[0, 0] else 0
+    return stopped

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sentinel.domain import Transaction
-from sentinel.log.columns import called_by, with_untracked
+from sentinel.log.columns import called_by, with_control_group, with_untracked
 from sentinel.log.entries import decisions_payload
 from sentinel.scoring.pending import Pending
 from sentinel.scoring.scorer import Scored
@@ -60,6 +60,11 @@ def payload_of(
     columns = called_by(callers)
     if scored.untracked:
         columns = with_untracked(columns, [t.untracked for t in transactions])
+    control = scored.control
+    if control is not None:
+        columns = with_control_group(
+            columns, control.base_outcomes, control.eligible, control.propensities
+        )
     return decisions_payload(
         transactions,
         scored,

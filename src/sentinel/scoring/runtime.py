@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sentinel.domain import (
     Decision,
@@ -25,14 +25,16 @@ from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.champion import champion_of
 from sentinel.models.explanations import Words, compile_words
 from sentinel.models.serving import SERVING_FILE, serving_of, serving_stamp
+from sentinel.models.thresholds import Thresholds
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.policy.degraded import degraded_policy
+from sentinel.policy.exploration import ExplorationKey
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import RegistryWatch, WarmModels
 from sentinel.scoring.labels import LabelRecorder
 from sentinel.scoring.lookups import Lookups
 from sentinel.scoring.new_entities import NewEntities
 from sentinel.scoring.panel import Panel
+from sentinel.scoring.policies import LOOK_SECONDS, PolicyInCharge
 from sentinel.scoring.queue import QueueLimits
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
@@ -87,6 +89,20 @@ class History(Protocol):
         ...
 
 
+class Served(NamedTuple):
+    """What is to serve.
+
+    Attributes:
+        model: The champion.
+        policy: With its lines.
+        key: Of the control group; None if nothing is let through.
+    """
+
+    model: ServingModel
+    policy: Policy
+    key: ExplorationKey | None
+
+
 class ScoringRuntime:
     """Everything one scoring process holds. Made by `open`, ended by `close`."""
 
@@ -100,11 +116,13 @@ class ScoringRuntime:
         self.registry = RegistryWatch(settings)
         self.started_at = time.time()
         self._render_recorded = render_recorded
-        self._degraded = degraded_policy(settings.policy)
+        self.policies = PolicyInCharge(settings)
         self._serving_seen: tuple[tuple[int, int], ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._indexer: subprocess.Popen[bytes] | None = None
         self._snapshot_sequence = 0
+        self._changing = asyncio.Lock()
+        self._bands: Thresholds
         self._plans: dict[str, tuple[tuple[str, ...], list[Words]]] = {}
         self.reader: Ledger
         self.index: LedgerIndex
@@ -165,6 +183,7 @@ class ScoringRuntime:
         self._start_indexer()
         self._tasks = [
             asyncio.create_task(self._watch_champion(), name="watch-champion"),
+            asyncio.create_task(self._watch_policy(), name="watch-policy"),
             asyncio.create_task(self._watch_index(), name="watch-index"),
             asyncio.create_task(self._take_snapshots(), name="take-snapshots"),
         ]
@@ -191,6 +210,7 @@ class ScoringRuntime:
         self.index.close()
         self.history.close()
         self.reader.close()
+        self.policies.close()
 
     def _open_history(self) -> History:
         """Answers for imported history: from Redis where it is materialized there."""
@@ -241,18 +261,23 @@ class ScoringRuntime:
     # Scorers.
 
     def _first_scorer(self, progress: Callable[[int, int], None] | None) -> Scorer:
+        self.policies.start()
         served = self._load_served()
         if served is None:
             scorer = Scorer(
                 self._states.open(Plan.load(self.settings.plan_path), progress), Panel()
             )
         else:
-            model, policy = served
-            scorer = Scorer(self._states.open(model.plan, progress), Panel(model), policy)
+            scorer = Scorer(
+                self._states.open(served.model.plan, progress),
+                Panel(served.model),
+                served.policy,
+                served.key,
+            )
         scorer.warm()
         return scorer
 
-    def _load_served(self) -> tuple[ServingModel, Policy] | None:
+    def _load_served(self) -> Served | None:
         """The models in charge and the policy that goes with them; None without a champion."""
         self._serving_seen = serving_stamp(self.settings)
         serving = serving_of(self.settings)
@@ -265,8 +290,9 @@ class ScoringRuntime:
                 f"its champion, version {serving.champion.version}, was trained with plan "
                 f"{model.plan.hash}. Promote the model again: `sentinel promote`."
             )
-        bands = serving.policy or model.manifest.thresholds
-        return model, Policy(bands, self._degraded)
+        self._bands = serving.policy or model.manifest.thresholds
+        policy, key = self.policies.of(self._bands, model.plan)
+        return Served(model, policy, key)
 
     def _note_scorer(self, scorer: Scorer) -> None:
         plan = scorer.program.plan
@@ -330,7 +356,8 @@ class ScoringRuntime:
             if serving_stamp(self.settings) == self._serving_seen:
                 continue
             try:
-                await self._take_over_champion()
+                async with self._changing:
+                    await self._take_over_champion()
                 self.model_problem = None
             except SentinelError as error:
                 self.model_problem = str(error)
@@ -356,26 +383,53 @@ class ScoringRuntime:
         served = await asyncio.to_thread(self._load_served)
         if served is None:
             return
-        model, policy = served
+        model = served.model
         if model.plan.hash == self.writer.scorer.program.plan.hash:
 
             def swap() -> None:
-                scorer = Scorer(self.writer.scorer.state, Panel(model), policy)
+                scorer = Scorer(self.writer.scorer.state, Panel(model), served.policy, served.key)
                 self.writer.take_over(scorer)
 
             await self.writer.turn.in_order(swap)
         else:
-            await self._change_plan(model, policy)
+            await self._change_plan(served)
         self.metrics.model_swaps += 1
         self.metrics.model_swap_seconds = time.perf_counter() - started
         self._note_scorer(self.writer.scorer)
         log.info("Model %s version %s serves from now on.", model.name, model.version)
 
-    async def _change_plan(self, model: ServingModel, policy: Policy) -> None:
+    async def _watch_policy(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if await asyncio.to_thread(self.policies.look):
+                    async with self._changing:
+                        await self._take_over_policy()
+            except Exception:
+                log.exception("The policy could not be looked at; trying again.")
+
+    async def _take_over_policy(self) -> None:
+        """The policy that holds now over the models that serve."""
+        model = self.writer.scorer.model
+        if model is None:  # the first champion brings it
+            return
+        policy, key = await asyncio.to_thread(self.policies.of, self._bands, model.plan)
+
+        def swap() -> None:
+            before = self.writer.scorer
+            self.writer.take_over(Scorer(before.state, before.panel, policy, key))
+
+        await self.writer.turn.in_order(swap)
+        version = self.policies.version
+        if version is not None:
+            log.info("Version %d of the policy holds from now on.", version.version)
+
+    async def _change_plan(self, served: Served) -> None:
         """Another plan: its state is opened beside the running one, then both change at once."""
+        model = served.model
 
         def open_beside() -> Scorer:
-            scorer = Scorer(self._states.open(model.plan), Panel(model), policy)
+            scorer = Scorer(self._states.open(model.plan), Panel(model), served.policy, served.key)
             scorer.warm()
             return scorer
 

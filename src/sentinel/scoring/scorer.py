@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import Program
+from sentinel.policy.exploration import Control, ExplorationKey
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.serving_model import ServingModel
@@ -32,6 +33,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
         reason_features: int16 (n, N_REASONS).
         reason_contributions: float32 (n, N_REASONS).
         policy_hash: The policy that ruled.
+        control: What the control group did; None if no row was eligible.
         positions, repeated, ticket, new_records, untracked: See `Reading`. The rows of the last
             two are those of the whole group.
     """
@@ -44,6 +46,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     reason_features: npt.NDArray[np.int16]
     reason_contributions: npt.NDArray[np.float32]
     policy_hash: str = ""
+    control: Control | None = None
     positions: bytes = b""
     repeated: tuple[int, ...] = ()
     ticket: bytes = b""
@@ -66,6 +69,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
             reason_features=self.reason_features[taken],
             reason_contributions=self.reason_contributions[taken],
             positions=positions,
+            control=None if self.control is None else self.control.rows(taken),
             repeated=(),
         )
 
@@ -80,18 +84,34 @@ class Scorer:
         state: The features; the scorer owns it from now on.
         panel: The models.
         policy: Turns probabilities into outcomes; default: by the champion's own thresholds.
+        key: Draws the control group of the policy; without one nothing is let through.
+
+    Raises:
+        ConfigurationError: The control group counts by a feature that the champion's plan lacks.
     """
 
-    def __init__(self, state: FeatureState, panel: Panel, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        state: FeatureState,
+        panel: Panel,
+        policy: Policy | None = None,
+        key: ExplorationKey | None = None,
+    ) -> None:
         self.state = state
         self.panel = panel
-        if policy is None and panel.champion is not None:
-            policy = Policy(panel.champion.manifest.thresholds)
+        champion = panel.champion
+        if policy is None and champion is not None:
+            policy = Policy(champion.manifest.thresholds)
         self.policy = policy
+        self.key = key
+        control = None if policy is None or key is None else policy.control
+        self._count_column = (
+            None if control is None or champion is None else control.count_column(champion.plan)
+        )
 
     def with_state(self, state: FeatureState) -> Scorer:
         """The same models and policy over another state of the same plan."""
-        return Scorer(state, self.panel, self.policy)
+        return Scorer(state, self.panel, self.policy, self.key)
 
     @property
     def program(self) -> Program:
@@ -125,7 +145,7 @@ class Scorer:
             NoModel: Nothing has been promoted yet; state is untouched.
         """
         model = self.panel.require()
-        return self._score(model, self.state.add(transactions, known_only))
+        return self._score(model, transactions, self.state.add(transactions, known_only), self.key)
 
     def decide_without_state(self, transactions: Sequence[Transaction]) -> Scored:
         """Score what needs no state, flagged degraded; state is neither read nor changed.
@@ -134,22 +154,37 @@ class Scorer:
             NoModel: Nothing has been promoted yet.
         """
         model = self.panel.require()
-        return self._score(model, self.state.add_without_state(transactions))
+        return self._score(model, transactions, self.state.add_without_state(transactions))
 
     def peek(self, transactions: Sequence[Transaction]) -> Scored:
         """Score as if each were the next transaction; state is untouched.
+
+        The outcome is the one before the control group, so that nobody can look for the cards that
+        it lets through.
 
         Raises:
             NoModel: Nothing has been promoted yet.
         """
         model = self.panel.require()
-        return self._score(model, self.state.peek(transactions))
+        return self._score(model, transactions, self.state.peek(transactions))
 
-    def _score(self, model: ServingModel, reading: Reading) -> Scored:
+    def _score(
+        self,
+        model: ServingModel,
+        transactions: Sequence[Transaction],
+        reading: Reading,
+        key: ExplorationKey | None = None,
+    ) -> Scored:
         assert self.policy is not None  # there is one with every champion
-        vectors = reading.vectors
+        vectors, column = reading.vectors, self._count_column
         scores, probabilities = model.score(vectors)
-        ruling = self.policy.rule(probabilities, reading.flags)
+        ruling = self.policy.rule(
+            probabilities,
+            reading.flags,
+            transactions,
+            key=key,
+            counts=None if column is None else vectors[:, column],
+        )
         features, contributions = model.explain(vectors)
         return Scored(
             model,
@@ -160,6 +195,7 @@ class Scorer:
             features,
             contributions,
             ruling.policy_hash,
+            ruling.control,
             reading.positions,
             reading.repeated,
             reading.ticket,

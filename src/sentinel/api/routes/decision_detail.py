@@ -75,6 +75,9 @@ class DecisionDetail(msgspec.Struct, kw_only=True):
         degraded: True where feature state could not be read.
         reasons: The strongest contributions, strongest first.
         rules: Ids of the rules that fired.
+        eligible: Whether the control group could have let it through.
+        explored: Whether it did: ``decision`` is approve then, whatever ``base_decision`` says.
+        control_share: Of such payments it lets so many through; 0 if it was not eligible.
         propensity: The probability with which the payment got the outcome that it has.
         model_name, model_version, plan_hash: What decided.
         policy_hash: The policy that ruled; empty in records of before there was one.
@@ -101,6 +104,9 @@ class DecisionDetail(msgspec.Struct, kw_only=True):
     degraded: bool
     reasons: tuple[Reason, ...]
     rules: tuple[str, ...]
+    eligible: bool
+    explored: bool
+    control_share: float
     propensity: float
     model_name: str
     model_version: str
@@ -205,6 +211,9 @@ def _detail(
                 degraded=decision.degraded,
                 reasons=decision.reasons,
                 rules=decision.rules,
+                eligible=decision.eligible,
+                explored=decision.explored,
+                control_share=decision.control_share,
                 propensity=decision.propensity,
                 model_name=decision.model_name,
                 model_version=decision.model_version,

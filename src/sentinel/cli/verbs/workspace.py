@@ -54,17 +54,19 @@ def reset(
 
 
 def migrate_ledger(workspace: Workspace = None) -> None:
-    """Bring the tables of a ledger in PostgreSQL, and of its keys, up to date; makes them where
-    there are none. Grants the role of scorers what it needs, if the settings name one.
+    """Bring the tables of a ledger in PostgreSQL, of its keys and its policy, up to date; makes
+    them where there are none. Grants the role of scorers what it needs, if the settings name one.
     """
     from sentinel.access.store import migrate_keys
     from sentinel.ledger.open import grant_to_scorers, ledger_name
     from sentinel.ledger.open import migrate_ledger as run
+    from sentinel.policy.store import migrate_policies
 
     with plain_errors():
         settings = settings_for(workspace)
         migrated = run(settings)
         migrate_keys(settings)
+        migrate_policies(settings)
         granted = grant_to_scorers(settings)
         if migrated is None:
             said = f"The ledger {ledger_name(settings)} is in SQLite: there is nothing to migrate."

@@ -1,0 +1,194 @@
+"""What every place that keeps versions of a policy does alike, and what a scorer makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sentinel.domain import ConfigurationError, LedgerUnavailable, NotFound, WorkspaceError
+from sentinel.ledger.database import Database
+from sentinel.models.thresholds import Thresholds
+from sentinel.policy.degraded import DegradedPolicy
+from sentinel.policy.economics import Costs, Segment
+from sentinel.policy.exploration import exploration_key
+from sentinel.policy.postgres import PostgresPolicies
+from sentinel.policy.ruling import Policy
+from sentinel.policy.sqlite import SqlitePolicies
+from sentinel.policy.store import Change, PolicyStore, open_policies, restored
+from sentinel.policy.versions import Exploring, PolicyVersion, Terms
+from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.settings import Settings
+from tests.scoring.test_writer import made, settings, within
+
+__all__ = ["made", "settings"]  # fixtures
+
+COSTS = Costs(fee_minor=1_500, false_decline_minor=500, review_minor=300)
+TERMS = Terms(
+    costs=COSTS,
+    segments=(Segment(name="app", field="attributes.channel", values=("app",), costs=COSTS),),
+    reviews_per_day=40,
+    exploring=Exploring(budget_minor=50_000, most_amount_minor=30_000),
+)
+VERSION = PolicyVersion(terms=TERMS, shadow_price_minor=12.5, by="ann", why="first", at_us=1)
+_numbers = itertools.count()
+
+
+def always(version: PolicyVersion | None) -> Change:
+    """A change to this version, whatever was before."""
+    return lambda _: version
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PolicyStore]:
+    opened: PolicyStore
+    if request.param == "sqlite":
+        opened = SqlitePolicies(tmp_path / "policy.db")
+    else:
+        url: str = request.getfixturevalue("postgres_url")
+        opened = PostgresPolicies(Database(url, f"policy_{next(_numbers)}"))
+    yield opened
+    opened.close()
+
+
+def test_a_place_without_versions_holds_nothing_and_is_not_made_by_a_question(
+    store: PolicyStore, tmp_path: Path
+) -> None:
+    assert (store.latest(), store.read(), store.history(5)) == (0, None, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_versions_are_counted_and_kept_as_they_were(store: PolicyStore) -> None:
+    first = store.add(always(VERSION))
+    assert first == msgspec.structs.replace(VERSION, version=1)
+    for share in (0.01, 0.02, 0.03):
+        store.add(always(msgspec.structs.replace(VERSION, share=share)))
+    assert store.latest() == 4
+    assert store.read(1) == first
+    newest = store.read()
+    assert newest is not None
+    assert (newest.version, newest.share) == (4, 0.03)
+    assert [version.version for version in store.history(2)] == [4, 3]
+    assert [version.version for version in store.history(9, before=3)] == [2, 1]
+    assert restored(store, 2).share == 0.01
+    with pytest.raises(NotFound, match="no version 7 of the policy; the latest one is 4"):
+        restored(store, 7)
+
+
+def test_a_change_that_is_refused_or_makes_nothing_leaves_all_as_it_was(
+    store: PolicyStore,
+) -> None:
+    store.add(always(VERSION))
+
+    def refuse(before: PolicyVersion | None) -> PolicyVersion:
+        raise ConfigurationError("no")
+
+    with pytest.raises(ConfigurationError, match="no"):
+        store.add(refuse)
+    assert store.add(always(None)) is None
+    assert store.latest() == 1
+
+
+def test_changes_at_once_come_one_after_the_other(store: PolicyStore) -> None:
+    def next_one(before: PolicyVersion | None) -> PolicyVersion:
+        price = 0.0 if before is None else before.shadow_price_minor + 1
+        return msgspec.structs.replace(VERSION, shadow_price_minor=price)
+
+    store.add(next_one)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store.add(next_one), range(12)))
+    newest = store.read()
+    assert newest is not None
+    assert (newest.version, newest.shadow_price_minor) == (13, 12.0)
+
+
+def test_a_version_of_a_newer_format_is_refused_by_name(store: PolicyStore) -> None:
+    store.add(always(msgspec.structs.replace(VERSION, format=9)))
+    with pytest.raises(ConfigurationError, match="Version 1 of the policy has format 9"):
+        store.read()
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.db"
+    path.write_bytes(b"no database at all, whatever its name says")
+    with pytest.raises(LedgerUnavailable, match="cannot be used"):
+        SqlitePolicies(path).latest()
+    path.write_bytes(b"")
+    with pytest.raises(WorkspaceError, match="is no file of policies"):
+        SqlitePolicies(path).latest()
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"costs": None}, "need costs"),
+        ({"reviews_per_day": -1.0}, "reviews_per_day is 0 or more"),
+        ({"exploring": Exploring(budget_minor=-1)}, "both are 0 or more"),
+        ({"exploring": Exploring(budget_minor=1, most_share=0.2)}, "it lies from 0 to 0.05"),
+        ({"exploring": Exploring(budget_minor=1, count_feature="n")}, "belong together"),
+        ({"bands": Thresholds(fraud=0.5, review=0.9, decline=0.8)}, "review 0.9 and decline 0.8"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(terms: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        msgspec.structs.replace(TERMS, **terms).check()
+
+
+def test_another_model_keeps_the_costs_and_brings_its_own_lines() -> None:
+    TERMS.check()
+    policies = [
+        VERSION.policy(Thresholds(fraud=line, review=line, decline=0.9), DegradedPolicy())
+        for line in (0.4, 0.5)
+    ]
+    assert policies[0].economics == policies[1].economics
+    assert policies[0].bands != policies[1].bands
+    assert policies[0].control is None  # until a share is worked out
+
+
+def test_a_scorer_takes_a_new_version_within_a_second_and_an_old_one_again(
+    settings: Settings,
+) -> None:
+    store = open_policies(settings)
+
+    async def until(runtime: ScoringRuntime, wanted: Policy) -> float:
+        began = time.perf_counter()
+        while runtime.writer.scorer.policy != wanted:
+            assert time.perf_counter() < began + 30
+            await asyncio.sleep(0.01)
+        return time.perf_counter() - began
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        model = runtime.writer.scorer.model
+        assert model is not None
+        bands, swaps = model.manifest.thresholds, runtime.metrics.model_swaps
+        assert runtime.writer.scorer.policy == Policy(bands)
+        secret = exploration_key(settings).check
+        first = msgspec.structs.replace(VERSION, share=0.02, key_check=secret)
+        second = msgspec.structs.replace(VERSION, shadow_price_minor=99.0)
+        for version in (first, second, first):
+            await asyncio.to_thread(store.add, always(version))
+            assert await until(runtime, version.policy(bands, DegradedPolicy())) < 1.0
+            assert (runtime.writer.scorer.key is not None) == (version.share > 0)
+        assert not runtime.policies.problem
+        assert runtime.metrics.model_swaps == swaps  # nothing was loaded, nothing retrained
+        # Without the secret that the share was made for, nothing is let through.
+        other = msgspec.structs.replace(first, key_check="another")
+        await asyncio.to_thread(store.add, always(other))
+        while (problem := runtime.policies.problem or "") == "":
+            await asyncio.sleep(0.01)
+        assert "another secret" in problem
+
+    within(settings, claim)
+
+    async def after_a_restart(runtime: ScoringRuntime) -> None:
+        policy = runtime.writer.scorer.policy
+        assert policy is not None
+        assert policy.economics == TERMS.economics(12.5)
+
+    within(settings, after_a_restart)
