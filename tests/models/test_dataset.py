@@ -16,12 +16,14 @@ from sentinel.models.dataset import (
     UNKNOWN,
     LabelLog,
     PaymentLog,
+    Sample,
     codes_of,
     data_hash,
     rows_of,
     sample,
     targets_at,
 )
+from sentinel.models.decided import SENTINEL, Decided
 
 MATURITY = 30 * DAY_US
 
@@ -122,24 +124,104 @@ def test_targets_are_those_of_a_plain_reading_of_the_log(
     assert at(payments, labels_of(*labels), day) == expected
 
 
-def test_a_sample_takes_the_span_without_its_end() -> None:
-    payments = payments_of([0.0, 1.0, 2.0, 3.0])
-    found = sample(
+def sample_of(
+    payments: PaymentLog,
+    labels: LabelLog,
+    start: float = 0.0,
+    end: float = 1_000.0,
+    cutoff: float = 100.0,
+) -> Sample:
+    """A sample of a span of days."""
+    return sample(
         payments,
-        labels_of((1, True, 4.0)),
-        start_us=DAY_US,
-        end_us=3 * DAY_US,
-        cutoff_us=100 * DAY_US,
+        labels,
+        start_us=int(start * DAY_US),
+        end_us=int(end * DAY_US),
+        cutoff_us=int(cutoff * DAY_US),
         maturity_us=MATURITY,
     )
+
+
+def test_a_sample_takes_the_span_without_its_end() -> None:
+    payments = payments_of([0.0, 1.0, 2.0, 3.0])
+    found = sample_of(payments, labels_of((1, True, 4.0)), 1.0, 3.0)
     assert found.rows.tolist() == [1, 2]
     assert found.fraud.tolist() == [True, False]
     assert found.frauds == 1
 
 
 def test_what_the_system_before_withheld_is_unknown_until_a_label_says() -> None:
-    payments = replace(payments_of([0.0, 1.0, 2.0]), withheld=np.array([True, True, False]))
+    payments = replace(payments_of([0.0, 1.0, 2.0]), decided=Decided.plain([2, 1, 0]))
     assert at(payments, labels_of((0, True, 9.0)), 100) == [FRAUD, UNKNOWN, LEGITIMATE]
+
+
+def test_payments_that_were_sent_in_late_are_learnt_from_in_both_classes() -> None:
+    """A batch of old payments, and right after it the labels of its frauds."""
+    days = np.linspace(0.0, 10.0, 200)
+    payments = replace(
+        payments_of(days.tolist()), received_at_us=np.full(200, 40 * DAY_US, dtype=np.int64)
+    )
+    labels = labels_of(*((row, True, 41.0) for row in range(0, 200, 10)))
+    found = sample_of(payments, labels, cutoff=60.0)
+    assert (len(found), found.frauds) == (200, 20)
+    before_any_label = sample_of(payments, labels_of(), cutoff=60.0)
+    assert len(before_any_label) == 0
+
+
+def test_of_payments_that_are_not_mature_labels_single_out_no_frauds() -> None:
+    payments = payments_of([0.0, 1.0, 50.0, 51.0])
+    found = sample_of(payments, labels_of((0, True, 9.0), (2, True, 55.0)), cutoff=60.0)
+    assert found.rows.tolist() == [0, 1]
+
+
+def test_what_a_decline_hid_is_taught_to_nobody() -> None:
+    """A good model declines most frauds. Their silence must not teach the next one the opposite."""
+    random = np.random.default_rng(5)
+    n = 4_000
+    fraud = random.random(n) < 0.05
+    signal = random.normal(3.0 * fraud, 1.0)
+    decline = signal > np.quantile(signal, 0.97)
+    payments = replace(
+        payments_of(np.linspace(0.0, 30.0, n).tolist()),
+        decided=Decided.plain(np.where(decline, 2, 0), SENTINEL),
+    )
+    reported = np.flatnonzero(fraud & ~decline)
+    found = sample_of(payments, labels_of(*((row, True, 40.0) for row in reported.tolist())))
+    assert not decline[found.rows].any()
+    assert (found.fraud == fraud[found.rows]).all()
+    assert len(found) == int((~decline).sum())
+
+
+def test_a_complaint_about_a_declined_payment_is_known_but_stands_for_none() -> None:
+    payments = replace(payments_of([0.0, 1.0]), decided=Decided.plain([2, 0], SENTINEL))
+    labels = labels_of((0, False, 3.0))
+    assert at(payments, labels, 100.0) == [LEGITIMATE, LEGITIMATE]
+    assert sample_of(payments, labels).rows.tolist() == [1]
+
+
+def test_the_control_group_stands_for_those_like_it() -> None:
+    """Of 200 declined payments every twentieth was let through at random."""
+    explored = np.arange(200) % 20 == 0
+    payments = payments_of(np.linspace(0.0, 5.0, 200).tolist())
+    decided = Decided(
+        outcome=np.where(explored, 0, 2).astype(np.int8),
+        base_outcome=np.full(200, 2, dtype=np.int8),
+        eligible=np.ones(200, dtype=np.bool_),
+        propensity=np.where(explored, 0.05, 0.95).astype(np.float32),
+        source=np.full(200, SENTINEL, dtype=np.int8),
+    )
+    found = sample_of(replace(payments, decided=decided), labels_of((20, True, 30.0)))
+    assert found.rows.tolist() == np.flatnonzero(explored).tolist()
+    np.testing.assert_allclose(found.weight, 20.0, rtol=1e-6)
+    assert found.effective_frauds == 1.0
+
+
+def test_without_decisions_every_payment_stands_for_itself() -> None:
+    payments = payments_of([0.0, 1.0, 2.0])
+    labels = labels_of((1, True, 4.0))
+    plain = sample_of(payments, labels)
+    said = sample_of(replace(payments, decided=Decided.plain([0, 0, 0])), labels)
+    assert plain.weight.tolist() == said.weight.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_labels_find_their_rows_by_id() -> None:

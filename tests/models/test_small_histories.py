@@ -17,6 +17,7 @@ from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
 from sentinel.models import splitting
 from sentinel.models.artifact import TrainingWindow, load_manifest, load_trees, save_artifact
 from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, Sample
+from sentinel.models.decided import Decided
 from sentinel.models.evaluation import NOT_ENOUGH_FRAUDS
 from sentinel.models.splitting import Split, SplitRequest, maturity_of, split_by_time
 from sentinel.models.tree_kernel import Scorer
@@ -231,14 +232,12 @@ def test_what_nobody_let_pass_is_left_out_and_counted() -> None:
         received_at_us=log.payments.received_at_us,
         amount_minor=log.payments.amount_minor,
         card=log.payments.card,
-        withheld=withheld,
+        decided=Decided.plain(np.where(withheld, 2, 0)),
     )
     split = Log(payments, log.labels, 100).split()
-    labelled = np.zeros(2_000, dtype=np.bool_)
-    labelled[log.labels.row] = True
     for part in (split.fit, split.tail, split.test):
-        assert not (withheld & ~labelled)[part.rows].any()
-    assert split.left_out == int((withheld & ~labelled).sum())
+        assert not withheld[part.rows].any()
+    assert split.left_out == int(withheld.sum())
     assert any("declined or held" in note for note in split.notes)
 
 

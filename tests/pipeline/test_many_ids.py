@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from sentinel.models.dataset import codes_of, rows_of
-from sentinel.pipeline.labelled_payments import ids_of
+from sentinel.pipeline.history import ids_of
 
 
 def test_ids_of_a_whole_log_are_not_bound_to_two_gigabytes() -> None:

@@ -134,7 +134,7 @@ def test_too_few_frauds_give_a_provisional_champion_that_a_judged_one_follows(
     settings = imported(tmp_path, rows=200, frauds=8, mlflow=mlflow)
     trained = train(settings, threads=1)
     assert trained.dataset.left_out > 0
-    assert any("declined or held have no label" in note for note in trained.manifest.notes)
+    assert any("declined or held are left out" in note for note in trained.manifest.notes)
     assert trained.dataset.fit.rows + trained.dataset.tail.rows + trained.dataset.test.rows < 195
     assert "known frauds to test on, 10 are needed" in trained.manifest.provisional
     assert trained.metrics == {}

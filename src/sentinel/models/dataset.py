@@ -2,15 +2,16 @@
 
 Everything here is a pure function of arrays; who reads them from where is not its business.
 
-A label counts only if it arrived before the cut-off. A row without one is legitimate only once
-its maturity period is over by then; before that nobody knows, and it is left out. So is a payment
-without a label that the system before did not let pass: it never had the chance to turn out as
-fraud. `sentinel.models.splitting` draws the parts of a split from this.
+A label counts only if it arrived before the cut-off. A row without one is legitimate only if it was
+approved and its maturity period is over by then; before that nobody knows, and it is left out. So
+is a payment without a label that was declined or waits for an analyst: it never had the chance to
+turn out as fraud. What each known payment stands for is up to `sentinel.models.weights`.
+`sentinel.models.splitting` draws the parts of a split from this.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from sentinel.models.decided import REVIEW, Decided
+from sentinel.models.weights import effective_size, weights_of
+
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Targets = npt.NDArray[np.int8]
 
 FRAUD: Final = 1
@@ -41,18 +46,24 @@ class PaymentLog:
         received_at_us: int64, when Sentinel learnt of it.
         amount_minor: int64.
         card: int64 code of the card or customer, negative = unknown.
-        withheld: bool, whether the system before declined it or held it for review; None if
-            it said nothing of any.
+        decided: What was decided on each; None if all were approved and nothing was random.
     """
 
     event_time_us: Ints
     received_at_us: Ints
     amount_minor: Ints
     card: Ints
-    withheld: npt.NDArray[np.bool_] | None = None
+    decided: Decided | None = None
 
     def __len__(self) -> int:
         return len(self.event_time_us)
+
+    @property
+    def withheld(self) -> npt.NDArray[np.bool_] | None:
+        """Whether each was declined or waited for an analyst; None if none was."""
+        if self.decided is None or not self.decided.withheld.any():
+            return None
+        return self.decided.withheld
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,12 +88,16 @@ class Sample:
     Attributes:
         rows: int64 (n,), rows of the payments.
         fraud: bool (n,).
+        weight: float64 (n,), how many payments each stands for; see `sentinel.models.weights`.
+        unclipped: float64 (n,), the same before it was cut.
         start_us, end_us: Event times they were taken from, the end exclusive.
         cutoff_us: Labels that arrived from here on were not looked at.
     """
 
     rows: Ints
     fraud: npt.NDArray[np.bool_]
+    weight: Floats
+    unclipped: Floats
     start_us: int
     end_us: int
     cutoff_us: int
@@ -93,6 +108,21 @@ class Sample:
     @property
     def frauds(self) -> int:
         return int(self.fraud.sum())
+
+    @property
+    def effective_frauds(self) -> float:
+        """How many equally weighted frauds say as much as these."""
+        return effective_size(self.weight[self.fraud])
+
+    def take(self, places: slice | Ints) -> Sample:
+        """Some of its payments."""
+        return replace(
+            self,
+            rows=self.rows[places],
+            fraud=self.fraud[places],
+            weight=self.weight[places],
+            unclipped=self.unclipped[places],
+        )
 
 
 def rows_of(transaction_ids: pa.Array, label_transaction_ids: pa.Array) -> Ints:
@@ -134,16 +164,37 @@ def targets_at(payments: PaymentLog, labels: LabelLog, cutoff_us: int, maturity_
 
     Returns:
         int8 (n_rows,): FRAUD or LEGITIMATE by the latest label that had arrived, LEGITIMATE
-        where none had within the maturity period and the payment was let pass, else UNKNOWN.
+        where none had and silence counts (see `silence_counts`), else UNKNOWN.
     """
     targets = verdicts_by(labels, len(payments), cutoff_us)
-    since = np.maximum(payments.event_time_us, payments.received_at_us)
-    mature = since + maturity_us <= cutoff_us
+    silent = silence_counts(payments, labels, cutoff_us, maturity_us)
     if payments.withheld is not None:
-        mature &= ~payments.withheld
-    targets[(targets == UNKNOWN) & mature] = LEGITIMATE
+        silent &= ~payments.withheld
+    targets[(targets == UNKNOWN) & silent] = LEGITIMATE
     targets[payments.received_at_us >= cutoff_us] = UNKNOWN
     return targets
+
+
+def silence_counts(
+    payments: PaymentLog, labels: LabelLog, cutoff_us: int, maturity_us: int
+) -> npt.NDArray[np.bool_]:
+    """Whether a payment without a label had turned out to be legitimate, had it been approved.
+
+    Its maturity period has to be over. The period counts from the payment. Where Sentinel learnt of
+    it later, it counts from then on, unless some label has arrived since: then the feed of labels
+    has had its say on a payment that it knew all along.
+
+    Args:
+        payments, labels, cutoff_us, maturity_us: See `targets_at`.
+
+    Returns:
+        bool (n_rows,).
+    """
+    happened, received = payments.event_time_us, payments.received_at_us
+    arrived = labels.received_at_us[labels.received_at_us < cutoff_us]
+    heard_until = int(arrived.max()) if len(arrived) else -1
+    heard = (received + maturity_us <= cutoff_us) | (received <= heard_until)
+    return np.asarray((happened + maturity_us <= cutoff_us) & heard)
 
 
 def sample(
@@ -157,6 +208,9 @@ def sample(
 ) -> Sample:
     """Rows of a span of event time with what was known of them at the cut-off.
 
+    A payment whose silence would not count yet is left out even if it has a label: of those that
+    are not mature, labels single out the frauds. A review is complete with its verdict.
+
     Args:
         payments, labels: The log.
         start_us, end_us: Span of event times; the end is exclusive.
@@ -164,11 +218,18 @@ def sample(
         maturity_us: See `targets_at`.
     """
     targets = targets_at(payments, labels, cutoff_us, maturity_us)
+    complete = silence_counts(payments, labels, cutoff_us, maturity_us)
+    if payments.decided is not None:
+        complete |= payments.decided.outcome == REVIEW
+    known = (targets != UNKNOWN) & complete
+    weights = weights_of(payments.decided, known, payments.event_time_us)
     inside = (payments.event_time_us >= start_us) & (payments.event_time_us < end_us)
-    rows = np.flatnonzero(inside & (targets != UNKNOWN))
+    rows = np.flatnonzero(inside & (weights.weight > 0))
     return Sample(
         rows=rows,
         fraud=targets[rows] == FRAUD,
+        weight=weights.weight[rows],
+        unclipped=weights.unclipped[rows],
         start_us=start_us,
         end_us=end_us,
         cutoff_us=cutoff_us,

@@ -36,9 +36,9 @@ from sentinel.models.dataset import (
     PaymentLog,
     Sample,
     sample,
-    targets_at,
     verdicts_by,
 )
+from sentinel.models.weights import weights_of
 
 WANTED_FRAUDS: Final = 30
 """A test that holds fewer than `MIN_FRAUDS` is lengthened until it has so many."""
@@ -58,8 +58,8 @@ class Split:
     Attributes:
         fit, tail, test: The parts; tail and test are empty where nothing can be held out.
         gap_us: How long after a payment its silence started to count.
-        left_out: Payments between the first fitted and the last tested one whose truth nobody
-            will ever know, since the system before refused or held them.
+        left_out: Payments between the first fitted and the last tested one that are in no part,
+            since they were declined or held and their truth is unknown or selected itself.
         notes: A line for each length that gave way.
         provisional: Why no gate can judge a model of this split; empty if one can.
     """
@@ -118,6 +118,8 @@ def label_delay_us(payments: PaymentLog, labels: LabelLog, now_us: int) -> tuple
     The time counts from the payment or its receipt, whichever is later.
     """
     use = np.flatnonzero((labels.row >= 0) & labels.fraud & (labels.received_at_us < now_us))
+    if payments.withheld is not None:  # a verdict comes at once, and says nothing of chargebacks
+        use = use[~payments.withheld[labels.row[use]]]
     if len(use) == 0:
         return 0, 0
     rows, first = np.unique(labels.row[use], return_index=True)
@@ -281,9 +283,11 @@ class _Splitter:
         return test
 
     def _fraud_times(self, end: int, known_at: int) -> Ints:
-        """Event times of the frauds before a moment, rising."""
-        verdicts = verdicts_by(self.labels, len(self.payments), known_at)
-        times = self.payments.event_time_us[verdicts == FRAUD]
+        """Event times of the frauds before a moment that can be learnt from, rising."""
+        payments = self.payments
+        verdicts = verdicts_by(self.labels, len(payments), known_at)
+        weights = weights_of(payments.decided, verdicts != UNKNOWN, payments.event_time_us)
+        times = payments.event_time_us[(verdicts == FRAUD) & (weights.weight > 0)]
         return np.sort(times[times < end])
 
     # The parts
@@ -353,26 +357,30 @@ class _Splitter:
             self.gap = gap
             fit = self._part(first, end, self.asked.now_us)
             if 0 < fit.frauds < len(fit):
-                nothing = replace(fit, rows=fit.rows[:0], fraud=fit.fraud[:0], start_us=end)
+                nothing = replace(fit.take(slice(0)), start_us=end)
                 return Split(fit=fit, tail=nothing, test=nothing, gap_us=gap)
+        withheld = self.payments.withheld
+        hidden = 0 if withheld is None else int(np.count_nonzero(withheld))
         raise InvalidQuery(
             f"Of the {len(self.payments):,} payments of the log {fit.frauds:,} are known to be "
-            f"fraud and {len(fit) - fit.frauds:,} to be good; a model needs both. Import the "
-            "payments that are missing, or their labels."
+            f"fraud and {len(fit) - fit.frauds:,} to be good; a model needs both. "
+            + (f"{hidden:,} were declined or held, and say nothing of others. " if hidden else "")
+            + "Import the payments that are missing, or their labels."
         )
 
     def _complete(self, split: Split) -> Split:
         left_out = 0
         if self.payments.withheld is not None:
-            targets = targets_at(self.payments, self.labels, self.asked.now_us, split.gap_us)
             end = max(split.test.end_us, split.fit.end_us)
             times = self.payments.event_time_us
-            inside = (times >= split.fit.start_us) & (times < end)
-            left_out = int(np.count_nonzero(inside & self.payments.withheld & (targets == UNKNOWN)))
+            out = self.payments.withheld & (times >= split.fit.start_us) & (times < end)
+            for part in (split.fit, split.tail, split.test):
+                out[part.rows] = False
+            left_out = int(np.count_nonzero(out))
         if left_out:
             self.notes.append(
-                f"{left_out:,} payments that the system before declined or held have no label: "
-                "whether they were fraud is unknown, and they are left out."
+                f"{left_out:,} payments that were declined or held are left out: whether they "
+                "were fraud is unknown, or only known of some that were singled out."
             )
         return replace(
             split,

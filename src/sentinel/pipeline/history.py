@@ -1,0 +1,199 @@
+"""What the log says of its payments beside their vectors: labels, and what was decided on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentinel.domain import Label, Transaction, Verdict
+from sentinel.ledger.columns import conform
+from sentinel.ledger.imports import read_import
+from sentinel.log.entries import (
+    OUTCOMES,
+    Group,
+    GroupKind,
+    decode_decisions,
+    entries_of,
+    outcome_codes,
+)
+from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
+from sentinel.models.dataset import Ints, LabelLog, rows_of
+from sentinel.models.decided import BEFORE, SENTINEL, UNSAID, Decided
+
+OUTCOME_BEFORE: Final = "outcome_before"
+"""The attribute that says what the system before decided; see `docs/sources.md`."""
+
+_COLUMN: Final = ATTRIBUTE_PREFIX + OUTCOME_BEFORE
+_READ: Final = ("kind", "transaction_id", "verdict", "received_at_us", _COLUMN)
+_SAID: Final = pa.array([outcome.value for outcome in OUTCOMES])
+_CODES: Final = {outcome.value: code for code, outcome in enumerate(OUTCOMES)}
+_LABELS: Final = pa.schema(
+    [
+        pa.field("transaction_id", pa.string()),
+        pa.field("verdict", pa.string()),
+        pa.field("received_at_us", pa.int64()),
+    ]
+)
+_NO_IDS: Final = pa.array([], pa.large_string())
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What the log says beside vectors.
+
+    Attributes:
+        labels: All labels.
+        decided: What was decided on each transaction; None if the log holds no decision and no
+            outcome of the system before.
+        end_us: The moment after the last entry.
+    """
+
+    labels: LabelLog
+    decided: Decided | None
+    end_us: int
+
+
+def read_history(groups: Iterable[Group], ids: pa.Array, until: int) -> History:
+    """Read labels and decisions from the log.
+
+    Args:
+        groups: All groups of the log, in order.
+        ids: large_string (n_rows,), ids of the transactions up to `until`, in log order.
+        until: The last entry to look at.
+    """
+    reader = _Reader(len(ids))
+    for group in groups:
+        if group.first_sequence > until:
+            break
+        reader.take(group, min(group.entries, until + 1 - group.first_sequence))
+    return History(reader.labels(ids), reader.decided(), reader.end_us)
+
+
+class _Reader:
+    """Collects what groups say, row by row."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.end_us = 0
+        self._row = 0
+        self._outcome = np.zeros(n_rows, dtype=np.int8)
+        self._base = np.zeros(n_rows, dtype=np.int8)
+        self._eligible = np.zeros(n_rows, dtype=np.bool_)
+        self._propensity = np.ones(n_rows, dtype=np.float32)
+        self._source = np.zeros(n_rows, dtype=np.int8)
+        self._labels: list[pa.RecordBatch] = []
+
+    def take(self, group: Group, entries: int) -> None:
+        """Take the first entries of a group in."""
+        if group.kind == GroupKind.IMPORT:
+            self._take_import(read_import(group, _READ).slice(0, entries))
+        elif group.kind == GroupKind.DECISIONS:
+            self._take_decisions(group, entries)
+        else:
+            found = [label for label in entries_of(group)[:entries] if isinstance(label, Label)]
+            self._take_labels(found)
+
+    def _take_import(self, batch: pa.RecordBatch) -> None:
+        self.end_us = batch.column("received_at_us")[-1].as_py() + 1
+        is_label = pc.equal(batch.column("kind"), KIND_LABEL)
+        few = batch.filter(is_label)
+        if few.num_rows:
+            self._labels.append(conform(few, _LABELS))
+        rows = self._next(batch.num_rows - few.num_rows)
+        at = batch.schema.get_field_index(_COLUMN)
+        if at >= 0:
+            said = batch.column(at).filter(pc.invert(is_label)).cast(pa.string())
+            codes = pc.index_in(said, value_set=_SAID).fill_null(-1)
+            codes = codes.to_numpy(zero_copy_only=False)
+            places = np.flatnonzero(codes >= 0)
+            self._put_before(rows.start + places, codes[places])
+
+    def _take_decisions(self, group: Group, entries: int) -> None:
+        decided = decode_decisions(group.payload)
+        n, columns = len(decided.transactions), decided.columns
+        self.end_us = max(decided.transactions[entries - 1].received_at_us, group.floor_us) + 1
+        rows = self._next(entries)
+        self._outcome[rows] = outcome_codes(decided.flag_array())[:entries]
+        self._base[rows] = decided.base_outcome_codes()[:entries]
+        self._eligible[rows] = columns.eligible_array(n)[:entries]
+        self._propensity[rows] = columns.propensity_array(n)[:entries]
+        self._source[rows] = SENTINEL
+        said = np.array([_said_before(one) for one in decided.transactions[:entries]])
+        # A payment that both looked at went through only if both approved it.
+        places = np.flatnonzero(said > self._outcome[rows])
+        if len(places):
+            self._put_before(rows.start + places, said[places])
+
+    def _take_labels(self, labels: list[Label]) -> None:
+        self.end_us = labels[-1].received_at_us + 1
+        columns = [
+            [one.transaction_id for one in labels],
+            [one.verdict.value for one in labels],
+            [one.received_at_us for one in labels],
+        ]
+        arrays = [pa.array(v, f.type) for v, f in zip(columns, _LABELS, strict=True)]
+        self._labels.append(pa.RecordBatch.from_arrays(arrays, schema=_LABELS))
+
+    def _next(self, entries: int) -> slice:
+        """The rows of the next transactions."""
+        first = self._row
+        self._row += entries
+        return slice(first, self._row)
+
+    def _put_before(self, rows: Ints, codes: Ints) -> None:
+        """Let outcomes of the system before count.
+
+        Args:
+            rows: int64 (k,), which rows.
+            codes: int64 (k,), their outcomes.
+        """
+        self._outcome[rows] = self._base[rows] = codes
+        self._eligible[rows] = False
+        self._propensity[rows] = 1.0
+        self._source[rows] = BEFORE
+
+    def labels(self, ids: pa.Array) -> LabelLog:
+        """The labels, each with the row that it is about."""
+        if not self._labels:
+            nothing = np.empty(0, dtype=np.int64)
+            return LabelLog(row=nothing, fraud=nothing.astype(np.bool_), received_at_us=nothing)
+        table = pa.Table.from_batches(self._labels)
+        return LabelLog(
+            row=rows_of(ids, ids_of(table.column("transaction_id"))),
+            fraud=pc.equal(table.column("verdict"), Verdict.FRAUD.value).to_numpy(),
+            received_at_us=table.column("received_at_us").to_numpy(),
+        )
+
+    def decided(self) -> Decided | None:
+        """What was decided; None if nobody said anything."""
+        if not (self._source != UNSAID).any():
+            return None
+        return Decided(
+            outcome=self._outcome,
+            base_outcome=self._base,
+            eligible=self._eligible,
+            propensity=self._propensity,
+            source=self._source,
+        )
+
+
+def _said_before(transaction: Transaction) -> int:
+    """Code of what the system before said of a live payment; -1 if nothing."""
+    said = transaction.attributes.get(OUTCOME_BEFORE)
+    return _CODES.get(said, -1) if isinstance(said, str) else -1
+
+
+def ids_of(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    """A column of ids as one array.
+
+    Its offsets have 64 bits: those of Arrow's plain strings end at 2 GiB of text, which is what
+    60 million ids of 36 characters take.
+    """
+    combined = column.cast(pa.large_string()).combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        return pa.concat_arrays(combined.chunks) if combined.num_chunks else _NO_IDS
+    return combined
