@@ -122,6 +122,24 @@ def test_without_labels_the_proposal_says_what_is_needed() -> None:
     assert any("--label" in note for note in roles.notes)
 
 
+def test_the_number_of_a_card_is_never_taken_for_the_amount() -> None:
+    columns = {name: values for name, values in payments().items() if name != "amount"}
+    del columns["weight"]
+    columns["card_number"] = [str(n % 97) for n in range(len(columns["card_number"]))]
+    roles = decide(profile(columns), Answers())
+    assert roles.amount is None
+    assert [question.about for question in roles.questions] == ["amount"]
+
+
+def test_a_column_of_verdicts_that_are_all_alike_is_named() -> None:
+    columns = payments()
+    columns = columns | {"is_fraud": ["0"] * len(columns["is_fraud"])}
+    del columns["case_opened"]
+    roles = decide(profile(columns), Answers())
+    assert roles.label is None
+    assert any("'is_fraud' says the same of every payment (0)" in note for note in roles.notes)
+
+
 def test_a_composite_card_and_a_time_in_four_columns() -> None:
     rng = np.random.default_rng(1)
     rows = 2_000

@@ -95,6 +95,9 @@ def test_what_a_file_is_gets_told_by_its_content(tmp_path: Path, name: str, cont
     ("content", "words"),
     [
         (b"<!DOCTYPE html><html>", "HTML page"),
+        (b"<payments><payment id='1'/></payments>", "XML document"),
+        (b"-- a dump\nSET NAMES utf8;\nINSERT INTO p VALUES (1);\n", "SQL dump"),
+        (b"INSERT INTO payments VALUES ('p1', '2025-01-01', 1.2);\n", "SQL dump"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel"),
         (b"%PDF-1.7", "PDF"),
         (b"PK\x03\x04broken", "damaged"),

@@ -151,6 +151,8 @@ def _possible(profile: TableProfile, column: ColumnProfile) -> bool:
         return True
     if column.share_given < 0.98 or (column.constant and not named):
         return False
+    if not named and _names_somebody(column):
+        return False  # the number of a card is a number, too
     if column.type in ("integer", "number"):
         return not (column.steady or column.padded or (column.unique and column.whole > 0.999))
     return column.type == "text" and _money_texts(profile, column.name) is not None
@@ -159,6 +161,13 @@ def _possible(profile: TableProfile, column: ColumnProfile) -> bool:
 def _named(column: ColumnProfile) -> bool:
     words = set(names.words_of(column.name))
     return bool(words & names.AMOUNT and not words & names.MONEY_BESIDE)
+
+
+def _names_somebody(column: ColumnProfile) -> bool:
+    """Whether a name says who pays, with what, or where, and nothing about them."""
+    words = set(names.words_of(column.name))
+    somebody = any(words & known for known in names.ENTITY_WORDS.values())
+    return somebody and not words & (names.ABOUT | names.MONEY_BESIDE) - names.CODES
 
 
 def _same_name(column: ColumnProfile, name: str) -> bool:

@@ -74,9 +74,13 @@ def choose_label(roles: Roles, answers: Answers) -> None:
     elif candidates:
         _ask(roles, candidates)
     else:
+        alike = [c for c in columns.values() if c.constant and c.values and _named(c)]
+        said = "No column says which payments were fraud"
+        if alike:
+            said = f"{alike[0].name!r} says the same of every payment ({alike[0].values[0][0]})"
         roles.notes.append(
-            "No column says which payments were fraud. A model needs to be told: add such a "
-            "column, or a file of transaction_id and verdict, and name it with --label."
+            f"{said}. A model needs to be told: add such a column, or a file of transaction_id "
+            "and verdict, and name it with --label."
         )
 
 

@@ -43,6 +43,11 @@ _FOREIGN: Final = (
     (b"\xff\xd8\xff", "a picture; export the table as CSV"),
 )
 
+_SQL: Final = re.compile(
+    rb"(--[^\n]*\n\s*|/\*.*?\*/;?\s*)*"
+    rb"(insert into|create table|drop table|set names|set \w+ ?=)"
+)
+
 COMPRESSED_SUFFIXES: Final = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -100,8 +105,10 @@ def foreign_kind(start: bytes) -> str | None:
     text = start.lstrip(codecs.BOM_UTF8 + b" \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<table")):
         return "an HTML page; export the table as CSV (a download may need a login)"
-    if text.startswith((b"<?xml", b"<workbook")):
+    if re.match(rb"<(\?xml|workbook|[a-z_][\w.:-]*[\s/>])", text):
         return "an XML document; export the table as CSV"
+    if re.match(_SQL, text):
+        return "an SQL dump; load it into its database and export the table as CSV"
     if b"\0\0\0\0" in start and not start.startswith(tuple(bom for bom, _ in _BOMS)):
         return "a binary file, no text; export the table as CSV"
     return None
