@@ -60,7 +60,7 @@ docker compose run --rm --no-deps -T --entrypoint python pipeline \
 
 # State and online store of another moment would contradict the ledger. Scorers rebuild the state.
 docker compose exec -T redis sh -c \
-  'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" redis-cli flushall' >/dev/null
+  'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" redis-cli --user admin flushall' >/dev/null
 docker compose run --rm --no-deps -T pipeline ledger migrate
 docker compose run --rm --no-deps -T pipeline features materialize --full
 

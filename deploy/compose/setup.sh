@@ -105,10 +105,27 @@ derived feast_registry_url \
 derived mlflow_database_url "postgresql://mlflow:$(held mlflow_password)@postgres:5432/mlflow"
 derived airflow_database_url \
   "postgresql+psycopg2://airflow:$(held airflow_password)@postgres:5432/airflow_db"
-derived state_url "redis://:$(held redis_password)@redis:6379/0"
-derived feast_online_url "redis://:$(held redis_password)@redis:6379/1"
-derived redis_auth.conf "requirepass $(held redis_password)
+# Users of Redis. Each has a password made of the admin's, from which nobody gets back to that one.
+redis_password_of() {
+  [ "$1" != admin ] || { held redis_password && return; }
+  printf '%s:%s' "$1" "$(held redis_password)" | sha256sum | cut -c1-40
+}
+redis_url() { printf 'redis://%s:%s@redis:6379/%s' "$1" "$(redis_password_of "$1")" "$2"; }
+redis_users() {
+  while read -r word name rest; do
+    digest=$(redis_password_of "$name" | tr -d '\n' | sha256sum | cut -d' ' -f1)
+    printf '%s %s %s\n' "$word" "$name" "$(printf '%s' "$rest" | sed "s/PASSWORD/#$digest/")"
+  done <redis/users.acl
+}
+derived state_url "$(redis_url jobs 0)"
+derived feast_online_url "$(redis_url feast 1)"
+derived scorer_state_url "$(redis_url scorer 0)"
+derived scorer_online_url "$(redis_url history 1)"
+derived functions_state_url "$(redis_url functions 0)"
+derived redis_health_password "$(redis_password_of health)"
+derived redis_users.acl "$(redis_users)
 "
+rm -f secrets/redis_auth.conf
 derived s3_identities.json "{\"identities\": [{\"name\": \"sentinel\", \"credentials\": [{
   \"accessKey\": \"$(held s3_access_key)\", \"secretKey\": \"$(held s3_secret_key)\"}],
   \"actions\": [\"Admin\", \"Read\", \"Write\", \"List\", \"Tagging\"]}]}"

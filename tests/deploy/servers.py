@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from testkit.ports import free_port
-from testkit.servers import LocalServer, needed
+from testkit.servers import S3, LocalServer, needed
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
@@ -142,3 +142,32 @@ class Proxy(LocalServer):
 
     def is_ready(self) -> bool:
         return httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200
+
+
+class Door(LocalServer):
+    """The deployed door before an S3 server."""
+
+    def __init__(self, folder: Path, store: S3) -> None:
+        super().__init__(folder)
+        self._store = store
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        changes = {
+            "bind :8333": f"bind 127.0.0.1:{self.port}",
+            "seaweedfs:8333 resolvers containers": f"127.0.0.1:{self._store.port}",
+        }
+        text = adapted(COMPOSE / "s3" / "haproxy.cfg", changes)
+        (self.folder / "haproxy.cfg").write_text(text)
+
+    def command(self) -> Sequence[str]:
+        return [
+            needed("haproxy", "apt-get install haproxy", Path("/usr/sbin")),
+            *("-W", "-db", "-f", str(self.folder / "haproxy.cfg")),
+        ]
+
+    def is_ready(self) -> bool:
+        return httpx.get(self.url, timeout=30).status_code < 500

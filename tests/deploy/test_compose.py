@@ -14,16 +14,25 @@ import document_settings
 import pytest
 import yaml
 
+from sentinel.domain import SentinelError
+from sentinel.object_store.store import ObjectStore
 from sentinel.settings import Settings
-from testkit.servers import Postgres, Redis, needed, program
+from testkit.servers import S3, Postgres, Redis, needed, program
 from tests.deploy.conftest import prepare
-from tests.deploy.servers import COMPOSE, ROOT
+from tests.deploy.servers import COMPOSE, ROOT, Door
 
 BIN = Path(sys.executable).parent
 TEXT = (COMPOSE / "compose.yaml").read_text()
 DECLARED: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = DECLARED["services"]
-ONCE = {"s3-volume", "migrate", "keys", "pipeline", "airflow-init"}  # end when their work is done
+ONCE = {
+    "s3-volume",
+    "migrate",
+    "functions",
+    "keys",
+    "pipeline",
+    "airflow-init",
+}  # end by themselves
 KEYS = {f"{name}_key" for name in ("airflow", "dashboard", "pipeline", "prometheus", "sender")}
 SETTINGS = {
     "SENTINEL_" + path.replace(".", "__").upper() for path, _ in document_settings.fields(Settings)
@@ -52,8 +61,9 @@ def test_it_is_what_compose_understands(prepared: Path) -> None:
 
 def test_every_system_is_there() -> None:
     wanted = (
-        "postgres redis s3 mlflow airflow-api airflow-scheduler airflow-dag-processor airflow-init"
-        " migrate pipeline follower api proxy dashboard prometheus grafana alertmanager"
+        "postgres redis s3 seaweedfs mlflow airflow-api airflow-scheduler airflow-dag-processor"
+        " airflow-init migrate functions keys pipeline follower api proxy dashboard prometheus"
+        " grafana alertmanager"
     )
     assert set(wanted.split()) <= SERVICES.keys()
     databases = (COMPOSE / "postgres" / "databases.sh").read_text()
@@ -125,7 +135,7 @@ def test_only_what_asks_for_a_login_is_published_beyond_loopback(name: str) -> N
     for port in ports:
         beyond = "${BIND_ADDRESS:-127.0.0.1}:" if name in WITH_A_LOGIN else "127.0.0.1:"
         assert port.startswith(beyond)
-        assert "edge" in SERVICES[name]["networks"]
+        assert {"published", "outside"} & set(SERVICES[name]["networks"])
 
 
 def test_each_client_of_the_api_has_a_key_of_its_own_and_few_have_the_pepper() -> None:
@@ -190,11 +200,74 @@ def test_keys_of_a_deployment_are_known_with_few_scopes_and_can_be_renewed(
     assert states["dashboard"] == "live"
 
 
-def test_stores_have_no_way_out() -> None:
-    assert DECLARED["networks"]["stores"]["internal"] is True
-    for name in ("postgres", "redis", "s3"):
-        assert SERVICES[name]["networks"] == ["stores"]
+def has_a_way_out(network: str) -> bool:
+    declared = DECLARED["networks"][network] or {}
+    options = declared.get("driver_opts", {})
+    translated = options.get("com.docker.network.bridge.enable_ip_masquerade") != "false"
+    return not declared.get("internal", False) and translated
+
+
+WITH_A_WAY_OUT = {"alertmanager", "airflow-scheduler", "airflow-dag-processor"}
+
+
+@each()
+def test_only_who_sends_mail_has_a_way_out(name: str) -> None:
+    service = SERVICES[name]
+    if service.get("network_mode") == "none":
+        return
+    networks = service["networks"]
+    assert any(map(has_a_way_out, networks)) == (name in WITH_A_WAY_OUT)
+    # Of two networks that are not internal, Docker would choose the one for what goes out.
+    assert sum(not (DECLARED["networks"][n] or {}).get("internal") for n in networks) <= 1
+    if name in WITH_A_WAY_OUT:
+        page = (ROOT / "docs" / "security.md").read_text()
+        assert f"`{name}`" in page.partition("**Ways out.**")[2].partition("\n\n**")[0]
+
+
+def test_stores_have_no_way_out_and_no_published_port() -> None:
+    for name, network in (("postgres", "stores"), ("redis", "stores"), ("seaweedfs", "objects")):
+        assert SERVICES[name]["networks"] == [network]
+        assert DECLARED["networks"][network]["internal"] is True
         assert "ports" not in SERVICES[name]
+
+
+def test_who_is_published_beside_another_reaches_it_by_no_network_of_theirs() -> None:
+    options = DECLARED["networks"]["published"]["driver_opts"]
+    assert options["com.docker.network.bridge.enable_icc"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("who", "whom"),
+    [
+        ("proxy", "api"),
+        ("dashboard", "proxy"),
+        ("dashboard", "api"),  # its counters
+        ("prometheus", "api"),
+        ("prometheus", "proxy"),
+        ("prometheus", "alertmanager"),
+        ("grafana", "prometheus"),
+        ("api", "postgres"),
+        ("api", "redis"),
+        ("follower", "mlflow"),
+        ("mlflow", "postgres"),
+        ("mlflow", "s3"),
+        ("s3", "seaweedfs"),
+        ("airflow-scheduler", "airflow-api"),
+        ("airflow-scheduler", "s3"),
+        ("airflow-scheduler", "api"),
+        ("airflow-dag-processor", "postgres"),
+        *(
+            ("pipeline", name)  # `sentinel doctor` asks all of them
+            for name in (
+                *("postgres", "redis", "s3", "mlflow", "api", "proxy", "dashboard"),
+                *("airflow-api", "prometheus", "alertmanager", "grafana"),
+            )
+        ),
+    ],
+)
+def test_who_asks_another_shares_a_network_on_which_it_answers(who: str, whom: str) -> None:
+    shared = set(SERVICES[who]["networks"]) & set(SERVICES[whom]["networks"])
+    assert shared - {"published"}
 
 
 @each(*ONCE)
@@ -220,7 +293,7 @@ def test_what_must_survive_is_in_named_volumes() -> None:
     places = {
         "postgres": "/var/lib/postgresql/data",
         "redis": "/data",
-        "s3": "/data",
+        "seaweedfs": "/data",
         "pipeline": "/var/lib/sentinel",
         "prometheus": "/prometheus",
         "grafana": "/var/lib/grafana",
@@ -336,18 +409,36 @@ def test_a_scorer_is_given_no_key_that_changes_the_log_or_signs_a_model() -> Non
     assert "scorer_ledger_url" in secrets_of("api")
 
 
-def test_only_s3_asks_for_keys_and_only_it_is_reached() -> None:
-    flags = SERVICES["s3"]["command"]
+def test_of_seaweedfs_only_the_port_that_asks_for_keys_is_reached(tmp_path: Path) -> None:
+    flags = SERVICES["seaweedfs"]["command"]
     assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"} <= set(flags)
+    # Nothing but the door shares a network with it ...
+    beside = {name for name in SERVICES if "objects" in SERVICES[name].get("networks", [])}
+    assert beside == {"seaweedfs", "s3"}
+    # ... and the door hands on this port alone.
+    text = (COMPOSE / "s3" / "haproxy.cfg").read_text()
+    assert re.findall(r"^\s*bind (\S+)", text, re.MULTILINE) == [":8333"]
+    assert re.findall(r"^\s*server \S+ (\S+)", text, re.MULTILINE) == ["seaweedfs:8333"]
+    with S3(tmp_path / "s3") as store, Door(tmp_path / "door", store) as door:
+        client = store.settings(endpoint_url=door.url)
+        kept = ObjectStore(client)
+        kept.ensure_bucket("mlflow")
+        kept.write("mlflow", "a", b"a file")
+        assert [found.key for found in kept.objects("mlflow", "")] == ["a"]
+        wrong = ObjectStore(store.settings(endpoint_url=door.url, secret_access_key="wrong"))
+        with pytest.raises(SentinelError):
+            wrong.write("mlflow", "b", b"another")
 
 
-def test_redis_keeps_what_it_got_and_wants_a_password(prepared: Path, tmp_path: Path) -> None:
+def test_redis_keeps_what_it_got_and_lets_nobody_in_without_a_password(
+    prepared: Path, tmp_path: Path
+) -> None:
     import redis
 
     text = (COMPOSE / "redis" / "redis.conf").read_text()
     text = text.replace("/run/secrets", str(prepared / "secrets")).replace("dir /data", "")
     (tmp_path / "redis.conf").write_text(text)
-    password = (prepared / "secrets" / "redis_password").read_text()
+    admin = {"username": "admin", "password": (prepared / "secrets" / "redis_password").read_text()}
 
     class Deployed(Redis):
         def command(self) -> list[str]:
@@ -355,19 +446,57 @@ def test_redis_keeps_what_it_got_and_wants_a_password(prepared: Path, tmp_path: 
             return [super().command()[0], str(tmp_path / "redis.conf"), *place]
 
         def is_ready(self) -> bool:
-            with redis.Redis(port=self.port, password=password) as client:
+            with redis.Redis(port=self.port, **admin) as client:
                 return bool(client.ping())
 
     with Deployed(tmp_path / "redis") as server:
         stranger = redis.Redis(port=server.port)
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.set("k", "v")
-        with redis.Redis(port=server.port, password=password) as client:
+        with redis.Redis(port=server.port, **admin) as client:
             client.set("k", "v")
         server.restart()
-        with redis.Redis(port=server.port, password=password) as client:
+        with redis.Redis(port=server.port, **admin) as client:
             assert client.get("k") == b"v"
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
             most = int(client.config_get("maxmemory")["maxmemory"])
+            declared = (COMPOSE / "redis" / "users.acl").read_text()
+            assert client.acl_users() == sorted(re.findall(r"^user (\w+)", declared, re.MULTILINE))
+        for secret, user in USERS_OF_REDIS.items():
+            url = (prepared / "secrets" / secret).read_text()
+            with redis.Redis.from_url(
+                url.replace("@redis:6379", f"@127.0.0.1:{server.port}")
+            ) as own:
+                own.connection_pool.make_connection().connect()  # the password is right
+            assert url.startswith(f"redis://{user}:")
+        health = (prepared / "secrets" / "redis_health_password").read_text()
+        with redis.Redis(port=server.port, username="health", password=health) as own:
+            assert own.ping()
     assert DECLARED["services"]["redis"]["deploy"]["resources"]["limits"]["memory"] == "2g"
     assert 0 < most < 0.75 * 2 * 1024**3, "a rewrite of the file needs memory, too"
+
+
+USERS_OF_REDIS = {
+    "state_url": "jobs",
+    "feast_online_url": "feast",
+    "scorer_state_url": "scorer",
+    "scorer_online_url": "history",
+    "functions_state_url": "functions",
+}
+
+
+def test_each_service_is_a_user_of_redis_with_no_more_than_it_needs() -> None:
+    users = {
+        name: {user for secret, user in USERS_OF_REDIS.items() if secret in secrets_of(name)}
+        for name in SERVICES
+    }
+    jobs = ("airflow-dag-processor", "airflow-init", "airflow-scheduler", "pipeline")
+    assert {name: found for name, found in users.items() if found} == {
+        "api": {"scorer", "history"},
+        "functions": {"functions"},
+        "migrate": {"jobs"},
+        **{name: {"jobs", "feast"} for name in jobs},
+    }
+    assert {name for name in SERVICES if "redis_password" in secrets_of(name)} == {"redis"}
+    waits = SERVICES["api"]["depends_on"]["functions"]
+    assert waits == {"condition": "service_completed_successfully"}

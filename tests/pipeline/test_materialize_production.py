@@ -38,6 +38,7 @@ from sentinel.scoring.historic import OnlineHistoryScores
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import FeastSettings, S3Settings, Settings
 from sentinel.state.online_history import OnlineHistory, entity_key
+from testkit.redis_users import url_as, users_of_the_deployment
 from testkit.servers import S3, Postgres, Redis, all_started
 from testkit.small_models import PLAN
 from tests.pipeline.conftest import history_settings
@@ -102,7 +103,7 @@ def production(
     (folder / "workspace" / "registry.db").unlink()
     postgres, redis, s3 = (
         Postgres(folder / "postgres"),
-        Redis(folder / "redis"),
+        Redis(folder / "redis", options=users_of_the_deployment(folder)),
         S3(folder / "s3"),
     )
     with all_started(postgres, redis, s3):
@@ -111,7 +112,7 @@ def production(
             update={
                 "feast": FeastSettings(
                     registry_url=postgres.url("feast_registry", "postgresql+psycopg"),
-                    online_url=redis.url,
+                    online_url=url_as(redis, "feast"),
                     offline_url="s3://features/offline",
                 ),
                 "s3": S3Settings(

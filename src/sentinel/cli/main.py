@@ -78,6 +78,7 @@ app.add_typer(users_app)
 
 state_app = typer.Typer(name="state", help="What scorers share in Redis.", no_args_is_help=True)
 state_app.command("drop-old-records")(state.drop_old_records)
+state_app.command("load-functions")(state.load_functions)
 app.add_typer(state_app)
 
 ledger_app = typer.Typer(name="ledger", help="The ledger's database.", no_args_is_help=True)

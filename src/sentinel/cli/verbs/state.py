@@ -35,3 +35,15 @@ def drop_old_records(
                 )
         if not (found.dropped or found.in_use):
             out.print("Redis holds no records but those that serve.")
+
+
+def load_functions(workspace: Workspace = None) -> None:
+    """Put this version's functions into Redis, where scorers may not do it themselves.
+
+    The user of state.redis_url needs the commands FUNCTION LOAD and INFO. What other versions put
+    there stays, so that their scorers go on.
+    """
+    from sentinel.pipeline.redis_functions import load_functions as run
+
+    with plain_errors():
+        out.print(f"Redis has the functions {run(settings_for(workspace))}.", markup=False)

@@ -331,10 +331,19 @@ class Records:
                     commands.append((where, pack("SET", where, value)))
                 self.exchange(commands)
                 written += len(commands)
-        self.wire.load_library(self.library.text)
+        self.need_functions()
         self._ask(self._followed_key, "SET", self._followed_key, loaded.sequence)
         self._ask(self._loaded_key, "SET", self._loaded_key, _text_of(loaded))
         return written
+
+    def need_functions(self) -> None:
+        """See that the functions are there; who may load functions loads them where they are not.
+
+        Raises:
+            StateUnavailable: Redis did not answer, or they are missing and this user may not.
+        """
+        # Moves nothing: no watermark is a word.
+        self._call("advance", self._followed_key, b"none", b"none")
 
     def unload(self) -> None:
         """Say that the state is lost: whoever looks next loads it anew."""

@@ -15,7 +15,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    MovedError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from sentinel.domain import ConfigurationError, StateUnavailable
@@ -233,8 +240,21 @@ class Wire:
         return reply
 
     def load_library(self, text: str) -> None:
-        """Put a function library on every primary."""
-        self._everywhere("FUNCTION", "LOAD", "REPLACE", text)
+        """Put a function library on every primary.
+
+        Raises:
+            StateUnavailable: A server does not answer, or this user may not load functions.
+        """
+        try:
+            self._everywhere("FUNCTION", "LOAD", "REPLACE", text)
+        except StateUnavailable as error:
+            if isinstance(error.__cause__, NoPermissionError):
+                raise StateUnavailable(
+                    "Redis has no functions of this version of Sentinel, and the user of "
+                    "state.redis_url may not load any. Run `sentinel state load-functions` with a "
+                    "user that may (in Compose: docker compose run --rm functions)."
+                ) from error
+            raise
 
     def delete_library(self, name: str) -> None:
         """Take a function library from every primary that has it."""
