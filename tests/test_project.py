@@ -42,6 +42,7 @@ VENDORS = {
     "mlflow": ["models/registry", "models/registry_place", "pipeline"],
     "numba": ["features", "models"],
     "psycopg": ["ledger"],
+    "hiredis": ["state"],
     "redis": ["state"],
     "sklearn": ["models", "pipeline"],
     "sqlalchemy": ["feast_plugin", "ledger", "pipeline/mlflow_database"],

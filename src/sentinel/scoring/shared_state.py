@@ -133,15 +133,17 @@ class SharedState:
                 self.blocked = str(error)  # until `look_after` has found it well
             return self._without_state(transactions, str(error), ticket)
         self._trouble = None
-        repeated = np.flatnonzero(added.repeated).tolist()
+        repeated = np.flatnonzero(added.repeated).tolist() if added.repeated.any() else []
         if repeated:
             # One record may have noticed what another has folded into its base.
             self._in_doubt.add(ticket)
             again = [transactions[row] for row in repeated]
             self.reconciler.doubt(ticket, again, in_log=False, last=False)
         flags = _flags_of(added.flags)
-        untracked = names_by_row(self.program.plan, added.left_out)
-        flags[list(untracked)] |= FLAG_DEGRADED
+        untracked: Mapping[int, tuple[str, ...]] = {}
+        if added.left_out:
+            untracked = names_by_row(self.program.plan, added.left_out)
+            flags[list(untracked)] |= FLAG_DEGRADED
         return Reading(
             vectors=added.vectors,
             flags=flags,
@@ -217,8 +219,10 @@ class SharedState:
 
 def _flags_of(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The log's flags, uint8 (n,), of what the kernel reports for each view, uint8 (n, views)."""
-    found = np.bitwise_or.reduce(flags, axis=1)
     of_events = np.zeros(len(flags), dtype=np.uint8)
+    if not flags.any():
+        return of_events
+    found = np.bitwise_or.reduce(flags, axis=1)
     of_events[(found & FLAG_LATE) != 0] |= FLAG_LATE_EVENT
     of_events[(found & FLAG_EXPIRED) != 0] |= FLAG_EXPIRED_EVENT
     return of_events

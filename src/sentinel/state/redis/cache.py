@@ -19,8 +19,9 @@ class RecordCache:
     Attributes:
         words: int64, the records of all views.
         slots: Records that there is room for in each view.
-        known: Positions at which the records stand, int64 (slots,) for each view; UNKNOWN where a
-            slot holds nothing that may be used.
+        places: int64 (views, 2), the first word of each view's slots and the words of one.
+        known: int64 (views, slots), positions at which the records stand; UNKNOWN where a slot
+            holds nothing that may be used.
 
     Args:
         program: The compiled plan.
@@ -31,15 +32,15 @@ class RecordCache:
     def __init__(self, program: Program, most_bytes: int, least_slots: int) -> None:
         sizes = program.record_words
         self.slots = max(2 * least_slots, most_bytes // (8 * max(sum(sizes), 1)))
-        self._sizes = sizes
-        starts = np.concatenate([[0], np.cumsum(np.array(sizes, dtype=np.int64) * self.slots)])
-        self._starts: list[int] = starts.tolist()
+        words = np.array(sizes, dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(words * self.slots)])
+        self.places: npt.NDArray[np.int64] = np.stack([starts[:-1], words], axis=1)
         self.words: npt.NDArray[np.int64] = Pages(max(int(starts[-1]), 1)).words()
-        self.known = [np.full(self.slots, UNKNOWN, dtype=np.int64) for _ in sizes]
+        self.known = np.full((max(len(sizes), 1), self.slots), UNKNOWN, dtype=np.int64)
         self._slot_of: list[dict[str, int]] = [{} for _ in sizes]
         self._owner: list[list[str | None]] = [[None] * self.slots for _ in sizes]
         self._next = [0] * len(sizes)
-        self._used_in = [np.zeros(self.slots, dtype=np.int64) for _ in sizes]
+        self._used_in = [[0] * self.slots for _ in sizes]
         self._call = 0
 
     @property
@@ -65,15 +66,10 @@ class RecordCache:
                 del self._slot_of[view][owner]
             self._owner[view][slot] = key
             self._slot_of[view][key] = slot
-            self.known[view][slot] = UNKNOWN
+            self.known[view, slot] = UNKNOWN
         used_in[slot] = self._call
         return slot
 
-    def offset(self, view: int, slot: int) -> int:
-        """The first word of a slot."""
-        return self._starts[view] + slot * self._sizes[view]
-
     def forget(self) -> None:
         """Use nothing of what is held."""
-        for known in self.known:
-            known[:] = UNKNOWN
+        self.known[:] = UNKNOWN

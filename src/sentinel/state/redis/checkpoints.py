@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from redis.crc import key_slot
 
 from sentinel.state.redis.records import Records
-from sentinel.state.redis.wire import pack
+from sentinel.state.redis.resp import pack
 
 IN_A_CLUSTER: Final = 64
 """Checkpoints are spread evenly over the slots, and move with them: so many for all servers."""

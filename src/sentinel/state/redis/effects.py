@@ -19,7 +19,8 @@ from sentinel.features.encode import EventEncoder
 from sentinel.features.plan.program import EVENT_VIEWS, KIND_ADD
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import fold
-from sentinel.state.redis.features import AskedRecords, Touched
+from sentinel.state.redis.asked import AskedRecords
+from sentinel.state.redis.features import Touched
 from sentinel.state.redis.layout import (
     EVENT_NUMBER,
     EVENT_SESSION,
@@ -228,7 +229,6 @@ class Effects:
             np.empty(0, dtype=np.int64),
             self._encoder.events,
             np.empty((0, program.n_features), dtype=np.float32),
-            np.empty(max(len(events), 1), dtype=np.int64),
         )
         return arena
 

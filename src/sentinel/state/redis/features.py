@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from array import array
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ from sentinel.features.plan.program import (
 )
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import fold
+from sentinel.state.redis.asked import RowsByRecord
 from sentinel.state.redis.cache import UNKNOWN, RecordCache
-from sentinel.state.redis.layout import KIND_BITS
-from sentinel.state.redis.records import NO_SUCH_RECORD, REPLY, Record, Records
+from sentinel.state.redis.layout import KIND_BITS, epoch_start
+from sentinel.state.redis.records import REPLY, Record, Records
 
 Vectors = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]
@@ -45,6 +47,8 @@ CACHE_BYTES: Final = 128 << 20
 """Bytes of records that a scorer keeps folded."""
 
 _SETTLED_AT_ONCE: Final = 64
+_NO_CALLS: Final = np.empty((0, fold.CALL_COLUMNS), dtype=np.int64)
+_NO_ROWS: Final = np.empty(0, dtype=np.int64)
 
 
 class Touched(NamedTuple):
@@ -82,19 +86,31 @@ class Added:
     left_out: list[tuple[int, int]]
 
 
-class AskedRecords:
-    """Stands in for an arena: notes the records that events are about, in their order."""
+class Calls:
+    """What is asked of records, one after the other.
 
-    def __init__(self, views: int) -> None:
-        self.keys: tuple[dict[str, int], ...] = tuple({} for _ in range(views))
+    Attributes:
+        records: Which.
+        table: int64 (n, CALL_COLUMNS), see `fold`.
+        rows: int64, the rows of all calls.
+    """
+
+    __slots__ = ("records", "rows", "table")
+
+    def __init__(self) -> None:
         self.records: list[Record] = []
+        self.table: Words = _NO_CALLS
+        self.rows: Words = _NO_ROWS
 
-    def locate(self, view: int, key: str) -> int:
-        """The place in ``records`` of a record that is named next."""
-        self.records.append((view, key))
-        return len(self.records) - 1
+    def rows_of(self, place: int) -> list[int]:
+        """The rows of a call."""
+        start = self.table[place, fold.CALL_ROWS_AT]
+        rows: list[int] = self.rows[start : start + self.table[place, fold.CALL_ROWS]].tolist()
+        return rows
 
-    find = locate
+    def first_row(self, place: int) -> int:
+        """The first row of a call."""
+        return int(self.rows[self.table[place, fold.CALL_ROWS_AT]])
 
 
 class SharedFeatures:
@@ -116,10 +132,8 @@ class SharedFeatures:
         self._layout = records.layout
         self._cache = RecordCache(self.program, cache_bytes, MOST_ROWS)
         self._n_views = len(self.program.plan.views)
-        self._asked = AskedRecords(self._n_views)
-        asked: Any = self._asked
-        self._encoder = EventEncoder(self.program, asked, 64)
-        self._skipped = np.zeros(1024, dtype=np.int64)
+        self._asked = RowsByRecord(self._n_views)
+        self._encoder = self._room_for(64)
         self._session = int.from_bytes(secrets.token_bytes(8), "little") >> 1
         self._group = 0
         self._settled: deque[bytes] = deque()
@@ -175,7 +189,7 @@ class SharedFeatures:
             if settled:
                 first.append(self.records.settled_command(settled))
             try:
-                return self._added(n, rows_of, self._events(n, ids, ticket), first, known_only)
+                return self._added(n, rows_of, ids, ticket, first, known_only)
             except BaseException:
                 self._settled.extendleft(reversed(settled))
                 raise
@@ -207,10 +221,11 @@ class SharedFeatures:
         for at in range(0, len(keys), MOST_ROWS):
             part = keys[at : at + MOST_ROWS]
             with self._lock:
-                self._begin(len(part))
+                rows_of = self._begin(len(part))
                 for row, entity in enumerate(part):
+                    self._asked.row = row
                     self._encoder.put_query(row, dict(entity), now_us)
-                parts.append(self._read(len(part), self._rows_of(len(part))))
+                parts.append(self._read(len(part), rows_of))
         return self._joined(parts)
 
     def settled(self, ticket: bytes) -> None:
@@ -254,41 +269,25 @@ class SharedFeatures:
 
     # Encoding.
 
-    def _begin(self, rows: int) -> None:
+    def _begin(self, rows: int) -> dict[Record, list[int]]:
+        """Make room for events; the rows that name each record, in order, once they are encoded."""
         if rows > self._encoder.capacity:
-            asked: Any = self._asked
-            self._encoder = EventEncoder(self.program, asked, 2 * rows)
-        self._asked.records.clear()
+            self._encoder = self._room_for(2 * rows)
+        rows_of: dict[Record, list[int]] = {}
+        self._asked.rows_of = rows_of
+        return rows_of
 
     def _put(self, transactions: Sequence[Transaction], kind: int) -> dict[Record, list[int]]:
-        self._begin(len(transactions))
-        put = self._encoder.put
+        rows_of = self._begin(len(transactions))
+        asked, put = self._asked, self._encoder.put
         for row, transaction in enumerate(transactions):
+            asked.row = row
             put(row, transaction, kind)
-        return self._rows_of(len(transactions))
+        return rows_of
 
-    def _rows_of(self, rows: int) -> dict[Record, list[int]]:
-        """The rows that name each record, in order."""
-        places = self._encoder.events[:rows, EVENT_VIEWS : EVENT_VIEWS + self._n_views]
-        found: dict[Record, list[int]] = {}
-        for record, row in zip(
-            self._asked.records, np.nonzero(places >= 0)[0].tolist(), strict=True
-        ):
-            if record in found:
-                found[record].append(row)
-            else:
-                found[record] = [row]
-        return found
-
-    def _events(self, rows: int, ids: list[int], ticket: bytes) -> list[bytes]:
-        """The events of each view, one for each row."""
-        session = int.from_bytes(ticket[:8], "little")
-        number = (int.from_bytes(ticket[8:], "little") << KIND_BITS) | KIND_ADD
-        hashes, numbers = np.array(ids, dtype=np.int64), np.full(rows, number, dtype=np.int64)
-        return [
-            self._layout.events(self._encoder.events[:rows], view, hashes, session, numbers)
-            for view in range(self._n_views)
-        ]
+    def _room_for(self, rows: int) -> EventEncoder:
+        asked: Any = self._asked
+        return EventEncoder(self.program, asked, rows)
 
     # Round trips.
 
@@ -296,54 +295,29 @@ class SharedFeatures:
         self,
         n: int,
         rows_of: dict[Record, list[int]],
-        events: list[bytes],
+        ids: list[int],
+        ticket: bytes,
         first: list[tuple[bytes, bytes]],
         known_only: Collection[int],
     ) -> Added:
-        widths, command = self._layout.widths, self.records.append_command
-        calls, own, commands = [], [], first
-        self._cache.begin()
-        for (view, key), rows in rows_of.items():
-            slot = self._cache.slot(view, key)
-            width, encoded = widths[view], events[view]
-            if len(rows) == 1:
-                mine = encoded[rows[0] * width : (rows[0] + 1) * width]
-            else:
-                mine = b"".join([encoded[row * width : (row + 1) * width] for row in rows])
-            calls.append((view, key, slot, rows))
-            own.append(mine)
-            known = int(self._cache.known[view][slot])
-            makes = not known_only or any(row not in known_only for row in rows)
-            commands.append(command(view, key, known, mine, make=makes))
-        heads = len(commands) - len(calls)
+        calls = self._calls(rows_of, fold.BEHIND, known_only)
+        session = int.from_bytes(ticket[:8], "little")
+        number = (int.from_bytes(ticket[8:], "little") << KIND_BITS) | KIND_ADD
+        events = self._arguments(calls, ids, session, number)
+        heads = len(first)
+        commands = first + self.records.append_commands(calls.records, events)
         replies = self.records.exchange_behind(commands, heads)
         self.records.check_in_use(replies[0])
         replies = replies[heads:]
-        repeated = np.zeros(n, dtype=np.bool_)
-        new_records: list[int] = []
-        missing: list[int] = []
-        for place, ((view, _, _, rows), reply) in enumerate(zip(calls, replies, strict=True)):
-            start, _, whole, again_count = REPLY.unpack_from(reply)
-            if start == NO_SUCH_RECORD:
-                missing.append(place)
-            elif whole and len(reply) == REPLY.size:
-                new_records.append(rows[0])
-            if again_count:
-                width, mine = widths[view], own[place]
-                again = _repeats(reply)
-                for index in again:
-                    repeated[rows[index]] = True
-                kept = [index for index in range(len(rows)) if index not in again]
-                calls[place] = (*calls[place][:3], [rows[index] for index in kept])
-                own[place] = b"".join([mine[i * width : (i + 1) * width] for i in kept])
-        left_out: list[tuple[int, int]] = []
-        for place in reversed(missing):
-            view, _, _, rows = calls.pop(place)
-            del own[place], replies[place]
-            self._encoder.events[rows, EVENT_VIEWS + view] = NO_RECORD
-            left_out += [(row, view) for row in rows]
         out = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
-        self._fold(calls, own, replies, out, adding=True)
+        repeated = np.zeros(n, dtype=np.bool_)
+        left_out: list[tuple[int, int]] = []
+        table = self._fold(calls, replies, out)
+        if table is None:
+            calls, replies, left_out = self._put_right(calls, replies, repeated)
+            table = self._fold(calls, replies, out)
+        assert table is not None  # nothing is left that is out of the ordinary
+        new = np.flatnonzero(table[:, fold.NEW]).tolist()
         self._finish(n, out)
         placed = self._encoder.events[
             :n, EVENT_VIEWS + self._n_views : EVENT_VIEWS + 2 * self._n_views
@@ -353,129 +327,168 @@ class SharedFeatures:
             placed & POSITION_MASK,
             (placed >> FLAG_SHIFT).astype(np.uint8),
             repeated,
-            new_records,
+            [calls.first_row(place) for place in new],
             sorted(left_out),
         )
 
     def _read(self, n: int, rows_of: dict[Record, list[int]]) -> Vectors:
-        calls, commands = [], []
-        self._cache.begin()
-        for (view, key), rows in rows_of.items():
-            slot = self._cache.slot(view, key)
-            calls.append((view, key, slot, rows))
-            known = int(self._cache.known[view][slot])
-            commands.append(self.records.append_command(view, key, known, b""))
-        replies = self.records.exchange(commands)
         out = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
-        self._fold(calls, [b""] * len(calls), replies, out, adding=False)
+        calls = self._calls(rows_of, fold.NOT_ADDED)
+        self._fold(calls, self._ask(calls), out)
         self._finish(n, out)
         return out
 
-    def _fold(
+    def _calls(
         self,
-        calls: list[tuple[int, str, int, list[int]]],
-        own: list[bytes],
-        replies: Sequence[bytes],
-        out: Vectors,
-        *,
-        adding: bool,
-        own_at: list[int] | None = None,
-    ) -> None:
+        rows_of: Mapping[Record, list[int]],
+        own_at: int,
+        known_only: Collection[int] = (),
+    ) -> Calls:
+        """Calls for records and their rows; each record has a slot of the cache from now on."""
+        self._cache.begin()
+        slot_of = self._cache.slot
+        calls, table, rows = Calls(), array("q"), array("q")
+        for record, mine in rows_of.items():
+            makes = not known_only or any(row not in known_only for row in mine)
+            view, key = record
+            table.extend((view, slot_of(view, key), len(rows), len(mine), own_at, makes))
+            rows.extend(mine)
+            calls.records.append(record)
+        if table:
+            calls.table = np.frombuffer(table, dtype=np.int64).reshape(-1, fold.CALL_COLUMNS)
+            calls.rows = np.frombuffer(rows, dtype=np.int64)
+        return calls
+
+    def _arguments(
+        self, calls: Calls, ids: Sequence[int] = (), session: int = 0, number: int = 0
+    ) -> list[bytes]:
+        """What the server's function is called with, for each record; no number, no events."""
+        layout, n = self._layout, len(calls.records)
+        widest = layout.taken.shape[1] + fold.REPLY_WORDS
+        written = np.empty(n * fold.REPLY_WORDS + len(calls.rows) * widest, dtype=np.int64)
+        ends = np.empty(n, dtype=np.int64)
+        fold.write_arguments(
+            calls.table,
+            calls.rows,
+            self._encoder.events,
+            layout.taken,
+            self._cache.known,
+            np.array(ids, dtype=np.int64),
+            session,
+            number,
+            epoch_start(self.records.epoch),
+            written,
+            ends,
+        )
+        whole = written.tobytes()
+        found, at = [], 0
+        for end in (8 * ends).tolist():
+            found.append(whole[at:end])
+            at = end
+        return found
+
+    def _ask(self, calls: Calls) -> list[bytes]:
+        """Replies about records, to which nothing is added."""
+        arguments = self._arguments(calls)
+        return self.records.exchange(
+            self.records.append_commands(calls.records, arguments, only_ask=True)
+        )
+
+    def _fold(self, calls: Calls, replies: Sequence[bytes], out: Vectors) -> Words | None:
         """Bring the records of calls up to date and read for their rows.
 
         Args:
-            calls: View, key, slot of the cache and rows of each record.
-            own: Events behind those of the reply.
+            calls: Which.
             replies: See `functions.lua`.
             out: Gets the features.
-            adding: The rows' events are added; they are the last ones, unless ``own_at`` says so.
-            own_at: The position of each record's first own event.
+
+        Returns:
+            See `fold.COLUMNS`, one row for each call; None if nothing was done because a record
+            does not exist or holds some of the events already.
         """
-        if not calls:
-            return
-        cache, widths = self._cache, self._layout.widths
-        table: list[tuple[int, ...]] = []
-        parts: list[bytes] = []
-        rows: list[int] = []
-        at = longest = 0
-        for place, ((view, key, slot, mine), behind, reply) in enumerate(
-            zip(calls, own, replies, strict=True)
-        ):
-            start, _, whole, found = REPLY.unpack_from(reply)
-            data = reply[REPLY.size + 8 * found :]
-            base_words = (whole - 1) // 8 if whole else 0
-            words = len(data) // 8
-            in_reply = 8 * (words - base_words) // widths[view]
-            count = in_reply + len(behind) // widths[view]
-            if not adding:
-                own_from = -1
-            elif own_at is None:
-                own_from = in_reply
-            else:
-                own_from = own_at[place] - start - 1
-            table.append(
-                (
-                    view, cache.offset(view, slot), 1 if whole else 0, at, base_words,
-                    at + base_words, count, start, own_from, len(mine), len(rows), 0,
-                )
-            )  # fmt: skip
-            rows += mine
-            parts += (data, behind)
-            at += words + len(behind) // 8
-            cache.known[view][slot] = start + count
-            longest = max(longest, count)
-            before, after = start + in_reply, start + count
-            if before // COMPACT_FROM != after // COMPACT_FROM or in_reply > 4 * COMPACT_FROM:
-                self._name_full(view, key)
-        if longest > len(self._skipped):
-            self._skipped = np.zeros(2 * longest, dtype=np.int64)
-        packed = np.array(table, dtype=np.int64)
-        stale = fold.fold_records(
-            cache.words,
+        table = np.empty((len(replies), fold.COLUMNS), dtype=np.int64)
+        if not replies:
+            return table
+        odd, stale, full = fold.fold_replies(
+            self._cache.words,
             self.program.code,
             self._layout.columns,
-            packed,
-            np.frombuffer(b"".join(parts), dtype=np.int64),
-            np.array(rows, dtype=np.int64),
+            self._cache.places,
+            self._cache.known,
+            calls.table,
+            calls.rows,
+            np.array([len(reply) >> 3 for reply in replies], dtype=np.int64).cumsum(),
+            np.frombuffer(b"".join(replies), dtype=np.int64),
             self._encoder.events,
             out,
-            self._skipped,
+            table,
+            COMPACT_FROM,
         )
+        if odd:
+            return None
+        if full:
+            for place in np.flatnonzero(table[:, fold.FULL]).tolist():
+                self._name_full(calls.records[place])
         if stale:
-            self._fold_whole(calls, packed, out, adding=adding)
+            self._fold_whole(calls, table, out)
+        return table
 
-    def _fold_whole(
-        self,
-        calls: list[tuple[int, str, int, list[int]]],
-        table: Words,
-        out: Vectors,
-        *,
-        adding: bool,
-    ) -> None:
+    def _put_right(
+        self, calls: Calls, replies: Sequence[bytes], repeated: npt.NDArray[np.bool_]
+    ) -> tuple[Calls, list[bytes], list[tuple[int, int]]]:
+        """Take out of calls what a record holds already, and records that do not exist.
+
+        Args:
+            calls, replies: Of an append.
+            repeated: Set where a record holds the row's transaction.
+
+        Returns:
+            Calls and replies that are left, and row and view of each record that does not exist.
+        """
+        left: dict[Record, list[int]] = {}
+        kept: list[bytes] = []
+        left_out: list[tuple[int, int]] = []
+        for place, (record, reply) in enumerate(zip(calls.records, replies, strict=True)):
+            rows = calls.rows_of(place)
+            start, position, whole, found = REPLY.unpack_from(reply)
+            if start == fold.NO_SUCH_RECORD:
+                self._encoder.events[rows, EVENT_VIEWS + record[0]] = NO_RECORD
+                left_out += [(row, record[0]) for row in rows]
+                continue
+            standing = reply
+            if found:
+                again = np.frombuffer(reply, "<i8", found, REPLY.size).tolist()
+                for index in again:
+                    repeated[rows[index]] = True
+                rows = [row for index, row in enumerate(rows) if index not in again]
+                head = REPLY.pack(start, position, whole, 0)
+                standing = head + reply[REPLY.size + 8 * found :]
+            left[record] = rows
+            kept.append(standing)
+        return self._calls(left, fold.BEHIND), kept, left_out
+
+    def _fold_whole(self, calls: Calls, table: Words, out: Vectors) -> None:
         """Fetch anew what holds an event here that was taken back since."""
         stale = np.flatnonzero(table[:, fold.STALE]).tolist()
-        again = [calls[place] for place in stale]
-        for view, _, slot, _ in again:
-            self._cache.known[view][slot] = UNKNOWN
-        replies = self.records.exchange(
-            [self.records.append_command(view, key, UNKNOWN, b"") for view, key, _, _ in again]
-        )
-        own_at = [int(table[place, fold.FROM] + table[place, fold.OWN_FROM]) + 1 for place in stale]
-        self._fold(again, [b""] * len(again), replies, out, adding=adding, own_at=own_at)
+        again = self._calls({calls.records[p]: calls.rows_of(p) for p in stale}, fold.NOT_ADDED)
+        of_calls = again.table.copy()
+        for row, place in enumerate(stale):
+            view, slot = of_calls[row, fold.CALL_VIEW], of_calls[row, fold.CALL_SLOT]
+            self._cache.known[view, slot] = UNKNOWN
+            if table[place, fold.OWN_FROM] >= 0:
+                of_calls[row, fold.CALL_OWN_AT] = (
+                    table[place, fold.FROM] + table[place, fold.OWN_FROM] + 1
+                )
+        again.table = of_calls
+        self._fold(again, self._ask(again), out)
 
     def _finish(self, n: int, out: Vectors) -> None:
         encoder = self._encoder
         fold.finish_vectors(self.program.code, encoder.events, encoder.given, out, n)
 
-    def _name_full(self, view: int, key: str) -> None:
+    def _name_full(self, record: Record) -> None:
         if len(self.full_tails) < MOST_FULL_TAILS:
-            self.full_tails[view, key] = None
-
-
-def _repeats(reply: bytes) -> list[int]:
-    found = REPLY.unpack_from(reply)[3]
-    indices: list[int] = np.frombuffer(reply, "<i8", found, REPLY.size).tolist()
-    return indices
+            self.full_tails[record] = None
 
 
 def _intent_of(rows_of: Mapping[Record, list[int]], ids: list[int]) -> bytes:

@@ -26,7 +26,9 @@ from sentinel.features.plan.program import (
     WIDTHS,
 )
 from sentinel.state.redis.layout import (
+    EVENT_ID,
     EVENT_NUMBER,
+    EVENT_SESSION,
     EVENT_WORDS,
     FIELDS_AT,
     KIND_BITS,
@@ -46,6 +48,7 @@ BASE_AT: Final = 3
 BASE_WORDS: Final = 4
 EVENTS_AT: Final = 5
 EVENTS: Final = 6
+"""Events in the data; own events behind them are not in it."""
 FROM: Final = 7
 """Position before the first event of the data."""
 OWN_FROM: Final = 8
@@ -56,7 +59,30 @@ ROWS_AT: Final = 10
 """Where their numbers begin in ``rows``."""
 STALE: Final = 11
 """Set to 1 if the arena's record holds an event that was voided: it has to be fetched whole."""
-COLUMNS: Final = 12
+FULL: Final = 12
+"""Set to 1 if the record's tail is to be compacted."""
+NEW: Final = 13
+"""Set to 1 if there was no record before."""
+COLUMNS: Final = 14
+
+# Columns of a table of calls; one row for each record.
+CALL_VIEW: Final = 0
+CALL_SLOT: Final = 1
+CALL_ROWS_AT: Final = 2
+"""Where the numbers of the call's rows begin in ``rows``."""
+CALL_ROWS: Final = 3
+CALL_OWN_AT: Final = 4
+"""Position of the first own event; BEHIND: behind those of the reply; NOT_ADDED."""
+CALL_MAKES: Final = 5
+"""1 if a record that does not exist is made."""
+CALL_COLUMNS: Final = 6
+
+BEHIND: Final = -1
+NOT_ADDED: Final = -2
+NO_SUCH_RECORD: Final = -1
+"""First position of a reply about a record that does not exist and was not to be made."""
+REPLY_WORDS: Final = 3
+"""Of a reply's head; see `functions.lua`."""
 
 _KIND_MASK = (1 << KIND_BITS) - 1
 _VIEW_WIDTH = WIDTHS[SECTION_VIEWS]
@@ -98,6 +124,58 @@ def unpack_record(data: Words, at: int, used: int, arena: Words, offset: int, n:
 
 
 @kernel
+def write_arguments(
+    calls: Words,
+    rows: Words,
+    events: Words,
+    taken: Words,
+    known: Words,
+    ids: Words,
+    session: int,
+    number: int,
+    first: int,
+    written: Words,
+    ends: Words,
+) -> None:
+    """Write what the server's function is called with, for one record after the other.
+
+    Args:
+        calls: int64 (n, CALL_COLUMNS).
+        rows: int64, for each row of a call its row of ``events`` and ``ids``.
+        events: int64 (capacity, event_width).
+        taken: int64 (views, most + 1), the columns of ``events`` that an event of the view holds,
+            -1 behind them.
+        known: int64 (views, slots), the positions at which the caller has the records.
+        ids: int64 (capacity,), hashes of the transactions' ids.
+        session, number: Of all events. A number of 0 writes none.
+        first: Position of a record that is new.
+        written: int64, overwritten.
+        ends: int64 (n,), gets the word of ``written`` at which each argument ends.
+    """
+    at = 0
+    for r in range(len(calls)):
+        view = calls[r, CALL_VIEW]
+        fields = 0
+        while taken[view, fields] >= 0:
+            fields += 1
+        written[at] = 8 * (FIELDS_AT + fields) | ((1 - calls[r, CALL_MAKES]) << 32)
+        written[at + 1] = first
+        written[at + 2] = known[view, calls[r, CALL_SLOT]]
+        at += REPLY_WORDS
+        if number != 0:
+            begin = calls[r, CALL_ROWS_AT]
+            for place in range(begin, begin + calls[r, CALL_ROWS]):
+                row = rows[place]
+                written[at + EVENT_ID] = ids[row]
+                written[at + EVENT_SESSION] = session
+                written[at + EVENT_NUMBER] = number
+                for field in range(fields):
+                    written[at + FIELDS_AT + field] = events[row, taken[view, field]]
+                at += FIELDS_AT + fields
+        ends[r] = at
+
+
+@kernel
 def fold_records(
     arena: Words,
     code: Words,
@@ -107,7 +185,6 @@ def fold_records(
     rows: Words,
     events: Words,
     out: Vectors,
-    skipped: Words,
 ) -> int:
     """Bring records up to date and read features at the events that are the caller's own.
 
@@ -120,7 +197,6 @@ def fold_records(
         rows: int64, for each own event its row of ``events`` and ``out``.
         events: int64 (capacity, event_width); positions and flags are written into it.
         out: float32 (capacity, n_features).
-        skipped: int64, at least as long as the longest list of events; overwritten.
 
     Returns:
         How many records are stale; nothing was read for their rows.
@@ -128,6 +204,10 @@ def fold_records(
     n_views = code[2 * SECTION_VIEWS + 1]
     hashes = EVENT_VIEWS + 2 * n_views
     event = np.zeros((1, events.shape[1]), dtype=np.int64)
+    longest = 1
+    for r in range(len(table)):
+        longest = max(longest, table[r, EVENTS])
+    skipped = np.zeros(longest, dtype=np.int64)
     stale = 0
     for r in range(len(table)):
         view, offset = table[r, VIEW], table[r, OFFSET]
@@ -155,7 +235,8 @@ def fold_records(
         if whole:
             unpack_record(data, table[r, BASE_AT], table[r, BASE_WORDS], arena, offset, words)
         own_from, own = table[r, OWN_FROM], table[r, OWN]
-        for j in range(n):
+        total = max(n, own_from + own) if own_from >= 0 else n
+        for j in range(total):
             at = table[r, EVENTS_AT] + j * width
             position = first + 1 + j
             if own_from >= 0 and own_from <= j < own_from + own:
@@ -184,12 +265,93 @@ def fold_records(
                         change,
                     )
         if arena[offset] != 0:
-            arena[offset + 1] = first + n
+            arena[offset + 1] = first + total
         if own_from < 0:
             for j in range(own):
                 row = rows[table[r, ROWS_AT] + j]
                 read_view(arena, code, view, offset, events[row, EVENT_TIME], out, row)
     return stale
+
+
+@kernel
+def fold_replies(
+    arena: Words,
+    code: Words,
+    columns: Words,
+    slots: Words,
+    known: Words,
+    calls: Words,
+    rows: Words,
+    ends: Words,
+    data: Words,
+    events: Words,
+    out: Vectors,
+    table: Words,
+    compact_from: int,
+) -> tuple[int, int, int]:
+    """`fold_records` for the replies of calls.
+
+    Args:
+        arena, code, columns, rows, events, out: See `fold_records`.
+        slots: int64 (views, 2), the first word of the view's slots and the words of one.
+        known: int64 (views, slots), the positions at which the records stand; brought up to date.
+        calls: int64 (n, CALL_COLUMNS).
+        ends: int64 (n,), the word of ``data`` at which each reply ends.
+        data: int64, the replies, one after the other.
+        table: int64 (n, COLUMNS), overwritten.
+        compact_from: Events in a tail, for every so many of which the record is FULL.
+
+    Returns:
+        How many replies say that a record does not exist or that it holds some of the events: if
+        any do, nothing was done. How many records are stale, and full.
+    """
+    odd = 0
+    at = 0
+    for r in range(len(calls)):
+        if data[at] == NO_SUCH_RECORD or data[at + 2] >> 32 != 0:
+            odd += 1
+        at = ends[r]
+    if odd > 0:
+        return odd, 0, 0
+    full = 0
+    at = 0
+    for r in range(len(calls)):
+        view, slot, own = calls[r, CALL_VIEW], calls[r, CALL_SLOT], calls[r, CALL_ROWS]
+        width = EVENT_WORDS
+        while columns[view, width - EVENT_WORDS] >= 0:
+            width += 1
+        first, whole, words = data[at], data[at + 2], ends[r] - at - REPLY_WORDS
+        base_words = (whole - 1) // 8 if whole > 0 else 0
+        count = (words - base_words) // width
+        own_at = calls[r, CALL_OWN_AT]
+        if own_at == NOT_ADDED:
+            own_from, total = -1, count
+        elif own_at == BEHIND:
+            own_from, total = count, count + own
+        else:
+            own_from = own_at - first - 1
+            total = max(count, own_from + own)
+        table[r, VIEW] = view
+        table[r, OFFSET] = slots[view, 0] + slot * slots[view, 1]
+        table[r, WHOLE] = 1 if whole > 0 else 0
+        table[r, BASE_AT] = at + REPLY_WORDS
+        table[r, BASE_WORDS] = base_words
+        table[r, EVENTS_AT] = at + REPLY_WORDS + base_words
+        table[r, EVENTS] = count
+        table[r, FROM] = first
+        table[r, OWN_FROM] = own_from
+        table[r, OWN] = own
+        table[r, ROWS_AT] = calls[r, CALL_ROWS_AT]
+        is_full = (first + count) // compact_from != (
+            first + total
+        ) // compact_from or count > 4 * compact_from
+        table[r, FULL] = 1 if is_full else 0
+        table[r, NEW] = 1 if whole > 0 and words == 0 else 0
+        full += table[r, FULL]
+        known[view, slot] = first + total
+        at = ends[r]
+    stale = fold_records(arena, code, columns, table, data, rows, events, out)
+    return 0, stale, full
 
 
 @kernel

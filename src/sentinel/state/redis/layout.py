@@ -90,8 +90,11 @@ class Layout:
         program: The compiled plan.
         base: Begins every key of the plan's state.
         widths: Bytes of an event, by view.
-        columns: int64 (views, most distinct columns), the columns of `Program` whose hashes an
+        columns: int64 (views, most distinct columns + 1), the columns of `Program` whose hashes an
             event of the view carries, -1 behind them.
+        taken: int64 (views, most + 1), the columns of an encoded event that an event of the view
+            carries, -1 behind them.
+        prefixes: Begins the keys of each view's records.
 
     Args:
         program: The compiled plan.
@@ -110,15 +113,18 @@ class Layout:
         hashes = EVENT_VIEWS + 2 * self.n_views
         fields = [EVENT_TIME, EVENT_AMOUNT, EVENT_FILTERS]
         self._taken = tuple(fields + [hashes + column for column in columns] for columns in found)
-        self._prefixes = tuple(f"{self.base}:{view.name}:".encode() for view in program.plan.views)
+        self.taken = np.full((max(self.n_views, 1), max(map(len, self._taken), default=0) + 1), -1)
+        for view, columns in enumerate(self._taken):
+            self.taken[view, : len(columns)] = columns
+        self.prefixes = tuple(f"{self.base}:{view.name}:".encode() for view in program.plan.views)
 
     def key(self, view: int, key: str) -> bytes:
         """Where a record is kept."""
-        return self._prefixes[view] + key.encode()
+        return self.prefixes[view] + key.encode()
 
     def record_of(self, key: bytes) -> tuple[int, str] | None:
         """View and entity key of a key in Redis; None if it is not a record's."""
-        for view, prefix in enumerate(self._prefixes):
+        for view, prefix in enumerate(self.prefixes):
             if key.startswith(prefix):
                 return view, key[len(prefix) :].decode()
         return None

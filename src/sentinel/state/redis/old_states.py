@@ -11,7 +11,8 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from sentinel.domain import ConfigurationError, StateUnavailable
-from sentinel.state.redis.wire import Wire, pack
+from sentinel.state.redis.resp import pack
+from sentinel.state.redis.wire import Wire
 
 _SAMPLED: Final = 100
 

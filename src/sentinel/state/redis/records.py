@@ -8,7 +8,7 @@ call waits for another, and none has to be made again.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,14 +20,13 @@ from sentinel.features.arena import Arena
 from sentinel.features.plan.program import Program
 from sentinel.state.redis.fold import pack_record
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, HEADER, Layout, Library, epoch_start
-from sentinel.state.redis.wire import Wire, pack
+from sentinel.state.redis.resp import pack
+from sentinel.state.redis.wire import Wire
 
 Record = tuple[int, str]
 """Number of a view, and an entity's key in it."""
 
 REPLY: Final = struct.Struct("<qqII")
-NO_SUCH_RECORD: Final = -1
-"""First position of a reply about a record that does not exist and was not to be made."""
 _APPEND: Final = struct.Struct("<IIqq")
 _FOLLOW_MANY: Final = struct.Struct("<IIq")
 _COMPACT: Final = struct.Struct("<IIqqq")
@@ -103,20 +102,25 @@ class Records:
 
     # The scoring path.
 
-    def append_command(
-        self, view: int, key: str, known: int, events: bytes, *, make: bool = True
-    ) -> tuple[bytes, bytes]:
-        """Append events to a record and ask for those that are not known; see `functions.lua`.
+    def append_commands(
+        self, records: Iterable[Record], arguments: Iterable[bytes], *, only_ask: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Append events to records and ask for those that are not known; see `functions.lua`.
 
         Args:
-            view, key: Which record.
-            known: The position at which the caller has the record; -1: it does not.
-            events: See `Layout.events`; none: only ask.
-            make: Whether a record that does not exist is made. If not, the position of the reply
-                is NO_SUCH_RECORD.
+            records: Which.
+            arguments: For each what `fold.write_arguments` writes.
+            only_ask: Whether there are no events.
         """
-        head = _APPEND.pack(self.layout.widths[view], not make, epoch_start(self.epoch), known)
-        return self._command("append" if events else "read", view, key, head + events)
+        head, prefixes = self._heads["read" if only_ask else "append"], self.layout.prefixes
+        found = []
+        for (view, key), argument in zip(records, arguments, strict=True):
+            where = prefixes[view] + key.encode()
+            packed = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+                head, len(where), where, len(argument), argument
+            )  # fmt: skip
+            found.append((where, packed))
+        return found
 
     def intent_command(self, ticket: bytes, intent: bytes) -> tuple[bytes, bytes]:
         """Write down what is about to be changed under a ticket."""

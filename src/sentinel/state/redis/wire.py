@@ -1,14 +1,15 @@
 """Packed commands to Redis and their replies, in one round trip, within a time limit.
 
-redis-py makes the connections and follows the cluster; the calls of the scoring path are packed
-here, since packing and pipelining in general form costs more than the server's own work. Every
-failure of Redis becomes `StateUnavailable`.
+redis-py makes the connections and follows the cluster. What the scoring path calls is packed once
+and its replies are read straight from the connection's socket (`resp`), since packing and
+pipelining in general form costs more than the server's own work. Every failure of Redis becomes
+`StateUnavailable`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -26,23 +27,11 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sentinel.domain import ConfigurationError, StateUnavailable
+from sentinel.state.redis.resp import Replies, pack, parts_of
 
 OLDEST_VERSION: Final = (7, 0)
 _TOOK_OVER: Final = "took over"
 _REDIRECTED: Final = (MovedError, AskError, TryAgainError)
-
-
-def pack(*parts: bytes | str | int) -> bytes:
-    r"""A command as Redis reads it.
-
-    >>> pack("GET", b"k")
-    b'*2\r\n$3\r\nGET\r\n$1\r\nk\r\n'
-    """
-    packed = [b"*%d\r\n" % len(parts)]
-    for part in parts:
-        raw = part if isinstance(part, bytes) else str(part).encode()
-        packed.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(packed)
 
 
 class NotSent(StateUnavailable):
@@ -64,7 +53,7 @@ class Link:
         self.lost: list[int] = []
         self._greet = greet
         self._client_id = 0
-        self._connected = False
+        self._replies: Replies | None = None
 
     @property
     def address(self) -> str:
@@ -74,16 +63,13 @@ class Link:
 
     def open(self) -> None:
         """Connect where there is no connection, or one that the server has closed."""
-        if self._connected:
-            try:
-                if not self.connection.can_read(timeout=0):
-                    return
-            except (RedisError, OSError):
-                pass
+        if self._replies is not None:
+            if self._is_quiet(self._replies):
+                return
             # Closed, or with an answer that nobody waits for.
             self.close()
         self.connection.connect()
-        self._connected = True
+        self._replies = Replies(self.connection._sock)  # redis-py has no public name for it
         try:
             self._client_id = int(self.ask("CLIENT", "ID"))
             while self.lost:
@@ -94,6 +80,15 @@ class Link:
             self.close()
             raise
 
+    def _is_quiet(self, replies: Replies) -> bool:
+        quiet = replies.is_quiet()
+        if quiet is not None:
+            return quiet
+        try:
+            return not self.connection.can_read(timeout=0)
+        except (RedisError, OSError):
+            return False
+
     def ask(self, *command: bytes | str | int) -> Any:
         """One command and its reply; raises what redis-py raises."""
         self.connection.send_packed_command([pack(*command)], check_health=False)
@@ -103,33 +98,20 @@ class Link:
         """Send packed commands."""
         self.connection.send_packed_command([packed], check_health=False)
 
-    def receive(self, replies: int, deadline: float, timeout_seconds: float) -> list[Any]:
+    def receive(self, replies: int, deadline: float) -> list[Any]:
         """Read so many replies; one that is an error stands in the place of its reply."""
-        found: list[Any] = []
-        read, clock = self.connection.read_response, time.monotonic
-        hurried = False
-        for _ in range(replies):
-            left = deadline - clock()
-            if left < timeout_seconds / 2:
-                self.connection.update_current_socket_timeout(max(left, 0.0005))
-                hurried = True
-            try:
-                found.append(read(disable_decoding=True))
-            except ResponseError as error:
-                found.append(error)
-        if hurried:
-            self.connection.update_current_socket_timeout(timeout_seconds)
-        return found
+        assert self._replies is not None  # commands were sent
+        return self._replies.read(replies, deadline)
 
     def give_up(self) -> None:
         """Drop a connection on which an answer is missing."""
-        if self._connected and self._client_id:
+        if self._client_id:
             self.lost.append(self._client_id)
         self.close()
 
     def close(self) -> None:
         """Disconnect."""
-        self._connected = False
+        self._replies = None
         self._client_id = 0
         self.connection.disconnect()
 
@@ -211,7 +193,7 @@ class Wire:
                 link.open()
                 used.append(link)
                 link.send(b"".join([packed for _, packed in commands]))
-                return link.receive(len(commands), deadline, self.timeout_seconds)
+                return link.receive(len(commands), deadline)
             return self._exchange_cluster(commands, deadline, used)
         except (RedisError, OSError) as error:
             for link in used:
@@ -440,9 +422,7 @@ class Wire:
             link.send(b"".join([commands[i][1] for i in places]))
         replies: list[Any] = [None] * len(commands)
         for link, places in by_link.items():
-            for i, reply in zip(
-                places, link.receive(len(places), deadline, self.timeout_seconds), strict=True
-            ):
+            for i, reply in zip(places, link.receive(len(places), deadline), strict=True):
                 replies[i] = reply
         moved = [i for i, reply in enumerate(replies) if isinstance(reply, _REDIRECTED)]
         if moved:
@@ -460,7 +440,7 @@ class Wire:
     def _follow(self, cluster: Any, command: tuple[bytes, bytes]) -> Any:
         """A command whose key has moved, by redis-py's own means."""
         try:
-            name, *arguments = _parts(command[1])
+            name, *arguments = parts_of(command[1])
             return cluster.execute_command(name.decode(), *arguments)
         except ResponseError as error:
             return error
@@ -476,20 +456,6 @@ class Wire:
             f"Feature state in Redis cannot be used: {_without_password(self.url)} {what}. "
             "Check that Redis runs and that state.redis_url is right."
         )
-
-
-def _parts(packed: bytes) -> Iterable[bytes]:
-    """The parts of a packed command.
-
-    >>> list(_parts(pack("GET", b"k")))
-    [b'GET', b'k']
-    """
-    at = packed.index(b"\r\n") + 2
-    while at < len(packed):
-        end = packed.index(b"\r\n", at)
-        size = int(packed[at + 1 : end])
-        yield packed[end + 2 : end + 2 + size]
-        at = end + 4 + size
 
 
 def _without_password(url: str) -> str:
