@@ -1,12 +1,33 @@
-"""The pace of live traffic: quickly through the days that are missing, then with the clock."""
+"""Live traffic: fast through the days that are missing, then with the clock; it hears decisions."""
 
 from __future__ import annotations
 
 import itertools
+import time
+from collections import Counter
+from pathlib import Path
 
+import lightgbm
+import msgspec
+import numpy as np
 import pytest
 
-from sentinel.cli.traffic import CATCH_UP_SECONDS, Pace, Traffic, world_before
+from sentinel.cli.traffic import (
+    CATCH_UP_SECONDS,
+    Pace,
+    Traffic,
+    play,
+    remember,
+    traffic_file,
+    world_before,
+)
+from sentinel.domain import Outcome
+from sentinel.log.entries import GroupKind, decode_decisions, decode_labels, outcome_of
+from sentinel.pipeline.workspace import ledger_reader
+from sentinel.settings import Settings
+from sentinel.sources import SimulatorConfig
+from testkit.scratch import REPOSITORY, install_champion, serving
+from testkit.small_models import PLAN
 
 DAY_US = 86_400_000_000
 START_US = 1_764_000_000_000_000
@@ -67,3 +88,73 @@ def test_starts_a_whole_number_of_weeks_apart_have_one_world() -> None:
     assert (first.days, first.calendar_day) == (later.days, later.calendar_day)
     assert later.start_us - first.start_us == 41 * 7 * DAY_US
     assert 180 <= first.days < 187
+
+
+def by_amount(settings: Settings) -> None:
+    """A champion that declines large amounts, and has middling ones reviewed."""
+    rng = np.random.default_rng(1)
+    amount = rng.uniform(0, 20_000, 8_000)
+    rows = np.stack([np.ones(8_000), amount], axis=1).astype(np.float32)
+    chance = np.where(amount > 6_000, 1.0, np.where(amount > 3_000, 0.5, 0.0))
+    booster = lightgbm.train(
+        {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 4},
+        lightgbm.Dataset(rows, rng.random(8_000) < chance, feature_name=list(PLAN.feature_names)),
+        num_boost_round=80,
+    )
+    PLAN.save(settings.plan_path)
+    install_champion(settings, PLAN, booster.model_to_string(), "1")
+
+
+def play_for(settings: Settings, url: str, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    play(settings, url, speed=1e9, stop=lambda: time.monotonic() > until)
+
+
+def noted(settings: Settings) -> Traffic:
+    return msgspec.json.decode(traffic_file(settings).read_bytes(), type=Traffic)
+
+
+def test_traffic_hears_what_was_decided_and_goes_on_with_it(tmp_path: Path) -> None:
+    """Reviews get verdicts, and what was declined brings no chargeback, before and after a stop."""
+    settings = Settings(workspace=tmp_path, feature_store=REPOSITORY / "feature_store")
+    by_amount(settings)
+    now_us = time.time_ns() // 1000
+    remember(
+        settings,
+        SimulatorConfig.ending(now_us - 60 * DAY_US, days=1, customers=60, fraud_rate=0.1),
+    )
+    with serving(settings) as server:
+        play_for(settings, server.url, 2.0)
+        between = noted(settings)
+        play_for(settings, server.url, 2.0)
+    after = noted(settings)
+    assert between.memory.withheld
+    assert set(between.memory.withheld) < set(after.memory.withheld)
+    assert between.played_us < after.played_us
+
+    outcome: dict[str, Outcome] = {}
+    origins: dict[str, list[str]] = {}
+    with ledger_reader(settings) as ledger:
+        for group in ledger.groups():
+            if group.kind == GroupKind.DECISIONS:
+                decided = decode_decisions(group.payload)
+                for row, payment in enumerate(decided.transactions):
+                    flags = int(decided.flag_array()[row])
+                    outcome[payment.transaction_id] = outcome_of(flags)
+            elif group.kind == GroupKind.LABELS:
+                for label in decode_labels(group.payload).labels:
+                    origins.setdefault(label.transaction_id, []).append(label.origin)
+    told = Counter(
+        (outcome[payment], origin)
+        for payment, many in origins.items()
+        if payment in outcome
+        for origin in many
+    )
+    assert told[Outcome.APPROVE, "chargeback"] > 0
+    assert told[Outcome.DECLINE, "chargeback"] == 0
+    reviews = sum(said == Outcome.REVIEW for said in outcome.values())
+    assert told[Outcome.REVIEW, "analyst"] > 0.9 * reviews > 20
+    assert told[Outcome.DECLINE, "complaint"] > 0
+    retried = {payment for payment in outcome if "r" in payment}
+    assert all(outcome[payment.partition("r")[0]] == Outcome.DECLINE for payment in retried)
+    assert len(retried) > 10

@@ -3,6 +3,9 @@
 The imported history ends some days ago. What came since is played to the scoring API, fast at first
 and slower the closer it gets to the clock, so that after a minute or two payments happen when they
 happen; labels arrive among them. A payment sent by hand then meets windows that reach up to now.
+
+The people of the traffic hear what was decided (`AnsweringWorld`): a declined fraud brings no
+chargeback, and a review brings an analyst's verdict hours later, in the traffic's own time.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ import httpx
 import msgspec
 
 from sentinel.access.own_key import OwnKey
-from sentinel.domain import Label, Transaction
+from sentinel.domain import Label, Outcome, Transaction
 from sentinel.settings import Settings
 from sentinel.sources.base import DAY_US
+from sentinel.sources.simulator.answering import AnsweringWorld, Memory
 from sentinel.sources.simulator.config import SimulatorConfig
-from sentinel.sources.simulator.source import SimulatorSource
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +58,12 @@ class Traffic(msgspec.Struct, kw_only=True):
     Attributes:
         config: The simulated world.
         played_us: Everything that happened before this time was sent.
+        memory: What decisions have changed in the world until then.
     """
 
     config: dict[str, str | int | float]
     played_us: int
+    memory: Memory = msgspec.field(default_factory=Memory)
 
     @property
     def world(self) -> SimulatorConfig:
@@ -150,13 +155,14 @@ def play(
     """
     path = traffic_file(settings)
     traffic = msgspec.json.decode(path.read_bytes(), type=Traffic)
-    source = SimulatorSource(traffic.world)
+    world = AnsweringWorld(traffic.world, from_us=traffic.played_us, memory=traffic.memory)
     pace = Pace(traffic.played_us, speed)
     started = time.monotonic()
     saved = started
     hooks = {"request": [OwnKey(settings).sign]}
     with httpx.Client(base_url=url, timeout=30, event_hooks=hooks) as client:
-        for event in source.stream_from(traffic.played_us):
+        while True:
+            event = world.next()
             while not stop():
                 now_us = time.time_ns() // 1000
                 if event.due_us <= pace.due_us(time.monotonic() - started, now_us):
@@ -164,16 +170,30 @@ def play(
                 time.sleep(_TICK_SECONDS)
             if stop():
                 break
-            _send(client, event.entry, stop)
+            answer = _send(client, event.entry, stop)
+            if answer is None:
+                break
+            if isinstance(event.entry, Transaction):
+                world.answer(_outcome(answer))
             traffic.played_us = event.due_us
             # What is sent twice after a crash is a repeat, which changes nothing.
             if time.monotonic() - saved >= _SAVE_SECONDS:
+                traffic.memory = world.memory
                 _save(path, traffic)
                 saved = time.monotonic()
+    traffic.memory = world.memory
     _save(path, traffic)
 
 
-def _send(client: httpx.Client, entry: Transaction | Label, stop: Callable[[], bool]) -> None:
+def _outcome(answer: httpx.Response) -> Outcome | None:
+    """What was decided on a payment; None if it was refused."""
+    return Outcome(answer.json()["decision"]) if answer.status_code == httpx.codes.OK else None
+
+
+def _send(
+    client: httpx.Client, entry: Transaction | Label, stop: Callable[[], bool]
+) -> httpx.Response | None:
+    """Send a payment or a label until it is answered; None if the traffic has to stop before."""
     route, body = _request(entry)
     while not stop():
         try:
@@ -193,9 +213,10 @@ def _send(client: httpx.Client, entry: Transaction | Label, stop: Callable[[], b
             if answer.status_code < 500:
                 if answer.status_code >= 400:
                     log.warning("%s %s: %s", route, answer.status_code, answer.text)
-                return
+                return answer
             log.warning("%s %s; trying again.", route, answer.status_code)
         time.sleep(0.5)
+    return None
 
 
 def _request(entry: Transaction | Label) -> tuple[str, dict[str, object]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -45,6 +46,9 @@ ATTRIBUTES: Final[dict[str, AttributeType]] = {
     "account_age_days": "number",
 }
 
+Ids = Ints | npt.NDArray[np.str_]
+"""Ids of payments: numbers of planned ones, or texts."""
+
 _SCRAMBLE: Final = 0x9E3779B97F4A7C15 | 1
 _PER_DAY: Final = 10_000_000
 _HEX: Final = pa.array([f"{value:x}" for value in range(1 << 16)])
@@ -58,7 +62,7 @@ def transaction_ids(day_number: int, count: int) -> Ints:
 
 
 def transaction_rows(
-    events: Events, ids: Ints, config: SimulatorConfig, population: Population
+    events: Events, ids: Ids, config: SimulatorConfig, population: Population
 ) -> pa.RecordBatch:
     """Payments as canonical transaction rows."""
     people, shops = population.customers, population.merchants
@@ -97,7 +101,7 @@ def transaction_rows(
     return canonical_rows(columns, TRANSACTIONS, len(events))
 
 
-def label_rows(events: Events, ids: Ints) -> pa.RecordBatch:
+def label_rows(events: Events, ids: Ids) -> pa.RecordBatch:
     """Claims and their corrections as canonical label rows, in order of their payments."""
     claimed = np.flatnonzero(events.claimed_us)
     corrected = np.flatnonzero(events.corrected_us)
@@ -129,7 +133,7 @@ def scrambled(numbers: Ints, bits: int) -> Ints:
     return (mixed ^ (mixed >> np.uint64(bits // 2))).astype(np.int64)
 
 
-def _text(numbers: Ints) -> pa.Array:
+def _text(numbers: Ids) -> pa.Array:
     return pc.cast(pa.array(numbers), pa.string())
 
 

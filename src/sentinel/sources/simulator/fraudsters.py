@@ -61,6 +61,13 @@ class Fraudsters:
         found: Ints = np.searchsorted(reach, rng.random(count) * reach[-1], side="right")
         return found
 
+    def shop(self, kind: str, share: float) -> int:
+        """The merchant of a kind at a share of its traffic, 0 to 1; see `shops`."""
+        reach: Floats = getattr(self, f"_{kind}")
+        if not reach[-1] > 0:
+            return int(share * len(reach))
+        return int(np.searchsorted(reach, share * reach[-1], side="right"))
+
     def near(self, country: Ints, kind: str, rng: np.random.Generator) -> Ints:
         """The same in given countries, where a few tries find one; else anywhere."""
         found = self.shops(kind, rng, len(country))

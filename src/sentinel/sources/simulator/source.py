@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
-from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, Label, Transaction, Verdict
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
+from sentinel.domain import ConfigurationError, Outcome, Transaction
+from sentinel.log.schema import KIND_LABEL
 from sentinel.sources.base import (
-    DAY_US,
     DEFAULT_CHUNK_ROWS,
     Chunk,
     ColumnUse,
     Description,
     Source,
 )
+from sentinel.sources.simulator.answering import AnsweringWorld
 from sentinel.sources.simulator.arrow import (
     ATTRIBUTES,
     TRANSACTIONS,
@@ -29,28 +27,9 @@ from sentinel.sources.simulator.arrow import (
 from sentinel.sources.simulator.catalogue import SCENARIOS
 from sentinel.sources.simulator.config import SimulatorConfig
 from sentinel.sources.simulator.events import Events, concat
-from sentinel.sources.simulator.population import Bools, Ints
-from sentinel.sources.simulator.world import LABEL_DAYS, World
-
-
-class LiveEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happens in live traffic: a payment, or a label that arrives.
-
-    Attributes:
-        due_us: When it happens, microseconds UTC; never decreases.
-        entry: The payment or the label. A payment's ``received_at_us`` is its event time.
-        scenario: What is behind the payment (or the one that the label is about):
-            "legitimate", or the kind of fraud. Ground truth that a model must not see.
-    """
-
-    due_us: int
-    entry: Transaction | Label
-    scenario: str
-
-    @property
-    def is_fraud(self) -> bool:
-        """Whether the payment really is fraud, whatever the label says."""
-        return self.scenario != SCENARIOS[0]
+from sentinel.sources.simulator.live import LiveEvent
+from sentinel.sources.simulator.population import Ints
+from sentinel.sources.simulator.world import World
 
 
 class SimulatorSource(Source):
@@ -130,7 +109,8 @@ class SimulatorSource(Source):
         """Live traffic from a moment on, without end: payments and labels as they come.
 
         Labels of payments of the history before the moment come too, so that a ledger filled
-        with the history up to ``t0_us`` misses none.
+        with the history up to ``t0_us`` misses none. This is the world in which every payment is
+        approved; see `AnsweringWorld` for one that is told what was decided.
 
         Args:
             t0_us: First moment, microseconds UTC, not before the history.
@@ -149,60 +129,12 @@ class SimulatorSource(Source):
         return self._stream(t0_us)
 
     def _stream(self, t0_us: int) -> Iterator[LiveEvent]:
-        pending: list[tuple[int, str, LiveEvent]] = []
-        today = (t0_us - self.config.start_us) // DAY_US
-        for day in range(max(0, today - LABEL_DAYS), today + 1):
-            events, ids = self._day(day)
-            self._schedule(events, ids, events.time_us < t0_us, t0_us, pending)
-        day = today
+        world = AnsweringWorld(self.config, from_us=t0_us)
         while True:
-            events, ids = self._day(day)
-            live = events.time_us >= t0_us
-            self._schedule(events, ids, live, t0_us, pending)
-            for event in self._payments(events.take(live), ids[live]):
-                while pending and pending[0][0] < event.due_us:
-                    yield heapq.heappop(pending)[2]
-                yield event
-            day += 1
-
-    def _schedule(
-        self,
-        events: Events,
-        ids: Ints,
-        rows: Bools,
-        t0_us: int,
-        pending: list[tuple[int, str, LiveEvent]],
-    ) -> None:
-        """Put the labels of some payments that arrive from ``t0_us`` on into the heap."""
-        rows = rows & ((events.claimed_us >= t0_us) | (events.corrected_us >= t0_us))
-        some, some_ids = events.take(rows), ids[rows]
-        scenarios = dict(zip(some_ids.astype(str).tolist(), some.scenario.tolist(), strict=True))
-        for row in label_rows(some, some_ids).to_pylist():
-            if row["received_at_us"] >= t0_us:
-                label = Label(**row | {"verdict": Verdict(row["verdict"])})
-                event = LiveEvent(
-                    due_us=label.received_at_us,
-                    entry=label,
-                    scenario=SCENARIOS[scenarios[label.transaction_id]],
-                )
-                heapq.heappush(pending, (event.due_us, label.label_id, event))
-
-    def _payments(self, events: Events, ids: Ints) -> Iterator[LiveEvent]:
-        rows = transaction_rows(events, ids, self.config, self._world.population)
-        for row, code in zip(rows.to_pylist(), events.scenario.tolist(), strict=True):
-            payment = Transaction(
-                transaction_id=row["transaction_id"],
-                event_time_us=row["event_time_us"],
-                received_at_us=row["event_time_us"],
-                amount_minor=row["amount_minor"],
-                **{name: row[name] for name in ENTITY_COLUMNS},
-                attributes={
-                    name: row[ATTRIBUTE_PREFIX + name]
-                    for name in self.attributes
-                    if row[ATTRIBUTE_PREFIX + name] is not None
-                },
-            )
-            yield LiveEvent(due_us=payment.event_time_us, entry=payment, scenario=SCENARIOS[code])
+            event = world.next()
+            if isinstance(event.entry, Transaction):
+                world.answer(Outcome.APPROVE)
+            yield event
 
     def _day(self, day: int) -> tuple[Events, Ints]:
         events = self._world.day(day)
