@@ -15,7 +15,7 @@ from sentinel.domain import ConfigurationError, Label, Outcome, Transaction, Ver
 from sentinel.ingest.cards import holds_card_number
 from sentinel.sources import SimulatorConfig, SimulatorSource
 from sentinel.sources.simulator import AnsweringWorld, Behaviour, LiveEvent
-from sentinel.sources.simulator.answering import Attempt, Memory
+from sentinel.sources.simulator.memory import Attempt, Memory
 
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000

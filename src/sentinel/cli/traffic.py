@@ -25,8 +25,9 @@ from sentinel.access.own_key import OwnKey
 from sentinel.domain import Label, Outcome, Transaction
 from sentinel.settings import Settings
 from sentinel.sources.base import DAY_US
-from sentinel.sources.simulator.answering import AnsweringWorld, Memory
+from sentinel.sources.simulator.answering import AnsweringWorld
 from sentinel.sources.simulator.config import SimulatorConfig
+from sentinel.sources.simulator.memory import Memory
 
 log = logging.getLogger(__name__)
 

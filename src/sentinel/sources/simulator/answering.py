@@ -19,10 +19,8 @@ the same decisions give the same world, and another decision changes nothing but
 from __future__ import annotations
 
 import heapq
-from dataclasses import fields
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from sentinel.domain import Label, Outcome, Transaction, Verdict
@@ -40,90 +38,13 @@ from sentinel.sources.simulator.config import SimulatorConfig
 from sentinel.sources.simulator.events import Events
 from sentinel.sources.simulator.fraudsters import HOUR_US, Fraudsters
 from sentinel.sources.simulator.live import LiveEvent, live_labels, live_payments
+from sentinel.sources.simulator.memory import COLUMNS, Attempt, Coming, Memory
 from sentinel.sources.simulator.world import CAMPAIGN_DAYS, LABEL_DAYS, World
 
 STOPPED_DAYS: Final = CAMPAIGN_DAYS + 20
 """A stopped card is of no use to fraudsters for so long; no campaign lasts longer."""
 
 _CLAIM_AFTER_US: Final = 2 * HOUR_US  # a victim notices no sooner
-
-_COLUMNS: Final = tuple(item.name for item in fields(Events))
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """A payment that is made or tried again.
-
-    Attributes:
-        planned: Number of the payment that the world had planned.
-        tries: How often that was tried before.
-        columns: The payment, in the order of the fields of `Events`.
-    """
-
-    planned: int
-    tries: int
-    columns: tuple[int, ...]
-
-    @property
-    def transaction_id(self) -> str:
-        """That of the planned payment, and the number of the try behind an ``r``.
-
-        >>> Attempt(197440000000, 0, ()).transaction_id, Attempt(197440000000, 2, ()).transaction_id
-        ('197440000000', '197440000000r2')
-        """
-        return f"{self.planned}r{self.tries}" if self.tries else str(self.planned)
-
-    @property
-    def events(self) -> Events:
-        """The payment as arrays of length 1."""
-        return Events(*(np.array([value], np.int64) for value in self.columns))
-
-    def get(self, name: str) -> int:
-        """A field of the payment."""
-        return self.columns[_COLUMNS.index(name)]
-
-    def with_(self, **changes: int) -> Attempt:
-        """The same payment with other fields."""
-        values = dict(zip(_COLUMNS, self.columns, strict=True)) | changes
-        return Attempt(self.planned, self.tries, tuple(values.values()))
-
-
-class Coming(msgspec.Struct, frozen=True):
-    """Something that an answer of the world has set going: a try or a label.
-
-    Attributes:
-        due_us: When it happens, microseconds UTC.
-        scenario: What is behind the payment that it is about.
-        attempt: A payment that is tried again, None if it is a label.
-        label: A label, None if it is a try.
-    """
-
-    due_us: int
-    scenario: str
-    attempt: Attempt | None = None
-    label: Label | None = None
-
-    @property
-    def key(self) -> str:
-        """The id of what comes."""
-        if self.label is not None:
-            return self.label.label_id
-        return "" if self.attempt is None else self.attempt.transaction_id
-
-
-class Memory(msgspec.Struct, kw_only=True):
-    """What decisions have changed in the world so far: enough to go on from a later moment.
-
-    Attributes:
-        withheld: Planned payments that were declined or held for review, with their event times.
-        stopped: Card and the moment from which it was stopped.
-        left: Customers who have left for good, and when.
-        coming: What will still happen, in no order.
-    """
-
-    withheld: dict[int, int] = {}
-    stopped: list[tuple[int, int]] = []
-    left: dict[int, int] = {}
-    coming: list[Coming] = []
 
 
 class AnsweringWorld:
@@ -278,7 +199,7 @@ class AnsweringWorld:
         return self._payments[self._row]
 
     def _planned_attempt(self, row: int) -> Attempt:
-        columns = tuple(int(getattr(self._events, name)[row]) for name in _COLUMNS)
+        columns = tuple(int(getattr(self._events, name)[row]) for name in COLUMNS)
         return Attempt(int(self._ids[row]), 0, columns)
 
     def _promise_labels(self, day: int) -> None:
