@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sentinel.domain import Label, Transaction, Verdict
+from sentinel.domain import Entry, Label, Transaction, Verdict, Void
 from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
 
 Value = float | None
@@ -86,14 +86,21 @@ class Oracle:
         plan: Which features.
         history: The transactions of each (view, entity), in log order.
         verdicts: The latest verdict on each transaction id, known transaction or not.
+        void: Ids of transactions that are void: no entity has them from there on.
     """
 
     plan: Plan
     history: dict[tuple[str, tuple[str, ...]], list[Transaction]] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    void: set[str] = field(default_factory=set)
 
-    def tell(self, entry: Transaction | Label) -> None:
+    def tell(self, entry: Entry) -> None:
         """Append an entry to the log."""
+        if isinstance(entry, Void):
+            self.void.add(entry.transaction_id)
+            for of_entity in self.history.values():
+                of_entity[:] = [e for e in of_entity if e.transaction_id not in self.void]
+            return
         if isinstance(entry, Label):
             self.verdicts[entry.transaction_id] = entry.verdict
             return

@@ -133,6 +133,27 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     origin: str = "chargeback"
 
 
+class Void(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Takes a transaction out of the features, from this place in the log on.
+
+    The transaction stands in the log before it and stays there. See `sentinel.log.labels` for what
+    becomes of its labels, and `sentinel.features.voids` for what becomes of records.
+
+    Attributes:
+        transaction_id: Of the transaction.
+        received_at_us: When the void was asked for.
+        reason: Why, in the words of who asked.
+    """
+
+    transaction_id: str
+    received_at_us: int
+    reason: str
+
+
+Entry = Transaction | Label | Void
+"""What the log holds."""
+
+
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """Why a score is what it is: one feature's exact Shapley contribution.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from feast import FeatureStore
 
-from sentinel.domain import DefinitionError
+from sentinel.domain import DefinitionError, Void
 from sentinel.features.plan.plan import DAY_US, MINUTE_US
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind, entries_of
@@ -98,6 +98,7 @@ def _live_entries(ledger_path: Path) -> list[Entry]:
             for group in ledger.groups()
             if group.kind != GroupKind.IMPORT
             for entry in entries_of(group)
+            if not isinstance(entry, Void)
         ]
 
 

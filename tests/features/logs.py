@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
+from sentinel.domain import ENTITY_COLUMNS, Entry, Label, Transaction, Void
 from sentinel.log.schema import (
     ATTRIBUTE_PREFIX,
     KIND_LABEL,
     KIND_TRANSACTION,
+    KIND_VOID,
     LOG_SCHEMA,
     UNTRACKED,
     UNTRACKED_SEPARATOR,
@@ -22,14 +24,16 @@ from testkit.oracle import Value
 
 Bits = npt.NDArray[np.uint32]
 
+_KINDS: Final = {Label: KIND_LABEL, Void: KIND_VOID}
 
-def batch_of(entries: Sequence[Transaction | Label]) -> pa.RecordBatch:
+
+def batch_of(entries: Sequence[Entry]) -> pa.RecordBatch:
     """A log batch; attributes that no entry has get no column."""
     columns: dict[str, list[object]] = {name: [] for name in LOG_SCHEMA.names}
     names: dict[str, None] = {}
     for entry in entries:
         known = {name: getattr(entry, name, None) for name in LOG_SCHEMA.names}
-        known["kind"] = KIND_LABEL if isinstance(entry, Label) else KIND_TRANSACTION
+        known["kind"] = _KINDS.get(type(entry), KIND_TRANSACTION)
         for name, value in known.items():
             columns[name].append(value)
         if isinstance(entry, Transaction):
@@ -51,9 +55,7 @@ def batch_of(entries: Sequence[Transaction | Label]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def batches_of(
-    entries: Sequence[Transaction | Label], cuts: Iterable[int] = ()
-) -> list[pa.RecordBatch]:
+def batches_of(entries: Sequence[Entry], cuts: Iterable[int] = ()) -> list[pa.RecordBatch]:
     """A log as batches, cut before the entries with those numbers."""
     edges = sorted({0, len(entries), *(cut for cut in cuts if 0 < cut < len(entries))})
     return [batch_of(entries[a:b]) for a, b in itertools.pairwise(edges)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from hypothesis import strategies as st
 
 from sentinel.domain import (
@@ -18,6 +19,7 @@ from sentinel.domain import (
     PartlyTracked,
     Transaction,
     Verdict,
+    Void,
 )
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
 from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
@@ -82,6 +84,14 @@ class World:
 
     plan: Plan
     log: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class WorldWithVoids:
+    """The same with voids between the other entries, each about a transaction before it."""
+
+    plan: Plan
+    log: tuple[Entry | Void, ...]
 
 
 @st.composite
@@ -156,6 +166,28 @@ def worlds(
     n = draw(st.sampled_from(lengths))
     drawn: list[Any] = draw(st.lists(entry, min_size=n, max_size=n))
     return World(plan, log_of(plan, drawn))
+
+
+@st.composite
+def worlds_with_voids(draw: st.DrawFn, *, max_entries: int = 40) -> WorldWithVoids:
+    """Worlds in which some entries are voids; several may be about one transaction."""
+    world = draw(worlds(max_entries=max_entries))
+    places = st.tuples(st.integers(0, max_entries), st.integers(0, max_entries))
+    voids = draw(st.lists(places, min_size=1, max_size=5))
+    log: list[Entry | Void] = []
+    ids: list[str] = []
+    for place, entry in enumerate(world.log):
+        log.append(entry)
+        if isinstance(entry, Transaction):
+            ids.append(entry.transaction_id)
+        for wanted, which in voids:
+            if ids and wanted % len(world.log) == place:
+                about = ids[-1 - which % len(ids)]
+                log.append(Void(transaction_id=about, received_at_us=0, reason="a test"))
+    timed = [
+        msgspec.structs.replace(entry, received_at_us=at) for at, entry in enumerate(log, START_US)
+    ]
+    return WorldWithVoids(world.plan, tuple(timed))
 
 
 def log_of(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:

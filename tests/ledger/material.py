@@ -9,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Label, Transaction, Verdict
+from sentinel.domain import (
+    ENTITY_COLUMNS,
+    AttributeValue,
+    Entry,
+    Label,
+    Transaction,
+    Verdict,
+    Void,
+)
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import Imported, append_import
 from sentinel.ledger.sqlite import SqliteLedger
@@ -18,9 +26,11 @@ from sentinel.log.entries import (
     FLAG_IS_FRAUD,
     GROUP_FORMAT,
     LABEL_FORMAT,
+    VOID_FORMAT,
     DecisionGroup,
     GroupKind,
     LabelGroup,
+    VoidGroup,
     encode_group,
 )
 from tests.features.logs import batch_of
@@ -119,6 +129,11 @@ def append_labels(ledger: Ledger, labels: Sequence[Label]) -> None:
     ledger.append(GroupKind.LABELS, len(labels), labels[-1].received_at_us, payload)
 
 
+def append_voids(ledger: Ledger, voids: Sequence[Void], called_by: str = "admin") -> None:
+    payload = encode_group(VoidGroup(VOID_FORMAT, list(voids), called_by))
+    ledger.append(GroupKind.VOIDS, len(voids), voids[-1].received_at_us, payload)
+
+
 def append_history(ledger: Ledger, entries: Sequence[Transaction | Label]) -> Imported:
     return append_import(ledger, batch_of(entries))
 
@@ -150,19 +165,26 @@ def new_ledger(folder: Path) -> SqliteLedger:
     return SqliteLedger.open_writer(folder / "ledger.db")
 
 
-def entries_from(
-    first_sequence: int, batch: pa.RecordBatch
-) -> list[tuple[int, Transaction | Label]]:
-    """A log batch back as entries with their sequences; attributes without value are left out."""
-    entries: list[tuple[int, Transaction | Label]] = []
+def entries_from(first_sequence: int, batch: pa.RecordBatch) -> list[tuple[int, Entry]]:
+    """A log batch back as entries with their sequences; attributes without value are left out.
+
+    The reason of a void is no column of the log, and stands in its group alone.
+    """
+    entries: list[tuple[int, Entry]] = []
     for offset, row in enumerate(batch.to_pylist()):
         if row["kind"] == 1:
-            entry: Transaction | Label = Label(
+            entry: Entry = Label(
                 label_id=row["label_id"],
                 transaction_id=row["transaction_id"],
                 verdict=Verdict(row["verdict"]),
                 received_at_us=row["received_at_us"],
                 origin=row["origin"],
+            )
+        elif row["kind"] == 2:
+            entry = Void(
+                transaction_id=row["transaction_id"],
+                received_at_us=row["received_at_us"],
+                reason="",
             )
         else:
             entry = Transaction(
@@ -191,18 +213,22 @@ _IDS = st.one_of(st.none(), st.sampled_from(["x", "y", "", "日本"]))
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[tuple[GroupKind, list[Transaction | Label]]]:
+def logs(draw: st.DrawFn) -> list[tuple[GroupKind, list[Entry]]]:
     """Groups of entries in log order, of all kinds, with attributes of mixed kinds."""
-    groups: list[tuple[GroupKind, list[Transaction | Label]]] = []
+    groups: list[tuple[GroupKind, list[Entry]]] = []
     now = draw(st.integers(1, 10**15))
     number = 0
     for _ in range(draw(st.integers(1, 6))):
         kind = draw(st.sampled_from(GroupKind))
-        entries: list[Transaction | Label] = []
+        entries: list[Entry] = []
         typed: dict[str, type] = {}
         for _ in range(draw(st.integers(1, 5))):
             now += draw(st.integers(0, 10**8))
             number += 1
+            if kind == GroupKind.VOIDS:
+                about = f"tx-{draw(st.integers(1, number))}"
+                entries.append(Void(transaction_id=about, received_at_us=now, reason=""))
+                continue
             is_label = kind == GroupKind.LABELS or (
                 kind == GroupKind.IMPORT and draw(st.booleans())
             )
@@ -232,13 +258,13 @@ def logs(draw: st.DrawFn) -> list[tuple[GroupKind, list[Transaction | Label]]]:
     return groups
 
 
-def append_all(
-    ledger: Ledger, groups: Sequence[tuple[GroupKind, Sequence[Transaction | Label]]]
-) -> list[Transaction | Label]:
+def append_all(ledger: Ledger, groups: Sequence[tuple[GroupKind, Sequence[Entry]]]) -> list[Entry]:
     """Append groups drawn by `logs`; returns their entries in log order."""
     for i, (kind, entries) in enumerate(groups):
         if kind == GroupKind.IMPORT:
-            append_history(ledger, entries)
+            append_history(ledger, [entry for entry in entries if not isinstance(entry, Void)])
+        elif kind == GroupKind.VOIDS:
+            append_voids(ledger, [entry for entry in entries if isinstance(entry, Void)])
         elif kind == GroupKind.LABELS:
             append_labels(ledger, [entry for entry in entries if isinstance(entry, Label)])
         else:

@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Label, Transaction, WorkspaceError
+from sentinel.domain import (
+    ENTITY_COLUMNS,
+    AttributeValue,
+    Entry,
+    Label,
+    Transaction,
+    Void,
+    WorkspaceError,
+)
 from sentinel.features.encode import as_text
 from sentinel.ledger import export, export_tables
 from sentinel.ledger.export import export_parquet, open_table
@@ -53,7 +61,7 @@ def _parts(target: Path) -> dict[str, bytes]:
 @given(drawn=logs())
 def test_the_export_holds_every_entry_once(
     backend: Backend,
-    drawn: list[tuple[GroupKind, list[Transaction | Label]]],
+    drawn: list[tuple[GroupKind, list[Entry]]],
 ) -> None:
     with tempfile.TemporaryDirectory() as name, backend.empty() as ledger:
         target = Path(name) / "offline"
@@ -67,6 +75,7 @@ def test_the_export_holds_every_entry_once(
         transactions = _rows(target, "transactions")
         labels = _rows(target, "labels")
         decisions = _rows(target, "decisions")
+        voids = _rows(target, "voids")
     typed: dict[str, set[type]] = {}
     for _, entry in entries:
         if isinstance(entry, Transaction):
@@ -92,6 +101,11 @@ def test_the_export_holds_every_entry_once(
         (sequence, entry.label_id, entry.transaction_id, entry.verdict)
         for sequence, entry in entries
         if isinstance(entry, Label)
+    ]
+    assert [(row["sequence"], row["transaction_id"], row["called_by"]) for row in voids] == [
+        (sequence, entry.transaction_id, "admin")
+        for sequence, entry in entries
+        if isinstance(entry, Void)
     ]
     live = [e for kind, es in drawn if kind == GroupKind.DECISIONS for e in es]
     assert [row["transaction_id"] for row in decisions] == [e.transaction_id for e in live]

@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.domain import (
+    Entry,
     Label,
     LedgerUnavailable,
     Outcome,
     Transaction,
+    Void,
     WorkspaceError,
 )
 from sentinel.ledger.index import LedgerIndex
@@ -59,7 +61,7 @@ def _content(path: Path) -> dict[str, list[tuple[object, ...]]]:
 )
 def test_an_index_that_kept_up_equals_one_built_from_scratch(
     backend: Backend,
-    drawn: list[tuple[GroupKind, list[Transaction | Label]]],
+    drawn: list[tuple[GroupKind, list[Entry]]],
     pieces: list[tuple[bool, int]],
 ) -> None:
     with tempfile.TemporaryDirectory() as name, backend.empty() as ledger:
@@ -80,6 +82,11 @@ def test_an_index_that_kept_up_equals_one_built_from_scratch(
         assert scratch.labels(entry.label_id for entry in labels) == {
             entry.label_id: entry for entry in labels
         }
+        first_voids: dict[str, int] = {}
+        for sequence, entry in enumerate(entries, 1):
+            if isinstance(entry, Void):
+                first_voids.setdefault(entry.transaction_id, sequence)
+        assert scratch.voids_of([*first_voids, "tx-unknown"]) == first_voids
         for entry in entries:
             if isinstance(entry, Transaction):
                 given_ones = {k: v for k, v in entry.attributes.items() if v is not None}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentinel.domain import AttributeValue, InputError, Label, Transaction
+from sentinel.domain import AttributeValue, Entry, InputError, Transaction
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import MOST_ATTRIBUTES, append_import, read_log
 from sentinel.log.entries import GroupKind
@@ -26,7 +26,7 @@ from tests.ledger.material import (
     transaction,
 )
 
-Drawn = list[tuple[GroupKind, list[Transaction | Label]]]
+Drawn = list[tuple[GroupKind, list[Entry]]]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

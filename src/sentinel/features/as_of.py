@@ -6,7 +6,7 @@ first entry with ``received_at >= t`` and read by the same kernel as everything 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import ENTITY_COLUMNS, DefinitionError
+from sentinel.domain import DefinitionError
 from sentinel.features.encode_batch import Events
-from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.offline import LabelBook
 from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import (
@@ -26,11 +26,9 @@ from sentinel.features.plan.program import (
     KIND_READ,
     compile_program,
 )
-from sentinel.ingest.columns import numbers_as_text
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_TRANSACTION, LOG_SCHEMA, UNTRACKED
-
-Batches = Callable[[], Iterable[pa.RecordBatch]]
-"""Starts reading the log from its beginning."""
+from sentinel.features.used_columns import as_kind, only_used, used_columns
+from sentinel.features.voids import Batches, LogFold, between_voids
+from sentinel.log.schema import KIND_TRANSACTION, KIND_VOID, LOG_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -80,22 +78,21 @@ def features_as_of(
 
     book = LabelBook()
     book.scan(_received_before(batches(), int(times[-1])))
-    fold = _FoldAsOf(program, book=book, threads=threads)
+    fold = _FoldAsOf(program, batches, book=book, threads=threads)
     done = 0
     for batch in _received_before(batches(), int(times[-1])):
         received = batch.column("received_at_us").to_numpy()
         end = int(np.searchsorted(times, received[-1], side="right"))
         places = np.searchsorted(received, times[done:end], side="left")
         result[order[done:end]] = fold.read(
-            _only_used(batch, program.plan), entries(done, end), places
+            only_used(batch, program.plan), entries(done, end), places
         )
         done = end
-    left = entries(done, len(asked))
-    result[order[done:]] = fold.read(left.slice(0, 0), left, np.zeros(len(left), dtype=np.int64))
+    result[order[done:]] = fold.read_now(entries(done, len(asked)))
     return result
 
 
-class _FoldAsOf(OfflineFold):
+class _FoldAsOf(LogFold):
     """The offline fold with rows put between the entries of the log."""
 
     _kinds: npt.NDArray[np.int64] | None = None
@@ -113,6 +110,9 @@ class _FoldAsOf(OfflineFold):
             if batch.num_rows:
                 self.step(batch, vectors=False)
             return np.empty((0, self.program.n_features), dtype=np.float32)
+        stretches = list(between_voids(batch))
+        if len(stretches) > 1:
+            return self._read_between(stretches, batch, asked, places)
         log_rows = batch.num_rows
         both = _join(batch, asked)
         order = np.insert(np.arange(log_rows), places, np.arange(log_rows, len(both)))
@@ -124,7 +124,43 @@ class _FoldAsOf(OfflineFold):
         self._kinds = kinds[order][is_transaction]
         out = self.step(_with_amounts(merged))
         self._kinds = None
+        self.entries -= asked.num_rows  # they are no entries of the log
         return out[: asked.num_rows]
+
+    def _read_between(
+        self,
+        stretches: list[tuple[int, int]],
+        batch: pa.RecordBatch,
+        asked: pa.RecordBatch,
+        places: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float32]:
+        """`read` for a batch with voids: a row that stands before a void does not see it."""
+        found = []
+        done = 0
+        for start, stop in stretches:
+            part = batch.slice(start, stop - start)
+            if not part.num_rows:
+                continue
+            if part.column("kind")[0].as_py() != KIND_VOID:
+                end = int(np.searchsorted(places, stop, side="right"))
+                here = places[done:end] - start
+                found.append(self.read(part, asked.slice(done, end - done), here))
+                done = end
+                continue
+            ids = part.column("transaction_id").to_pylist()
+            at = start
+            for place in sorted({p for p in places[done:].tolist() if p < stop}):
+                self.void(ids[at - start : place - start])
+                end = int(np.searchsorted(places, place, side="right"))
+                found.append(self.read_now(asked.slice(done, end - done)))
+                at, done = place, end
+            self.void(ids[at - start :])
+        found.append(self.read_now(asked.slice(done)))
+        return np.concatenate(found)
+
+    def read_now(self, asked: pa.RecordBatch) -> npt.NDArray[np.float32]:
+        """Read rows that stand where the fold is."""
+        return self.read(asked.slice(0, 0), asked, np.zeros(len(asked), dtype=np.int64))
 
     def _merge_labels(
         self,
@@ -174,38 +210,6 @@ def _received_before(batches: Iterable[pa.RecordBatch], time_us: int) -> Iterato
             return
 
 
-def _used_columns(plan: Plan) -> dict[str, pa.DataType]:
-    """Columns beside those of `LOG_SCHEMA` that a plan reads, and as what."""
-    used = {f.column for f in plan.request if f.column} | set(plan.distinct_columns)
-    used |= {condition.column for conditions in plan.filter_sets for condition in conditions}
-    attributes = {
-        ATTRIBUTE_PREFIX + name: pa.float64() if name in plan.number_columns else pa.string()
-        for name in sorted(used - {AMOUNT, *ENTITY_COLUMNS})
-    }
-    return {UNTRACKED: pa.string(), **attributes}
-
-
-def _only_used(batch: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
-    """A log batch with the columns that the plan reads, attributes in the type it reads."""
-    arrays = [batch.column(name) for name in LOG_SCHEMA.names]
-    fields = list(LOG_SCHEMA)
-    for name, kind in _used_columns(plan).items():
-        at = batch.schema.get_field_index(name)
-        column = batch.column(at) if at >= 0 else pa.nulls(batch.num_rows, kind)
-        arrays.append(_as_kind(column, kind))
-        fields.append(pa.field(name, kind))
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-
-
-def _as_kind(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column as the plan reads it: numbers have a text form, text is no number."""
-    if column.type == kind:
-        return column
-    if kind == pa.string():
-        return numbers_as_text(column)
-    return pa.nulls(len(column), kind)
-
-
 def _entries(plan: Plan, asked: RowsAsOf, order: npt.NDArray[np.int64]) -> pa.RecordBatch:
     """Some rows in the form of log entries, in the order they stand in the log.
 
@@ -224,14 +228,12 @@ def _entries(plan: Plan, asked: RowsAsOf, order: npt.NDArray[np.int64]) -> pa.Re
         "event_time_us": pa.array(asked.time_us[order]),
         **{name: column.take(at) for name, column in asked.columns.items()},
     }
-    kinds = {field.name: field.type for field in LOG_SCHEMA} | _used_columns(plan)
+    kinds = {field.name: field.type for field in LOG_SCHEMA} | used_columns(plan)
     arrays = [
-        _as_kind(given[name], kind) if name in given else pa.nulls(n, kind)
+        as_kind(given[name], kind) if name in given else pa.nulls(n, kind)
         for name, kind in kinds.items()
     ]
-    schema = pa.schema(
-        [*LOG_SCHEMA, *(pa.field(name, kinds[name]) for name in _used_columns(plan))]
-    )
+    schema = pa.schema([*LOG_SCHEMA, *(pa.field(name, kinds[name]) for name in used_columns(plan))])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

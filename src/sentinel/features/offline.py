@@ -51,11 +51,13 @@ class LabelBook:
         wanted: Ids of transactions whose features the labels of the log may change.
         encoded: The encoded event of each wanted transaction that has been passed.
         fraud: Transactions whose latest verdict is fraud.
+        void: Transactions that are void: labels about them do nothing.
     """
 
     wanted: set[str] = field(default_factory=set)
     encoded: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     fraud: set[str] = field(default_factory=set)
+    void: set[str] = field(default_factory=set)
 
     def scan(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Note which transactions the labels of a log may change the features of.
@@ -72,7 +74,7 @@ class LabelBook:
 
 
 class OfflineFold:
-    """Runs a plan over a log.
+    """Runs a plan over a log without voids; `sentinel.features.voids.LogFold` takes those, too.
 
     Args:
         program: The compiled plan.
@@ -127,6 +129,10 @@ class OfflineFold:
         """
         kinds = batch.column("kind").to_numpy(zero_copy_only=False)
         is_label = kinds != KIND_TRANSACTION
+        if (kinds > KIND_LABEL).any():
+            raise ValueError(
+                "A batch with voids is folded by LogFold, which can read the log again."
+            )
         has_labels = bool(is_label.any())
         transactions = batch.filter(pa.array(~is_label)) if has_labels else batch
         n = transactions.num_rows
@@ -193,7 +199,7 @@ class OfflineFold:
                 book.encoded[transaction_id] = events[place - 1]
                 kind = take_arrival(book.fraud, transaction_id)
             else:
-                kind = take_label(book.fraud, transaction_id, verdict)
+                kind = take_label(book.fraud, transaction_id, verdict, book.void)
             if kind is not None and transaction_id in book.encoded:
                 cause(place, transaction_id, kind)
         for transaction_id in ids:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from sentinel.domain import ENTITY_COLUMNS, Label, Transaction
+from sentinel.domain import ENTITY_COLUMNS, Entry, Label, PartlyTracked, Transaction, Void
 from sentinel.ingest.columns import numbers_as_text
 from sentinel.log.schema import (
     ATTRIBUTE_PREFIX,
     KIND_LABEL,
     KIND_TRANSACTION,
+    KIND_VOID,
     LOG_SCHEMA,
     UNTRACKED,
     UNTRACKED_SEPARATOR,
 )
 
+_KINDS: Final = {
+    Transaction: KIND_TRANSACTION,
+    PartlyTracked: KIND_TRANSACTION,
+    Label: KIND_LABEL,
+    Void: KIND_VOID,
+}
 
-def entries_batch(
-    entries: Sequence[Transaction | Label], is_text: Mapping[str, bool]
-) -> pa.RecordBatch:
+
+def entries_batch(entries: Sequence[Entry], is_text: Mapping[str, bool]) -> pa.RecordBatch:
     """Log entries as a log batch.
 
     Args:
@@ -30,16 +37,20 @@ def entries_batch(
     """
     transactions = [entry for entry in entries if isinstance(entry, Transaction)]
     labels = [entry for entry in entries if isinstance(entry, Label)]
-    if not labels:
-        return _transactions_batch(transactions, is_text)
-    if not transactions:
-        return _labels_batch(labels)
-    both = unify([_transactions_batch(transactions, is_text), _labels_batch(labels)])
-    label_rows = np.array([isinstance(entry, Label) for entry in entries])
+    voids = [entry for entry in entries if isinstance(entry, Void)]
+    parts = []
+    if transactions:
+        parts.append(_transactions_batch(transactions, is_text))
+    if labels:
+        parts.append(_labels_batch(labels))
+    if voids:
+        parts.append(_voids_batch(voids))
+    if len(parts) == 1:
+        return parts[0]
+    kinds = np.array([_KINDS[type(entry)] for entry in entries], dtype=np.int8)
     order = np.empty(len(entries), dtype=np.int64)
-    order[~label_rows] = np.arange(len(transactions))
-    order[label_rows] = np.arange(len(transactions), len(entries))
-    return both.take(pa.array(order))
+    order[np.argsort(kinds, kind="stable")] = np.arange(len(entries))
+    return unify(parts).take(pa.array(order))
 
 
 def unify(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -111,6 +122,15 @@ def _labels_batch(labels: Sequence[Label]) -> pa.RecordBatch:
         "origin": pa.array([x.origin for x in labels], pa.string()),
     }
     return _with_nulls(columns, len(labels))
+
+
+def _voids_batch(voids: Sequence[Void]) -> pa.RecordBatch:
+    columns: dict[str, pa.Array] = {
+        "kind": pa.array(np.full(len(voids), KIND_VOID, dtype=np.int8)),
+        "transaction_id": pa.array([x.transaction_id for x in voids], pa.string()),
+        "received_at_us": pa.array([x.received_at_us for x in voids], pa.int64()),
+    }
+    return _with_nulls(columns, len(voids))
 
 
 def _with_nulls(columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:

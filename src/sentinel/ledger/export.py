@@ -3,6 +3,7 @@
     TARGET/transactions/date=2024-03-01/part-000000000001-000000250000.parquet
     TARGET/labels/date=.../...        date = day of arrival
     TARGET/decisions/date=.../...     date = day of the event, as for transactions
+    TARGET/voids/date=.../...         date = day of arrival; which transactions are void, and why
     TARGET/export.json                how far it is
 
 A part is named by the sequences of the stretch of the log it was made from. Parts appear whole
@@ -28,14 +29,14 @@ from filelock import FileLock, Timeout
 from sentinel.domain import WorkspaceError
 from sentinel.ingest.columns import numbers_as_text
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.export_tables import by_date, decisions_table, log_tables
+from sentinel.ledger.export_tables import by_date, decisions_table, log_tables, voids_table
 from sentinel.ledger.timeline import timeline_at
 from sentinel.log.entries import Group, fingerprint
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage ("export"), entries done, and entries there are."""
-Table = Literal["transactions", "labels", "decisions"]
+Table = Literal["transactions", "labels", "decisions", "voids"]
 
 STATE_FILE: Final = "export.json"
 FORMAT: Final = 1
@@ -47,6 +48,7 @@ _DATE_OF: Final[dict[Table, str]] = {
     "transactions": "event_time_us",
     "labels": "received_at_us",
     "decisions": "event_time_us",
+    "voids": "received_at_us",
 }
 
 
@@ -173,6 +175,7 @@ def _export_stretch(groups: list[Group], target: Path, state: ExportState) -> No
         else _settle_attributes(transactions, target, state),
         "labels": labels,
         "decisions": decisions_table(groups),
+        "voids": voids_table(groups),
     }
     for table, rows in tables.items():
         if rows is not None:

@@ -1,4 +1,4 @@
-"""The three tables of the Parquet export, made from groups of the ledger."""
+"""The four tables of the Parquet export, made from groups of the ledger."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from sentinel.log.entries import (
     Group,
     GroupKind,
     decode_decisions,
+    decode_voids,
     outcome_codes,
 )
 from sentinel.log.schema import (
@@ -68,6 +69,18 @@ DECISIONS_SCHEMA: Final = pa.schema(
         pa.field("eligible", pa.bool_()),
         pa.field("propensity", pa.float32()),
         pa.field("rules", pa.list_(pa.string())),
+        pa.field("called_by", pa.string()),
+    ]
+)
+
+
+VOIDS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("event_timestamp", _TIME),
+        pa.field("transaction_id", pa.string()),
+        pa.field("received_at_us", pa.int64()),
+        pa.field("reason", pa.string()),
         pa.field("called_by", pa.string()),
     ]
 )
@@ -136,6 +149,27 @@ def decisions_table(groups: Sequence[Group]) -> pa.Table | None:
     """Decisions of groups; None where there are none."""
     batches = [_decisions_batch(group) for group in groups if group.kind == GroupKind.DECISIONS]
     return pa.Table.from_batches(batches).combine_chunks() if batches else None
+
+
+def voids_table(groups: Sequence[Group]) -> pa.Table | None:
+    """Voids of groups: the transactions that are void are in the other tables all the same."""
+    rows: list[dict[str, object]] = []
+    for group in groups:
+        if group.kind == GroupKind.VOIDS:
+            asked = decode_voids(group.payload)
+            for sequence, void in enumerate(asked.voids, group.first_sequence):
+                received_at_us = max(void.received_at_us, group.floor_us)
+                rows.append(
+                    {
+                        "sequence": sequence,
+                        "event_timestamp": received_at_us,
+                        "transaction_id": void.transaction_id,
+                        "received_at_us": received_at_us,
+                        "reason": void.reason,
+                        "called_by": asked.called_by,
+                    }
+                )
+    return pa.Table.from_pylist(rows, VOIDS_SCHEMA) if rows else None
 
 
 def by_date(rows: pa.Table, time_us: str) -> Iterator[tuple[str, pa.Table]]:

@@ -57,6 +57,8 @@ def keys_of(kind: GroupKind, payload: bytes, transaction_ids: Sequence[str] = ()
     """
     if kind == GroupKind.LABELS:
         return _of_labels(decode_labels(payload).labels)
+    if kind == GroupKind.VOIDS:  # they are about ids that the log holds, and bring none
+        return GroupKeys([], [], [], [], [], [])
     if kind == GroupKind.IMPORT:
         return _of_import(payload)
     ids = list(transaction_ids) or [

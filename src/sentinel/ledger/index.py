@@ -137,6 +137,7 @@ class LedgerIndex(IndexQueries):
         connection.executemany(schema.INSERT_IMPORTED, chunk.imported)
         connection.executemany(schema.INSERT_DECISIONS, chunk.decisions)
         connection.executemany(schema.INSERT_LABELS, chunk.labels)
+        connection.executemany(schema.INSERT_VOIDS, chunk.voids)
         for statement in schema.JUDGE:
             connection.execute(statement, (first, chunk.through))
         self._add_runs(connection, first, chunk.through)

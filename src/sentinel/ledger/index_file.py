@@ -71,6 +71,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, ledger: Ledger) -> None
     try:
         if not _belongs(connection, ledger):
             _make_tables(connection)
+        connection.execute(f"CREATE TABLE IF NOT EXISTS voids {schema.TABLES['voids']}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

@@ -144,6 +144,14 @@ class IndexQueries:
         rows = self._rows(query, (transaction_id, most))
         return [(row[0], _label(row[1:])) for row in reversed(rows)]
 
+    def voids_of(self, transaction_ids: Iterable[str]) -> dict[str, int]:
+        """Those of the transactions that are void, by id, and the sequence of the void of each."""
+        found: dict[str, int] = {}
+        for marks, ids in _portions(transaction_ids):
+            query = f"SELECT transaction_id, sequence FROM voids WHERE transaction_id IN ({marks})"
+            found.update(self._rows(query, ids))
+        return found
+
     def _sequence_at(self, received_at_us: int) -> int:
         """Sequence from which on decisions were received at this time or later.
 

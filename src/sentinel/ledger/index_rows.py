@@ -17,6 +17,7 @@ from sentinel.log.entries import (
     check_format,
     decode_decisions,
     decode_labels,
+    decode_voids,
 )
 
 Row = tuple[Any, ...]
@@ -75,7 +76,7 @@ class Chunk:
         model_ids: The index's number of each model; `add` counts on for models it has not seen.
         through: Sequence of the last entry.
         tail: The last group.
-        imported, decisions, labels: Rows of these tables.
+        imported, decisions, labels, voids: Rows of these tables.
     """
 
     model_ids: dict[ModelKey, int]
@@ -85,6 +86,7 @@ class Chunk:
     imported: list[Row] = field(default_factory=list)
     decisions: list[Row] = field(default_factory=list)
     labels: list[Row] = field(default_factory=list)
+    voids: list[Row] = field(default_factory=list)
 
     def add(self, group: Group) -> None:
         """Take in a group.
@@ -96,6 +98,10 @@ class Chunk:
             self._add_decisions(group)
         elif group.kind == GroupKind.LABELS:
             self._add_labels(group)
+        elif group.kind == GroupKind.VOIDS:
+            asked = decode_voids(group.payload).voids
+            first = group.first_sequence
+            self.voids += [(void.transaction_id, first + i) for i, void in enumerate(asked)]
         else:
             from sentinel.ledger.imports import imported_rows
 

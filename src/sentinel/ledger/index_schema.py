@@ -64,6 +64,7 @@ TABLES: Final = {
     "judged": """(
         verdict TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (verdict, sequence)
     ) WITHOUT ROWID""",
+    "voids": "(transaction_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID",
     "runs": "(run INTEGER PRIMARY KEY)",
     "entity_runs": """(
         run INTEGER NOT NULL, entity INTEGER NOT NULL, key TEXT NOT NULL, sequence INTEGER NOT NULL,
@@ -71,7 +72,9 @@ TABLES: Final = {
     ) WITHOUT ROWID""",
 }
 """A transaction is in `imported` or in `decisions`, never in both: one insert, one index entry.
-`judged` holds the latest verdict of each decision that has one.
+`judged` holds the latest verdict of each decision that has one, `voids` the first void of each
+transaction that is void. An index that an older version made lacks `voids`, and gets it, empty:
+that version could not read a log with a void.
 
 `entity_runs` finds the decisions of an entity. An index over a column of ids costs more than all
 the rest of a decision, because every insert lands on another page. So the entries of 32,768
@@ -99,6 +102,7 @@ CREATE INDEX called_fraud ON decisions (sequence) WHERE flags & {FLAG_IS_FRAUD} 
 INSERT_IMPORTED: Final = f"INSERT OR IGNORE INTO imported VALUES (?{', ?' * 9})"
 INSERT_DECISIONS: Final = f"INSERT OR IGNORE INTO decisions VALUES (?{', ?' * 15})"
 INSERT_LABELS: Final = f"INSERT OR IGNORE INTO labels VALUES (?{', ?' * 5})"
+INSERT_VOIDS: Final = "INSERT OR IGNORE INTO voids VALUES (?, ?)"
 _LATEST: Final = """(SELECT verdict FROM labels WHERE transaction_id = d.transaction_id
     ORDER BY sequence DESC LIMIT 1)"""
 JUDGE: Final = (

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import AttributeValue, InputError, Label, Transaction
+from sentinel.domain import AttributeValue, Entry, InputError, Transaction
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.columns import entries_batch
 from sentinel.ledger.imports import read_import
@@ -81,6 +81,11 @@ def read_log(
         LedgerUnavailable: The ledger cannot be read right now.
     """
     yield from batches_of(ledger.groups(after), after, until, max_rows, columns)
+
+
+def whole_log(ledger: Ledger, until: int | None = None) -> Callable[[], Iterator[pa.RecordBatch]]:
+    """What reads the log from its beginning, each time it is called; see `read_log`."""
+    return lambda: (batch for _, batch in read_log(ledger, until=until))
 
 
 def batches_of(
@@ -191,12 +196,10 @@ class _LiveEntries:
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
         self._first = 0
-        self._entries: list[Transaction | Label] = []
+        self._entries: list[Entry] = []
         self._is_text: dict[str, bool] = {}
 
-    def add(
-        self, first_sequence: int, entries: Sequence[Transaction | Label]
-    ) -> Iterator[LogBatch]:
+    def add(self, first_sequence: int, entries: Sequence[Entry]) -> Iterator[LogBatch]:
         for offset, entry in enumerate(entries):
             if len(self._entries) >= self._max_rows or not self._fits(entry):
                 yield from self.flush()
@@ -210,7 +213,7 @@ class _LiveEntries:
             yield LogBatch(self._first, entries_batch(self._entries, self._is_text))
             self._entries, self._is_text = [], {}
 
-    def _fits(self, entry: Transaction | Label) -> bool:
+    def _fits(self, entry: Entry) -> bool:
         """Whether the entry's attributes are of the kinds that the batch has; notes new ones."""
         if not isinstance(entry, Transaction):
             return True

@@ -21,9 +21,8 @@ from sentinel.ledger.connections import Connection, Connections, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import keys_of
 from sentinel.ledger.postgres_errors import cannot_open
-from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format
+from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format, kind_of
 
-_KINDS: Final = tuple(GroupKind)
 _APPENDERS: Final = 2
 """Of a log that many write: while one waits for the disk, the next has its group there already."""
 _READ_ROWS: Final = (8, 64, 512)
@@ -404,7 +403,7 @@ class PostgresLedger:
                     Group(
                         first_sequence=first,
                         entries=entries,
-                        kind=_KINDS[kind],
+                        kind=kind_of(kind),
                         received_at_us=received_at_us,
                         payload=payload,
                         floor_us=floor_us,

@@ -18,7 +18,7 @@ from sentinel.domain import LedgerUnavailable, WorkspaceError
 from sentinel.ledger.base import Appended
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
 from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
-from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format
+from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format, kind_of
 
 _INSERT: Final = "INSERT INTO groups VALUES (?, ?, ?, ?, ?)"
 _TAIL: Final = """
@@ -27,7 +27,6 @@ ORDER BY first_sequence DESC LIMIT 1"""
 _START: Final = "SELECT max(first_sequence) FROM groups WHERE first_sequence <= ?"
 _READ: Final = "SELECT * FROM groups WHERE first_sequence >= ? ORDER BY first_sequence LIMIT ?"
 
-_KINDS: Final = tuple(GroupKind)
 _READ_ROWS: Final = (8, 64, 512)
 _READ_BYTES: Final = 4 << 20
 
@@ -298,7 +297,7 @@ def _read_some(connection: sqlite3.Connection, start: int, rows: int) -> list[Gr
             Group(
                 first_sequence=first,
                 entries=entries,
-                kind=_KINDS[kind],
+                kind=kind_of(kind),
                 received_at_us=received_at_us,
                 payload=payload,
             )

@@ -1,8 +1,9 @@
 """What one durable append of the ledger holds: a packed group of log entries.
 
-The groups are the source of truth; the queryable tables are derived from them. There are three
-kinds: imported history (an Arrow batch of the log), decisions that came together, and labels
-that came together. Sequences number the entries of all groups from 1, in log order.
+The groups are the source of truth; the queryable tables are derived from them. There are four
+kinds: imported history (an Arrow batch of the log), decisions that came together, labels that came
+together, and voids that were asked for together. Sequences number the entries of all groups from 1,
+in log order.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from sentinel.domain import Label, Outcome, PartlyTracked, Transaction, WorkspaceError
+from sentinel.domain import (
+    Entry,
+    Label,
+    Outcome,
+    PartlyTracked,
+    Transaction,
+    Void,
+    WorkspaceError,
+)
 from sentinel.log.columns import NO_COLUMNS, DecisionColumns
 
 GROUP_FORMAT: Final = 2
 """Format of the groups of decisions that are written; format 1 is read, too."""
 LABEL_FORMAT: Final = 1
 """Format of the groups of labels."""
+VOID_FORMAT: Final = 1
+"""Format of the groups of voids."""
 N_REASONS: Final = 4
 
 OUTCOMES: Final = (Outcome.APPROVE, Outcome.REVIEW, Outcome.DECLINE)
@@ -57,6 +68,25 @@ class GroupKind(enum.IntEnum):
     IMPORT = 0
     DECISIONS = 1
     LABELS = 2
+    VOIDS = 3
+
+
+_KINDS: Final = tuple(GroupKind)
+
+
+def kind_of(number: int) -> GroupKind:
+    """The kind that a ledger stores as a number.
+
+    Raises:
+        WorkspaceError: A newer Sentinel wrote the group.
+    """
+    try:
+        return _KINDS[number]
+    except IndexError:
+        raise WorkspaceError(
+            f"The ledger has groups of kind {number}, this Sentinel knows up to "
+            f"{_KINDS[-1].value}. Install the version that wrote them."
+        ) from None
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +101,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
             earlier time entered the log at this one. 0: every entry's time is as it says.
         payload: IMPORT: an Arrow IPC stream of one log batch (see `sentinel.log.schema`).
             DECISIONS: MessagePack of `DecisionGroup`. LABELS: MessagePack of `LabelGroup`.
+            VOIDS: MessagePack of `VoidGroup`. Versions without voids cannot read a log with one.
     """
 
     first_sequence: int
@@ -202,9 +233,24 @@ class _LabelsOfNobody(msgspec.Struct, frozen=True, array_like=True):
     labels: list[Label]
 
 
+class VoidGroup(msgspec.Struct, frozen=True, array_like=True):
+    """Voids that were asked for together, in log order; its format is VOID_FORMAT.
+
+    Attributes:
+        format: The format that it was written in.
+        voids: The voids, each about a transaction that the log holds before it.
+        called_by: Id of who asked for them; empty if nobody is known.
+    """
+
+    format: int
+    voids: list[Void]
+    called_by: str = ""
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_decisions = msgspec.msgpack.Decoder(DecisionGroup).decode
 _decode_labels = msgspec.msgpack.Decoder(LabelGroup).decode
+_decode_voids = msgspec.msgpack.Decoder(VoidGroup).decode
 
 
 def fingerprint(group: Group) -> str:
@@ -274,7 +320,7 @@ def decisions_payload(
     )
 
 
-def encode_group(group: DecisionGroup | LabelGroup) -> bytes:
+def encode_group(group: DecisionGroup | LabelGroup | VoidGroup) -> bytes:
     """The payload of a group, in the format that it names.
 
     A group of decisions in format 1 has no policy hash and no `DecisionColumns`.
@@ -352,16 +398,29 @@ def decode_labels(payload: bytes) -> LabelGroup:
     return group
 
 
-def entries_of(group: Group) -> Sequence[Transaction | Label]:
+def decode_voids(payload: bytes) -> VoidGroup:
+    """Read the payload of a VOIDS group.
+
+    Raises:
+        WorkspaceError: A newer Sentinel wrote it.
+    """
+    group = _decode_voids(payload)
+    check_format(group.format, VOID_FORMAT)
+    return group
+
+
+def entries_of(group: Group) -> Sequence[Entry]:
     """The entries of a live group, each received when the log says so.
 
     A payload has the times that the clock of its writer showed; see `Group.floor_us`.
     """
-    entries: Sequence[Transaction | Label] = (
-        decode_decisions(group.payload).transactions
-        if group.kind == GroupKind.DECISIONS
-        else decode_labels(group.payload).labels
-    )
+    entries: Sequence[Entry]
+    if group.kind == GroupKind.DECISIONS:
+        entries = decode_decisions(group.payload).transactions
+    elif group.kind == GroupKind.LABELS:
+        entries = decode_labels(group.payload).labels
+    else:
+        entries = decode_voids(group.payload).voids
     if group.floor_us == 0 or entries[0].received_at_us >= group.floor_us:
         return entries
     return [

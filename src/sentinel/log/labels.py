@@ -6,12 +6,13 @@ takes it back, and anything else does nothing. Labels take effect in log order. 
 in the log before its transaction waits, and takes effect right after the transaction was added.
 
 Who applies labels keeps the set of transactions whose newest verdict is fraud, also of those that
-the log does not hold yet, and asks here:
+the log does not hold yet, and the set of those that are void, and asks here:
 
 - `take_label` for each label of the log, in order. It changes the set and gives the kind of event
   to apply to the records of the transaction, if that transaction is in them already.
 - `take_arrival` for each transaction, once it was added: the kind of event to apply then.
 - `changes_of` for labels that were appended together: the same, with each label's sequence.
+- `take_void` for each void of the log: labels about its transaction do nothing from there on.
 
 State in one process holds the set itself (`EmbeddedState.fraud`). Many scorers share no set; there
 the ledger says what the newest verdict was just before an append (`Appended.before`), and the set
@@ -46,12 +47,15 @@ class LabelChange(NamedTuple):
     label_sequence: int
 
 
-def take_label(fraud: set[str], transaction_id: str, verdict: str) -> int | None:
+def take_label(
+    fraud: set[str], transaction_id: str, verdict: str, void: Container[str] = ()
+) -> int | None:
     """Take the next label of the log in.
 
     Args:
         fraud: Transactions whose newest verdict is fraud; changed.
         transaction_id, verdict: What the label says.
+        void: Transactions that are void.
 
     Returns:
         KIND_FRAUD, KIND_RETRACT, or None if the label changes nothing.
@@ -62,6 +66,8 @@ def take_label(fraud: set[str], transaction_id: str, verdict: str) -> int | None
     >>> take_label(fraud, "t", "legitimate"), fraud
     (4, set())
     """
+    if transaction_id in void:
+        return None
     was = transaction_id in fraud
     now = verdict == Verdict.FRAUD
     if was == now:
@@ -73,6 +79,28 @@ def take_label(fraud: set[str], transaction_id: str, verdict: str) -> int | None
     return KIND_RETRACT
 
 
+def take_void(fraud: set[str], void: set[str], transaction_id: str) -> bool:
+    """Take the next void of the log in.
+
+    Args:
+        fraud: See `take_label`; changed.
+        void: Transactions that are void; changed.
+        transaction_id: Of the void.
+
+    Returns:
+        Whether it changes records; the second void of a transaction does not.
+
+    >>> fraud, void = {"t"}, set()
+    >>> take_void(fraud, void, "t"), fraud, void, take_void(fraud, void, "t")
+    (True, set(), {'t'}, False)
+    """
+    if transaction_id in void:
+        return False
+    fraud.discard(transaction_id)
+    void.add(transaction_id)
+    return True
+
+
 def take_arrival(fraud: Container[str], transaction_id: str) -> int | None:
     """What the labels that came before a transaction do once it was added.
 
@@ -82,17 +110,20 @@ def take_arrival(fraud: Container[str], transaction_id: str) -> int | None:
     return KIND_FRAUD if transaction_id in fraud else None
 
 
-def changes_of(labels: Iterable[Label], first_sequence: int, fraud: set[str]) -> list[LabelChange]:
+def changes_of(
+    labels: Iterable[Label], first_sequence: int, fraud: set[str], void: Container[str] = ()
+) -> list[LabelChange]:
     """The changes that labels make which stand in the log one after the other.
 
     Args:
         labels: In log order.
         first_sequence: The place of the first one in the log.
         fraud: See `take_label`; changed.
+        void: Transactions that are void.
     """
     changes = []
     for sequence, label in enumerate(labels, first_sequence):
-        kind = take_label(fraud, label.transaction_id, label.verdict)
+        kind = take_label(fraud, label.transaction_id, label.verdict, void)
         if kind is not None:
             changes.append(LabelChange(label.transaction_id, kind, sequence))
     return changes

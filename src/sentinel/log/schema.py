@@ -1,11 +1,11 @@
 """The columnar form of the log: one Arrow schema for everything that reads or writes it in bulk.
 
-A log batch is a ``pyarrow.RecordBatch`` whose rows are log entries in log order: transactions
-and labels together. A row's ``sequence`` is the batch's first sequence plus its row number.
+A log batch is a ``pyarrow.RecordBatch`` whose rows are log entries in log order: transactions,
+labels and voids together. A row's ``sequence`` is the batch's first sequence plus its row number.
 
-Columns that are always there (see ``LOG_SCHEMA``); those of the other kind are null:
+Columns that are always there (see ``LOG_SCHEMA``); those of the other kinds are null:
 
-    kind             int8     0 = transaction, 1 = label
+    kind             int8     0 = transaction, 1 = label, 2 = void (see `sentinel.domain.Void`)
     transaction_id   string
     received_at_us   int64    when Sentinel learnt of the entry; never decreases along the log
     event_time_us    int64    transactions
@@ -33,6 +33,7 @@ from sentinel.domain import ENTITY_COLUMNS
 
 KIND_TRANSACTION: Final = 0
 KIND_LABEL: Final = 1
+KIND_VOID: Final = 2
 
 ATTRIBUTE_PREFIX: Final = "attributes."
 

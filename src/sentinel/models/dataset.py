@@ -47,6 +47,8 @@ class PaymentLog:
         amount_minor: int64.
         card: int64 code of the card or customer, negative = unknown.
         decided: What was decided on each; None if all were approved and nothing was random.
+        void: bool, whether it was declared void: nothing is known of it, whatever its labels say;
+            None if none was.
     """
 
     event_time_us: Ints
@@ -54,6 +56,7 @@ class PaymentLog:
     amount_minor: Ints
     card: Ints
     decided: Decided | None = None
+    void: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.event_time_us)
@@ -164,7 +167,8 @@ def targets_at(payments: PaymentLog, labels: LabelLog, cutoff_us: int, maturity_
 
     Returns:
         int8 (n_rows,): FRAUD or LEGITIMATE by the latest label that had arrived, LEGITIMATE
-        where none had and silence counts (see `silence_counts`), else UNKNOWN.
+        where none had and silence counts (see `silence_counts`), else UNKNOWN. A payment that is
+        void is UNKNOWN, also at a moment before it was declared so.
     """
     targets = verdicts_by(labels, len(payments), cutoff_us)
     silent = silence_counts(payments, labels, cutoff_us, maturity_us)
@@ -172,6 +176,8 @@ def targets_at(payments: PaymentLog, labels: LabelLog, cutoff_us: int, maturity_
         silent &= ~payments.withheld
     targets[(targets == UNKNOWN) & silent] = LEGITIMATE
     targets[payments.received_at_us >= cutoff_us] = UNKNOWN
+    if payments.void is not None:
+        targets[payments.void] = UNKNOWN
     return targets
 
 

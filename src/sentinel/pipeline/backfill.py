@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.features.encode_batch import encode_batch
-from sentinel.features.offline import LabelBook, OfflineFold, batch_rows
+from sentinel.features.offline import LabelBook, batch_rows
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
+from sentinel.features.voids import LogFold
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log
+from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log, whole_log
 from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.feature_parts import FeatureParts, Part, PartsManifest, PartWriter
@@ -162,7 +163,13 @@ class _Backfill:
         state = self._state
         plan, folder = self._plan, self.parts.folder
         plan.save(folder / "plan.json")
-        folding = OfflineFold(state.program, state.arena, self._book(progress))
+        folding = LogFold(
+            state.program,
+            whole_log(self._ledger),
+            state.arena,
+            self._book(progress),
+            after=state.sequence,
+        )
         writer = PartWriter(folder, plan, state.sequence + 1)
         rows = min(part_rows, batch_rows(state.program))
         entries = read_log(self._ledger, state.sequence, until, min(rows, DEFAULT_MAX_ROWS))
@@ -207,7 +214,7 @@ class _Backfill:
     def _book(self, progress: ProgressCallback) -> LabelBook:
         """What must be known of labels to go on: frauds so far, and what later labels are about."""
         state, until = self._state, self._until
-        book = LabelBook(fraud=state.fraud)
+        book = LabelBook(fraud=state.fraud, void=state.void)
         for first, batch in read_log(self._ledger, after=state.sequence, until=until):
             book.scan([batch])
             progress("labels", first + batch.num_rows - 1, until)

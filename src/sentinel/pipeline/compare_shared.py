@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from sentinel.features.offline import OfflineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import KIND_ADD, Program, compile_program
+from sentinel.features.voids import LogFold
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.log import read_log
+from sentinel.ledger.log import read_log, whole_log
 from sentinel.ledger.open import open_shared
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.settings import Settings
@@ -107,7 +107,7 @@ def _compare(
             if value is not None:
                 values[record] = value
     through = ledger.last_sequence()
-    fold, known = OfflineFold(program), KnownIds()
+    fold, known = LogFold(program, whole_log(ledger)), KnownIds()
     fold.book.scan(batch for _, batch in read_log(ledger, until=through))
     for _, batch in read_log(ledger, until=through):
         fold.step(batch, vectors=False)

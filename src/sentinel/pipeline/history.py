@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,11 +51,14 @@ class History:
         labels: All labels.
         decided: What was decided on each transaction; None if the log holds no decision and no
             outcome of the system before.
+        void: bool (n_rows,), which transactions are void; None if none is. Labels about them are
+            about nothing.
         end_us: The moment after the last entry.
     """
 
     labels: LabelLog
     decided: Decided | None
+    void: npt.NDArray[np.bool_] | None
     end_us: int
 
 
@@ -71,7 +75,8 @@ def read_history(groups: Iterable[Group], ids: pa.Array, until: int) -> History:
         if group.first_sequence > until:
             break
         reader.take(group, min(group.entries, until + 1 - group.first_sequence))
-    return History(reader.labels(ids), reader.decided(), reader.end_us)
+    void = reader.void(ids)
+    return History(reader.labels(ids, void), reader.decided(), void, reader.end_us)
 
 
 class _Reader:
@@ -86,6 +91,7 @@ class _Reader:
         self._propensity = np.ones(n_rows, dtype=np.float32)
         self._source = np.zeros(n_rows, dtype=np.int8)
         self._labels: list[pa.RecordBatch] = []
+        self._voids: list[str] = []
 
     def take(self, group: Group, entries: int) -> None:
         """Take the first entries of a group in."""
@@ -93,6 +99,10 @@ class _Reader:
             self._take_import(read_import(group, _READ).slice(0, entries))
         elif group.kind == GroupKind.DECISIONS:
             self._take_decisions(group, entries)
+        elif group.kind == GroupKind.VOIDS:
+            voids = entries_of(group)[:entries]
+            self.end_us = voids[-1].received_at_us + 1
+            self._voids += [void.transaction_id for void in voids]
         else:
             found = [label for label in entries_of(group)[:entries] if isinstance(label, Label)]
             self._take_labels(found)
@@ -156,14 +166,26 @@ class _Reader:
         self._propensity[rows] = 1.0
         self._source[rows] = BEFORE
 
-    def labels(self, ids: pa.Array) -> LabelLog:
-        """The labels, each with the row that it is about."""
+    def void(self, ids: pa.Array) -> npt.NDArray[np.bool_] | None:
+        """Which transactions are void: bool (n_rows,); None if none is."""
+        if not self._voids:
+            return None
+        rows = rows_of(ids, pa.array(self._voids, pa.large_string()))
+        void = np.zeros(len(ids), dtype=np.bool_)
+        void[rows[rows >= 0]] = True
+        return void
+
+    def labels(self, ids: pa.Array, void: npt.NDArray[np.bool_] | None) -> LabelLog:
+        """The labels, each with the row that it is about, those of void transactions with none."""
         if not self._labels:
             nothing = np.empty(0, dtype=np.int64)
             return LabelLog(row=nothing, fraud=nothing.astype(np.bool_), received_at_us=nothing)
         table = pa.Table.from_batches(self._labels)
+        rows = rows_of(ids, ids_of(table.column("transaction_id")))
+        if void is not None:
+            rows = np.where((rows >= 0) & void[rows], -1, rows)
         return LabelLog(
-            row=rows_of(ids, ids_of(table.column("transaction_id"))),
+            row=rows,
             fraud=pc.equal(table.column("verdict"), Verdict.FRAUD.value).to_numpy(),
             received_at_us=table.column("received_at_us").to_numpy(),
         )

@@ -99,6 +99,7 @@ def labelled_payments(
         amount_minor=amounts,
         card=cards,
         decided=history.decided,
+        void=history.void,
     )
     return LabelledPayments(plan, parts, payments, history.labels, history.end_us)
 

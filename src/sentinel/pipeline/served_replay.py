@@ -36,9 +36,10 @@ from sentinel.features.plan.program import (
     Program,
     compile_program,
 )
+from sentinel.features.voids import LogFold
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.imports import imported_entries
-from sentinel.ledger.log import read_log
+from sentinel.ledger.log import read_log, whole_log
 from sentinel.log.entries import FLAG_DEGRADED, Group, GroupKind, decode_decisions, decode_labels
 from sentinel.pipeline.verify import transactions_of
 from sentinel.state.redis.layout import EPOCH_SHIFT, epoch_start, same_load
@@ -182,7 +183,7 @@ def replay_served(
         epoch: Of the load; None if positions go on from those of the records that were loaded.
     """
     program = compile_program(plan)
-    fold = OfflineFold(program)
+    fold = LogFold(program, whole_log(ledger))
     fold.book.scan(batch for _, batch in read_log(ledger, until=loaded_through))
     for _, batch in read_log(ledger, until=loaded_through):
         fold.step(batch, vectors=False)

@@ -23,8 +23,9 @@ from sentinel.features.offline import LabelBook
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import Program, compile_program
+from sentinel.features.voids import Batches, LogFold
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.log import read_log
+from sentinel.ledger.log import read_log, whole_log
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     GroupKind,
@@ -35,6 +36,7 @@ from sentinel.log.labels import take_arrival, take_label
 from sentinel.log.schema import (
     ATTRIBUTE_PREFIX,
     KIND_TRANSACTION,
+    KIND_VOID,
     UNTRACKED,
     UNTRACKED_SEPARATOR,
     attribute_columns,
@@ -136,7 +138,8 @@ def verify(
     tally = _Tally(plan)
     with ledger_reader(settings) as ledger:
         offline = _Offline(parts, plan)
-        replay = _Replay(compile_program(plan), _wanted(ledger, until, progress))
+        wanted = _wanted(ledger, until, progress)
+        replay = _Replay(compile_program(plan), wanted, whole_log(ledger))
         for first, batch in read_log(ledger, until=until):
             sequences, ids, online = replay.run(first, batch)
             tally.compare(sequences, ids, offline.take(sequences), online, "replay")
@@ -171,12 +174,13 @@ def _wanted(ledger: Ledger, until: int, progress: ProgressCallback) -> set[str]:
 class _Replay:
     """The online path over log batches."""
 
-    def __init__(self, program: Program, wanted: set[str]) -> None:
+    def __init__(self, program: Program, wanted: set[str], history: Batches) -> None:
         self._program = program
         self._arena = Arena(program)
         self._fold = OnlineFold(program, self._arena, max(_MICRO_BATCHES))
         self._wanted = wanted
-        self._fraud: set[str] = set()
+        self._book = LabelBook()
+        self._voids = LogFold(program, history, self._arena, self._book)
         self._passed: dict[str, Transaction] = {}
         self._sizes = itertools.cycle(_MICRO_BATCHES)
 
@@ -191,6 +195,7 @@ class _Replay:
         verdicts = batch.column("verdict").to_pylist()
         transactions = transactions_of(batch)
         pending: list[Transaction] = []
+        voids: list[str] = []
         done, size = 0, next(self._sizes)
 
         def flush() -> None:
@@ -201,22 +206,36 @@ class _Replay:
                 pending.clear()
             size = next(self._sizes)
 
-        for kind, transaction_id, verdict in zip(kinds.tolist(), ids, verdicts, strict=True):
+        def put_anew(before: int) -> None:
+            if voids:
+                self._voids.entries = first_sequence - 1 + before - len(voids)
+                self._voids.void(voids)
+                voids.clear()
+
+        fraud, void = self._book.fraud, self._book.void
+        rows = zip(kinds.tolist(), ids, verdicts, strict=True)
+        for row, (kind, transaction_id, verdict) in enumerate(rows):
+            if kind == KIND_VOID:
+                flush()
+                voids.append(transaction_id)
+                continue
+            put_anew(row)
             if kind == KIND_TRANSACTION:
                 transaction = next(transactions)
                 pending.append(transaction)
                 if transaction_id in self._wanted:
                     self._passed[transaction_id] = transaction
                     flush()
-                    self._change(transaction_id, take_arrival(self._fraud, transaction_id))
+                    self._change(transaction_id, take_arrival(fraud, transaction_id))
                 elif len(pending) >= size:
                     flush()
             else:
-                change = take_label(self._fraud, transaction_id, verdict)
+                change = take_label(fraud, transaction_id, verdict, void)
                 if change is not None:
                     flush()
                     self._change(transaction_id, change)
         flush()
+        put_anew(len(ids))
         return first_sequence + places, [ids[i] for i in places.tolist()], vectors
 
     def _change(self, transaction_id: str, kind: int | None) -> None:

@@ -18,12 +18,12 @@ import pyarrow as pa
 from scipy.stats import beta
 
 from sentinel.domain import ENTITY_COLUMNS
-from sentinel.features.offline import OfflineFold
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
+from sentinel.features.voids import LogFold
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.log import read_log
+from sentinel.ledger.log import read_log, whole_log
 from sentinel.log.entries import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.profiles import profile_rows
@@ -181,7 +181,7 @@ class _Sample:
         self._settings, self._ledger, self._online, self._plan = settings, ledger, online, plan
         self._sample = sample
         self._program = compile_program(plan)
-        self._fold = OfflineFold(self._program)
+        self._fold = LogFold(self._program, whole_log(ledger))
         self._through = ledger.last_sequence()
         count = min(sample, self._through)
         drawn = rng.choice(self._through, count, replace=False) if count else np.empty(0, np.int64)

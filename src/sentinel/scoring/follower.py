@@ -25,6 +25,7 @@ from sentinel.log.entries import (
     Group,
     GroupKind,
     decode_decisions,
+    decode_voids,
     entries_of,
 )
 from sentinel.log.labels import take_label
@@ -38,9 +39,15 @@ from sentinel.state.redis.records import Loaded, Record
 
 FindTransaction = Callable[[str], Transaction | None]
 FindTransactions = Callable[[Iterable[str]], Mapping[str, Transaction]]
+FindVoids = Callable[[Iterable[str]], Mapping[str, int]]
+"""The sequences of the voids of transactions that are void, by id."""
 
 _GROUPS_AT_ONCE: Final = 64
 _ENTRIES_AT_ONCE: Final = 2_000
+_NOT_YET: Final = (
+    "Transaction {identifier!r} is in the log, and the queryable tables do not hold it yet. Its "
+    "{what} takes effect as soon as they do."
+)
 
 
 class LogFollower:
@@ -52,6 +59,7 @@ class LogFollower:
         reader: The log.
         find: Finds a transaction of the log by its id.
         find_many: Finds several at once; default: one by one.
+        find_voids: Finds voids; default: the log has none.
     """
 
     def __init__(
@@ -61,12 +69,14 @@ class LogFollower:
         reader: Ledger,
         find: FindTransaction,
         find_many: FindTransactions | None = None,
+        find_voids: FindVoids | None = None,
     ) -> None:
         self._effects = effects
         self._records = effects.records
         self._ledger = ledger
         self._reader = reader
         self._find_many = find_many or _one_by_one(find)
+        self._find_voids = find_voids or (lambda _: {})
         self._name = state_name(effects.records.program.plan.hash)
         self.through = 0
 
@@ -104,12 +114,25 @@ class LogFollower:
         return self._records.advance_followed(begun, self.through)
 
     def _take(self, group: Group, loaded: Loaded, waiting: dict[str, int]) -> None:
+        if group.kind == GroupKind.VOIDS:
+            self._take_voids(group)
+            return
         if group.kind == GroupKind.DECISIONS:
             changes = self._of_decisions(group, loaded, waiting)
         else:
             changes = self._of_labels(group, waiting)
         for part in _parts(changes):
             self._apply(part)
+
+    def _take_voids(self, group: Group) -> None:
+        """Have the records that voids touch put in place anew, from the log as it is by then."""
+        ids = {void.transaction_id for void in decode_voids(group.payload).voids}
+        found = self._find_many(sorted(ids))
+        missing = ids - found.keys()
+        if missing:
+            raise LedgerUnavailable(_NOT_YET.format(identifier=min(missing), what="void"))
+        touched = self._effects.touched_by(list(found.values()))
+        self._records.doubt([(view, key) for view, key, _ in touched])
 
     # Imports.
 
@@ -176,7 +199,8 @@ class LogFollower:
             yield from self._arrival(transaction, sequence, waiting)
 
     def _of_labels(self, group: Group, waiting: dict[str, int]) -> Iterator[tuple[Change, int]]:
-        entries = enumerate(entries_of(group), group.first_sequence)
+        numbered = enumerate(entries_of(group), group.first_sequence)
+        entries = ((sequence, entry) for sequence, entry in numbered if isinstance(entry, Label))
         while part := list(islice(entries, _ENTRIES_AT_ONCE)):
             yield from self._of_entries(part, part[0][0], waiting, add=True)
 
@@ -202,6 +226,7 @@ class LogFollower:
         fraud = {i for i, standing in before.items() if standing.verdict == Verdict.FRAUD}
         arrived = {i for i, standing in before.items() if standing.sequence}
         here = dict(self._find_many(sorted(arrived))) if arrived else {}
+        voids = self._find_voids(sorted(about)) if about else {}
         for sequence, entry in entries:
             identifier = entry.transaction_id
             if isinstance(entry, Transaction):
@@ -210,6 +235,8 @@ class LogFollower:
                 if add:
                     yield Change(entry, KIND_ADD, step_of(sequence)), sequence
                 yield from self._arrival(entry, sequence, waiting)
+                continue
+            if voids.get(identifier, sequence) < sequence:
                 continue
             kind = take_label(fraud, identifier, entry.verdict)
             if kind is None:
@@ -223,10 +250,7 @@ class LogFollower:
                 continue
             transaction = here.get(identifier)
             if transaction is None:
-                raise LedgerUnavailable(
-                    f"Transaction {identifier!r} is in the log, and the queryable tables do not "
-                    "hold it yet. Its label is counted as soon as they do."
-                )
+                raise LedgerUnavailable(_NOT_YET.format(identifier=identifier, what="label"))
             yield Change(transaction, kind, step_of(sequence)), sequence
 
     def _arrival(

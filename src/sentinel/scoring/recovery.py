@@ -8,10 +8,11 @@ from typing import Protocol
 
 from sentinel.domain import Transaction
 from sentinel.features.encode import EventEncoder
-from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.offline import LabelBook
 from sentinel.features.plan.program import Program
+from sentinel.features.voids import LogFold
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.log import read_log
+from sentinel.ledger.log import read_log, whole_log
 from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.state.embedded import EmbeddedState, restore
@@ -59,7 +60,7 @@ def catch_up(
     if until <= state.sequence:
         return
     start = state.sequence
-    book = LabelBook(fraud=state.fraud)
+    book = LabelBook(fraud=state.fraud, void=state.void)
     book.scan(batch for _, batch in read_log(ledger, after=start, until=until))
     encoder = EventEncoder(state.program, state.arena)
     for transaction_id in book.wanted:
@@ -67,7 +68,7 @@ def catch_up(
         if transaction is not None and state.known.holds_id(transaction_id):
             encoder.put(0, transaction)
             book.encoded[transaction_id] = encoder.events[0].copy()
-    folding = OfflineFold(state.program, state.arena, book)
+    folding = LogFold(state.program, whole_log(ledger), state.arena, book, after=start)
     for first_sequence, batch in read_log(ledger, after=start, until=until):
         folding.step(batch, vectors=False)
         ids = batch.column("transaction_id").to_pylist()

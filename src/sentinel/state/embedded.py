@@ -39,11 +39,12 @@ from sentinel.log.entries import (
     fingerprint,
     partly_tracked,
 )
-from sentinel.log.labels import LabelChange, changes_of
+from sentinel.log.labels import LabelChange, changes_of, take_void
 from sentinel.state.base import Reading, SnapshotWritten, Vectors
 from sentinel.state.forked_snapshot import write_beside
 from sentinel.state.known_ids import KnownIds, id_hash
 from sentinel.state.snapshot_file import (
+    FORMAT_WITHOUT_VOIDS,
     SNAPSHOT_FORMAT,
     FrozenState,
     Header,
@@ -55,6 +56,7 @@ from sentinel.state.snapshot_file import (
 from sentinel.state.without_state import WithoutState
 
 if TYPE_CHECKING:
+    from sentinel.features.voids import RecordsAnew
     from sentinel.ledger.base import Appended
 
 __all__ = ["EmbeddedState", "FrozenState", "Origin", "restore", "sound_snapshot"]
@@ -78,6 +80,7 @@ class EmbeddedState:
         known: Ids of the transactions in the log.
         fraud: Ids of the transactions whose latest verdict is fraud, also of those that the
             log does not hold yet.
+        void: Ids of the transactions that are void.
         timeline: The log that it is made of, see `sentinel.ledger.timeline`; empty if unknown.
         tail: The group that the state ends with, if it came after ``timeline`` was looked up.
         budget_bytes, waiting_labels: See `FeatureState`.
@@ -88,6 +91,7 @@ class EmbeddedState:
     sequence: int = 0
     known: KnownIds = field(default_factory=KnownIds)
     fraud: set[str] = field(default_factory=set)
+    void: set[str] = field(default_factory=set)
     timeline: str = ""
     tail: Group | None = None
     budget_bytes: int = 0
@@ -108,7 +112,8 @@ class EmbeddedState:
                 several = slice(first, first + _KEYS_AT_ONCE)
                 keys.update(zip(names[several], offsets[several].tolist(), strict=True))
         header = frozen.header
-        return cls(program, arena, header.sequence, known, set(frozen.fraud), header.timeline)
+        fraud, void = set(frozen.fraud), set(frozen.void)
+        return cls(program, arena, header.sequence, known, fraud, void, header.timeline)
 
     @classmethod
     def empty(cls, program: Program, folder: Path | None = None) -> EmbeddedState:
@@ -205,7 +210,7 @@ class EmbeddedState:
         transactions: Mapping[str, Transaction],
     ) -> None:
         changes: list[LabelChange] = []
-        for change in changes_of(labels, appended.first_sequence, self.fraud):
+        for change in changes_of(labels, appended.first_sequence, self.fraud, self.void):
             if change.transaction_id in transactions:
                 changes.append(change)
             else:
@@ -214,6 +219,21 @@ class EmbeddedState:
         for kind, alike in groupby(changes, key=attrgetter("kind")):
             self._online.run([transactions[change.transaction_id] for change in alike], kind)
         self._through(appended, len(labels))
+
+    def apply_voids(
+        self, transaction_ids: Sequence[str], appended: Appended, anew: RecordsAnew
+    ) -> None:
+        """Let voids that have become durable take effect.
+
+        Args:
+            transaction_ids: In log order, one entry of the log each.
+            appended: Where they are in the log.
+            anew: The records that they touch, folded through the entry before.
+        """
+        for transaction_id in transaction_ids:
+            take_void(self.fraud, self.void, transaction_id)
+        anew.put_into(self.arena)
+        self._through(appended, len(transaction_ids))
 
     def _through(self, appended: Appended, entries: int) -> None:
         """The state contains a group now."""
@@ -278,7 +298,7 @@ class EmbeddedState:
         arena = self.arena
         return FrozenState(
             header=Header(
-                format=SNAPSHOT_FORMAT,
+                format=SNAPSHOT_FORMAT if self.void else FORMAT_WITHOUT_VOIDS,
                 record_format=RECORD_FORMAT,
                 plan_hash=self.program.plan.hash,
                 sequence=self.sequence,
@@ -295,6 +315,7 @@ class EmbeddedState:
                 np.fromiter(keys.values(), dtype=np.int64, count=len(keys)) for keys in arena.keys
             ],
             fraud=list(self.fraud),
+            void=sorted(self.void),
         )
 
 

@@ -2,8 +2,9 @@
 
     <state>/<plan hash>/00000000000000000017.snapshot   the state after entry 17
 
-A snapshot names the log that it was made of (see `sentinel.ledger.timeline`), from format 2 on.
-One that is torn, of another format or of another log is passed over, never trusted.
+A snapshot names the log that it was made of (see `sentinel.ledger.timeline`), from format 2 on, and
+ends with the transactions that are void, from format 3 on. One that is torn, of another format or
+of another log is passed over, never trusted.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import xxhash
 from sentinel.features.jit import kernel
 from sentinel.state.direct_file import write_directly
 
-SNAPSHOT_FORMAT: Final = 2
-_OLDER_FORMATS: Final = (1,)
+SNAPSHOT_FORMAT: Final = 3
+FORMAT_WITHOUT_VOIDS: Final = 2
+"""What a snapshot is written in where nothing is void, so that older versions read it."""
+_OLDER_FORMATS: Final = (1, 2)
 _MAGIC: Final = b"SNTLSNAP"
 _SNAPSHOTS_KEPT: Final = 2
 _LONGEST_HEADER: Final = 1 << 20
@@ -69,6 +72,7 @@ class FrozenState:
         known: int64 arrays of ``known`` hashes of the ids of transactions together.
         keys, offsets: By view: the keys of the records, and where each begins in ``words``.
         fraud: Transactions whose newest verdict is fraud.
+        void: Transactions that are void; empty before format 3.
     """
 
     header: Header
@@ -77,6 +81,7 @@ class FrozenState:
     keys: list[list[str]]
     offsets: list[Words]
     fraud: list[str]
+    void: Sequence[str] = ()
 
     def write(self, folder: Path) -> Path:
         """Write the snapshot durably into its plan's folder and drop old ones.
@@ -114,6 +119,8 @@ class FrozenState:
             yield [msgspec.msgpack.encode(keys)]
             yield [offsets.data.cast("B")]
         yield [msgspec.msgpack.encode(self.fraud)]
+        if self.header.format > FORMAT_WITHOUT_VOIDS:
+            yield [msgspec.msgpack.encode(self.void)]
 
 
 def snapshots_of(folder: Path, plan_hash: str) -> list[Path]:
@@ -156,6 +163,9 @@ def read_snapshot(path: Path) -> FrozenState | None:
     header = _header(sections[0])
     if header is None or len(sections[1]) != 8 * header.used:
         return None
+    void: list[str] = []
+    if header.format > FORMAT_WITHOUT_VOIDS:
+        void = msgspec.msgpack.decode(sections.pop(), type=list[str])
     keyed = sections[3:-1]
     return FrozenState(
         header=header,
@@ -164,6 +174,7 @@ def read_snapshot(path: Path) -> FrozenState | None:
         keys=[list(_decoded_keys(names)) for names in keyed[::2]],
         offsets=[np.frombuffer(offsets, dtype=np.int64) for offsets in keyed[1::2]],
         fraud=msgspec.msgpack.decode(sections[-1], type=list[str]),
+        void=void,
     )
 
 
