@@ -19,6 +19,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── PlanMismatch            the model was trained with another feature plan
     │   ├── ModelFormatError        a model file cannot be read
     │   ├── ModelNotSigned          nobody who is trusted vouches for the model's files
+    │   ├── LabelsStopped           no label came for too long, so that silence says nothing
     │   └── GateRefused             the candidate is worse than the champion
     ├── AccessDenied                who calls may not do this
     │   ├── Unauthenticated         no key came, or none that is good
@@ -317,6 +318,10 @@ class ModelFormatError(ModelError):
 
 class ModelNotSigned(ModelError):
     code = "model_not_signed"
+
+
+class LabelsStopped(ModelError):
+    code = "labels_stopped"
 
 
 class GateRefused(ModelError):

@@ -360,6 +360,12 @@ class LabelSettings(BaseModel):
         "is not set and labels always came sooner, the longest delay counts.",
         ge=0,
     )
+    max_silence_days: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Training stops where no label has arrived for so many days before the end of "
+        "the log, since unlabelled frauds would count as legitimate; auto: twice the longest pause "
+        "that is usual here, weekends included, and a day at least.",
+    )
 
 
 class TrainingSettings(BaseModel):

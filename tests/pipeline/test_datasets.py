@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -78,3 +79,19 @@ def test_a_test_that_is_too_long_for_the_log_gives_way_and_says_so(workspace: Se
     assert data.fit.weight is not None
     assert data.fit.weight.sum() == pytest.approx(built.manifest.fit.rows)
     assert data.fit.fraud.sum() == built.manifest.fit.frauds
+
+
+def test_a_dataset_of_the_format_before_is_read(workspace: Settings) -> None:
+    built = build_dataset(workspace)
+    path = built.folder / "manifest.json"
+    before = msgspec.json.decode(path.read_bytes())
+    for name in ("fit", "tail", "test"):
+        for added in ("effective_rows", "effective_frauds", "clipped_mass"):
+            del before[name][added]
+    path.write_bytes(msgspec.json.encode(before | {"format": 1}))
+    data = load_dataset(built.folder)
+    assert data.manifest.test == built.manifest.test
+    assert (data.fit.weight, data.tail.weight, data.test.weight) == (None, None, None)
+    path.write_bytes(msgspec.json.encode(before | {"format": 99}))
+    with pytest.raises(WorkspaceError, match="not what it was"):
+        load_dataset(built.folder)

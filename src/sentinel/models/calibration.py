@@ -12,15 +12,19 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sentinel.models.weights import effective_size
+
 Floats = npt.NDArray[np.float64]
 Method = Literal["auto", "isotonic", "platt"]
 
 ISOTONIC_FRAUDS: Final = 200
-"""`auto` takes isotonic regression from so many frauds on, else Platt's two parameters."""
+"""`auto` takes isotonic regression from so many frauds on, else Platt's two parameters. Where rows
+have weights, the effective number of frauds counts."""
 
 _PLATT_POINTS: Final = 513
 _FLOOR: Final = 1e-9
 _RISE: Final = 1e-12
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +92,8 @@ def fit_calibration(
         fraud: (n_rows,), 0 or 1.
         method: ``isotonic`` (pool adjacent violators; points at the blocks' mean scores),
             ``platt`` (a logistic curve with Platt's smoothed targets, 1999) or ``auto``.
-        weight: (n_rows,), how many rows each stands for, where negatives were sampled.
+        weight: (n_rows,), how many rows each stands for, where rows were sampled or the truth of
+            others is hidden.
 
     Raises:
         ValueError: If there is no row of each class.
@@ -100,7 +105,8 @@ def fit_calibration(
     if frauds == 0 or frauds == len(target):
         raise ValueError("Calibration needs rows of both classes.")
     if method == "auto":
-        method = "isotonic" if frauds >= ISOTONIC_FRAUDS else "platt"
+        enough = effective_size(mass[target > 0.5]) >= ISOTONIC_FRAUDS - _ROUNDING
+        method = "isotonic" if enough else "platt"
     if method == "platt":
         return _platt(score, target, mass)
     return _isotonic(score, target, mass)
@@ -114,12 +120,13 @@ def _isotonic(score: Floats, target: Floats, mass: Floats) -> Calibration:
     start = pool_adjacent(n_frauds, n_rows)
     rows = np.add.reduceat(n_rows, start)
     x = np.add.reduceat(n_rows * values, start) / rows
-    # One row of the base rate is added to each block, so that no block claims certainty; this
-    # may put small blocks out of order, which a second pass mends.
-    frauds = np.add.reduceat(n_frauds, start) + base
-    again = pool_adjacent(frauds, rows + 1.0)
+    # One row of the base rate, as heavy as those of the block, is added to each block, so that no
+    # block claims certainty; this may put small blocks out of order, which a second pass mends.
+    one = np.add.reduceat(np.bincount(inverse, weights=mass * mass), start) / rows
+    frauds = np.add.reduceat(n_frauds, start) + base * one
+    again = pool_adjacent(frauds, rows + one)
     x = np.add.reduceat(rows * x, again) / np.add.reduceat(rows, again)
-    y = np.add.reduceat(frauds, again) / np.add.reduceat(rows + 1.0, again)
+    y = np.add.reduceat(frauds, again) / np.add.reduceat(rows + one, again)
     # Beyond the outermost blocks the odds go on changing, tenfold over one range of the scores.
     reach = max(float(values[-1] - values[0]), 1.0)
     x = np.concatenate([[x[0] - reach], x, [x[-1] + reach]])
@@ -158,7 +165,8 @@ def pool_adjacent(numerator: Floats, denominator: Floats) -> npt.NDArray[np.int6
 def _platt(score: Floats, target: Floats, mass: Floats) -> Calibration:
     n_frauds = float((mass * target).sum())
     n_rest = float(mass.sum()) - n_frauds
-    smooth = np.where(target > 0.5, (n_frauds + 1.0) / (n_frauds + 2.0), 1.0 / (n_rest + 2.0))
+    own, others = effective_size(mass[target > 0.5]), effective_size(mass[target <= 0.5])
+    smooth = np.where(target > 0.5, (own + 1.0) / (own + 2.0), 1.0 / (others + 2.0))
     centre, spread = float(score.mean()), float(score.std())
     if spread <= _FLOOR * max(1.0, abs(centre)):  # one score for all, but for rounding
         spread = 1.0

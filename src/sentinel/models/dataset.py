@@ -242,6 +242,16 @@ def sample(
     )
 
 
+def weight_column(weight: Floats) -> Floats | None:
+    """Weights as they are handed on: None if each row stands for itself."""
+    return weight if (weight != 1.0).any() else None
+
+
+def unclipped_column(of: Sample) -> Floats | None:
+    """The weights before they were cut; None if none was."""
+    return of.unclipped if (of.unclipped != of.weight).any() else None
+
+
 def data_hash(*arrays: npt.NDArray[np.generic]) -> str:
     """Thirty-two hex digits that name arrays: XXH3-128 of types, shapes and bytes.
 

@@ -17,6 +17,7 @@ from sentinel.features.plan.plan import DAY_US
 from sentinel.models.dataset import MIN_FRAUDS
 from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
 from sentinel.models.ranking import CardDays, RankedTotals, Ranking
+from sentinel.models.weights import effective_size
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -26,6 +27,9 @@ FALSE_POSITIVE_RATES: Final = (0.001, 0.01, 0.05)
 CALIBRATION_BINS: Final = 20
 NOT_ENOUGH_FRAUDS: Final = "not enough frauds to say"
 TOO_FEW_GOOD: Final = "too few good payments"
+WEIGHTED: Final = "weighted_"
+"""Before the name of a figure in which each row counts for all payments that it stands for."""
+UNCLIPPED_PRECISION: Final = "weighted_unclipped_average_precision"
 CERTAIN_FRAUDS: Final = 50
 """From so many known frauds on, a model that cannot be told from knowing nothing is no good."""
 
@@ -45,6 +49,8 @@ class HeldOut:
         card: int64 code of the card or customer; negative = unknown.
         event_time_us: int64, microseconds.
         amount_minor: int64.
+        weight: float64, how many payments each stands for; None if each is one.
+        unclipped: float64, the same before it was cut; None if nothing was.
     """
 
     fraud: Bools
@@ -53,6 +59,8 @@ class HeldOut:
     card: Ints
     event_time_us: Ints
     amount_minor: Ints
+    weight: Floats | None = None
+    unclipped: Floats | None = None
 
     def __post_init__(self) -> None:
         _check_classes(self.fraud)
@@ -88,6 +96,7 @@ def figures(
     names = figure_names(alerts_per_1000, cards_per_day)
     if rows is None:
         return Figures({}, dict.fromkeys(names, NOT_ENOUGH_FRAUDS))
+    names += _weighted_names(rows, alerts_per_1000)
     found = evaluate(
         rows,
         alerts_per_1000=alerts_per_1000,
@@ -95,7 +104,7 @@ def figures(
         rounds=rounds,
         seed=seed,
     )
-    why = _too_few(rows, alerts_per_1000, cards_per_day)
+    why = _too_few(rows, alerts_per_1000, cards_per_day) | _too_light(rows, names)
     return Figures({name: found[name] for name in names if name not in why}, why)
 
 
@@ -111,6 +120,27 @@ def figure_names(alerts_per_1000: float, cards_per_day: int) -> tuple[str, ...]:
         "log_loss",
         "calibration_error",
     )
+
+
+def _weighted_names(rows: HeldOut, alerts_per_1000: float) -> tuple[str, ...]:
+    """The figures of weighted rows; none where each stands for itself."""
+    if rows.weight is None:
+        return ()
+    all_names = (name for name in figure_names(alerts_per_1000, 0) if not name.startswith("card_"))
+    found = tuple(WEIGHTED + name for name in all_names)
+    return found if rows.unclipped is None else (*found, UNCLIPPED_PRECISION)
+
+
+def _too_light(rows: HeldOut, names: tuple[str, ...]) -> dict[str, str]:
+    """The weighted figures that cannot be had, and why: what counts is the effective number."""
+    if rows.weight is None:
+        return {}
+    weighted = [name for name in names if name.startswith(WEIGHTED)]
+    if effective_size(rows.weight[rows.fraud]) < MIN_FRAUDS:
+        return dict.fromkeys(weighted, NOT_ENOUGH_FRAUDS)
+    if effective_size(rows.weight[~rows.fraud]) < MIN_FRAUDS:
+        return dict.fromkeys(weighted, TOO_FEW_GOOD)
+    return {}
 
 
 def _too_few(rows: HeldOut, alerts_per_1000: float, cards_per_day: int) -> dict[str, str]:
@@ -160,13 +190,15 @@ def evaluate(
     Returns:
         ``average_precision``, ``roc_auc``, ``recall_at_fpr_0.1pct`` (1pct, 5pct),
         ``card_precision_at_100``, ``money_caught_at_5_per_1000`` (a share), ``brier``,
-        ``calibration_error``, ``log_loss``.
+        ``calibration_error``, ``log_loss``. Where rows have weights, also those that begin with
+        `WEIGHTED`; a card has no weight, so ``card_precision`` is not among them.
     """
     cluster, n_clusters = cluster_codes(rows.card)
     ranking = Ranking(rows.fraud, rows.score, rows.amount_minor)
     days = CardDays(rows.fraud, rows.score, cluster, rows.event_time_us // DAY_US)
     losses = _row_losses(rows.fraud, rows.probability)
-    bins = _calibration_bins(rows.probability)
+    bins = _calibration_bins(rows.probability, None)
+    own_bins = bins if rows.weight is None else _calibration_bins(rows.probability, rows.weight)
 
     def measure(counts: Counts) -> dict[str, Floats]:
         ranked = ranking.totals(counts[:, cluster[ranking.order]])
@@ -187,7 +219,28 @@ def evaluate(
         figures["calibration_error"] = _calibration_error(
             spread, rows.fraud, rows.probability, bins
         )
+        if rows.weight is not None:
+            figures |= weighted(spread * rows.weight)
+        if rows.unclipped is not None:
+            heavy = ranking.totals((spread * rows.unclipped)[:, ranking.order])
+            figures[UNCLIPPED_PRECISION] = heavy.average_precision()
         return figures
+
+    def weighted(mass: Floats) -> dict[str, Floats]:
+        """The figures of rows that stand for so many, float64 (n_rounds, n_rows)."""
+        ranked = ranking.totals(mass[:, ranking.order])
+        found = {
+            "average_precision": ranked.average_precision(),
+            "roc_auc": ranked.roc_auc(),
+            **{
+                f"recall_at_fpr_{100 * rate:g}pct": ranked.recall_at_fpr(rate)
+                for rate in FALSE_POSITIVE_RATES
+            },
+            f"money_caught_at_{alerts_per_1000:g}_per_1000": ranked.money_caught(alerts_per_1000),
+            **{name: mass @ loss / mass.sum(axis=1) for name, loss in losses.items()},
+            "calibration_error": _calibration_error(mass, rows.fraud, rows.probability, own_bins),
+        }
+        return {WEIGHTED + name: value for name, value in found.items()}
 
     value = measure(np.ones((1, n_clusters), dtype=np.int32))
     samples = [
@@ -252,13 +305,26 @@ def undecided(better_by_than_nothing: Estimate, frauds: int) -> str:
     return ""
 
 
-def average_precision(fraud: npt.ArrayLike, score: npt.ArrayLike) -> float:
+def average_precision(
+    fraud: npt.ArrayLike, score: npt.ArrayLike, weight: npt.ArrayLike | None = None
+) -> float:
     """Mean precision over the frauds, each at its own score: the area under the PR steps.
+
+    Args:
+        fraud: (n_rows,), the truth.
+        score: (n_rows,).
+        weight: (n_rows,), how many rows each stands for; None if each is one.
 
     >>> average_precision([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
     0.8333333333333333
     """
-    return float(_plain(fraud, score).average_precision()[0])
+    if weight is None:
+        return float(_plain(fraud, score).average_precision()[0])
+    truth = np.asarray(fraud, dtype=np.bool_)
+    _check_classes(truth)
+    ranking = Ranking(truth, np.asarray(score, dtype=np.float64))
+    mass = np.asarray(weight, dtype=np.float64)[ranking.order]
+    return float(ranking.totals(mass[None, :]).average_precision()[0])
 
 
 def roc_auc(fraud: npt.ArrayLike, score: npt.ArrayLike) -> float:
@@ -291,10 +357,11 @@ def _row_losses(fraud: Bools, probability: Floats) -> dict[str, Floats]:
     }
 
 
-def _calibration_bins(probability: Floats) -> Ints:
+def _calibration_bins(probability: Floats, weight: Floats | None) -> Ints:
     """Bins of equal expected fraud: with equal widths, one bin would hold almost every row."""
     order = np.argsort(probability, kind="stable")
-    mass = np.cumsum(probability[order])
+    expected = probability if weight is None else probability * weight
+    mass = np.cumsum(expected[order])
     bins = np.empty(len(probability), dtype=np.int64)
     share = mass / max(float(mass[-1]), _TINY)
     bins[order] = np.minimum((share * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)

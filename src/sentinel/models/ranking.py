@@ -6,6 +6,8 @@ of them says all that a ranking metric asks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,11 +50,12 @@ class Ranking:
             else (np.zeros(len(self.frauds)))
         )
 
-    def totals(self, counts: Counts) -> RankedTotals:
+    def totals(self, counts: Counts | Floats) -> RankedTotals:
         """Cumulative counts at the frauds.
 
         Args:
-            counts: int32 (n_rounds, n_rows), in rank order.
+            counts: (n_rounds, n_rows), in rank order: how often each row was drawn, int32; or
+                float64, that times what the row stands for.
         """
         return RankedTotals(self, counts)
 
@@ -60,7 +63,7 @@ class Ranking:
 class RankedTotals:
     """Figures of a ranking for many bootstrap rounds at once: each float64 (n_rounds,)."""
 
-    def __init__(self, ranking: Ranking, counts: Counts) -> None:
+    def __init__(self, ranking: Ranking, counts: Counts | Floats) -> None:
         self._money = ranking.money
         everything = _running(counts)
         self._weight: Floats = counts[:, ranking.frauds].astype(np.float64)
@@ -75,7 +78,7 @@ class RankedTotals:
         self._all = everything[:, -1].astype(np.float64)
 
     def average_precision(self) -> Floats:
-        precision = self._frauds_until / np.maximum(self._all_until, 1.0)
+        precision = _share(self._frauds_until, self._all_until, nothing=0.0)
         return _share((self._weight * precision).sum(axis=1), self._frauds)
 
     def roc_auc(self) -> Floats:
@@ -147,13 +150,14 @@ class CardDays:
         return np.asarray(total / len(self.days))
 
 
-def _running(counts: Counts) -> npt.NDArray[np.int64]:
-    """Totals before each column and after the last: int64 (n_rounds, n_columns + 1)."""
-    totals = np.zeros((counts.shape[0], counts.shape[1] + 1), dtype=np.int64)
+def _running(counts: Counts | Floats) -> npt.NDArray[Any]:
+    """Totals before each column and after the last: (n_rounds, n_columns + 1), int64 or float64."""
+    kind = np.float64 if counts.dtype == np.float64 else np.int64
+    totals = np.zeros((counts.shape[0], counts.shape[1] + 1), dtype=kind)
     np.cumsum(counts, axis=1, out=totals[:, 1:])
     return totals
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    """``part / whole``; NaN where a draw has nothing to share."""
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+def _share(part: Floats, whole: Floats, nothing: float = np.nan) -> Floats:
+    """``part / whole``; ``nothing`` where a draw has nothing to share."""
+    return np.divide(part, whole, out=np.full_like(part, nothing), where=whole > 0)

@@ -38,7 +38,11 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def threshold_for_budget(
-    probability: npt.ArrayLike, alerts_per_1000: float, *, below: float = np.inf
+    probability: npt.ArrayLike,
+    alerts_per_1000: float,
+    *,
+    below: float = np.inf,
+    weight: npt.ArrayLike | None = None,
 ) -> float:
     """The lowest threshold that raises at most so many alerts per 1,000 payments.
 
@@ -49,6 +53,7 @@ def threshold_for_budget(
         alerts_per_1000: The budget, 0 to 1,000.
         below: Payments from this probability on raise no alert and cost nothing: they are
             declined.
+        weight: (n_rows,), how many payments each stands for; None if each is one.
 
     >>> threshold_for_budget([0.1, 0.2, 0.3, 0.4], 500)
     0.3
@@ -58,6 +63,8 @@ def threshold_for_budget(
     every = np.asarray(probability, dtype=np.float64)
     if len(every) == 0 or not 0.0 <= alerts_per_1000 <= 1000.0:
         raise ValueError("A budget needs payments, and 0 to 1,000 alerts per 1,000 of them.")
+    if weight is not None:
+        return _weighted_budget(every, np.asarray(weight, np.float64), alerts_per_1000, below)
     ranked = np.sort(every[every < below])[::-1]
     allowed = int(np.floor(len(every) * alerts_per_1000 / 1000.0 + 1e-9))
     if len(ranked) == 0:
@@ -66,6 +73,19 @@ def threshold_for_budget(
         return float(ranked[-1])
     above = ranked[:allowed][ranked[:allowed] > ranked[allowed]]
     return float(above[-1]) if len(above) else float(np.nextafter(ranked[0], np.inf))
+
+
+def _weighted_budget(every: Floats, mass: Floats, alerts_per_1000: float, below: float) -> float:
+    """`threshold_for_budget` where each payment stands for several."""
+    order = np.argsort(-every, kind="stable")
+    order = order[every[order] < below]
+    if len(order) == 0:
+        return below
+    ranked, alerts = every[order], np.cumsum(mass[order])
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    kept = last_of_tie & (alerts <= mass.sum() * alerts_per_1000 / 1000.0 + 1e-9)
+    places = np.flatnonzero(kept)
+    return float(ranked[places[-1]]) if len(places) else float(np.nextafter(ranked[0], np.inf))
 
 
 def threshold_for_costs(
@@ -88,7 +108,13 @@ def threshold_for_costs(
     return false_alarm / (false_alarm + missed_fraud - caught_fraud)
 
 
-def decline_line(probability: npt.ArrayLike, fraud: npt.ArrayLike, precision: float) -> float:
+def decline_line(
+    probability: npt.ArrayLike,
+    fraud: npt.ArrayLike,
+    precision: float,
+    *,
+    weight: npt.ArrayLike | None = None,
+) -> float:
     """The probability from which each single payment is fraud with at least that precision.
 
     A calibrated probability is the share of fraud among payments of that same probability, so
@@ -99,6 +125,8 @@ def decline_line(probability: npt.ArrayLike, fraud: npt.ArrayLike, precision: fl
         probability: (n_rows,), calibrated, of held-out payments.
         fraud: (n_rows,), 0 or 1.
         precision: Wanted, 0 to 1.
+        weight: (n_rows,), how many payments each stands for; None if each is one. What counts as
+            a number of held-out payments is then their effective number.
 
     Returns:
         The line; `NEVER` where fewer than `MIN_DECLINES` held-out payments lie above it. It is
@@ -112,8 +140,13 @@ def decline_line(probability: npt.ArrayLike, fraud: npt.ArrayLike, precision: fl
     score = np.asarray(probability, dtype=np.float64)
     order = np.argsort(score, kind="stable")[np.count_nonzero(score < precision) :]
     ranked = score[order]
-    frauds = np.cumsum(np.asarray(fraud, dtype=np.float64)[order][::-1])[::-1]
-    rows = np.arange(len(ranked), 0, -1)
+    truth = np.asarray(fraud, dtype=np.float64)[order]
+    rows: Floats = np.arange(len(ranked), 0, -1).astype(np.float64)
+    frauds = _above(truth)
+    if weight is not None:
+        mass = np.asarray(weight, dtype=np.float64)[order]
+        rows = _above(mass) ** 2 / _above(mass * mass)
+        frauds = rows * _above(mass * truth) / _above(mass)
     first_of_tie = np.diff(ranked, prepend=-np.inf) > 0
     kept = first_of_tie & (rows >= MIN_DECLINES) & (_upper_share(frauds, rows) >= precision)
     places = np.flatnonzero(kept)
@@ -122,7 +155,12 @@ def decline_line(probability: npt.ArrayLike, fraud: npt.ArrayLike, precision: fl
     return precision if places[0] == 0 else float(ranked[places[0]])
 
 
-def _upper_share(hits: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+def _above(values: Floats) -> Floats:
+    """Totals from each place to the end."""
+    return np.asarray(np.cumsum(values[::-1])[::-1])
+
+
+def _upper_share(hits: Floats, rows: Floats) -> Floats:
     """Upper 95 % bound of a share by Wilson's score interval: float64 (n,)."""
     share, z2 = hits / rows, _Z95 * _Z95
     spread = _Z95 * np.sqrt(share * (1.0 - share) / rows + z2 / (4.0 * rows * rows))
@@ -136,6 +174,7 @@ def choose_thresholds(
     alerts_per_1000: float,
     decline_precision: float,
     fraud_threshold: float | None = None,
+    weight: npt.ArrayLike | None = None,
 ) -> Thresholds:
     """The lines of a model from held-out payments.
 
@@ -146,9 +185,10 @@ def choose_thresholds(
         decline_precision: Decline only where a payment is fraud with at least this probability.
         fraud_threshold: For ``is_fraud``, say from `threshold_for_costs`; default: whatever is
             not approved counts as fraud.
+        weight: (n_rows,), how many payments each stands for; None if each is one.
     """
-    decline = decline_line(probability, fraud, decline_precision)
-    review = threshold_for_budget(probability, alerts_per_1000, below=decline)
+    decline = decline_line(probability, fraud, decline_precision, weight=weight)
+    review = threshold_for_budget(probability, alerts_per_1000, below=decline, weight=weight)
     return Thresholds(
         fraud=review if fraud_threshold is None else fraud_threshold,
         review=review,

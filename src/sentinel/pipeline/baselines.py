@@ -83,12 +83,12 @@ def sampled(rows: Rows, most: int, *, seed: int) -> Rows:
     """
     if len(rows.fraud) <= most:
         return rows
-    keep, weight = thinned(rows.fraud, most, seed=seed)
+    keep, weight = thinned(rows.fraud, most, seed=seed, weight=rows.weight)
     return Rows(
         X=rows.X[keep],
         fraud=rows.fraud[keep],
         card=rows.card[keep],
         event_time_us=rows.event_time_us[keep],
         amount_minor=rows.amount_minor[keep],
-        weight=weight if rows.weight is None else weight * rows.weight[keep],
+        weight=weight,
     )

@@ -8,9 +8,12 @@
         test.parquet        what every figure is measured on
 
 Each file has a row for each payment, in log order: ``fraud``, ``card`` (a code), ``event_time_us``,
-``amount_minor`` and a float32 column for each feature, NaN = unknown. Where there were too many
-payments to fit on, ``sentinel_weight`` says how many each of the fitted ones stands for. The name
-is a hash of the content: the same data are the same dataset, whoever builds it.
+``amount_minor`` and a float32 column for each feature, NaN = unknown. Where a payment stands for
+others, ``sentinel_weight`` says for how many: those that a control group let through, and fitted
+ones where there were too many to fit on. The test then has ``sentinel_unclipped_weight`` if weights
+were cut. The name is a hash of the content: the same data are the same dataset, whoever builds it.
+
+Format 1 had weights in ``fit`` alone, and is read, too.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ import pyarrow.parquet as pq
 
 from sentinel.domain import WorkspaceError
 from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.models.dataset import Sample, data_hash
+from sentinel.models.dataset import Sample, data_hash, unclipped_column, weight_column
 from sentinel.models.sampling import thinned
 from sentinel.models.splitting import Split, SplitRequest, split_by_time
+from sentinel.models.weights import clipped_mass, effective_size
+from sentinel.pipeline.label_watch import check_label_feed
 from sentinel.pipeline.labelled_payments import (
     LabelledPayments,
     labelled_payments,
@@ -42,17 +47,21 @@ from sentinel.pipeline.window_search import remembered
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
-DATASET_FORMAT: Final = 1
+DATASET_FORMAT: Final = 2
+_READ_FORMATS: Final = (1, 2)
 KEPT: Final = 3
 """Datasets of a workspace; building a new one deletes the oldest beyond so many."""
 
 WEIGHT: Final = "sentinel_weight"
-"""The column of weights, where the rows were thinned out."""
+"""The column of weights, where rows stand for others."""
+UNCLIPPED: Final = "sentinel_unclipped_weight"
+"""The column of weights before they were cut."""
 
 _PARTS: Final = ("fit", "tail", "test")
 
 Matrix = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +71,9 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
         rows, frauds: How many, and how many of them are known frauds.
         start_us, end_us: Event times they were taken from, the end exclusive.
         cutoff_us: Labels that arrived from here on were not looked at.
+        effective_rows, effective_frauds: How many equally weighted ones say as much (Kish); None
+            if each stands for itself.
+        clipped_mass: Share of the weights that was cut off.
     """
 
     rows: int
@@ -69,6 +81,9 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     start_us: int
     end_us: int
     cutoff_us: int
+    effective_rows: float | None = None
+    effective_frauds: float | None = None
+    clipped_mass: float = 0.0
 
     def __len__(self) -> int:
         return self.rows
@@ -120,6 +135,7 @@ class Rows:
         fraud: bool (n,).
         card, event_time_us, amount_minor: int64 (n,); the card is a code, negative = unknown.
         weight: float64 (n,), how many payments each stands for; None if each is one.
+        unclipped: float64 (n,), the same before it was cut; None if nothing was, and in ``fit``.
     """
 
     X: Matrix
@@ -127,7 +143,8 @@ class Rows:
     card: Ints
     event_time_us: Ints
     amount_minor: Ints
-    weight: npt.NDArray[np.float64] | None = None
+    weight: Floats | None = None
+    unclipped: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +195,11 @@ def build_dataset(
 
     Raises:
         InvalidQuery: No payment is known to be fraud, or none to be anything else.
+        LabelsStopped: No label has arrived for too long.
         DefinitionError, WorkspaceError: See `backfill`.
     """
     known = labelled_payments(settings, progress=progress)
+    check_label_feed(settings, known, now_us)
     window, chosen = window_days(settings, known.plan.hash)
     split = split_of(settings, known, now_us, window=window)
     samples = dict(zip(_PARTS, (split.fit, split.tail, split.test), strict=True))
@@ -236,7 +255,7 @@ def load_dataset(folder: Path) -> Dataset:
         raise WorkspaceError(f"There is no dataset in {folder} ({error}). {remedy}") from None
     except (msgspec.DecodeError, msgspec.ValidationError, pa.ArrowException, KeyError) as error:
         raise WorkspaceError(f"The dataset in {folder} cannot be read: {error}. {remedy}") from None
-    if manifest.format != DATASET_FORMAT or manifest.name != _name(plan, parts):
+    if manifest.format not in _READ_FORMATS or manifest.name != _name(plan, parts):
         raise WorkspaceError(f"The dataset in {folder} is not what it was. {remedy}")
     return Dataset(manifest, plan, **parts)
 
@@ -269,10 +288,10 @@ def split_of(
 
 def _rows(known: LabelledPayments, sample: Sample, most: int, seed: int) -> Rows:
     payments, rows, fraud = known.payments, sample.rows, sample.fraud
-    weight = None
+    weight, unclipped = weight_column(sample.weight), unclipped_column(sample)
     if len(rows) > most:
-        keep, weight = thinned(fraud, most, seed=seed)
-        rows, fraud = rows[keep], fraud[keep]
+        keep, weight = thinned(fraud, most, seed=seed, weight=weight)
+        rows, fraud, unclipped = rows[keep], fraud[keep], None
     return Rows(
         X=known.vectors(rows),
         fraud=fraud,
@@ -280,31 +299,36 @@ def _rows(known: LabelledPayments, sample: Sample, most: int, seed: int) -> Rows
         event_time_us=payments.event_time_us[rows],
         amount_minor=payments.amount_minor[rows],
         weight=weight,
+        unclipped=unclipped,
     )
 
 
 def _period(sample: Sample) -> Period:
+    weighted = weight_column(sample.weight) is not None
     return Period(
         rows=len(sample),
         frauds=sample.frauds,
         start_us=sample.start_us,
         end_us=sample.end_us,
         cutoff_us=sample.cutoff_us,
+        effective_rows=effective_size(sample.weight) if weighted else None,
+        effective_frauds=sample.effective_frauds if weighted else None,
+        clipped_mass=clipped_mass(sample.weight, sample.unclipped),
     )
 
 
 def _learnt_hash(parts: dict[str, Rows]) -> str:
     fit, tail = parts["fit"], parts["tail"]
-    weight = () if fit.weight is None else (fit.weight,)
-    return data_hash(fit.X, fit.fraud, *weight, tail.X, tail.fraud)
+    fitted = () if fit.weight is None else (fit.weight,)
+    later = () if tail.weight is None else (tail.weight,)
+    return data_hash(fit.X, fit.fraud, *fitted, tail.X, tail.fraud, *later)
 
 
 def _name(plan: Plan, parts: dict[str, Rows]) -> str:
     arrays: list[npt.NDArray[np.generic]] = [np.frombuffer(plan.hash.encode(), dtype=np.uint8)]
     for rows in parts.values():
         arrays += [rows.X, rows.fraud, rows.card, rows.event_time_us, rows.amount_minor]
-        if rows.weight is not None:
-            arrays.append(rows.weight)
+        arrays += [column for column in (rows.weight, rows.unclipped) if column is not None]
     return data_hash(*arrays)
 
 
@@ -328,6 +352,7 @@ def _write(folder: Path, plan: Plan, parts: dict[str, Rows], manifest: DatasetMa
                 "event_time_us": rows.event_time_us,
                 "amount_minor": rows.amount_minor,
                 **({} if rows.weight is None else {WEIGHT: rows.weight}),
+                **({} if rows.unclipped is None else {UNCLIPPED: rows.unclipped}),
                 **dict(zip(plan.feature_names, rows.X.T, strict=True)),
             }
             arrays = [pa.array(np.ascontiguousarray(column)) for column in columns.values()]
@@ -355,8 +380,14 @@ def _read(path: Path, plan: Plan) -> Rows:
         card=table.column("card").to_numpy(),
         event_time_us=table.column("event_time_us").to_numpy(),
         amount_minor=table.column("amount_minor").to_numpy(),
-        weight=table.column(WEIGHT).to_numpy() if WEIGHT in table.column_names else None,
+        weight=_optional(table, WEIGHT),
+        unclipped=_optional(table, UNCLIPPED),
     )
+
+
+def _optional(table: pa.Table, name: str) -> Floats | None:
+    column: Floats | None = table.column(name).to_numpy() if name in table.column_names else None
+    return column
 
 
 def _forget_old(present: Path) -> None:

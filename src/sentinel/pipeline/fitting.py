@@ -60,6 +60,7 @@ def fit_and_measure(
         later.fraud,
         alerts_per_1000=settings.training.alert_budget_per_1000,
         decline_precision=settings.training.decline_precision,
+        weight=later.weight,
     )
     held_out = None
     if 0 < int(np.count_nonzero(test.fraud)) < len(test.fraud):
@@ -71,6 +72,8 @@ def fit_and_measure(
             card=test.card,
             event_time_us=test.event_time_us,
             amount_minor=test.amount_minor,
+            weight=test.weight,
+            unclipped=test.unclipped,
         )
     return Result(model, calibration, thresholds, held_out, measure(settings, held_out))
 
@@ -85,7 +88,9 @@ def fit(
 ) -> FittedModel:
     """Fit a model on a dataset; its tail, if it has one, says when to stop."""
     tail = data.tail
-    validation = Validation(X=tail.X, y=tail.fraud) if len(tail.fraud) else None
+    validation = None
+    if len(tail.fraud):
+        validation = Validation(X=tail.X, y=tail.fraud, weight=tail.weight)
     return train(
         name,
         data.fit.X,

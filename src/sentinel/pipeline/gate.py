@@ -22,7 +22,7 @@ import numpy as np
 from sentinel.domain import GateRefused, WorkspaceError
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
-from sentinel.models.dataset import Sample, sample
+from sentinel.models.dataset import Sample, sample, unclipped_column, weight_column
 from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare, undecided
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import CHAMPION, Registry
@@ -311,6 +311,8 @@ class _Contestant:
             card=payments.card[places],
             event_time_us=payments.event_time_us[places],
             amount_minor=payments.amount_minor[places],
+            weight=weight_column(rows.weight),
+            unclipped=unclipped_column(rows),
         )
 
 

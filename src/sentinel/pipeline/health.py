@@ -78,6 +78,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield "ledger", lambda: _ledger(settings)
     if settings.workspace.is_dir() and not settings.ledger.url:  # else it is a volume of containers
         yield "files of the workspace", lambda: _files(settings)
+    yield "labels", lambda: _labels(settings)
     yield "feature plan", lambda: _plan(settings)
     yield "model", lambda: _model(settings)
     yield "MLflow", lambda: _mlflow(settings)
@@ -157,6 +158,12 @@ def _ledger(settings: Settings) -> str:
     if counted < last:
         raise ValueError(f"{counted:,} entries found, {last:,} expected")
     return f"{counted:,} entries without a gap"
+
+
+def _labels(settings: Settings) -> str:
+    from sentinel.pipeline.label_watch import watch_labels
+
+    return watch_labels(settings)
 
 
 def _files(settings: Settings) -> str:

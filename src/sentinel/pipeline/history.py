@@ -79,6 +79,24 @@ def read_history(groups: Iterable[Group], ids: pa.Array, until: int) -> History:
     return History(reader.labels(ids, void), reader.decided(), void, reader.end_us)
 
 
+def read_arrivals(groups: Iterable[Group]) -> Ints:
+    """When each label of the log arrived: int64 (n_labels,), microseconds UTC.
+
+    Args:
+        groups: All groups of the log.
+    """
+    found = [np.empty(0, dtype=np.int64)]
+    for group in groups:
+        if group.kind == GroupKind.LABELS:
+            times = [label.received_at_us for label in entries_of(group)]
+            found.append(np.array(times, dtype=np.int64))
+        elif group.kind == GroupKind.IMPORT:
+            batch = read_import(group, ("kind", "received_at_us"))
+            few = batch.filter(pc.equal(batch.column("kind"), KIND_LABEL))
+            found.append(few.column("received_at_us").to_numpy())
+    return np.concatenate(found)
+
+
 class _Reader:
     """Collects what groups say, row by row."""
 

@@ -203,11 +203,16 @@ class _Search:
             cutoff_us=split.fit.cutoff_us,
             maturity_us=self._gap,
         )
-        keep, weight = thinned(everything.fraud, MOST_ROWS, seed=settings.training.seed)
+        stands_for = everything.weight
+        keep, weight = thinned(
+            everything.fraud, MOST_ROWS, seed=settings.training.seed, weight=stands_for
+        )
         self.rows: Ints = everything.rows[keep]
         self._fraud = everything.fraud[keep]
-        # Whole numbers, so that a bootstrap can count them.
-        self._weight: Ints = np.rint(weight).astype(np.int64)
+        # Whole numbers, so that a bootstrap can count them. What is compared on counts each payment
+        # of the control group once: its weight would let a few of them decide.
+        self._counted: Ints = np.rint(weight / stands_for[keep]).astype(np.int64)
+        self._weight: Floats = self._counted * stands_for[keep]
         self._times = material.payments.event_time_us[self.rows]
         self.fold_us = max(split.test.end_us - split.test.start_us, 1)
         self._vectors: npt.NDArray[np.float32] | None = None
@@ -249,7 +254,7 @@ class _Search:
             feature_names=plan.feature_names,
             categorical=plan.categorical,
             seed=self._settings.training.seed,
-            weight=self._weight[inside].astype(np.float64),
+            weight=self._weight[inside],
             threads=self._threads,
             parameters=_QUICK if self._settings.training.trainer == "lightgbm" else None,
         )
@@ -262,7 +267,7 @@ class _Search:
         places = np.concatenate([self._places(fold) for fold in folds])
         card = self._material.payments.card[self.rows[places]]
         cluster, n_clusters = cluster_codes(card)
-        weight = self._weight[places]
+        weight = self._counted[places]
         fraud = self._fraud[places]
         rankings = {days: Ranking(fraud, given) for days, given in scores.items()}
 
