@@ -7,7 +7,17 @@ from typing import Any
 
 import typer
 
-from sentinel.cli.verbs import data, features, keys, models, serving, state, users, workspace
+from sentinel.cli.verbs import (
+    data,
+    features,
+    keys,
+    models,
+    policy,
+    serving,
+    state,
+    users,
+    workspace,
+)
 from sentinel.private_files import keep_files_private
 
 app = typer.Typer(
@@ -63,6 +73,20 @@ models_app = typer.Typer(
 models_app.command("sign")(models.sign)
 models_app.command("signing-key")(models.signing_key)
 app.add_typer(models_app)
+
+_POLICY: Mapping[str, Callable[..., Any]] = {
+    "show": policy.show,
+    "preview": policy.preview,
+    "apply": policy.apply,
+    "refresh": policy.refresh,
+    "history": policy.history,
+}
+policy_app = typer.Typer(
+    name="policy", help="What is done with payments, by which costs.", no_args_is_help=True
+)
+for name, verb in _POLICY.items():
+    policy_app.command(name)(verb)
+app.add_typer(policy_app)
 
 _USERS: Mapping[str, Callable[..., Any]] = {
     "create": users.create,
