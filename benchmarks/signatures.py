@@ -228,6 +228,15 @@ def measure(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+def totals(folder: Path) -> dict[str, int]:
+    """How often something was tried, served, and displaced version 1; see `measure`."""
+    lines = measure(folder).values()
+    return {
+        name: sum(int(str(line[name])) for line in lines)
+        for name in ("tried", "served", "displaced")
+    }
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks signatures", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Saves everything that cannot be made again into a folder: the four databases, the buckets, the
-# workspace, .env and the secrets. The services go on meanwhile.
+# workspace, the dashboard's users, .env and the secrets. The services go on meanwhile.
 #
 #   ./backup.sh            into backups/TIME
 #   ./backup.sh FOLDER
@@ -27,7 +27,9 @@ dump airflow_db
 docker compose run --rm --no-deps -T --entrypoint python pipeline \
   -m sentinel.object_store.mirror save >"$partial/stores.tar"
 dump sentinel
+docker compose run --rm --no-deps -T dashboard users export >"$partial/users.json"
+echo "Saved the users of the dashboard."
 cp -R .env secrets "$partial/"
-(cd "$partial" && sha256sum -- *.dump stores.tar >SHA256SUMS)
+(cd "$partial" && sha256sum -- *.dump stores.tar users.json >SHA256SUMS)
 mv "$partial" "$folder"
 echo "Saved to $folder. It holds passwords: keep it encrypted, and on another machine."

@@ -65,6 +65,9 @@ docker compose run --rm --no-deps -T pipeline ledger migrate
 docker compose run --rm --no-deps -T pipeline features materialize --full
 
 docker compose run --rm --no-deps -T keys
+if [ -f "$folder/users.json" ]; then # older backups have none
+  docker compose run --rm --no-deps -T dashboard users import <"$folder/users.json"
+fi
 printf 'Dashboard: '
 ./first_user.sh
 docker compose up --detach

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import httpx
 import msgspec
 import pytest
 
@@ -15,6 +16,7 @@ from sentinel.dashboard import panels
 from sentinel.dashboard.api_types import Model
 from sentinel.dashboard.client import ScoringApi
 from sentinel.domain import Unavailable
+from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.settings import MoneySettings
 from testkit.ports import free_port
 from tests.dashboard.conftest import Stage
@@ -91,7 +93,18 @@ def test_a_scorer_answers_every_question(stage_with_payments: Stage) -> None:
         totals = api.totals()
         assert totals.review == sum(answer["decision"] == "review" for answer in answers)
         assert totals.decisions == len(answers)
-        assert api.health().model.metrics["average_precision"].value == 0.71
+        given = api.health()
+        assert given.model.metrics["average_precision"].value == 0.71
+        # Who let it serve, and by which key, on every page that names the model.
+        (key,) = trusted_keys_of(stage_with_payments.server.settings).ids
+        assert (given.model.signed, given.model.signed_by) == ("passed", key)
+        assert f"Passed the gate, signed by key {key}." in panels.model(given)
+        (served,) = httpx.get(f"{stage_with_payments.server.url}/models").json()["versions"]
+        assert (served["signed"], served["signed_by"], served["provisional"]) == (
+            "passed",
+            key,
+            None,
+        )
 
 
 def test_what_comes_from_outside_is_escaped() -> None:
@@ -101,6 +114,13 @@ def test_what_comes_from_outside_is_escaped() -> None:
     shown += panels.model(health(model=Model(loaded=False, problem=evil)))
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 6
+
+
+def test_a_model_that_nobody_vouches_for_is_called_so() -> None:
+    unsigned = Model(loaded=True, name="m", version="1")
+    assert "Not signed" in panels.model(health(model=unsigned))
+    provisional = msgspec.structs.replace(unsigned, signed="provisional", signed_by="ab12")
+    assert "Provisional by the gate, signed by key ab12." in panels.model(health(model=provisional))
 
 
 def test_attributes_that_no_feature_reads_stand_among_the_services() -> None:

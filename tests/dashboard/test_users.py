@@ -15,7 +15,7 @@ from sentinel.cli.main import app
 from sentinel.dashboard.login.passwords import hash_password, matches
 from sentinel.dashboard.login.sessions import MOST_OF_ONE_USER, REFRESH_SECONDS, Sessions
 from sentinel.dashboard.login.throttle import MOST_COUNTS, Counts, Throttle
-from sentinel.dashboard.login.users import UserStore
+from sentinel.dashboard.login.users import Session, UserStore
 from sentinel.domain import ConfigurationError, NotFound
 
 PASSWORD = "four random words here"
@@ -214,6 +214,27 @@ def test_a_user_has_so_many_sessions_and_the_ones_used_last_stay(
     )
     assert sessions.find(bystander) is not None
     assert len(store.sessions()) == MOST_OF_ONE_USER + 1
+
+
+def test_users_of_a_backup_take_the_place_of_all_and_sessions_end(tmp_path: Path) -> None:
+    def verb(workspace: str, *words: str, given: str = "") -> Result:
+        arguments = ["users", *words, "--workspace", str(tmp_path / workspace)]
+        return CliRunner().invoke(app, arguments, input=given)
+
+    saved = UserStore(tmp_path / "saved" / "dashboard.db")
+    saved.create("ann", PASSWORD)
+    lost = UserStore(tmp_path / "lost" / "dashboard.db")
+    lost.create("eve", PASSWORD)
+    lost.add_session(Session(b"d", "eve", "password", 1, 1, ""), most=9, most_of_user=9)
+    text = verb("saved", "export").stdout
+    assert PASSWORD not in text
+    assert "Put back 1 user" in verb("lost", "import", given=text).stdout
+    assert [user.name for user in lost.users()] == ["ann"]
+    assert lost.check("ann", PASSWORD)
+    assert lost.sessions() == []
+    for wrong in ("", "{}", text.replace("ann", "../ann"), text.replace("$argon2id$", "plain ")):
+        assert verb("lost", "import", given=wrong).exit_code != 0
+    assert [user.name for user in lost.users()] == ["ann"]
 
 
 def test_an_unknown_user_cannot_be_removed(store: UserStore) -> None:

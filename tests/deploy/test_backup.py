@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import redis
 
+from sentinel.dashboard.login.users import UserStore
 from sentinel.ledger.open import open_reader
 from sentinel.settings import LedgerSettings, Settings
 from testkit.servers import S3, Postgres, Redis, all_started, program
@@ -110,6 +111,8 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
     (deployment.workspace / "plan.json").write_text("the plan")
     entries = deployment.entries()
     assert entries
+    users = UserStore(deployment.folder / "workspace-dashboard" / "dashboard.db")
+    users.create("ann", "four random words here")
 
     backup = deployment.folder / "backup"
     said = deployment.run(deployment.compose / "backup.sh", backup)
@@ -123,6 +126,8 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
     shutil.rmtree(s3.folder)
     s3.start()
     shutil.rmtree(deployment.workspace)
+    users.remove("ann")
+    users.create("another", "four random words here")
     with redis.Redis(port=deployment.redis.port) as client:
         client.set("a record of another time", "1")
 
@@ -145,6 +150,8 @@ def test_what_is_saved_and_lost_comes_back(deployment: Deployment) -> None:
     assert found["Body"].read() == b"tree"
     assert s3.client().get_object(Bucket="offline", Key="a=1/x")["ContentLength"] == 0
     assert (deployment.workspace / "plan.json").read_text() == "the plan"
+    assert [user.name for user in users.users()] == ["ann"]
+    assert users.check("ann", "four random words here")
     with redis.Redis(port=deployment.redis.port) as client:
         assert client.dbsize() == 0, "state of another moment would contradict the ledger"
     report = json.loads((deployment.folder / "found.json").read_text())

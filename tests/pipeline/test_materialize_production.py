@@ -23,7 +23,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis as RedisClient
 
-from sentinel.domain import ConfigurationError, SentinelError, StateUnavailable
+from sentinel.domain import ConfigurationError, ModelNotSigned, SentinelError, StateUnavailable
 from sentinel.feast_plugin.store import feast_on
 from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
@@ -40,6 +40,7 @@ from sentinel.settings import FeastSettings, S3Settings, Settings
 from sentinel.state.online_history import OnlineHistory, entity_key
 from testkit.redis_users import url_as, users_of_the_deployment
 from testkit.servers import S3, Postgres, Redis, all_started
+from testkit.signed_models import sign_folder
 from testkit.small_models import PLAN
 from tests.pipeline.conftest import history_settings
 from tests.pipeline.test_materialize import more_payments, online, rows_of
@@ -283,6 +284,10 @@ def test_the_model_in_charge_scores_history(
     champion = {"version": "1", "folder": "small-1"}
     (settings.models_dir / "champion.json").write_text(json.dumps(champion))
     more_payments(settings, 10, "scored")
+    with pytest.raises(ModelNotSigned, match="is not signed"):
+        materialize(settings)
+    assert OnlineHistory(settings.feast.online_url).find("scored-3") is None
+    sign_folder(settings, settings.models_dir / "small-1")
     assert materialize(settings).mode == "incremental"
     models = [
         ServingModel.load(settings.models_dir / f"small-{version}", settings.money)

@@ -94,6 +94,8 @@ _USERS: Mapping[str, Callable[..., Any]] = {
     "password": users.password,
     "logout": users.logout,
     "remove": users.remove,
+    "export": users.export,
+    "import": users.import_,
 }
 users_app = typer.Typer(name="users", help="Who may log in to the dashboard.", no_args_is_help=True)
 for name, verb in _USERS.items():

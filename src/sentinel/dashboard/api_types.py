@@ -65,6 +65,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Estimate] = {}
     not_measured: dict[str, str] = {}
     provisional: str | None = None
+    signed: str | None = None
+    signed_by: str | None = None
     problem: str | None = None
 
 

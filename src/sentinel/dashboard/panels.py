@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from sentinel.dashboard import words
-from sentinel.dashboard.api_types import Decision, Estimate, Health
+from sentinel.dashboard.api_types import Decision, Estimate, Health, Model
 from sentinel.dashboard.shape import Part, metric_rows, parts
 from sentinel.settings import MoneySettings
 
@@ -91,8 +91,21 @@ def model(health: Health) -> str:
         f"{title('Model in charge', 'on payments it had not seen')}"
         f'<div class="s-line"><span class="s-value">{escape(given.name or "")}</span>'
         f'<span class="s-value">version {escape(given.version or "")}</span></div>'
-        f'<div class="s-muted s-below">{escape(made)}</div>{measured}'
+        f'<div class="s-muted s-below">{escape(made)}</div>'
+        f'<div class="s-muted s-below">{escape(_vouched(given))}</div>{measured}'
     )
+
+
+def _vouched(given: Model) -> str:
+    """Who let the model serve, in a sentence."""
+    who = {
+        "passed": "Passed the gate",
+        "provisional": "Provisional by the gate",
+        "adopted": "Adopted by an operator",
+    }
+    if given.signed is None or given.signed_by is None:
+        return "Not signed: nobody vouches for it."
+    return f"{who.get(given.signed, given.signed)}, signed by key {given.signed_by}."
 
 
 def detail(decision: Decision, base: MoneySettings) -> str:

@@ -31,6 +31,7 @@ class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
         tags: What was noted of it.
         created_at_us: When it was registered, microseconds UTC.
         signed: Verdict of its signature, if a trusted key made it; empty if not.
+        signed_by: That key's id; empty if none made it.
     """
 
     version: str
@@ -40,6 +41,7 @@ class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     created_at_us: int = 0
     signed: str = ""
+    signed_by: str = ""
 
 
 class RegistryView(msgspec.Struct, frozen=True, kw_only=True):

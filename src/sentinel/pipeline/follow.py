@@ -149,7 +149,9 @@ def _with_signature(known: KnownVersion, keys: TrustedKeys) -> KnownVersion:
         check_statement(signed.statement, version=known.version, to_serve=False)
     except ModelNotSigned:
         return msgspec.structs.replace(known, tags=tags)
-    return msgspec.structs.replace(known, tags=tags, signed=signed.statement.verdict)
+    return msgspec.structs.replace(
+        known, tags=tags, signed=signed.statement.verdict, signed_by=signed.key_id
+    )
 
 
 def follow(settings: Settings, stop: threading.Event) -> None:

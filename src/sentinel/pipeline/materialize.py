@@ -17,6 +17,8 @@ import xxhash
 from sentinel.ledger.export import export_parquet
 from sentinel.ledger.timeline import timeline_at
 from sentinel.models.champion import champion_of
+from sentinel.models.signature import check_folder
+from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.object_store.folder import split_url
 from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.backfill import backfill
@@ -101,6 +103,7 @@ def materialize(
 
     Raises:
         DefinitionError: Nothing was applied yet, or a view cannot be understood.
+        ModelNotSigned: No key that is trusted here signed the champion to serve.
         WorkspaceError: There is no ledger, or another process materializes.
         ConfigurationError: Feast's settings file is missing or incomplete.
         Unavailable: Registry, online store or offline store does not answer; run it again.
@@ -185,14 +188,24 @@ class _Run:
         )
         table.append(rows, self.sequence, self._as_of_us, self._timeline(self.sequence))
 
+    def _champion(self) -> BulkScorer | None:
+        """The model in charge, if a trusted key signed it to serve; None if there is none.
+
+        Raises:
+            ModelNotSigned: Nobody vouches for it, or a file was changed since.
+        """
+        champion = champion_of(self._settings)
+        if champion is None:
+            return None
+        folder, keys = self._settings.models_dir / champion.folder, trusted_keys_of(self._settings)
+        check_folder(folder, keys, version=champion.version, to_serve=True)
+        return BulkScorer(folder)
+
     def _grow_history(self, view: OnlineView, table: ViewTable) -> None:
         """Add the transactions that are new, with vectors of the plan that serving runs."""
         plan = load_plan(self._settings)
         parts = backfill(self._settings, plan=plan, progress=self._progress).parts
-        champion = champion_of(self._settings)
-        model = (
-            None if champion is None else BulkScorer(self._settings.models_dir / champion.folder)
-        )
+        model = self._champion()
         manifest = self._begun(view, table, plan.hash)
         for portion in scored_payments(parts, plan, model, manifest.sequence):
             timeline = self._timeline(portion.last_sequence)

@@ -8,7 +8,7 @@ from typing import Final
 from sentinel.models.artifact import MANIFEST
 from sentinel.models.champion import Champion
 from sentinel.models.registry_view import VIEW, RegistryView, read_view
-from sentinel.models.signature import check_folder
+from sentinel.models.signature import Signed, check_folder
 from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
@@ -28,7 +28,7 @@ class WarmModels:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._held: OrderedDict[str, tuple[bytes, ServingModel]] = OrderedDict()
-        self._verdicts: dict[str, str] = {}
+        self._signed: dict[str, Signed] = {}
 
     def load(self, champion: Champion) -> ServingModel:
         """The model of a folder: from memory, if that is what the folder still holds.
@@ -47,7 +47,7 @@ class WarmModels:
         if held is None or held[0] != manifest:
             keys = trusted_keys_of(self._settings)
             signed = check_folder(folder, keys, version=champion.version, to_serve=True)
-            self._verdicts[champion.folder] = signed.statement.verdict
+            self._signed[champion.folder] = signed
             model = ServingModel.load(
                 folder, self._settings.money, reasons=self._settings.scoring.reasons
             )
@@ -55,7 +55,7 @@ class WarmModels:
         self._held.move_to_end(champion.folder)
         while len(self._held) > _HELD:
             dropped, _ = self._held.popitem(last=False)
-            del self._verdicts[dropped]
+            del self._signed[dropped]
         return held[1]
 
     @property
@@ -63,12 +63,12 @@ class WarmModels:
         """Versions at hand, the one asked for last first."""
         return [model.version for _, model in reversed(self._held.values())]
 
-    def verdict_of(self, version: str) -> str:
-        """What the signature of a version at hand says; empty if it is not at hand."""
+    def signed(self, version: str) -> Signed | None:
+        """The signature of a version at hand; None if it is not at hand."""
         for folder, (_, model) in self._held.items():
             if model.version == version:
-                return self._verdicts[folder]
-        return ""
+                return self._signed[folder]
+        return None
 
 
 class RegistryWatch:

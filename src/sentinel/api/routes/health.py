@@ -34,6 +34,12 @@ class ModelStatus(BaseModel):
     provisional: str | None = Field(
         None, description="Why no gate could judge it, for want of known truth; null: one did."
     )
+    signed: str | None = Field(
+        None,
+        description="Who let it serve, as its signature says: `passed` or `provisional` by the "
+        "gate, `adopted` by an operator.",
+    )
+    signed_by: str | None = Field(None, description="Id of the trusted key that signed it.")
     problem: str | None = None
 
 
@@ -83,6 +89,7 @@ def health_of(runtime: ScoringRuntime) -> Health:
     writer = runtime.writer
     scorer = writer.scorer
     model = scorer.model
+    signed = None if model is None else runtime.models.signed(model.version)
     problem = writer.unavailable
     status: Literal["ok", "degraded", "unavailable"] = "ok"
     if problem is not None or model is None:
@@ -103,6 +110,8 @@ def health_of(runtime: ScoringRuntime) -> Health:
             metrics=msgspec.to_builtins(model.manifest.metrics),
             not_measured=model.manifest.not_measured,
             provisional=provisional_of(runtime),
+            signed=None if signed is None else signed.statement.verdict,
+            signed_by=None if signed is None else signed.key_id,
             problem=runtime.problem_with_model(),
         ),
         feature_store=FeatureStoreStatus(

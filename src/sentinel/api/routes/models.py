@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
@@ -25,6 +26,7 @@ class KnownModel(BaseModel):
         description="What its signature says: `passed` or `provisional` by the gate, `adopted` by "
         "an operator, or a `candidate` that no gate has judged; null: no trusted key signed it."
     )
+    signed_by: str | None = Field(description="Id of the trusted key that signed it; null: none.")
     serving: bool = Field(description="Whether it decides now.")
     in_memory: bool = Field(description="Whether it could decide at once.")
 
@@ -62,7 +64,7 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
     view = runtime.registry.look()
     serving = None if model is None else model.version
     held = runtime.models.versions
-    known = [] if view is None else list(view.versions)
+    known = [_as_held(runtime, version) for version in (view.versions if view else ())]
     if model is not None and all(version.version != serving for version in known):
         here = KnownVersion(
             version=model.version,
@@ -72,7 +74,7 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
             if model.manifest.provisional
             else {},
         )
-        known.insert(0, here)
+        known.insert(0, _as_held(runtime, here))
     name = None if model is None else model.name
     return ModelsPage(
         name=name if view is None else view.name,
@@ -90,13 +92,23 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
                 tags=version.tags,
                 created_at_us=version.created_at_us,
                 provisional=version.tags.get(PROVISIONAL_TAG) or None,
-                signed=version.signed or runtime.models.verdict_of(version.version) or None,
+                signed=version.signed or None,
+                signed_by=version.signed_by or None,
                 serving=version.version == serving,
                 in_memory=version.version in held,
             )
             for version in known
         ],
     )
+
+
+def _as_held(runtime: ScoringRuntime, version: KnownVersion) -> KnownVersion:
+    """A version with the signature that was checked when it was loaded, if it was."""
+    signed = runtime.models.signed(version.version)
+    if signed is None:
+        return version
+    verdict = signed.statement.verdict
+    return msgspec.structs.replace(version, signed=verdict, signed_by=signed.key_id)
 
 
 def models_router(runtime: ScoringRuntime) -> APIRouter:

@@ -88,6 +88,27 @@ def remove(name: Name, workspace: Workspace = None) -> None:
             out.print("That was the last user. Without one the dashboard starts on loopback alone.")
 
 
+def export(workspace: Workspace = None) -> None:
+    """Print all users as JSON, with the hashes of their passwords, for a backup."""
+    with plain_errors():
+        sys.stdout.write(msgspec.json.encode(_store(workspace).kept()).decode() + "\n")
+
+
+def import_(workspace: Workspace = None) -> None:
+    """Put the users of a backup, read from standard input, in the place of all; sessions end."""
+    from sentinel.dashboard.login.users import KeptUser
+
+    with plain_errors():
+        try:
+            kept = msgspec.json.decode(sys.stdin.buffer.read(), type=list[KeptUser])
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(
+                f"This is not what `sentinel users export` writes ({error}). Nothing was changed."
+            ) from None
+        _store(workspace).replace(kept)
+        out.print(f"Put back {len(kept)} user{'' if len(kept) == 1 else 's'}; all sessions ended.")
+
+
 def _store(workspace: Workspace) -> UserStore:
     from sentinel.dashboard.login.users import UserStore
 

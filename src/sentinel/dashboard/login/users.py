@@ -12,7 +12,7 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -65,6 +65,21 @@ class User(msgspec.Struct, frozen=True):
     created_us: int
     changed_us: int
     seen_us: int | None
+
+
+class KeptUser(msgspec.Struct, frozen=True):
+    """A user in a backup.
+
+    Attributes:
+        name: What the user types.
+        password: Its argon2id hash.
+        created_us, changed_us: See `User`.
+    """
+
+    name: str
+    password: str
+    created_us: int
+    changed_us: int
 
 
 class Session(msgspec.Struct):
@@ -171,6 +186,30 @@ class UserStore:
         asked = "SELECT name, created_us, changed_us, seen_us FROM users ORDER BY name"
         with self._open() as database:
             return [User(*row) for row in database.execute(asked).fetchall()]
+
+    def kept(self) -> list[KeptUser]:
+        """All users with the hashes of their passwords, for a backup."""
+        asked = "SELECT name, password, created_us, changed_us FROM users ORDER BY name"
+        with self._open() as database:
+            return [KeptUser(*row) for row in database.execute(asked).fetchall()]
+
+    def replace(self, users: Sequence[KeptUser]) -> None:
+        """Put the users of a backup in the place of all, and end all sessions.
+
+        Raises:
+            ConfigurationError: A name is not allowed, or a password is no hash of ours.
+        """
+        for user in users:
+            if not NAMES.fullmatch(user.name) or not user.password.startswith("$argon2id$"):
+                raise ConfigurationError(
+                    f"{user.name[:64]!r} is no user of `sentinel users export`. Nothing "
+                    "was changed."
+                )
+        rows = [msgspec.structs.astuple(user) for user in users]
+        with self._open() as database:
+            database.execute("DELETE FROM sessions")
+            database.execute("DELETE FROM users")
+            database.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?, NULL)", rows)
 
     def require(self, name: str) -> None:
         """Make sure that there is a user.
