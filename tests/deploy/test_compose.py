@@ -438,7 +438,10 @@ def test_redis_keeps_what_it_got_and_lets_nobody_in_without_a_password(
     text = (COMPOSE / "redis" / "redis.conf").read_text()
     text = text.replace("/run/secrets", str(prepared / "secrets")).replace("dir /data", "")
     (tmp_path / "redis.conf").write_text(text)
-    admin = {"username": "admin", "password": (prepared / "secrets" / "redis_password").read_text()}
+    password = (prepared / "secrets" / "redis_password").read_text()
+
+    def as_admin() -> redis.Redis:
+        return redis.Redis(port=server.port, username="admin", password=password)
 
     class Deployed(Redis):
         def command(self) -> list[str]:
@@ -446,17 +449,17 @@ def test_redis_keeps_what_it_got_and_lets_nobody_in_without_a_password(
             return [super().command()[0], str(tmp_path / "redis.conf"), *place]
 
         def is_ready(self) -> bool:
-            with redis.Redis(port=self.port, **admin) as client:
+            with redis.Redis(port=self.port, username="admin", password=password) as client:
                 return bool(client.ping())
 
     with Deployed(tmp_path / "redis") as server:
         stranger = redis.Redis(port=server.port)
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.set("k", "v")
-        with redis.Redis(port=server.port, **admin) as client:
+        with as_admin() as client:
             client.set("k", "v")
         server.restart()
-        with redis.Redis(port=server.port, **admin) as client:
+        with as_admin() as client:
             assert client.get("k") == b"v"
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
             most = int(client.config_get("maxmemory")["maxmemory"])
