@@ -45,6 +45,7 @@ from sentinel.log.entries import (
 from sentinel.models.serving import serving_of, write_serving
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.commit import CommitDone
+from sentinel.scoring.labels import AT_ONCE, SHARED_AT_ONCE
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
@@ -355,6 +356,34 @@ def test_labels_on_history_hold_up_no_payment(settings: Settings) -> None:
 
     within(settings, claim)
     assert_parity(settings, decisions=2)
+
+
+def test_many_labels_are_recorded_in_small_portions_while_payments_come(
+    settings: Settings,
+) -> None:
+    ids = history(settings, groups=1, rows=700)
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        labels = [label(runtime, n, about, Verdict.FRAUD) for n, about in enumerate(ids)]
+        await decide(runtime, payment(runtime, "before"))
+        recording = asyncio.ensure_future(runtime.labels.submit(labels[:300]))
+        n = 0
+        while not recording.done():
+            await decide(runtime, payment(runtime, f"meanwhile-{n}"))
+            n += 1
+        await recording
+
+    async def alone(runtime: ScoringRuntime) -> None:
+        labels = [label(runtime, n, about, Verdict.FRAUD) for n, about in enumerate(ids)]
+        await runtime.labels.submit(labels[300:])
+
+    within(settings, claim)
+    within(settings, alone)
+    with SqliteLedger.open_reader(settings.ledger_path) as ledger:
+        sizes = [group.entries for group in ledger.groups() if group.kind == GroupKind.LABELS]
+    assert sum(sizes) == 700
+    assert sizes[:9] == [SHARED_AT_ONCE] * 9
+    assert AT_ONCE in sizes[9:]
 
 
 def test_a_request_that_contradicts_the_log_records_nothing(settings: Settings) -> None:

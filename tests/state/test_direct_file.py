@@ -50,3 +50,17 @@ def test_pieces_that_the_disk_refuses_to_take_directly_are_written_all_the_same(
     file._put(len(content))
     file.close()
     assert (tmp_path / "file").read_bytes()[513:] == content
+
+
+@pytest.mark.parametrize("leisurely", [False, True])
+@pytest.mark.parametrize("size", [0, 4097, 5 * PIECE_BYTES])
+def test_a_longer_file_is_written_over_and_ends_where_the_new_bytes_do(
+    tmp_path: Path, size: int, leisurely: bool
+) -> None:
+    path, content = tmp_path / "file", os.urandom(size)
+    path.write_bytes(os.urandom(7 * PIECE_BYTES + 1))
+    before = path.stat().st_ino
+    with write_directly(path, leisurely=leisurely) as file:
+        file.write(content)
+    assert path.read_bytes() == content
+    assert path.stat().st_ino == before

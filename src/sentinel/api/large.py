@@ -2,7 +2,8 @@
 
 Ten thousand payments take a tenth of a second to read. On the event loop all others would wait for
 that; in the thread they have the processor every half millisecond. A body of ordinary size is read
-at once, because a thread would cost more than it saves.
+at once, because a thread would cost more than it saves. Readers and writers of large bodies call
+`Pace.give_way` after `ROWS_AT_ONCE` rows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ LARGE_BYTES: Final = 131_072
 """A body from this size on is large: about 300 payments."""
 LARGE_ROWS: Final = 500
 """So many answers make a large one."""
+ROWS_AT_ONCE: Final = 64
+"""Rows that are read or written before single payments have their turn."""
 MOST_WAITING_BYTES: Final = 134_217_728
 """Bodies that wait for the thread together have at most so many bytes."""
 

@@ -12,6 +12,8 @@ from sentinel.features.keys import KeyTable
 from sentinel.features.pages import Pages
 from sentinel.features.plan.program import Program
 
+_KEYS_AT_ONCE: Final = 4096
+"""Python's dictionaries hold the interpreter: so many keys at a time."""
 KEY_SEPARATOR: Final = "\x1f"
 """Joins the parts of a composite entity key."""
 
@@ -25,13 +27,16 @@ class Arena:
     Args:
         program: Gives the record sizes.
         capacity_words: int64 words to start with.
+        pages: Records that are in memory already, to start with instead; the caller sets ``used``.
     """
 
-    def __init__(self, program: Program, capacity_words: int = 1 << 16) -> None:
+    def __init__(
+        self, program: Program, capacity_words: int = 1 << 16, pages: Pages | None = None
+    ) -> None:
         self.program = program
         self.empty = 0
         self.used = max(program.record_words, default=0)
-        self._pages = Pages(max(capacity_words, self.used, 1))
+        self._pages = pages or Pages(max(capacity_words, self.used, 1))
         self._paged = self._pages.words()
         self.words: npt.NDArray[np.int64] = self._paged
         self.keys: tuple[dict[str, int], ...] = tuple({} for _ in program.record_words)
@@ -68,6 +73,16 @@ class Arena:
         """The words of an entity's record, a view into the arena (zeros without history)."""
         offset = self.find(view, key)
         return self.words[offset : offset + self.program.record_words[view]]
+
+    def close(self) -> None:
+        """Give the memory back piece by piece; all entities are without history afterwards."""
+        for keys in self.keys:
+            while keys:
+                for _ in range(min(len(keys), _KEYS_AT_ONCE)):
+                    keys.popitem()
+        self.used = max(self.program.record_words, default=0)
+        self.words = self._paged = np.zeros(max(self.used, 1), dtype=np.int64)
+        self._pages.close()
 
     @property
     def entities(self) -> int:

@@ -13,6 +13,7 @@ Words = npt.NDArray[np.int64]
 
 _WORD_BYTES: Final = 8
 _HUGE_FROM: Final = 4 << 20
+_FREED_AT_ONCE: Final = 16 << 20
 
 
 class Pages:
@@ -43,6 +44,19 @@ class Pages:
             return False
         self._advise()
         return True
+
+    def close(self) -> None:
+        """Give the memory back piece by piece.
+
+        Python holds its lock while memory is freed: a tenth of a second for each gigabyte. An array
+        of `words` that is still held somewhere is zero afterwards.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            size = len(self._map)
+            for start in range(0, size, _FREED_AT_ONCE):
+                self._map.madvise(mmap.MADV_DONTNEED, start, min(_FREED_AT_ONCE, size - start))
+        with suppress(BufferError):
+            self._map.close()
 
     def _advise(self) -> None:
         """Ask for huge pages: a fault for 2 MB and not for 4 KB, and fewer address lookups."""

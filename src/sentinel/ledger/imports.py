@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from sentinel.domain import ENTITY_COLUMNS, Label, Transaction, Verdict
 from sentinel.log.entries import Group
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
+from sentinel.spare_time import Between, go_on
 
 _TRANSACTION_COLUMNS = (
     "transaction_id",
@@ -118,23 +119,27 @@ def imported_transaction(group: Group, row: int) -> Transaction:
     return imported_transactions(group, [row])[0]
 
 
-def imported_transactions(group: Group, rows: Sequence[int]) -> list[Transaction]:
+def imported_transactions(
+    group: Group, rows: Sequence[int], between: Between = go_on
+) -> list[Transaction]:
     """Some transactions of an IMPORT group, with their attributes; the group is decoded once.
 
     Args:
         group: The group.
         rows: Their rows in the group's batch, from 0.
+        between: Called between two pieces of the work.
     """
     found = []
     taken = read_import(group).take(pa.array(rows, pa.int64()))
     # Arrow lets no other thread run Python while it makes a list, so it makes short ones.
-    slices = (taken.slice(first, _LISTED_AT_ONCE) for first in range(0, len(rows), _LISTED_AT_ONCE))
-    for values in (row for part in slices for row in part.to_pylist()):
-        attributes = {
-            name.removeprefix(ATTRIBUTE_PREFIX): value
-            for name, value in values.items()
-            if name.startswith(ATTRIBUTE_PREFIX) and value is not None
-        }
-        known = {name: values[name] for name in _TRANSACTION_COLUMNS}
-        found.append(Transaction(**known, attributes=attributes))
+    for first in range(0, len(rows), _LISTED_AT_ONCE):
+        for values in taken.slice(first, _LISTED_AT_ONCE).to_pylist():
+            attributes = {
+                name.removeprefix(ATTRIBUTE_PREFIX): value
+                for name, value in values.items()
+                if name.startswith(ATTRIBUTE_PREFIX) and value is not None
+            }
+            known = {name: values[name] for name in _TRANSACTION_COLUMNS}
+            found.append(Transaction(**known, attributes=attributes))
+        between()
     return found

@@ -24,6 +24,7 @@ from sentinel.log.entries import (
     FLAG_LATE_EVENT,
     outcome_of,
 )
+from sentinel.spare_time import Between, go_on
 
 MAX_PAGE: Final = 1000
 """Most decisions in one page."""
@@ -67,8 +68,15 @@ class IndexQueries:
         """A transaction by its id."""
         return self.find_many((transaction_id,)).get(transaction_id)
 
-    def find_many(self, transaction_ids: Iterable[str]) -> dict[str, IndexedTransaction]:
-        """Those of the transactions that the index holds, by id."""
+    def find_many(
+        self, transaction_ids: Iterable[str], between: Between = go_on
+    ) -> dict[str, IndexedTransaction]:
+        """Those of the transactions that the index holds, by id.
+
+        Args:
+            transaction_ids: What to find.
+            between: Called between two pieces of the work.
+        """
         found: dict[str, IndexedTransaction] = {}
         for marks, ids in _portions(transaction_ids):
             for row in self._rows(_FIND.replace("?", marks), [*ids, *ids]):
@@ -77,6 +85,7 @@ class IndexQueries:
                     found[row[1]] = IndexedTransaction(
                         **dict(zip(IndexedTransaction.__struct_fields__, row, strict=True))
                     )
+            between()
         return found
 
     def decision_row(self, transaction_id: str) -> IndexedDecision | None:
@@ -130,12 +139,13 @@ class IndexQueries:
             complete=complete,
         )
 
-    def labels(self, label_ids: Iterable[str]) -> dict[str, Label]:
-        """Those of the labels that the index holds, by id."""
+    def labels(self, label_ids: Iterable[str], between: Between = go_on) -> dict[str, Label]:
+        """Those of the labels that the index holds, by id; see `find_many`."""
         found: dict[str, Label] = {}
         for marks, ids in _portions(label_ids):
             for row in self._rows(f"{_LABEL} WHERE label_id IN ({marks})", ids):
                 found[row[0]] = _label(row)
+            between()
         return found
 
     def labels_of(self, transaction_id: str, *, most: int) -> list[tuple[int, Label]]:

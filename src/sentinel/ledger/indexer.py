@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import ConfigurationError, LedgerUnavailable
 from sentinel.ingest.masked_log import log_with_masks
 from sentinel.ledger.index import LedgerIndex
@@ -106,6 +107,7 @@ def _told_to_stop(stop: threading.Event, wait_seconds: float, parent: int | None
 def main() -> None:
     """Run as a process."""
     keep_files_private()
+    keep_pandas_out()
     parser = argparse.ArgumentParser(prog="sentinel.ledger.indexer", description=__doc__)
     parser.add_argument("--ledger", required=True, help="SQLite file or URL of the ledger")
     parser.add_argument(

@@ -22,6 +22,7 @@ from sentinel.log.entries import (
     decode_decisions,
     outcome_of,
 )
+from sentinel.spare_time import Between, go_on
 
 
 class Recorded(NamedTuple):
@@ -41,13 +42,16 @@ class TransactionLookup:
 
     Args:
         index: Where they are in the log; the look-up closes it.
+        between: Called between two pieces of a long look-up for transactions, each of which takes
+            about half a millisecond, so that other threads have their turn.
 
     Attributes:
         index: The same, for other questions.
     """
 
-    def __init__(self, index: LedgerIndex) -> None:
+    def __init__(self, index: LedgerIndex, between: Between = go_on) -> None:
         self.index = index
+        self._between = between
 
     def transactions(self, transaction_ids: Iterable[str]) -> dict[str, Transaction]:
         """Those of the transactions that the index holds, by id.
@@ -61,8 +65,9 @@ class TransactionLookup:
                 decided = decode_decisions(group.payload).transactions
                 transactions = [decided[row] for row in rows.values()]
             else:
-                transactions = _imported(group, list(rows.values()))
+                transactions = self._imported(group, list(rows.values()))
             found.update(zip(rows, transactions, strict=True))
+            self._between()
         return found
 
     def recorded(
@@ -80,7 +85,7 @@ class TransactionLookup:
         found: dict[str, Recorded] = {}
         for group, rows in self._groups(transaction_ids):
             if group.kind != GroupKind.DECISIONS:
-                imported = zip(rows, _imported(group, list(rows.values())), strict=True)
+                imported = zip(rows, self._imported(group, list(rows.values())), strict=True)
                 found.update({name: Recorded(transaction, None) for name, transaction in imported})
                 continue
             decided = decode_decisions(group.payload)
@@ -95,7 +100,7 @@ class TransactionLookup:
 
     def _groups(self, transaction_ids: Iterable[str]) -> Iterator[tuple[Group, dict[str, int]]]:
         """Each group that holds some of them, and their rows in it by id."""
-        found = self.index.find_many(transaction_ids).values()
+        found = self.index.find_many(transaction_ids, self._between).values()
         group: Group | None = None
         rows: dict[str, int] = {}
         for entry in sorted(found, key=lambda entry: entry.sequence):
@@ -107,11 +112,10 @@ class TransactionLookup:
         if group is not None:
             yield group, rows
 
+    def _imported(self, group: Group, rows: list[int]) -> list[Transaction]:
+        from sentinel.ledger.imports import imported_transactions
 
-def _imported(group: Group, rows: list[int]) -> list[Transaction]:
-    from sentinel.ledger.imports import imported_transactions
-
-    return imported_transactions(group, rows)
+        return imported_transactions(group, rows, self._between)
 
 
 def decision_in(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,8 +41,12 @@ MOST_UNKNOWN: Final = 1_000_000
 """Payments that are called fraud and that the log does not hold: each is remembered until it comes,
 some 150 bytes."""
 
-_AT_ONCE: Final = 256
-_FORGOTTEN_AT_ONCE: Final = 8192
+AT_ONCE: Final = 256
+"""Most labels that share one commit."""
+SHARED_AT_ONCE: Final = 32
+"""The same while single payments come in: the next one waits for what is at work."""
+
+_FORGOTTEN_AT_ONCE: Final = 512
 _BUSY: Final = (
     "{waiting:,} labels wait to be recorded, and {most:,} may. Nothing of this request was "
     "recorded; send it again in a moment."
@@ -94,25 +99,29 @@ class _Request:
         labels: In order.
         future: Of the receipts.
         called_by: Id of who sent them; empty if nobody is known.
+        at_once: Most labels of the next portion.
         floor: Up to where entries were forgotten when the request came.
         receipts: So far.
         found: What was looked up.
         through: Up to where the tables held the log when the next portion was looked up.
+        began: When the portion at work was begun, by `time.perf_counter`.
     """
 
     labels: list[Label]
     future: asyncio.Future[list[LabelReceipt]]
     called_by: str = ""
+    at_once: int = AT_ONCE
     floor: int = 0
     receipts: list[LabelReceipt] = field(default_factory=list)
     found: _Found = field(default_factory=lambda: _Found(-1, {}, {}))
     through: int = -1
+    began: float = 0.0
 
     @property
     def portion(self) -> list[Label]:
         """What is to be recorded next."""
         done = len(self.receipts)
-        return self.labels[done : done + _AT_ONCE]
+        return self.labels[done : done + self.at_once]
 
     def fail(self, error: Exception) -> None:
         if self.receipts and isinstance(error, Unavailable):
@@ -164,14 +173,14 @@ class LabelRecorder:
         future: asyncio.Future[list[LabelReceipt]] = asyncio.get_running_loop().create_future()
         self._waiting += len(labels)
         floor = max(self._writer.forgotten_through, self._forgotten_through)
-        request = _Request(labels, future, called_by, floor)
+        request = _Request(labels, future, called_by, self._portion_size(), floor)
         self._under_way[id(request)] = request
         future.add_done_callback(lambda _: self._left(request))
         self._search(request)
         return future
 
-    def forget_indexed(self, through: int) -> None:
-        """Drop labels that the queryable tables hold by now."""
+    def forget_indexed(self, through: int) -> int:
+        """Drop some labels that the queryable tables hold by now; how many."""
         indexed: list[str] = []
         for label_id, (sequence, _) in self._recent.items():
             if sequence > through or len(indexed) >= _FORGOTTEN_AT_ONCE:
@@ -180,6 +189,7 @@ class LabelRecorder:
             self._forgotten_through = max(self._forgotten_through, sequence)
         for label_id in indexed:
             del self._recent[label_id]
+        return len(indexed)
 
     def may_forget(self, through: int) -> int:
         """Entries up to here may be forgotten, of those that the queryable tables hold.
@@ -191,6 +201,9 @@ class LabelRecorder:
             through: The tables hold all entries up to this one.
         """
         return min([through, *(max(one.through, one.floor) for one in self._under_way.values())])
+
+    def _portion_size(self) -> int:
+        return SHARED_AT_ONCE if self._writer.pace.singles_come else AT_ONCE
 
     def _left(self, request: _Request) -> None:
         self._waiting -= len(request.labels)
@@ -211,7 +224,8 @@ class LabelRecorder:
             if refresh:
                 lookup.index.catch_up()
             through = lookup.index.indexed_through
-            recorded = lookup.index.labels(label.label_id for label in labels)
+            between = self._writer.pace.give_way
+            recorded = lookup.index.labels((label.label_id for label in labels), between)
             _check(labels, recorded)
             ids = {label.transaction_id for label in labels}
             return _Found(
@@ -286,6 +300,7 @@ class LabelRecorder:
         if self._is_stale(request):
             self._search(request)
             return
+        request.began = time.perf_counter()
         portion = request.portion
         try:
             receipts = self._examine(request, portion)
@@ -391,8 +406,10 @@ class LabelRecorder:
         request.through = request.found.through
         if len(request.receipts) == len(request.labels):
             request.finish()
-        else:
-            self._writer.turn.run_job(partial(self._record, request))
+            return
+        rest = self._writer.pace.rest_seconds(time.perf_counter() - request.began)
+        request.at_once = self._portion_size()
+        self._writer.turn.run_job_after(rest, partial(self._record, request))
 
 
 def _check(labels: Sequence[Label], recorded: dict[str, Label]) -> None:

@@ -19,6 +19,7 @@ from sentinel.ledger.index_values import Explain
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.scoring.repeats import conflict, same_payment
 from sentinel.scoring.threads import Done, Threads
+from sentinel.spare_time import Between, go_on
 
 T = TypeVar("T")
 
@@ -46,6 +47,10 @@ class Lookups:
         explain: Puts recorded reasons into words.
         render: Makes the body of a recorded decision.
         loop: Where results are told.
+
+    Attributes:
+        between: Called in a thread between two pieces of a long look-up, see `Pace.give_way`; set
+            before the first one.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Lookups:
         render: Callable[[Decision], bytes],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.between: Between = go_on
         self._open_index = open_index
         self._explain = explain
         self._render = render
@@ -84,7 +90,7 @@ class Lookups:
     def _lookup(self) -> TransactionLookup:
         found: TransactionLookup | None = getattr(self._own, "lookup", None)
         if found is None:
-            found = self._own.lookup = TransactionLookup(self._open_index())
+            found = self._own.lookup = TransactionLookup(self._open_index(), self.between)
             self._opened.append(found)
         return found
 

@@ -48,6 +48,7 @@ class PaymentQueue:
         reserved: Payments of batches that are on their way into the queue.
         away: Payments taken that are being looked up in the log, or that another scorer decides.
             Each counts as waiting in the lane that it came from.
+        took_singles: The group that was taken last is of single payments.
         seconds_each: What a payment takes, about; tells clients when to come again.
     """
 
@@ -61,6 +62,7 @@ class PaymentQueue:
         self._single_ns = -_SINGLES_COME_NS
         self._floor_us = 0
         self._out_of_order = False
+        self.took_singles = False
         self.seconds_each = 0.0
 
     def __len__(self) -> int:
@@ -93,6 +95,16 @@ class PaymentQueue:
         """See the class."""
         return self._away[False] + self._away[True]
 
+    @property
+    def has_singles(self) -> bool:
+        """Whether single payments wait."""
+        return bool(self._singles)
+
+    @property
+    def singles_come(self) -> bool:
+        """Whether single payments come in."""
+        return time.perf_counter_ns() - self._single_ns < _SINGLES_COME_NS
+
     def add(self, pending: Pending, *, batched: bool) -> None:
         """Let a payment wait; see `check_room`."""
         if batched:
@@ -123,7 +135,7 @@ class PaymentQueue:
         lane, most = self._singles, MAX_GROUP
         if not lane or (self._batched and self._in_a_row >= _SINGLES_IN_A_ROW):
             lane, self._in_a_row = self._batched, 0
-            if time.perf_counter_ns() - self._single_ns < _SINGLES_COME_NS:
+            if self.singles_come:
                 most = SHARED_GROUP
         else:
             self._in_a_row += 1
@@ -131,7 +143,7 @@ class PaymentQueue:
         group: list[Pending] = []
         while lane and len(group) < most and lane[0].dry_run == dry_run:
             group.append(lane.popleft())
-        single = lane is self._singles
+        self.took_singles = single = lane is self._singles
         out_of_order = single and self._out_of_order
         if out_of_order or group[0].transaction.received_at_us < self._floor_us:
             self._raise(group)

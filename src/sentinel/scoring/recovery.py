@@ -15,6 +15,7 @@ from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import read_log, whole_log
 from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
+from sentinel.spare_time import Between, go_on
 from sentinel.state.embedded import EmbeddedState, restore
 
 
@@ -31,6 +32,7 @@ def recover(
     find: FindTransaction,
     *,
     progress: Callable[[int, int], None] | None = None,
+    between: Between = go_on,
 ) -> EmbeddedState:
     """The state after the ledger's last entry.
 
@@ -40,8 +42,9 @@ def recover(
         snapshots: Folder of state snapshots.
         find: Looks up transactions before the snapshot that later labels are about.
         progress: Told (entries done, entries in all) as the log is replayed.
+        between: Called between two pieces of the work, so that others have their turn.
     """
-    state = restore(program, snapshots, origin=LogOf(ledger))
+    state = restore(program, snapshots, origin=LogOf(ledger), between=between)
     catch_up(state, ledger, find, progress=progress)
     if not state.timeline:  # of an older version's snapshot, and nothing came after it
         state.timeline = timeline_at(ledger, state.sequence)

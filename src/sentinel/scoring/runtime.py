@@ -46,6 +46,8 @@ from sentinel.state.base import SnapshotWritten, Vectors
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS: Final = 0.5
+_FORGET_SECONDS: Final = 0.001
+"""Payments have their turn between two portions of what is forgotten."""
 _CHAMPION_SECONDS: Final = 0.1
 _SNAPSHOT_ENTRIES: Final = 1_000
 _SMALL_GAP: Final = 256
@@ -178,6 +180,7 @@ class ScoringRuntime:
             limits=limits,
             new_entities=NewEntities(settings.state.new_entities_per_minute, self.metrics),
         )
+        self._states.give_way(self.writer.pace.give_way)
         self.labels = LabelRecorder(self.writer)
         self._note_scorer(scorer)
         self._start_indexer()
@@ -336,8 +339,8 @@ class ScoringRuntime:
             through = await asyncio.to_thread(lambda: self.index.indexed_through)
             self.metrics.indexed_through = through
             forgettable = self.labels.may_forget(through)
-            self.writer.forget_indexed(forgettable)
-            self.labels.forget_indexed(forgettable)
+            while self.writer.forget_indexed(forgettable) + self.labels.forget_indexed(forgettable):
+                await asyncio.sleep(_FORGET_SECONDS)
             state = self.writer.scorer.state
             try:
                 await asyncio.to_thread(state.look_after)
@@ -437,6 +440,7 @@ class ScoringRuntime:
         for _ in range(_GAP_ROUNDS):
             if await asyncio.to_thread(self._states.catch_up, scorer.state) < _SMALL_GAP:
                 break
+        await asyncio.to_thread(self._states.prepare_catch_up, scorer.state)
 
         def take_over() -> None:
             self._states.catch_up(scorer.state)
@@ -467,7 +471,8 @@ class ScoringRuntime:
             state = self.writer.scorer.state
             if self.writer.unavailable is not None:
                 return None, 0  # it may hold what never became durable
-            return state.begin_snapshot(self.settings.state_dir), state.sequence
+            written = state.begin_snapshot(self.settings.state_dir, leisurely=True)
+            return written, state.sequence
 
         written, sequence = await self.writer.turn.in_order(begin)
         if written is None:

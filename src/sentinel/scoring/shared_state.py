@@ -8,7 +8,7 @@ threads of their own (`Reconciler`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -98,7 +98,7 @@ class SharedState:
         """Of a record in Redis."""
         return ENTITY_BYTES
 
-    def new_entities(self, transactions: Sequence[Transaction]) -> int:
+    def new_entities(self, transactions: Iterable[Transaction]) -> int:
         """Only Redis knows, and asking it costs as much as deciding."""
         return 0
 
@@ -202,7 +202,7 @@ class SharedState:
     def look_after(self) -> None:
         self._watch(self)
 
-    def begin_snapshot(self, folder: Path) -> None:
+    def begin_snapshot(self, folder: Path, *, leisurely: bool = False) -> None:
         """Redis keeps the state."""
 
     def close(self) -> None:

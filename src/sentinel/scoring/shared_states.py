@@ -28,6 +28,7 @@ from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.scoring.shared_state import SharedState
 from sentinel.scoring.states import Progress
 from sentinel.settings import Settings
+from sentinel.spare_time import Between
 from sentinel.state.base import FeatureState
 from sentinel.state.budget import redis_budget
 from sentinel.state.embedded import EmbeddedState
@@ -120,6 +121,12 @@ class SharedStates:
         # What is in doubt is taken back record by record; all that is needed to go on is the log.
         self._reader.last_sequence()
         return state
+
+    def give_way(self, between: Between) -> None:
+        """Records are made by other processes."""
+
+    def prepare_catch_up(self, state: FeatureState) -> None:
+        """The follower needs nothing."""
 
     def catch_up(self, state: FeatureState) -> int:
         # The follower brings in what came since the state was loaded, and what other scorers still

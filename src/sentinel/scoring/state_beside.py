@@ -3,7 +3,7 @@
     python -m sentinel.scoring.state_beside --ledger LEDGER --index INDEX --plan PLAN --state FOLDER
 
 Replaying a million entries takes a processor for a minute, and the interpreter with it. Where that
-happens beside payments, another process does it at low priority and leaves a snapshot, from which
+happens beside payments, another process does it in spare time and leaves a snapshot, from which
 the scorer goes on. The process ends early when the one that started it is gone.
 """
 
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import SentinelError
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
@@ -27,13 +28,13 @@ from sentinel.ledger.timeline import LogOf
 from sentinel.private_files import keep_files_private
 from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
+from sentinel.spare_time import lower_priority
 from sentinel.state.embedded import sound_snapshot
 
 log = logging.getLogger(__name__)
 
 FEW_ENTRIES: Final = 20_000
 """A scorer replays so many itself: starting a process takes longer."""
-_NICENESS: Final = 10
 
 
 def make_snapshot(settings: Settings, plan: Plan, ledger: Ledger) -> None:
@@ -75,6 +76,7 @@ def make_snapshot(settings: Settings, plan: Plan, ledger: Ledger) -> None:
 def main() -> None:
     """Run as a process."""
     keep_files_private()
+    keep_pandas_out()
     parser = argparse.ArgumentParser(prog=__name__, description=__doc__)
     parser.add_argument("--ledger", required=True, help="SQLite file or URL of the ledger")
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="PostgreSQL schema")
@@ -83,7 +85,6 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder of snapshots")
     parser.add_argument("--parent", type=int, required=True, help="end when this process is gone")
     arguments = parser.parse_args()
-    os.nice(_NICENESS)
 
     def go_on(_done: int, _all: int) -> None:
         if os.getppid() != arguments.parent:
@@ -93,9 +94,10 @@ def main() -> None:
         ledger = open_named(arguments.ledger, arguments.namespace)
         index = LedgerIndex(arguments.index, ledger)
         index.catch_up()  # labels may be about transactions that are not indexed yet
+        lower_priority()  # only now: others wait while this one writes into the index
         program = compile_program(Plan.load(arguments.plan))
         state = recover(program, ledger, arguments.state, index.transaction, progress=go_on)
-        state.freeze(copy=False).write(arguments.state)
+        state.freeze(copy=False).write(arguments.state, leisurely=True)
     except (SentinelError, OSError) as error:
         sys.exit(str(error))
 

@@ -13,6 +13,7 @@ from sentinel.ledger.open import open_writer
 from sentinel.scoring.recovery import catch_up, recover
 from sentinel.scoring.state_beside import make_snapshot
 from sentinel.settings import Settings
+from sentinel.spare_time import Between, go_on
 from sentinel.state.base import FeatureState
 from sentinel.state.budget import embedded_budget
 from sentinel.state.embedded import EmbeddedState
@@ -29,6 +30,14 @@ class States(Protocol):
 
     def attach(self, reader: Ledger, index: LedgerIndex) -> None:
         """Where to recover from."""
+        ...
+
+    def give_way(self, between: Between) -> None:
+        """From now on payments are decided meanwhile.
+
+        Args:
+            between: Called between two pieces of long work, see `Pace.give_way`.
+        """
         ...
 
     def open(self, plan: Plan, progress: Progress | None = None) -> FeatureState:
@@ -52,6 +61,10 @@ class States(Protocol):
         """
         ...
 
+    def prepare_catch_up(self, state: FeatureState) -> None:
+        """Do beforehand what `catch_up` needs, so that it takes no longer than the last entries."""
+        ...
+
     def close(self) -> None:
         """Release what is held."""
         ...
@@ -69,6 +82,7 @@ class EmbeddedStates:
         self._reader: Ledger
         self._index: LedgerIndex
         self._decides = False
+        self._between: Between = go_on
 
     # See `States` for all of these.
 
@@ -77,6 +91,9 @@ class EmbeddedStates:
 
     def attach(self, reader: Ledger, index: LedgerIndex) -> None:
         self._reader, self._index = reader, index
+
+    def give_way(self, between: Between) -> None:
+        self._between = between
 
     def open(self, plan: Plan, progress: Progress | None = None) -> EmbeddedState:
         if self._decides:  # by another plan, meanwhile
@@ -93,9 +110,10 @@ class EmbeddedStates:
             self._settings.state_dir,
             self._index.transaction,
             progress=progress,
+            between=self._between,
         )
         state.budget_bytes = embedded_budget(self._settings)
-        state.count_waiting()
+        state.count_waiting(self._between)
         return state
 
     def rebuild(self, state: FeatureState) -> EmbeddedState:
@@ -105,11 +123,17 @@ class EmbeddedStates:
 
     def catch_up(self, state: FeatureState) -> int:
         assert isinstance(state, EmbeddedState)
-        # Labels may be about transactions that are in the log but not indexed yet.
-        self._index.catch_up()
         before = state.sequence
+        # Labels may be about transactions that are in the log but not indexed yet. Those that the
+        # state gets in the same pass are at hand, so most of the time nothing waits for the index.
+        if self._index.indexed_through < before:
+            self._index.catch_up()
         catch_up(state, self._reader, self._index.transaction)
         return state.sequence - before
+
+    def prepare_catch_up(self, state: FeatureState) -> None:
+        if self._index.indexed_through < state.sequence:
+            self._index.catch_up()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -47,6 +47,7 @@ class Turn:
         self._begin = begin
         self._loop = loop
         self._jobs: deque[Callable[[], None]] = deque()
+        self._resting = 0
         self._job_next = True
         self._held = False
         self._at_work = 0
@@ -58,8 +59,13 @@ class Turn:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is at work."""
-        waits = self._queue or self._queue.away or self._jobs
+        waits = self._queue or self._queue.away or self._jobs or self._resting
         return not (waits or self._held or self._at_work)
+
+    @property
+    def decides_singles(self) -> bool:
+        """Whether single payments wait or are at work, about; any thread may ask."""
+        return self._queue.has_singles or (self._at_work > 0 and self._queue.took_singles)
 
     def begun(self) -> None:
         """A group is at work from now on."""
@@ -83,6 +89,18 @@ class Turn:
         """Run a callable in its turn."""
         self._jobs.append(job)
         self.schedule()
+
+    def run_job_after(self, seconds: float, job: Callable[[], None]) -> None:
+        """Run a callable in its turn, once so many seconds have passed."""
+        if seconds > 0:
+            self._resting += 1
+            self._loop.call_later(seconds, self._rested, job)
+        else:
+            self.run_job(job)
+
+    def _rested(self, job: Callable[[], None]) -> None:
+        self._resting -= 1
+        self.run_job(job)
 
     async def in_order(self, call: Callable[[], T]) -> T:
         """The result of a callable that runs as a job."""

@@ -38,6 +38,7 @@ from sentinel.scoring.elsewhere import Elsewhere
 from sentinel.scoring.group import Group
 from sentinel.scoring.lookups import Lookups, RecordedAnswer
 from sentinel.scoring.new_entities import NewEntities
+from sentinel.scoring.pace import Pace
 from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
 from sentinel.scoring.queue import PaymentQueue, QueueLimits
 from sentinel.scoring.repeats import conflict, same_payment
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 Render = Callable[[list[Transaction], Scored, list[int]], list[bytes]]
 """(transactions, scored, latencies_us) -> the bodies of the answers."""
 
-_FORGOTTEN_AT_ONCE: Final = 8192
+_FORGOTTEN_AT_ONCE: Final = 512
 
 
 class Writer:
@@ -71,6 +72,7 @@ class Writer:
 
     Attributes:
         turn: Where jobs wait for theirs.
+        pace: How what takes long gives way to single payments.
         unavailable: Why nothing can be decided right now; None if it can.
         forgotten_through: Recorded answers up to here may be in the queryable tables alone.
     """
@@ -107,6 +109,8 @@ class Writer:
         self._new_entities = new_entities or NewEntities(0, metrics)
         self._queue.raise_floor(ledger.last_received_at_us())
         self.turn = Turn(self._queue, self._begin, self._loop)
+        self.pace = Pace(self._queue, self.turn)
+        lookups.between = self.pace.give_way
         self.take_over(scorer)
         self._closing = False
         self._elsewhere = Elsewhere(
@@ -244,8 +248,8 @@ class Writer:
         self.scorer = scorer
         self.turn.most_at_work = scorer.state.parallel
 
-    def forget_indexed(self, through: int) -> None:
-        """Drop recorded answers that the queryable tables hold by now."""
+    def forget_indexed(self, through: int) -> int:
+        """Drop some recorded answers that the queryable tables hold by now; how many."""
         indexed = [
             (identifier, pending.sequence)
             for identifier, pending in islice(self._recent.items(), _FORGOTTEN_AT_ONCE)
@@ -254,6 +258,7 @@ class Writer:
         for identifier, sequence in indexed:
             self.forgotten_through = max(self.forgotten_through, sequence)
             del self._recent[identifier]
+        return len(indexed)
 
     async def close(self) -> None:
         """Answer what has arrived, then release the ledger."""

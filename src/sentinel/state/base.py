@@ -7,7 +7,7 @@ anew from the log. `tests/state/test_contract.py` runs the same claims against e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -121,7 +121,7 @@ class FeatureState(Protocol):
         """What a record of a new entity takes, about."""
         ...
 
-    def new_entities(self, transactions: Sequence[Transaction]) -> int:
+    def new_entities(self, transactions: Iterable[Transaction]) -> int:
         """How many records the transactions would make; 0 where only a server knows.
 
         May be called in any thread.
@@ -214,11 +214,12 @@ class FeatureState(Protocol):
         """Look after what may have changed elsewhere, about twice a second, in a thread."""
         ...
 
-    def begin_snapshot(self, folder: Path) -> SnapshotWritten | None:
+    def begin_snapshot(self, folder: Path, *, leisurely: bool = False) -> SnapshotWritten | None:
         """Begin to write the state as it is now; what changes afterwards is not in it.
 
         Args:
             folder: Of all snapshots.
+            leisurely: Others use the disk meanwhile; let it rest for half of the time.
 
         Returns:
             What to wait for, or None if the state is kept elsewhere.

@@ -8,7 +8,7 @@ another format is passed over, never trusted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -40,6 +40,7 @@ from sentinel.log.entries import (
     partly_tracked,
 )
 from sentinel.log.labels import LabelChange, changes_of, take_void
+from sentinel.spare_time import Between, go_on
 from sentinel.state.base import Reading, SnapshotWritten, Vectors
 from sentinel.state.forked_snapshot import write_beside
 from sentinel.state.known_ids import KnownIds, id_hash
@@ -98,19 +99,34 @@ class EmbeddedState:
     waiting_labels: int = 0
 
     @classmethod
-    def of(cls, program: Program, frozen: FrozenState, folder: Path | None = None) -> EmbeddedState:
-        """The state that a snapshot holds; older ids go to disk in ``folder``, if there is one."""
+    def of(
+        cls,
+        program: Program,
+        frozen: FrozenState,
+        folder: Path | None = None,
+        between: Between = go_on,
+    ) -> EmbeddedState:
+        """The state that a snapshot holds; older ids go to disk in ``folder``, if there is one.
+
+        Args:
+            program: The compiled plan.
+            frozen: The snapshot, which gives its memory away.
+            folder: On whose disk older ids are; None keeps them in memory.
+            between: Called between two pieces of the work.
+        """
         used = frozen.header.used
-        arena = Arena(program, capacity_words=max(1 << 16, used + used // 4))
-        arena.words[:used] = frozen.words
+        arena = Arena(program, max(1 << 16, used + used // 4), frozen.pages)
+        if frozen.pages is None:
+            arena.words[:used] = frozen.words
         arena.used = used
         known = KnownIds(folder)
         for piece in frozen.known:
             known.load(piece)
         for keys, names, offsets in zip(arena.keys, frozen.keys, frozen.offsets, strict=True):
-            for first in range(0, len(names), _KEYS_AT_ONCE):  # other threads have their turn
+            for first in range(0, len(names), _KEYS_AT_ONCE):
                 several = slice(first, first + _KEYS_AT_ONCE)
                 keys.update(zip(names[several], offsets[several].tolist(), strict=True))
+                between()
         header = frozen.header
         fraud, void = set(frozen.fraud), set(frozen.void)
         return cls(program, arena, header.sequence, known, fraud, void, header.timeline)
@@ -167,7 +183,7 @@ class EmbeddedState:
         self._without.reading([probe], "warm-up")
         self.known.holds(id_hash("warm-up"))
 
-    def new_entities(self, transactions: Sequence[Transaction]) -> int:
+    def new_entities(self, transactions: Iterable[Transaction]) -> int:
         return unknown_entities(self.program.plan, self.arena.keys, transactions)
 
     def add(self, transactions: Sequence[Transaction], known_only: Collection[int] = ()) -> Reading:
@@ -243,15 +259,12 @@ class EmbeddedState:
     def look_after(self) -> None:
         """Nobody else changes it."""
 
-    def begin_snapshot(self, folder: Path) -> SnapshotWritten:
-        return write_beside(lambda: self.freeze(copy=False).write(folder))
+    def begin_snapshot(self, folder: Path, *, leisurely: bool = False) -> SnapshotWritten:
+        return write_beside(lambda: self.freeze(copy=False).write(folder, leisurely=leisurely))
 
     def close(self) -> None:
-        """Let go of the records, piece by piece; takes long where there are many."""
-        for keys in self.arena.keys:
-            while keys:
-                for _ in range(min(len(keys), _KEYS_AT_ONCE)):
-                    keys.popitem()
+        """Give back the records' memory; takes long where there are many."""
+        self.arena.close()
 
     @cached_property
     def _online(self) -> OnlineFold:
@@ -284,10 +297,14 @@ class EmbeddedState:
         flags[list(untracked)] |= FLAG_DEGRADED
         return Reading(vectors, flags, new_records=new, untracked=untracked)
 
-    def count_waiting(self) -> None:
+    def count_waiting(self, between: Between = go_on) -> None:
         """Count `waiting_labels` anew; takes about a second for a million labelled payments."""
-        holds = self.known.holds_id
-        self.waiting_labels = sum(not holds(identifier) for identifier in self.fraud)
+        fraud, waiting = list(self.fraud), 0
+        for first in range(0, len(fraud), _KEYS_AT_ONCE):
+            several = fraud[first : first + _KEYS_AT_ONCE]
+            waiting += len(several) - int(self.known.which(several).sum())
+            between()
+        self.waiting_labels = waiting
 
     def freeze(self, *, copy: bool = True) -> FrozenState:
         """The contents of a snapshot.
@@ -344,7 +361,13 @@ class Origin(Protocol):
         ...
 
 
-def restore(program: Program, folder: Path, *, origin: Origin | None = None) -> EmbeddedState:
+def restore(
+    program: Program,
+    folder: Path,
+    *,
+    origin: Origin | None = None,
+    between: Between = go_on,
+) -> EmbeddedState:
     """The state of the newest sound snapshot of a plan, or the empty state.
 
     Args:
@@ -352,9 +375,10 @@ def restore(program: Program, folder: Path, *, origin: Origin | None = None) -> 
         folder: Where snapshots are written.
         origin: The log; snapshots that were made of another one are passed over, with a line in
             the process's log that says why. None takes any.
+        between: Called between two pieces of the work.
     """
     for path in snapshots_of(folder, program.plan.hash):
-        state = _read(program, path, origin)
+        state = _read(program, path, origin, between)
         if state is not None:
             return state
     return EmbeddedState.empty(program, folder)
@@ -397,15 +421,17 @@ def _refused(path: Path, header: Header, origin: Origin, knows: Callable[[str], 
     return bool(why)
 
 
-def _read(program: Program, path: Path, origin: Origin | None) -> EmbeddedState | None:
+def _read(
+    program: Program, path: Path, origin: Origin | None, between: Between = go_on
+) -> EmbeddedState | None:
     # The header comes first: the whole file takes long where there are many entities.
     header = _fitting(program, path, origin)
-    frozen = None if header is None else read_snapshot(path)
+    frozen = None if header is None else read_snapshot(path, between)
     if header is None or frozen is None:
         if header is not None:
             log.warning("The snapshot %s is not used: it is torn.", path)
         return None
-    state = EmbeddedState.of(program, frozen, path.parent.parent)
+    state = EmbeddedState.of(program, frozen, path.parent.parent, between)
     if origin is not None and not header.timeline:
         return None if _refused(path, header, origin, state.known.holds_id) else state
     return state

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sentinel.spare_time import lower_priority
 from sentinel.state.base import SnapshotWritten
 
 _REPORT: Final = 3
@@ -63,7 +64,7 @@ def _write(write: Callable[[], Path], told: int) -> NoReturn:
         # Connections and the ledger's files belong to the first process.
         os.dup2(told, _REPORT)
         os.closerange(_REPORT + 1, _MOST_FILES)
-        os.nice(5)
+        lower_priority()
         answer = _OK + os.fsencode(write())
     except BaseException as error:  # noqa: BLE001 -- the first process is told
         answer = (str(error) or repr(error)).encode()

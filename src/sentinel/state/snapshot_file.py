@@ -1,6 +1,7 @@
 """A snapshot as a file: a header, sections of bytes, and a hash over all of it.
 
     <state>/<plan hash>/00000000000000000017.snapshot   the state after entry 17
+    <state>/<plan hash>/spare.partial                   an old one, to be written over
 
 A snapshot names the log that it was made of (see `sentinel.ledger.timeline`), from format 2 on, and
 ends with the transactions that are void, from format 3 on. One that is torn, of another format or
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +24,9 @@ import numpy.typing as npt
 import xxhash
 
 from sentinel.features.jit import kernel
-from sentinel.state.direct_file import write_directly
+from sentinel.features.pages import Pages
+from sentinel.spare_time import Between, go_on
+from sentinel.state.direct_file import PIECE_BYTES, DirectFile, write_directly
 
 SNAPSHOT_FORMAT: Final = 3
 FORMAT_WITHOUT_VOIDS: Final = 2
@@ -29,8 +34,13 @@ FORMAT_WITHOUT_VOIDS: Final = 2
 _OLDER_FORMATS: Final = (1, 2)
 _MAGIC: Final = b"SNTLSNAP"
 _SNAPSHOTS_KEPT: Final = 2
+_SPARE: Final = "spare.partial"
 _LONGEST_HEADER: Final = 1 << 20
-_HASHED_AT_ONCE: Final = 4 << 20
+_READ_AT_ONCE: Final = 1 << 20
+_DIGEST_BYTES: Final = 16
+_LEAST_WORDS: Final = 1 << 16
+_EMPTY: Final = b"\x90"
+"""An array of nothing in MessagePack."""
 _KEYS_AT_ONCE: Final = 4096
 
 Words = npt.NDArray[np.int64]
@@ -73,6 +83,8 @@ class FrozenState:
         keys, offsets: By view: the keys of the records, and where each begins in ``words``.
         fraud: Transactions whose newest verdict is fraud.
         void: Transactions that are void; empty before format 3.
+        pages: The memory of ``words``, with room for more, where it was made for them; the state
+            that goes on with it makes no copy.
     """
 
     header: Header
@@ -82,12 +94,19 @@ class FrozenState:
     offsets: list[Words]
     fraud: list[str]
     void: Sequence[str] = ()
+    pages: Pages | None = None
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, *, leisurely: bool = False) -> Path:
         """Write the snapshot durably into its plan's folder and drop old ones.
 
         Those that were written last are kept, whatever entries they end at: one that holds later
-        entries may be of a log that is no more, and this one is of the log of today.
+        entries may be of a log that is no more, and this one is of the log of today. One that is
+        dropped stays as a spare file for the next to be written over it: deleting gigabytes would
+        hold up the syncs of the log.
+
+        Args:
+            folder: Of all snapshots.
+            leisurely: Let the disk rest for half of the time.
 
         Returns:
             The file, named by its sequence.
@@ -96,19 +115,33 @@ class FrozenState:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{self.header.sequence:020d}.snapshot"
         partial = target.with_suffix(f".{os.getpid()}.partial")
-        digest = xxhash.xxh3_128()
-        with write_directly(partial) as file:
-            file.write(_MAGIC)
-            for section in self._sections():
-                size = sum(map(len, section)).to_bytes(8, "little")
-                for piece in (size, *section):
-                    digest.update(piece)
-                    file.write(piece)
-            file.write(digest.digest())
+        spare = folder / _SPARE
+        with suppress(FileNotFoundError):
+            spare.rename(partial)
+        try:
+            with write_directly(partial, leisurely=leisurely) as file:
+                self._write(file)
+        except BaseException:
+            with suppress(OSError):
+                partial.replace(spare)
+            raise
         partial.replace(target)
         for old in _written_before(folder, target)[_SNAPSHOTS_KEPT - 1 :]:
-            old.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process drops old ones, too
+                old.replace(spare)
         return target
+
+    def _write(self, file: DirectFile) -> None:
+        digest = xxhash.xxh3_128()
+        file.write(_MAGIC)
+        for section in self._sections():
+            size = sum(map(len, section)).to_bytes(8, "little")
+            for piece in (size, *section):
+                for start in range(0, len(piece), PIECE_BYTES):
+                    part = memoryview(piece)[start : start + PIECE_BYTES]
+                    digest.update(part)
+                    file.write(part)
+        file.write(digest.digest())
 
     def _sections(self) -> Iterator[list[bytes | memoryview]]:
         """The sections, each in pieces."""
@@ -146,48 +179,107 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def read_snapshot(path: Path) -> FrozenState | None:
-    """The contents of a snapshot; None if it is torn or cannot be read."""
+def read_snapshot(path: Path, between: Between = go_on) -> FrozenState | None:
+    """The contents of a snapshot; None if it is torn or cannot be read.
+
+    Args:
+        path: The file.
+        between: Called between two pieces of the work, of at most some milliseconds each.
+    """
     try:
-        content = memoryview(path.read_bytes())
-    except OSError:
+        with path.open("rb", buffering=0) as file:
+            return _Reader(file, between).read()
+    except (OSError, _Torn):
         return None
-    if len(content) < 32 or bytes(content[:8]) != _MAGIC:
-        return None
-    digest = xxhash.xxh3_128()
-    for start in range(8, len(content) - 16, _HASHED_AT_ONCE):
-        digest.update(content[start : min(start + _HASHED_AT_ONCE, len(content) - 16)])
-    if digest.digest() != content[-16:]:
-        return None
-    sections = list(_sections(content))
-    header = _header(sections[0])
-    if header is None or len(sections[1]) != 8 * header.used:
-        return None
-    void: list[str] = []
-    if header.format > FORMAT_WITHOUT_VOIDS:
-        void = msgspec.msgpack.decode(sections.pop(), type=list[str])
-    keyed = sections[3:-1]
-    return FrozenState(
-        header=header,
-        words=np.frombuffer(sections[1], dtype=np.int64),
-        known=[np.frombuffer(sections[2], dtype=np.int64)],
-        keys=[list(_decoded_keys(names)) for names in keyed[::2]],
-        offsets=[np.frombuffer(offsets, dtype=np.int64) for offsets in keyed[1::2]],
-        fraud=msgspec.msgpack.decode(sections[-1], type=list[str]),
-        void=void,
-    )
 
 
-def _sections(content: memoryview) -> Iterator[memoryview]:
-    at = 8
-    while at < len(content) - 16:
-        size = int.from_bytes(content[at : at + 8], "little")
-        yield content[at + 8 : at + 8 + size]
-        at += 8 + size
+class _Torn(Exception):
+    """The file does not hold what it should."""
 
 
-def _decoded_keys(section: memoryview) -> Iterator[str]:
-    """The strings of a MessagePack array, decoded piece by piece.
+class _Reader:
+    """Reads a snapshot: the records straight into the memory that they stay in.
+
+    Args:
+        file: Unbuffered.
+        between: See `read_snapshot`.
+    """
+
+    def __init__(self, file: FileIO, between: Between) -> None:
+        self._file = file
+        self._between = between
+        self._left = os.fstat(file.fileno()).st_size - len(_MAGIC) - _DIGEST_BYTES
+        self._digest = xxhash.xxh3_128()
+
+    def read(self) -> FrozenState:
+        """The contents.
+
+        Raises:
+            OSError: It cannot be read.
+            _Torn: It is torn.
+        """
+        if self._left < 0 or self._file.read(len(_MAGIC)) != _MAGIC:
+            raise _Torn
+        header = _header(self._section())
+        size = self._size()
+        if header is None or size != 8 * header.used:
+            raise _Torn
+        pages = Pages(max(_LEAST_WORDS, header.used + header.used // 4))
+        words = pages.words()[: header.used]
+        if header.used:
+            self._fill(words.data.cast("B"))
+        known = self._section()
+        keyed = [(self._section(), self._section()) for _ in header.entities]
+        fraud = self._section()
+        void = self._section() if header.format > FORMAT_WITHOUT_VOIDS else bytearray(_EMPTY)
+        if self._left or self._file.read(_DIGEST_BYTES) != self._digest.digest():
+            raise _Torn
+        return FrozenState(
+            header=header,
+            words=words,
+            known=[np.frombuffer(known, dtype=np.int64)],
+            keys=[list(self._keys(names)) for names, _ in keyed],
+            offsets=[np.frombuffer(offsets, dtype=np.int64) for _, offsets in keyed],
+            fraud=list(self._keys(fraud)),
+            void=list(self._keys(void)),
+            pages=pages,
+        )
+
+    def _size(self) -> int:
+        """Bytes of the next section."""
+        head = bytearray(8)
+        self._fill(memoryview(head))
+        size = int.from_bytes(head, "little")
+        if size > self._left:
+            raise _Torn
+        return size
+
+    def _section(self) -> bytearray:
+        """The next section."""
+        section = bytearray(self._size())
+        self._fill(memoryview(section))
+        return section
+
+    def _fill(self, room: memoryview) -> None:
+        if len(room) > self._left:
+            raise _Torn
+        self._left -= len(room)
+        while len(room):
+            got = self._file.readinto(room[:_READ_AT_ONCE])
+            if not got:
+                raise _Torn
+            self._digest.update(room[:got])
+            room = room[got:]
+            self._between()
+
+    def _keys(self, section: bytearray) -> Iterator[str]:
+        for keys in _decoded_keys(section):
+            yield from keys
+            self._between()
+
+
+def _decoded_keys(section: bytes | bytearray | memoryview) -> Iterator[list[str]]:
+    """The strings of a MessagePack array in pieces, each decoded by itself.
 
     A decoder holds the interpreter until it is done, which for millions of keys payments that are
     decided meanwhile would notice.
@@ -198,7 +290,7 @@ def _decoded_keys(section: memoryview) -> Iterator[str]:
         number = min(_KEYS_AT_ONCE, count - first)
         end = _after_strings(data, start, number)
         head = b"\xdc" + number.to_bytes(2, "big")
-        yield from msgspec.msgpack.decode(head + bytes(section[start:end]), type=list[str])
+        yield msgspec.msgpack.decode(head + bytes(section[start:end]), type=list[str])
         start = end
 
 
@@ -233,7 +325,7 @@ def _after_strings(data: npt.NDArray[np.uint8], start: int, number: int) -> int:
     return at
 
 
-def _header(section: bytes | memoryview) -> Header | None:
+def _header(section: bytes | bytearray) -> Header | None:
     try:
         header = msgspec.msgpack.decode(section, type=Header)
     except (msgspec.DecodeError, msgspec.ValidationError):

@@ -12,7 +12,7 @@ import msgspec
 
 from sentinel.access.principals import NOBODY, Principal
 from sentinel.api.body import MOST_NAMED, Id, parse
-from sentinel.api.large import LargeBodies
+from sentinel.api.large import ROWS_AT_ONCE, LargeBodies
 from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
@@ -20,6 +20,7 @@ from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue, id_of
 from sentinel.scoring.labels import LabelReceipt
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.spare_time import Between, go_on
 
 _DEFAULT_ORIGIN: Final = "api"
 MAX_LABELS: Final = 10_000
@@ -79,6 +80,7 @@ def labels_of(
     guard: Guard,
     at: str = "labels[{}].",
     who: Principal = NOBODY,
+    between: Between = go_on,
 ) -> list[Label]:
     """The labels of requests; those without a label id get one.
 
@@ -88,6 +90,7 @@ def labels_of(
         guard: What the deployment does with ids.
         at: Prefix for field names in errors, with a place for the number of the label.
         who: Who sent them.
+        between: Called after every `ROWS_AT_ONCE` labels.
 
     Raises:
         InvalidTransaction: Naming every offending field.
@@ -96,6 +99,8 @@ def labels_of(
     problems: dict[str, str] = {}
     labels: list[Label] = []
     for i, request in enumerate(requests):
+        if i % ROWS_AT_ONCE == 0:
+            between()
         ids: dict[str, str] = {}
         for name in ("transaction_id", "label_id"):
             given = getattr(request, name)
@@ -166,7 +171,7 @@ class LabelRoute:
         now_us = self._runtime.writer.receive_time_us()
         labels = await self._large.read(body, partial(self._read, body, now_us, principal))
         receipts = await self._runtime.labels.submit(labels, principal.key_id)
-        return await self._large.write(len(receipts), partial(_answer, receipts))
+        return await self._large.write(len(receipts), partial(self._answer, receipts))
 
     def _read(self, body: bytes, now_us: int, principal: Principal) -> list[Label]:
         """The labels of a body that holds one, or several under `labels`."""
@@ -182,13 +187,13 @@ class LabelRoute:
                 at = "labels[{}]."
         else:
             requests, at = [parse(self._label_decoder, body)], ""
-        return labels_of(requests, now_us, self._guard, at, principal)
+        give_way = self._runtime.writer.pace.give_way
+        return labels_of(requests, now_us, self._guard, at, principal, give_way)
 
-
-def _answer(receipts: Sequence[LabelReceipt]) -> bytes:
-    return msgspec.json.encode(
-        LabelsAnswer(
-            labels=[
+    def _answer(self, receipts: Sequence[LabelReceipt]) -> bytes:
+        items: list[LabelReceiptItem] = []
+        for i, receipt in enumerate(receipts, 1):
+            items.append(
                 LabelReceiptItem(
                     label_id=id_for_display(receipt.label.label_id),
                     transaction_id=id_for_display(receipt.label.transaction_id),
@@ -196,7 +201,7 @@ def _answer(receipts: Sequence[LabelReceipt]) -> bytes:
                     repeated=receipt.repeated,
                     known_transaction=receipt.known_transaction,
                 )
-                for receipt in receipts
-            ]
-        )
-    )
+            )
+            if i % ROWS_AT_ONCE == 0:
+                self._runtime.writer.pace.give_way()
+        return msgspec.json.encode(LabelsAnswer(labels=items))

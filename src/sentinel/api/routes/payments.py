@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from sentinel.access.limits import Rates
 from sentinel.access.principals import Principal
 from sentinel.api.door import PAYMENT, PAYMENTS, read_dry_run
-from sentinel.api.large import LARGE_BYTES, LARGE_ROWS, LargeBodies
+from sentinel.api.large import LARGE_BYTES, LARGE_ROWS, ROWS_AT_ONCE, LargeBodies
 from sentinel.api.routes.decision_json import PredictAnswer
 from sentinel.api.routes.payment_bodies import BatchRequest, PredictRequest, ReadingRules
 from sentinel.api.routes.payment_reading import (
@@ -31,6 +31,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.scoring.pending import FutureReceiver, Receiver
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.spare_time import Between
 
 _EXAMPLE: Final = {
     "transaction_id": "tx-1001",
@@ -208,13 +209,14 @@ class Intake:
     ) -> Callable[[], _Payments]:
         """Reads a batch's body, in any thread."""
         now_us, state = self._writer.receive_time_us(), self._writer.scorer.state
-        rules, most = self.rules, self._max_batch
+        rules, most, give_way = self.rules, self._max_batch, self._writer.pace.give_way
 
         def read() -> _Payments:
-            transactions = read_payments(body, now_us, rules, most)
+            transactions = read_payments(body, now_us, rules, most, give_way)
             if principal.sender:
                 check_sender(body, transactions, principal, batch=True)
-            return _Payments(transactions, 0 if dry_run else state.new_entities(transactions))
+            counted = () if dry_run else _with_pauses(transactions, give_way)
+            return _Payments(transactions, state.new_entities(counted))
 
         return read
 
@@ -241,7 +243,8 @@ class Intake:
         self._writer.reserve(
             len(payments.transactions), called_by=caller, entities=payments.new_entities
         )
-        return _Batch(payments.transactions, receiver, self._large, caller)
+        give_way = self._writer.pace.give_way
+        return _Batch(payments.transactions, receiver, self._large, caller, give_way)
 
     def _enqueue(self, batch: _Batch, places: range, dry_run: bool) -> None:
         enqueue = self._writer.enqueue
@@ -277,7 +280,16 @@ class _Payments(NamedTuple):
 class _Batch:
     """Collects the answers of a batch, and answers when there are all."""
 
-    __slots__ = ("_large", "answers", "called_by", "error", "missing", "receiver", "transactions")
+    __slots__ = (
+        "_give_way",
+        "_large",
+        "answers",
+        "called_by",
+        "error",
+        "missing",
+        "receiver",
+        "transactions",
+    )
 
     def __init__(
         self,
@@ -285,7 +297,9 @@ class _Batch:
         receiver: Receiver,
         large: LargeBodies,
         called_by: str,
+        give_way: Between,
     ) -> None:
+        self._give_way = give_way
         self._large = large
         self.called_by = called_by
         self.transactions = transactions
@@ -315,15 +329,23 @@ class _Batch:
             self._large.soon(self._json, self.receiver.answered)
 
     def _json(self) -> bytes:
+        pieces = []
+        for first in range(0, len(self.answers), ROWS_AT_ONCE):
+            pieces.append(self._rows_json(slice(first, first + ROWS_AT_ONCE)))
+            self._give_way()
+        return b'{"results":[%b]}' % b",".join(pieces)
+
+    def _rows_json(self, rows: slice) -> bytes:
+        """Some rows, without the brackets around them."""
         results = []
-        for transaction, answer in zip(self.transactions, self.answers, strict=True):
+        for transaction, answer in zip(self.transactions[rows], self.answers[rows], strict=True):
             shown = id_for_display(transaction.transaction_id)
             if isinstance(answer, bytes):
                 item = BatchItem(transaction_id=shown, status="Success", answer=msgspec.Raw(answer))
             else:
                 item = BatchItem(transaction_id=shown, status="Conflict", detail=str(answer))
             results.append(item)
-        return msgspec.json.encode(BatchAnswer(results=results))
+        return msgspec.json.encode(results)[1:-1]
 
 
 class _Place:
@@ -343,6 +365,13 @@ class _Place:
             self._batch.take(self._place, error)
         else:
             self._batch.fail(error)
+
+
+def _with_pauses(transactions: Sequence[Transaction], between: Between) -> Iterator[Transaction]:
+    for i, transaction in enumerate(transactions):
+        if i % ROWS_AT_ONCE == 0:
+            between()
+        yield transaction
 
 
 def _no_model() -> NoModel:

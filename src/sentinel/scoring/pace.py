@@ -1,0 +1,68 @@
+"""How long work gives way to single payments.
+
+Threads share the interpreter with the event loop. One that runs Python for long costs a payment up
+to half a millisecond each time the event loop wants the interpreter back, which is after every
+kernel, every append and every wake-up: ten times a payment. So what takes long is done in pieces,
+and asks here between two of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from sentinel.scoring.queue import PaymentQueue
+from sentinel.scoring.turn import Turn
+
+_LONGEST_SECONDS: Final = 0.002
+"""A piece waits for single payments so long at most, so that it gets on however many come."""
+_LET_GO_SECONDS: Final = 0.000_05
+_LOOK_SECONDS: Final = 0.000_3
+
+
+class Pace:
+    """Lets single payments go first.
+
+    Made on the event loop.
+
+    Args:
+        queue: Payments that wait.
+        turn: Payments at work.
+    """
+
+    def __init__(self, queue: PaymentQueue, turn: Turn) -> None:
+        self._queue = queue
+        self._turn = turn
+        self._loop_thread = threading.get_ident()
+
+    def give_way(self) -> None:
+        """Wait until no single payment is under way, and at most 2 ms.
+
+        Called between two pieces of work of about half a millisecond each. It always lets go of
+        the interpreter once. On the event loop it does nothing: what is short enough to be done
+        there need not wait.
+        """
+        if threading.get_ident() == self._loop_thread:
+            return
+        until = time.perf_counter() + _LONGEST_SECONDS
+        time.sleep(_LET_GO_SECONDS)
+        while self._turn.decides_singles and time.perf_counter() < until:
+            time.sleep(_LOOK_SECONDS)
+
+    @property
+    def singles_come(self) -> bool:
+        """Whether single payments come in, so that pieces of jobs had better be small."""
+        return self._queue.singles_come
+
+    def rest_seconds(self, took_seconds: float) -> float:
+        """How long the next piece of a job on the event loop is to wait.
+
+        Args:
+            took_seconds: What the piece before it took.
+
+        Returns:
+            The same again while single payments come in, so that at least half of the time is
+            theirs; else 0.
+        """
+        return took_seconds if self._queue.singles_come else 0.0

@@ -1,0 +1,92 @@
+"""What takes long gives way to single payments, and gets on all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from sentinel.domain import Transaction
+from sentinel.scoring.pace import Pace
+from sentinel.scoring.pending import FutureReceiver, Pending
+from sentinel.scoring.queue import PaymentQueue, QueueLimits
+from sentinel.scoring.turn import Turn
+
+
+def pending(*, batched: bool = False) -> Pending:
+    transaction = Transaction(
+        transaction_id="t", event_time_us=1, received_at_us=1, amount_minor=100
+    )
+    return Pending(transaction, FutureReceiver(), time.perf_counter_ns(), False, batched)
+
+
+async def seconds_of(call: Callable[[], None], times: int) -> float:
+    def repeated() -> float:
+        began = time.perf_counter()
+        for _ in range(times):
+            call()
+        return time.perf_counter() - began
+
+    return await asyncio.to_thread(repeated)
+
+
+async def parts() -> tuple[PaymentQueue, Turn, Pace]:
+    queue = PaymentQueue(QueueLimits())
+
+    def begin(_group: list[Pending]) -> None:
+        turn.begun()
+
+    turn = Turn(queue, begin, asyncio.get_running_loop())
+    return queue, turn, Pace(queue, turn)
+
+
+def test_a_thread_pauses_while_a_single_payment_is_decided_and_not_for_ever() -> None:
+    async def claim() -> None:
+        queue, turn, pace = await parts()
+        free = await seconds_of(pace.give_way, 50)
+        queue.add(pending(), batched=False)
+        turn.schedule()
+        waiting = await seconds_of(pace.give_way, 50)
+        assert turn.decides_singles  # it waited, and is at work by now
+        at_work = await seconds_of(pace.give_way, 50)
+        assert min(waiting, at_work) >= 50 * 0.002
+        turn.done()
+        assert not turn.decides_singles
+        assert free < min(waiting, at_work)
+
+    asyncio.run(claim())
+
+
+def test_nobody_pauses_for_batches_and_the_event_loop_never() -> None:
+    async def claim() -> None:
+        queue, turn, pace = await parts()
+        queue.add(pending(batched=True), batched=True)
+        turn.schedule()
+        await asyncio.sleep(0.01)
+        assert not turn.decides_singles
+        queue.add(pending(), batched=False)
+        assert turn.decides_singles
+        began = time.perf_counter()
+        for _ in range(1_000):
+            pace.give_way()
+        assert time.perf_counter() - began < 0.05
+
+    asyncio.run(claim())
+
+
+def test_a_job_rests_as_long_as_it_took_while_single_payments_come() -> None:
+    async def claim() -> None:
+        queue, turn, pace = await parts()
+        assert pace.rest_seconds(0.004) == 0
+        queue.add(pending(), batched=False)
+        assert pace.rest_seconds(0.004) == 0.004
+        ran: list[float] = []
+        began = time.perf_counter()
+        queue.take()
+        turn.run_job_after(0.02, lambda: ran.append(time.perf_counter() - began))
+        assert not turn.is_idle  # whoever ends the process waits for the job
+        await asyncio.sleep(0.05)
+        assert turn.is_idle
+        assert ran[0] >= 0.02
+
+    asyncio.run(claim())
