@@ -269,7 +269,7 @@ def test_a_key_for_labels_of_one_origin_records_no_other(site: Site) -> None:
 
 
 def test_a_sender_uses_its_own_ids_and_sees_no_others(site: Site) -> None:
-    rights = (Scope.SCORE, Scope.DRY_RUN, Scope.LABEL, Scope.DECISIONS)
+    rights = (Scope.SCORE, Scope.DRY_RUN, Scope.LABEL, Scope.DECISIONS, Scope.FEATURES)
     a, b = (site.make(*rights, sender=f"shop-{name}:") for name in "ab")
     time.sleep(EFFECT_SECONDS)
     with site.client(a) as own, site.client(b) as other:
@@ -296,6 +296,11 @@ def test_a_sender_uses_its_own_ids_and_sees_no_others(site: Site) -> None:
         assert other.post("/labels", json=taken).json()["errors"][0]["field"] == "label_id"
         assert own.post("/labels", json=label).status_code == 200
         assert other.post("/predict", json=payment(transaction_id="shop-b:1")).status_code == 200
+        rows = [{"card_id": "shop-a:k1", "customer_id": None}, {"card_id": "shop-a:k2"}]
+        assert own.post("/features/read", json={"rows": rows}).status_code == 200
+        refused = other.post("/features/read", json={"rows": [{"card_id": "shop-b:k"}, *rows]})
+        assert refused.status_code == 403
+        assert refused.json()["errors"][0]["field"] == "rows[1].card_id"
         for client, ids in ((own, {"shop-a:1"}), (other, {"shop-b:1"})):
             page = eventually(client, "/decisions?limit=10", lambda found: found["decisions"])
             assert {row["transaction_id"] for row in page["decisions"]} == ids

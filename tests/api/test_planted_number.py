@@ -70,3 +70,36 @@ def test_an_unforeseen_error_is_logged_with_a_mask(caplog: pytest.LogCaptureFixt
     text = MaskedFormatter("%(message)s").format(record)
     assert "492912******1236" in text
     assert not any(said in text for said in SPELLINGS)
+
+
+def doubled(body: dict[str, Any], name: str, first: Any) -> bytes:
+    """JSON in which a key comes twice: first with one value, then with that of the body."""
+    rest = json.dumps(body).removeprefix("{")
+    return f"{{{json.dumps(name)}: {json.dumps(first)}, {rest}".encode()
+
+
+@pytest.mark.parametrize("said", [NUMBER, int(NUMBER), {"note": NUMBER}], ids=repr)
+def test_of_a_doubled_key_the_last_value_counts_and_the_first_is_kept_nowhere(
+    server: Server, client: httpx.Client, said: Any
+) -> None:
+    name = "attributes" if isinstance(said, dict) else "card_id"
+    for body in (payment(), payment(device_id=17)):  # the second is read the careful way
+        sent = client.post("/predict", content=doubled(body, name, said))
+        assert sent.status_code == 200, sent.text
+        kept = client.get(f"/decisions/{body['transaction_id']}").json()
+        assert kept["card_id"] == "K7"
+        assert kept["attributes"] == body["attributes"]
+    inside = payment(attributes={"channel": "online"})
+    text = json.dumps(inside).replace('"channel":', f'"channel": "{NUMBER}", "channel":')
+    batch = b'{"transactions": [%b, %b]}' % (text.encode(), doubled(payment(), name, said))
+    label = {"transaction_id": inside["transaction_id"], "verdict": "fraud"}
+    for path, content in (
+        ("/predict/batch", batch),
+        ("/labels", doubled(label, "transaction_id", NUMBER)),
+        ("/features/read", doubled({"rows": [{"card_id": "K7"}]}, "rows", [{"card_id": NUMBER}])),
+    ):
+        answer = client.post(path, content=content)
+        assert answer.status_code == 200, (path, answer.text)
+        assert NUMBER not in answer.text
+    for file in server.settings.workspace.rglob("*"):
+        assert not file.is_file() or NUMBER.encode() not in file.read_bytes(), file

@@ -28,7 +28,7 @@ from sentinel.features.encode import as_text
 from sentinel.ledger import export, export_tables
 from sentinel.ledger.export import export_parquet, open_table
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.log.entries import GroupKind
+from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
 from tests.ledger.backends import Backend
 from tests.ledger.material import (
     MINUTE_US,
@@ -125,6 +125,19 @@ def test_a_decision_keeps_what_was_served(tmp_path: Path) -> None:
         assert row["vector"][0] != row["vector"][0]
         assert row["vector"][1:] == vector[1:]
         assert len(row["reason_features"]) == len(row["reason_contributions"]) == 4
+
+
+def test_a_label_says_who_sent_it(tmp_path: Path) -> None:
+    with new_ledger(tmp_path) as ledger:
+        append_history(ledger, [transaction(1, NOON_US), label(1, "tx-1", NOON_US)])
+        for number, caller in ((2, ""), (3, "analyst-desk"), (4, "issuer")):
+            group = LabelGroup(LABEL_FORMAT, [label(number, "tx-1", NOON_US + number)] * 2, caller)
+            payload = encode_group(group)
+            ledger.append(GroupKind.LABELS, 2, NOON_US + number, payload)
+        export_parquet(ledger, tmp_path / "offline")
+    rows = _rows(tmp_path / "offline", "labels")
+    sent = [None, "", "", "analyst-desk", "analyst-desk", "issuer", "issuer"]
+    assert [row["called_by"] for row in rows] == sent
 
 
 def test_entries_lie_in_the_folder_of_their_day(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from sentinel.log.entries import (
     Group,
     GroupKind,
     decode_decisions,
+    decode_labels,
     decode_voids,
     outcome_codes,
 )
@@ -110,7 +111,7 @@ def log_tables(
     transactions = _narrowed(transactions, known)
     return (
         _transactions_table(unify(transactions)) if transactions else None,
-        _labels_table(unify(labels)) if labels else None,
+        _labels_table(unify(labels), groups) if labels else None,
     )
 
 
@@ -193,8 +194,17 @@ def _transactions_table(batch: pa.RecordBatch) -> pa.Table:
     return _led_by_time(batch.select(names), "event_time_us")
 
 
-def _labels_table(batch: pa.RecordBatch) -> pa.Table:
-    return _led_by_time(batch.select(["sequence", *_LABEL_COLUMNS]), "received_at_us")
+def _labels_table(batch: pa.RecordBatch, groups: Sequence[Group]) -> pa.Table:
+    """Labels with who sent them: empty if nobody is known, null for imports."""
+    labels = _led_by_time(batch.select(["sequence", *_LABEL_COLUMNS]), "received_at_us")
+    firsts = np.array([group.first_sequence for group in groups], dtype=np.int64)
+    callers = pa.array([_caller_of(group) for group in groups], pa.string())
+    of_group = np.searchsorted(firsts, labels.column("sequence").to_numpy(), side="right") - 1
+    return labels.append_column("called_by", callers.take(pa.array(of_group)))
+
+
+def _caller_of(group: Group) -> str | None:
+    return decode_labels(group.payload).called_by if group.kind == GroupKind.LABELS else None
 
 
 def _led_by_time(batch: pa.RecordBatch, time_us: str) -> pa.Table:

@@ -117,13 +117,13 @@ class FeaturesRoute:
             ),
         )
 
-    async def read(self, body: bytes, _query: bytes, _principal: Principal) -> bytes:
-        """Read the features that a body asks for.
+    async def read(self, body: bytes, _query: bytes, principal: Principal) -> bytes:
+        """Read the features that a body asks for; a sender those of its own entities alone.
 
         A long question is read slice by slice. Each row is as of `now_us`, and a payment that comes
         in between two slices is seen by the later one.
         """
-        request, keys = await self._large.read(body, partial(self._question, body))
+        request, keys = await self._large.read(body, partial(self._question, body, principal))
         now_us = request.now_us if request.now_us is not None else time.time_ns() // 1000
         plan = self._plan()
         pieces: list[bytes] = []
@@ -144,9 +144,17 @@ class FeaturesRoute:
             )
         )
 
-    def _question(self, body: bytes) -> tuple[FeaturesRequest, list[dict[str, str]]]:
+    def _question(
+        self, body: bytes, who: Principal
+    ) -> tuple[FeaturesRequest, list[dict[str, str]]]:
         request = parse(self._decoder, body)
-        return request, keys_of(request, self._guard)
+        keys = keys_of(request, self._guard)
+        if who.sender:  # ids as they were sent, before they become tokens
+            for i, row in enumerate(request.rows):
+                for name, value in row.items():
+                    if value is not None:
+                        who.require_own(str(value), f"rows[{i}].{name}")
+        return request, keys
 
     def _plan(self) -> Plan:
         return self._runtime.writer.scorer.program.plan
