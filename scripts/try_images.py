@@ -59,7 +59,6 @@ class Containers:
         volumes = [
             f"--volume={self._folder / 'secrets'}:/run/secrets:ro",
             f"--volume={self._folder / 'models'}:/var/lib/sentinel/models",
-            f"--volume={self._folder / 'kernels'}:/var/cache/sentinel",
         ]
         locked = [
             "--read-only",
@@ -138,7 +137,7 @@ def main(work: Path) -> None:
 @contextlib.contextmanager
 def servers(folder: Path) -> Iterator[tuple[list[Any], dict[str, str]]]:
     """Real stores, and the settings by which containers find them, secrets as files."""
-    for volume in ("models", "kernels", "workspace"):
+    for volume in ("models", "workspace"):
         (folder / volume).mkdir()
         (folder / volume).chmod(0o777)
     folder.chmod(0o755)

@@ -10,19 +10,21 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 scripts/image_environment.py packages base /opt/sentinel
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN python3 scripts/image_environment.py project /opt/sentinel
+# Kernels are compiled for this kind of processor, and nobody who serves may write them: they are pickles.
+RUN python3 scripts/image_environment.py project /opt/sentinel \
+    && NUMBA_CACHE_DIR=/opt/sentinel/kernels /opt/sentinel/bin/python -m sentinel.scoring.compile_kernels
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Sentinel pipeline" \
       org.opencontainers.image.licenses="MIT"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/sentinel sentinel \
     && install -d -m 0700 -o sentinel -g sentinel \
-       /var/lib/sentinel /var/lib/sentinel/models /var/cache/sentinel
+       /var/lib/sentinel /var/lib/sentinel/models
 COPY --from=build /opt/sentinel /opt/sentinel
 COPY feature_store /opt/feature_store
 ENV PATH=/opt/sentinel/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
-    NUMBA_CACHE_DIR=/var/cache/sentinel \
+    NUMBA_CACHE_DIR=/opt/sentinel/kernels \
     MPLCONFIGDIR=/tmp/matplotlib \
     SENTINEL_WORKSPACE=/var/lib/sentinel \
     SENTINEL_FEATURE_STORE=/opt/feature_store

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILES = sorted((ROOT / "deploy" / "images").glob("*.Dockerfile"))
+IMAGES = ROOT / "deploy" / "images"
+DOCKERFILES = sorted(IMAGES.glob("*.Dockerfile"))
 HEAVY = {"apache-airflow", "feast", "mlflow", "pandas", "scikit-learn", "streamlit", "lightgbm"}
 
 
@@ -59,6 +61,23 @@ def test_everything_an_image_copies_is_in_its_build_context(path: Path) -> None:
             assert (ROOT / source).exists(), source
 
 
+@pytest.mark.parametrize("name", ["api", "pipeline", "airflow"])
+def test_kernels_are_compiled_into_the_image_and_read_only_there(name: str) -> None:
+    build, _, last = (IMAGES / f"{name}.Dockerfile").read_text().rpartition("\nFROM ")
+    compiled = re.search(r"NUMBA_CACHE_DIR=(\S+) \S+ -m sentinel\.\S+\.compile_kernels", build)
+    assert compiled is not None
+    assert f"NUMBA_CACHE_DIR={compiled[1]} " in last
+    assert compiled[1].startswith("/opt/sentinel/")
+    assert "COPY --from=build /opt/sentinel /opt/sentinel\n" in last, "as root made it"
+    assert compiled[1] not in "".join(re.findall(r"install -d[^\n]*(?:\\\n[^\n]*)*", last))
+    volumes = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["services"]
+    for service in volumes.values():
+        for volume in service.get("volumes", []):
+            assert not volume.split(":")[1:2] or not volume.split(":")[1].startswith(
+                "/opt/sentinel"
+            )
+
+
 def test_a_scorers_image_holds_none_of_the_heavy_packages() -> None:
     assert not locked("api") & HEAVY
     assert {"numba", "psycopg", "redis", "uvicorn"} <= locked("api")
@@ -91,6 +110,7 @@ for module in {modules!r}:
                 "sentinel.cli.main",
                 "sentinel.cli.services",
                 "sentinel.ledger.indexer",
+                "sentinel.scoring.compile_kernels",
                 "sentinel.pipeline.follow",
             ],
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -12,27 +13,15 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
 from numba.extending import intrinsic
+
+KERNELS: list[Any] = []
+"""Every kernel that was imported, as Numba's dispatcher."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-_KERNEL_PACKAGES = ("features", "models", "policy", "state")
-
-
-def kernel(function: _Function) -> _Function:
-    """Compile to machine code without the interpreter lock, cached on disk, IEEE arithmetic."""
-    return cast("_Function", numba.njit(cache=True, **_OPTIONS)(function))
-
-
-def inner_kernel(function: _Function) -> _Function:
-    """`kernel` for functions that make no arrays: they don't count references to those they get.
-
-    Counting is atomic, and costs more than what a small function does that a kernel calls for
-    every event.
-    """
-    return cast(
-        "_Function", numba.njit(cache=True, _nrt=False, forceinline=True, **_OPTIONS)(function)
-    )
+_KERNEL_PACKAGES = ("features", "models", "state")
 
 
 @intrinsic
@@ -76,11 +65,14 @@ def load64(typingctx: Any, data: Any, place: Any) -> Any:  # noqa: ARG001
     return types.int64(data, types.intp), generate
 
 
-def _cache_folder() -> Path | None:
+def _cache_folder() -> tuple[Path | None, bool]:
     """A folder for compiled kernels that changes with any source they may depend on.
 
-    It is made in ``NUMBA_CACHE_DIR``, or else beside this package. Numba looks at a kernel's own
-    file only, and would go on using machine code that holds an old constant of another file.
+    It is in ``NUMBA_CACHE_DIR``, or else beside this package. Numba looks at a kernel's own file
+    only, and would go on using machine code that holds an old constant of another file.
+
+    Returns:
+        The folder, or None if there is none and none can be made; and whether it may be written.
     """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
@@ -89,13 +81,56 @@ def _cache_folder() -> Path | None:
             digest.update(path.read_bytes())
     parent = Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__")
     folder = parent / f"kernels-{digest.hexdigest()[:16]}"
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
+    return (folder if folder.is_dir() else None), os.access(folder, os.W_OK)
 
 
-_folder = _cache_folder()
-if _folder is not None:
-    numba.config.CACHE_DIR = str(_folder)
+CACHE_FOLDER, CACHE_IS_WRITABLE = _cache_folder()
+if CACHE_FOLDER is not None:
+    numba.config.CACHE_DIR = str(CACHE_FOLDER)
+
+
+class _FoundLocator(UserProvidedCacheLocator):
+    def ensure_cache_path(self) -> None:
+        """Nothing is written there."""
+
+
+class _FoundImpl(CompileResultCacheImpl):
+    _locator_classes = (_FoundLocator,)
+
+
+class _FoundKernels(FunctionCache):
+    """Kernels that somebody else compiled, in a folder that this process cannot write.
+
+    What is not among them, since it was compiled for another processor, is compiled in memory.
+    """
+
+    _impl_class = _FoundImpl
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep nothing."""
+
+
+def _compiled(function: _Function, **more: Any) -> _Function:
+    # Without a folder of ours Numba would take one in the home of the user.
+    cache = CACHE_IS_WRITABLE or "NUMBA_CACHE_DIR" not in os.environ
+    dispatcher: Any = numba.njit(cache=cache, **_OPTIONS, **more)(function)
+    if CACHE_FOLDER is not None and not CACHE_IS_WRITABLE:
+        dispatcher._cache = _FoundKernels(function)
+    KERNELS.append(dispatcher)
+    return cast("_Function", dispatcher)
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile to machine code without the interpreter lock, cached on disk, IEEE arithmetic."""
+    return _compiled(function)
+
+
+def inner_kernel(function: _Function) -> _Function:
+    """`kernel` for functions that make no arrays: they don't count references to those they get.
+
+    Counting is atomic, and costs more than what a small function does that a kernel calls for
+    every event.
+    """
+    return _compiled(function, _nrt=False, forceinline=True)
