@@ -80,7 +80,8 @@ def routes(folder: Path) -> Mapping[str, Any]:
 def _wanted(admission: Admission, holder: str) -> int:
     """The status that a request must get."""
     if admission.scopes is OPEN or holder in admission.scopes:
-        return 404 if "{transaction_id}" in admission.path else 200
+        unknown = "{transaction_id}" in admission.path or admission.path == "/voids"
+        return 404 if unknown else 200
     return 401 if holder in ("nothing", "forged") else 403
 
 
@@ -94,6 +95,7 @@ def _ask(
         "/predict/batch": {"transactions": [payment]},
         "/labels": {"transaction_id": "t", "verdict": "fraud"},
         "/features/read": {"rows": [{"customer_id": "C1"}]},
+        "/voids": {"transaction_ids": ["nobody-knows-it"], "reason": "a test"},
     }
     return client.request(
         admission.method,

@@ -74,6 +74,8 @@ def ask(client: httpx.Client, admission: Admission) -> httpx.Response:
         body = {"transaction_id": "t", "verdict": "fraud", "origin": "bank"}
     elif path == "/features/read":
         body = {"rows": [{"customer_id": "C1"}]}
+    elif path == "/voids":
+        body = {"transaction_ids": ["nobody-knows-it"], "reason": "a test"}
     if admission.method == "POST":
         return client.post(path, params=query, json=body)
     return client.get(path, params=query)
@@ -101,7 +103,7 @@ def test_a_key_opens_the_routes_of_its_scopes_alone(
             assert (answer.status_code != 403) == allowed, said
             assert answer.status_code != 401, said
             if allowed:
-                unknown = "{transaction_id}" in admission.path
+                unknown = "{transaction_id}" in admission.path or admission.path == "/voids"
                 assert answer.status_code == (404 if unknown else 200), said
             else:
                 problem = answer.json()

@@ -61,7 +61,7 @@ def test_help_names_every_verb() -> None:
     text = sentinel("--help").stdout
     verbs = (
         "up status doctor import import-labels simulate features train evaluate promote rollback "
-        "serve dashboard mlflow follow export reset"
+        "serve dashboard mlflow follow export void reset"
     )
     for verb in verbs.split():
         assert f" {verb} " in text

@@ -43,6 +43,7 @@ ADMISSIONS: Final = (
     Admission("GET", "/decisions", frozenset({Scope.DECISIONS})),
     Admission("GET", "/decisions/{transaction_id}", frozenset({Scope.DECISIONS})),
     Admission("POST", "/labels", frozenset({Scope.LABEL})),
+    Admission("POST", "/voids", frozenset({Scope.ADMIN})),
     Admission("POST", "/features/read", frozenset({Scope.FEATURES})),
     Admission("GET", "/models", frozenset({Scope.MODELS, Scope.ADMIN})),
     Admission("GET", "/metrics", frozenset({Scope.METRICS, Scope.ADMIN})),

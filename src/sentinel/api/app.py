@@ -45,6 +45,7 @@ from sentinel.api.routes.raw import (
     answer_problem,
 )
 from sentinel.api.routes.service import information_router, metrics_router
+from sentinel.api.routes.voids import VoidRoute
 from sentinel.domain import SentinelError
 from sentinel.ledger.index_readers import IndexReaders
 from sentinel.scoring.runtime import ScoringRuntime
@@ -95,6 +96,7 @@ class Application:
         routes = (
             *self.intake.routes,
             *LabelRoute(runtime, guard, self._large).routes,
+            *VoidRoute(runtime, guard, self._large).routes,
             *FeaturesRoute(runtime, guard, self._large).routes,
         )
         self._raw = RawRoutes(routes, self.door, self.problems)

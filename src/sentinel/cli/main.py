@@ -43,6 +43,7 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "promote": models.promote,
     "rollback": models.rollback,
     "export": data.export,
+    "void": state.void,
     "status": workspace.status,
     "doctor": workspace.doctor,
     "reset": workspace.reset,

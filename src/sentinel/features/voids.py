@@ -63,7 +63,7 @@ class RecordsAnew:
     ) -> None:
         self.rows = 0
         self._plan = program.plan
-        self._records, self._wanted = _touched(program.plan, payments)
+        self._records, self._wanted = _touched(program.plan, only_used(payments, program.plan))
         self._void = pa.array(sorted(void), pa.string())
         self._book = LabelBook(void=set(void))
         self._folding = OfflineFold(program, book=self._book, threads=threads)

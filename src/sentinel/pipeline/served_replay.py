@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import Label, Transaction, Verdict
+from sentinel.domain import Label, Transaction, Verdict, WorkspaceError
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.sweep import finish_rows, fold_view
@@ -139,6 +139,13 @@ class _Live:
             for sequence, entry in enumerate(imported_entries(group), group.first_sequence):
                 if isinstance(entry, Label):
                     self.labels.append((sequence, entry))
+        elif group.kind == GroupKind.VOIDS:
+            raise WorkspaceError(
+                f"Entry {group.first_sequence:,} of the log is a void that was recorded after the "
+                "shared state was loaded, and the replay of what was served cannot take it in. "
+                "Have the state loaded anew: stop the scorers, delete their keys in Redis, and "
+                "start them."
+            )
         else:
             decided = decode_decisions(group.payload)
             n = len(decided.transactions)

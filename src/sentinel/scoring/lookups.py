@@ -17,7 +17,7 @@ from sentinel.domain import Decision, Transaction
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.index_values import Explain
 from sentinel.ledger.lookup import TransactionLookup
-from sentinel.scoring.repeats import conflict, same_payment
+from sentinel.scoring.repeats import conflict, is_void, same_payment
 from sentinel.scoring.threads import Done, Threads
 from sentinel.spare_time import Between, go_on
 
@@ -108,6 +108,7 @@ class Lookups:
             through = lookup.index.indexed_through
             ids = [transaction.transaction_id for transaction, _ in asked]
             found = lookup.recorded(ids, self._explain)
+            voids = lookup.index.voids_of(found)
         except Exception as error:  # noqa: BLE001 -- callers that wait get the error
             return [partial(done, None, error) for _, done in asked]
         for transaction, done in asked:
@@ -116,6 +117,9 @@ class Lookups:
                 answer = RecordedAnswer(None, through)
             elif recorded.decision is None or not same_payment(recorded.transaction, transaction):
                 told.append(partial(done, None, conflict(transaction.transaction_id)))
+                continue
+            elif transaction.transaction_id in voids:
+                told.append(partial(done, None, is_void(transaction.transaction_id)))
                 continue
             else:
                 answer = RecordedAnswer(self._render(recorded.decision), through)

@@ -48,3 +48,13 @@ def conflict(transaction_id: str) -> TransactionConflict:
         "payment under a new transaction_id; send a repeat unchanged.",
         fields={"transaction_id": "already recorded with other content"},
     )
+
+
+def is_void(transaction_id: str) -> TransactionConflict:
+    """The error for an id that stands for a payment that was declared void."""
+    return TransactionConflict(
+        f"Transaction {transaction_id!r} was decided and declared void since; its id is not used "
+        f"again. GET /decisions/{transaction_id} shows what was decided, who declared it void, and "
+        "why. Send a new payment under a new transaction_id.",
+        fields={"transaction_id": "declared void"},
+    )

@@ -39,6 +39,7 @@ from sentinel.scoring.queue import QueueLimits
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.scoring.states import EmbeddedStates, States
+from sentinel.scoring.voids import VoidRecorder
 from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
 from sentinel.state.base import SnapshotWritten, Vectors
@@ -131,6 +132,8 @@ class ScoringRuntime:
         self.history: History
         self.writer: Writer
         self.labels: LabelRecorder
+        self.voids: VoidRecorder
+        self._alone = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -182,6 +185,7 @@ class ScoringRuntime:
         )
         self._states.give_way(self.writer.pace.give_way)
         self.labels = LabelRecorder(self.writer)
+        self.voids = VoidRecorder(self.writer, self.reader, self._alone)
         self._note_scorer(scorer)
         self._start_indexer()
         self._tasks = [
@@ -395,7 +399,8 @@ class ScoringRuntime:
 
             await self.writer.turn.in_order(swap)
         else:
-            await self._change_plan(served)
+            async with self._alone:
+                await self._change_plan(served)
         self.metrics.model_swaps += 1
         self.metrics.model_swap_seconds = time.perf_counter() - started
         self._note_scorer(self.writer.scorer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,11 @@ from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.records import NotInUse
 from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sentinel.features.voids import RecordsAnew
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +203,14 @@ class SharedState:
     ) -> None:
         """The log's follower lets them take effect."""
         self.sequence = max(self.sequence, appended.first_sequence + len(labels) - 1)
+
+    def records_anew(self, payments: pa.RecordBatch, transaction_ids: Sequence[str]) -> None:
+        """Nothing: see `sentinel.scoring.voids`."""
+
+    def apply_voids(
+        self, transaction_ids: Sequence[str], appended: Appended, anew: RecordsAnew | None
+    ) -> None:
+        self.sequence = max(self.sequence, appended.first_sequence + len(transaction_ids) - 1)
 
     def look_after(self) -> None:
         self._watch(self)

@@ -260,6 +260,14 @@ class Writer:
             del self._recent[identifier]
         return len(indexed)
 
+    def forget(self, transaction_ids: Sequence[str]) -> None:
+        """Drop recorded answers of payments that the queryable tables hold, and know more of."""
+        for identifier in transaction_ids:
+            found = self._recent.get(identifier)
+            if found is not None and found.sequence:
+                self.forgotten_through = max(self.forgotten_through, found.sequence)
+                del self._recent[identifier]
+
     async def close(self) -> None:
         """Answer what has arrived, then release the ledger."""
         self._closing = True

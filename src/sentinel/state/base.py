@@ -20,6 +20,9 @@ from sentinel.features.plan.program import Program
 from sentinel.state.known_ids import KnownIds
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sentinel.features.voids import RecordsAnew
     from sentinel.ledger.base import Appended
 
 Vectors = npt.NDArray[np.float32]
@@ -67,8 +70,8 @@ class FeatureState(Protocol):
     """Feature state of one plan.
 
     `add`, `add_without_state`, `peek` and `read` belong to the event loop where `waits` is False,
-    and to at most `parallel` threads where it is True. `settle`, `apply_labels` and
-    `begin_snapshot` belong to the event loop and never wait.
+    and to at most `parallel` threads where it is True. `settle`, `apply_labels`,
+    `records_anew`, `apply_voids` and `begin_snapshot` belong to the event loop and never wait.
     """
 
     @property
@@ -207,6 +210,32 @@ class FeatureState(Protocol):
             labels: In log order, one entry of the log each.
             appended: Where they are in the log.
             transactions: By id, those of the labels' transactions that the log holds.
+        """
+        ...
+
+    def records_anew(
+        self, payments: pa.RecordBatch, transaction_ids: Sequence[str]
+    ) -> RecordsAnew | None:
+        """What folds the records anew that payments touched which are to be void.
+
+        Args:
+            payments: Log batch of the payments.
+            transaction_ids: Theirs.
+
+        Returns:
+            Records that the log is to be folded into; None if voids cannot be recorded.
+        """
+        ...
+
+    def apply_voids(
+        self, transaction_ids: Sequence[str], appended: Appended, anew: RecordsAnew | None
+    ) -> None:
+        """Let voids that have become durable take effect.
+
+        Args:
+            transaction_ids: In log order, one entry of the log each.
+            appended: Where they are in the log.
+            anew: Of `records_anew`, folded through the entry before them.
         """
         ...
 

@@ -31,6 +31,7 @@ from sentinel.features.plan.program import (
     RECORD_FORMAT,
     Program,
 )
+from sentinel.features.voids import RecordsAnew
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     FLAG_EXPIRED_EVENT,
@@ -57,7 +58,8 @@ from sentinel.state.snapshot_file import (
 from sentinel.state.without_state import WithoutState
 
 if TYPE_CHECKING:
-    from sentinel.features.voids import RecordsAnew
+    import pyarrow as pa
+
     from sentinel.ledger.base import Appended
 
 __all__ = ["EmbeddedState", "FrozenState", "Origin", "restore", "sound_snapshot"]
@@ -236,16 +238,13 @@ class EmbeddedState:
             self._online.run([transactions[change.transaction_id] for change in alike], kind)
         self._through(appended, len(labels))
 
-    def apply_voids(
-        self, transaction_ids: Sequence[str], appended: Appended, anew: RecordsAnew
-    ) -> None:
-        """Let voids that have become durable take effect.
+    def records_anew(self, payments: pa.RecordBatch, transaction_ids: Sequence[str]) -> RecordsAnew:
+        return RecordsAnew(self.program, payments, self.void.union(transaction_ids))
 
-        Args:
-            transaction_ids: In log order, one entry of the log each.
-            appended: Where they are in the log.
-            anew: The records that they touch, folded through the entry before.
-        """
+    def apply_voids(
+        self, transaction_ids: Sequence[str], appended: Appended, anew: RecordsAnew | None
+    ) -> None:
+        assert anew is not None
         for transaction_id in transaction_ids:
             take_void(self.fraud, self.void, transaction_id)
         anew.put_into(self.arena)

@@ -25,7 +25,7 @@ from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue, id_of
 from sentinel.ledger.index_readers import IndexReader, IndexReaders
 from sentinel.ledger.lookup import decision_in
-from sentinel.log.entries import Group, GroupKind, decode_decisions, decode_labels
+from sentinel.log.entries import Group, GroupKind, decode_decisions, decode_labels, decode_voids
 from sentinel.scoring.runtime import ScoringRuntime
 
 MOST_LABELS: Final = 100
@@ -58,6 +58,22 @@ class RecordedLabel(msgspec.Struct, kw_only=True):
     called_by: str | None
 
 
+class RecordedVoid(msgspec.Struct, kw_only=True):
+    """That a payment was declared void: features, labels and training are without it since.
+
+    Attributes:
+        sequence: Its place in the log.
+        received_at_us: When, microseconds UTC.
+        reason: Why.
+        called_by: Id of the key that asked for it; null if nobody is known.
+    """
+
+    sequence: int
+    received_at_us: int
+    reason: str
+    called_by: str | None
+
+
 class DecisionDetail(msgspec.Struct, kw_only=True):
     """A decision as the log holds it.
 
@@ -84,6 +100,7 @@ class DecisionDetail(msgspec.Struct, kw_only=True):
         latency_us: From arrival to commit.
         called_by: Id of the key that sent the payment; null if nobody is known.
         labels: The latest ones, in log order. One is shown once the index has it.
+        void: Null if the payment was not declared void.
     """
 
     sequence: int
@@ -115,6 +132,7 @@ class DecisionDetail(msgspec.Struct, kw_only=True):
     latency_us: int
     called_by: str | None
     labels: list[RecordedLabel]
+    void: RecordedVoid | None
 
 
 def decision_router(runtime: ScoringRuntime, guard: Guard, readers: IndexReaders) -> APIRouter:
@@ -222,6 +240,7 @@ def _detail(
                 latency_us=decision.latency_us,
                 called_by=decision.called_by or None,
                 labels=_labels(runtime, reader, t.transaction_id),
+                void=_void(runtime, reader, t.transaction_id),
             )
         )
     return None
@@ -246,6 +265,21 @@ def _labels(
             )
         )
     return labels
+
+
+def _void(runtime: ScoringRuntime, reader: IndexReader, transaction_id: str) -> RecordedVoid | None:
+    sequence = reader.voids_of([transaction_id]).get(transaction_id)
+    if sequence is None:
+        return None
+    group = _group_of(runtime, sequence)
+    asked = decode_voids(group.payload)
+    void = asked.voids[sequence - group.first_sequence]
+    return RecordedVoid(
+        sequence=sequence,
+        received_at_us=max(void.received_at_us, group.floor_us),
+        reason=void.reason,
+        called_by=asked.called_by or None,
+    )
 
 
 def _group_of(runtime: ScoringRuntime, sequence: int) -> Group:

@@ -1,4 +1,4 @@
-"""`sentinel state`: what scorers share in Redis."""
+"""`sentinel state`: what scorers share in Redis; `sentinel void`: what is taken out of state."""
 
 from __future__ import annotations
 
@@ -47,3 +47,21 @@ def load_functions(workspace: Workspace = None) -> None:
 
     with plain_errors():
         out.print(f"Redis has the functions {run(settings_for(workspace))}.", markup=False)
+
+
+def void(
+    transaction_ids: Annotated[
+        list[str], typer.Argument(metavar="TRANSACTION_ID...", help="Payments on record.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads the decisions later.")],
+    workspace: Workspace = None,
+) -> None:
+    """Take payments out of features, labels and training, from now on.
+
+    For what should never have got in, such as a payment with an event time far ahead. The decisions
+    stay readable and say that they are void; their ids are not used again.
+    """
+    from sentinel.cli.voids import void as run
+
+    with plain_errors():
+        run(settings_for(workspace), transaction_ids, reason)
