@@ -24,10 +24,14 @@ from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.gate import evaluate
+from sentinel.pipeline.labelled_payments import labelled_payments
+from sentinel.pipeline.policies import preview
 from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import Trained, train
 from sentinel.pipeline.verify import transactions_of, verify
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
+from sentinel.policy.economics import Costs
+from sentinel.policy.versions import Terms
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
@@ -251,6 +255,24 @@ def test_what_was_served_is_verified_too(deployment: Settings) -> None:
     result = verify(deployment)
     assert (result.recorded, result.recorded_mismatches, result.mismatches) == (served, 1, 0)
     assert result.examples[0].engine == "recorded"
+
+
+def test_a_policy_is_previewed_on_history_while_decisions_span_too_little(
+    deployment: Settings,
+) -> None:
+    costs = Costs(fee_minor=1_500, false_decline_minor=2_500, review_minor=300)
+    found = preview(deployment, Terms(costs=costs, reviews_per_day=2))
+    assert found.known.source == "history"
+    assert found.workings.days == pytest.approx(28, abs=1)
+    assert found.known.frauds > 10
+    stopped = found.figures["fraud_stopped"]
+    assert 0.2 < stopped.low <= stopped.value <= 1.0
+    # What the champion learnt from flatters it, and is left out.
+    champion = champion_of(deployment)
+    assert champion is not None
+    learnt_to = load_manifest(deployment.models_dir / champion.folder).training.end_us
+    payments = labelled_payments(deployment).payments
+    assert 0 < found.known.mature <= np.count_nonzero(payments.event_time_us >= learnt_to)
 
 
 def test_another_plan_is_promoted_with_its_own_vectors(

@@ -90,7 +90,7 @@ def workings_report(
         allowed: Whether a budget for the control group is set.
     """
     console.print(
-        f"Of {found.payments:,.0f} payments of {found.days:.1f} days: "
+        f"Of {found.payments:,.0f} payments of {_span(found.days)}: "
         f"{found.reviews_a_day:,.1f} reviews and {found.declines_a_day:,.1f} declines a day"
         + (
             f" ({found.reviews_wanted_a_day:,.1f} reviews would gain something); a review costs "
@@ -145,24 +145,35 @@ def preview_report(console: Console, found: Preview, settings: MoneySettings) ->
                 f"{line.decline:.4f}" if line.decline < 1 else "never",
             )
         console.print(table)
-    table = Table(title="On mature truth, with 95 % intervals", title_justify="left")
-    table.add_column("")
-    table.add_column("this policy", justify="right")
-    table.add_column("as decided", justify="right")
-    for name in dict.fromkeys([*found.figures, *found.not_measured]):
-        table.add_row(
-            name.removesuffix("_minor").replace("_", " "),
-            _figure(name, found.figures.get(name), settings),
-            _figure(name, found.figures_now.get(name), settings),
-        )
-    console.print(table)
+    if found.figures:
+        table = Table(title="On mature truth, with 95 % intervals", title_justify="left")
+        table.add_column("")
+        table.add_column("this policy", justify="right")
+        table.add_column("as decided", justify="right")
+        for name in dict.fromkeys([*found.figures, *found.not_measured]):
+            table.add_row(
+                name.removesuffix("_minor").replace("_", " "),
+                _figure(name, found.figures.get(name), settings),
+                _figure(name, found.figures_now.get(name), settings),
+            )
+        console.print(table)
+    by_reason: dict[str, list[str]] = {}
     for name, why in found.not_measured.items():
-        console.print(f"{name.replace('_', ' ')}: unknown, {why}.", soft_wrap=True, markup=False)
+        by_reason.setdefault(why, []).append(name.removesuffix("_minor").replace("_", " "))
+    for why, names in by_reason.items():
+        if not found.figures:
+            names = ["what the policy would have done on mature truth"]
+        console.print(f"Unknown ({why}): {', '.join(names)}.", soft_wrap=True, markup=False)
     console.print(
         f"{known.mature:,.0f} mature payments ({known.source}) with {known.frauds:,} known frauds "
         f"({known.effective_frauds:,.0f} of equal weight); {known.unknown:,.0f} were stopped, so "
-        f"that nobody knows. Of those that were let through ({known.explored:,}), "
-        f"{known.stopped_precision} were fraud.",
+        "that nobody knows"
+        + (
+            f". Of the {known.explored:,} that were let through, {known.stopped_precision} were "
+            "fraud."
+            if known.explored
+            else "; none was let through to find out."
+        ),
         soft_wrap=True,
         markup=False,
     )
@@ -223,6 +234,17 @@ def _share(estimate: Estimate) -> str:
     digits = 4 if abs(estimate.value) < 0.1 else 3
     low, high = f"{estimate.low:.{digits}f}", f"{estimate.high:.{digits}f}"
     return f"{estimate.value:.{digits}f} [{low}, {high}]"
+
+
+def _span(days: float) -> str:
+    """A length of time in days, hours or minutes.
+
+    >>> _span(28.0), _span(0.2), _span(0.002)
+    ('28.0 days', '4.8 hours', '2.9 minutes')
+    """
+    if days >= 1:
+        return f"{days:.1f} days"
+    return f"{24 * days:.1f} hours" if days >= 1 / 24 else f"{24 * 60 * days:.1f} minutes"
 
 
 def _time(at_us: int) -> str:

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import ConfigurationError
+from sentinel.features.plan.plan import DAY_US
+from sentinel.models.champion import champion_of
 from sentinel.models.dataset import FRAUD, MIN_FRAUDS
 from sentinel.models.intervals import Estimate
 from sentinel.models.weights import effective_size
@@ -30,6 +32,8 @@ from sentinel.settings import Settings
 
 PREVIEW_DAYS: Final = 120.0
 """Days whose payments a preview looks at: mature truth is at least a maturity old."""
+LEAST_DAYS: Final = 7.0
+"""Decisions of fewer days say little of a month, and nothing of the days of a week."""
 LINE_AMOUNTS_MINOR: Final = (1_000, 10_000, 100_000)
 REFRESHED_BY: Final = "sentinel policy refresh"
 
@@ -290,11 +294,17 @@ def _present(settings: Settings) -> PolicyVersion | None:
 
 
 def _payments(settings: Settings, terms: Terms, days: float) -> tuple[DecidedPayments, str]:
-    """Decisions, or what the champion would say of history where there are none."""
+    """Decisions; while they span too little, what the champion would say of all payments."""
     rows = decided_payments(settings, terms, days)
-    if len(rows):
+    spanned = (rows.end_us - int(rows.received_at_us[0])) / DAY_US if len(rows) else 0.0
+    if spanned >= LEAST_DAYS:
         return rows, "decisions"
-    return historic_payments(settings, terms, days), "history"
+    if len(rows) and champion_of(settings) is None:
+        return rows, "decisions"
+    history = historic_payments(settings, terms, days)
+    # A deployment that began without history has nothing older than its decisions.
+    longer = len(history) and (not len(rows) or history.received_at_us[0] < rows.received_at_us[0])
+    return (history, "history") if longer or not len(rows) else (rows, "decisions")
 
 
 def _recent(settings: Settings, terms: Terms) -> RecentPayments:
