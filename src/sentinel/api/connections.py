@@ -129,11 +129,6 @@ class Connections:
         return problem
 
     @property
-    def crowded(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return self._open >= self._most
-
-    @property
     def can_answer(self) -> bool:
         """Whether a connection that there is no room for may have an answer."""
         return self._open <= self._most + MOST_REFUSED

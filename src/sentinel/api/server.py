@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -24,7 +23,6 @@ from sentinel.access.opening import open_gatekeeper
 from sentinel.access.principals import Gatekeeper
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections
-from sentinel.api.listening import Listener
 from sentinel.api.protocol import FastPath
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.arrow_alone import keep_pandas_out
@@ -63,30 +61,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, but for two things.
-
-    It ends the process by the signal it got; ours has a snapshot to write first. And it takes in
-    all connections that wait; ours a few at a time.
-    """
-
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
-        super().__init__(config)
-        self._connections = connections
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the sockets that are given."""
-        await self.lifespan.startup()
-        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
-        protocol = partial(
-            make,
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-            _loop=None,
-        )
-        crowded = partial(getattr, self._connections, "crowded")
-        self.servers = [Listener(one, protocol, crowded) for one in sockets or ()]  # type: ignore[misc]
-        self.started = True
+    """Uvicorn ends the process by the signal it got; ours has a snapshot to write first."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,10 +86,11 @@ async def _serve(
             )
             try:
                 application = Application(runtime, gatekeeper)
-                fast_path = _fast_path(application, settings.api)
                 config = uvicorn.Config(
                     application,
-                    http=cast("type[asyncio.Protocol]", fast_path.protocol),
+                    http=cast(
+                        "type[asyncio.Protocol]", _fast_path(application, settings.api).protocol
+                    ),
                     access_log=False,
                     lifespan="off",
                     log_level="warning",
@@ -129,7 +105,7 @@ async def _serve(
                 _write_address(address_file, host, port)
                 if ready is not None:
                     ready(f"http://{host}:{port}")
-                server = _Server(config, fast_path.connections)
+                server = _Server(config)
                 loop = asyncio.get_running_loop()
                 for number in (signal.SIGINT, signal.SIGTERM):
                     loop.add_signal_handler(number, server.stop)
