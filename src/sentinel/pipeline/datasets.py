@@ -38,7 +38,7 @@ from sentinel.models.splitting import Split, SplitRequest, split_by_time
 from sentinel.models.weights import clipped_mass, effective_size
 from sentinel.pipeline.label_watch import check_label_feed
 from sentinel.pipeline.labelled_payments import (
-    LabelledPayments,
+    KnownPayments,
     labelled_payments,
     maturity_is_default,
     maturity_us,
@@ -202,6 +202,43 @@ def build_dataset(
     check_label_feed(settings, known, now_us)
     window, chosen = window_days(settings, known.plan.hash)
     split = split_of(settings, known, now_us, window=window)
+    data = dataset_of(
+        settings,
+        known,
+        split,
+        log_through=known.parts.manifest.sequence,
+        window=window,
+        note=chosen,
+        progress=progress,
+    )
+    parts = {name: getattr(data, name) for name in _PARTS}
+    folder = _datasets(settings) / data.manifest.name
+    _write(folder, known.plan, parts, data.manifest)
+    _forget_old(folder)
+    return BuiltDataset(folder, data.manifest, data)
+
+
+def dataset_of(
+    settings: Settings,
+    known: KnownPayments,
+    split: Split,
+    *,
+    log_through: int,
+    window: float = 0.0,
+    note: str = "",
+    progress: ProgressCallback = no_progress,
+) -> Dataset:
+    """The rows of a split with their vectors, in memory.
+
+    Args:
+        settings: The deployment; ``training.max_rows`` says how many rows are fitted on.
+        known: The log.
+        split: Of the same log.
+        log_through: The last log entry that was looked at.
+        window: Days that were to be fitted on; 0: all that is mature.
+        note: A line on that, where the length was chosen.
+        progress: Told of the stage "vectors".
+    """
     samples = dict(zip(_PARTS, (split.fit, split.tail, split.test), strict=True))
     parts: dict[str, Rows] = {}
     for done, (name, sample) in enumerate(samples.items()):
@@ -209,20 +246,20 @@ def build_dataset(
         most = settings.training.max_rows if name == "fit" else len(sample)
         parts[name] = _rows(known, sample, most, settings.training.seed)
     progress("vectors", len(samples), len(samples))
-    notes = (*split.notes, chosen) if chosen else split.notes
+    notes = (*split.notes, note) if note else split.notes
     fitted = len(parts["fit"].fraud)
     if fitted < len(split.fit):
         frauds = int(parts["fit"].fraud.sum())
-        note = (
+        thinning = (
             f"Fitted on {fitted:,} of {len(split.fit):,} payments (training.max_rows): {frauds:,} "
             f"of {split.fit.frauds:,} frauds, and good ones that count for all."
         )
-        notes = (*notes, note)
+        notes = (*notes, thinning)
     manifest = DatasetManifest(
         name=_name(known.plan, parts),
         plan_hash=known.plan.hash,
         data_hash=_learnt_hash(parts),
-        log_through=known.parts.manifest.sequence,
+        log_through=log_through,
         fit=_period(split.fit),
         tail=_period(split.tail),
         test=_period(split.test),
@@ -232,10 +269,7 @@ def build_dataset(
         notes=notes,
         provisional=split.provisional,
     )
-    folder = _datasets(settings) / manifest.name
-    _write(folder, known.plan, parts, manifest)
-    _forget_old(folder)
-    return BuiltDataset(folder, manifest, Dataset(manifest, known.plan, **parts))
+    return Dataset(manifest, known.plan, **parts)
 
 
 def load_dataset(folder: Path) -> Dataset:
@@ -270,7 +304,7 @@ def window_days(settings: Settings, plan_hash: str) -> tuple[float, str]:
 
 
 def split_of(
-    settings: Settings, known: LabelledPayments, now_us: int | None, *, window: float = 0.0
+    settings: Settings, known: KnownPayments, now_us: int | None, *, window: float = 0.0
 ) -> Split:
     """The split that the settings ask for, fitted on so many days; 0: on all that is mature."""
     return split_by_time(
@@ -286,7 +320,7 @@ def split_of(
     )
 
 
-def _rows(known: LabelledPayments, sample: Sample, most: int, seed: int) -> Rows:
+def _rows(known: KnownPayments, sample: Sample, most: int, seed: int) -> Rows:
     payments, rows, fraud = known.payments, sample.rows, sample.fraud
     weight, unclipped = weight_column(sample.weight), unclipped_column(sample)
     if len(rows) > most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,33 @@ from sentinel.pipeline.history import ids_of, read_history
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
+
+
+class KnownPayments(Protocol):
+    """The transactions and labels of a log, wherever their vectors are.
+
+    Attributes:
+        plan: Of the vectors.
+        payments: Row i is the i-th transaction of the log.
+        labels: What is known of the rows, and since when.
+        end_us: The moment after the last entry.
+    """
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def payments(self) -> PaymentLog: ...
+
+    @property
+    def labels(self) -> LabelLog: ...
+
+    @property
+    def end_us(self) -> int: ...
+
+    def vectors(self, rows: Ints) -> npt.NDArray[np.float32]:
+        """The vectors of some rows, int64 (n,) rising: float32 (n, n_features), NaN = unknown."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
