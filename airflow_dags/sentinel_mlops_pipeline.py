@@ -69,6 +69,7 @@ it with the champion and, if it is not worse, puts it in charge.
 | `evaluate` | `sentinel evaluate` | the report that compares it with the champion |
 | `gate` | `sentinel promote` | the verdict, on the version in MLflow |
 | `promote` | `sentinel promote` | the new champion; scorers take it over within seconds |
+| `refresh_policy` | `sentinel policy refresh` | price of a review, share of the control group |
 
 A run that the gate ends is red and says which figure was worse; nothing is retried and the champion
 stays. What may pass by itself (a server that is away) is retried with growing pauses. Both are told
@@ -186,6 +187,29 @@ def materialize(params: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 @task
+def refresh_policy(params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Work out the price of reviews and the share of the control group for the next day."""
+    from sentinel.cli.policy_reports import workings_report
+    from sentinel.models.champion import champion_of
+    from sentinel.pipeline.policies import refresh
+
+    settings = settings_of(params)
+    if champion_of(settings) is None:
+        out.print("Nothing serves yet, so there is no policy to look at.")
+        return {"version": None, "changed": False, "share": 0.0}
+    with told_apart():
+        found = refresh(settings, dry_run=bool((params or {})["dry_run"]))
+    version = found.version
+    allowed = version is not None and version.terms.exploring is not None
+    workings_report(out, found.workings, settings.money, allowed=allowed)
+    return {
+        "version": None if version is None else version.version,
+        "changed": found.changed,
+        "share": found.workings.share,
+    }
+
+
+@task
 def build_dataset(params: dict[str, Any] | None = None) -> dict[str, Any]:
     """Put vectors and what is known of them by now into Parquet files."""
     from sentinel.cli.reports import dataset_report
@@ -293,6 +317,7 @@ def sentinel_mlops_pipeline() -> None:
     evaluation = evaluate(candidate)
     verdict = gate(evaluation)
     applied >> vectors >> dataset >> candidate >> evaluation >> verdict >> promote(evaluation)
+    vectors >> refresh_policy()  # whatever becomes of the candidate
 
 
 sentinel_mlops_pipeline()

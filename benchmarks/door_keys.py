@@ -96,6 +96,8 @@ def _ask(
         "/labels": {"transaction_id": "t", "verdict": "fraud"},
         "/features/read": {"rows": [{"customer_id": "C1"}]},
         "/voids": {"transaction_ids": ["nobody-knows-it"], "reason": "a test"},
+        "/policy": {"terms": {}, "why": "a look at who may"},
+        "/policy/preview": {"terms": {}},
     }
     return client.request(
         admission.method,

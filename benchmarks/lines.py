@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sentinel.domain import Transaction
-from sentinel.policy.economics import Costs
+from sentinel.policy.economics import Costs, Economics
 from sentinel.policy.exploration import ExplorationKey
 from sentinel.policy.figures import Truth, control_group_precision, figures_at_lines
 from sentinel.policy.lines import LineRows, Lines, cross_fit, draw_lines
@@ -90,7 +90,8 @@ def really(lines: Lines, fresh: World) -> dict[str, float]:
     """What lines do to fresh payments, with their known probabilities instead of luck."""
     rows, p = fresh.rows, fresh.probability
     outcomes = lines.outcomes(rows.raw, rows.amount_minor, rows.segment)
-    costs = lines.economics.expected(p, rows.amount_minor, rows.segment)
+    assert isinstance(lines.rule, Economics)
+    costs = lines.rule.expected(p, rows.amount_minor, rows.segment)
     declined = outcomes == _DECLINE
     return {
         "precision_of_declines": float(p[declined].mean()) if declined.any() else float("nan"),
@@ -116,9 +117,8 @@ def one_seed(seed: int, n: int, rounds: int, fresh: World) -> dict[str, Any]:
         weight=held_out.weight,
         card=held_out.card,
     )
-    said = figures_at_lines(
-        cross_fit(held_out, drawn), truth, lines.economics, rounds=rounds, seed=seed
-    )
+    assert isinstance(lines.rule, Economics)
+    said = figures_at_lines(cross_fit(held_out, drawn), truth, lines.rule, rounds=rounds, seed=seed)
     real = really(lines, fresh)
     best = really(drawn(payments(2 * seed + 2, 10 * n).rows), fresh)
     name = "cost_per_1000_minor"

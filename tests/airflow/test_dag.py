@@ -16,6 +16,7 @@ from tests.airflow.conftest import ROOT, need_airflow
 
 FILE = DAGS / "sentinel_mlops_pipeline.py"
 ORDER = ["apply_features", "materialize", "build_dataset", "train", "evaluate", "gate", "promote"]
+BESIDE = "refresh_policy"
 
 READ = """
 import json, sys, warnings
@@ -90,7 +91,8 @@ def test_it_runs_at_midnight_one_run_at_a_time(dag: dict[str, Any]) -> None:
 
 def test_the_steps_follow_one_another(dag: dict[str, Any]) -> None:
     tasks = dag["tasks"]
-    assert list(tasks) == ORDER
+    assert list(tasks) == [*ORDER, BESIDE]
+    assert tasks[BESIDE]["after"] == ["materialize"]  # a refused candidate does not stop it
     for before, task in itertools.pairwise(ORDER):
         assert before in tasks[task]["after"]
         assert set(tasks[task]["after"]) <= set(ORDER[: ORDER.index(task)])
@@ -133,7 +135,7 @@ def test_a_task_calls_what_the_command_line_calls() -> None:
             for _, function in pipeline_imports(functions[name])
             if function in names_called(functions[name])
         }
-        for name in ORDER
+        for name in (*ORDER, BESIDE)
     }
     assert called == {
         "apply_features": {"apply_definitions"},
@@ -143,6 +145,7 @@ def test_a_task_calls_what_the_command_line_calls() -> None:
         "evaluate": {"evaluate", "report_path"},
         "gate": {"judge"},
         "promote": {"promote"},
+        "refresh_policy": {"refresh"},
     }
     assert pipeline_imports(tree) - command_line <= {("gate", "GateReport")}
 

@@ -76,6 +76,10 @@ def ask(client: httpx.Client, admission: Admission) -> httpx.Response:
         body = {"rows": [{"customer_id": "C1"}]}
     elif path == "/voids":
         body = {"transaction_ids": ["nobody-knows-it"], "reason": "a test"}
+    elif path == "/policy":
+        body = {"terms": {}, "why": "a look at who may"}
+    elif path == "/policy/preview":
+        body = {"terms": {}}
     if admission.method == "POST":
         return client.post(path, params=query, json=body)
     return client.get(path, params=query)

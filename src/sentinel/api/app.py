@@ -36,6 +36,7 @@ from sentinel.api.routes.health import health_router, probes_router
 from sentinel.api.routes.labels import LabelRoute
 from sentinel.api.routes.models import models_router
 from sentinel.api.routes.payments import Intake
+from sentinel.api.routes.policy import PolicyRoutes
 from sentinel.api.routes.raw import (
     PRINCIPAL,
     RawRoutes,
@@ -61,6 +62,8 @@ _PAGES = ("/docs", "/redoc", "/static-offline-docs")
 _ADMIN = (*_PAGES, "/openapi.json", "/metrics")
 """What is at the admin port alone where there is one."""
 _PROBES = ("/livez", "/readyz")
+_READ_TOO = (PAYMENTS, "/policy")
+"""Paths of raw routes that FastAPI answers a GET to. A transaction may have the id "batch"."""
 
 
 class Application:
@@ -93,11 +96,13 @@ class Application:
             waiting=limits.readers_waiting,
             seconds=limits.reader_seconds,
         )
+        policy = PolicyRoutes(runtime, self._large)
         routes = (
             *self.intake.routes,
             *LabelRoute(runtime, guard, self._large).routes,
             *VoidRoute(runtime, guard, self._large).routes,
             *FeaturesRoute(runtime, guard, self._large).routes,
+            *policy.routes,
         )
         self._raw = RawRoutes(routes, self.door, self.problems)
         # With the pages of /docs from this process: where payments are, the internet may not be.
@@ -111,6 +116,7 @@ class Application:
             information_router(self.fastapi),
             health_router(runtime),
             models_router(runtime),
+            policy.router(),
             probes_router(runtime),
             metrics_router(runtime.metrics),
             DecisionRoutes(runtime, guard, self._readers).router(),
@@ -144,8 +150,8 @@ class Application:
             await answer_problem(self.problems.render(error, method, route), send)
             return
         scope[PRINCIPAL] = principal or STRANGER
-        if path in self._raw.by_path and not (path == PAYMENTS and method in ("GET", "HEAD")):
-            # a transaction may have the id "batch"
+        reads = method in ("GET", "HEAD") and path in _READ_TOO
+        if path in self._raw.by_path and not reads:
             await self._raw(scope, receive, send)
         else:
             headers = ON_PAGES if _below(path, _PAGES) else ON_JSON

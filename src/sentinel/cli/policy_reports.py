@@ -14,8 +14,8 @@ from sentinel.policy.figures import LINE_FIGURES
 
 if TYPE_CHECKING:
     from sentinel.models.intervals import Estimate
-    from sentinel.pipeline.policies import Preview
     from sentinel.policy.economics import Costs
+    from sentinel.policy.previewed import Preview
     from sentinel.policy.versions import PolicyVersion
     from sentinel.policy.working_out import Workings
     from sentinel.settings import MoneySettings

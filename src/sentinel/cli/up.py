@@ -36,6 +36,8 @@ from sentinel.settings import Settings
 
 _LEAST_FREE_BYTES: Final = 1 << 30
 _READY_SECONDS: Final = 180.0
+_EXPLORING_MINOR: Final = 100_000
+"""What the control group of a simulated world may cost in 30 days."""
 _WATCH_SECONDS: Final = 1.0
 
 WORLD_CUSTOMERS: Final = 2600
@@ -115,6 +117,8 @@ class FirstRun:
         """Train, pass the gate and promote; needs MLflow."""
         self._once("trained", self._train)
         self._once("promoted", self._promote)
+        if self.simulated:
+            self._once("explored", self._explore)
         out.print(self._progress.shares, soft_wrap=True)
 
     def _load(self) -> Progress:
@@ -245,6 +249,22 @@ class FirstRun:
         out.print(
             f"Version {promoted.version} is the champion; {promoted.scored:,} historic "
             "transactions have an answer."
+        )
+
+    def _explore(self) -> None:
+        """Allow a control group: its money is made up, as everything of this world is."""
+        from sentinel.pipeline.policies import apply
+        from sentinel.policy.versions import Exploring, Terms
+
+        made, workings = apply(
+            self.settings,
+            Terms(exploring=Exploring(budget_minor=_EXPLORING_MINOR)),
+            by="sentinel up",
+            why="a simulated world, whose money is nobody's",
+        )
+        out.print(
+            f"A control group lets {100 * made.share:.2f} % of what is stopped through: "
+            f"{workings.explored_a_month:,.1f} payments a month (`sentinel policy show`)."
         )
 
 

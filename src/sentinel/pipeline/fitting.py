@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sentinel.models.calibration import Calibration, fit_calibration
 from sentinel.models.evaluation import Figures, HeldOut, figures
 from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.models.trainers import FittedModel, TrainerName, Validation, train
+from sentinel.pipeline.at_lines import cross_fitted_figures, held_out_figures
 from sentinel.pipeline.datasets import Dataset
 from sentinel.settings import Settings
 
@@ -75,7 +76,15 @@ def fit_and_measure(
             weight=test.weight,
             unclipped=test.unclipped,
         )
-    return Result(model, calibration, thresholds, held_out, measure(settings, held_out))
+    found = measure(settings, held_out)
+    if held_out is not None and found.metrics:
+        at_lines = held_out_figures(settings, held_out, thresholds)
+    elif len(tail.fraud):
+        at_lines = cross_fitted_figures(settings, raw, tail)
+    else:
+        at_lines = {}
+    found = replace(found, metrics=found.metrics | at_lines)
+    return Result(model, calibration, thresholds, held_out, found)
 
 
 def fit(

@@ -25,6 +25,8 @@ from sentinel.policy.figures import (
     control_group_precision,
     figures_at_lines,
 )
+from sentinel.policy.lines import outcomes_of
+from sentinel.policy.previewed import Calibrated, Known, LinesAt, Preview
 from sentinel.policy.store import open_policies, restored
 from sentinel.policy.versions import PolicyVersion, Terms
 from sentinel.policy.working_out import WINDOW_DAYS, RecentPayments, Workings, work_out
@@ -39,85 +41,6 @@ REFRESHED_BY: Final = "sentinel policy refresh"
 
 _REPRESENTED: Final = 0.5
 _APPROVE, _REVIEW, _DECLINE = range(3)
-
-
-class LinesAt(msgspec.Struct, frozen=True, kw_only=True):
-    """The lines of an amount.
-
-    Attributes:
-        segment: Its name; empty for payments of none.
-        amount_minor: Minor units.
-        review, decline: Probabilities from which on a payment is not approved, and is declined;
-            1 if there is none.
-    """
-
-    segment: str
-    amount_minor: int
-    review: float
-    decline: float
-
-
-class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
-    """What was predicted of some payments, and what came.
-
-    Attributes:
-        of: Which payments.
-        predicted: Mean probability.
-        observed: Share of fraud.
-    """
-
-    of: str
-    predicted: float
-    observed: Estimate
-
-
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """The truth that figures rest on.
-
-    Attributes:
-        mature: Payments that are old enough.
-        unknown: Those of them whose truth nobody can know: stopped, without a verdict.
-        frauds: Known frauds.
-        effective_frauds: Frauds of equal weight that say as much.
-        explored: Payments that the control group let through and that are mature.
-        stopped_precision: The share of fraud among what was stopped, as they show it.
-        represented: Payments that the policy would stop, as far as known payments stand for them:
-            1 = all of them, 0 = none.
-        source: Where the probabilities are from: "decisions" or "history".
-    """
-
-    mature: float
-    unknown: float
-    frauds: int
-    effective_frauds: float
-    explored: int
-    stopped_precision: Estimate
-    represented: float
-    source: str
-
-
-class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What a policy would do, beside what the one in charge does on the same payments.
-
-    Attributes:
-        terms: Of the policy.
-        workings, workings_now: Of the last 28 days; None if no other one is in charge.
-        lines: By segment and amount; empty if bands decide.
-        known: What truth there is.
-        figures, figures_now: On mature truth; see `sentinel.policy.figures`.
-        not_measured: Figures that the truth is too little for, and why.
-        calibration: Of the payments that it would approve, review and decline, and over time.
-    """
-
-    terms: Terms
-    workings: Workings
-    workings_now: Workings | None
-    lines: list[LinesAt]
-    known: Known
-    figures: dict[str, Estimate]
-    figures_now: dict[str, Estimate]
-    not_measured: dict[str, str]
-    calibration: list[Calibrated]
 
 
 class Refreshed(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,11 +146,15 @@ def apply(
     return added, workings
 
 
-def refresh(settings: Settings) -> Refreshed:
+def refresh(settings: Settings, *, dry_run: bool = False) -> Refreshed:
     """Work out the price of reviews and the share of the control group for the next day.
 
     A version is made only where something changes. Where none is stored, nothing is changed, and
     what comes back says what cannot be known and what a budget would buy.
+
+    Args:
+        settings: The deployment.
+        dry_run: Whether nothing is to be changed.
 
     Raises:
         NoModel: Nothing was decided yet, and no model says what would be.
@@ -237,8 +164,8 @@ def refresh(settings: Settings) -> Refreshed:
         present = store.read()
         terms = Terms() if present is None else present.terms
         workings = work_out(terms, _recent(settings, terms))
-        if present is None:
-            return Refreshed(workings=workings, version=None, changed=False)
+        if present is None or dry_run:
+            return Refreshed(workings=workings, version=present, changed=False)
         why = "price of reviews and share of the control group of the day"
         made = _version(settings, terms, workings, by=REFRESHED_BY, why=why)
 
@@ -319,8 +246,7 @@ def _outcomes(
         economics = terms.economics(shadow_price_minor)
         ruled = economics.outcomes(rows.probability, rows.amount_minor, rows.segment)
     elif terms.bands is not None:
-        lines, p = terms.bands, rows.probability
-        ruled = (p >= lines.review).astype(np.int64) + (p >= lines.decline)
+        ruled = outcomes_of(terms.bands, rows.probability, rows.amount_minor, rows.segment)
     else:
         ruled = rows.base_outcome
     return np.where(rows.degraded, rows.base_outcome, ruled)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sentinel.models.calibration import Calibration, fit_calibration
 from sentinel.models.intervals import cluster_codes
+from sentinel.models.thresholds import Thresholds
 from sentinel.policy.economics import Economics, shadow_price
 from sentinel.policy.versions import Terms
 
@@ -57,15 +58,25 @@ class Lines:
 
     Attributes:
         calibration: From raw score to probability.
-        economics: The costs, and the price of a review.
+        rule: The costs with the price of a review, or bands.
     """
 
     calibration: Calibration
-    economics: Economics
+    rule: Economics | Thresholds
 
     def outcomes(self, raw: Floats, amount_minor: Floats, segment: Codes) -> Codes:
         """Outcome codes: int64 (n,)."""
-        return self.economics.outcomes(self.calibration.apply(raw), amount_minor, segment)
+        return outcomes_of(self.rule, self.calibration.apply(raw), amount_minor, segment)
+
+
+def outcomes_of(
+    rule: Economics | Thresholds, probability: Floats, amount_minor: Floats, segment: Codes
+) -> Codes:
+    """Outcome codes by costs or by bands: int64 (n,)."""
+    if isinstance(rule, Economics):
+        return rule.outcomes(probability, amount_minor, segment)
+    review, decline = probability >= rule.review, probability >= rule.decline
+    return np.asarray(review.astype(np.int64) + decline)
 
 
 Draw = Callable[[LineRows], Lines]
