@@ -90,6 +90,8 @@ secret smtp_password ""
 # Keys of the scoring API, one for each service that asks it: an id, and 43 characters of 62, which
 # are 256 bits. The pepper makes what is kept of them, and stays out of the database.
 secret access_pepper "$(random 64)"
+# Draws who is let through by the control group: the same one in every scorer and in the jobs.
+secret control_group_secret "$(random 64)"
 for name in airflow dashboard pipeline prometheus sender; do
   secret "${name}_key" "$name.snt_$(random 43)"
 done
