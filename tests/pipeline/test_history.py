@@ -10,16 +10,21 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import AttributeValue, Transaction
+from sentinel.features.plan.plan import DAY_US
+from sentinel.ledger.log import read_log
 from sentinel.log.columns import DecisionColumns
 from sentinel.log.entries import GroupKind, encode_group
+from sentinel.log.schema import ARRIVED
+from sentinel.models.dataset import FRAUD, UNKNOWN, verdicts_by
 from sentinel.models.decided import APPROVE, BEFORE, DECLINE, REVIEW, SENTINEL, UNSAID
-from sentinel.pipeline.history import OUTCOME_BEFORE, History, read_history
+from sentinel.pipeline.history import OUTCOME_BEFORE, History, read_arrivals, read_history
 from tests.ledger.material import (
     NOON_US,
     append_decisions,
     append_history,
     append_labels,
     decision_group,
+    entries_from,
     label,
     new_ledger,
     transaction,
@@ -105,3 +110,40 @@ def test_nothing_is_read_beyond_the_entry_that_vectors_reach(tmp_path: Path) -> 
     assert whole.labels.row.tolist() == [0, 1]
     assert whole.labels.received_at_us.tolist() == [NOON_US + 1, NOON_US + 10]
     assert whole.end_us == NOON_US + 11
+
+
+def test_labels_that_were_imported_late_arrived_when_their_source_says(tmp_path: Path) -> None:
+    """The log received all of them at its end; a cut-off goes by what the source says."""
+    end = NOON_US + 100 * DAY_US
+    with new_ledger(tmp_path) as ledger:
+        payments = [transaction(i, NOON_US + i * DAY_US) for i in range(3)]
+        append_history(ledger, payments)
+        append_decisions(ledger, [transaction(9, end)])
+        late = [
+            transaction(4, NOON_US + 5 * DAY_US),
+            label(1, "tx-0", NOON_US + 10 * DAY_US),
+            label(2, "tx-1", NOON_US + 60 * DAY_US),
+            label(3, "tx-4", end + DAY_US),
+        ]
+        assert append_history(ledger, late).clamped == 3
+        received = [
+            entry.received_at_us
+            for _, batch in read_log(ledger)
+            for _, entry in entries_from(1, batch)
+        ]
+        assert received[-4:] == [end, end, end, end + DAY_US]
+        arrivals = read_arrivals(ledger.groups()).tolist()
+    assert arrivals == [NOON_US + 10 * DAY_US, NOON_US + 60 * DAY_US, end + DAY_US]
+    history = history_of(tmp_path, ids_of(0, 1, 2, 9, 4))
+    assert history.labels.received_at_us.tolist() == arrivals
+    assert history.arrived_at_us.tolist() == [0, 0, 0, 0, NOON_US + 5 * DAY_US]
+    assert history.end_us == end + DAY_US + 1
+    known = verdicts_by(history.labels, 5, NOON_US + 50 * DAY_US)
+    assert known.tolist() == [FRAUD, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
+
+
+def test_an_import_that_is_not_late_says_no_more_than_before(tmp_path: Path) -> None:
+    with new_ledger(tmp_path) as ledger:
+        append_history(ledger, [said(0, None), label(1, "tx-0", NOON_US + 5)])
+        (_, batch), *_ = read_log(ledger)
+    assert ARRIVED not in batch.schema.names

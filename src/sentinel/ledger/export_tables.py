@@ -29,6 +29,7 @@ from sentinel.log.entries import (
     outcome_codes,
 )
 from sentinel.log.schema import (
+    ARRIVED,
     ATTRIBUTE_PREFIX,
     KIND_LABEL,
     KIND_TRANSACTION,
@@ -42,7 +43,7 @@ OTHER_ATTRIBUTES: Final = "other_attributes"
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _LABEL_COLUMNS: Final = ("label_id", "transaction_id", "verdict", "received_at_us", "origin")
-_NOT_OF_TRANSACTIONS: Final = ("kind", "label_id", "verdict", "origin")
+_NOT_OF_TRANSACTIONS: Final = ("kind", "label_id", "verdict", "origin", ARRIVED)
 
 DECISIONS_SCHEMA: Final = pa.schema(
     [

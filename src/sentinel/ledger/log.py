@@ -15,7 +15,13 @@ from sentinel.ledger.base import Ledger
 from sentinel.ledger.columns import entries_batch
 from sentinel.ledger.imports import read_import
 from sentinel.log.entries import Group, GroupKind, entries_of
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
+from sentinel.log.schema import (
+    ARRIVED,
+    ATTRIBUTE_PREFIX,
+    KIND_LABEL,
+    KIND_TRANSACTION,
+    LOG_SCHEMA,
+)
 
 _MARK: Final = "sentinel.mark"
 
@@ -124,7 +130,7 @@ def append_import(ledger: Ledger, batch: pa.RecordBatch) -> Imported:
         ledger: Where to.
         batch: A log batch, ``received_at_us`` non-decreasing. Rows received before the end of
             the log enter it with the time of that end, since that is when Sentinel learnt of
-            them; their event time stays.
+            them; their event time stays, and when they were received is kept beside.
 
     Raises:
         InputError: The batch is empty, lacks a column of the log, has one of another type, or
@@ -141,6 +147,7 @@ def append_import(ledger: Ledger, batch: pa.RecordBatch) -> Imported:
         at = batch.schema.get_field_index("received_at_us")
         raised = pa.array(np.maximum(received, last), pa.int64())
         batch = batch.set_column(at, batch.schema.field(at), raised)
+        batch = batch.append_column(ARRIVED, pa.array(received, mask=received >= last))
     # Makes the same rows in the same place another append; see `sentinel.ledger.timeline`.
     batch = batch.replace_schema_metadata({_MARK: secrets.token_bytes(16)})
     sink = pa.BufferOutputStream()

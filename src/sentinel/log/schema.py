@@ -13,8 +13,11 @@ Columns that are always there (see ``LOG_SCHEMA``); those of the other kinds are
     customer_id ... ip_address  string, transactions; null = unknown
     label_id, verdict, origin   string, labels; verdict is "fraud" or "legitimate"
 
-one that only batches have which need it:
+two that only batches have which need them:
 
+    arrived_at_us               int64; when an imported entry arrived at its source, where that was
+                                before the end of the log, so that received_at_us was raised to it;
+                                null = at received_at_us
     untracked                   string, transactions; names of the views whose records do not hold
                                 it, with commas between; null = none, as everywhere without it
 
@@ -37,6 +40,7 @@ KIND_VOID: Final = 2
 
 ATTRIBUTE_PREFIX: Final = "attributes."
 
+ARRIVED: Final = "arrived_at_us"
 UNTRACKED: Final = "untracked"
 UNTRACKED_SEPARATOR: Final = ","
 

@@ -43,7 +43,8 @@ class PaymentLog:
 
     Attributes:
         event_time_us: int64, when each happened.
-        received_at_us: int64, when Sentinel learnt of it.
+        received_at_us: int64, when Sentinel learnt of it; of history that was imported late, when
+            its source did.
         amount_minor: int64.
         card: int64 code of the card or customer, negative = unknown.
         decided: What was decided on each; None if all were approved and nothing was random.
@@ -76,7 +77,8 @@ class LabelLog:
     Attributes:
         row: int64 (n_labels,), row of the payment that each is about; negative = not in it.
         fraud: bool (n_labels,), its verdict.
-        received_at_us: int64 (n_labels,), when it arrived.
+        received_at_us: int64 (n_labels,), when it arrived; of labels that were imported late, at
+            their source.
     """
 
     row: Ints

@@ -22,7 +22,7 @@ from sentinel.log.entries import (
     entries_of,
     outcome_codes,
 )
-from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL
+from sentinel.log.schema import ARRIVED, ATTRIBUTE_PREFIX, KIND_LABEL
 from sentinel.models.dataset import Ints, LabelLog, rows_of
 from sentinel.models.decided import BEFORE, SENTINEL, UNSAID, Decided
 
@@ -30,7 +30,7 @@ OUTCOME_BEFORE: Final = "outcome_before"
 """The attribute that says what the system before decided; see `docs/sources.md`."""
 
 _COLUMN: Final = ATTRIBUTE_PREFIX + OUTCOME_BEFORE
-_READ: Final = ("kind", "transaction_id", "verdict", "received_at_us", _COLUMN)
+_READ: Final = ("kind", "transaction_id", "verdict", "received_at_us", ARRIVED, _COLUMN)
 _SAID: Final = pa.array([outcome.value for outcome in OUTCOMES])
 _CODES: Final = {outcome.value: code for code, outcome in enumerate(OUTCOMES)}
 _LABELS: Final = pa.schema(
@@ -49,6 +49,8 @@ class History:
 
     Attributes:
         labels: All labels.
+        arrived_at_us: int64 (n_rows,), when each transaction arrived at its source, where an import
+            came later; 0 where it arrived when the log received it.
         decided: What was decided on each transaction; None if the log holds no decision and no
             outcome of the system before.
         void: bool (n_rows,), which transactions are void; None if none is. Labels about them are
@@ -57,6 +59,7 @@ class History:
     """
 
     labels: LabelLog
+    arrived_at_us: Ints
     decided: Decided | None
     void: npt.NDArray[np.bool_] | None
     end_us: int
@@ -76,7 +79,8 @@ def read_history(groups: Iterable[Group], ids: pa.Array, until: int) -> History:
             break
         reader.take(group, min(group.entries, until + 1 - group.first_sequence))
     void = reader.void(ids)
-    return History(reader.labels(ids, void), reader.decided(), void, reader.end_us)
+    labels = reader.labels(ids, void)
+    return History(labels, reader.arrived_at_us, reader.decided(), void, reader.end_us)
 
 
 def read_arrivals(groups: Iterable[Group]) -> Ints:
@@ -91,8 +95,8 @@ def read_arrivals(groups: Iterable[Group]) -> Ints:
             times = [label.received_at_us for label in entries_of(group)]
             found.append(np.array(times, dtype=np.int64))
         elif group.kind == GroupKind.IMPORT:
-            batch = read_import(group, ("kind", "received_at_us"))
-            few = batch.filter(pc.equal(batch.column("kind"), KIND_LABEL))
+            batch = read_import(group, ("kind", "received_at_us", ARRIVED))
+            few = _by_arrival(batch.filter(pc.equal(batch.column("kind"), KIND_LABEL)))
             found.append(few.column("received_at_us").to_numpy())
     return np.concatenate(found)
 
@@ -102,6 +106,7 @@ class _Reader:
 
     def __init__(self, n_rows: int) -> None:
         self.end_us = 0
+        self.arrived_at_us: Ints = np.zeros(n_rows, dtype=np.int64)
         self._row = 0
         self._outcome = np.zeros(n_rows, dtype=np.int8)
         self._base = np.zeros(n_rows, dtype=np.int8)
@@ -130,8 +135,11 @@ class _Reader:
         is_label = pc.equal(batch.column("kind"), KIND_LABEL)
         few = batch.filter(is_label)
         if few.num_rows:
-            self._labels.append(conform(few, _LABELS))
+            self._labels.append(conform(_by_arrival(few), _LABELS))
         rows = self._next(batch.num_rows - few.num_rows)
+        if ARRIVED in batch.schema.names:
+            arrived = batch.column(ARRIVED).filter(pc.invert(is_label)).fill_null(0)
+            self.arrived_at_us[rows] = arrived.to_numpy()
         at = batch.schema.get_field_index(_COLUMN)
         if at >= 0:
             said = batch.column(at).filter(pc.invert(is_label)).cast(pa.string())
@@ -219,6 +227,15 @@ class _Reader:
             propensity=self._propensity,
             source=self._source,
         )
+
+
+def _by_arrival(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Imported entries, each received when it arrived at its source."""
+    if ARRIVED not in batch.schema.names:
+        return batch
+    times = pc.coalesce(batch.column(ARRIVED), batch.column("received_at_us"))
+    at = batch.schema.get_field_index("received_at_us")
+    return batch.set_column(at, batch.schema.field(at), times)
 
 
 def _said_before(transaction: Transaction) -> int:

@@ -123,7 +123,7 @@ def labelled_payments(
         history = read_history(ledger.groups(), ids, parts.manifest.sequence)
     payments = PaymentLog(
         event_time_us=times,
-        received_at_us=received,
+        received_at_us=np.where(history.arrived_at_us > 0, history.arrived_at_us, received),
         amount_minor=amounts,
         card=cards,
         decided=history.decided,
