@@ -53,6 +53,10 @@ docs: $(DEV) ## Renew the pages that are made from code
 	$(BIN)/python scripts/document_settings.py
 	$(BIN)/python scripts/document_aggregates.py
 
+.PHONY: pictures
+pictures: $(DEV) ## Draw the pictures of the docs anew
+	$(BIN)/python scripts/draw_censoring.py
+
 .PHONY: bench
 bench: $(DEV) ## Run a benchmark: NAME=parity ARGS="--json"; without NAME list them
 	@$(BIN)/python -m benchmarks $(NAME) $(ARGS)

@@ -398,6 +398,13 @@ class TrainingSettings(BaseModel):
         gt=0,
         le=1,
     )
+    state_dropout: float = Field(
+        0.01,
+        description="Share of the payments fitted on whose state is hidden, so that a model knows "
+        "degraded decisions before it serves them.",
+        ge=0,
+        le=0.5,
+    )
     bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
     seed: int = Field(7, description="Seed of everything random in training.")
 

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
 from sentinel.log.columns import DecisionColumns
-from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    LABEL_FORMAT,
+    GroupKind,
+    LabelGroup,
+    encode_group,
+)
 from sentinel.models.decided import APPROVE, DECLINE
 from sentinel.pipeline.workspace import ledger_writer
 from sentinel.settings import LabelSettings, MlflowSettings, Settings, TrainingSettings
@@ -48,7 +54,13 @@ class DecidedLog:
 
 
 def decided_log(
-    folder: Path, *, days: int = 100, per_day: int = 60, share: float = SHARE, labels_until: int = 0
+    folder: Path,
+    *,
+    days: int = 100,
+    per_day: int = 60,
+    share: float = SHARE,
+    labels_until: int = 0,
+    served_by: str = "another plan",
 ) -> DecidedLog:
     """Days of payments, each declined where its risk is high but for a share that is let through.
 
@@ -57,6 +69,8 @@ def decided_log(
         days, per_day: How many.
         share: Of what would be declined, let through at random.
         labels_until: The day after which labels no longer come; 0: they always do.
+        served_by: Hash of the plan that the decisions name. Every tenth one is degraded, and its
+            vector holds no risk.
     """
     random = np.random.default_rng(17)
     settings = Settings(
@@ -88,9 +102,15 @@ def decided_log(
             ]
             outcome = np.where(log.declined[rows], DECLINE, APPROVE).astype("<u4")
             propensity = np.where(explored[rows], share, np.where(high[rows], 1.0 - share, 1.0))
+            vectors = np.empty((per_day, 2), dtype="<f4")
+            vectors[:, 0] = [payment.amount_minor for payment in payments]
+            vectors[:, 1] = np.where(rows % 10 == 0, np.nan, risk[rows])
+            flags = outcome | np.where(rows % 10 == 0, FLAG_DEGRADED, 0).astype("<u4")
             group = msgspec.structs.replace(
                 decision_group(payments),
-                flags=outcome.tobytes(),
+                plan_hash=served_by,
+                vectors=vectors.tobytes(),
+                flags=flags.tobytes(),
                 columns=DecisionColumns(
                     base_outcomes=np.where(high[rows], DECLINE, APPROVE).astype(np.uint8).tobytes(),
                     eligible=high[rows].astype(np.uint8).tobytes(),

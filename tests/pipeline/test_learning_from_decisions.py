@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from sentinel.cli.reports import dataset_report
 from sentinel.domain import Label, LabelsStopped, Verdict
 from sentinel.features.plan.plan import DAY_US
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
@@ -18,7 +21,7 @@ from sentinel.pipeline.gate import held_out
 from sentinel.pipeline.label_watch import check_label_feed, watch_labels
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.workspace import ledger_writer
-from tests.pipeline.decided_log import SHARE, START_US, DecidedLog, decided_log
+from tests.pipeline.decided_log import PLAN, SHARE, START_US, DecidedLog, decided_log
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +124,45 @@ def test_verdicts_on_reviews_do_not_stand_in_for_a_feed_that_stopped(tmp_path: P
         ledger.append(GroupKind.LABELS, 1, end, payload)
     with pytest.raises(LabelsStopped, match="1 label that came since is about a payment"):
         build_dataset(silent.settings)
+
+
+# What was served is learnt from
+
+
+def test_datasets_hold_what_was_served_degraded_decisions_included(tmp_path: Path) -> None:
+    served = decided_log(tmp_path, per_day=30, served_by=PLAN.hash)
+    built = build_dataset(served.settings)
+    data, about = built.dataset, built.manifest
+    rows = sum(len(part.fraud) for part in (data.fit, data.tail, data.test))
+    unknown = sum(int(np.isnan(part.X[:, 1]).sum()) for part in (data.fit, data.tail, data.test))
+    assert about.served == rows
+    assert about.degraded == unknown > rows // 20
+    assert any("of degraded decisions" in note for note in about.notes)
+    known = labelled_payments(served.settings)
+    computed = known.vectors(np.arange(len(known.payments)))
+    assert not np.isnan(computed).any(), "feature parts hold what is computed"
+
+
+def test_what_another_plan_served_is_computed_anew(log: DecidedLog) -> None:
+    built = build_dataset(log.settings)
+    assert (built.manifest.served, built.manifest.degraded) == (0, 0)
+    assert not np.isnan(built.dataset.fit.X).any()
+
+
+def test_what_is_unknown_and_what_weights_come_to_is_printed(log: DecidedLog) -> None:
+    built = build_dataset(log.settings)
+    unknown = built.manifest.unknown
+    fitted, tested = built.manifest.fit, built.manifest.test
+    days = (tested.end_us - fitted.start_us) / DAY_US
+    parts = (fitted, built.manifest.tail, tested)
+    assert sum(unknown.values()) + sum(part.rows for part in parts) == pytest.approx(
+        60 * days, abs=60
+    )
+    assert unknown["declined"] == built.manifest.left_out > 0
+    assert unknown["not mature, or in a gap"] > 0
+    page = io.StringIO()
+    dataset_report(Console(file=page, width=80), built)
+    lines = page.getvalue().splitlines()
+    assert max(len(line) for line in lines if not line.startswith("Written")) <= 80
+    assert any("declined" in line and f"{unknown['declined']:,}" in line for line in lines)
+    assert any("effective frauds" in line for line in lines)

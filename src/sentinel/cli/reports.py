@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one j
     from sentinel.models.evaluation import Figures
     from sentinel.pipeline.apply import Applied, Planned
     from sentinel.pipeline.backfill import Backfilled
-    from sentinel.pipeline.datasets import BuiltDataset
+    from sentinel.pipeline.datasets import BuiltDataset, DatasetManifest
     from sentinel.pipeline.gate import GateReport
     from sentinel.pipeline.importing import ImportResult
     from sentinel.pipeline.materialize import MaterializeReport
@@ -212,7 +212,37 @@ def dataset_report(console: Console, built: BuiltDataset) -> None:
         figures = (f"{period.days:.1f}", f"{period.rows:,}", f"{period.frauds:,}", share)
         table.add_row(name, _moment(period.start_us), _moment(period.end_us), *figures)
     console.print(table)
+    if about.unknown:
+        console.print(_unknown_table(about))
+    if about.fit.effective_frauds is not None or about.test.effective_frauds is not None:
+        console.print(_weights_table(about))
     console.print(f"Written to {built.folder}", soft_wrap=True)
+
+
+def _unknown_table(about: DatasetManifest) -> Table:
+    """How many payments of the dataset's time are in no part, and why."""
+    table = Table(title="In no part, by why their truth is unknown", title_justify="left")
+    table.add_column("why")
+    table.add_column("payments", justify="right")
+    for why, rows in about.unknown.items():
+        table.add_row(why, f"{rows:,}")
+    return table
+
+
+def _weights_table(about: DatasetManifest) -> Table:
+    """What payments that stand for others come to."""
+    table = Table(title="Weights: what is known stands for what is not", title_justify="left")
+    table.add_column("part")
+    for heading in ("effective payments", "effective frauds", "clipped mass"):
+        table.add_column(heading, justify="right")
+    for name, period in (("fit", about.fit), ("tail", about.tail), ("test", about.test)):
+        if period.effective_rows is None or period.effective_frauds is None:
+            table.add_row(name, f"{period.rows:,}", f"{period.frauds:,}", "0.0 %")
+            continue
+        figures = (period.effective_rows, period.effective_frauds)
+        cut = f"{100 * period.clipped_mass:.1f} %"
+        table.add_row(name, *(f"{value:,.0f}" for value in figures), cut)
+    return table
 
 
 def _metrics_table(title: str, columns: Mapping[str, Figures]) -> Table:

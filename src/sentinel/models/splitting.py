@@ -38,6 +38,7 @@ from sentinel.models.dataset import (
     sample,
     verdicts_by,
 )
+from sentinel.models.decided import DECLINE, REVIEW
 from sentinel.models.weights import weights_of
 
 WANTED_FRAUDS: Final = 30
@@ -51,6 +52,10 @@ _TRUSTED_LABELS: Final = 20
 _TRUSTED_FACTOR: Final = 4
 
 
+UNKNOWN_WHY: Final = ("void", "declined", "held for review", "not mature, or in a gap")
+"""Why a payment is in no part; the first that holds counts."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
     """Fitting rows, their later part kept for early stopping and calibration, and test rows.
@@ -60,6 +65,7 @@ class Split:
         gap_us: How long after a payment its silence started to count.
         left_out: Payments between the first fitted and the last tested one that are in no part,
             since they were declined or held and their truth is unknown or selected itself.
+        unknown: How many payments of that time are in no part, by why; see `UNKNOWN_WHY`.
         notes: A line for each length that gave way.
         provisional: Why no gate can judge a model of this split; empty if one can.
     """
@@ -69,6 +75,7 @@ class Split:
     test: Sample
     gap_us: int
     left_out: int = 0
+    unknown: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provisional: str = ""
 
@@ -369,14 +376,8 @@ class _Splitter:
         )
 
     def _complete(self, split: Split) -> Split:
-        left_out = 0
-        if self.payments.withheld is not None:
-            end = max(split.test.end_us, split.fit.end_us)
-            times = self.payments.event_time_us
-            out = self.payments.withheld & (times >= split.fit.start_us) & (times < end)
-            for part in (split.fit, split.tail, split.test):
-                out[part.rows] = False
-            left_out = int(np.count_nonzero(out))
+        unknown = self._unknown(split)
+        left_out = unknown["declined"] + unknown["held for review"]
         if left_out:
             self.notes.append(
                 f"{left_out:,} payments that were declined or held are left out: whether they "
@@ -385,9 +386,31 @@ class _Splitter:
         return replace(
             split,
             left_out=left_out,
+            unknown={why: rows for why, rows in unknown.items() if rows},
             notes=tuple(self.notes),
             provisional=too_little_to_judge(split.test),
         )
+
+    def _unknown(self, split: Split) -> dict[str, int]:
+        """Payments between the first fitted and the last tested one that are in no part."""
+        payments, times = self.payments, self.payments.event_time_us
+        end = max(split.test.end_us, split.fit.end_us)
+        out = (times >= split.fit.start_us) & (times < end)
+        for part in (split.fit, split.tail, split.test):
+            out[part.rows] = False
+        nothing = np.zeros(len(payments), dtype=np.bool_)
+        decided = payments.decided
+        reasons = (
+            nothing if payments.void is None else payments.void,
+            nothing if decided is None else decided.outcome == DECLINE,
+            nothing if decided is None else decided.outcome == REVIEW,
+            ~nothing,
+        )
+        found = {}
+        for why, holds in zip(UNKNOWN_WHY, reasons, strict=True):
+            found[why] = int(np.count_nonzero(out & holds))
+            out &= ~holds
+        return found
 
 
 def too_little_to_judge(test: Sample) -> str:

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +44,9 @@ from sentinel.pipeline.labelled_payments import (
     labelled_payments,
     maturity_is_default,
     maturity_us,
+    served_over,
 )
+from sentinel.pipeline.served_vectors import Overridden
 from sentinel.pipeline.window_search import remembered
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -62,6 +66,7 @@ _PARTS: Final = ("fit", "tail", "test")
 Matrix = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Vectors = Callable[[Ints], tuple[Matrix, Overridden]]
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +113,9 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         left_out: Payments whose truth nobody will ever know, see `sentinel.models.splitting`.
         notes: A line for each length of the settings that gave way to what there is.
         provisional: Why no gate can judge a model of it; empty if one can.
+        served: Vectors that are as they were served; the others are computed.
+        degraded: Of them, those of degraded decisions.
+        unknown: How many payments of its time are in no part, by why.
         format: Version of this layout.
     """
 
@@ -123,6 +131,9 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int = 0
     notes: tuple[str, ...] = ()
     provisional: str = ""
+    served: int = 0
+    degraded: int = 0
+    unknown: dict[str, int] = {}
     format: int = DATASET_FORMAT
 
 
@@ -209,6 +220,7 @@ def build_dataset(
         log_through=known.parts.manifest.sequence,
         window=window,
         note=chosen,
+        vectors=partial(served_over, settings, known),
         progress=progress,
     )
     parts = {name: getattr(data, name) for name in _PARTS}
@@ -226,6 +238,7 @@ def dataset_of(
     log_through: int,
     window: float = 0.0,
     note: str = "",
+    vectors: Vectors | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Dataset:
     """The rows of a split with their vectors, in memory.
@@ -237,14 +250,19 @@ def dataset_of(
         log_through: The last log entry that was looked at.
         window: Days that were to be fitted on; 0: all that is mature.
         note: A line on that, where the length was chosen.
+        vectors: Gives the vectors of some rows, and how many of them were served; default: those
+            of ``known``, which are computed.
         progress: Told of the stage "vectors".
     """
     samples = dict(zip(_PARTS, (split.fit, split.tail, split.test), strict=True))
     parts: dict[str, Rows] = {}
+    served = Overridden()
+    get = vectors or (lambda rows: (known.vectors(rows), Overridden()))
     for done, (name, sample) in enumerate(samples.items()):
         progress("vectors", done, len(samples))
         most = settings.training.max_rows if name == "fit" else len(sample)
-        parts[name] = _rows(known, sample, most, settings.training.seed)
+        parts[name], found = _rows(known, sample, most, settings.training.seed, get)
+        served += found
     progress("vectors", len(samples), len(samples))
     notes = (*split.notes, note) if note else split.notes
     fitted = len(parts["fit"].fraud)
@@ -255,6 +273,12 @@ def dataset_of(
             f"of {split.fit.frauds:,} frauds, and good ones that count for all."
         )
         notes = (*notes, thinning)
+    if served.degraded:
+        seen = (
+            f"{served.degraded:,} of {served.served:,} vectors that were served are of degraded "
+            "decisions: they are learnt from as the model saw them."
+        )
+        notes = (*notes, seen)
     manifest = DatasetManifest(
         name=_name(known.plan, parts),
         plan_hash=known.plan.hash,
@@ -268,6 +292,9 @@ def dataset_of(
         left_out=split.left_out,
         notes=notes,
         provisional=split.provisional,
+        served=served.served,
+        degraded=served.degraded,
+        unknown=split.unknown,
     )
     return Dataset(manifest, known.plan, **parts)
 
@@ -320,14 +347,17 @@ def split_of(
     )
 
 
-def _rows(known: KnownPayments, sample: Sample, most: int, seed: int) -> Rows:
+def _rows(
+    known: KnownPayments, sample: Sample, most: int, seed: int, vectors: Vectors
+) -> tuple[Rows, Overridden]:
     payments, rows, fraud = known.payments, sample.rows, sample.fraud
     weight, unclipped = weight_column(sample.weight), unclipped_column(sample)
     if len(rows) > most:
         keep, weight = thinned(fraud, most, seed=seed, weight=weight)
         rows, fraud, unclipped = rows[keep], fraud[keep], None
-    return Rows(
-        X=known.vectors(rows),
+    X, served = vectors(rows)
+    taken = Rows(
+        X=X,
         fraud=fraud,
         card=payments.card[rows],
         event_time_us=payments.event_time_us[rows],
@@ -335,6 +365,7 @@ def _rows(known: KnownPayments, sample: Sample, most: int, seed: int) -> Rows:
         weight=weight,
         unclipped=unclipped,
     )
+    return taken, served
 
 
 def _period(sample: Sample) -> Period:

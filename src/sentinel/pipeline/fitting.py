@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from sentinel.models.calibration import Calibration, fit_calibration
 from sentinel.models.evaluation import Figures, HeldOut, figures
+from sentinel.models.state_dropout import drop_state
 from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.models.trainers import FittedModel, TrainerName, Validation, train
 from sentinel.pipeline.at_lines import cross_fitted_figures, held_out_figures
 from sentinel.pipeline.datasets import Dataset
 from sentinel.settings import Settings
+
+DROPOUT_FRAUDS: Final = 200
+"""With fewer frauds to fit on, none of them loses what state says of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +99,26 @@ def fit(
     parameters: Mapping[str, Any] | None = None,
     threads: int | None = None,
 ) -> FittedModel:
-    """Fit a model on a dataset; its tail, if it has one, says when to stop."""
+    """Fit a model on a dataset; its tail, if it has one, says when to stop.
+
+    A share of the rows (``training.state_dropout``) is fitted on as a degraded decision sees it,
+    unless there are so few frauds that none may be wasted.
+    """
     tail = data.tail
     validation = None
     if len(tail.fraud):
         validation = Validation(X=tail.X, y=tail.fraud, weight=tail.weight)
+    options = settings.training
+    X = data.fit.X
+    if np.count_nonzero(data.fit.fraud) >= DROPOUT_FRAUDS:
+        X = drop_state(X, data.plan, options.state_dropout, seed=options.seed)
     return train(
         name,
-        data.fit.X,
+        X,
         data.fit.fraud,
         feature_names=data.plan.feature_names,
         categorical=data.plan.categorical,
-        seed=settings.training.seed,
+        seed=options.seed,
         validation=validation,
         weight=data.fit.weight,
         threads=threads,

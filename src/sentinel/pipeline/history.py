@@ -25,6 +25,7 @@ from sentinel.log.entries import (
 from sentinel.log.schema import ARRIVED, ATTRIBUTE_PREFIX, KIND_LABEL
 from sentinel.models.dataset import Ints, LabelLog, rows_of
 from sentinel.models.decided import BEFORE, SENTINEL, UNSAID, Decided
+from sentinel.pipeline.served_vectors import NO_GROUPS, ServedGroups
 
 OUTCOME_BEFORE: Final = "outcome_before"
 """The attribute that says what the system before decided; see `docs/sources.md`."""
@@ -55,6 +56,7 @@ class History:
             outcome of the system before.
         void: bool (n_rows,), which transactions are void; None if none is. Labels about them are
             about nothing.
+        served: The groups of decisions whose vectors are of the plan that was asked for.
         end_us: The moment after the last entry.
     """
 
@@ -62,25 +64,31 @@ class History:
     arrived_at_us: Ints
     decided: Decided | None
     void: npt.NDArray[np.bool_] | None
+    served: ServedGroups
     end_us: int
 
 
-def read_history(groups: Iterable[Group], ids: pa.Array, until: int) -> History:
+def read_history(
+    groups: Iterable[Group], ids: pa.Array, until: int, plan_hash: str = ""
+) -> History:
     """Read labels and decisions from the log.
 
     Args:
         groups: All groups of the log, in order.
         ids: large_string (n_rows,), ids of the transactions up to `until`, in log order.
         until: The last entry to look at.
+        plan_hash: The plan whose served vectors are looked for; empty for none.
     """
-    reader = _Reader(len(ids))
+    reader = _Reader(len(ids), plan_hash)
     for group in groups:
         if group.first_sequence > until:
             break
         reader.take(group, min(group.entries, until + 1 - group.first_sequence))
     void = reader.void(ids)
     labels = reader.labels(ids, void)
-    return History(labels, reader.arrived_at_us, reader.decided(), void, reader.end_us)
+    return History(
+        labels, reader.arrived_at_us, reader.decided(), void, reader.served(), reader.end_us
+    )
 
 
 def read_arrivals(groups: Iterable[Group]) -> Ints:
@@ -104,7 +112,9 @@ def read_arrivals(groups: Iterable[Group]) -> Ints:
 class _Reader:
     """Collects what groups say, row by row."""
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, plan_hash: str) -> None:
+        self._plan_hash = plan_hash
+        self._served: list[tuple[int, int, int]] = []
         self.end_us = 0
         self.arrived_at_us: Ints = np.zeros(n_rows, dtype=np.int64)
         self._row = 0
@@ -153,6 +163,8 @@ class _Reader:
         n, columns = len(decided.transactions), decided.columns
         self.end_us = max(decided.transactions[entries - 1].received_at_us, group.floor_us) + 1
         rows = self._next(entries)
+        if decided.plan_hash == self._plan_hash:
+            self._served.append((group.first_sequence, rows.start, entries))
         self._outcome[rows] = outcome_codes(decided.flag_array())[:entries]
         self._base[rows] = decided.base_outcome_codes()[:entries]
         self._eligible[rows] = columns.eligible_array(n)[:entries]
@@ -215,6 +227,12 @@ class _Reader:
             fraud=pc.equal(table.column("verdict"), Verdict.FRAUD.value).to_numpy(),
             received_at_us=table.column("received_at_us").to_numpy(),
         )
+
+    def served(self) -> ServedGroups:
+        """The groups that the plan served."""
+        if not self._served:
+            return NO_GROUPS
+        return ServedGroups(*np.array(self._served, dtype=np.int64).T)
 
     def decided(self) -> Decided | None:
         """What was decided; None if nobody said anything."""

@@ -16,6 +16,7 @@ from sentinel.models.splitting import maturity_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.history import ids_of, read_history
+from sentinel.pipeline.served_vectors import NO_GROUPS, Overridden, ServedGroups, put_served
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -58,6 +59,7 @@ class LabelledPayments:
         payments: Row i is the i-th transaction of the log, whatever the plan.
         labels: What is known of the rows, and since when.
         end_us: The moment after the last entry.
+        served: The groups of decisions that the plan served.
     """
 
     plan: Plan
@@ -65,6 +67,7 @@ class LabelledPayments:
     payments: PaymentLog
     labels: LabelLog
     end_us: int
+    served: ServedGroups = NO_GROUPS
 
     def vectors(self, rows: Ints) -> npt.NDArray[np.float32]:
         """The vectors of some rows.
@@ -86,6 +89,27 @@ class LabelledPayments:
                     out[start:stop, column] = values.to_numpy()[here]
             first += part.rows
         return out
+
+
+def served_over(
+    settings: Settings, known: LabelledPayments, rows: Ints
+) -> tuple[npt.NDArray[np.float32], Overridden]:
+    """The vectors of some rows, those that were served in place of those that are computed.
+
+    Args:
+        settings: Where the log is.
+        known: The log.
+        rows: int64 (n,), rising.
+
+    Returns:
+        float32 (n, n_features), C-contiguous, NaN = unknown; and how many were served.
+    """
+    X = known.vectors(rows)
+    if len(known.served.rows) == 0:
+        return X, Overridden()
+    with ledger_reader(settings) as ledger:
+        groups = ledger.groups(int(known.served.first_sequence[0]) - 1)
+        return X, put_served(groups, known.served, rows, X, known.plan)
 
 
 def labelled_payments(
@@ -120,7 +144,7 @@ def labelled_payments(
         amounts = table.column("amount_minor").to_numpy()
         cards = codes_of(ids_of(pc.coalesce(table.column("card_id"), table.column("customer_id"))))
     with ledger_reader(settings) as ledger:
-        history = read_history(ledger.groups(), ids, parts.manifest.sequence)
+        history = read_history(ledger.groups(), ids, parts.manifest.sequence, plan.hash)
     payments = PaymentLog(
         event_time_us=times,
         received_at_us=np.where(history.arrived_at_us > 0, history.arrived_at_us, received),
@@ -129,7 +153,9 @@ def labelled_payments(
         decided=history.decided,
         void=history.void,
     )
-    return LabelledPayments(plan, parts, payments, history.labels, history.end_us)
+    return LabelledPayments(
+        plan, parts, payments, history.labels, history.end_us, served=history.served
+    )
 
 
 def maturity_us(settings: Settings) -> int:
