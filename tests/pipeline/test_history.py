@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from sentinel.domain import AttributeValue, Transaction
+from sentinel.domain import AttributeValue, Label, Transaction
 from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.log import read_log
 from sentinel.log.columns import DecisionColumns
@@ -119,7 +119,7 @@ def test_labels_that_were_imported_late_arrived_when_their_source_says(tmp_path:
         payments = [transaction(i, NOON_US + i * DAY_US) for i in range(3)]
         append_history(ledger, payments)
         append_decisions(ledger, [transaction(9, end)])
-        late = [
+        late: list[Transaction | Label] = [
             transaction(4, NOON_US + 5 * DAY_US),
             label(1, "tx-0", NOON_US + 10 * DAY_US),
             label(2, "tx-1", NOON_US + 60 * DAY_US),
