@@ -40,18 +40,26 @@ async def parts() -> tuple[PaymentQueue, Turn, Pace]:
     return queue, turn, Pace(queue, turn)
 
 
+def singles_are_decided(turn: Turn) -> bool:
+    return turn.decides_singles
+
+
+def is_idle(turn: Turn) -> bool:
+    return turn.is_idle
+
+
 def test_a_thread_pauses_while_a_single_payment_is_decided_and_not_for_ever() -> None:
     async def claim() -> None:
         queue, turn, pace = await parts()
-        free = await seconds_of(pace.give_way, 50)
+        free = min([await seconds_of(pace.give_way, 50) for _ in range(3)])
         queue.add(pending(), batched=False)
         turn.schedule()
         waiting = await seconds_of(pace.give_way, 50)
-        assert turn.decides_singles  # it waited, and is at work by now
+        assert singles_are_decided(turn)  # it waited, and is at work by now
         at_work = await seconds_of(pace.give_way, 50)
         assert min(waiting, at_work) >= 50 * 0.002
         turn.done()
-        assert not turn.decides_singles
+        assert not singles_are_decided(turn)
         assert free < min(waiting, at_work)
 
     asyncio.run(claim())
@@ -63,13 +71,13 @@ def test_nobody_pauses_for_batches_and_the_event_loop_never() -> None:
         queue.add(pending(batched=True), batched=True)
         turn.schedule()
         await asyncio.sleep(0.01)
-        assert not turn.decides_singles
+        assert not singles_are_decided(turn)
         queue.add(pending(), batched=False)
-        assert turn.decides_singles
+        assert singles_are_decided(turn)
         began = time.perf_counter()
         for _ in range(1_000):
             pace.give_way()
-        assert time.perf_counter() - began < 0.05
+        assert time.perf_counter() - began < 1.0  # with pauses it would be 2 s
 
     asyncio.run(claim())
 
@@ -84,9 +92,9 @@ def test_a_job_rests_as_long_as_it_took_while_single_payments_come() -> None:
         began = time.perf_counter()
         queue.take()
         turn.run_job_after(0.02, lambda: ran.append(time.perf_counter() - began))
-        assert not turn.is_idle  # whoever ends the process waits for the job
+        assert not is_idle(turn)  # whoever ends the process waits for the job
         await asyncio.sleep(0.05)
-        assert turn.is_idle
+        assert is_idle(turn)
         assert ran[0] >= 0.02
 
     asyncio.run(claim())
