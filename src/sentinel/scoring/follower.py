@@ -60,6 +60,10 @@ class LogFollower:
         find: Finds a transaction of the log by its id.
         find_many: Finds several at once; default: one by one.
         find_voids: Finds voids; default: the log has none.
+
+    Attributes:
+        through: The last entry that was taken in.
+        changes: Rises with all that is taken in, but for decisions that stand in the records.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class LogFollower:
         self._find_voids = find_voids or (lambda _: {})
         self._name = state_name(effects.records.program.plan.hash)
         self.through = 0
+        self.changes = 0
 
     def step(self, loaded: Loaded) -> bool:
         """Take some groups in.
@@ -114,6 +119,7 @@ class LogFollower:
         return self._records.advance_followed(begun, self.through)
 
     def _take(self, group: Group, loaded: Loaded, waiting: dict[str, int]) -> None:
+        self.changes += group.kind != GroupKind.DECISIONS
         if group.kind == GroupKind.VOIDS:
             self._take_voids(group)
             return
@@ -123,6 +129,7 @@ class LogFollower:
             changes = self._of_labels(group, waiting)
         for part in _parts(changes):
             self._apply(part)
+            self.changes += 1
 
     def _take_voids(self, group: Group) -> None:
         """Have the records that voids touch put in place anew, from the log as it is by then."""
@@ -152,6 +159,7 @@ class LogFollower:
     def _take_piece(
         self, batch: pa.RecordBatch, first: int, waiting: dict[str, int]
     ) -> list[Record]:
+        self.changes += 1
         is_label = batch.column("kind").to_numpy(zero_copy_only=False) == KIND_LABEL
         changes = list(self._changes_of_piece(batch, is_label, first, waiting))
         placed = append_piece(

@@ -35,8 +35,10 @@ log = logging.getLogger(__name__)
 ABANDONED_SECONDS: Final = 90.0
 """A group that was begun so long ago and is not settled was left behind: appends give up sooner."""
 
-_PAUSE_SECONDS: Final = 0.02
-_LOOK_SECONDS: Final = 0.1
+_PAUSE_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 0.05
+_LONGEST_LOOKS: Final = 5
+"""Where nothing but decisions of scorers comes in, the log is looked at so many times as rarely."""
 _INTENTS_SECONDS: Final = 5.0
 _TROUBLE_SECONDS: Final = 0.25
 _TURN_SECONDS: Final = 10
@@ -73,7 +75,7 @@ class Reconciler:
         find: Finds a transaction of the log by its id.
         metrics: Counters.
         find_many: Finds several at once; default: one by one.
-        look_seconds: Pause before the log is looked at again.
+        look_seconds: Pause before the log is looked at again after something was found there.
     """
 
     def __init__(
@@ -99,10 +101,10 @@ class Reconciler:
         effects = Effects(open_records())
         follower = LogFollower(effects, ledger, reader, find, find_many)
         self._turn = _Turn(effects, follower, self._notes, reader, replayed, metrics)
-        self._threads = [
-            _Loop("state-own", self._own, _PAUSE_SECONDS, self._stop),
-            _Loop("state-log", self._turn.work, look_seconds, self._stop),
-        ]
+        longest = look_seconds * _LONGEST_LOOKS
+        self._own_loop = _Loop("state-own", self._own, _PAUSE_SECONDS, _PAUSE_SECONDS, self._stop)
+        self._log_loop = _Loop("state-log", self._turn.work, look_seconds, longest, self._stop)
+        self._threads = [self._own_loop, self._log_loop]
 
     def doubt(
         self, ticket: bytes, transactions: Sequence[Transaction], *, in_log: bool, last: bool
@@ -116,6 +118,11 @@ class Reconciler:
             last: Whether nothing else of the group is in doubt.
         """
         self._doubts.append(_Doubt(ticket, transactions, in_log, last))
+        self._own_loop.wake()
+
+    def look_now(self) -> None:
+        """Look at the log at once: it holds something that the records lack."""
+        self._log_loop.wake()
 
     @property
     def problem(self) -> str | None:
@@ -131,11 +138,13 @@ class Reconciler:
         """Do what can be done at once, then end."""
         self._stop.set()
         for thread in self._threads:
+            thread.wake()
+        for thread in self._threads:
             thread.join(10)
         self._effects.records.close()
         self._turn.close()
 
-    def _own(self) -> None:
+    def _own(self) -> bool:
         while self._doubts:
             self._resolve(self._doubts[0])
             self._doubts.popleft()
@@ -147,6 +156,7 @@ class Reconciler:
                 full.setdefault(record)
         elif time.monotonic() - self._said > _SAY_SECONDS:
             self._say_settled()
+        return False
 
     def _say_settled(self) -> None:
         self._features.say_settled(self._effects.records)
@@ -189,17 +199,20 @@ class _Turn:
         self._idle_until = 0.0
         self.behind = 0
 
-    def work(self) -> None:
-        """One look."""
+    def work(self) -> bool:
+        """One look; whether anything but decisions of scorers was found."""
         now = time.monotonic()
         if now < self._idle_until:
-            return
+            return False
+        found = False
         ours = self._records.take_turn(self._name, _TURN_SECONDS)
         loaded = self._records.loaded() if ours else None
         if loaded is not None:
+            changes = self._follower.changes
             while self._follower.step(loaded):
                 self._records.take_turn(self._name, _TURN_SECONDS)
             self._reload_some()
+            found = self._follower.changes != changes
             if now - self._looked > _INTENTS_SECONDS:
                 self._settle_left_behind()
                 self._looked = now
@@ -208,6 +221,7 @@ class _Turn:
             self._idle_until = now + _IDLE_SECONDS
         unfollowed = self._reader.last_sequence() - self._records.followed()
         self.behind = max(0, unfollowed) + self._records.doubts()
+        return found
 
     def close(self) -> None:
         """Let another scorer take over at once."""
@@ -288,26 +302,51 @@ class _Notes:
 
 
 class _Loop(threading.Thread):
-    """Does a piece of work again and again, and keeps on when it fails."""
+    """Does a piece of work again and again, and keeps on when it fails.
+
+    Args:
+        name: Of the thread.
+        work: Returns whether there was something to do.
+        pause_seconds: Pause after there was something to do.
+        longest_seconds: The pause doubles up to this while there is not.
+        stop: Ends it, once it is woken.
+    """
 
     def __init__(
-        self, name: str, work: Callable[[], None], pause_seconds: float, stop: threading.Event
+        self,
+        name: str,
+        work: Callable[[], bool],
+        pause_seconds: float,
+        longest_seconds: float,
+        stop: threading.Event,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work
         self._pause_seconds = pause_seconds
+        self._longest_seconds = longest_seconds
         self._stop_asked = stop
+        self._woken = threading.Event()
         self.problem: str | None = None
         self.start()
 
+    def wake(self) -> None:
+        """End the pause."""
+        self._woken.set()
+
     def run(self) -> None:
         stopping = False
+        pause = self._pause_seconds
         while not stopping:
-            stopping = self._stop_asked.wait(
-                self._pause_seconds if self.problem is None else _TROUBLE_SECONDS
-            )
+            if self.problem is not None:
+                self._stop_asked.wait(_TROUBLE_SECONDS)  # whoever wakes it does not help
+            else:
+                self._woken.wait(pause)
+            self._woken.clear()
+            stopping = self._stop_asked.is_set()
+            pause = min(2 * pause, self._longest_seconds)
             try:
-                self._work()
+                if self._work():
+                    pause = self._pause_seconds
             except SentinelError as error:
                 if self.problem is None:
                     log.warning("Shared state is not looked after: %s", error)

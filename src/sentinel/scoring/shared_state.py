@@ -118,6 +118,7 @@ class SharedState:
         probe = Transaction(
             transaction_id="warm-up", event_time_us=0, received_at_us=0, amount_minor=1
         )
+        self.features.warm()
         self.peek([probe])
         self._without.reading([probe], "warm-up")
         self.known.holds(id_hash("warm-up"))
@@ -203,6 +204,7 @@ class SharedState:
     ) -> None:
         """The log's follower lets them take effect."""
         self.sequence = max(self.sequence, appended.first_sequence + len(labels) - 1)
+        self.reconciler.look_now()
 
     def records_anew(self, payments: pa.RecordBatch, transaction_ids: Sequence[str]) -> None:
         """Nothing: see `sentinel.scoring.voids`."""

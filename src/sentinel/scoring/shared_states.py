@@ -131,6 +131,9 @@ class SharedStates:
     def catch_up(self, state: FeatureState) -> int:
         # The follower brings in what came since the state was loaded, and what other scorers still
         # decide by another plan.
+        found = self._states.get(state.program.plan.hash)
+        if found is not None:
+            found.reconciler.look_now()
         return self._wait_for_follower(state.program, None)
 
     def _watch(self, state: SharedState) -> None:

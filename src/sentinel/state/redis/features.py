@@ -149,6 +149,21 @@ class SharedFeatures:
         """Most that they take."""
         return self._cache.words.nbytes
 
+    def warm(self) -> None:
+        """Compile or load what folds records; Redis is not asked. Forgets what is known of them."""
+        if not self._n_views:
+            return
+        with self._lock:
+            self._begin(1)
+            self._encoder.put_query(0, {}, 0)
+            calls = self._calls({(0, ""): [0]}, fold.BEHIND)
+            self._arguments(calls, [1], 1, KIND_ADD)
+            start = epoch_start(self.records.epoch)
+            out = np.full((1, self.program.n_features), np.nan, dtype=np.float32)
+            self._fold(calls, [REPLY.pack(start, start, 1, 0)], out)
+            self._finish(1, out)
+            self._cache.forget()
+
     def next_ticket(self) -> bytes:
         """Names a group of changes, 16 bytes; never given before by any scorer."""
         with self._lock:
