@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,22 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_others_and_the_spare_file(
             written(program, tmp_path, 4)
     assert {path.name: path.stat().st_ino for path in tmp_path.rglob("*.*")} == before
     assert restore(program, tmp_path).sequence == 3
+
+
+def test_what_an_ended_process_left_behind_is_written_over_and_not_what_is_being_written(
+    program: Program, tmp_path: Path
+) -> None:
+    folder = written(program, tmp_path, 1).parent
+    left, fresh = folder / "2.77.partial", folder / "2.78.partial"
+    left.write_bytes(bytes(1 << 20))
+    fresh.write_bytes(b"being written")
+    hours_ago = time.time() - 7_200
+    os.utime(left, (hours_ago, hours_ago))
+    place = left.stat().st_ino
+    assert written(program, tmp_path, 2).stat().st_ino == place
+    assert not left.exists()
+    written(program, tmp_path, 3)
+    assert fresh.read_bytes() == b"being written"
 
 
 @pytest.mark.parametrize("lost", [1, 16, 17, 1_000])

@@ -15,7 +15,7 @@ from sentinel.scoring.pending import Pending
 MAX_GROUP: Final = 256
 """Most transactions that share one commit."""
 
-SHARED_GROUP: Final = 64
+SHARED_GROUP: Final = 32
 """Most payments of a batch that are decided together while single payments come in: the next one
 waits for a group that is at work."""
 

@@ -33,6 +33,7 @@ def recover(
     *,
     progress: Callable[[int, int], None] | None = None,
     between: Between = go_on,
+    threads: int | None = None,
 ) -> EmbeddedState:
     """The state after the ledger's last entry.
 
@@ -43,9 +44,10 @@ def recover(
         find: Looks up transactions before the snapshot that later labels are about.
         progress: Told (entries done, entries in all) as the log is replayed.
         between: Called between two pieces of the work, so that others have their turn.
+        threads: Threads that share the work; default: the cores of this machine.
     """
     state = restore(program, snapshots, origin=LogOf(ledger), between=between)
-    catch_up(state, ledger, find, progress=progress)
+    catch_up(state, ledger, find, progress=progress, threads=threads)
     if not state.timeline:  # of an older version's snapshot, and nothing came after it
         state.timeline = timeline_at(ledger, state.sequence)
     return state
@@ -57,6 +59,7 @@ def catch_up(
     find: FindTransaction,
     *,
     progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
 ) -> None:
     """Fold what the ledger holds beyond ``state.sequence`` into the state."""
     until = ledger.last_sequence()
@@ -71,7 +74,7 @@ def catch_up(
         if transaction is not None and state.known.holds_id(transaction_id):
             encoder.put(0, transaction)
             book.encoded[transaction_id] = encoder.events[0].copy()
-    folding = LogFold(state.program, whole_log(ledger), state.arena, book, after=start)
+    folding = LogFold(state.program, whole_log(ledger), state.arena, book, threads, after=start)
     for first_sequence, batch in read_log(ledger, after=start, until=until):
         folding.step(batch, vectors=False)
         ids = batch.column("transaction_id").to_pylist()

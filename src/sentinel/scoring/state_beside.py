@@ -96,7 +96,14 @@ def main() -> None:
         index.catch_up()  # labels may be about transactions that are not indexed yet
         lower_priority()  # only now: others wait while this one writes into the index
         program = compile_program(Plan.load(arguments.plan))
-        state = recover(program, ledger, arguments.state, index.transaction, progress=go_on)
+        state = recover(
+            program,
+            ledger,
+            arguments.state,
+            index.transaction,
+            progress=go_on,
+            threads=1,  # another processor stays free for payments
+        )
         state.freeze(copy=False).write(arguments.state, leisurely=True)
     except (SentinelError, OSError) as error:
         sys.exit(str(error))

@@ -83,6 +83,7 @@ class EmbeddedStates:
         self._index: LedgerIndex
         self._decides = False
         self._between: Between = go_on
+        self._threads: int | None = None
 
     # See `States` for all of these.
 
@@ -94,6 +95,7 @@ class EmbeddedStates:
 
     def give_way(self, between: Between) -> None:
         self._between = between
+        self._threads = 1
 
     def open(self, plan: Plan, progress: Progress | None = None) -> EmbeddedState:
         if self._decides:  # by another plan, meanwhile
@@ -111,6 +113,7 @@ class EmbeddedStates:
             self._index.transaction,
             progress=progress,
             between=self._between,
+            threads=self._threads,
         )
         state.budget_bytes = embedded_budget(self._settings)
         state.count_waiting(self._between)
@@ -128,7 +131,7 @@ class EmbeddedStates:
         # state gets in the same pass are at hand, so most of the time nothing waits for the index.
         if self._index.indexed_through < before:
             self._index.catch_up()
-        catch_up(state, self._reader, self._index.transaction)
+        catch_up(state, self._reader, self._index.transaction, threads=self._threads)
         return state.sequence - before
 
     def prepare_catch_up(self, state: FeatureState) -> None:

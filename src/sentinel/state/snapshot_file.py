@@ -11,6 +11,7 @@ of another log is passed over, never trusted.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _OLDER_FORMATS: Final = (1, 2)
 _MAGIC: Final = b"SNTLSNAP"
 _SNAPSHOTS_KEPT: Final = 2
 _SPARE: Final = "spare.partial"
+_LEFT_BEHIND_SECONDS: Final = 3_600
+"""A file that nobody has written for so long is of a process that was ended meanwhile."""
 _LONGEST_HEADER: Final = 1 << 20
 _READ_AT_ONCE: Final = 1 << 20
 _DIGEST_BYTES: Final = 16
@@ -116,8 +119,7 @@ class FrozenState:
         target = folder / f"{self.header.sequence:020d}.snapshot"
         partial = target.with_suffix(f".{os.getpid()}.partial")
         spare = folder / _SPARE
-        with suppress(FileNotFoundError):
-            spare.rename(partial)
+        _take_spare(folder, partial)
         try:
             with write_directly(partial, leisurely=leisurely) as file:
                 self._write(file)
@@ -331,6 +333,16 @@ def _header(section: bytes | bytearray) -> Header | None:
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
     return header if header.format in (SNAPSHOT_FORMAT, *_OLDER_FORMATS) else None
+
+
+def _take_spare(folder: Path, partial: Path) -> None:
+    """Let a new snapshot be written over the spare file, or over what an ended process left."""
+    left_before = time.time() - _LEFT_BEHIND_SECONDS
+    for path in (folder / _SPARE, *folder.glob("*.partial")):
+        with suppress(FileNotFoundError):  # another process takes it
+            if path.name == _SPARE or path.stat().st_mtime < left_before:
+                path.rename(partial)
+                return
 
 
 def _written_before(folder: Path, newest: Path) -> list[Path]:
