@@ -28,7 +28,7 @@ from sentinel.domain import (
     Overloaded,
 )
 from sentinel.policy.previewed import Preview
-from sentinel.policy.store import open_policies
+from sentinel.policy.store import MOST_VERSIONS, open_policies
 from sentinel.policy.versions import PolicyVersion
 from sentinel.policy.working_out import Workings
 from sentinel.scoring.runtime import ScoringRuntime
@@ -59,7 +59,7 @@ class PolicyRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """
 
     terms: dict[str, Any] | None = None
-    version: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    version: Annotated[int, msgspec.Meta(ge=1, le=MOST_VERSIONS)] | None = None
     why: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
 
 
@@ -151,7 +151,8 @@ class PolicyRoutes:
         async def history(
             most: Annotated[int, Query(ge=1, le=MOST_LISTED, description="So many.")] = 20,
             before: Annotated[
-                int | None, Query(ge=1, description="Only versions below this one.")
+                int | None,
+                Query(ge=1, le=MOST_VERSIONS, description="Only versions below this one."),
             ] = None,
         ) -> Response:
             return _json(PolicyHistory(versions=await asyncio.to_thread(self._read, most, before)))

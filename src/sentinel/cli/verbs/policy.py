@@ -38,10 +38,13 @@ def show(as_json: AsJson = False, workspace: Workspace = None) -> None:
 def preview(
     file: File = None,
     version: Annotated[
-        int | None, typer.Option(help="An older version instead of a file.", min=1)
+        int | None, typer.Option(help="An older version instead of a file.", min=1, max=100_000)
     ] = None,
     days: Annotated[
-        float, typer.Option(help="How far back to look for payments whose truth is known.", min=1)
+        float,
+        typer.Option(
+            help="How far back to look for payments whose truth is known.", min=1, max=36_525
+        ),
     ] = 120.0,
     as_json: AsJson = False,
     workspace: Workspace = None,
@@ -68,7 +71,9 @@ def apply(
     file: File = None,
     version: Annotated[
         int | None,
-        typer.Option(help="Go back to the costs of this version instead of a file.", min=1),
+        typer.Option(
+            help="Go back to the costs of this version instead of a file.", min=1, max=100_000
+        ),
     ] = None,
     by: Annotated[str, typer.Option(help="Who does it; default: the user of the system.")] = "",
     workspace: Workspace = None,
@@ -113,7 +118,9 @@ def refresh(as_json: AsJson = False, workspace: Workspace = None) -> None:
 
 
 def history(
-    most: Annotated[int, typer.Option(help="So many versions, the latest ones.", min=1)] = 20,
+    most: Annotated[
+        int, typer.Option(help="So many versions, the latest ones.", min=1, max=100_000)
+    ] = 20,
     as_json: AsJson = False,
     workspace: Workspace = None,
 ) -> None:
