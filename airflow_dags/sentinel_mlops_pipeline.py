@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rich.console import Console
 
-from sentinel.domain import GateRefused, SentinelError, Unavailable, WorkspaceError
+from sentinel.domain import GateRefused, GateWaits, SentinelError, Unavailable, WorkspaceError
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings
 
@@ -57,8 +57,9 @@ PARAMETERS = {
 }
 
 ABOUT = """
-Brings the features up to the end of the log, trains a candidate on what is known by now, compares
-it with the champion and, if it is not worse, puts it in charge.
+Brings the features up to the end of the log, trains a candidate on what is known by now, judges it
+and, if it passes, puts it in charge: a model of the approved procedure at once, one of another
+procedure when it is shown to be no worse.
 
 | task | command | what it leaves |
 |---|---|---|
@@ -66,13 +67,14 @@ it with the champion and, if it is not worse, puts it in charge.
 | `materialize` | `sentinel features backfill`, `materialize` | vectors and online store |
 | `build_dataset` | `sentinel train` | the dataset as Parquet |
 | `train` | `sentinel train` | a tracked run and a registered candidate |
-| `evaluate` | `sentinel evaluate` | the report that compares it with the champion |
+| `evaluate` | `sentinel evaluate` | the report that compares it with the approved procedure |
 | `gate` | `sentinel promote` | the verdict, on the version in MLflow |
 | `promote` | `sentinel promote` | the new champion; scorers take it over within seconds |
 | `refresh_policy` | `sentinel policy refresh` | price of a review, share of the control group |
 
 A run that the gate ends is red and says which figure was worse; nothing is retried and the champion
-stays. What may pass by itself (a server that is away) is retried with growing pauses. Both are told
+stays. While a candidate waits for more truth, gate and promotion are skipped, and the run is green.
+What may pass by itself (a server that is away) is retried with growing pauses. Both are told
 by e-mail.
 """
 
@@ -95,6 +97,9 @@ def told_apart(table: str = "") -> Iterator[None]:
     """Let only those errors be retried that may pass by themselves."""
     try:
         yield
+    except GateWaits as error:
+        out.print(f"WAITS. {error}", markup=False, soft_wrap=True)
+        raise AirflowSkipException(str(error)) from error
     except GateRefused as error:
         out.print(f"REFUSED. {error}", markup=False, soft_wrap=True)
         raise Refused(str(error), table) from error

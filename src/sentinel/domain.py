@@ -21,6 +21,7 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── ModelNotSigned          nobody who is trusted vouches for the model's files
     │   ├── LabelsStopped           no label came for too long, so that silence says nothing
     │   └── GateRefused             the candidate is worse than the champion
+    │       └── GateWaits           too little truth has matured to tell
     ├── AccessDenied                who calls may not do this
     │   ├── Unauthenticated         no key came, or none that is good
     │   └── Forbidden               the key is not for this
@@ -326,6 +327,10 @@ class LabelsStopped(ModelError):
 
 class GateRefused(ModelError):
     code = "gate_refused"
+
+
+class GateWaits(GateRefused):
+    code = "gate_waits"
 
 
 class AccessDenied(SentinelError):

@@ -15,9 +15,9 @@ from sentinel.features.plan.plan import DAY_US
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.models.evaluation import WEIGHTED
 from sentinel.pipeline.baselines import sampled
+from sentinel.pipeline.contestants import held_out
 from sentinel.pipeline.datasets import build_dataset, load_dataset
 from sentinel.pipeline.fitting import fit_and_measure
-from sentinel.pipeline.gate import held_out
 from sentinel.pipeline.label_watch import check_label_feed, watch_labels
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.workspace import ledger_writer

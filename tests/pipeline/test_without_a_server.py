@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from sentinel.domain import GateRefused, InvalidQuery, Unavailable
+from sentinel.domain import GateWaits, InvalidQuery, Unavailable
 from sentinel.features.plan.plan import Plan, RequestFeature
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
@@ -20,7 +20,7 @@ from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG, read_view
 from sentinel.pipeline.afterwards import measure_champion
 from sentinel.pipeline.follow import fetch_version
-from sentinel.pipeline.gate import GateReport, evaluate, report_path
+from sentinel.pipeline.gate import GateReport, evaluate, judge, report_path
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import train
@@ -167,10 +167,12 @@ def test_a_judged_champion_is_measured_while_it_serves_and_stays_where_nothing_c
     logged = Registry.of(settings).place.client().get_run(first.run_id).data.metrics
     assert logged["baselines/logistic_regression/average_precision"] > 0.3
 
-    train(settings, threads=1, baselines=False, search=False)
+    train(settings, threads=1, baselines=False, search=False, parameters={"num_leaves": 15})
     early = load_manifest(fetch_version(settings, "1")).training.end_us
-    with pytest.raises(GateRefused, match=r"cannot be judged.*10 are needed"):
-        evaluate(settings, now_us=early + 1)
+    report = evaluate(settings, now_us=early + 1)
+    assert report.verdict == "waits"
+    with pytest.raises(GateWaits, match=r"too little truth has matured.*\(night 1 of 60\)"):
+        judge(settings, report)
 
 
 def test_few_frauds_that_cannot_tell_a_weak_model_from_none_are_no_refusal() -> None:

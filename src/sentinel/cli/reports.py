@@ -81,7 +81,12 @@ def gate_report(console: Console, report: GateReport) -> None:
 
 
 def _verdict(console: Console, report: GateReport) -> None:
-    words = {"passed": "Passes", "provisional": "Provisional", "refused": "Refused"}
+    words = {
+        "passed": "Passes",
+        "provisional": "Provisional",
+        "waits": "Waits",
+        "refused": "Refused",
+    }
     console.print(f"{words[report.verdict]}: {report}", soft_wrap=True)
 
 

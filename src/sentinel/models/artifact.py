@@ -27,6 +27,7 @@ from sentinel.models import booster
 from sentinel.models.booster import TreeEnsemble
 from sentinel.models.calibration import Calibration
 from sentinel.models.intervals import Estimate
+from sentinel.models.procedure import Procedure
 from sentinel.models.thresholds import Thresholds
 
 ARTIFACT_FORMAT: Final = 1
@@ -84,6 +85,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         provisional: Why no gate could judge it, for want of known truth; empty if one can.
         not_measured: Figures that its held-out rows are too few for, and why, by name.
         notes: A line for each length of the settings that gave way to what history there was.
+        procedure: How it was made; None for models of before that was noted.
         format: Version of this layout.
     """
 
@@ -104,6 +106,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     provisional: str = ""
     not_measured: dict[str, str] = {}
     notes: tuple[str, ...] = ()
+    procedure: Procedure | None = None
     format: int = ARTIFACT_FORMAT
 
     def calibrator(self) -> Calibration:
@@ -128,6 +131,7 @@ def save_artifact(
     provisional: str = "",
     not_measured: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    procedure: Procedure | None = None,
 ) -> ModelManifest:
     """Write a model directory; the manifest comes last, so a directory with one is complete.
 
@@ -143,7 +147,7 @@ def save_artifact(
         data_hash: Names the training data.
         created_at_us: Now, microseconds UTC.
         run_id, version: As far as they are known; see `stamp`.
-        provisional, not_measured, notes: See `ModelManifest`.
+        provisional, not_measured, notes, procedure: See `ModelManifest`.
 
     Raises:
         PlanMismatch: If the model's features are not the plan's, in the plan's order.
@@ -178,6 +182,7 @@ def save_artifact(
         provisional=provisional,
         not_measured=dict(not_measured or {}),
         notes=tuple(notes),
+        procedure=procedure,
     )
     _write(directory, manifest)
     return manifest

@@ -6,9 +6,9 @@ its standard error is that of the sums of influence by card: rows of one card ri
 together. As truth matures night by night the rows become more, and the hypothesis may be rejected
 at any of these looks; together they err in 5 % at most (`sentinel.models.alpha_spending`).
 
-The information of a look is one over the variance of the estimate, in units of the reference's
-average precision. A wait is over when there is as much as would show nearly every candidate that is
-as good as the reference to be so, or after its last night.
+The information of a look is one over the variance of the estimate, in units of the margin: at 4 a
+candidate that is as good as the reference lies two standard errors above the margin. A wait is over
+when there is as much as would show nearly every such candidate to be so, or after its last night.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SPENT: Final = 0.025
 frauds are few and a candidate is blind to some of them (`python -m benchmarks gate`)."""
 NIGHTS: Final = 60
 """Nights that a candidate may wait for truth."""
-ENOUGH: Final = (1.96 + 1.645) ** 2 / MARGIN**2
+ENOUGH: Final = (1.96 + 1.645) ** 2
 """Information that ends a wait: 95 % of the candidates that are as good as the reference pass."""
-USUAL: Final = (2.15 + 0.85) ** 2 / MARGIN**2
+USUAL: Final = (2.15 + 0.85) ** 2
 """Information at which four of five such candidates have passed, after many looks."""
 GROWTH: Final = 1.02
 """Another look needs information so many times that of the last one."""
@@ -49,7 +49,9 @@ BETTER: Final = 1.96
 WORSE: Final = 2.5
 """Standard errors below the margin at which a candidate is refused before its wait is over."""
 FEWEST_FRAUDS: Final = 30.0
-"""With fewer effective frauds there is no look: the normal distribution is no guide yet."""
+"""With fewer effective frauds no candidate passes: the normal distribution is no guide yet."""
+FEWEST_TO_REFUSE: Final = 10.0
+"""With fewer effective frauds there is no look at all."""
 
 
 _MOST_INFORMATION: Final = 1e3 * ENOUGH
@@ -62,7 +64,8 @@ class PairedPrecision:
     Attributes:
         candidate, reference: Average precision of either.
         difference_error: Standard error of ``candidate - reference``.
-        shortfall_error: Standard error of ``candidate - (1 - MARGIN) reference``.
+        shortfall_error: Standard error of ``candidate - (1 - margin) reference``.
+        margin: Share of the reference's figure that the candidate may be lower.
         skewness: Of that estimate: below 0 where a few cards speak strongly against the candidate.
         frauds: Known frauds among the rows.
         effective_frauds: Equally weighted frauds of different cards that would say as much
@@ -74,6 +77,7 @@ class PairedPrecision:
     difference_error: float
     shortfall_error: float
     skewness: float
+    margin: float
     frauds: int
     effective_frauds: float
 
@@ -89,10 +93,10 @@ class PairedPrecision:
 
     @property
     def information(self) -> float:
-        """One over the variance of the shortfall, as a share of the reference's figure."""
+        """One over the variance of the shortfall, in units of the margin."""
         if self.shortfall_error <= 0.0:
             return math.inf if self.reference > 0.0 else 0.0
-        return (self.reference / self.shortfall_error) ** 2
+        return (self.margin * self.reference / self.shortfall_error) ** 2
 
     @property
     def z(self) -> float:
@@ -101,7 +105,7 @@ class PairedPrecision:
         Corrected for skewness (Hall, 1992), without which a candidate that is blind to a few
         cards passes too often: a draw that has few of them looks both better and surer.
         """
-        above = self.candidate - (1.0 - MARGIN) * self.reference
+        above = self.candidate - (1.0 - self.margin) * self.reference
         if self.shortfall_error <= 0.0:
             return math.copysign(math.inf, above)
         z, skew = above / self.shortfall_error, self.skewness
@@ -116,6 +120,7 @@ class PairedScores:
         candidate, reference: float64 (n_rows,), scores; only their order counts.
         card: int (n_rows,), code of the card or customer, negative = unknown.
         weight: float64 (n_rows,), what each row stands for; None if each is one.
+        margin: Share of the reference's figure that the candidate may be lower.
     """
 
     def __init__(
@@ -125,7 +130,10 @@ class PairedScores:
         reference: npt.ArrayLike,
         card: npt.ArrayLike,
         weight: npt.ArrayLike | None = None,
+        *,
+        margin: float = MARGIN,
     ) -> None:
+        self.margin = margin
         self.fraud: Bools = np.ascontiguousarray(fraud, dtype=np.bool_)
         n = len(self.fraud)
         self.weight: Floats = (
@@ -152,7 +160,7 @@ class PairedScores:
             self._value(order, tie, counted) for order, tie in self._pair
         )
         new_by_card, old_by_card = self._by_card(new_influence), self._by_card(old_influence)
-        shortfall = new_by_card - (1.0 - MARGIN) * old_by_card
+        shortfall = new_by_card - (1.0 - self.margin) * old_by_card
         effective = self._effective(frauds)
         # A sum of squares about a mean that was estimated from as many frauds is a little small.
         scale = effective / max(effective - 1.0, 0.5)
@@ -164,6 +172,7 @@ class PairedScores:
             difference_error=math.sqrt(float(difference @ difference) * scale),
             shortfall_error=math.sqrt(squares * scale),
             skewness=float((shortfall**3).sum()) / squares**1.5 if squares > 0.0 else 0.0,
+            margin=self.margin,
             frauds=int(frauds.sum()),
             effective_frauds=effective,
         )
@@ -243,11 +252,13 @@ class SequentialTest:
         last_night = night >= NIGHTS - 1
         before = self.looks[-1].information if self.looks else 0.0
         information = min(found.information, _MOST_INFORMATION)
-        if found.effective_frauds < FEWEST_FRAUDS or self._bounds.spent >= SPENT:
+        if found.effective_frauds < FEWEST_TO_REFUSE or self._bounds.spent >= SPENT:
             return None
         if not information > before * (1.0 if last_night else GROWTH):
             return None
         spent = SPENT if last_night else spent_by(information / ENOUGH, SPENT)
+        if found.effective_frauds < FEWEST_FRAUDS:
+            spent = self._bounds.spent
         bound = self._bounds.look(information, spent)
         look = Look(
             night=night,
@@ -275,4 +286,5 @@ def frauds_needed(found: PairedPrecision) -> float:
     Args:
         found: What is known by now; the information of a fraud is taken from it.
     """
-    return found.effective_frauds * USUAL / max(found.information, 1e-9)
+    by_information = found.effective_frauds * USUAL / max(found.information, 1e-9)
+    return max(FEWEST_FRAUDS, by_information)

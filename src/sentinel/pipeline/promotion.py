@@ -24,7 +24,7 @@ from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
-from sentinel.pipeline.gate import GateReport, evaluate, judge
+from sentinel.pipeline.gate import REFERENCE_TAG, GateReport, evaluate, judge
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.scored_payments import ROWS, BulkScorer
 from sentinel.pipeline.served import (
@@ -93,6 +93,7 @@ def promote(
 
     Raises:
         GateRefused: It is worse than the champion, or no better than chance.
+        GateWaits: Too little truth has matured to tell.
         NoModel: There is no such version, or no candidate at all.
         ModelNotSigned: It was not trained by this deployment.
         PlanMismatch: It was trained with another plan than the one that was applied last.
@@ -261,7 +262,20 @@ def _install(
     scored = score_history(settings, folder, progress=progress)
     signature = sign_what_passed(settings, folder, version, report)
     registry.note(version, SIGNATURE_TAG, signature)
+    registry.note(version, REFERENCE_TAG, _reference(registry, report))
     registry.crown(champions)
     sync_champion(settings)
     replaced = champions[-2] if len(champions) > 1 else None
     return Promoted(version, replaced, report, scored, folder, time.monotonic() - started)
+
+
+def _reference(registry: Registry, report: GateReport) -> str:
+    """The version whose procedure the next candidates are held against.
+
+    It stays where a candidate was only shown to be not much worse: else each could give away
+    a little more.
+    """
+    before = report.champion
+    if before is None or not (report.refit or report.reference) or report.better:
+        return report.version
+    return registry.version(before).tags.get(REFERENCE_TAG, before)

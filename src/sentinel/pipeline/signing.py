@@ -35,7 +35,7 @@ from sentinel.models.signature import (
 )
 from sentinel.models.signing_keys import TrustedKeys, signing_key_of, trusted_keys_of
 from sentinel.pipeline.follow import fetch_as_registered
-from sentinel.pipeline.gate import GateReport
+from sentinel.pipeline.gate_report import GateReport
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.served import changing, folder_of, is_whole

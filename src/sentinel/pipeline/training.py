@@ -35,6 +35,7 @@ from sentinel.pipeline.datasets import (
 )
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import labelled_payments
+from sentinel.pipeline.procedures import procedure_of
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
 from sentinel.pipeline.window_search import ChosenWindow, Material, remember, search_window
 from sentinel.settings import Settings
@@ -190,7 +191,7 @@ def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Option
         progress("fit", 1, 1)
         clock.lap("fit")
         progress("track", 0, 1)
-        version, manifest = _track(settings, run, data, result)
+        version, manifest = _track(settings, run, data, result, options)
         progress("track", 1, 1)
         clock.lap("track")
     return Trained(
@@ -222,7 +223,7 @@ class Clock:
 
 
 def _track(
-    settings: Settings, run: TrackedRun, data: Dataset, result: Result
+    settings: Settings, run: TrackedRun, data: Dataset, result: Result, options: _Options
 ) -> tuple[str, ModelManifest]:
     """Log everything there is to say of a result, and register it as the candidate."""
     about, model = data.manifest, result.model
@@ -281,6 +282,7 @@ def _track(
             provisional=provisional,
             not_measured=result.figures.not_measured,
             notes=about.notes,
+            procedure=procedure_of(settings, about, options.parameters),
         )
         logged = run.model(folder, manifest, categorical=data.plan.categorical)
         run.metrics(result.figures.metrics, model_id=logged.model_id)

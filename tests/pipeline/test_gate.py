@@ -1,0 +1,142 @@
+"""The gate over nights: refits pass, another procedure waits, and nothing is forgotten."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sentinel.domain import GateRefused, GateWaits
+from sentinel.features.plan.plan import DAY_US
+from sentinel.models.artifact import load_manifest
+from sentinel.models.noninferiority import NIGHTS, Look
+from sentinel.models.registry import Registry
+from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge
+from sentinel.pipeline.gate_report import GateReport
+from sentinel.pipeline.promotion import promote
+from sentinel.pipeline.training import train
+from sentinel.pipeline.trials import Trial, Trials
+from sentinel.settings import MlflowSettings, Settings
+from testkit.ports import free_port
+from tests.pipeline.conftest import HISTORY_END_US, history_settings
+
+QUICK = {"rounds": 60, "learning_rate": 0.1}
+OTHER = {"rounds": 70, "learning_rate": 0.1}
+WEAK = {"rounds": 1, "num_leaves": 2, "feature_fraction": 0.05}
+
+
+@pytest.fixture(scope="module")
+def deployment(imported_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A champion and its refit, without a server; the tests of this module run in order."""
+    target = tmp_path_factory.mktemp("gate") / "workspace"
+    shutil.copytree(imported_workspace, target)
+    settings = history_settings(target, MlflowSettings(port=free_port()))
+    train(settings, threads=1, baselines=False, parameters=QUICK)
+    promote(settings)
+    return settings
+
+
+def trials_of(settings: Settings) -> list[Trial]:
+    files = sorted((settings.workspace / "trials").glob("*/trial.json"))
+    return [msgspec.json.decode(path.read_bytes(), type=Trial) for path in files]
+
+
+def reference(settings: Settings, version: str) -> str:
+    return Registry.of(settings).version(version).tags[REFERENCE_TAG]
+
+
+def test_a_model_of_the_approved_procedure_needs_no_proof(deployment: Settings) -> None:
+    again = train(deployment, threads=1, baselines=False, parameters=QUICK | {"seed": 8})
+    first = load_manifest(deployment.models_dir / "sentinel-fraud-1")
+    assert first.procedure is not None
+    assert again.manifest.procedure == first.procedure
+    promoted = promote(deployment)
+    assert promoted.gate is not None
+    assert promoted.gate.refit
+    assert "refit of the approved procedure" in str(promoted.gate)
+    assert (promoted.version, reference(deployment, "2")) == ("2", "1")
+    assert trials_of(deployment) == []
+
+
+def test_another_procedure_waits_while_little_truth_has_matured(deployment: Settings) -> None:
+    candidate = train(deployment, threads=1, baselines=False, parameters=OTHER)
+    early = candidate.manifest.training.cutoff_us + 25 * DAY_US
+    with pytest.raises(GateWaits, match=r"Version 3 waits.*more are needed \(night 1 of 60\)"):
+        promote(deployment, now_us=early)
+    registry = Registry.of(deployment)
+    assert registry.champions() == ["1", "2"]
+    assert registry.version("3").tags["gate"].startswith("waits: ")
+    (trial,) = trials_of(deployment)
+    assert (trial.version, trial.reference, trial.opened_us) == ("3", "1", early)
+
+
+def test_another_model_of_the_candidates_procedure_goes_on_with_its_wait(
+    deployment: Settings,
+) -> None:
+    train(deployment, threads=1, baselines=False, parameters=OTHER | {"seed": 9})
+    (before,) = trials_of(deployment)
+    report = evaluate(deployment)
+    (trial,) = trials_of(deployment)
+    assert (report.version, report.reference) == ("4", "1")
+    assert trial.opened_us == before.opened_us
+    assert report.night == (HISTORY_END_US - trial.opened_us) // DAY_US
+    assert len(trial.looks) > len(before.looks)
+    again = evaluate(deployment)
+    assert trials_of(deployment) == [trial], "the same truth is looked at once"
+    assert again == report
+    assert report.candidate_metrics.keys() == report.champion_metrics.keys()
+
+
+def test_a_procedure_that_was_refused_is_not_tried_again_at_once(deployment: Settings) -> None:
+    train(deployment, threads=1, baselines=False, parameters=WEAK)
+    with pytest.raises(GateRefused, match=r"worse than that of reference 1"):
+        promote(deployment)
+    train(deployment, threads=1, baselines=False, parameters=WEAK | {"seed": 9})
+    report = evaluate(deployment, now_us=HISTORY_END_US + 5 * DAY_US)
+    assert report.verdict == "refused"
+    with pytest.raises(GateRefused, match="Version 6 is refused"):
+        judge(deployment, report)
+
+
+def test_the_reference_stays_unless_somebody_is_better() -> None:
+    passed = GateReport(
+        version="7",
+        champion="6",
+        rows=1,
+        frauds=1,
+        start_us=0,
+        end_us=1,
+        candidate_ap=0.5,
+        champion_ap=0.5,
+        difference=None,
+        state="passed",
+        reference="2",
+    )
+    assert passed.passed
+    assert not msgspec.structs.replace(passed, refused="alert rate").passed
+    assert msgspec.structs.replace(passed, state="waits").verdict == "waits"
+
+
+def test_a_trial_is_forgotten_when_it_is_over_for_long(tmp_path: Path) -> None:
+    trials = Trials(Settings(workspace=tmp_path))
+    (tmp_path / "model").mkdir()
+    look = Look(night=0, information=20.0, spent=0.025, z=-4.0, bound=2.0)
+    trial = Trial(
+        version="3",
+        procedure=None,
+        reference="1",
+        opened_us=0,
+        start_us=0,
+        gap_us=None,
+        looks=(look,),
+    )
+    trials.open(trial, tmp_path / "model", tmp_path / "model")
+    found = trials.find("3", None, "1", 59 * DAY_US)
+    assert found is not None
+    assert found[1] == trial
+    assert found[1].state(59 * DAY_US) == "refused"
+    assert trials.find("3", None, "2", 0) is None, "held against another reference"
+    assert trials.find("4", None, "1", 0) is None
+    assert trials.find("3", None, "1", NIGHTS * DAY_US) is None, "it may be tried again"
