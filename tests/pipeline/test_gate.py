@@ -11,9 +11,10 @@ import pytest
 from sentinel.domain import GateRefused, GateWaits
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import load_manifest
+from sentinel.models.intervals import Estimate
 from sentinel.models.noninferiority import NIGHTS, Look
 from sentinel.models.registry import Registry
-from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge
+from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge, report_path
 from sentinel.pipeline.gate_report import GateReport
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import train
@@ -58,6 +59,17 @@ def test_a_model_of_the_approved_procedure_needs_no_proof(deployment: Settings) 
     assert "refit of the approved procedure" in str(promoted.gate)
     assert (promoted.version, reference(deployment, "2")) == ("2", "1")
     assert trials_of(deployment) == []
+
+
+def test_a_refit_that_is_shown_to_be_worse_is_refused(deployment: Settings) -> None:
+    report = GateReport.load(report_path(deployment, "2"))
+    assert report.refit
+    assert report.difference is not None
+    worse = msgspec.structs.replace(report, difference=Estimate(-0.2, -0.3, -0.1))
+    assert not worse.passed
+    assert "worse than that of champion 1" in str(worse)
+    with pytest.raises(GateRefused, match="The champion stays"):
+        judge(deployment, worse)
 
 
 def test_another_procedure_waits_while_little_truth_has_matured(deployment: Settings) -> None:

@@ -2,7 +2,8 @@
 
 What is judged is a procedure: how a model is made (`sentinel.models.procedure`).
 
-- A model of the champion's own procedure is a refit. The procedure was approved, so it passes.
+- A model of the champion's own procedure is a refit. The procedure was approved, so it needs no
+  proof; it is refused only if payments that neither has seen show it to be worse.
 - Any other procedure is held against the last approved one. A model of that one is fitted to the
   candidate's cut-off, both score the payments after it, and the candidate passes once its average
   precision is shown to be no more than the margin lower (`sentinel.models.noninferiority`), and it
@@ -27,7 +28,7 @@ import numpy as np
 
 from sentinel.domain import GateRefused, GateWaits
 from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.models.evaluation import Figures, average_precision, compare, undecided
+from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare, undecided
 from sentinel.models.registry import CHAMPION, Registry
 from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.models.splitting import too_little_to_judge
@@ -148,30 +149,12 @@ def _first(
         )
     own = candidate.score(known, rows)
     if champion is None:
-        other, theirs = np.zeros(len(rows)), Figures({}, {})
-    else:
-        against = champion.score(vectors_of(settings, known, champion, progress), rows)
-        other, theirs = against.score, measure(settings, against)
-    ours, options = measure(settings, own), settings.training
-    difference = compare(
-        rows.fraud,
-        own.score,
-        other,
-        own.card,
-        rounds=options.bootstrap_rounds,
-        seed=options.seed,
-    )
-    return msgspec.structs.replace(
-        about,
-        candidate_ap=average_precision(rows.fraud, own.score),
-        champion_ap=average_precision(rows.fraud, other),
-        difference=difference,
-        candidate_metrics=ours.metrics,
-        champion_metrics=theirs.metrics,
-        candidate_not_measured=ours.not_measured,
-        champion_not_measured=theirs.not_measured,
-        provisional=undecided(difference, rows.frauds) if champion is None else "",
-    )
+        report = _beside(settings, about, own, None)
+        assert report.difference is not None
+        doubt = undecided(report.difference, rows.frauds)
+        return msgspec.structs.replace(report, provisional=doubt)
+    theirs = champion.score(vectors_of(settings, known, champion, progress), rows)
+    return _beside(settings, about, own, theirs)
 
 
 def _refit(
@@ -182,15 +165,15 @@ def _refit(
     now_us: int,
     progress: ProgressCallback,
 ) -> GateReport:
-    """Another model of the champion's procedure; its figures are for the record."""
+    """Another model of the champion's procedure: refused only if it is shown to be worse.
+
+    The procedure was approved, the data of this model were not: wrong labels spoil it as well.
+    """
     training = candidate.judged.training
-    rows = held_out(
-        settings, known, start_us=training.end_us, now_us=now_us, gap_us=training.gap_us
-    )
+    start_us = max(training.end_us, champion.judged.training.end_us)
+    rows = held_out(settings, known, start_us=start_us, now_us=now_us, gap_us=training.gap_us)
     progress("gate", 0, 1)
-    enough = not too_little_to_judge(rows)
-    own = measure(settings, candidate.score(known, rows) if enough else None)
-    return GateReport(
+    about = GateReport(
         version=candidate.version,
         champion=champion.version,
         rows=len(rows),
@@ -200,9 +183,46 @@ def _refit(
         candidate_ap=None,
         champion_ap=None,
         difference=None,
-        candidate_metrics=own.metrics,
-        candidate_not_measured=own.not_measured,
         refit=True,
+    )
+    if too_little_to_judge(rows):
+        none = measure(settings, None).not_measured
+        return msgspec.structs.replace(about, candidate_not_measured=none)
+    own = candidate.score(known, rows)
+    return _beside(settings, about, own, champion.score(known, rows))
+
+
+def _beside(
+    settings: Settings, report: GateReport, own: HeldOut, other: HeldOut | None
+) -> GateReport:
+    """A report with the figures of a candidate, and of the champion on the same payments.
+
+    Args:
+        settings: Give the rounds and the seed of intervals.
+        report: What is known without them.
+        own: Payments with the candidate's scores.
+        other: The same with the champion's; None if there is none.
+    """
+    theirs = Figures({}, {}) if other is None else measure(settings, other)
+    against = np.zeros(len(own.fraud)) if other is None else other.score
+    ours, options = measure(settings, own), settings.training
+    difference = compare(
+        own.fraud,
+        own.score,
+        against,
+        own.card,
+        rounds=options.bootstrap_rounds,
+        seed=options.seed,
+    )
+    return msgspec.structs.replace(
+        report,
+        candidate_ap=average_precision(own.fraud, own.score),
+        champion_ap=average_precision(own.fraud, against),
+        difference=difference,
+        candidate_metrics=ours.metrics,
+        champion_metrics=theirs.metrics,
+        candidate_not_measured=ours.not_measured,
+        champion_not_measured=theirs.not_measured,
     )
 
 

@@ -84,7 +84,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         """The verdict in a sentence."""
         if self.provisional:
             return f"version {self.version} may serve provisionally: {self.provisional}"
-        if self.refit:
+        if self.refit and self.passed:
             return f"version {self.version} is a refit of the approved procedure"
         if self.state == "waits":
             return f"too little truth has matured to tell it from the reference: {self._needs}"
@@ -102,7 +102,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether the candidate may become champion."""
         if self.refit:
-            return True
+            return not self._worse
         if self.state is not None:
             return self.state == "passed" and not self.refused
         if self.difference is None or self.provisional:
@@ -148,7 +148,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
             figure = self.candidate_metrics.get("average_precision")
             measured = f", average precision {figure}" if figure else ""
             return f"candidate {self.version}: {said}{measured} ({rows})"
-        said = self.provisional or (self.words if self.state in ("waits", "refused") else "")
+        says_more = self.refit or self.state in ("waits", "refused")
+        said = self.provisional or (self.words if says_more else "")
         ending = f": {said}" if said else ""
         return (
             f"candidate {self.version}: average precision {self.candidate_ap:.3f}, {self._other}: "
