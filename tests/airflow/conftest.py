@@ -96,7 +96,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 offline_url=str(folder / "workspace" / "offline"),
             ),
             labels=LabelSettings(maturity_days=10),
-            training=TrainingSettings(test_days=20, window_days=80, bootstrap_rounds=100),
+            training=TrainingSettings(test_days=40, window_days=80, bootstrap_rounds=100),
         )
         shutil.copytree(ROOT / "feature_store", settings.feature_store)
         airflow = Airflow(

@@ -88,7 +88,10 @@ def test_the_next_run_takes_only_what_is_new_and_a_dry_run_changes_nothing(stage
 
 
 def test_a_worse_candidate_is_refused_and_everybody_is_told(stage: Stage) -> None:
-    """Ten days of history are too few to learn from, as any data scientist may find out."""
+    """Ten days of history are too few to learn from, as any data scientist may find out.
+
+    Another length is another procedure; the truth of 50 days shows at once that it is worse.
+    """
     airflow = stage.airflow
     run = airflow.trigger(DAG, window_days=10)
     assert airflow.wait(run, RUN_SECONDS) == "failed"
