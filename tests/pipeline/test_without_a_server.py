@@ -20,7 +20,7 @@ from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG, read_view
 from sentinel.pipeline.afterwards import measure_champion
 from sentinel.pipeline.follow import fetch_version
-from sentinel.pipeline.gate import GateReport, evaluate, judge, report_path
+from sentinel.pipeline.gate import REFERENCE_TAG, GateReport, evaluate, judge, report_path
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import train
@@ -173,6 +173,35 @@ def test_a_judged_champion_is_measured_while_it_serves_and_stays_where_nothing_c
     assert report.verdict == "waits"
     with pytest.raises(GateWaits, match=r"too little truth has matured.*\(night 1 of 60\)"):
         judge(settings, report)
+
+
+def test_a_champion_of_before_procedures_were_noted_is_followed_on_the_first_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every deployment has one on the night of its upgrade."""
+    settings = imported(tmp_path, rows=800, frauds=80, mlflow=MlflowSettings(port=free_port()))
+    with monkeypatch.context() as before:
+        before.setattr("sentinel.pipeline.training.procedure_of", lambda *_: None)
+        old = train(settings, threads=1, baselines=False)
+    assert old.manifest.procedure is None
+    promote(settings)
+
+    train(settings, threads=1, baselines=False, parameters={"seed": 8})
+    promoted = promote(settings)
+    assert (promoted.version, promoted.replaced) == ("2", "1")
+    assert "version 2 has the trainer and the features of champion 1, which" in str(promoted.gate)
+    version = Registry.of(settings).version("2")
+    assert "its procedure is the approved one from now on" in version.tags["gate"]
+    assert version.tags[REFERENCE_TAG] == "2", "the old model would only grow older"
+
+    forest = settings.training.model_copy(update={"trainer": "random_forest"})
+    other = settings.model_copy(update={"training": forest})
+    candidate = train(other, threads=1, baselines=False)
+    with pytest.raises(GateWaits, match="Version 3 waits"):
+        promote(other, now_us=candidate.manifest.training.cutoff_us)
+    rollback(settings)
+    with pytest.raises(GateWaits, match="Version 3 waits"):  # another trainer is no refit of it
+        promote(other, now_us=candidate.manifest.training.cutoff_us)
 
 
 def test_few_frauds_that_cannot_tell_a_weak_model_from_none_are_no_refusal() -> None:

@@ -58,9 +58,15 @@ class Contestant:
         return cls(version, manifest, plan, twin, load_manifest(twin, plan_hash=plan.hash))
 
     def is_refit_of(self, other: Contestant) -> bool:
-        """Whether both were made by one procedure."""
+        """Whether both were made by one procedure.
+
+        Where the other was made before procedures were noted, its trainer and its features are
+        all that is known of it, and have to do.
+        """
         mine, theirs = self.manifest.procedure, other.manifest.procedure
-        return mine is not None and theirs is not None and mine.is_that_of(theirs)
+        if theirs is None:
+            return (self.manifest.kind, self.plan.hash) == (other.manifest.kind, other.plan.hash)
+        return mine is not None and mine.is_that_of(theirs)
 
     def score(self, known: LabelledPayments, rows: Sample) -> HeldOut:
         """What it says of rows from the vectors of its own plan."""

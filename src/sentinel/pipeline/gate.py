@@ -3,7 +3,8 @@
 What is judged is a procedure: how a model is made (`sentinel.models.procedure`).
 
 - A model of the champion's own procedure is a refit. The procedure was approved, so it needs no
-  proof; it is refused only if payments that neither has seen show it to be worse.
+  proof; it is refused only if payments that neither has seen show it to be worse. A model with the
+  trainer and the features of a champion that was made before procedures were noted counts as one.
 - Any other procedure is held against the last approved one. A model of that one is fitted to the
   candidate's cut-off, both score the payments after it, and the candidate passes once its average
   precision is shown to be no more than the margin lower (`sentinel.models.noninferiority`), and it
@@ -184,6 +185,7 @@ def _refit(
         champion_ap=None,
         difference=None,
         refit=True,
+        unnoted=champion.manifest.procedure is None,
     )
     if too_little_to_judge(rows):
         none = measure(settings, None).not_measured

@@ -31,6 +31,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
             champion that is provisional.
         reference: Version whose procedure it is held against; empty where there is no wait.
         refit: Whether it is a model of the champion's own procedure.
+        unnoted: Whether what it is held against was made before procedures were noted. If it
+            passes, candidates are held against its own procedure from then on.
         better: Whether it is shown to be better than the reference, and so becomes it.
         night: Nights that it has waited.
         effective_frauds: Equally weighted frauds of different cards that say as much as those that
@@ -57,6 +59,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     state: State | None = None
     reference: str = ""
     refit: bool = False
+    unnoted: bool = False
     better: bool = False
     night: int = 0
     effective_frauds: float = 0.0
@@ -84,6 +87,12 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         """The verdict in a sentence."""
         if self.provisional:
             return f"version {self.version} may serve provisionally: {self.provisional}"
+        if self.refit and self.passed and self.unnoted:
+            return (
+                f"version {self.version} has the trainer and the features of champion "
+                f"{self.champion}, which was made before procedures were noted, so it counts as "
+                "its refit; its procedure is the approved one from now on"
+            )
         if self.refit and self.passed:
             return f"version {self.version} is a refit of the approved procedure"
         if self.state == "waits":

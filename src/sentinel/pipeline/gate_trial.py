@@ -84,6 +84,7 @@ def in_trial(
         difference=None,
         state=trial.state(now_us),
         reference=reference,
+        unnoted=pair.reference.manifest.procedure is None,
         night=trial.night(now_us),
         refused=trial.refused,
     )

@@ -273,9 +273,10 @@ def _reference(registry: Registry, report: GateReport) -> str:
     """The version whose procedure the next candidates are held against.
 
     It stays where a candidate was only shown to be not much worse: else each could give away
-    a little more.
+    a little more. One that was made before procedures were noted could only be held against
+    others as it is, older every night, so it does not stay.
     """
     before = report.champion
-    if before is None or not (report.refit or report.reference) or report.better:
+    if before is None or report.unnoted or not (report.refit or report.reference) or report.better:
         return report.version
     return registry.version(before).tags.get(REFERENCE_TAG, before)
