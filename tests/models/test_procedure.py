@@ -31,6 +31,7 @@ ONE = Procedure(
         {"alerts_per_1000": 6.0},
         {"decline_precision": 0.9},
         {"state_dropout": 0.02},
+        {"window_searched": True},
     ],
 )
 def test_every_choice_makes_another_procedure(change: dict[str, object]) -> None:
@@ -49,3 +50,9 @@ def test_a_length_of_history_that_grew_with_the_log_is_the_same_choice() -> None
     assert forty.is_that_of(msgspec.structs.replace(ONE, window_days=45.0))
     assert not forty.is_that_of(msgspec.structs.replace(ONE, window_days=80.0))
     assert not forty.is_that_of(ONE)
+
+
+def test_a_length_that_a_search_found_is_nobodys_choice() -> None:
+    searched = msgspec.structs.replace(ONE, window_searched=True)
+    assert searched.is_that_of(msgspec.structs.replace(searched, window_days=60.0))
+    assert not searched.is_that_of(msgspec.structs.replace(ONE, window_days=60.0))

@@ -22,6 +22,7 @@ class Procedure(msgspec.Struct, frozen=True, kw_only=True):
         parameters: Its own settings, changes included; without the seed.
         plan_hash: The features.
         window_days: Days of history to learn from; 0: all that is mature.
+        window_searched: Whether a search on validation folds chose that length, and not a person.
         max_rows: Most payments to fit on.
         maturity_days: How long after a payment its silence counts; None if as the labels show.
         alerts_per_1000, decline_precision: How lines are drawn where costs draw none.
@@ -37,6 +38,7 @@ class Procedure(msgspec.Struct, frozen=True, kw_only=True):
     alerts_per_1000: float
     decline_precision: float
     state_dropout: float = 0.0
+    window_searched: bool = False
 
     @property
     def hash(self) -> str:
@@ -46,13 +48,17 @@ class Procedure(msgspec.Struct, frozen=True, kw_only=True):
     def is_that_of(self, other: Procedure) -> bool:
         """Whether two models were made alike.
 
-        Lengths of history that were chosen by a search are shares of a log that grows; they are
-        alike if they differ by less than a third.
+        Lengths of history that a search chooses are a result, as the number of trees is, and
+        differ from night to night; what somebody chose is to search. Other lengths are alike if
+        they differ by less than a third.
 
         Args:
             other: The procedure of the other model.
         """
         low, high = _SAME_LENGTH
         mine, theirs = self.window_days, other.window_days
-        alike = mine == theirs or (mine > 0 and theirs > 0 and low < mine / theirs < high)
+        searched = self.window_searched and other.window_searched
+        alike = (
+            searched or mine == theirs or (mine > 0 and theirs > 0 and low < mine / theirs < high)
+        )
         return alike and msgspec.structs.replace(self, window_days=theirs) == other

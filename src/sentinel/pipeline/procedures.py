@@ -51,6 +51,7 @@ def procedure_of(
         alerts_per_1000=options.alert_budget_per_1000,
         decline_precision=options.decline_precision,
         state_dropout=options.state_dropout,
+        window_searched=options.window_days == "auto",
     )
 
 
