@@ -1,0 +1,1 @@
+"""Experiments: many models score a payment, one decides it, and matured labels judge them."""
