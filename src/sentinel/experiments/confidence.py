@@ -40,13 +40,13 @@ class Interval(NamedTuple):
     high: Floats
 
 
-def log_capital(gains: Floats, counts: npt.NDArray[np.int64] | None = None) -> Floats:
+def log_capital(gains: Floats, counts: npt.NDArray[np.int64] | Floats | None = None) -> Floats:
     """Logarithm of what one unit of capital has become.
 
     Args:
         gains: float64 (kinds, ...): what an observation of this kind adds to a stake of one; at
             least -1. Further axes are bets against different means.
-        counts: int64 (looks, kinds): observations of each kind so far. None if there is one look
+        counts: (looks, kinds): observations of each kind so far. None if there is one look
             with one of each.
 
     Returns:
