@@ -15,6 +15,8 @@ from sentinel.access.managing import KeyRights, create_key
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
 from sentinel.access.store import open_store
+from sentinel.api.connections import DISCARD_SECONDS
+from sentinel.api.protocol import FULL_READ_BYTES
 from testkit.ports import free_port
 from testkit.scratch import Server, make_workspace, serving
 from tests.api.conftest import payment
@@ -90,6 +92,36 @@ def test_deadlines_are_those_of_the_settings(bounded: Server) -> None:
         began = time.monotonic()
         statuses_of(bounded.port, text)
         assert seconds <= time.monotonic() - began < seconds + 5.0
+
+
+def test_what_a_refused_client_pours_is_read_slowly_and_its_answer_arrives(
+    server: Server,
+) -> None:
+    poured, in_buffers = 16_000_000, 6_000_000
+    with wires(server, 1) as (wire,):
+        wire.send(b"GET / HTTP/1.1\r\nX: " + b"y" * 16_400)
+        time.sleep(0.2)
+        began = time.monotonic()
+        wire.send(b"y" * poured)
+        reads = (poured - in_buffers) / FULL_READ_BYTES
+        assert time.monotonic() - began > reads * DISCARD_SECONDS / 2
+        assert wire.answer()[0] == 431
+
+
+def test_bodies_that_fill_whole_reads_are_answered_and_so_is_what_follows(server: Server) -> None:
+    whole = json.dumps({"transactions": [payment()]}).encode()
+    head = len(post(b"", path="/predict/batch", length=1_000_000))
+    with wires(server, 1) as (wire,):
+        for reads in (1, 2, 3, 8):
+            body = whole.ljust(reads * FULL_READ_BYTES - head)
+            wire.send(post(body, path="/predict/batch"))
+            assert wire.answer()[0] == 200
+            wire.send(post(json.dumps(payment()).encode()))
+            wire.scored()
+            # The next request comes in the same read as the end of a body.
+            wire.send(post(body, path="/predict/batch") + post(json.dumps(payment()).encode()))
+            assert wire.answer()[0] == 200
+            wire.scored()
 
 
 def trickle(wire: Wire, piece: bytes) -> bytes:

@@ -22,6 +22,8 @@ LINGER_SECONDS: Final = 2.0
 """How long a refused client may go on sending: it reads the answer when it is through."""
 SILENT_SECONDS: Final = 1.0
 """A connection that has sent nothing for so long makes room for a new one."""
+DISCARD_SECONDS: Final = 0.004
+"""From one read of what a refused client still sends to the next; refused clients take turns."""
 _ENDED_AT_ONCE: Final = 64
 _LOOKS: Final = 8
 """Sweeps within the shortest wait."""
@@ -42,6 +44,10 @@ class Watched(Protocol):
 
     def make_room(self, problem: ProblemError) -> None:
         """End, so that another one can go on."""
+        ...
+
+    def discard(self) -> None:
+        """Read once more of what is thrown away."""
         ...
 
 
@@ -104,6 +110,8 @@ class Connections:
         self._held = 0
         self._large: dict[Watched, None] = {}
         self._sweeping = False
+        self._discarding: dict[Watched, None] = {}
+        self._discards = False
 
     def opened(self) -> ProblemError | None:
         """Count a new connection; None if there is room for it."""
@@ -142,6 +150,7 @@ class Connections:
         """A connection keeps nothing and waits for nothing any more."""
         if connection.held:
             self.hold(connection, 0)
+        self._discarding.pop(connection, None)
         for wait in self._waits:
             wait.end(connection)
 
@@ -166,6 +175,26 @@ class Connections:
     def full(self) -> bool:
         """Whether they keep as many bytes as they may."""
         return self._held >= self._most_bytes
+
+    def discard_later(self, connection: Watched) -> None:
+        """Let a refused connection read once more of what it throws away, when it is its turn.
+
+        A client that pours as much as it can would otherwise keep the loop busy with reading it.
+        """
+        self._discarding.setdefault(connection)
+        if not self._discards:
+            self._discards = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(DISCARD_SECONDS, self._discard, loop)
+
+    def _discard(self, loop: asyncio.AbstractEventLoop) -> None:
+        connection = next(iter(self._discarding), None)
+        if connection is not None:
+            del self._discarding[connection]
+            connection.discard()
+        self._discards = bool(self._discarding)
+        if self._discards:
+            loop.call_later(DISCARD_SECONDS, self._discard, loop)
 
     def _make_room(self) -> bool:
         """End the large request that has been coming in longest; a small one if none is large."""

@@ -43,6 +43,8 @@ HEAD_BYTES_KEPT: Final = 4_194_304
 """Bytes that they have together."""
 MOST_DISCARDED: Final = 33_554_432
 """Bytes that a refused client may still send, so that it comes to read the answer."""
+FULL_READ_BYTES: Final = 256_000
+"""What uvloop reads at once. A read of so many bytes says that there are more."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OK: Final = STATUS_LINE[200]
 _log = logging.getLogger("uvicorn.error")
@@ -344,6 +346,10 @@ class PaymentProtocol(asyncio.Protocol):
     # What comes in.
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= FULL_READ_BYTES:
+            # The loop would read up to 32 times so much before anybody else has a turn.
+            self._flow.pause_reading()
+            self._loop.call_soon(self._read_on)
         if self._missing > len(data):  # of a body that is still coming in
             self._content += data
             self._missing -= len(data)
@@ -361,11 +367,24 @@ class PaymentProtocol(asyncio.Protocol):
             self._discarded += len(data)
             if self._discarded > MOST_DISCARDED:
                 self._transport.abort()
+                return
+            self._flow.pause_reading()
+            self._shared.discard_later(self)
             return
         self._rest += data
         self._hold()
         if len(self._rest) > HIGH_WATER_LIMIT or self._shared.full:
             self._flow.pause_reading()
+
+    def _read_on(self) -> None:
+        """Read on after a full read, unless what came has to be answered first."""
+        if not self._over and len(self._rest) <= HIGH_WATER_LIMIT:
+            self._flow.resume_reading()
+
+    def discard(self) -> None:
+        """See `Watched`."""
+        if not self._transport.is_closing():
+            self._flow.resume_reading()
 
     def _read(self, data: bytes) -> None:
         """Take requests off the data until one has to wait."""
