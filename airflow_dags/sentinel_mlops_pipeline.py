@@ -41,8 +41,12 @@ PARAMETERS = {
     "model": Param(
         DEFAULTS.training.trainer,
         type="string",
-        enum=["lightgbm", "random_forest"],
-        values_display={"lightgbm": "LightGBM", "random_forest": "Random forest"},
+        enum=["lightgbm", "xgboost", "random_forest"],
+        values_display={
+            "lightgbm": "LightGBM",
+            "xgboost": "XGBoost",
+            "random_forest": "Random forest",
+        },
         title="Model",
         description="What the candidate is trained with. Baselines are always trained beside it, "
         "to compare.",

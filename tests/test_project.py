@@ -38,18 +38,20 @@ VENDORS = {
     "fastapi": ["api"],
     "feast": ["feast_plugin"],
     "httptools": ["api"],
-    "lightgbm": ["models"],
+    "lightgbm": ["models/families"],
     "mlflow": ["models/registry", "models/registry_place", "pipeline"],
     "numba": ["features", "models"],
     "psycopg": ["ledger"],
+    "optuna": ["pipeline"],
     "hiredis": ["state"],
     "redis": ["state"],
-    "sklearn": ["models", "pipeline"],
+    "sklearn": ["models/families", "pipeline"],
     "sqlalchemy": ["feast_plugin", "ledger", "pipeline/mlflow_database"],
     "starlette": ["api", "dashboard/login", "dashboard/serve"],
     "streamlit": ["dashboard"],
     "typer": ["cli"],
     "uvicorn": ["api"],
+    "xgboost": ["models/families"],
 }
 
 

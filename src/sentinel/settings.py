@@ -369,8 +369,11 @@ class LabelSettings(BaseModel):
 
 
 class TrainingSettings(BaseModel):
-    trainer: Literal["lightgbm", "random_forest"] = Field(
-        "lightgbm", description="What candidates are trained with; baselines are always beside it."
+    trainer: str = Field(
+        "lightgbm",
+        description="What candidates are trained with: `lightgbm`, `xgboost`, `random-forest`, or "
+        "a family that another package adds. Baselines are always beside it.",
+        pattern="^[a-z][a-z0-9_-]*$",
     )
     window_days: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto",

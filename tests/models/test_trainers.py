@@ -18,7 +18,7 @@ from sentinel.models.tree_kernel import Scorer
 
 NAMES = ("amount", "count_1h", "rate", "noise", "channel")
 train = partial(trainers.train, threads=1)
-ALL: tuple[TrainerName, ...] = ("lightgbm", "random_forest", "logistic_regression")
+ALL: tuple[TrainerName, ...] = ("lightgbm", "xgboost", "random_forest", "logistic_regression")
 
 
 def world(
@@ -133,8 +133,8 @@ def test_rare_fraud_does_not_make_leaves_explode() -> None:
 
 def test_an_unknown_trainer_is_named_with_those_that_there_are() -> None:
     X, y = world(100, 9, rate=-1.0)
-    with pytest.raises(ConfigurationError, match="lightgbm, random_forest"):
-        train("xgboost", X, y, feature_names=NAMES)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="lightgbm, xgboost, random_forest"):
+        train("catboost", X, y, feature_names=NAMES)
 
 
 def test_rows_of_one_class_teach_nothing() -> None:

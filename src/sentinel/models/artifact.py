@@ -3,7 +3,7 @@
     manifest.json   `ModelManifest`: what the model is, what it was trained on, how good it is
     plan.json       the feature plan of its vectors
     model.txt       LightGBM's own text format, or
-    model.npz       a random forest as flat arrays
+    model.npz       the trees of any other family as flat arrays
 
 Nothing is pickled, and every file is checked against the hash in the manifest.
 """
@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -35,8 +35,9 @@ ARTIFACT_FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 PLAN: Final = "plan.json"
 
-Kind = Literal["lightgbm", "random_forest"]
-_MODEL_FILE: Final[dict[str, str]] = {"lightgbm": "model.txt", "random_forest": "model.npz"}
+LIGHTGBM: Final = "lightgbm"
+_MODEL_TEXT: Final = "model.txt"
+_MODEL_ARRAYS: Final = "model.npz"
 _LIBRARIES: Final = ("sentinel-fraud", "lightgbm", "scikit-learn", "numpy")
 
 
@@ -92,7 +93,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     run_id: str
-    kind: Kind
+    kind: str
     plan_hash: str
     feature_names: tuple[str, ...]
     calibration: CalibrationPoints
@@ -120,6 +121,7 @@ def save_artifact(
     name: str,
     plan: Plan,
     model: str | TreeEnsemble,
+    kind: str | None = None,
     calibration: Calibration,
     thresholds: Thresholds,
     metrics: Mapping[str, Estimate],
@@ -139,7 +141,8 @@ def save_artifact(
         directory: Made if missing.
         name: Name in the registry.
         plan: The plan the model was trained with.
-        model: LightGBM's model text, or a flattened forest.
+        model: LightGBM's model text, or any other family's trees.
+        kind: The family; default: LightGBM for a text, else a random forest.
         calibration: From raw score to probability.
         thresholds: Probabilities.
         metrics: On held-out rows.
@@ -153,10 +156,13 @@ def save_artifact(
         PlanMismatch: If the model's features are not the plan's, in the plan's order.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    kind: Kind = "lightgbm" if isinstance(model, str) else "random_forest"
+    if isinstance(model, str):
+        kind = LIGHTGBM
+    elif kind is None or kind == LIGHTGBM:
+        kind = "random_forest"
     ensemble = booster.parse_lightgbm(model) if isinstance(model, str) else model
     _check_features(ensemble.feature_names, plan, "The model")
-    target = directory / _MODEL_FILE[kind]
+    target = directory / _model_file(kind)
     if isinstance(model, str):
         target.write_text(model, encoding="utf-8")
     else:
@@ -215,7 +221,7 @@ def load_manifest(directory: Path, *, plan_hash: str | None = None) -> ModelMani
             f"The model in {directory} has format {manifest.format}, this version reads "
             f"{ARTIFACT_FORMAT}. Train it anew with `sentinel train`."
         )
-    for file in (PLAN, _MODEL_FILE[manifest.kind]):
+    for file in (PLAN, _model_file(manifest.kind)):
         if file not in manifest.files or not (directory / file).is_file():
             raise ModelFormatError(
                 f"The model in {directory} lacks {file}. Fetch it from the registry again."
@@ -256,8 +262,8 @@ def load_trees(directory: Path, manifest: ModelManifest) -> TreeEnsemble:
     Raises:
         ModelFormatError: If the file cannot be read as trees over the manifest's features.
     """
-    path = directory / _MODEL_FILE[manifest.kind]
-    read = booster.load_lightgbm if manifest.kind == "lightgbm" else booster.load_npz
+    path = directory / _model_file(manifest.kind)
+    read = booster.load_lightgbm if manifest.kind == LIGHTGBM else booster.load_npz
     try:
         trees = read(path)
     except (booster.ModelFormatError, FileNotFoundError) as error:
@@ -307,6 +313,10 @@ def stamped(manifest: bytes, *, version: str, run_id: str | None = None) -> byte
                 "one. Train the model anew with `sentinel train`."
             )
     return manifest
+
+
+def _model_file(kind: str) -> str:
+    return _MODEL_TEXT if kind == LIGHTGBM else _MODEL_ARRAYS
 
 
 def _check_features(names: tuple[str, ...], plan: Plan, whose: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "TreeEnsemble",
     "escaped",
     "from_sklearn_forest",
+    "join_trees",
     "load_lightgbm",
     "load_npz",
     "parse_lightgbm",
@@ -81,7 +82,7 @@ def parse_lightgbm(text: str) -> TreeEnsemble:
             "damaged. Save it again with Booster.save_model()."
         )
     trees = [_parse_tree(i, block) for i, block in enumerate(blocks)]
-    return _join(
+    return join_trees(
         trees,
         feature_names=tuple(unquote(name) for name in header["feature_names"].split()),
         objective=header.get("objective", "").strip() or "custom",
@@ -115,7 +116,7 @@ def from_sklearn_forest(forest: Any) -> TreeEnsemble:
         )
     n_features = int(forest.n_features_in_)
     names = getattr(forest, "feature_names_in_", [f"Column_{i}" for i in range(n_features)])
-    return _join(
+    return join_trees(
         [_flatten_sklearn(estimator.tree_) for estimator in forest.estimators_],
         feature_names=tuple(str(name) for name in names),
         objective="probability",
@@ -210,7 +211,19 @@ def _flatten_sklearn(tree: Any) -> dict[str, NDArray[Any]]:
     }
 
 
-def _join(trees: list[dict[str, NDArray[Any]]], **meta: Any) -> TreeEnsemble:
+def join_trees(trees: list[dict[str, NDArray[Any]]], **meta: Any) -> TreeEnsemble:
+    """One ensemble of single trees, in the order their outputs are summed.
+
+    Args:
+        trees: Each as the arrays of a `TreeEnsemble` of one tree, without its offsets
+            (``category_offset`` begins with 0).
+        meta: The other fields of a `TreeEnsemble`: ``feature_names``, ``objective``,
+            ``average_output``, ``feature_infos``.
+
+    Raises:
+        ModelFormatError: If the arrays do not describe trees.
+    """
+
     def offsets(name: str) -> NDArray[np.int32]:
         return np.concatenate([[0], np.cumsum([len(t[name]) for t in trees])]).astype(np.int32)
 

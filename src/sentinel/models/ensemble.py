@@ -40,7 +40,7 @@ LINKS = {
     **dict.fromkeys(("lambdarank", "rank_xendcg"), "identity"),
 }
 
-_FORMAT = 1
+_FORMAT, _FORMAT_WITH_FLOAT32_SUMS = 1, 2
 
 
 class ModelFormatError(ValueError):
@@ -70,6 +70,7 @@ class TreeEnsemble:
         category_bits: uint32, bitsets of the categories that go left.
         node_cover, leaf_cover: float64, training rows (or weight) that reached each.
         leaf_value: float64 (n_leaves).
+        float32_sums: Whether the sum over trees is rounded to float32 after each, as XGBoost's is.
 
     Raises:
         ModelFormatError: If the arrays do not describe trees or the objective is not served.
@@ -92,6 +93,7 @@ class TreeEnsemble:
     node_cover: NDArray[np.float64]
     leaf_cover: NDArray[np.float64]
     leaf_value: NDArray[np.float64]
+    float32_sums: bool = False
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -119,8 +121,10 @@ def save_npz(ensemble: TreeEnsemble, path: str | Path) -> None:
     """Write an ensemble as an uncompressed `.npz` that holds no pickled objects."""
     values = {f.name: getattr(ensemble, f.name) for f in fields(ensemble)}
     meta = {k: values.pop(k) for k in list(values) if not isinstance(values[k], np.ndarray)}
+    # Versions that do not know of such sums would score otherwise, so they must not read it.
+    written = _FORMAT_WITH_FLOAT32_SUMS if meta.pop("float32_sums") else _FORMAT
     with Path(path).open("wb") as file:
-        np.savez(file, meta=np.array(json.dumps(meta | {"format": _FORMAT})), **values)
+        np.savez(file, meta=np.array(json.dumps(meta | {"format": written})), **values)
 
 
 def load_npz(path: str | Path) -> TreeEnsemble:
@@ -133,10 +137,12 @@ def load_npz(path: str | Path) -> TreeEnsemble:
         with np.load(Path(path), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(str(arrays.pop("meta")))
-        if meta.pop("format") != _FORMAT:
+        written = meta.pop("format")
+        if written not in (_FORMAT, _FORMAT_WITH_FLOAT32_SUMS):
             raise ModelFormatError(f"{path} was written by another version; convert it again.")
         for name in ("feature_names", "feature_infos"):
             meta[name] = tuple(meta[name])
+        meta["float32_sums"] = written == _FORMAT_WITH_FLOAT32_SUMS
         return TreeEnsemble(**meta, **arrays)
     except ModelFormatError:
         raise

@@ -22,6 +22,7 @@ from sentinel.models.tree_layout import (
     BITS,
     BOUNDS,
     DEPTHS,
+    FLOAT32_SUMS,
     GROUP_DEPTHS,
     LINK,
     N_GROUPS,
@@ -200,6 +201,10 @@ def _score_row(
             leaf[plan[order + k]] = walks[k]
     # Floating-point sums depend on their order, and the order is the file's.
     total = 0.0
+    if plan[FLOAT32_SUMS]:
+        for tree in range(plan[N_TREES]):
+            total = np.float64(np.float32(total + values[np.uintp(leaf[tree])]))
+        return total
     for tree in range(plan[N_TREES]):
         total += values[np.uintp(leaf[tree])]
     return total
@@ -244,8 +249,12 @@ def _score_many(
             depth = plan[plan[DEPTHS] + tree]
             rows = to_fixed_tuple(bases, 16)
             _walk(nodes, plan, wide, walks, rows, depth)
-            for k in range(WALKS):
-                out[first + k] += values[walks[k]]
+            if plan[FLOAT32_SUMS]:
+                for k in range(WALKS):
+                    out[first + k] = np.float32(out[first + k] + values[walks[k]])
+            else:
+                for k in range(WALKS):
+                    out[first + k] += values[walks[k]]
     for row in range(whole, n_rows):
         out[row] = _score_row(X[row], nodes, values, plan)
     if respond:
@@ -266,6 +275,8 @@ class Scorer:
 
     def __init__(self, ensemble: TreeEnsemble) -> None:
         self.n_features = ensemble.n_features
+        # The raw score of a forest is its share of votes, as its calibration and reasons have it.
+        self._votes = ensemble.objective == "probability"
         self._nodes, self._values, self._plan = lay_out(ensemble)
 
     def score_one(self, x: NDArray[np.float32]) -> float:
@@ -282,10 +293,10 @@ class Scorer:
         return _score_one(x, self._nodes, self._values, self._plan, True)
 
     def raw_one(self, x: NDArray[np.float32]) -> float:
-        """The raw score (e.g. log-odds) for one row; arguments as `score_one`."""
+        """The raw score (log-odds, or a forest's share of votes); arguments as `score_one`."""
         if x.shape != (self.n_features,) or x.dtype != np.float32:
             raise self._misshapen(x)
-        return _score_one(x, self._nodes, self._values, self._plan, False)
+        return _score_one(x, self._nodes, self._values, self._plan, self._votes)
 
     def score_many(
         self, X: NDArray[np.float32], out: NDArray[np.float64] | None = None
@@ -305,7 +316,7 @@ class Scorer:
         self, X: NDArray[np.float32], out: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]:
         """The raw scores for many rows; arguments as `score_many`."""
-        return self._many(X, False, out)
+        return self._many(X, self._votes, out)
 
     def _many(
         self, X: NDArray[np.float32], respond: bool, out: NDArray[np.float64] | None

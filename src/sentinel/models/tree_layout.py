@@ -20,8 +20,8 @@ WALKS = 16
 # The response functions, by their code in the plan.
 LINK_CODES = ("identity", "sigmoid", "exp", "softplus", "signed_square")
 # The int32 plan: this header, then what the offsets in it point to.
-N_FEATURES, SHIFT, N_TREES, N_GROUPS, N_SPECIAL, LINK, AVERAGE = range(7)
-ROOTS, DEPTHS, ORDER, GROUP_DEPTHS, SPECIAL, BOUNDS, BITS, HEADER = range(7, 15)
+N_FEATURES, SHIFT, N_TREES, N_GROUPS, N_SPECIAL, LINK, AVERAGE, FLOAT32_SUMS = range(8)
+ROOTS, DEPTHS, ORDER, GROUP_DEPTHS, SPECIAL, BOUNDS, BITS, HEADER = range(8, 16)
 
 
 def floor_float32(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -136,6 +136,6 @@ def lay_out(
     # A special split reads a column of its own that says -inf for left and +inf for right.
     offsets = HEADER + np.cumsum([0] + [len(part) for part in parts[:-1]])
     facts = [ensemble.n_features, shift, ensemble.n_trees, len(parts[3]), len(special)]
-    facts += [LINK_CODES.index(kind), int(ensemble.average_output)]
+    facts += [LINK_CODES.index(kind), int(ensemble.average_output), int(ensemble.float32_sums)]
     plan = np.concatenate([facts, offsets, *parts]).astype(np.int32)
     return nodes.reshape(-1).view(np.int32), values, plan

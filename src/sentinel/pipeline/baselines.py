@@ -13,6 +13,7 @@ from typing import Final
 
 from sentinel.models.curves import draw_curves
 from sentinel.models.evaluation import Figures
+from sentinel.models.families.installed import spelled
 from sentinel.models.sampling import thinned
 from sentinel.models.trainers import TrainerName
 from sentinel.pipeline.datasets import Dataset, Rows
@@ -47,7 +48,7 @@ def measure_baselines(
     Returns:
         Their figures, by name.
     """
-    names = [name for name in BASELINES if name != settings.training.trainer]
+    names = [name for name in BASELINES if name != spelled(settings.training.trainer)]
     run = run_of(settings, run_id)
     rows = sampled(data.fit, MOST_ROWS, seed=settings.training.seed)
     if len(rows.fraud) < len(data.fit.fraud):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,10 +21,11 @@ from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
 from sentinel.models.curves import draw_curves
 from sentinel.models.evaluation import CERTAIN_FRAUDS, Figures, compare, undecided
+from sentinel.models.families.installed import families, trainer_of
+from sentinel.models.families.trainer import Trainer
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG
-from sentinel.models.trainers import TrainerName
 from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.datasets import (
     Dataset,
@@ -40,8 +41,6 @@ from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_r
 from sentinel.pipeline.window_search import ChosenWindow, Material, remember, search_window
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
-
-SERVED: Final[tuple[TrainerName, ...]] = ("lightgbm", "random_forest")
 
 Metrics = dict[str, Estimate]
 
@@ -168,12 +167,7 @@ class _Options:
 def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Options) -> Trained:
     """Fit, measure, track and register."""
     clock, progress = options.clock, options.progress
-    name = settings.training.trainer
-    if name not in SERVED:
-        raise ConfigurationError(
-            f"{name} is a baseline to compare with; it is not served. Set training.trainer to "
-            f"{' or '.join(SERVED)}."
-        )
+    name = served_trainer(settings).name
     about = data.manifest
     tags = {"plan_hash": about.plan_hash, "data_hash": about.data_hash, "trainer": name}
     with tracked_run(settings, _run_name(name), tags=tags) as run:
@@ -207,6 +201,22 @@ def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Option
         parts=dict(clock.parts),
         tracked=run.where,
     )
+
+
+def served_trainer(settings: Settings) -> Trainer:
+    """The family that candidates are of.
+
+    Raises:
+        ConfigurationError: It is not installed, or its models are not served.
+    """
+    trainer = trainer_of(settings.training.trainer)
+    if not trainer.served:
+        others = [name for name in families() if trainer_of(name).served]
+        raise ConfigurationError(
+            f"{trainer.name} is a baseline to compare with; it is not served. Set "
+            f"training.trainer to {' or '.join(others)}."
+        )
+    return trainer
 
 
 class Clock:
@@ -265,6 +275,7 @@ def _track(
             name=settings.mlflow.model_name,
             plan=data.plan,
             model=model.native(),
+            kind=model.name,
             calibration=result.calibration,
             thresholds=result.thresholds,
             metrics=result.figures.metrics,

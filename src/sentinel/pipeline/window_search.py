@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, sample
+from sentinel.models.families.installed import trainer_of
 from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
 from sentinel.models.ranking import Ranking
 from sentinel.models.sampling import thinned
@@ -39,8 +40,6 @@ MOST_ROWS: Final = 100_000
 """Payments of the sample that every length and fold is cut from."""
 MIN_FIT_FRAUDS: Final = 50
 """A length that holds fewer frauds in a fold is not tried."""
-
-_QUICK: Final = {"rounds": 120, "learning_rate": 0.1}
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -256,7 +255,7 @@ class _Search:
             seed=self._settings.training.seed,
             weight=self._weight[inside],
             threads=self._threads,
-            parameters=_QUICK if self._settings.training.trainer == "lightgbm" else None,
+            parameters=trainer_of(self._settings.training.trainer).quick,
         )
         return model.raw_score(self._of(self._places(fold)))
 

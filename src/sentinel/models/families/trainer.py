@@ -1,0 +1,112 @@
+"""What a family of models is: how one is fitted, and what a search for parameters may try."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.models.fitted import FittedModel, Floats, Matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Later rows than those fitted on, by which boosting decides when to stop.
+
+    Attributes:
+        X: float32 (n_rows, n_features), NaN = unknown.
+        y: (n_rows,), 1 = fraud.
+        weight: float64 (n_rows,), how many rows each stands for; None if each is one.
+    """
+
+    X: Matrix
+    y: npt.NDArray[Any]
+    weight: Floats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a model is fitted on.
+
+    Attributes:
+        X: float32 (n_rows, n_features), NaN = unknown.
+        y: int8 (n_rows,), 1 = fraud; both classes are there.
+        feature_names: In column order.
+        categorical: Names of the features that hold category codes.
+        seed: Of everything random.
+        validation: Later rows for early stopping; None if there are none.
+        weight: float64 (n_rows,), how many rows each stands for; None if each is one.
+        threads: Cores to use.
+        parameters: Changes to the family's own settings.
+    """
+
+    X: Matrix
+    y: npt.NDArray[np.int8]
+    feature_names: tuple[str, ...]
+    categorical: tuple[str, ...]
+    seed: int
+    validation: Validation | None
+    weight: Floats | None
+    threads: int
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Between:
+    """Values of a parameter that a search may try.
+
+    Attributes:
+        low, high: Both may be tried. Where both are whole numbers, only whole ones are.
+        log: Whether equal factors are equal steps.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are tried."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+class Trainer(ABC):
+    """A family of models.
+
+    Attributes:
+        name: In settings and manifests, in lower case with underscores.
+        title: For people.
+        served: Whether its models can serve; the others are baselines to compare with.
+        defaults: Its own settings, where they differ from the library's.
+        quick: Changes to these for comparisons whose models nobody keeps.
+        space: What a search tries, by parameter.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    served: ClassVar[bool] = True
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    quick: ClassVar[Mapping[str, Any]] = {}
+    space: ClassVar[Mapping[str, Between]] = {}
+
+    @abstractmethod
+    def fit(self, task: Task) -> FittedModel:
+        """Fit a model; the same task gives the same model."""
+
+
+def curvature(y: npt.NDArray[Any], weight: Floats | None = None) -> float:
+    """Curvature of the loss on all rows together, n p (1 - p): what holds leaves back.
+
+    With five frauds it is less than five, so that restraints made for fifty allow no split at all.
+
+    Args:
+        y: (n_rows,), 1 = fraud.
+        weight: (n_rows,), how many rows each stands for.
+    """
+    n_rows = float(len(y) if weight is None else weight.sum())
+    frauds = float(y.sum() if weight is None else weight[np.asarray(y) == 1].sum())
+    return frauds * (1.0 - frauds / n_rows)
