@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sentinel.models import trainers
 from sentinel.models.booster import load_npz, save_npz
 from sentinel.models.ensemble import ModelFormatError, TreeEnsemble
 from sentinel.models.evaluation import average_precision
+from sentinel.models.families import installed
 from sentinel.models.families.installed import families, trainer_of
 from sentinel.models.families.xgboost import XGBoostModel, _matrix
 from sentinel.models.fitted import FittedModel
@@ -24,6 +26,7 @@ from sentinel.models.trainers import Validation
 from sentinel.models.tree_kernel import Scorer
 from sentinel.models.xgboost_format import parse_xgboost
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("amount", "count_1h", "rate", "noise", "channel", "country")
 CATEGORICAL = ("channel", "country")
 train = partial(trainers.train, "xgboost", feature_names=NAMES, categorical=CATEGORICAL, threads=1)
@@ -142,6 +145,11 @@ def test_other_models_of_xgboost_are_refused_by_name(changes: dict, said: str) -
 def test_a_damaged_file_of_xgboost_is_refused() -> None:
     with pytest.raises(ModelFormatError, match="not a JSON model"):
         parse_xgboost(b'{"learner": {}}', NAMES)
+
+
+def test_sentinels_own_families_are_entry_points_too() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert declared[installed.GROUP] == installed._OWN
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,14 @@ from sentinel.models.families.trainer import Trainer
 
 GROUP: Final = "sentinel.trainers"
 
+_OWN: Final = {
+    "lightgbm": "sentinel.models.families.lightgbm:LightGBM",
+    "xgboost": "sentinel.models.families.xgboost:XGBoost",
+    "random_forest": "sentinel.models.families.random_forest:RandomForest",
+    "logistic_regression": "sentinel.models.families.logistic_regression:LogisticRegression",
+}
+"""The entry points of Sentinel itself, for a source tree that runs without being installed."""
+
 
 def spelled(name: str) -> str:
     """A family's name as manifests have it.
@@ -23,9 +31,8 @@ def spelled(name: str) -> str:
 
 def families() -> tuple[str, ...]:
     """Names of all that are installed, those of Sentinel first."""
-    own = ("lightgbm", "xgboost", "random_forest", "logistic_regression")
     others = {point.name for point in metadata.entry_points(group=GROUP)}
-    return (*own, *sorted(others.difference(own)))
+    return (*_OWN, *sorted(others.difference(_OWN)))
 
 
 def trainer_of(name: str) -> Trainer:
@@ -34,7 +41,10 @@ def trainer_of(name: str) -> Trainer:
     Raises:
         ConfigurationError: None is installed, or it does not load.
     """
-    found = list(metadata.entry_points(group=GROUP, name=spelled(name)))
+    own = spelled(name)
+    found = list(metadata.entry_points(group=GROUP, name=own))
+    if not found and own in _OWN:
+        found = [metadata.EntryPoint(own, _OWN[own], GROUP)]
     if not found:
         raise ConfigurationError(
             f"There is no trainer {name!r}. There is: {', '.join(families())}."
