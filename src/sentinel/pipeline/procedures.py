@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from sentinel.domain import ConfigurationError
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import TrainingWindow
 from sentinel.models.dataset import Sample, sample
+from sentinel.models.families.installed import trainer_of
 from sentinel.models.procedure import Procedure
 from sentinel.models.splitting import MOST_TAIL, TAIL_SHARE, Split
-from sentinel.models.trainers import LIGHTGBM_PARAMETERS, TrainerName
 from sentinel.pipeline.datasets import DatasetManifest, dataset_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import (
@@ -39,10 +39,10 @@ def procedure_of(
         parameters: Changes to the trainer's own settings.
     """
     options = settings.training
-    own = dict(LIGHTGBM_PARAMETERS) if options.trainer == "lightgbm" else {}
-    merged = own | dict(parameters or {})
+    trainer = trainer_of(options.trainer)
+    merged = {**trainer.defaults, **(parameters or {})}
     return Procedure(
-        trainer=options.trainer,
+        trainer=trainer.name,
         parameters={name: merged[name] for name in sorted(merged) if name not in _NO_PART_OF_IT},
         plan_hash=about.plan_hash,
         window_days=about.window_days,
@@ -131,13 +131,13 @@ def fit_at(
         vectors=partial(served_over, settings, known),
     )
     # What is as it always is may still be loosened for a small history.
-    usual = dict(LIGHTGBM_PARAMETERS) if procedure.trainer == "lightgbm" else {}
+    usual = trainer_of(procedure.trainer).defaults
     changes = {
         name: value for name, value in procedure.parameters.items() if usual.get(name) != value
     }
     result = fit_and_measure(
         own,
-        cast("TrainerName", procedure.trainer),
+        procedure.trainer,
         data,
         parameters=changes,
         threads=threads,
