@@ -9,13 +9,14 @@ import pytest
 from psycopg import sql
 
 from sentinel.access.postgres import TABLES, PostgresKeys
+from sentinel.documents.postgres import PostgresDocuments
 from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel.experiments.store import LINE_UPS, line_up_tables
 from sentinel.ledger.base import LabelEffect, StateRebuild
 from sentinel.ledger.database import Database
 from sentinel.ledger.grants import grant_to_scorers
 from sentinel.ledger.postgres import PostgresLedger, migrate
-from sentinel.policy.postgres import TABLES as POLICY_TABLES
-from sentinel.policy.postgres import PostgresPolicies
+from sentinel.policy.store import POLICY, policy_tables
 from tests.ledger.material import NOON_US, append_history, append_labels, fill, label, transaction
 
 _numbers = itertools.count()
@@ -34,7 +35,8 @@ def owner(postgres_url: str) -> Database:
     database = Database(as_role(postgres_url, roles[0]), f"granted_{number}", retry_seconds=1.0)
     migrate(database)
     migrate(database, TABLES)
-    migrate(database, POLICY_TABLES)
+    migrate(database, policy_tables())
+    migrate(database, line_up_tables())
     return database
 
 
@@ -70,9 +72,12 @@ def test_a_scorer_does_all_its_work(scorer: Database) -> None:
     keys.note_uses({"key": 9})
     assert keys.uses() == {"key": 9}
     keys.close()
-    policies = PostgresPolicies(scorer)
+    policies = PostgresDocuments(POLICY, scorer)
     assert (policies.latest(), policies.read()) == (0, None)
     policies.close()
+    line_ups = PostgresDocuments(LINE_UPS, scorer)
+    assert (line_ups.latest(), line_ups.read()) == (0, None)
+    line_ups.close()
 
 
 FORBIDDEN = [
@@ -98,6 +103,9 @@ FORBIDDEN = [
     "INSERT INTO {ns}.policy_versions VALUES (1, '')",
     "UPDATE {ns}.policy_versions SET document = ''",
     "DELETE FROM {ns}.policy_versions",
+    "INSERT INTO {ns}.line_up_versions VALUES (1, '')",
+    "UPDATE {ns}.line_up_versions SET document = ''",
+    "DELETE FROM {ns}.line_up_versions",
     "UPDATE {ns}.alembic_version SET version_num = '0'",
     "CREATE TABLE {ns}.mine (n int)",
     "CREATE FUNCTION {ns}.mine() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",

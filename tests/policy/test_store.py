@@ -12,16 +12,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sentinel.documents.postgres import PostgresDocuments
+from sentinel.documents.sqlite import SqliteDocuments
+from sentinel.documents.store import Change, DocumentStore, restored
 from sentinel.domain import ConfigurationError, LedgerUnavailable, NotFound, WorkspaceError
 from sentinel.ledger.database import Database
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.degraded import DegradedPolicy
 from sentinel.policy.economics import Costs, Segment
 from sentinel.policy.exploration import exploration_key
-from sentinel.policy.postgres import PostgresPolicies
 from sentinel.policy.ruling import Policy
-from sentinel.policy.sqlite import SqlitePolicies
-from sentinel.policy.store import Change, PolicyStore, open_policies, restored
+from sentinel.policy.store import POLICY, open_policies
 from sentinel.policy.versions import Exploring, PolicyVersion, Terms
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
@@ -37,34 +38,35 @@ TERMS = Terms(
     exploring=Exploring(budget_minor=50_000, most_amount_minor=30_000),
 )
 VERSION = PolicyVersion(terms=TERMS, shadow_price_minor=12.5, by="ann", why="first", at_us=1)
+Policies = DocumentStore[PolicyVersion]
 _numbers = itertools.count()
 
 
-def always(version: PolicyVersion | None) -> Change:
+def always(version: PolicyVersion | None) -> Change[PolicyVersion]:
     """A change to this version, whatever was before."""
     return lambda _: version
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PolicyStore]:
-    opened: PolicyStore
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Policies]:
+    opened: Policies
     if request.param == "sqlite":
-        opened = SqlitePolicies(tmp_path / "policy.db")
+        opened = SqliteDocuments(POLICY, tmp_path / "policy.db")
     else:
         url: str = request.getfixturevalue("postgres_url")
-        opened = PostgresPolicies(Database(url, f"policy_{next(_numbers)}"))
+        opened = PostgresDocuments(POLICY, Database(url, f"policy_{next(_numbers)}"))
     yield opened
     opened.close()
 
 
 def test_a_place_without_versions_holds_nothing_and_is_not_made_by_a_question(
-    store: PolicyStore, tmp_path: Path
+    store: Policies, tmp_path: Path
 ) -> None:
     assert (store.latest(), store.read(), store.history(5)) == (0, None, [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_versions_are_counted_and_kept_as_they_were(store: PolicyStore) -> None:
+def test_versions_are_counted_and_kept_as_they_were(store: Policies) -> None:
     first = store.add(always(VERSION))
     assert first == msgspec.structs.replace(VERSION, version=1)
     for share in (0.01, 0.02, 0.03):
@@ -82,7 +84,7 @@ def test_versions_are_counted_and_kept_as_they_were(store: PolicyStore) -> None:
 
 
 def test_a_change_that_is_refused_or_makes_nothing_leaves_all_as_it_was(
-    store: PolicyStore,
+    store: Policies,
 ) -> None:
     store.add(always(VERSION))
 
@@ -95,7 +97,7 @@ def test_a_change_that_is_refused_or_makes_nothing_leaves_all_as_it_was(
     assert store.latest() == 1
 
 
-def test_changes_at_once_come_one_after_the_other(store: PolicyStore) -> None:
+def test_changes_at_once_come_one_after_the_other(store: Policies) -> None:
     def next_one(before: PolicyVersion | None) -> PolicyVersion:
         price = 0.0 if before is None else before.shadow_price_minor + 1
         return msgspec.structs.replace(VERSION, shadow_price_minor=price)
@@ -108,7 +110,7 @@ def test_changes_at_once_come_one_after_the_other(store: PolicyStore) -> None:
     assert (newest.version, newest.shadow_price_minor) == (13, 12.0)
 
 
-def test_a_version_of_a_newer_format_is_refused_by_name(store: PolicyStore) -> None:
+def test_a_version_of_a_newer_format_is_refused_by_name(store: Policies) -> None:
     store.add(always(msgspec.structs.replace(VERSION, format=9)))
     with pytest.raises(ConfigurationError, match="Version 1 of the policy has format 9"):
         store.read()
@@ -118,10 +120,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "policy.db"
     path.write_bytes(b"no database at all, whatever its name says")
     with pytest.raises(LedgerUnavailable, match="cannot be used"):
-        SqlitePolicies(path).latest()
+        SqliteDocuments(POLICY, path).latest()
     path.write_bytes(b"")
-    with pytest.raises(WorkspaceError, match="is no file of policies"):
-        SqlitePolicies(path).latest()
+    with pytest.raises(WorkspaceError, match="is no file of the policy"):
+        SqliteDocuments(POLICY, path).latest()
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,15 @@ _READ: Final = (
     "access_state",
     "policy_schema",
     "policy_versions",
+    "line_up_schema",
+    "line_up_versions",
 )
 _NOTED_IN: Final = ("access_uses",)
 """When a key was last used, by key: the only rows that a scorer writes again."""
 
 
 def grant_to_scorers(database: Database, role: str) -> None:
-    """Let a role read a ledger, its keys and its policy, and add to the ledger.
+    """Let a role read a ledger, its keys, policy and line-up, and add to the ledger.
 
     What else the role has in the schema is taken.
 

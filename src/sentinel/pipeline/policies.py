@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from sentinel.documents.store import restored
 from sentinel.domain import ConfigurationError
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.champion import champion_of
@@ -27,7 +28,7 @@ from sentinel.policy.figures import (
 )
 from sentinel.policy.lines import outcomes_of
 from sentinel.policy.previewed import Calibrated, Known, LinesAt, Preview
-from sentinel.policy.store import open_policies, restored
+from sentinel.policy.store import open_policies
 from sentinel.policy.versions import PolicyVersion, Terms
 from sentinel.policy.working_out import WINDOW_DAYS, RecentPayments, Workings, work_out
 from sentinel.settings import Settings

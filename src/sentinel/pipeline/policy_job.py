@@ -12,10 +12,11 @@ from typing import Literal
 
 import msgspec
 
+from sentinel.documents.store import restored
 from sentinel.domain import SentinelError
 from sentinel.pipeline.policies import apply, preview
 from sentinel.pipeline.workspace import ledger_reader
-from sentinel.policy.store import open_policies, restored
+from sentinel.policy.store import open_policies
 from sentinel.policy.terms_file import terms_of
 from sentinel.policy.versions import Terms
 from sentinel.settings import Settings, load_settings

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from sentinel.documents.store import Document
 from sentinel.domain import ConfigurationError
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.degraded import DegradedPolicy
@@ -108,11 +109,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
 
-class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyVersion(Document, frozen=True, kw_only=True):
     """A version of the policy.
 
     Attributes:
-        version: Counted from 1; 0 until it is stored.
         terms: What people set.
         shadow_price_minor: Worked out: the price of a review.
         share: Worked out: of the control group; 0 lets nothing through.
@@ -124,7 +124,6 @@ class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
         format: Version of this layout.
     """
 
-    version: int = 0
     terms: Terms
     shadow_price_minor: float = 0.0
     share: float = 0.0

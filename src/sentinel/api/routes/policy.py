@@ -19,6 +19,7 @@ from sentinel.api.body import parse
 from sentinel.api.large import LargeBodies
 from sentinel.api.problems import problem_responses
 from sentinel.api.routes.raw import RawRoute
+from sentinel.documents.store import MOST_VERSIONS
 from sentinel.domain import (
     ConfigurationError,
     InvalidQuery,
@@ -28,7 +29,7 @@ from sentinel.domain import (
     Overloaded,
 )
 from sentinel.policy.previewed import Preview
-from sentinel.policy.store import MOST_VERSIONS, open_policies
+from sentinel.policy.store import open_policies
 from sentinel.policy.versions import PolicyVersion
 from sentinel.policy.working_out import Workings
 from sentinel.scoring.runtime import ScoringRuntime

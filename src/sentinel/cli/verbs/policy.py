@@ -139,8 +139,9 @@ def history(
 
 def _terms(settings: Any, file: Path | None, version: int | None) -> Terms:
     """The terms of a file, of an older version, or those that hold."""
+    from sentinel.documents.store import restored
     from sentinel.domain import ConfigurationError
-    from sentinel.policy.store import open_policies, restored
+    from sentinel.policy.store import open_policies
     from sentinel.policy.terms_file import read_terms
     from sentinel.policy.versions import Terms
 

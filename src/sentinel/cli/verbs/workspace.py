@@ -54,10 +54,12 @@ def reset(
 
 
 def migrate_ledger(workspace: Workspace = None) -> None:
-    """Bring the tables of a ledger in PostgreSQL, of its keys and its policy, up to date; makes
-    them where there are none. Grants the role of scorers what it needs, if the settings name one.
+    """Bring the tables of a ledger in PostgreSQL, of its keys, its policy and its line-up, up to
+    date; makes them where there are none. Grants the role of scorers what it needs, if the
+    settings name one.
     """
     from sentinel.access.store import migrate_keys
+    from sentinel.experiments.store import migrate_line_ups
     from sentinel.ledger.open import grant_to_scorers, ledger_name
     from sentinel.ledger.open import migrate_ledger as run
     from sentinel.policy.store import migrate_policies
@@ -67,6 +69,7 @@ def migrate_ledger(workspace: Workspace = None) -> None:
         migrated = run(settings)
         migrate_keys(settings)
         migrate_policies(settings)
+        migrate_line_ups(settings)
         granted = grant_to_scorers(settings)
         if migrated is None:
             said = f"The ledger {ledger_name(settings)} is in SQLite: there is nothing to migrate."

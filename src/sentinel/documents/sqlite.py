@@ -1,4 +1,4 @@
-"""Versions of the policy in a file of the workspace, which nobody but its owner can write."""
+"""Versions of a document in a file of the workspace, which nobody but its owner can write."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic
 
 import msgspec
 
+from sentinel.documents.store import Change, D, Kind, changed
 from sentinel.domain import LedgerUnavailable, WorkspaceError
-from sentinel.policy.store import Change, changed
-from sentinel.policy.versions import PolicyVersion, decode_version
 
-APPLICATION_ID: Final = 0x534E5450
-"""Marks the file as policies ("SNTP"), in SQLite's header."""
 FORMAT_VERSION: Final = 1
 
 _TABLES: Final = """
@@ -26,39 +23,42 @@ _LATEST: Final = "SELECT document FROM versions ORDER BY version DESC LIMIT 1"
 _LOCK_SECONDS: Final = 2.0
 
 
-class SqlitePolicies:
+class SqliteDocuments(Generic[D]):
     """Versions in a SQLite file; it is made by the first change.
 
     Args:
+        kind: Of the documents.
         path: The file.
 
     Attributes:
-        shown: The same, as text.
+        kind: The same.
+        shown: The file, as text.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, kind: Kind[D], path: Path) -> None:
+        self.kind = kind
         self._path = path
         self.shown = str(path)
 
     def latest(self) -> int:
-        """See `PolicyStore`."""
+        """See `DocumentStore`."""
         with self._open("ro") as connection:
             if connection is None:
                 return 0
             return connection.execute("SELECT max(version) FROM versions").fetchone()[0] or 0
 
-    def read(self, version: int | None = None) -> PolicyVersion | None:
-        """See `PolicyStore`."""
+    def read(self, version: int | None = None) -> D | None:
+        """See `DocumentStore`."""
         with self._open("ro") as connection:
             if connection is None:
                 return None
             if version is None:
-                return _only(connection.execute(_LATEST))
+                return self._only(connection.execute(_LATEST))
             query = "SELECT document FROM versions WHERE version = ?"
-            return _only(connection.execute(query, (version,)))
+            return self._only(connection.execute(query, (version,)))
 
-    def history(self, most: int, before: int | None = None) -> list[PolicyVersion]:
-        """See `PolicyStore`."""
+    def history(self, most: int, before: int | None = None) -> list[D]:
+        """See `DocumentStore`."""
         with self._open("ro") as connection:
             if connection is None:
                 return []
@@ -67,15 +67,15 @@ class SqlitePolicies:
                 "ORDER BY version DESC LIMIT ?",
                 (before, most),
             ).fetchall()
-        return [decode_version(document) for (document,) in rows]
+        return [self.kind.decode(document) for (document,) in rows]
 
-    def add(self, change: Change) -> PolicyVersion | None:
-        """See `PolicyStore`."""
+    def add(self, change: Change[D]) -> D | None:
+        """See `DocumentStore`."""
         self._make()
         with self._open("rw") as connection:
             assert connection is not None
             connection.execute("BEGIN IMMEDIATE")
-            made = changed(_only(connection.execute(_LATEST)), change)
+            made = changed(self.kind, self._only(connection.execute(_LATEST)), change)
             if made is not None:
                 connection.execute(
                     "INSERT INTO versions VALUES (?, ?)", (made.version, msgspec.json.encode(made))
@@ -84,7 +84,11 @@ class SqlitePolicies:
         return made
 
     def close(self) -> None:
-        """See `PolicyStore`; a connection lives for one question."""
+        """See `DocumentStore`; a connection lives for one question."""
+
+    def _only(self, cursor: sqlite3.Cursor) -> D | None:
+        row = cursor.fetchone()
+        return None if row is None else self.kind.decode(row[0])
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection | None]:
@@ -105,8 +109,8 @@ class SqlitePolicies:
             yield connection
         except sqlite3.Error as error:
             raise LedgerUnavailable(
-                f"The policy in {self._path} cannot be used: {error}. Make the file readable and "
-                "writable for this process, or bring it back from a backup."
+                f"The {self.kind.what} in {self._path} cannot be used: {error}. Make the file "
+                "readable and writable for this process, or bring it back from a backup."
             ) from error
         finally:
             if connection is not None:
@@ -115,9 +119,10 @@ class SqlitePolicies:
     def _check(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
+        if application != self.kind.application_id:
             raise WorkspaceError(
-                f"{self._path} is no file of policies. Move it away, or use another workspace."
+                f"{self._path} is no file of the {self.kind.what}. Move it away, or use another "
+                "workspace."
             )
         if version != FORMAT_VERSION:
             raise WorkspaceError(
@@ -137,7 +142,7 @@ class SqlitePolicies:
             connection = sqlite3.connect(partial, isolation_level=None)
             try:
                 connection.executescript(_TABLES)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA application_id = {self.kind.application_id}")
                 connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             finally:
                 connection.close()
@@ -147,8 +152,3 @@ class SqlitePolicies:
             raise WorkspaceError(f"{self._path} cannot be made: {error}.") from error
         finally:
             partial.unlink(missing_ok=True)
-
-
-def _only(cursor: sqlite3.Cursor) -> PolicyVersion | None:
-    row = cursor.fetchone()
-    return None if row is None else decode_version(row[0])

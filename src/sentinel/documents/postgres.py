@@ -1,0 +1,104 @@
+"""Versions of a document beside a ledger in PostgreSQL, for all scorers of a deployment."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic
+
+import msgspec
+
+from sentinel.documents.store import Change, D, Kind, changed
+from sentinel.ledger.connections import Connection, Connections
+from sentinel.ledger.database import Database
+from sentinel.ledger.postgres import migrate
+
+_LATEST: Final = "SELECT document FROM {ns}.{table} ORDER BY version DESC LIMIT 1"
+
+
+class PostgresDocuments(Generic[D]):
+    """Versions in the schema of a ledger; the table is made by the first change.
+
+    Args:
+        kind: Of the documents.
+        database: The ledger's.
+
+    Attributes:
+        kind: The same.
+        shown: Where they are, without a password.
+    """
+
+    def __init__(self, kind: Kind[D], database: Database) -> None:
+        self.kind = kind
+        self.shown = database.shown
+        self._database = database
+        self._connections = Connections(database)
+        self._there = False
+
+    def latest(self) -> int:
+        """See `DocumentStore`."""
+        rows = self._ask("SELECT coalesce(max(version), 0) FROM {ns}.{table}")
+        return int(rows[0][0]) if rows else 0
+
+    def read(self, version: int | None = None) -> D | None:
+        """See `DocumentStore`."""
+        if version is None:
+            rows = self._ask(_LATEST)
+        else:
+            rows = self._ask("SELECT document FROM {ns}.{table} WHERE version = %s", version)
+        return self.kind.decode(bytes(rows[0][0])) if rows else None
+
+    def history(self, most: int, before: int | None = None) -> list[D]:
+        """See `DocumentStore`."""
+        rows = self._ask(
+            "SELECT document FROM {ns}.{table} WHERE version < coalesce(%s, version + 1) "
+            "ORDER BY version DESC LIMIT %s",
+            before,
+            most,
+        )
+        return [self.kind.decode(bytes(document)) for (document,) in rows]
+
+    def add(self, change: Change[D]) -> D | None:
+        """See `DocumentStore`."""
+        migrate(self._database, self.kind.tables())
+
+        def put(connection: Connection) -> D | None:
+            with connection.transaction():
+                connection.execute(
+                    self._named("LOCK TABLE {ns}.{table} IN SHARE ROW EXCLUSIVE MODE")
+                )
+                row = connection.execute(self._named(_LATEST)).fetchone()
+                made = changed(
+                    self.kind, None if row is None else self.kind.decode(bytes(row[0])), change
+                )
+                if made is not None:
+                    connection.execute(
+                        self._named("INSERT INTO {ns}.{table} VALUES (%s, %s)"),
+                        (made.version, msgspec.json.encode(made)),
+                    )
+            return made
+
+        return self._connections.run(put, f"change the {self.kind.what} in")
+
+    def close(self) -> None:
+        """See `DocumentStore`."""
+        self._connections.close()
+
+    def _ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows; none while there is no table."""
+
+        def ask(connection: Connection) -> list[tuple[Any, ...]]:
+            if not self._has_table(connection):
+                return []
+            return connection.execute(self._named(query), values).fetchall()
+
+        return self._connections.run(ask, f"read the {self.kind.what} in")
+
+    def _has_table(self, connection: Connection) -> bool:
+        if not self._there:
+            name = f"{self._database.namespace}.{self.kind.table}"
+            row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
+            self._there = bool(row and row[0])
+        return self._there
+
+    def _named(self, query: str) -> bytes:
+        named = query.replace("{ns}", f'"{self._database.namespace}"')
+        return named.replace("{table}", self.kind.table).encode()

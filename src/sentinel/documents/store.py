@@ -1,0 +1,176 @@
+"""Versioned documents at rest: one contract for both places where they may be.
+
+They are in the ledger's database where that is PostgreSQL, so that all scorers read alike, and in
+a file of the workspace (mode 0600) elsewhere. The newest version holds. Scorers ask for its number
+and read it when that has moved. A version is never changed; going back is a new version with an
+old content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+import msgspec
+
+from sentinel.domain import ConfigurationError, NotFound
+
+if TYPE_CHECKING:
+    from sentinel.ledger.schema import Tables
+    from sentinel.settings import Settings
+
+MOST_VERSIONS: Final = 100_000
+"""Most versions of a document that are kept: one a day for 270 years."""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What all versioned documents have.
+
+    Attributes:
+        version: Counted from 1; 0 until it is stored.
+    """
+
+    version: int = 0
+
+
+D = TypeVar("D", bound=Document)
+Change = Callable[[D | None], D | None]
+"""Given the version that holds, the one to add; None adds none."""
+
+
+@dataclass(frozen=True)
+class Kind(Generic[D]):
+    """A kind of document, and where its versions are.
+
+    Attributes:
+        what: In words, after "the": "policy".
+        list_verb: The command that lists its versions.
+        decode: Reads a stored version; raises ConfigurationError where it cannot.
+        file: Of the workspace.
+        application_id: Marks that file, in SQLite's header.
+        table: In the schema of a ledger in PostgreSQL.
+        tables: Makes that table.
+    """
+
+    what: str
+    list_verb: str
+    decode: Callable[[bytes], D]
+    file: str
+    application_id: int
+    table: str
+    tables: Callable[[], Tables]
+
+
+class DocumentStore(Protocol[D]):
+    """Where versions are kept. All methods are safe from any thread, and wait.
+
+    All raise LedgerUnavailable where the store cannot be reached, and WorkspaceError where it is
+    something else or may not be used by this process.
+
+    Attributes:
+        kind: Of its documents.
+        shown: Where it is, fit to be shown.
+    """
+
+    kind: Kind[D]
+    shown: str
+
+    def latest(self) -> int:
+        """The number of the version that holds; 0 if there never was one."""
+        ...
+
+    def read(self, version: int | None = None) -> D | None:
+        """A version, or the one that holds; None if there is none.
+
+        Raises:
+            ConfigurationError: It cannot be read by this Sentinel.
+        """
+        ...
+
+    def history(self, most: int, before: int | None = None) -> list[D]:
+        """The latest versions, newest first.
+
+        Args:
+            most: So many at most.
+            before: Only versions with a smaller number.
+        """
+        ...
+
+    def add(self, change: Change[D]) -> D | None:
+        """Add a version; the store is made where there is none.
+
+        Two changes at once come one after the other. What ``change`` raises leaves all as it was.
+
+        Returns:
+            It, with its number; None if the change added none.
+
+        Raises:
+            ConfigurationError: There are `MOST_VERSIONS`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
+
+
+def open_documents(settings: Settings, kind: Kind[D]) -> DocumentStore[D]:
+    """The versions of a deployment. Nothing is made or reached before it is asked.
+
+    Raises:
+        ConfigurationError: `ledger.url` is of no database.
+    """
+    if settings.ledger.url:
+        from sentinel.documents.postgres import PostgresDocuments
+        from sentinel.ledger.database import database_of
+
+        return PostgresDocuments(kind, database_of(settings))
+    from sentinel.documents.sqlite import SqliteDocuments
+
+    return SqliteDocuments(kind, settings.workspace / kind.file)
+
+
+def migrate_documents(settings: Settings, kind: Kind[D]) -> None:
+    """Make the table of versions beside a ledger in PostgreSQL, or bring it up to date.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `sentinel.ledger.open`.
+    """
+    if settings.ledger.url:
+        from sentinel.ledger.database import database_of
+        from sentinel.ledger.postgres import migrate
+
+        migrate(database_of(settings), kind.tables())
+
+
+def changed(kind: Kind[D], before: D | None, change: Change[D]) -> D | None:
+    """The version that a change makes, with its number; None if it makes none.
+
+    Raises:
+        ConfigurationError: See `DocumentStore.add`.
+    """
+    made = change(before)
+    if made is None:
+        return None
+    last = 0 if before is None else before.version
+    if last >= MOST_VERSIONS:
+        raise ConfigurationError(
+            f"There are {last:,} versions of the {kind.what}, as many as there may be."
+        )
+    return msgspec.structs.replace(made, version=last + 1)
+
+
+def restored(store: DocumentStore[D], version: int) -> D:
+    """A version to go back to.
+
+    Raises:
+        NotFound: There is none of that number.
+    """
+    found = store.read(version)
+    if found is None:
+        raise NotFound(
+            f"There is no version {version} of the {store.kind.what}; the latest one is "
+            f"{store.latest()}. `{store.kind.list_verb}` lists them."
+        )
+    return found
