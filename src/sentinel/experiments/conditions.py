@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, Transaction
 
@@ -25,7 +25,7 @@ AMOUNT_FIELD: Final = "amount_minor"
 MOST_NESTED: Final = 20
 """Parentheses and ``not`` within each other."""
 
-_COMPARISONS: Final[dict[str, Callable[[object, object], bool]]] = {
+_COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,

@@ -39,6 +39,7 @@ KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TAKEN: Final = ("champion",)
+_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +137,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
                 "'-', '_' and '.', begins with a letter or a digit, and is not 'champion'."
             )
         where = f"Experiment {self.name!r}"
+        if not _VERSION.fullmatch(self.version):
+            raise ConfigurationError(
+                f"{where}: {self.version!r} is no version of the registry; `GET /models` lists "
+                "those that there are."
+            )
         if self.kind == "challenger" and not 0.0 < self.share <= MOST_SHARE:
             raise ConfigurationError(
                 f"{where}: the share is {self.share:g}; a challenger takes more than 0 and at most "

@@ -67,6 +67,11 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         return self.roles[CHAMPION_ROLE]
 
 
+def model_folder(settings: Settings, version: str) -> Path:
+    """Where a version's folder is, or would be."""
+    return settings.models_dir / f"{settings.mlflow.model_name}-{version}"
+
+
 def serving_of(settings: Settings) -> Serving | None:
     """What is to serve; None while nothing was promoted.
 

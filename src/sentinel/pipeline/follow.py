@@ -28,11 +28,14 @@ from sentinel.domain import (
     SentinelError,
     Unavailable,
 )
+from sentinel.experiments.lineup import NO_LINE_UP
+from sentinel.experiments.store import open_line_ups
 from sentinel.ingest.masked_log import log_with_masks
 from sentinel.models.artifact import MANIFEST, load_manifest, stamp
 from sentinel.models.champion import champion_of
 from sentinel.models.registry_view import KnownVersion, RegistryView, read_view, write_view
 from sentinel.models.signature import (
+    SIGNATURE_FILE,
     SIGNATURE_TAG,
     Statement,
     check_files,
@@ -67,6 +70,8 @@ _LONGEST_WAIT_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 10.0
 _STALE_SECONDS: Final = 3600.0
 
+Stamp = tuple[int, ...]
+
 
 def sync_champion(settings: Settings) -> str | None:
     """Fetch the registry's champion, if serving does not have it yet.
@@ -83,6 +88,7 @@ def sync_champion(settings: Settings) -> str | None:
     """
     with open_registry(settings) as server:
         version = _sync(settings, server)
+        _sync_line_up(settings, server, {})
         try:
             look(settings, server)
         except Unavailable as error:  # the follower looks again soon
@@ -165,11 +171,13 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     wait = POLL_SECONDS
     serving: str | None = None
     looked = 0.0
+    whole: dict[str, Stamp] = {}
     # One connection for all questions: opening one costs more than a question.
     with RegistryOverHttp(settings.tracking_uri) as server:
         while not stop.is_set():
             try:
                 version = _sync(settings, server)
+                _sync_line_up(settings, server, whole)
                 if problem or version != serving or time.monotonic() - looked > _LOOK_SECONDS:
                     look(settings, server)
                     looked = time.monotonic()
@@ -237,6 +245,55 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
             return rollback.champions[-1]  # taken back while it was being fetched
         crown(settings, champion.version)
     return champion.version
+
+
+def _sync_line_up(settings: Settings, server: RegistryReader, whole: dict[str, Stamp]) -> None:
+    """Fetch the versions of the line-up that are not here yet.
+
+    A version that decides must be signed as a champion's is; a candidate will do for a shadow.
+
+    Args:
+        settings: The deployment.
+        server: The registry.
+        whole: Folders that were found whole and signed, as they were then; added to.
+
+    Raises:
+        SentinelError: Of the first version that cannot be fetched, after all others were tried.
+    """
+    store = open_line_ups(settings)
+    try:
+        line_up = store.read() or NO_LINE_UP
+    finally:
+        store.close()
+    failed: SentinelError | None = None
+    for experiment in line_up.experiments:
+        version, to_serve = experiment.version, experiment.decides
+        folder = folder_of(settings, version)
+        if whole.get(version) == _stamp_of(folder, to_serve=to_serve):
+            continue
+        try:
+            if not is_signed(settings, folder, version, None, to_serve=to_serve):
+                wanted = server.version(settings.mlflow.model_name, version)
+                _bring(settings, server, wanted, to_serve=to_serve)
+                log.info("Version %s is here for experiment %s.", version, experiment.name)
+            whole[version] = _stamp_of(folder, to_serve=to_serve)
+        except SentinelError as error:
+            failed = failed or error
+    for version in whole.keys() - {one.version for one in line_up.experiments}:
+        del whole[version]
+    if failed is not None:
+        raise failed
+
+
+def _stamp_of(folder: Path, *, to_serve: bool) -> Stamp:
+    """Changes when what tells of all files of a folder is replaced."""
+    found: Stamp = (int(to_serve),)
+    for name in (MANIFEST, SIGNATURE_FILE):
+        try:
+            found += ((folder / name).stat().st_mtime_ns,)
+        except OSError:
+            found += (0,)
+    return found
 
 
 def _bring(

@@ -6,7 +6,8 @@
     <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing
     <models>/rollback.json       a rollback that the registry has not been told of
 
-A folder has its name only once it is whole and verified. What serves is never deleted.
+A folder has its name only once it is whole and verified. What serves, what has served and what is
+in the line-up is never deleted.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import msgspec
 from filelock import FileLock
 
 from sentinel.domain import ModelNotSigned, SentinelError
+from sentinel.experiments.lineup import NO_LINE_UP
+from sentinel.experiments.store import open_line_ups
 from sentinel.models.artifact import MANIFEST, load_manifest
 from sentinel.models.serving import (
     CHAMPION_ROLE,
     ServedModel,
     Serving,
+    model_folder,
     write_durably,
     write_serving,
 )
@@ -37,6 +41,7 @@ from sentinel.models.signature import (
     check_folder,
     hashes_of,
     read_signature,
+    verify,
 )
 from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.settings import Settings
@@ -62,7 +67,7 @@ class Rollback(msgspec.Struct, frozen=True):
 
 def folder_of(settings: Settings, version: str) -> Path:
     """Where a version's folder is, or would be."""
-    return settings.models_dir / f"{settings.mlflow.model_name}-{version}"
+    return model_folder(settings, version)
 
 
 def is_whole(folder: Path, run_id: str | None) -> bool:
@@ -145,17 +150,45 @@ def changing(settings: Settings) -> Iterator[None]:
 
 
 def crown(settings: Settings, version: str) -> None:
-    """Let serving read a version's folder from now on, and drop those not used for long."""
-    models, folder = settings.models_dir, folder_of(settings, version)
+    """Let serving read a version's folder from now on, and drop old candidates."""
+    folder = model_folder(settings, version)
     os.utime(folder)
     champion = ServedModel(version=version, folder=folder.name)
     plan_hash = load_manifest(folder).plan_hash
     write_serving(settings, Serving(roles={CHAMPION_ROLE: champion}, plan_hash=plan_hash))
-    folders = [p for p in models.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
+    _drop_candidates(settings, keep=folder)
+
+
+def _drop_candidates(settings: Settings, *, keep: Path) -> None:
+    """Drop candidates that nobody has looked at for long.
+
+    What may serve stays: decisions refer to it, and their explanations are made with it. So does
+    what is in the line-up.
+    """
+    try:
+        store = open_line_ups(settings)
+        try:
+            line_up = store.read() or NO_LINE_UP
+        finally:
+            store.close()
+        kept = {model_folder(settings, one.version) for one in line_up.experiments}
+    except SentinelError:
+        return  # the next promotion drops them
+    kept.add(keep)
+    folders = [p for p in settings.models_dir.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
     folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for old in folders[_FOLDERS_KEPT:]:
-        if old != folder:
+        if old not in kept and not _may_have_served(settings, old):
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _may_have_served(settings: Settings, folder: Path) -> bool:
+    """Whether the signature of a folder lets it decide, or there is none that could tell."""
+    try:
+        signed = verify(read_signature(folder), trusted_keys_of(settings), str(folder))
+    except (ModelNotSigned, OSError):
+        return True
+    return signed.statement.may_serve
 
 
 def untold_rollback(settings: Settings) -> Rollback | None:

@@ -9,6 +9,7 @@ to be remembered, and nobody without the key can tell beforehand which cards pas
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from sentinel.domain import ConfigurationError, Transaction, WorkspaceError
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.ingest.tokens import made_secret
+from sentinel.log.entries import outcome_codes
 from sentinel.settings import Settings
 
 KEY_FILE: Final = "control_group.secret"
@@ -134,6 +136,32 @@ class Control(msgspec.Struct, frozen=True, eq=False, gc=False):
     def rows(self, kept: list[int]) -> Control:
         """That of some rows."""
         return Control(self.base_outcomes[kept], self.eligible[kept], self.propensities[kept])
+
+
+def joined_control(
+    flags: npt.NDArray[np.uint32],
+    parts: Sequence[tuple[npt.NDArray[np.int64], Control | None]],
+) -> Control | None:
+    """What the control group did to a batch that was ruled on in parts.
+
+    Args:
+        flags: uint32 (n,), as ruled, of the whole batch.
+        parts: The rows of each part, and what it did to them.
+
+    Returns:
+        None if no row was eligible.
+    """
+    if all(control is None for _, control in parts):
+        return None
+    base = outcome_codes(flags).astype(np.uint8)
+    eligible = np.zeros(len(flags), dtype=np.bool_)
+    propensities = np.ones(len(flags), dtype=np.float32)
+    for rows, control in parts:
+        if control is not None:
+            base[rows] = control.base_outcomes
+            eligible[rows] = control.eligible
+            propensities[rows] = control.propensities
+    return Control(base, eligible, propensities)
 
 
 def exploration_key(settings: Settings) -> ExplorationKey:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from sentinel.models.artifact import MANIFEST
 from sentinel.models.champion import Champion
 from sentinel.models.registry_view import VIEW, RegistryView, read_view
+from sentinel.models.serving import model_folder
 from sentinel.models.signature import Signed, check_folder
 from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.scoring.serving_model import ServingModel
@@ -16,8 +17,24 @@ from sentinel.settings import Settings
 _HELD: Final = 2
 
 
+class _Held(NamedTuple):
+    """A model in memory.
+
+    Attributes:
+        manifest: Of its folder; it has the hashes of all other files.
+        model: The model.
+        signed: Its signature.
+        may_serve: Whether the signature was found to be enough for it to decide.
+    """
+
+    manifest: bytes
+    model: ServingModel
+    signed: Signed
+    may_serve: bool
+
+
 class WarmModels:
-    """The model that serves and the one before it, both loaded and warm.
+    """The model that serves, the one before it, and those of the line-up, all loaded and warm.
 
     Going back to the one before is then a change of one reference, whatever else is away.
 
@@ -27,48 +44,77 @@ class WarmModels:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._held: OrderedDict[str, tuple[bytes, ServingModel]] = OrderedDict()
-        self._signed: dict[str, Signed] = {}
+        self._held: dict[str, _Held] = {}
+        self._champions: list[str] = []
+        self._beside: frozenset[str] = frozenset()
 
     def load(self, champion: Champion) -> ServingModel:
-        """The model of a folder: from memory, if that is what the folder still holds.
+        """The champion of a folder: from memory, if that is what the folder still holds.
 
         Raises:
             ModelFormatError: A file is missing, changed or not readable.
             ModelNotSigned: No key that is trusted here signed the folder to serve.
             PlanMismatch: The folder's plan is not the one the model was trained with.
         """
-        folder = self._settings.models_dir / champion.folder
-        try:
-            manifest = (folder / MANIFEST).read_bytes()  # it has the hashes of all other files
-        except OSError:
-            manifest = b""
-        held = self._held.get(champion.folder)
-        if held is None or held[0] != manifest:
-            keys = trusted_keys_of(self._settings)
-            signed = check_folder(folder, keys, version=champion.version, to_serve=True)
-            self._signed[champion.folder] = signed
-            model = ServingModel.load(
-                folder, self._settings.money, reasons=self._settings.scoring.reasons
-            )
-            self._held[champion.folder] = held = (manifest, model)
-        self._held.move_to_end(champion.folder)
-        while len(self._held) > _HELD:
-            dropped, _ = self._held.popitem(last=False)
-            del self._signed[dropped]
-        return held[1]
+        model = self._load(champion.folder, champion.version, to_serve=True)
+        others = [folder for folder in self._champions if folder != champion.folder]
+        self._champions = [*others, champion.folder][-_HELD:]
+        self._forget()
+        return model
+
+    def load_beside(self, version: str, *, to_serve: bool) -> ServingModel:
+        """A version of the line-up; `keep_beside` says afterwards which of them stay.
+
+        Args:
+            version: Of the registry.
+            to_serve: Whether it decides; a candidate will do otherwise.
+
+        Raises:
+            ModelError: See `load`.
+        """
+        return self._load(model_folder(self._settings, version).name, version, to_serve=to_serve)
+
+    def keep_beside(self, versions: Iterable[str]) -> None:
+        """Keep these versions of the line-up in memory, and no others of it."""
+        self._beside = frozenset(model_folder(self._settings, one).name for one in versions)
+        self._forget()
 
     @property
     def versions(self) -> list[str]:
-        """Versions at hand, the one asked for last first."""
-        return [model.version for _, model in reversed(self._held.values())]
+        """Versions at hand, the champion asked for last first."""
+        last_first = [*reversed(self._champions)]
+        others = [folder for folder in self._held if folder not in last_first]
+        return [self._held[folder].model.version for folder in (*last_first, *others)]
 
     def signed(self, version: str) -> Signed | None:
         """The signature of a version at hand; None if it is not at hand."""
-        for folder, (_, model) in self._held.items():
-            if model.version == version:
-                return self._signed[folder]
+        for held in list(self._held.values()):
+            if held.model.version == version:
+                return held.signed
         return None
+
+    def _load(self, name: str, version: str, *, to_serve: bool) -> ServingModel:
+        folder = self._settings.models_dir / name
+        try:
+            manifest = (folder / MANIFEST).read_bytes()
+        except OSError:
+            manifest = b""
+        held = self._held.get(name)
+        if held is None or held.manifest != manifest or (to_serve and not held.may_serve):
+            keys = trusted_keys_of(self._settings)
+            signed = check_folder(folder, keys, version=version, to_serve=to_serve)
+            if held is not None and held.manifest == manifest:
+                model = held.model
+            else:
+                reasons = self._settings.scoring.reasons
+                model = ServingModel.load(folder, self._settings.money, reasons=reasons)
+            held = _Held(manifest, model, signed, to_serve)
+            self._held[name] = held
+        return held.model
+
+    def _forget(self) -> None:
+        wanted = {*self._champions, *self._beside}
+        self._held = {name: held for name, held in self._held.items() if name in wanted}
 
 
 class RegistryWatch:

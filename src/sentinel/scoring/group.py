@@ -65,6 +65,8 @@ def payload_of(
         columns = with_control_group(
             columns, control.base_outcomes, control.eligible, control.propensities
         )
+    if scored.roles is not None:
+        columns = scored.roles.put_into(columns)
     return decisions_payload(
         transactions,
         scored,

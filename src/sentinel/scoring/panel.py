@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from sentinel.domain import NoModel
+from sentinel.experiments.conditions import Condition
+from sentinel.experiments.lineup import Kind
+from sentinel.models.thresholds import Thresholds
+from sentinel.policy.ruling import Policy
 from sentinel.scoring.serving_model import ServingModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelModel:
+    """A model beside the champion.
+
+    Attributes:
+        name: Of its experiment.
+        kind: Its role.
+        model: Takes the same vectors as the champion.
+        policy: Rules where it decides: the champion's, with its own lines.
+        share: Of a challenger, right now.
+        sample: Of a shadow.
+        holds: Condition of a segment model; None for others.
+    """
+
+    name: str
+    kind: Kind
+    model: ServingModel
+    policy: Policy
+    share: float = 0.0
+    sample: float = 1.0
+    holds: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The models in charge. Immutable: a new champion is a new panel.
+    """The models in charge. Immutable: a new champion or line-up is a new panel.
 
     Attributes:
-        champion: The model that decides; None while nothing has been promoted.
+        champion: The model that decides unless another one does; None while nothing has been
+            promoted.
+        others: Models beside it, in the order in which they are asked.
+        failed: Why models of this panel no longer score, by name of the experiment; added to when
+            one raises.
     """
 
     champion: ServingModel | None = None
+    others: tuple[PanelModel, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict, compare=False)
 
     def require(self) -> ServingModel:
         """The champion.
@@ -32,7 +65,19 @@ class Panel:
             )
         return self.champion
 
+    def with_lines(self, lines: Callable[[Thresholds], Policy]) -> Panel:
+        """The same models under another policy.
+
+        Args:
+            lines: The policy, with the lines of a model.
+        """
+        others = tuple(
+            replace(other, policy=lines(other.model.manifest.thresholds)) for other in self.others
+        )
+        return Panel(self.champion, others, self.failed)
+
     @property
     def models(self) -> Sequence[ServingModel]:
         """All models, the champion first."""
-        return () if self.champion is None else (self.champion,)
+        others = (other.model for other in self.others)
+        return () if self.champion is None else (self.champion, *others)

@@ -78,7 +78,7 @@ class Pending:
 
     @property
     def probability(self) -> float:
-        return float(self.scored.probabilities[self.row])
+        return float(self.scored.deciding_probabilities()[self.row])
 
     @property
     def is_fraud(self) -> bool:

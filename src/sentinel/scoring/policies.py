@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import msgspec
+
 from sentinel.domain import ConfigurationError, SentinelError
 from sentinel.features.plan.plan import Plan
 from sentinel.models.thresholds import Thresholds
@@ -103,6 +105,12 @@ class PolicyInCharge:
             self.problem = f"The control group is off: {error}"
             log.warning("%s", self.problem)
             return policy, None
+
+    def with_lines(self, policy: Policy, bands: Thresholds) -> Policy:
+        """The policy for another model: with its own lines, unless people set lines for all."""
+        if self.version is not None and self.version.terms.bands is not None:
+            return policy
+        return msgspec.structs.replace(policy, bands=bands)
 
     def close(self) -> None:
         """Release the store."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -31,6 +32,7 @@ from sentinel.policy.exploration import ExplorationKey
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import RegistryWatch, WarmModels
 from sentinel.scoring.labels import LabelRecorder
+from sentinel.scoring.lineups import LineUpInCharge
 from sentinel.scoring.lookups import Lookups
 from sentinel.scoring.new_entities import NewEntities
 from sentinel.scoring.panel import Panel
@@ -96,14 +98,19 @@ class Served(NamedTuple):
     """What is to serve.
 
     Attributes:
-        model: The champion.
-        policy: With its lines.
+        panel: The champion and those beside it.
+        policy: With the champion's lines.
         key: Of the control group; None if nothing is let through.
     """
 
-    model: ServingModel
+    panel: Panel
     policy: Policy
     key: ExplorationKey | None
+
+    @property
+    def model(self) -> ServingModel:
+        """The champion."""
+        return self.panel.require()
 
 
 class ScoringRuntime:
@@ -116,6 +123,7 @@ class ScoringRuntime:
         self.model_problem: str | None = None
         self.state_problem: str | None = None
         self.models = WarmModels(settings)
+        self.line_ups = LineUpInCharge(settings, self.models)
         self.registry = RegistryWatch(settings)
         self.started_at = time.time()
         self._render_recorded = render_recorded
@@ -191,6 +199,7 @@ class ScoringRuntime:
         self._tasks = [
             asyncio.create_task(self._watch_champion(), name="watch-champion"),
             asyncio.create_task(self._watch_policy(), name="watch-policy"),
+            asyncio.create_task(self._watch_line_up(), name="watch-line-up"),
             asyncio.create_task(self._watch_index(), name="watch-index"),
             asyncio.create_task(self._take_snapshots(), name="take-snapshots"),
         ]
@@ -218,6 +227,7 @@ class ScoringRuntime:
         self.history.close()
         self.reader.close()
         self.policies.close()
+        self.line_ups.close()
 
     def _open_history(self) -> History:
         """Answers for imported history: from Redis where it is materialized there."""
@@ -269,6 +279,7 @@ class ScoringRuntime:
 
     def _first_scorer(self, progress: Callable[[int, int], None] | None) -> Scorer:
         self.policies.start()
+        self.line_ups.start()
         served = self._load_served()
         if served is None:
             scorer = Scorer(
@@ -277,7 +288,7 @@ class ScoringRuntime:
         else:
             scorer = Scorer(
                 self._states.open(served.model.plan, progress),
-                Panel(served.model),
+                served.panel,
                 served.policy,
                 served.key,
             )
@@ -299,7 +310,11 @@ class ScoringRuntime:
             )
         self._bands = serving.policy or model.manifest.thresholds
         policy, key = self.policies.of(self._bands, model.plan)
-        return Served(model, policy, key)
+        return Served(self._panel(model, policy), policy, key)
+
+    def _panel(self, champion: ServingModel, policy: Policy) -> Panel:
+        """The champion with the models of the line-up, each with its lines. Reads files."""
+        return self.line_ups.panel(champion, partial(self.policies.with_lines, policy))
 
     def _note_scorer(self, scorer: Scorer) -> None:
         plan = scorer.program.plan
@@ -394,7 +409,7 @@ class ScoringRuntime:
         if model.plan.hash == self.writer.scorer.program.plan.hash:
 
             def swap() -> None:
-                scorer = Scorer(self.writer.scorer.state, Panel(model), served.policy, served.key)
+                scorer = Scorer(self.writer.scorer.state, served.panel, served.policy, served.key)
                 self.writer.take_over(scorer)
 
             await self.writer.turn.in_order(swap)
@@ -425,19 +440,52 @@ class ScoringRuntime:
 
         def swap() -> None:
             before = self.writer.scorer
-            self.writer.take_over(Scorer(before.state, before.panel, policy, key))
+            panel = before.panel.with_lines(partial(self.policies.with_lines, policy))
+            self.writer.take_over(Scorer(before.state, panel, policy, key))
 
         await self.writer.turn.in_order(swap)
         version = self.policies.version
         if version is not None:
             log.info("Version %d of the policy holds from now on.", version.version)
 
+    async def _watch_line_up(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if await asyncio.to_thread(self.line_ups.look):
+                    async with self._changing:
+                        await self._take_over_line_up()
+            except Exception:
+                log.exception("The line-up could not be looked at; trying again.")
+
+    async def _take_over_line_up(self) -> None:
+        """The experiments that run now, beside the champion that serves."""
+        scorer = self.writer.scorer
+        if scorer.model is None or scorer.policy is None:  # the first champion brings them
+            return
+        panel = await asyncio.to_thread(self._panel, scorer.model, scorer.policy)
+
+        def swap() -> None:
+            before = self.writer.scorer
+            self.writer.take_over(Scorer(before.state, panel, before.policy, before.key))
+
+        await self.writer.turn.in_order(swap)
+        log.info(
+            "Version %d of the line-up holds from now on: %s.",
+            self.line_ups.line_up.version,
+            ", ".join(other.name for other in panel.others) or "the champion alone",
+        )
+
+    def problem_with_experiment(self, name: str) -> str | None:
+        """Why an experiment of the line-up does not run here; None if it runs."""
+        return self.line_ups.problems.get(name) or self.writer.scorer.panel.failed.get(name)
+
     async def _change_plan(self, served: Served) -> None:
         """Another plan: its state is opened beside the running one, then both change at once."""
         model = served.model
 
         def open_beside() -> Scorer:
-            scorer = Scorer(self._states.open(model.plan), Panel(model), served.policy, served.key)
+            scorer = Scorer(self._states.open(model.plan), served.panel, served.policy, served.key)
             scorer.warm()
             return scorer
 

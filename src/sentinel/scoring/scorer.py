@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import Program
-from sentinel.policy.exploration import Control, ExplorationKey
-from sentinel.policy.ruling import Policy
+from sentinel.log.entries import N_REASONS
+from sentinel.policy.exploration import Control, ExplorationKey, joined_control
+from sentinel.policy.ruling import Policy, Ruling
 from sentinel.scoring.panel import Panel
+from sentinel.scoring.roles import RolesScored, score_roles
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.state.base import FeatureState, Reading
 
@@ -25,17 +27,18 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a scorer says of a batch; row i is of its i-th transaction.
 
     Attributes:
-        model: The model that decided.
+        model: The champion.
         vectors: float32 (n, n_features), NaN = unknown.
-        scores: float64 (n,), raw.
-        probabilities: float64 (n,), calibrated.
+        scores: float64 (n,), the champion's raw scores.
+        probabilities: float64 (n,), its calibrated probabilities.
         flags: uint32 (n,), outcome code and flags as the ledger keeps them.
-        reason_features: int16 (n, N_REASONS).
+        reason_features: int16 (n, N_REASONS), of the model that decided.
         reason_contributions: float32 (n, N_REASONS).
         policy_hash: The policy that ruled.
         control: What the control group did; None if no row was eligible.
         positions, repeated, ticket, new_records, untracked: See `Reading`. The rows of the last
             two are those of the whole group.
+        roles: What the models beside the champion said; None if there are none.
     """
 
     model: ServingModel
@@ -52,6 +55,18 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     ticket: bytes = b""
     new_records: Sequence[int] = ()
     untracked: Mapping[int, tuple[str, ...]] = {}
+    roles: RolesScored | None = None
+
+    def deciding_probabilities(self) -> npt.NDArray[np.float64]:
+        """float64 (n,): probabilities that were ruled on."""
+        return self.probabilities if self.roles is None else self.roles.deciding()
+
+    def decider(self, row: int) -> ServingModel:
+        """The model whose probability was ruled on."""
+        roles = self.roles
+        if roles is None or roles.deciders is None or not roles.deciders[row]:
+            return self.model
+        return roles.models[int(roles.deciders[row]) - 1].model
 
     def rows(self, kept: Sequence[int]) -> Scored:
         """The figures of some rows."""
@@ -71,6 +86,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
             positions=positions,
             control=None if self.control is None else self.control.rows(taken),
             repeated=(),
+            roles=None if self.roles is None else self.roles.rows(taken),
         )
 
 
@@ -160,13 +176,13 @@ class Scorer:
         """Score as if each were the next transaction; state is untouched.
 
         The outcome is the one before the control group, so that nobody can look for the cards that
-        it lets through.
+        it lets through. Models that decide on none of the payments do not score them.
 
         Raises:
             NoModel: Nothing has been promoted yet.
         """
         model = self.panel.require()
-        return self._score(model, transactions, self.state.peek(transactions))
+        return self._score(model, transactions, self.state.peek(transactions), all_roles=False)
 
     def _score(
         self,
@@ -174,18 +190,26 @@ class Scorer:
         transactions: Sequence[Transaction],
         reading: Reading,
         key: ExplorationKey | None = None,
+        *,
+        all_roles: bool = True,
     ) -> Scored:
         assert self.policy is not None  # there is one with every champion
         vectors, column = reading.vectors, self._count_column
         scores, probabilities = model.score(vectors)
-        ruling = self.policy.rule(
-            probabilities,
-            reading.flags,
-            transactions,
-            key=key,
-            counts=None if column is None else vectors[:, column],
-        )
-        features, contributions = model.explain(vectors)
+        roles = None
+        if self.panel.others:
+            roles = score_roles(
+                self.panel, vectors, scores, probabilities, transactions, all_roles=all_roles
+            )
+        counts = None if column is None else vectors[:, column]
+        if roles is None or roles.deciders is None:
+            ruling = self.policy.rule(
+                probabilities, reading.flags, transactions, key=key, counts=counts
+            )
+            features, contributions = model.explain(vectors)
+        else:
+            ruling = self._rule_by_deciders(roles, reading.flags, transactions, key, counts)
+            features, contributions = _explain_by_deciders(model, roles, vectors)
         return Scored(
             model,
             vectors,
@@ -201,4 +225,47 @@ class Scorer:
             reading.ticket,
             reading.new_records,
             reading.untracked,
+            roles,
         )
+
+    def _rule_by_deciders(
+        self,
+        roles: RolesScored,
+        flags: npt.NDArray[np.integer],
+        transactions: Sequence[Transaction],
+        key: ExplorationKey | None,
+        counts: npt.NDArray[np.float32] | None,
+    ) -> Ruling:
+        """Rule on each payment by the lines of the model that decides on it."""
+        assert self.policy is not None
+        assert roles.deciders is not None
+        probabilities, n = roles.deciding(), len(transactions)
+        ruled = np.empty(n, dtype=np.uint32)
+        parts = []
+        for number in np.unique(roles.deciders).tolist():
+            rows = np.flatnonzero(roles.deciders == number)
+            policy = roles.models[number - 1].policy if number else self.policy
+            part = policy.rule(
+                probabilities[rows],
+                flags[rows],
+                [transactions[row] for row in rows.tolist()],
+                key=key,
+                counts=None if counts is None else counts[rows],
+            )
+            ruled[rows] = part.flags
+            parts.append((rows, part.control))
+        return Ruling(ruled, self.policy.hash, joined_control(ruled, parts))
+
+
+def _explain_by_deciders(
+    champion: ServingModel, roles: RolesScored, vectors: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+    """Reasons of each row, by the model that decides on it; see `ServingModel.explain`."""
+    assert roles.deciders is not None
+    features = np.empty((len(vectors), N_REASONS), dtype=np.int16)
+    contributions = np.empty((len(vectors), N_REASONS), dtype=np.float32)
+    for number in np.unique(roles.deciders).tolist():
+        rows = np.flatnonzero(roles.deciders == number)
+        model = roles.models[number - 1].model if number else champion
+        features[rows], contributions[rows] = model.explain(vectors[rows])
+    return features, contributions

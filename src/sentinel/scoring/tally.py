@@ -33,7 +33,7 @@ class Tally:
         """Count a group that was answered just now."""
         now = time.perf_counter_ns()
         self._flags += scored.flags.tobytes()
-        self._probabilities += scored.probabilities.tobytes()
+        self._probabilities += scored.deciding_probabilities().tobytes()
         self._latencies += [(now - pending.arrived_ns) // 1000 for pending in group]
         if len(self._latencies) >= _COUNTED_AT_ONCE:
             self.count()

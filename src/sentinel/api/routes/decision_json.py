@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -132,8 +134,8 @@ def render(transactions: list[Transaction], scored: Scored, latencies_us: list[i
     Used for each request: no work that can be avoided.
     """
     model = scored.model
-    end = f'],"model_name":{_json(model.name)},"model_version":{_json(model.version)},"latency_ms":'
-    probabilities = _numbers(scored.probabilities.tolist())
+    ends = _ends(scored, len(transactions))
+    probabilities = _numbers(scored.deciding_probabilities().tolist())
     latencies = _numbers([latency / 1000 for latency in latencies_us])
     reasons = _writer_of(model).write(
         scored.vectors, scored.reason_features, scored.reason_contributions
@@ -146,10 +148,30 @@ def render(transactions: list[Transaction], scored: Scored, latencies_us: list[i
             f',"decision":"{outcome_of(flags)}","reasons":[{why}{end}{latency}'
             f',"degraded":{_BOOLEANS[flags & FLAG_DEGRADED != 0]},"status":"{SUCCESS}"}}'
         ).encode()
-        for transaction, flags, probability, why, latency in zip(
-            transactions, scored.flags.tolist(), probabilities, reasons, latencies, strict=True
+        for transaction, flags, probability, why, end, latency in zip(
+            transactions,
+            scored.flags.tolist(),
+            probabilities,
+            reasons,
+            ends,
+            latencies,
+            strict=True,
         )
     ]
+
+
+def _ends(scored: Scored, n: int) -> Iterable[str]:
+    """Who decided, by row."""
+    if scored.roles is None or scored.roles.deciders is None:
+        return repeat(_end_of(scored.model), n)
+    by_decider = [_end_of(scored.model), *(_end_of(one.model) for one in scored.roles.models)]
+    return [by_decider[decider] for decider in scored.roles.deciders.tolist()]
+
+
+def _end_of(model: ServingModel) -> str:
+    return (
+        f'],"model_name":{_json(model.name)},"model_version":{_json(model.version)},"latency_ms":'
+    )
 
 
 def _json(value: str | int) -> str:

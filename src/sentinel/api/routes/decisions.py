@@ -192,7 +192,7 @@ class DecisionRoutes:
             recorded = self._runtime.writer.recorded(spelling)
             if recorded is not None:
                 answer = _known_answer(spelling, recorded.is_fraud, recorded.probability)
-                return answer, recorded.scored.model.version
+                return answer, recorded.scored.decider(recorded.row).version
         found = await self._readers.ask(lambda reader: self._find(reader, spellings))
         if found is not None:
             return found

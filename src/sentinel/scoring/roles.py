@@ -1,0 +1,191 @@
+"""What models beside the champion say of a batch, and which of them decide on which payments.
+
+A segment model decides where its condition holds. Of the others, challengers are asked in the
+order of their start: the first whose draw falls below its share decides, so that a later one
+splits what the earlier ones left. Everything else is the champion's.
+
+A model that raises is not asked again, and what it would have decided is the champion's: no
+payment waits for it or fails with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import Transaction
+from sentinel.experiments.assignment import draw, units_of
+from sentinel.log.columns import DecisionColumns, RoleScores
+from sentinel.scoring.panel import Panel, PanelModel
+
+log = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float64]
+
+
+class RolesScored(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What the models beside the champion said of a batch; row i is of its i-th transaction.
+
+    Attributes:
+        models: They, k of them.
+        scores: float64 (1 + k, n), raw, those of the champion first; NaN = not scored.
+        probabilities: float64 (1 + k, n), calibrated; likewise.
+        deciders: uint8 (n,): 0 = the champion decides, i = ``models[i - 1]`` does; None if the
+            champion decides on all.
+    """
+
+    models: tuple[PanelModel, ...]
+    scores: Floats
+    probabilities: Floats
+    deciders: npt.NDArray[np.uint8] | None
+
+    def deciding(self) -> Floats:
+        """float64 (n,): probabilities of the models that decide."""
+        if self.deciders is None:
+            return np.asarray(self.probabilities[0])
+        return np.asarray(self.probabilities[self.deciders, np.arange(len(self.deciders))])
+
+    def rows(self, kept: list[int]) -> RolesScored:
+        """Those of some rows."""
+        return RolesScored(
+            self.models,
+            self.scores[:, kept],
+            self.probabilities[:, kept],
+            None if self.deciders is None else self.deciders[kept],
+        )
+
+    def put_into(self, columns: DecisionColumns) -> DecisionColumns:
+        """The columns of the log, and those of roles and deciders."""
+        roles = tuple(
+            RoleScores(
+                role=other.name,
+                model_name=other.model.name,
+                model_version=other.model.version,
+                scores=self.scores[row].tobytes(),
+                probabilities=self.probabilities[row].tobytes(),
+            )
+            for row, other in enumerate(self.models, 1)
+        )
+        deciders = self.deciders
+        return msgspec.structs.replace(
+            columns,
+            roles=roles,
+            deciders=b"" if deciders is None or not deciders.any() else deciders.tobytes(),
+        )
+
+
+def score_roles(
+    panel: Panel,
+    vectors: npt.NDArray[np.float32],
+    scores: Floats,
+    probabilities: Floats,
+    transactions: Sequence[Transaction],
+    *,
+    all_roles: bool = True,
+) -> RolesScored | None:
+    """Have a batch scored by all models beside the champion that want it.
+
+    Args:
+        panel: The models.
+        vectors: float32 (n, n_features).
+        scores, probabilities: float64 (n,), the champion's.
+        transactions: (n,).
+        all_roles: Whether those that decide on none of the payments score them, too.
+
+    Returns:
+        None if no other model is there.
+    """
+    others = panel.others
+    if panel.failed:
+        others = tuple(other for other in others if other.name not in panel.failed)
+    if not others:
+        return None
+    n = len(transactions)
+    all_scores = np.full((1 + len(others), n), np.nan)
+    all_probabilities = np.full((1 + len(others), n), np.nan)
+    all_scores[0], all_probabilities[0] = scores, probabilities
+    units = units_of(transactions) if any(map(_draws, others)) else []
+    deciders = _deciders(panel, others, transactions, units)
+    for number, other in enumerate(others, 1):
+        rows = _rows_of(other, number, deciders, units, all_roles=all_roles)
+        if rows is not None and not len(rows):
+            continue
+        try:
+            said = other.model.score(vectors if rows is None else vectors[rows])
+        except Exception as error:  # noqa: BLE001 -- no payment fails with an experiment
+            _drop(panel, other, error)
+            if deciders is not None:
+                deciders[deciders == number] = 0
+            continue
+        if rows is None:
+            all_scores[number], all_probabilities[number] = said
+        else:
+            all_scores[number, rows], all_probabilities[number, rows] = said
+    if deciders is not None and not deciders.any():
+        deciders = None
+    return RolesScored(others, all_scores, all_probabilities, deciders)
+
+
+def _drop(panel: Panel, other: PanelModel, error: Exception) -> None:
+    panel.failed[other.name] = f"version {other.model.version} failed while it scored: {error!r}"
+    log.error(
+        "Experiment %s scores no longer, the champion decides on its payments.",
+        other.name,
+        exc_info=error,
+    )
+
+
+def _draws(other: PanelModel) -> bool:
+    return other.kind == "challenger" or other.sample < 1.0
+
+
+def _deciders(
+    panel: Panel,
+    others: Sequence[PanelModel],
+    transactions: Sequence[Transaction],
+    units: Sequence[str],
+) -> npt.NDArray[np.uint8] | None:
+    """uint8 (n,), see `RolesScored.deciders`; None if none of them ever decides."""
+    asked = [(number, o) for number, o in enumerate(others, 1) if o.kind != "shadow"]
+    if not asked:
+        return None
+    deciders = np.zeros(len(transactions), dtype=np.uint8)
+    for number, other in asked:
+        if other.holds is not None:
+            try:
+                held = [other.holds(transaction) for transaction in transactions]
+            except Exception as error:  # noqa: BLE001 -- no payment fails with an experiment
+                _drop(panel, other, error)
+                continue
+            deciders[(deciders == 0) & np.array(held, dtype=np.bool_)] = number
+    for number, other in asked:
+        if other.kind == "challenger":
+            for row in np.flatnonzero(deciders == 0).tolist():
+                if draw(other.name, units[row]) < other.share:
+                    deciders[row] = number
+    return deciders
+
+
+def _rows_of(
+    other: PanelModel,
+    number: int,
+    deciders: npt.NDArray[np.uint8] | None,
+    units: Sequence[str],
+    *,
+    all_roles: bool,
+) -> npt.NDArray[np.int64] | None:
+    """Rows that a model scores; None = all."""
+    if other.kind == "segment" or not all_roles:
+        if deciders is None:
+            return np.empty(0, dtype=np.int64)
+        return np.flatnonzero(deciders == number)
+    if other.kind == "shadow" and other.sample < 1.0:
+        return np.array(
+            [row for row, unit in enumerate(units) if draw(other.name, unit) < other.sample],
+            dtype=np.int64,
+        )
+    return None
