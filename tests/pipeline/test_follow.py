@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from sentinel.domain import NoModel, Unavailable
+from sentinel.experiments.lineup import Experiment
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.pipeline.follow import fetch_version, follow, sync_champion
 from sentinel.settings import Settings
+from testkit.experiments import run_experiments
 from testkit.ports import free_port
 from testkit.signed_models import let_through
 from testkit.small_models import PLAN, register_small_model
@@ -65,19 +67,44 @@ def test_a_second_look_changes_nothing(settings: Settings, tmp_path: Path) -> No
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
-def test_the_previous_champion_stays_for_a_rollback(settings: Settings, tmp_path: Path) -> None:
-    for seed in range(5):
+def test_champions_stay_and_candidates_that_nobody_looks_at_go(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Decisions refer to champions; a candidate is kept for the line-up, or while it is new."""
+    for seed in range(7):
         register_small_model(settings, tmp_path / str(seed), seed=seed)
-    for version in ("1", "2", "3", "4", "5"):
+    run_experiments(settings, Experiment(name="night", kind="shadow", version="1"))
+    for version in ("1", "2"):
+        fetch_version(settings, version)
+    for version in ("3", "4", "5", "6", "7"):
         crown(settings, version)
         sync_champion(settings)
     name = settings.mlflow.model_name
-    kept_folders = [f"{name}-3", f"{name}-4", f"{name}-5"]
+    kept_folders = [f"{name}-{version}" for version in (1, 3, 4, 5, 6, 7)]
     assert folders(settings) == ["champion.json", *kept_folders, "serving.json"]
     kept = (settings.models_dir / f"{name}-4" / "model.txt").stat()
     crown(settings, "4")
     assert sync_champion(settings) == "4"
     assert (settings.models_dir / f"{name}-4" / "model.txt").stat() == kept
+
+
+def test_the_follower_fetches_what_is_in_the_line_up_as_its_role_wants_it(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in range(3):
+        register_small_model(settings, tmp_path / str(seed), seed=seed)
+    crown(settings, "1")
+    shadow = Experiment(name="night", kind="shadow", version="2")
+    challenger = Experiment(name="ab", kind="challenger", version="3", share=0.1)
+    run_experiments(settings, challenger, shadow)
+    assert sync_champion(settings) == "1"  # no experiment holds up a champion
+    assert "experiment ab cannot be fetched. No gate has judged version 3" in caplog.text
+    name = settings.mlflow.model_name
+    assert not (settings.models_dir / f"{name}-3").exists()
+    let_through(settings, "3")
+    assert sync_champion(settings) == "1"
+    for version in ("2", "3"):
+        load_manifest(settings.models_dir / f"{name}-{version}")
 
 
 def test_a_folder_that_was_tampered_with_is_fetched_again(

@@ -88,7 +88,7 @@ def sync_champion(settings: Settings) -> str | None:
     """
     with open_registry(settings) as server:
         version = _sync(settings, server)
-        _sync_line_up(settings, server, {})
+        _warn_of_experiments(_sync_line_up(settings, server, {}))
         try:
             look(settings, server)
         except Unavailable as error:  # the follower looks again soon
@@ -172,12 +172,16 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     serving: str | None = None
     looked = 0.0
     whole: dict[str, Stamp] = {}
+    warned: dict[str, str] = {}
     # One connection for all questions: opening one costs more than a question.
     with RegistryOverHttp(settings.tracking_uri) as server:
         while not stop.is_set():
             try:
                 version = _sync(settings, server)
-                _sync_line_up(settings, server, whole)
+                missing = _sync_line_up(settings, server, whole)
+                if missing != warned:
+                    _warn_of_experiments(missing)
+                    warned = missing
                 if problem or version != serving or time.monotonic() - looked > _LOOK_SECONDS:
                     look(settings, server)
                     looked = time.monotonic()
@@ -247,7 +251,9 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
     return champion.version
 
 
-def _sync_line_up(settings: Settings, server: RegistryReader, whole: dict[str, Stamp]) -> None:
+def _sync_line_up(
+    settings: Settings, server: RegistryReader, whole: dict[str, Stamp]
+) -> dict[str, str]:
     """Fetch the versions of the line-up that are not here yet.
 
     A version that decides must be signed as a champion's is; a candidate will do for a shadow.
@@ -257,15 +263,17 @@ def _sync_line_up(settings: Settings, server: RegistryReader, whole: dict[str, S
         server: The registry.
         whole: Folders that were found whole and signed, as they were then; added to.
 
-    Raises:
-        SentinelError: Of the first version that cannot be fetched, after all others were tried.
+    Returns:
+        Why a version cannot be fetched, by what wants it. Nothing else stops for it.
     """
     store = open_line_ups(settings)
     try:
         line_up = store.read() or NO_LINE_UP
+    except SentinelError as error:
+        return {"all experiments": str(error)}
     finally:
         store.close()
-    failed: SentinelError | None = None
+    problems: dict[str, str] = {}
     for experiment in line_up.experiments:
         version, to_serve = experiment.version, experiment.decides
         folder = folder_of(settings, version)
@@ -278,11 +286,15 @@ def _sync_line_up(settings: Settings, server: RegistryReader, whole: dict[str, S
                 log.info("Version %s is here for experiment %s.", version, experiment.name)
             whole[version] = _stamp_of(folder, to_serve=to_serve)
         except SentinelError as error:
-            failed = failed or error
+            problems[f"experiment {experiment.name}"] = str(error)
     for version in whole.keys() - {one.version for one in line_up.experiments}:
         del whole[version]
-    if failed is not None:
-        raise failed
+    return problems
+
+
+def _warn_of_experiments(problems: dict[str, str]) -> None:
+    for name, problem in problems.items():
+        log.warning("The model of %s cannot be fetched. %s", name, problem)
 
 
 def _stamp_of(folder: Path, *, to_serve: bool) -> Stamp:
