@@ -16,7 +16,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from benchmarks.loop_life import Book, InCharge, Served
+from benchmarks.loop_book import Book, Served
+from benchmarks.loop_life import InCharge
+from benchmarks.loop_model import KeptModel
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.dataset import sample
@@ -37,6 +39,9 @@ from sentinel.sources.simulator import Behaviour
 
 REVIEWS_PER_1000: Final = 5.0
 """What analysts have time for, in all arms."""
+
+PROCEDURE: Final = "as fitted, without gate and refit"
+"""How the arms `this` and `all_truth` come to what serves; results of another one are not mixed."""
 
 _GATE_ROUNDS: Final = 400
 
@@ -218,7 +223,7 @@ def _lines_before(settings: Settings, data: Dataset, result: Result) -> Threshol
     )
 
 
-def _serving(data: Dataset, result: Result) -> ServingModel:
+def _serving(data: Dataset, result: Result) -> KeptModel:
     """A fitted model as a scorer holds it."""
     about = data.manifest
     with tempfile.TemporaryDirectory(prefix="sentinel-loop-") as place:
@@ -242,4 +247,4 @@ def _serving(data: Dataset, result: Result) -> ServingModel:
             data_hash=about.data_hash,
             created_at_us=1,
         )
-        return ServingModel.load(folder, Settings().money, reasons=False)
+        return KeptModel.of(folder)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.loop_life import Book
+from benchmarks.loop_book import Book
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.decided import APPROVE, DECLINE, REVIEW
 from sentinel.models.evaluation import average_precision

@@ -46,7 +46,7 @@ class ServingModel:
         self.name = manifest.name
         self.version = manifest.version
         self._scorer = Scorer(trees)
-        self._explainer = Explainer(trees)
+        self._explainer = Explainer(trees) if reasons else None
         self._calibration = manifest.calibrator()
         self.words = compile_words(plan, money)
         self.explains = reasons
@@ -95,7 +95,7 @@ class ServingModel:
             Feature indices int16 (n, N_REASONS), -1 = none, and their exact contributions
             float32 (n, N_REASONS).
         """
-        if not self.explains:
+        if self._explainer is None:
             shape = (len(vectors), N_REASONS)
             return np.full(shape, -1, dtype=np.int16), np.zeros(shape, dtype=np.float32)
         return self._explainer.top_k(vectors, N_REASONS)
