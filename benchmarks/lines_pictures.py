@@ -17,7 +17,7 @@ from sentinel.policy.exploration import MOST_SHARE
 from sentinel.policy.figures import widest_half_width
 
 INK, ACCENT, FAINT = "#1f3a5f", "#c8553d", "#9aa5b1"
-DECLINES_A_MONTH = (300, 1_200, 6_000)
+DECLINES_A_MONTH = (300, 600, 1_200)
 EXPLORED_A_MONTH = 60
 
 
@@ -67,6 +67,7 @@ def _known(axes: Axes) -> None:
     for declines, colour in zip(DECLINES_A_MONTH, (ACCENT, FAINT, INK), strict=True):
         a_month = min(MOST_SHARE * declines, EXPLORED_A_MONTH)
         half = [widest_half_width(a_month * month) for month in months]
-        label = f"{declines:,} declines a month: {a_month:.0f} let through"
+        more = " or more" if MOST_SHARE * declines >= EXPLORED_A_MONTH else ""
+        label = f"{declines:,}{more} declines a month: {a_month:.0f} let through"
         axes.plot(months, half, marker="o", color=colour, label=label)
     axes.set(xlabel="months of a control group", ylabel="known to within", ylim=(0, 0.3))
