@@ -51,7 +51,9 @@ class RedisFold:
                     self._known[entry.transaction_id] = entry
                 kind = take_arrival(self.book.fraud, entry.transaction_id)
             else:
-                kind = take_label(self.book.fraud, entry.transaction_id, entry.verdict)
+                kind = take_label(
+                    self.book.fraud, entry.transaction_id, entry.verdict, self.book.void
+                )
             transaction = self._known.get(entry.transaction_id)
             if kind is not None and transaction is not None:
                 found.append(self._add(group))

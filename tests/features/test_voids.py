@@ -24,11 +24,17 @@ from sentinel.features.plan.program import compile_program
 from sentinel.features.used_columns import only_used, used_columns
 from sentinel.features.voids import LogFold, RecordsAnew, payments_of
 from sentinel.ledger.base import Appended
+from sentinel.log.labels import take_void
 from sentinel.pipeline.verify import _Replay
 from sentinel.state.embedded import EmbeddedState, restore
+from sentinel.state.known_ids import KnownIds
+from sentinel.state.redis.reloading import ReplayedRecord, reload_record
 from testkit.oracle import Oracle
+from testkit.redis_fold import RedisFold
+from testkit.shared_records import shared_records
 from tests.features.logs import batch_of, batches_of, bits_of, bits_of_values
 from tests.features.worlds import WorldWithVoids, worlds_with_voids
+from tests.state.shared_redis import shared_redis
 
 Vectors = npt.NDArray[np.float32]
 Engine = Callable[[Plan, Sequence[Entry], random.Random], Vectors]
@@ -195,6 +201,49 @@ def as_of(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
     return features_as_of(plan, lambda: batches, rows, threads=1)
 
 
+class _RedisWithVoids(RedisFold):
+    """Where a void stands, records are put in place anew as those in doubt are."""
+
+    def run_with_voids(self, log: Sequence[Entry]) -> Vectors:
+        found, done = [], 0
+        for number, entry in enumerate(log):
+            if isinstance(entry, Void):
+                found.append(self.run(_decided(log[done:number])))
+                self._sequence += 1
+                self._take_void(entry, log[: number + 1])
+                done = number + 1
+        return np.concatenate([*found, self.run(_decided(log[done:]))])
+
+    def _take_void(self, void: Void, log: Sequence[Entry]) -> None:
+        if not take_void(self.book.fraud, self.book.void, void.transaction_id):
+            return
+        batches = batches_of(log)
+        folding = LogFold(self.features.program, lambda: batches, threads=1)
+        folding.book.scan(batches)
+        for batch in batches:
+            folding.step(batch, vectors=False)
+        known = KnownIds()
+        known.add(entry.transaction_id for entry in log if isinstance(entry, Transaction))
+
+        def replayed(view: int, key: str) -> ReplayedRecord:
+            words = folding.arena.record(view, key).copy()
+            return ReplayedRecord(words, self._sequence, known.holds)
+
+        for view, key, _ in self.effects.touched_by([self._known[void.transaction_id]]):
+            assert reload_record(self.effects, (view, key), replayed) is not None
+
+
+def _decided(log: Sequence[Entry]) -> list[Transaction | Label]:
+    return [entry for entry in log if not isinstance(entry, Void)]
+
+
+def redis(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vectors:
+    """A scorer with state in Redis."""
+    with shared_records(plan, shared_redis().url) as shared:
+        fold = _RedisWithVoids(shared.features(), shared.effects(), chance.choice([4, 64]))
+        return fold.run_with_voids(log)
+
+
 ENGINES: Final[dict[str, Engine]] = {
     "offline": offline,
     "offline_in_parts": offline_in_parts,
@@ -203,6 +252,7 @@ ENGINES: Final[dict[str, Engine]] = {
     "caught_up": caught_up,
     "verified": verified,
     "as_of": as_of,
+    "redis": redis,
 }
 
 

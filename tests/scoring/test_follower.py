@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sentinel.domain import Label, Transaction, Verdict
+from sentinel.domain import Label, Transaction, Verdict, Void
 from sentinel.features.arena import Arena
 from sentinel.features.plan.plan import DAY_US, MINUTE_US
 from sentinel.ledger.base import StateRebuild
@@ -21,8 +21,10 @@ from sentinel.ledger.postgres import PostgresLedger
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     LABEL_FORMAT,
+    VOID_FORMAT,
     GroupKind,
     LabelGroup,
+    VoidGroup,
     encode_group,
     entries_of,
 )
@@ -38,6 +40,7 @@ from sentinel.scoring.shared_state import SharedState
 from sentinel.settings import LedgerSettings, Settings, StateSettings
 from sentinel.state.base import Reading
 from sentinel.state.known_ids import KnownIds
+from sentinel.state.redis.effects import step_of
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
 from sentinel.state.redis.records import Loaded
 from testkit.servers import Postgres
@@ -108,6 +111,35 @@ class Log:
         group = LabelGroup(format=LABEL_FORMAT, labels=labels)
         self.ledger.append(GroupKind.LABELS, len(labels), START_US, encode_group(group))
 
+    def void(self, *numbers: int) -> None:
+        """Record voids."""
+        voids = [
+            Void(transaction_id=f"t{number}", received_at_us=START_US, reason="a test")
+            for number in numbers
+        ]
+        group = VoidGroup(VOID_FORMAT, voids)
+        self.ledger.append(GroupKind.VOIDS, len(voids), START_US, encode_group(group))
+
+    def find_voids(self, transaction_ids: Iterable[str]) -> dict[str, int]:
+        wanted, found = set(transaction_ids), dict[str, int]()
+        for group in self.ledger.groups():
+            if group.kind == GroupKind.VOIDS:
+                for sequence, void in enumerate(entries_of(group), group.first_sequence):
+                    if void.transaction_id in wanted:
+                        found.setdefault(void.transaction_id, sequence)
+        return found
+
+    def load(self, loads: int) -> Loaded:
+        """Load the records anew from the log, as the scorer does that finds them lost."""
+        folded = recover(self.shared.program, self.ledger, self.folder, self.find)
+        loaded = Loaded(loads * EPOCHS_OF_A_LOAD, folded.sequence)
+        self.ledger.record_rebuild(
+            StateRebuild(state_name(PLAN.hash), "", "", loaded.epoch, folded.sequence)
+        )
+        through = step_of(folded.sequence, label=True)
+        self.features.records.load(folded.arena, loaded, through)
+        return loaded
+
     def follower(self) -> LogFollower:
         """Another scorer's follower."""
         return LogFollower(self.shared.effects(), self.ledger, self.ledger, self.find)
@@ -135,6 +167,7 @@ class Log:
             ReplayedState(program, self.ledger, self.folder, self.find),
             self.find,
             ScoringMetrics(),
+            find_voids=self.find_voids,
             look_seconds=0.01,
         )
         return SharedState(self.features, looking_after, KnownIds(), 0)
@@ -371,3 +404,51 @@ def test_records_that_lost_their_latest_events_are_put_in_place_anew(log: Log) -
         assert words_of(log.shared) == expected
     finally:
         state.reconciler.close()
+
+
+def verified(log: Log) -> tuple[int, int, int]:
+    """What `features verify` finds: decisions held, mismatches, values that nothing can prove."""
+    shared = Settings(
+        ledger=LedgerSettings(url=log.ledger.database.url),
+        state=StateSettings(backend="redis", redis_url=log.shared.url),
+    )
+    replay = verify_shared(shared, PLAN)
+    assert replay is not None
+    return replay.decisions, replay.mismatches, replay.unverifiable
+
+
+def test_a_void_takes_its_payment_out_of_the_records_and_every_vector_stays_provable(
+    log: Log,
+) -> None:
+    log.decide(some(0, 12))
+    log.label((3, Verdict.FRAUD), (4, Verdict.FRAUD))
+    log.load(2)
+    state = log.state()
+    try:
+        log.decide(some(12, 20))
+        log.label((14, Verdict.FRAUD), (1, Verdict.FRAUD))
+        wait_for(log, state)
+        log.void(4, 14)
+        log.decide(some(20, 24))  # before or after the records are in place
+        log.label((4, Verdict.LEGITIMATE), (4, Verdict.FRAUD), (14, Verdict.FRAUD))
+        log.label((13, Verdict.FRAUD), (3, Verdict.LEGITIMATE))
+        mended(log, state)
+        log.decide(some(24, 30))
+        log.void(5, 21, 4)
+        mended(log, state)
+        log.label((5, Verdict.FRAUD), (6, Verdict.FRAUD))
+        log.decide(some(30, 34))
+        wait_for(log, state)
+        assert words_of(log.shared) == log.expected()
+        assert verified(log) == (22, 0, 0)
+    finally:
+        state.reconciler.close()
+
+
+def mended(log: Log, state: SharedState) -> None:
+    """Wait until the log is followed and no record is in doubt."""
+    wait_for(log, state)
+    deadline = time.monotonic() + 60
+    while log.features.records.doubts():
+        assert time.monotonic() < deadline, state.problem
+        time.sleep(0.01)

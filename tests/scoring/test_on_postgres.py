@@ -113,11 +113,14 @@ def test_a_scorer_lives_through_restarts_on_postgres(settings: Settings) -> None
     with start(settings) as server, told(server) as client:
         for number in (0, 45, 59):
             assert client.post("/predict", json=bodies[number]).content == answers[ids[number]]
+        asked = {"transaction_ids": [ids[7], ids[59]], "reason": "a test"}
+        assert client.post("/voids", json=asked).status_code == 200
+        assert client.post("/predict", json=bodies[7]).status_code == 409
         send(client, bodies[60:])
         assert server.stop() == 0
     with open_reader(settings) as ledger:
         exported = export_parquet(ledger, settings.offline_dir)
-    assert exported.exported_through == 94
+    assert exported.exported_through == 96
     assert open_table(settings.offline_dir, "decisions").count_rows() == 90
     backfill(settings)
     verified = verify(settings)

@@ -218,3 +218,40 @@ def test_a_scorer_that_is_killed_leaves_nothing_wrong(deployment: Deployment) ->
     assert (found.lost, found.twice, found.differing) == (0, 0, 0)
     result = replayed(deployment.settings, deployment.plan)
     assert result.mismatches == 0, result.examples
+
+
+def test_a_void_by_one_scorer_counts_in_all_and_what_was_served_stays_provable(
+    deployment: Deployment,
+) -> None:
+    with scorers(deployment.workspaces, deployment.environment) as servers:
+        one, other = (server.url for server in servers)
+        answers = send([one, other], some_payments(120))
+        wrong = [f"p-{number}" for number in (3, 40, 41, 119)]
+        labels = [fraud_label(i) for i in ("p-3", "p-5")]
+        assert httpx.post(f"{one}/labels", json={"labels": labels}, timeout=60).status_code == 200
+        asked = {"transaction_ids": wrong, "reason": "a test"}
+        meanwhile = threading.Thread(
+            target=send, args=([one, other], some_payments(80, "q")), kwargs={"answers": answers}
+        )
+        meanwhile.start()
+        said = httpx.post(f"{other}/voids", json=asked, timeout=60)
+        meanwhile.join()
+        assert said.status_code == 200, said.text
+        again = httpx.post(f"{one}/voids", json=asked, timeout=60).json()["voids"]
+        assert [receipt["repeated"] for receipt in again] == [True] * len(wrong)
+        repairs_done(servers)
+        late = fraud_label("p-40") | {"label_id": "late"}
+        assert httpx.post(f"{one}/labels", json={"labels": [late]}, timeout=60).status_code == 200
+        send([one, other], some_payments(40, "r"), answers=answers)
+        for url in (one, other):
+            refused = httpx.post(f"{url}/predict", json=some_payments(3)[2], timeout=60)
+            assert (refused.status_code, "declared void" in refused.text) == (409, True)
+            detail = httpx.get(f"{url}/decisions/p-41", timeout=60).json()
+            assert detail["void"]["reason"] == "a test"
+        repairs_done(servers)
+    assert deployment.books(answers) == Books(recorded=240, lost=0, twice=0, differing=0)
+    result = replayed(deployment.settings, deployment.plan)
+    assert (result.decisions, result.mismatches) == (240, 0), result.examples
+    held = compare_shared(deployment.settings, deployment.plan)
+    assert held is not None
+    assert (held.differing, held.behind) == (0, 0), held.examples

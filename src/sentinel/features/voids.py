@@ -103,6 +103,15 @@ class RecordsAnew:
                 words = self._folding.arena.record(view, key)
                 arena.words[offset : offset + len(words)] = words
 
+    def record(self, view: int, key: str) -> npt.NDArray[np.int64]:
+        """The words of one of the records."""
+        return self._folding.arena.record(view, key).copy()
+
+    @property
+    def records(self) -> list[tuple[int, str]]:
+        """The records, by view and key."""
+        return list(self._records)
+
     def _touching(self, batch: pa.RecordBatch) -> pa.Array:
         """Rows that may touch the records, bool (n_rows,)."""
         found = pa.array(np.zeros(batch.num_rows, dtype=np.bool_))

@@ -8,11 +8,13 @@ Not every decision can be held against it. A decision whose state could not be r
 where a position is missing, a change was made that never became durable; what was served from then
 on until it was taken back, or the record put in place anew, counts as unverifiable, never as right.
 So does what was served after two changes at one position.
+
+A payment that was declared void counts until its records were put in place anew, and not after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -21,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import Label, Transaction, Verdict, WorkspaceError
+from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.sweep import finish_rows, fold_view
@@ -36,11 +38,18 @@ from sentinel.features.plan.program import (
     Program,
     compile_program,
 )
-from sentinel.features.voids import LogFold
+from sentinel.features.voids import LogFold, RecordsAnew, payments_of
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.imports import imported_entries
 from sentinel.ledger.log import read_log, whole_log
-from sentinel.log.entries import FLAG_DEGRADED, Group, GroupKind, decode_decisions, decode_labels
+from sentinel.log.entries import (
+    FLAG_DEGRADED,
+    Group,
+    GroupKind,
+    decode_decisions,
+    decode_labels,
+    decode_voids,
+)
 from sentinel.pipeline.verify import transactions_of
 from sentinel.state.redis.layout import EPOCH_SHIFT, epoch_start, same_load
 
@@ -130,6 +139,7 @@ class _Live:
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
     degraded: list[bool] = field(default_factory=list)
     labels: list[tuple[int, Label]] = field(default_factory=list)
+    voids: dict[str, int] = field(default_factory=dict)
 
     def take(self, group: Group, plan_hash: str, views: int, epoch: int | None) -> None:
         if group.kind == GroupKind.LABELS:
@@ -140,12 +150,10 @@ class _Live:
                 if isinstance(entry, Label):
                     self.labels.append((sequence, entry))
         elif group.kind == GroupKind.VOIDS:
-            raise WorkspaceError(
-                f"Entry {group.first_sequence:,} of the log is a void that was recorded after the "
-                "shared state was loaded, and the replay of what was served cannot take it in. "
-                "Have the state loaded anew: stop the scorers, delete their keys in Redis, and "
-                "start them."
-            )
+            for sequence, void in enumerate(
+                decode_voids(group.payload).voids, group.first_sequence
+            ):
+                self.voids.setdefault(void.transaction_id, sequence)
         else:
             decided = decode_decisions(group.payload)
             n = len(decided.transactions)
@@ -201,7 +209,8 @@ def replay_served(
     known = {transaction.transaction_id for transaction in live.transactions}
     others = _find(ledger, {e.transaction_id for e in effects} - known)
     start = None if epoch is None else epoch_start(epoch)
-    return _Replay(program, fold, live, others, list(rebuilds), effects, list(voids), start).run()
+    loaded = _Loaded(program, ledger, loaded_through, fold, live.voids)
+    return _Replay(program, loaded, live, others, list(rebuilds), effects, list(voids), start).run()
 
 
 def _find(ledger: Ledger, wanted: set[str]) -> list[Transaction]:
@@ -216,13 +225,69 @@ def _find(ledger: Ledger, wanted: set[str]) -> list[Transaction]:
     return found
 
 
+class _Loaded:
+    """The records as they were loaded, and as they would have been without what is void by now.
+
+    Args:
+        program: The compiled plan.
+        ledger: Everything that was recorded.
+        through: The log entry through which the state was loaded.
+        fold: The log up to there.
+        voids: Sequences of later voids, by transaction.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        ledger: Ledger,
+        through: int,
+        fold: OfflineFold,
+        voids: Mapping[str, int],
+    ) -> None:
+        self.arena = fold.arena
+        self.book: LabelBook = fold.book
+        self._program = program
+        self._ledger, self._through = ledger, through
+        self._voids: list[tuple[int, str]] = []
+        if voids and through:
+            found = payments_of(self._batches(), voids, program.plan)
+            here = set(found.column("transaction_id").to_pylist())
+            self._voids = sorted((voids[i], i) for i in here - fold.book.void)
+        self._without: dict[int, dict[tuple[int, str], Words]] = {}
+
+    def record(self, view: int, key: str, base: Words, through: int) -> Words:
+        """A record without the payments of which the log says through an entry that they are void.
+
+        Args:
+            view, key: Which.
+            base: As it was loaded.
+            through: The entry.
+        """
+        gone = [identifier for sequence, identifier in self._voids if sequence <= through]
+        if not gone:
+            return base
+        found = self._without.get(len(gone))
+        if found is None:
+            payments = payments_of(self._batches(), gone, self._program.plan)
+            anew = RecordsAnew(self._program, payments, {*self.book.void, *gone})
+            for batch in self._batches():
+                anew.take(batch)
+            anew.fold()
+            found = {record: anew.record(*record) for record in anew.records}
+            self._without[len(gone)] = found
+        return found.get((view, key), base)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        return (batch for _, batch in read_log(self._ledger, until=self._through))
+
+
 class _Replay:
     """The replay at work; see `replay_served`."""
 
     def __init__(
         self,
         program: Program,
-        fold: OfflineFold,
+        loaded: _Loaded,
         live: _Live,
         others: Sequence[Transaction],
         rebuilds: Sequence[Rebuilt],
@@ -231,8 +296,9 @@ class _Replay:
         start: int | None,
     ) -> None:
         self._program = program
-        self._arena = fold.arena
-        self._book: LabelBook = fold.book
+        self._loaded = loaded
+        self._arena = loaded.arena
+        self._book = loaded.book
         self._live = live
         self._rebuilds = rebuilds
         self._effects = effects
@@ -269,9 +335,8 @@ class _Replay:
                 by_key.setdefault(key, []).append((placed, KIND_ADD, row))
         for effect in self._effects:
             row = self._rows.get(effect.transaction_id, -1)
-            if row >= 0 and effect.positions[number] > 0:
-                key = _key(view, self._live.transactions[row])
-                assert key is not None
+            key = _key(view, self._live.transactions[row]) if row >= 0 else None
+            if key is not None:  # at 0 where the record had been put in place with it
                 change = (effect.positions[number], effect.kind, row)
                 by_key.setdefault(key, []).append(change)
         voids: dict[str, dict[int, int]] = {}
@@ -335,7 +400,7 @@ class _Replay:
         for change in placed:
             while waiting and waiting[0].position < change[0]:
                 rebuild = waiting.pop(0)
-                self._rebuild(view, offset, base, rebuild, changes)
+                self._rebuild(offset, base, rebuild, changes)
                 kept_from = rebuild.position >> EPOCH_SHIFT << EPOCH_SHIFT
                 at, lost = rebuild.position, False
                 # What was kept on the way to the log and never reached it.
@@ -355,35 +420,39 @@ class _Replay:
 
     def _rebuild(
         self,
-        view: int,
         offset: int,
         base: Words,
         rebuild: Rebuilt,
         changes: list[tuple[int, int, int]],
     ) -> None:
         """Make the record what the ledger held, and what was added to it meanwhile."""
-        size = self._program.record_words[view]
-        self._arena.words[offset : offset + size] = base
+        view, through = rebuild.view, rebuild.through_sequence
+        without = self._loaded.record(view, rebuild.key, base, through)
+        self._arena.words[offset : offset + len(base)] = without
         live = self._live
+        void = {identifier for identifier, sequence in live.voids.items() if sequence <= through}
+        changes = [c for c in changes if live.transactions[c[2]].transaction_id not in void]
         # A decision that was made without the records and added to them later stands there twice.
-        rows = {
-            row
-            for position, kind, row in changes
-            if kind == KIND_ADD
-            and (live.sequences[row] <= rebuild.through_sequence or 0 < position < rebuild.position)
-        }
-        held = [(0, KIND_ADD, row) for row in rows]
+        # What the log held is there in its order; what was on the way to it, by position.
+        places: dict[int, tuple[int, int]] = {}
+        for position, kind, row in changes:
+            if kind != KIND_ADD:
+                continue
+            if live.sequences[row] <= through:
+                places[row] = (live.sequences[row], 0)
+            elif 0 < position < rebuild.position:
+                places[row] = (through + 1, position)
+        held = [(0, KIND_ADD, row) for row in sorted(places, key=places.__getitem__)]
         frauds = {
             label.transaction_id: label.verdict == Verdict.FRAUD
             for sequence, label in live.labels
-            if sequence <= rebuild.through_sequence
+            if sequence <= through
         }
         for position, kind, row in sorted(c for c in changes if c[1] != KIND_ADD):
-            if position < rebuild.position:
+            if 0 < position < rebuild.position:
                 frauds[live.transactions[row].transaction_id] = kind == KIND_FRAUD
-        held.sort(key=lambda change: live.sequences[change[2]])
         older = {row for _, _, row in changes if not live.sequences[row]}
-        for row in {row for _, _, row in held} | older:
+        for row in sorted(places.keys() | older):
             identifier = live.transactions[row].transaction_id
             was = row in older and identifier in self._book.fraud
             now = frauds.get(identifier, was)

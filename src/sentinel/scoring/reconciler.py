@@ -21,7 +21,7 @@ from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
 from sentinel.log.entries import GroupKind, entries_of
 from sentinel.monitoring.metrics import ScoringMetrics
-from sentinel.scoring.follower import FindTransactions, LogFollower
+from sentinel.scoring.follower import FindTransactions, FindVoids, LogFollower
 from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis.effects import Effects, Voided
@@ -75,6 +75,7 @@ class Reconciler:
         find: Finds a transaction of the log by its id.
         metrics: Counters.
         find_many: Finds several at once; default: one by one.
+        find_voids: Finds voids; default: the log has none.
         look_seconds: Pause before the log is looked at again after something was found there.
     """
 
@@ -89,6 +90,7 @@ class Reconciler:
         metrics: ScoringMetrics,
         *,
         find_many: FindTransactions | None = None,
+        find_voids: FindVoids | None = None,
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
         self._doubts: deque[_Doubt] = deque()
@@ -99,7 +101,7 @@ class Reconciler:
         self._said = 0.0
         self._stop = threading.Event()
         effects = Effects(open_records())
-        follower = LogFollower(effects, ledger, reader, find, find_many)
+        follower = LogFollower(effects, ledger, reader, find, find_many, find_voids)
         self._turn = _Turn(effects, follower, self._notes, reader, replayed, metrics)
         longest = look_seconds * _LONGEST_LOOKS
         self._own_loop = _Loop("state-own", self._own, _PAUSE_SECONDS, _PAUSE_SECONDS, self._stop)

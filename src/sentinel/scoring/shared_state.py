@@ -207,12 +207,13 @@ class SharedState:
         self.reconciler.look_now()
 
     def records_anew(self, payments: pa.RecordBatch, transaction_ids: Sequence[str]) -> None:
-        """Nothing: see `sentinel.scoring.voids`."""
+        """The log's follower puts them in place."""
 
     def apply_voids(
         self, transaction_ids: Sequence[str], appended: Appended, anew: RecordsAnew | None
     ) -> None:
         self.sequence = max(self.sequence, appended.first_sequence + len(transaction_ids) - 1)
+        self.reconciler.look_now()
 
     def look_after(self) -> None:
         self._watch(self)

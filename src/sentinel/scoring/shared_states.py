@@ -107,6 +107,7 @@ class SharedStates:
             self._find_anywhere,
             self._metrics,
             find_many=self._find_many,
+            find_voids=self._find_voids,
         )
         sequence = self._reader.last_sequence()
         state = SharedState(features, reconciler, known, sequence, self._watch, PARALLEL)
@@ -208,6 +209,10 @@ class SharedStates:
     def _find_many(self, transaction_ids: Iterable[str]) -> dict[str, Transaction]:
         self._index.catch_up()
         return TransactionLookup(self._index).transactions(transaction_ids)
+
+    def _find_voids(self, transaction_ids: Iterable[str]) -> dict[str, int]:
+        self._index.catch_up()
+        return self._index.voids_of(transaction_ids)
 
     # Loading.
 

@@ -3,8 +3,8 @@
 What a void is: `sentinel.features.voids`. Where this process holds the state, the records that the
 payments touched are folded anew in a thread up to the end of the log. Then no group begins for a
 moment: what came meanwhile is folded, the voids are committed, and the records are put in place.
-Where many scorers share state, voids are refused: the proof of what was served
-(`sentinel.pipeline.served_replay`) cannot replay them yet.
+Where many scorers share state, the voids are committed, and the log's follower has the records
+put in place a moment later, as it brings in labels (`sentinel.scoring.follower`).
 """
 
 from __future__ import annotations
@@ -47,12 +47,6 @@ _SMALL_GAP: Final = 256
 _GAP_ROUNDS: Final = 20
 _RETRY_SECONDS: Final = 10.0
 _SHOWN: Final = 5
-_SHARED: Final = (
-    "Payments cannot be declared void while state is shared in Redis: what is served afterwards "
-    "could not be proven from the log. Nothing was recorded. A scorer with state in memory "
-    "(state.backend = embedded) can do it; shared records are repaired by a new log: export, leave "
-    "the payment out, import."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,8 @@ class VoidRecorder:
     async def submit(
         self, transaction_ids: Sequence[str], reason: str, called_by: str = ""
     ) -> list[VoidReceipt]:
-        """Declare transactions void; done once the records are in place.
+        """Declare transactions void; done once the records are in place, or will be in a moment
+        where state is shared.
 
         Args:
             transaction_ids: Which, at most MOST_VOIDS.
@@ -100,8 +95,7 @@ class VoidRecorder:
 
         Raises:
             UnknownTransaction: The log does not hold one of them; nothing was recorded.
-            InvalidTransaction: They touch records of too many payments, or state is shared;
-                nothing was recorded.
+            InvalidTransaction: They touch records of too many payments; nothing was recorded.
             Overloaded: A void or a change of plan is under way.
             Unavailable: State or ledger cannot be used right now.
         """
@@ -177,16 +171,11 @@ class VoidRecorder:
         state = self._writer.scorer.state
         ids = [void.transaction_id for void in voids]
         anew = state.records_anew(payments_batch(transactions), ids)
-        if anew is None:
-            raise InvalidTransaction(_SHARED)
-        through = 0
-        for _ in range(_GAP_ROUNDS):
-            before, through = through, await asyncio.to_thread(self._fold, anew, through)
-            if through - before < _SMALL_GAP:
-                break
+        through = 0 if anew is None else await self._fold_most(anew)
         await self._hold()
         try:
-            await asyncio.to_thread(self._fold, anew, through)
+            if anew is not None:
+                await asyncio.to_thread(self._fold, anew, through)
             self._check_usable(state)
         except BaseException:
             self._writer.turn.release()
@@ -194,6 +183,15 @@ class VoidRecorder:
         appended = await self._commit(state, voids, anew, called_by)
         log.info("%d payments are void from entry %d on.", len(ids), appended.first_sequence)
         return appended.first_sequence
+
+    async def _fold_most(self, anew: RecordsAnew) -> int:
+        """Fold until little of the log is left; the last entry that was taken in."""
+        through = 0
+        for _ in range(_GAP_ROUNDS):
+            before, through = through, await asyncio.to_thread(self._fold, anew, through)
+            if through - before < _SMALL_GAP:
+                break
+        return through
 
     def _fold(self, anew: RecordsAnew, after: int) -> int:
         """Take in what the log holds behind an entry; the last entry that was taken in."""
@@ -227,7 +225,7 @@ class VoidRecorder:
             raise LedgerUnavailable("State was rebuilt meanwhile; nothing was recorded. Try again.")
 
     async def _commit(
-        self, state: FeatureState, voids: list[Void], anew: RecordsAnew, called_by: str
+        self, state: FeatureState, voids: list[Void], anew: RecordsAnew | None, called_by: str
     ) -> Appended:
         """Append the voids and let them take effect. The turn is held, and released here."""
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()

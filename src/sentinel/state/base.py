@@ -223,7 +223,8 @@ class FeatureState(Protocol):
             transaction_ids: Theirs.
 
         Returns:
-            Records that the log is to be folded into; None if voids cannot be recorded.
+            Records that the log is to be folded into; None if the log's follower puts them in
+            place.
         """
         ...
 
