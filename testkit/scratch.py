@@ -24,6 +24,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.champion import Champion
+from sentinel.models.ensemble import TreeEnsemble
 from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
 from testkit.ports import free_port
@@ -91,7 +92,9 @@ def make_workspace(
     return settings
 
 
-def install_champion(settings: Settings, plan: Plan, booster: str, version: str) -> None:
+def install_champion(
+    settings: Settings, plan: Plan, booster: str | TreeEnsemble, version: str
+) -> None:
     """Put a model where the scorer looks for its champion, as the registry's follower does."""
     folder = f"scratch-{version}"
     save_artifact(

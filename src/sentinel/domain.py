@@ -13,7 +13,9 @@ The error tree (each class has a stable ``code`` that clients may rely on):
     │   ├── TransactionConflict     the same transaction id with another body
     │   └── AlreadyRecorded         the log holds some of these ids already
     ├── NotFound
-    │   └── UnknownTransaction
+    │   ├── UnknownTransaction
+    │   ├── NotDecided              the transaction was imported, so nothing was decided
+    │   └── ModelGone               the model that decided is kept nowhere any more
     ├── ModelError
     │   ├── NoModel                 nothing has been promoted yet
     │   ├── PlanMismatch            the model was trained with another feature plan
@@ -299,6 +301,14 @@ class NotFound(SentinelError):
 
 class UnknownTransaction(NotFound):
     code = "unknown_transaction"
+
+
+class NotDecided(NotFound):
+    code = "not_decided"
+
+
+class ModelGone(NotFound):
+    code = "model_gone"
 
 
 class ModelError(SentinelError):

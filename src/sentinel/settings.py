@@ -167,6 +167,12 @@ class MlflowSettings(BaseModel):
     )
     experiment: str = Field("sentinel", description="Experiment that training runs go to.")
     model_name: str = Field("sentinel-fraud", description="Name in the model registry.")
+    keep_days: float = Field(
+        90.0,
+        description="Days for which a model that serves no more stays on disk, "
+        "so that its decisions can be explained; later it is fetched from the registry.",
+        ge=0,
+    )
     backend_store_uri: SecretStr = Field(
         SecretStr(""),
         description="Database of the MLflow server, `postgresql://user@host/name`; made where it "

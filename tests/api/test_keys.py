@@ -293,7 +293,11 @@ def test_a_sender_uses_its_own_ids_and_sees_no_others(site: Site) -> None:
         many = [payment(transaction_id=f"shop-b:many-{n}") for n in range(600)]
         refused = other.post("/predict/batch", json={"transactions": [*many, body]})
         assert refused.json()["errors"][0]["field"] == "transactions[600].transaction_id"
-        for path in ("/predict/shop-a:1", "/decisions/shop-a:1"):
+        for path in (
+            "/predict/shop-a:1",
+            "/decisions/shop-a:1",
+            "/decisions/shop-a:1/explanation",
+        ):
             assert other.get(path).status_code == 403
             assert eventually(own, path, dict.keys)
         label = {"transaction_id": "shop-a:1", "verdict": "legitimate"}

@@ -286,6 +286,9 @@ def test_a_forests_contributions_sum_to_its_probability(with_missing: bool) -> N
     ensemble = from_sklearn_forest(forest)
     contributions = Explainer(ensemble).contributions(X)
     np.testing.assert_allclose(contributions.sum(axis=1), forest.predict_proba(X)[:, 1], atol=1e-12)
+    scorer = Scorer(ensemble)
+    np.testing.assert_allclose(scorer.raw_many(X), forest.predict_proba(X)[:, 1], atol=1e-12)
+    assert [scorer.raw_one(x) for x in X[:20]] == scorer.raw_many(X[:20]).tolist()
     expected = [brute_force(ensemble, x) / 8 for x in X[:3]]
     np.testing.assert_allclose(contributions[:3], expected, atol=1e-12)
 

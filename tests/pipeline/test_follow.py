@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -105,6 +106,29 @@ def test_the_follower_fetches_what_is_in_the_line_up_as_its_role_wants_it(
     assert sync_champion(settings) == "1"
     for version in ("2", "3"):
         load_manifest(settings.models_dir / f"{name}-{version}")
+
+
+def test_a_folder_goes_once_its_model_has_not_served_for_long(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Days count from the end of its service, not from its beginning."""
+    for seed in range(6):
+        register_small_model(settings, tmp_path / str(seed), seed=seed)
+    name = settings.mlflow.model_name
+    long_ago = time.time() - (settings.mlflow.keep_days + 1) * 86_400
+    for version in ("1", "2", "3", "4", "5", "6"):
+        crown(settings, version)
+        sync_champion(settings)
+        if version in ("1", "5"):  # it serves for very long
+            os.utime(settings.models_dir / f"{name}-{version}", (long_ago, long_ago))
+        if version == "2":  # it served when another one took over
+            gone = settings.models_dir / f"{name}-1"
+            assert time.time() - gone.stat().st_mtime < 60
+            os.utime(gone, (long_ago, long_ago))
+    kept_folders = [f"{name}-{version}" for version in range(2, 7)]
+    assert folders(settings) == ["champion.json", *kept_folders, "serving.json"]
+    assert fetch_version(settings, "1", into=tmp_path / "past") == tmp_path / "past" / f"{name}-1"
+    assert f"{name}-1" not in folders(settings)
 
 
 def test_a_folder_that_was_tampered_with_is_fetched_again(

@@ -20,7 +20,7 @@ class Admission(NamedTuple):
 
     Attributes:
         method: HTTP's.
-        path: As OpenAPI writes it; a parameter stands at its end and takes slashes.
+        path: As OpenAPI writes it; a parameter takes slashes.
         scopes: A key needs one of these; `OPEN` = no key is needed.
         dry_run: Of requests that say ``dry_run=true``; the others have a line of their own.
     """
@@ -41,6 +41,7 @@ ADMISSIONS: Final = (
     Admission("POST", "/predict/batch", _DRY_RUN, dry_run=True),
     Admission("GET", "/predict/{transaction_id}", frozenset({Scope.SCORE, Scope.DECISIONS})),
     Admission("GET", "/decisions", frozenset({Scope.DECISIONS})),
+    Admission("GET", "/decisions/{transaction_id}/explanation", frozenset({Scope.DECISIONS})),
     Admission("GET", "/decisions/{transaction_id}", frozenset({Scope.DECISIONS})),
     Admission("POST", "/labels", frozenset({Scope.LABEL})),
     Admission("POST", "/voids", frozenset({Scope.ADMIN})),
@@ -64,7 +65,11 @@ ADMISSIONS: Final = (
 )
 
 _EXACT: Final = {(a.method, a.path, a.dry_run): a for a in ADMISSIONS if "{" not in a.path}
-_BELOW: Final = tuple((a.method, a.path.partition("{")[0], a) for a in ADMISSIONS if "{" in a.path)
+_BELOW: Final = tuple(
+    (a.method, a.path.partition("{")[0], a.path.partition("}")[2], a)
+    for a in ADMISSIONS
+    if "{" in a.path
+)
 
 
 def admission_of(method: str, path: str, *, dry_run: bool = False) -> Admission | None:
@@ -72,8 +77,17 @@ def admission_of(method: str, path: str, *, dry_run: bool = False) -> Admission 
 
     >>> admission_of("GET", "/predict/shop-a/17").path, admission_of("DELETE", "/predict")
     ('/predict/{transaction_id}', None)
+    >>> admission_of("GET", "/decisions/shop-a/17/explanation").path
+    '/decisions/{transaction_id}/explanation'
     """
     found = _EXACT.get((method, path, dry_run)) or _EXACT.get((method, path, False))
     if found is not None:
         return found
-    return next((a for verb, below, a in _BELOW if method == verb and path.startswith(below)), None)
+    return next(
+        (
+            a
+            for verb, below, behind, a in _BELOW
+            if method == verb and path.startswith(below) and path.endswith(behind)
+        ),
+        None,
+    )

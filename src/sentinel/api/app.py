@@ -31,6 +31,7 @@ from sentinel.api.problems import (
 )
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
+from sentinel.api.routes.explanation import ExplanationRoute
 from sentinel.api.routes.features import FeaturesRoute
 from sentinel.api.routes.health import health_router, probes_router
 from sentinel.api.routes.labels import LabelRoute
@@ -97,6 +98,7 @@ class Application:
             seconds=limits.reader_seconds,
         )
         policy = PolicyRoutes(runtime, self._large)
+        self._explanations = ExplanationRoute(runtime, guard, self._readers)
         routes = (
             *self.intake.routes,
             *LabelRoute(runtime, guard, self._large).routes,
@@ -120,6 +122,7 @@ class Application:
             probes_router(runtime),
             metrics_router(runtime.metrics),
             DecisionRoutes(runtime, guard, self._readers).router(),
+            self._explanations.router(),
             decision_router(runtime, guard, self._readers),
         ):
             self.fastapi.include_router(router)
@@ -129,6 +132,7 @@ class Application:
     def close(self) -> None:
         """End the threads. Waits for what they have under way."""
         self._readers.close()
+        self._explanations.close()
         self._large.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -92,11 +92,12 @@ def compile_words(plan: Plan, money: Money) -> list[Words]:
     ]
 
 
-def _amount(value: float, money: Money) -> str:
+def amount_words(value: float, money: Money) -> str:
+    """Money in its currency: 1,250.00 EUR."""
     return f"{value / 10**money.scale:,.{money.scale}f} {money.currency}"
 
 
-def _number(value: float) -> str:
+def number_words(value: float) -> str:
     """Whole numbers whole, others to two or three significant digits."""
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
@@ -104,7 +105,7 @@ def _number(value: float) -> str:
 
 
 def _plural(count: float, noun: str) -> str:
-    return f"{_number(count)} {noun}" if count == 1 else f"{_number(count)} {_many(noun)}"
+    return f"{number_words(count)} {noun}" if count == 1 else f"{number_words(count)} {_many(noun)}"
 
 
 def _many(noun: str) -> str:
@@ -128,7 +129,7 @@ def _age(seconds: float) -> str:
     return "less than a second"
 
 
-def _period(aggregate: Aggregate) -> str:
+def period_words(aggregate: Aggregate) -> str:
     """``the last hour``, ``the last 7 days``, ``the 30 days before the last 7 days``."""
     window = _duration(aggregate.window_us)
     if aggregate.offset_us:
@@ -146,15 +147,15 @@ def _owner(view: View) -> str:
     return "this " + " and ".join(_column(key) for key in view.keys)
 
 
-def _where(view: View) -> str:
+def where_words(view: View) -> str:
     """``by this card``, ``by this card at this merchant``."""
     return " ".join(f"{_PREPOSITIONS.get(key, 'of')} this {_column(key)}" for key in view.keys)
 
 
 def _condition(condition: Filter, money: Money) -> str:
     if condition.column == AMOUNT and not isinstance(condition.value, str):
-        return f"{_OPERATORS[condition.operator]}{_amount(condition.value, money)}"
-    value = condition.value if isinstance(condition.value, str) else _number(condition.value)
+        return f"{_OPERATORS[condition.operator]}{amount_words(condition.value, money)}"
+    value = condition.value if isinstance(condition.value, str) else number_words(condition.value)
     return f"{_column(condition.column)} {_OPERATORS[condition.operator]}{value}"
 
 
@@ -172,7 +173,7 @@ def _or(missing: str, known: Callable[[float], str]) -> Words:
 
 def _aggregate(view: View, aggregate: Aggregate, money: Money) -> Words:
     row = FUNCTIONS[aggregate.function]
-    which, where, period = _filtered(aggregate, money), _where(view), _period(aggregate)
+    which, where, period = _filtered(aggregate, money), where_words(view), period_words(aggregate)
     of = f"{which} {where} in {period}"
     if row.least == 0:
         missing = f"{' and '.join(_column(key) for key in view.keys)} unknown"
@@ -197,11 +198,11 @@ def _of_column(aggregate: Aggregate) -> dict[str, str]:
 def _shown(row: AggregateFunction, aggregate: Aggregate, money: Money) -> Callable[[float], str]:
     """Writes a value with its unit."""
     if row.unit is Unit.AMOUNT:
-        return lambda v: _amount(v, money)
+        return lambda v: amount_words(v, money)
     if row.unit is Unit.SECONDS:
         return _age
     if row.unit is Unit.SHARE:
-        return lambda v: f"{_number(100 * v)} %"
+        return lambda v: f"{number_words(100 * v)} %"
     noun, capacity = row.counted.format(**_of_column(aggregate)), aggregate.capacity
     if not row.capacity:
         return lambda v: _plural(v, noun)
@@ -210,14 +211,14 @@ def _shown(row: AggregateFunction, aggregate: Aggregate, money: Money) -> Callab
 
 def _request(feature: RequestFeature, money: Money) -> Words:
     if feature.kind == "amount":
-        return _or("amount unknown", lambda v: f"amount is {_amount(v, money)}")
+        return _or("amount unknown", lambda v: f"amount is {amount_words(v, money)}")
     if feature.kind == "hour_of_day":
         return _or("time unknown", lambda v: f"paid at {int(v):02d}:{int(v % 1 * 60):02d} UTC")
     if feature.kind == "day_of_week":
         return _or("day unknown", lambda v: f"paid on a {_WEEKDAYS[int(v) % 7]}")
     name = _column(feature.column)
     if feature.kind == "number":
-        return _or(f"{name} not given", lambda v: f"{name} is {_number(v)}")
+        return _or(f"{name} not given", lambda v: f"{name} is {number_words(v)}")
     texts = ("one never seen before", *feature.categories)
     return _or(f"{name} not given", lambda v: f"{name} is {texts[int(v)]}")
 
@@ -225,7 +226,7 @@ def _request(feature: RequestFeature, money: Money) -> Words:
 def _noun(view: View, aggregate: Aggregate, money: Money) -> str:
     """A noun phrase for one side of a ratio: ``this card's mean of the last 30 days``."""
     noun = FUNCTIONS[aggregate.function].noun.format(**_of_column(aggregate))
-    return f"{_owner(view)}'s {noun}{_filtered(aggregate, money)} of {_period(aggregate)}"
+    return f"{_owner(view)}'s {noun}{_filtered(aggregate, money)} of {period_words(aggregate)}"
 
 
 def _ratio(ratio: Ratio, owners: dict[str, tuple[View, Aggregate]], money: Money) -> Words:
@@ -238,5 +239,5 @@ def _ratio(ratio: Ratio, owners: dict[str, tuple[View, Aggregate]], money: Money
         verb = "are" if FUNCTIONS[owners[ratio.numerator][1].function].plural else "is"
     return _or(
         f"no history to compare with for {denominator}",
-        lambda v: f"{subject} {verb} {_number(v)} times {denominator}",
+        lambda v: f"{subject} {verb} {number_words(v)} times {denominator}",
     )

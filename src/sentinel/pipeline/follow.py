@@ -47,6 +47,7 @@ from sentinel.models.signature import (
 from sentinel.models.signing_keys import TrustedKeys, trusted_keys_of
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
+from sentinel.pipeline.retired import note_line_up
 from sentinel.pipeline.served import (
     PARTIAL,
     changing,
@@ -96,13 +97,16 @@ def sync_champion(settings: Settings) -> str | None:
         return version
 
 
-def fetch_version(settings: Settings, version: str, *, to_serve: bool = False) -> Path:
+def fetch_version(
+    settings: Settings, version: str, *, to_serve: bool = False, into: Path | None = None
+) -> Path:
     """The folder of a version, fetched unless it is there already.
 
     Args:
         settings: The deployment.
         version: In the registry.
         to_serve: Whether a gate must have let it through; otherwise a candidate will do.
+        into: Where folders of models are; None for those that serving reads.
 
     Raises:
         NoModel: The registry has no such version.
@@ -111,8 +115,8 @@ def fetch_version(settings: Settings, version: str, *, to_serve: bool = False) -
     """
     with open_registry(settings) as server:
         wanted = server.version(settings.mlflow.model_name, version)
-        _bring(settings, server, wanted, to_serve=to_serve)
-    return folder_of(settings, version)
+        _bring(settings, server, wanted, to_serve=to_serve, into=into)
+    return (into or settings.models_dir) / folder_of(settings, version).name
 
 
 def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | None:
@@ -277,6 +281,7 @@ def _sync_line_up(
     for experiment in line_up.experiments:
         version, to_serve = experiment.version, experiment.decides
         folder = folder_of(settings, version)
+        note_line_up(folder)
         if whole.get(version) == _stamp_of(folder, to_serve=to_serve):
             continue
         try:
@@ -309,7 +314,12 @@ def _stamp_of(folder: Path, *, to_serve: bool) -> Stamp:
 
 
 def _bring(
-    settings: Settings, server: RegistryReader, wanted: RegisteredVersion, *, to_serve: bool
+    settings: Settings,
+    server: RegistryReader,
+    wanted: RegisteredVersion,
+    *,
+    to_serve: bool,
+    into: Path | None = None,
 ) -> bool:
     """See that a version's folder is here, whole and signed; returns whether it changed for that.
 
@@ -317,7 +327,8 @@ def _bring(
     that is here already needs no registry.
     """
     name, version = settings.mlflow.model_name, wanted.version
-    keys, target = trusted_keys_of(settings), folder_of(settings, version)
+    models = into or settings.models_dir
+    keys, target = trusted_keys_of(settings), models / folder_of(settings, version).name
     whole = is_whole(target, wanted.run_id)
     if whole and is_signed(settings, target, version, wanted.run_id, to_serve=to_serve):
         return False
@@ -326,7 +337,7 @@ def _bring(
     if whole and holds(target, statement):
         write_signature(target, wanted.signature)
         return True
-    with _download(settings, server, wanted) as partial:
+    with _download(settings, server, wanted, models) as partial:
         _check(partial, name, wanted, statement)
         write_signature(partial, wanted.signature)
         give_name(partial, target)
@@ -344,7 +355,7 @@ def fetch_as_registered(
         Unavailable: See `sync_champion`.
     """
     target = folder_of(settings, wanted.version)
-    with _download(settings, server, wanted) as partial:
+    with _download(settings, server, wanted, settings.models_dir) as partial:
         _check(partial, settings.mlflow.model_name, wanted, None)
         if is_whole(target, wanted.run_id) and load_manifest(target) != load_manifest(partial):
             raise ModelFormatError(
@@ -357,11 +368,10 @@ def fetch_as_registered(
 
 @contextmanager
 def _download(
-    settings: Settings, server: RegistryReader, wanted: RegisteredVersion
+    settings: Settings, server: RegistryReader, wanted: RegisteredVersion, models: Path
 ) -> Iterator[Path]:
     """A folder with the files of a version, which is gone after the block unless it was named."""
     name, version = settings.mlflow.model_name, wanted.version
-    models = settings.models_dir
     location = server.location_of(name, version)
     models.mkdir(parents=True, exist_ok=True)
     _sweep(models)

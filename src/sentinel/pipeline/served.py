@@ -3,16 +3,16 @@
     <models>/serving.json        roles, plan and policy; see `sentinel.models.serving`
     <models>/champion.json       {"version": "3", "folder": "sentinel-fraud-3"}, for older versions
     <models>/sentinel-fraud-3/   what serves
-    <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing
+    <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing and for
+                                 the explanation of what it decided; see `sentinel.pipeline.retired`
     <models>/rollback.json       a rollback that the registry has not been told of
 
-A folder has its name only once it is whole and verified. What serves, what has served and what is
-in the line-up is never deleted.
+A folder has its name only once it is whole and verified. What serves and what is in the line-up is
+never deleted.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +24,6 @@ import msgspec
 from filelock import FileLock
 
 from sentinel.domain import ModelNotSigned, SentinelError
-from sentinel.experiments.lineup import NO_LINE_UP
-from sentinel.experiments.store import open_line_ups
 from sentinel.models.artifact import MANIFEST, load_manifest
 from sentinel.models.serving import (
     CHAMPION_ROLE,
@@ -41,14 +39,13 @@ from sentinel.models.signature import (
     check_folder,
     hashes_of,
     read_signature,
-    verify,
 )
 from sentinel.models.signing_keys import trusted_keys_of
+from sentinel.pipeline.retired import drop_retired, note_use
 from sentinel.settings import Settings
 
 PARTIAL: Final = ".fetching-"
 
-_FOLDERS_KEPT: Final = 3
 _ROLLBACK: Final = "rollback.json"
 
 
@@ -150,45 +147,13 @@ def changing(settings: Settings) -> Iterator[None]:
 
 
 def crown(settings: Settings, version: str) -> None:
-    """Let serving read a version's folder from now on, and drop old candidates."""
+    """Let serving read a version's folder from now on, and drop those not used for long."""
     folder = model_folder(settings, version)
-    os.utime(folder)
+    note_use(settings, folder)
     champion = ServedModel(version=version, folder=folder.name)
     plan_hash = load_manifest(folder).plan_hash
     write_serving(settings, Serving(roles={CHAMPION_ROLE: champion}, plan_hash=plan_hash))
-    _drop_candidates(settings, keep=folder)
-
-
-def _drop_candidates(settings: Settings, *, keep: Path) -> None:
-    """Drop candidates that nobody has looked at for long.
-
-    What may serve stays: decisions refer to it, and their explanations are made with it. So does
-    what is in the line-up.
-    """
-    try:
-        store = open_line_ups(settings)
-        try:
-            line_up = store.read() or NO_LINE_UP
-        finally:
-            store.close()
-        kept = {model_folder(settings, one.version) for one in line_up.experiments}
-    except SentinelError:
-        return  # the next promotion drops them
-    kept.add(keep)
-    folders = [p for p in settings.models_dir.glob(f"{settings.mlflow.model_name}-*") if p.is_dir()]
-    folders.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in folders[_FOLDERS_KEPT:]:
-        if old not in kept and not _may_have_served(settings, old):
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _may_have_served(settings: Settings, folder: Path) -> bool:
-    """Whether the signature of a folder lets it decide, or there is none that could tell."""
-    try:
-        signed = verify(read_signature(folder), trusted_keys_of(settings), str(folder))
-    except (ModelNotSigned, OSError):
-        return True
-    return signed.statement.may_serve
+    drop_retired(settings)
 
 
 def untold_rollback(settings: Settings) -> Rollback | None:

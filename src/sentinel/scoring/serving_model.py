@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from sentinel.models import outcomes
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.booster import TreeEnsemble
 from sentinel.models.explanations import Money, compile_words
+from sentinel.models.sentences import Usual, compile_usual, say
 from sentinel.models.shap_kernel import Explainer
 from sentinel.models.tree_kernel import Scorer
 
@@ -49,6 +52,7 @@ class ServingModel:
         self._explainer = Explainer(trees) if reasons else None
         self._calibration = manifest.calibrator()
         self.words = compile_words(plan, money)
+        self._money = money
         self.explains = reasons
 
     @classmethod
@@ -99,6 +103,36 @@ class ServingModel:
             shape = (len(vectors), N_REASONS)
             return np.full(shape, -1, dtype=np.int16), np.zeros(shape, dtype=np.float32)
         return self._explainer.top_k(vectors, N_REASONS)
+
+    @cached_property
+    def _usual(self) -> list[Usual | None]:
+        return compile_usual(self.plan, self._money)
+
+    def sentences(self, values: Sequence[float | None]) -> list[str]:
+        """What each feature of a vector means, beside what is usual; see `models.sentences`."""
+        return say(self.words, self._usual, values)
+
+    @property
+    def base_value(self) -> float:
+        """The expected score, from which contributions lead to the score of a payment."""
+        return self._explainer.expected_value
+
+    @property
+    def unit(self) -> str:
+        """What scores and contributions are: ``log-odds``, or ``probability`` of a forest."""
+        return "probability" if self.manifest.kind == "random_forest" else "log-odds"
+
+    def attribute(
+        self, vectors: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+        """The whole attribution of each row, whether or not decisions are explained.
+
+        Returns:
+            The exact contribution of every feature, float64 (n, n_features), and the strongest
+            reasons as `explain` gives them.
+        """
+        contributions = self._explainer.contributions(vectors)[:, :-1]
+        return contributions, *self._explainer.top_k(vectors, N_REASONS)
 
     def values_of(
         self, vectors: npt.NDArray[np.float32], features: npt.NDArray[np.int16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -16,6 +16,7 @@ from sentinel.domain import (
     AttributeValue,
     Outcome,
     Reason,
+    Transaction,
     UnknownTransaction,
     Verdict,
     id_for_display,
@@ -25,7 +26,14 @@ from sentinel.ingest.guard import Guard
 from sentinel.ingest.values import BadValue, id_of
 from sentinel.ledger.index_readers import IndexReader, IndexReaders
 from sentinel.ledger.lookup import decision_in
-from sentinel.log.entries import Group, GroupKind, decode_decisions, decode_labels, decode_voids
+from sentinel.log.entries import (
+    DecisionGroup,
+    Group,
+    GroupKind,
+    decode_decisions,
+    decode_labels,
+    decode_voids,
+)
 from sentinel.scoring.runtime import ScoringRuntime
 
 MOST_LABELS: Final = 100
@@ -156,7 +164,7 @@ def decision_router(runtime: ScoringRuntime, guard: Guard, readers: IndexReaders
         known = runtime.writer.recorded(identifier)
         sequence = None if known is None else known.sequence
         body = await readers.ask(
-            lambda reader: _detail(runtime, reader, (identifier, transaction_id), sequence)
+            lambda reader: detail_json(runtime, reader, (identifier, transaction_id), sequence)
         )
         if body is None:
             raise UnknownTransaction(
@@ -187,7 +195,41 @@ def own_id(guard: Guard, who: Principal, transaction_id: str) -> str:
     return identifier
 
 
-def _detail(
+class FoundDecision(NamedTuple):
+    """A decision of the log.
+
+    Attributes:
+        group, decided: Its group, and what that holds.
+        row: Its place in the group, from 0.
+    """
+
+    group: Group
+    decided: DecisionGroup
+    row: int
+
+    @property
+    def transaction(self) -> Transaction:
+        """The payment."""
+        return self.decided.transactions[self.row]
+
+
+def find_decision(
+    runtime: ScoringRuntime, reader: IndexReader, spellings: Iterable[str], sequence: int | None
+) -> FoundDecision | None:
+    """A decision of the log; None if there is none. The arguments are those of `detail_json`."""
+    for spelling in dict.fromkeys(spellings):
+        if sequence is None:
+            found = reader.decision_row(spelling)
+            sequence = None if found is None else found.sequence
+        if sequence is not None:
+            group = _group_of(runtime, sequence)
+            return FoundDecision(
+                group, decode_decisions(group.payload), sequence - group.first_sequence
+            )
+    return None
+
+
+def detail_json(
     runtime: ScoringRuntime, reader: IndexReader, spellings: Iterable[str], sequence: int | None
 ) -> bytes | None:
     """The JSON of a `DecisionDetail`; None if there is no such decision.
@@ -198,52 +240,46 @@ def _detail(
         spellings: Ids that it may have; ids had others once.
         sequence: Its place in the log where that is known already.
     """
-    for spelling in dict.fromkeys(spellings):
-        if sequence is None:
-            found = reader.decision_row(spelling)
-            sequence = None if found is None else found.sequence
-        if sequence is None:
-            continue
-        group = _group_of(runtime, sequence)
-        decided = decode_decisions(group.payload)
-        row = sequence - group.first_sequence
-        decision = decision_in(decided, group.first_sequence, row, runtime.explain)
-        t = decided.transactions[row]
-        return msgspec.json.encode(
-            DecisionDetail(
-                sequence=sequence,
-                transaction_id=id_for_display(t.transaction_id),
-                event_time_us=t.event_time_us,
-                received_at_us=max(t.received_at_us, group.floor_us),
-                amount_minor=t.amount_minor,
-                customer_id=t.customer_id,
-                card_id=t.card_id,
-                merchant_id=t.merchant_id,
-                device_id=t.device_id,
-                ip_address=t.ip_address,
-                attributes=t.attributes,
-                fraud_probability=decision.fraud_probability,
-                decision=decision.outcome,
-                base_decision=decision.base_outcome or decision.outcome,
-                is_fraud=decision.is_fraud,
-                degraded=decision.degraded,
-                reasons=decision.reasons,
-                rules=decision.rules,
-                eligible=decision.eligible,
-                explored=decision.explored,
-                control_share=decision.control_share,
-                propensity=decision.propensity,
-                model_name=decision.model_name,
-                model_version=decision.model_version,
-                plan_hash=decision.plan_hash,
-                policy_hash=decision.policy_hash,
-                latency_us=decision.latency_us,
-                called_by=decision.called_by or None,
-                labels=_labels(runtime, reader, t.transaction_id),
-                void=_void(runtime, reader, t.transaction_id),
-            )
+    found = find_decision(runtime, reader, spellings, sequence)
+    if found is None:
+        return None
+    group, decided = found.group, found.decided
+    decision = decision_in(decided, group.first_sequence, found.row, runtime.explain)
+    t = found.transaction
+    return msgspec.json.encode(
+        DecisionDetail(
+            sequence=decision.sequence,
+            transaction_id=id_for_display(t.transaction_id),
+            event_time_us=t.event_time_us,
+            received_at_us=max(t.received_at_us, group.floor_us),
+            amount_minor=t.amount_minor,
+            customer_id=t.customer_id,
+            card_id=t.card_id,
+            merchant_id=t.merchant_id,
+            device_id=t.device_id,
+            ip_address=t.ip_address,
+            attributes=t.attributes,
+            fraud_probability=decision.fraud_probability,
+            decision=decision.outcome,
+            base_decision=decision.base_outcome or decision.outcome,
+            is_fraud=decision.is_fraud,
+            degraded=decision.degraded,
+            reasons=decision.reasons,
+            rules=decision.rules,
+            eligible=decision.eligible,
+            explored=decision.explored,
+            control_share=decision.control_share,
+            propensity=decision.propensity,
+            model_name=decision.model_name,
+            model_version=decision.model_version,
+            plan_hash=decision.plan_hash,
+            policy_hash=decision.policy_hash,
+            latency_us=decision.latency_us,
+            called_by=decision.called_by or None,
+            labels=_labels(runtime, reader, t.transaction_id),
+            void=void_of(runtime, reader, t.transaction_id),
         )
-    return None
+    )
 
 
 def _labels(
@@ -267,7 +303,10 @@ def _labels(
     return labels
 
 
-def _void(runtime: ScoringRuntime, reader: IndexReader, transaction_id: str) -> RecordedVoid | None:
+def void_of(
+    runtime: ScoringRuntime, reader: IndexReader, transaction_id: str
+) -> RecordedVoid | None:
+    """That a payment was declared void; None if it was not."""
     sequence = reader.voids_of([transaction_id]).get(transaction_id)
     if sequence is None:
         return None
