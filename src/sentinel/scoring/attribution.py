@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,6 @@ import numpy.typing as npt
 from sentinel.log.columns import CHAMPION
 from sentinel.log.entries import N_REASONS, DecisionGroup
 from sentinel.scoring.serving_model import ServingModel
-
-SUM_TOLERANCE: Final = 1e-9
-"""The sum of contributions may differ from the score by so much of what was added up."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -138,7 +135,7 @@ def reproduce(
         same_reasons=same_reasons | ~is_recorded,
         reasons_recorded=is_recorded,
         sum_error=error,
-        sums=np.abs(error) <= SUM_TOLERANCE * (1.0 + added_up),
+        sums=np.abs(error) <= model.sum_tolerance * (1.0 + added_up),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from sentinel.models.explanations import Money, compile_words
 from sentinel.models.sentences import Usual, compile_usual, say
 from sentinel.models.shap_kernel import Explainer
 from sentinel.models.tree_kernel import Scorer
+
+SUM_TOLERANCE: Final = 1e-9
+"""Of what is added up: the sum of contributions may differ from a score in float64 by so much."""
 
 
 class ServingModel:
@@ -33,6 +37,9 @@ class ServingModel:
     Attributes:
         explains: Whether decisions are explained.
         words: Puts a value into words, by feature.
+        unit: What scores and contributions are: ``log-odds``, or ``probability`` of a forest.
+        sum_tolerance: A score may differ from the sum of its contributions by so much of what is
+            added up.
     """
 
     def __init__(
@@ -51,6 +58,9 @@ class ServingModel:
         self._scorer = Scorer(trees)
         self._explainer = Explainer(trees) if reasons else None
         self._calibration = manifest.calibrator()
+        self.unit = "probability" if trees.objective == "probability" else "log-odds"
+        # A sum in float32 rounds once for each tree, by half a unit in the last place at most.
+        self.sum_tolerance = 2.0**-24 * trees.n_trees if trees.float32_sums else SUM_TOLERANCE
         self.words = compile_words(plan, money)
         self._money = money
         self.explains = reasons
@@ -116,11 +126,6 @@ class ServingModel:
     def base_value(self) -> float:
         """The expected score, from which contributions lead to the score of a payment."""
         return self._explainer.expected_value
-
-    @property
-    def unit(self) -> str:
-        """What scores and contributions are: ``log-odds``, or ``probability`` of a forest."""
-        return "probability" if self.manifest.kind == "random_forest" else "log-odds"
 
     def attribute(
         self, vectors: npt.NDArray[np.float32]
