@@ -2,8 +2,8 @@
 
 The modification time of a folder is when its model last served: it is set when the model begins to
 serve, every hour while it is in the line-up, and once more when another champion takes its place.
-So a folder is kept for as long as a decision of the last `mlflow.keep_days` days can be its model's,
-and nobody has to read the log for that. What is dropped can be fetched from the registry again.
+So a folder is kept while a decision of the last `mlflow.keep_days` days can be its model's, and
+nobody has to read the log for that. What is dropped can be fetched from the registry again.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class PastModels:
     def find(self, name: str, version: str) -> Found:
         """The model of a version, if it is in memory or in a folder that a trusted key signed."""
         for model in self._in_charge():
-            if (model.name, model.version) == (name, version):
+            if (model.name, model.version) == (name, version) and model.explains:
                 return Found(model, "memory")
         key = (name, version)
         held = self._loaded.get(key)

@@ -125,19 +125,24 @@ class ServingModel:
     @property
     def base_value(self) -> float:
         """The expected score, from which contributions lead to the score of a payment."""
-        return self._explainer.expected_value
+        return self._exact.expected_value
+
+    @property
+    def _exact(self) -> Explainer:
+        assert self._explainer is not None, "the model was loaded without reasons"
+        return self._explainer
 
     def attribute(
         self, vectors: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int16], npt.NDArray[np.float32]]:
-        """The whole attribution of each row, whether or not decisions are explained.
+        """The whole attribution of each row, of a model that `explains`.
 
         Returns:
             The exact contribution of every feature, float64 (n, n_features), and the strongest
             reasons as `explain` gives them.
         """
-        contributions = self._explainer.contributions(vectors)[:, :-1]
-        return contributions, *self._explainer.top_k(vectors, N_REASONS)
+        contributions = self._exact.contributions(vectors)[:, :-1]
+        return contributions, *self._exact.top_k(vectors, N_REASONS)
 
     def values_of(
         self, vectors: npt.NDArray[np.float32], features: npt.NDArray[np.int16]

@@ -161,8 +161,14 @@ class ExplanationRoute:
                 f"used here. {models.problem}"
             )
         used = Found(models.model, "registry" if fetched else models.where)
-        return await self._in_thread(
-            lambda: explanation_json(self._runtime, self._policies, asked.found, asked.void, used)
+        return await self._in_thread(lambda: self._json(asked, used))
+
+    def _json(self, asked: _Asked, used: Found) -> bytes:
+        decided = asked.found.decided
+        champion = self._models.find(decided.model_name, decided.model_version).model
+        champions = () if champion is None else (champion,)
+        return explanation_json(
+            self._runtime, self._policies, asked.found, asked.void, used, champions
         )
 
     async def _in_thread(self, do: Callable[[], T]) -> T:

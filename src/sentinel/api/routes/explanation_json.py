@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -120,6 +121,7 @@ def explanation_json(
     found: FoundDecision,
     void: RecordedVoid | None,
     models: Found,
+    champions: Sequence[ServingModel] = (),
 ) -> bytes:
     """The JSON of an `Explanation`. It may take a second: not for the event loop.
 
@@ -129,6 +131,7 @@ def explanation_json(
         found: The decision.
         void: That it was declared void.
         models: The model that decided, and where it was.
+        champions: The champion of that time, if another one decided and it is at hand.
 
     Raises:
         ModelGone: The plan of the vector is kept nowhere any more.
@@ -162,7 +165,7 @@ def explanation_json(
             base_value=model.base_value,
             score=decision.score,
             features=_contributions(model, again),
-            policy=_lines(runtime, policies, found, model),
+            policy=_lines(runtime, policies, found, model, champions),
             reproduced=_reproduction(again, decider.name, decider.version),
             void=void,
             notes=_notes(found, void, again),
@@ -208,17 +211,25 @@ def _contributions(model: ServingModel, again: Reproduced) -> list[Contribution]
 
 
 def _lines(
-    runtime: ScoringRuntime, policies: PastPolicies, found: FoundDecision, model: ServingModel
+    runtime: ScoringRuntime,
+    policies: PastPolicies,
+    found: FoundDecision,
+    model: ServingModel,
+    beside: Sequence[ServingModel],
 ) -> PolicyLines:
     decided, row = found.decided, found.row
     scorer = runtime.writer.scorer
     ruled = scorer.policy
+    others = [one.manifest.thresholds for one in (*beside, *scorer.panel.models)]
     if ruled is None or ruled.hash != decided.policy_hash:
-        bands = [one.manifest.thresholds for one in (model, *scorer.panel.models)]
         try:
-            ruled = policies.find(decided.policy_hash, bands)
+            ruled = policies.find(decided.policy_hash, [model.manifest.thresholds, *others])
         except SentinelError:  # the store is away: the rest can be told all the same
             ruled = None
+    lines = model.manifest.thresholds
+    if ruled is not None and decider_of(decided, row).number and ruled.bands in others:
+        # The hash is of the champion's policy; a model beside it is held against its own lines.
+        ruled = msgspec.structs.replace(ruled, bands=lines)
     decision = decision_in(decided, found.group.first_sequence, row)
     return lines_for(
         ruled,
