@@ -93,8 +93,10 @@ def said(feature: str, **values: float | None) -> str:
         (
             "mean_7d",
             {"mean_7d": 8_000.0},
-            ("mean payment by this card in the last 7 days is 80.00 EUR; "
-            "nothing before to compare with"),
+            (
+                "mean payment by this card in the last 7 days is 80.00 EUR; "
+                "nothing before to compare with"
+            ),
         ),
         (
             "max_7d",
@@ -114,8 +116,10 @@ def said(feature: str, **values: float | None) -> str:
         (
             "shops_1d",
             {"shops_1d": 3.0, "shops_30d": 8.0},
-            ("3 different merchants by this card in the last 24 hours; at least 8 in the last 30 "
-            "days"),
+            (
+                "3 different merchants by this card in the last 24 hours; at least 8 in the last 30 "
+                "days"
+            ),
         ),
         (
             "rate_7d",
