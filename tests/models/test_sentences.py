@@ -117,8 +117,8 @@ def said(feature: str, **values: float | None) -> str:
             "shops_1d",
             {"shops_1d": 3.0, "shops_30d": 8.0},
             (
-                "3 different merchants by this card in the last 24 hours; at least 8 in the last 30 "
-                "days"
+                "3 different merchants by this card in the last 24 hours; "
+                "at least 8 in the last 30 days"
             ),
         ),
         (
