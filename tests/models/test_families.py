@@ -207,7 +207,7 @@ class Stump(Trainer):
     """The best single split at a quantile."""
 
     name, title = "stump", "Stump"
-    space = {"quantile": Between(0.5, 0.99)}
+    space = {"quantile": Between(0.5, 0.99, 0.9)}
 
     def fit(self, task):
         at = np.nanquantile(task.X[:, :3], task.parameters.get("quantile", 0.9), axis=0)

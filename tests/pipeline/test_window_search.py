@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
 from sentinel.models.dataset import LabelLog, PaymentLog
 from sentinel.models.splitting import SplitRequest, split_by_time
+from sentinel.pipeline.validation_folds import Material
 from sentinel.pipeline.window_search import (
     ChosenWindow,
-    Material,
     remember,
     remembered,
     search_window,

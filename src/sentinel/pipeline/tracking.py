@@ -119,6 +119,20 @@ class TrackedRun:
         with translated(self._uri, "logging metrics"):
             self._client.log_batch(self.run_id, metrics=entries)
 
+    def series(self, name: str, values: Sequence[float]) -> None:
+        """Log a metric at each of its steps; what is not a number is left out."""
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        entries = [
+            Metric(name, value, now_ms, step)
+            for step, value in enumerate(values)
+            if math.isfinite(value)
+        ]
+        with translated(self._uri, "logging a series"):
+            for start in range(0, len(entries), _BATCH):
+                self._client.log_batch(self.run_id, metrics=entries[start : start + _BATCH])
+
     def data(self, *, name: str, digest: str, source: Mapping[str, object], rows: int) -> None:
         """Log which rows were learnt from."""
         from mlflow.entities import Dataset, DatasetInput, InputTag

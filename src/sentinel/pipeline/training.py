@@ -35,10 +35,13 @@ from sentinel.pipeline.datasets import (
     split_of,
 )
 from sentinel.pipeline.fitting import Result, fit_and_measure
+from sentinel.pipeline.found_parameters import go_back, remembered_parameters
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.procedures import procedure_of
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
-from sentinel.pipeline.window_search import ChosenWindow, Material, remember, search_window
+from sentinel.pipeline.trials import Trials
+from sentinel.pipeline.validation_folds import Material
+from sentinel.pipeline.window_search import ChosenWindow, remember, search_window
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -99,7 +102,8 @@ def train(
         baselines: Whether the baselines are trained and reported, once the candidate is there.
         search: Whether lengths of history are compared then, where ``training.window_days`` is
             "auto". If another one proves better, a candidate of that length is trained as well.
-        parameters: Changes to the trainer's own settings, such as ``num_leaves``.
+        parameters: Changes to the trainer's own settings, such as ``num_leaves``; default: what
+            the last search over its family found.
         threads: Default: the cores of this machine.
         progress: Told of the stages "labels", "backfill", "vectors", "fit", "track", "lengths"
             and "baselines".
@@ -117,6 +121,8 @@ def train(
     else:
         folder, data = dataset, load_dataset(dataset)
     clock.lap("dataset")
+    if parameters is None:
+        parameters = held_parameters(settings, data.manifest)
     options = _Options(parameters, threads, progress, clock)
     trained = _candidate(settings, folder, data, options)
     window = None
@@ -132,6 +138,27 @@ def train(
         )
         trained = replace(trained, baselines=found)
     return replace(trained, window=window)
+
+
+def held_parameters(settings: Settings, about: DatasetManifest) -> Mapping[str, Any] | None:
+    """Changes to a family's own settings that a training takes; None if there are none.
+
+    They are what the last search found. If the gate has refused a procedure with them, those that
+    held before hold again.
+
+    Args:
+        settings: The deployment.
+        about: What is trained on.
+    """
+    found = remembered_parameters(settings)
+    if found is None:
+        return None
+    procedure = procedure_of(settings, about, found.parameters)
+    now_us = max(about.fit.cutoff_us, about.test.cutoff_us)
+    if found.parameters != found.before and Trials(settings).refused(procedure, now_us):
+        go_back(settings, found)
+        return found.before or None
+    return found.parameters or None
 
 
 def choose_window(

@@ -105,6 +105,21 @@ class Trials:
             return None
         return folder, trial
 
+    def refused(self, procedure: Procedure, now_us: int) -> bool:
+        """Whether the newest trial of a procedure ended with a refusal, as far as one is kept.
+
+        Args:
+            procedure: How models are made.
+            now_us: The clock.
+        """
+        about = [
+            trial
+            for _, trial in self._all()
+            if trial.procedure is not None and procedure.is_that_of(trial.procedure)
+        ]
+        newest = max(about, key=lambda one: one.opened_us, default=None)
+        return newest is not None and newest.state(now_us) == "refused"
+
     def open(self, trial: Trial, candidate: Path, reference: Path) -> Path:
         """Begin a trial.
 

@@ -12,8 +12,6 @@ better beyond chance, paired on the same payments and bootstrapped by card; of s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,28 +19,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, sample
+from sentinel.features.plan.plan import DAY_US
 from sentinel.models.families.installed import trainer_of
-from sentinel.models.intervals import Counts, Estimate, cluster_codes, resamples
-from sentinel.models.ranking import Ranking
-from sentinel.models.sampling import thinned
+from sentinel.models.intervals import Estimate
 from sentinel.models.splitting import Split
-from sentinel.models.trainers import train
-from sentinel.pipeline.labelled_payments import LabelledPayments
+from sentinel.pipeline.validation_folds import Fold, Material, ValidationFolds
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
 SHARES: Final = (0.5, 0.25, 0.125)
 """Lengths that are tried beside all there is, as shares of it."""
-FOLDS: Final = 3
 MOST_ROWS: Final = 100_000
 """Payments of the sample that every length and fold is cut from."""
 MIN_FIT_FRAUDS: Final = 50
 """A length that holds fewer frauds in a fold is not tried."""
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class TriedLength(msgspec.Struct, frozen=True):
@@ -108,30 +100,6 @@ class ChosenWindow(msgspec.Struct, frozen=True, kw_only=True):
         return not 0.75 < self.days / days < 1.34
 
 
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What is compared on.
-
-    Attributes:
-        plan: Of the vectors.
-        payments, labels: The log.
-        vectors: From rows of payments, rising, to float32 (n, n_features).
-        log_through: The last log entry that was looked at.
-    """
-
-    plan: Plan
-    payments: PaymentLog
-    labels: LabelLog
-    vectors: Callable[[Ints], npt.NDArray[np.float32]]
-    log_through: int = 0
-
-    @classmethod
-    def of(cls, known: LabelledPayments) -> Material:
-        """The log and its vectors."""
-        through = known.parts.manifest.sequence
-        return cls(known.plan, known.payments, known.labels, known.vectors, through)
-
-
 def search_window(
     settings: Settings,
     material: Material,
@@ -151,11 +119,12 @@ def search_window(
     """
     began = time.monotonic()
     nothing = ChosenWindow(plan_hash=material.plan.hash, log_through=material.log_through, days=0.0)
-    search = _Search(settings, material, split, threads)
+    trainer = trainer_of(settings.training.trainer)
+    search = ValidationFolds(settings, material, split, most_rows=MOST_ROWS, threads=threads)
     folds = search.folds()
     if not folds:
         return nothing
-    lengths = search.lengths(folds)
+    lengths = _lengths(search, folds)
     if len(lengths) < 2:
         return nothing
     scores: dict[float, Floats] = {}
@@ -164,10 +133,11 @@ def search_window(
         parts = []
         for number, fold in enumerate(folds):
             progress("lengths", done * len(folds) + number, total)
-            parts.append(search.score(days, fold))
+            parts.append(search.score(trainer.name, fold, days=days, parameters=trainer.quick))
         scores[days] = np.concatenate(parts)
     progress("lengths", total, total)
-    tried = search.compared(folds, scores)
+    compared = search.better_by(folds, scores)
+    tried = [TriedLength(days, *found) for days, found in compared.items()]
     proven = [one for one in tried if one.better_by is not None and one.better_by.low > 0]
     best = max(proven, key=lambda one: one.average_precision, default=tried[0])
     return msgspec.structs.replace(
@@ -181,128 +151,17 @@ def search_window(
     )
 
 
-class _Search:
-    """The sample, and what is fitted on and asked of its parts."""
-
-    def __init__(
-        self, settings: Settings, material: Material, split: Split, threads: int | None
-    ) -> None:
-        self._settings = settings
-        self._material = material
-        self._threads = threads
-        self._start = split.fit.start_us
-        self._end = split.tail.end_us
-        self._gap = split.gap_us
-        self._before_test = split.test.start_us - split.tail.end_us
-        everything = sample(
-            material.payments,
-            material.labels,
-            start_us=self._start,
-            end_us=self._end,
-            cutoff_us=split.fit.cutoff_us,
-            maturity_us=self._gap,
-        )
-        stands_for = everything.weight
-        keep, weight = thinned(
-            everything.fraud, MOST_ROWS, seed=settings.training.seed, weight=stands_for
-        )
-        self.rows: Ints = everything.rows[keep]
-        self._fraud = everything.fraud[keep]
-        # Whole numbers, so that a bootstrap can count them. What is compared on counts each payment
-        # of the control group once: its weight would let a few of them decide.
-        self._counted: Ints = np.rint(weight / stands_for[keep]).astype(np.int64)
-        self._weight: Floats = self._counted * stands_for[keep]
-        self._times = material.payments.event_time_us[self.rows]
-        self.fold_us = max(split.test.end_us - split.test.start_us, 1)
-        self._vectors: npt.NDArray[np.float32] | None = None
-
-    def folds(self) -> list[tuple[int, int]]:
-        """Spans of time to score, the latest first; each leaves more than itself to fit on."""
-        found = []
-        for number in range(FOLDS):
-            end = self._end - number * self.fold_us
-            start = end - self.fold_us
-            fitted = start - self._before_test - self._start
-            inside = self._fraud[(self._times >= start) & (self._times < end)]
-            if fitted < 2 * self.fold_us or not MIN_FRAUDS <= inside.sum() < len(inside):
-                break
-            found.append((start, end))
-        return found
-
-    def lengths(self, folds: list[tuple[int, int]]) -> list[float]:
-        """Days to try, all there is (0) first."""
-        fit_end = folds[-1][0] - self._before_test
-        whole = fit_end - self._start
-        found = [0.0]
-        for share in SHARES:
-            inside = (self._times >= fit_end - share * whole) & (self._times < fit_end)
-            if int(self._fraud[inside].sum()) >= MIN_FIT_FRAUDS:
-                found.append(share * whole / DAY_US)
-        return found if int(self._fraud[self._times < fit_end].sum()) >= MIN_FIT_FRAUDS else []
-
-    def score(self, days: float, fold: tuple[int, int]) -> Floats:
-        """Scores of a fold's payments by a model of so many days before it."""
-        fit_end = fold[0] - self._before_test
-        start = fit_end - round(days * DAY_US) if days else self._start
-        inside = np.flatnonzero((self._times >= start) & (self._times < fit_end))
-        plan = self._material.plan
-        model = train(
-            self._settings.training.trainer,
-            self._of(inside),
-            self._fraud[inside],
-            feature_names=plan.feature_names,
-            categorical=plan.categorical,
-            seed=self._settings.training.seed,
-            weight=self._weight[inside],
-            threads=self._threads,
-            parameters=trainer_of(self._settings.training.trainer).quick,
-        )
-        return model.raw_score(self._of(self._places(fold)))
-
-    def compared(
-        self, folds: list[tuple[int, int]], scores: dict[float, Floats]
-    ) -> list[TriedLength]:
-        """Average precision of each length over all folds, and how much better than all it is."""
-        places = np.concatenate([self._places(fold) for fold in folds])
-        card = self._material.payments.card[self.rows[places]]
-        cluster, n_clusters = cluster_codes(card)
-        weight = self._counted[places]
-        fraud = self._fraud[places]
-        rankings = {days: Ranking(fraud, given) for days, given in scores.items()}
-
-        def precision(counts: Counts, days: float) -> Floats:
-            ranking = rankings[days]
-            drawn = (counts[:, cluster] * weight).astype(np.int32)
-            return ranking.totals(drawn[:, ranking.order]).average_precision()
-
-        once = np.ones((1, n_clusters), dtype=np.int32)
-        value = {days: float(precision(once, days)[0]) for days in scores}
-        options = self._settings.training
-        differences: dict[float, list[Floats]] = {days: [] for days in scores if days}
-        for counts in resamples(
-            n_clusters, options.bootstrap_rounds, options.seed, n_rows=len(places)
-        ):
-            whole = precision(counts, 0.0)
-            for days, found in differences.items():
-                found.append(precision(counts, days) - whole)
-        return [
-            TriedLength(
-                days,
-                value[days],
-                Estimate.of(value[days] - value[0.0], np.concatenate(differences[days]))
-                if days
-                else None,
-            )
-            for days in scores
-        ]
-
-    def _places(self, fold: tuple[int, int]) -> Ints:
-        return np.flatnonzero((self._times >= fold[0]) & (self._times < fold[1]))
-
-    def _of(self, places: Ints) -> npt.NDArray[np.float32]:
-        if self._vectors is None:
-            self._vectors = self._material.vectors(self.rows)
-        return self._vectors[places]
+def _lengths(search: ValidationFolds, folds: list[Fold]) -> list[float]:
+    """Days to try, all there is (0) first."""
+    fit_end = search.fit_end(folds[-1])
+    whole = fit_end - search.start_us
+    if search.frauds_before(fit_end) < MIN_FIT_FRAUDS:
+        return []
+    return [0.0] + [
+        share * whole / DAY_US
+        for share in SHARES
+        if search.frauds_before(fit_end, round(fit_end - share * whole)) >= MIN_FIT_FRAUDS
+    ]
 
 
 def remember(settings: Settings, chosen: ChosenWindow) -> None:

@@ -35,6 +35,7 @@ STAGE_WORDS: Final = {
     "fit": "Training the model",
     "track": "Recording the training",
     "lengths": "Comparing lengths of history",
+    "search": "Searching for parameters",
     "baselines": "Training baselines",
     "gate": "Judging the candidate",
     "history": "Scoring the history",

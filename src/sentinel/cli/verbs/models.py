@@ -10,7 +10,24 @@ from sentinel.cli.console import err, out, plain_errors, settings_for
 from sentinel.cli.options import Workspace
 
 
-def train(workspace: Workspace = None) -> None:
+def train(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Family of the model: lightgbm, xgboost, random-forest, logistic, or an installed "
+            "one. Default: training.trainer of the settings."
+        ),
+    ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="First try so many sets of parameters on validation folds before the test rows, "
+            "and keep the best. A search that was interrupted goes on.",
+        ),
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
     """Build a dataset from the log, train on it, and register a candidate with its figures.
 
     Without a server of MLflow the workspace's own database and folder are used; a server that is
@@ -21,15 +38,27 @@ def train(workspace: Workspace = None) -> None:
 
     with plain_errors():
         settings = settings_for(workspace)
+        if model is not None:
+            training = settings.training.model_copy(update={"trainer": model})
+            settings = settings.model_copy(update={"training": training})
         # What is away is said before the libraries of training are loaded, and before any work.
         mlflow_place(settings)
         with ledger_reader(settings):
             pass
         from sentinel.cli.reports import dataset_report, training_report
         from sentinel.pipeline.datasets import build_dataset
+        from sentinel.pipeline.parameter_search import search_parameters
+        from sentinel.pipeline.training import served_trainer
         from sentinel.pipeline.training import train as run
         from sentinel.sources.progress import progress_bar
 
+        if search is None:
+            served_trainer(settings)
+        else:
+            with progress_bar(err) as progress:
+                found = search_parameters(settings, search, progress=progress)
+            out.print(found.words, soft_wrap=True)
+            served_trainer(settings)
         with progress_bar(err) as progress:
             built = build_dataset(settings, progress=progress)
             result = run(settings, built.folder, progress=progress)

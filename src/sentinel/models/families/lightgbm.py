@@ -76,14 +76,14 @@ class LightGBM(Trainer):
     defaults = LIGHTGBM_PARAMETERS
     quick: ClassVar[Mapping[str, Any]] = {"rounds": 120, "learning_rate": 0.1}
     space: ClassVar[Mapping[str, Between]] = {
-        "learning_rate": Between(0.02, 0.15, log=True),
-        "num_leaves": Between(7, 95, log=True),
-        "min_data_in_leaf": Between(20, 400, log=True),
-        "min_sum_hessian_in_leaf": Between(0.5, 20.0, log=True),
-        "lambda_l2": Between(1.0, 200.0, log=True),
-        "feature_fraction": Between(0.2, 1.0),
-        "bagging_fraction": Between(0.5, 1.0),
-        "max_bin": Between(63, 511, log=True),
+        "learning_rate": Between(0.02, 0.15, 0.05, log=True),
+        "num_leaves": Between(7, 95, 31, log=True),
+        "min_data_in_leaf": Between(20, 400, 50, log=True),
+        "min_sum_hessian_in_leaf": Between(0.5, 20.0, 5.0, log=True),
+        "lambda_l2": Between(1.0, 200.0, 20.0, log=True),
+        "feature_fraction": Between(0.2, 1.0, 0.5),
+        "bagging_fraction": Between(0.5, 1.0, 0.8),
+        "max_bin": Between(63, 511, 255, log=True),
     }
 
     def fit(self, task: Task) -> FittedModel:

@@ -52,7 +52,7 @@ class LogisticRegression(Trainer):
     title = "Logistic regression"
     served = False
     defaults: ClassVar[Mapping[str, Any]] = {"C": 1.0, "max_iter": 1000}
-    space: ClassVar[Mapping[str, Between]] = {"C": Between(0.001, 100.0, log=True)}
+    space: ClassVar[Mapping[str, Between]] = {"C": Between(0.001, 100.0, 1.0, log=True)}
 
     def fit(self, task: Task) -> FittedModel:
         settings = {**self.defaults, **task.parameters}

@@ -49,10 +49,10 @@ class RandomForest(Trainer):
     title = "Random forest"
     defaults: ClassVar[Mapping[str, Any]] = {"n_estimators": 100, "max_depth": 10}
     space: ClassVar[Mapping[str, Between]] = {
-        "max_depth": Between(6, 20),
-        "min_samples_leaf": Between(1, 50, log=True),
-        "max_features": Between(0.05, 0.5, log=True),
-        "max_samples": Between(0.3, 0.95),
+        "max_depth": Between(6, 20, 10),
+        "min_samples_leaf": Between(1, 50, 1, log=True),
+        "max_features": Between(0.05, 0.5, 0.1, log=True),
+        "max_samples": Between(0.3, 0.95, 0.95),
     }
 
     def fit(self, task: Task) -> FittedModel:

@@ -61,11 +61,13 @@ class Between:
 
     Attributes:
         low, high: Both may be tried. Where both are whole numbers, only whole ones are.
+        usual: What the family takes where nothing else is said.
         log: Whether equal factors are equal steps.
     """
 
     low: float
     high: float
+    usual: float
     log: bool = False
 
     @property

@@ -73,13 +73,13 @@ class XGBoost(Trainer):
     }
     quick: ClassVar[Mapping[str, Any]] = {"rounds": 120, "learning_rate": 0.1}
     space: ClassVar[Mapping[str, Between]] = {
-        "learning_rate": Between(0.02, 0.15, log=True),
-        "max_depth": Between(3, 10),
-        "min_child_weight": Between(0.5, 20.0, log=True),
-        "reg_lambda": Between(1.0, 200.0, log=True),
-        "gamma": Between(0.0, 2.0),
-        "colsample_bytree": Between(0.2, 1.0),
-        "subsample": Between(0.5, 1.0),
+        "learning_rate": Between(0.02, 0.15, 0.05, log=True),
+        "max_depth": Between(3, 10, 6),
+        "min_child_weight": Between(0.5, 20.0, 5.0, log=True),
+        "reg_lambda": Between(1.0, 200.0, 20.0, log=True),
+        "gamma": Between(0.0, 2.0, 0.0),
+        "colsample_bytree": Between(0.2, 1.0, 0.5),
+        "subsample": Between(0.5, 1.0, 0.8),
     }
 
     def fit(self, task: Task) -> FittedModel:

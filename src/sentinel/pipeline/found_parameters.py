@@ -1,0 +1,107 @@
+"""What searches for parameters have found, kept for the trainings that follow.
+
+``training_parameters.json`` of the workspace has, by family, what the last search found and what
+held before it. A training takes what was found last, night after night. If the gate refuses the
+procedure that these parameters make, the training after it goes back to those before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sentinel.models.families.installed import spelled
+from sentinel.models.intervals import Estimate
+from sentinel.settings import Settings
+
+Parameters = dict[str, float | int]
+
+
+class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search found.
+
+    Attributes:
+        trainer: The family.
+        parameters: Changes to its own settings; empty if nothing was better than these.
+        before: The changes that held before.
+        average_precision: Over all folds, with the parameters.
+        usual: The same with the family's own settings.
+        better_by: The difference, paired, with its interval; None if nothing was found.
+        trials, pruned: How many were tried, and how many of them were given up early.
+        folds: How many, each ``fold_days`` long.
+        rows: Payments of the sample.
+        plan_hash: Of the vectors.
+        log_through: The last log entry that it looked at.
+        seconds: How long it took here; what ran before an interruption is not in it.
+        run_id: Where it is tracked.
+    """
+
+    trainer: str
+    parameters: Parameters
+    before: Parameters = {}
+    average_precision: float = 0.0
+    usual: float = 0.0
+    better_by: Estimate | None = None
+    trials: int = 0
+    pruned: int = 0
+    folds: int = 0
+    fold_days: float = 0.0
+    rows: int = 0
+    plan_hash: str = ""
+    log_through: int = 0
+    seconds: float = 0.0
+    run_id: str = ""
+
+    @property
+    def words(self) -> str:
+        """What was found, in a few sentences."""
+        if not self.folds:
+            return (
+                f"No parameters of {self.trainer} were tried: there are too few frauds before the "
+                "test rows to compare on."
+            )
+        where = f"on {self.folds} folds of {self.fold_days:.3g} days before the test rows"
+        how = f"{self.trials} trials ({self.pruned} given up early) {where}"
+        if self.better_by is None:
+            return (
+                f"{how}: nothing was better than the family's own settings (average precision "
+                f"{self.usual:.3f}); they stay."
+            )
+        named = ", ".join(f"{name} {value:g}" for name, value in self.parameters.items())
+        return (
+            f"{how}: average precision {self.average_precision:.3f}, with the family's own "
+            f"settings {self.usual:.3f} (difference {self.better_by}; the best of many trials "
+            f"looks better than it is). Kept for the trainings that follow: {named}."
+        )
+
+
+def remember_parameters(settings: Settings, found: FoundParameters) -> None:
+    """Keep what a search found for the next trainings of its family."""
+    every = _read(settings) | {found.trainer: found}
+    path = _path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(every), indent=2))
+    partial.replace(path)
+
+
+def remembered_parameters(settings: Settings) -> FoundParameters | None:
+    """What the last search over the family of the settings found; None if there was none."""
+    return _read(settings).get(spelled(settings.training.trainer))
+
+
+def go_back(settings: Settings, found: FoundParameters) -> None:
+    """Let those parameters hold again that held before a search."""
+    remember_parameters(settings, msgspec.structs.replace(found, parameters=found.before))
+
+
+def _read(settings: Settings) -> dict[str, FoundParameters]:
+    try:
+        return msgspec.json.decode(_path(settings).read_bytes(), type=dict[str, FoundParameters])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+
+
+def _path(settings: Settings) -> Path:
+    return settings.workspace / "training_parameters.json"

@@ -1,0 +1,218 @@
+"""Search for parameters of a family on folds before the test, and keep what was found.
+
+Each trial fits a model for each fold as a training does, with early stopping on the later part of
+what it learns from, and is given up once it is worse than the median of the trials before it. The
+first trial is the family's own settings; the best one is held against it, paired on the same
+payments. What was found makes another procedure, and goes to the gate like any candidate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import xxhash
+
+from sentinel.features.plan.plan import DAY_US
+from sentinel.models.families.installed import trainer_of
+from sentinel.models.families.trainer import Between
+from sentinel.models.splitting import Split
+from sentinel.pipeline.datasets import split_of
+from sentinel.pipeline.found_parameters import (
+    FoundParameters,
+    remember_parameters,
+    remembered_parameters,
+)
+from sentinel.pipeline.labelled_payments import labelled_payments
+from sentinel.pipeline.search_report import track_search
+from sentinel.pipeline.search_study import Study, Values, open_study
+from sentinel.pipeline.validation_folds import Floats, Fold, Material, ValidationFolds
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+MOST_ROWS: Final = 60_000
+"""Payments of the sample that every trial and fold is cut from."""
+
+_UNFINISHED: Final = "unfinished.json"
+
+
+class _Begun(msgspec.Struct, frozen=True):
+    """A search that has not ended: what it is about, and the moment of knowledge that it has."""
+
+    trainer: str
+    plan_hash: str
+    seed: int
+    now_us: int
+
+    @property
+    def name(self) -> str:
+        """Of its journal."""
+        key = xxhash.xxh3_64(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        return f"{self.trainer}-{key}"
+
+
+def search_parameters(
+    settings: Settings,
+    trials: int,
+    *,
+    now_us: int | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> FoundParameters:
+    """Search over the log of a deployment, track the search and keep what it found.
+
+    A search that was interrupted goes on, at the moment of knowledge that it began with.
+
+    Args:
+        settings: Give the family, the seed and where things are.
+        trials: How many there are to be, those of an interrupted search included.
+        now_us: The moment of knowledge, microseconds UTC; default: the end of the log.
+        threads: Default: the cores of this machine.
+        progress: Told of the stages "labels", "backfill" and "search".
+
+    Raises:
+        Unavailable: MLflow does not answer.
+        WorkspaceError: Another process is at it.
+    """
+    known = labelled_payments(settings, progress=progress)
+    material = Material.of(known)
+    about = _Begun(
+        trainer_of(settings.training.trainer).name,
+        material.plan.hash,
+        settings.training.seed,
+        known.end_us if now_us is None else now_us,
+    )
+    folder = settings.workspace / "searches"
+    about = _unfinished(folder, about) if now_us is None else about
+    split = split_of(settings, known, about.now_us)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _UNFINISHED).write_bytes(msgspec.json.encode(about))
+    found = search_over(
+        settings, material, split, trials, folder, about.name, threads=threads, progress=progress
+    )
+    (folder / _UNFINISHED).unlink(missing_ok=True)
+    held = remembered_parameters(settings)
+    found = msgspec.structs.replace(found, before={} if held is None else held.parameters)
+    remember_parameters(settings, found)
+    return found
+
+
+def search_over(
+    settings: Settings,
+    material: Material,
+    split: Split,
+    trials: int,
+    folder: Path,
+    name: str,
+    *,
+    tracked: bool = True,
+    threads: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> FoundParameters:
+    """Search on folds before the test of a split.
+
+    Args:
+        settings: Give the family, the seed, bootstrap rounds and MLflow.
+        material: The log.
+        split: Its test is not looked at.
+        trials: How many there are to be, those in the journal included.
+        folder: Where the journal is.
+        name: Of the search.
+        tracked: Whether it becomes a run in MLflow.
+        threads: Default: the cores of this machine.
+        progress: Told of the stage "search".
+    """
+    began = time.monotonic()
+    trainer = trainer_of(settings.training.trainer)
+    folds = ValidationFolds(settings, material, split, most_rows=MOST_ROWS, threads=threads)
+    spans = folds.folds()
+    nothing = FoundParameters(
+        trainer=trainer.name,
+        parameters={},
+        plan_hash=material.plan.hash,
+        log_through=material.log_through,
+        rows=len(folds.rows),
+    )
+    if not spans or not trainer.space:
+        return nothing
+
+    def scores(values: Values, fold: Fold) -> Floats:
+        changes = _changes(values, trainer.space)
+        return folds.score(trainer.name, fold, parameters=changes, stops_early=True)
+
+    def measure(values: Values, step: int) -> float:
+        return folds.average_precision(spans[step], scores(values, spans[step]))
+
+    with open_study(folder, name, trainer.space, seed=settings.training.seed) as study:
+        while (done := len(study.ended)) < trials:
+            progress("search", done, trials)
+            study.next(len(spans), measure)
+        progress("search", trials, trials)
+        best, first = study.best, study.completed[0]
+        found = msgspec.structs.replace(
+            nothing,
+            average_precision=best.value,
+            usual=first.value,
+            trials=len(study.ended),
+            pruned=len(study.ended) - len(study.completed),
+            folds=len(spans),
+            fold_days=folds.fold_us / DAY_US,
+        )
+        if best.number != first.number:
+            both = {
+                key: np.concatenate([scores(_values(trial), fold) for fold in spans])
+                for key, trial in (("usual", first), ("best", best))
+            }
+            compared = folds.better_by(spans, both)
+            value, better_by = compared["best"]
+            found = msgspec.structs.replace(
+                found,
+                parameters=_changes(_values(best), trainer.space),
+                average_precision=value,
+                usual=compared["usual"][0],
+                better_by=better_by,
+            )
+        found = msgspec.structs.replace(found, seconds=time.monotonic() - began)
+        if tracked:
+            run_id = track_search(settings, found, _trials(study), study.importances())
+            found = msgspec.structs.replace(found, run_id=run_id)
+    return found
+
+
+def _changes(values: Values, space: Mapping[str, Between]) -> Values:
+    """What is not as the family usually has it."""
+    return {name: value for name, value in values.items() if value != space[name].usual}
+
+
+def _values(trial: Any) -> Values:
+    return {
+        name: value if isinstance(value, int) else float(f"{value:.4g}")
+        for name, value in trial.params.items()
+    }
+
+
+def _trials(study: Study) -> list[dict[str, object]]:
+    """A row for each trial."""
+    return [
+        {
+            "trial": number,
+            "average_precision": trial.value if trial.value is not None else float("nan"),
+            "given_up": trial.state.name == "PRUNED",
+            "seconds": None if trial.duration is None else trial.duration.total_seconds(),
+            **_values(trial),
+        }
+        for number, trial in enumerate(study.ended)
+    ]
+
+
+def _unfinished(folder: Path, about: _Begun) -> _Begun:
+    """A search over the same that was interrupted; the given one if there is none."""
+    try:
+        begun = msgspec.json.decode((folder / _UNFINISHED).read_bytes(), type=_Begun)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return about
+    return begun if msgspec.structs.replace(begun, now_us=about.now_us) == about else about

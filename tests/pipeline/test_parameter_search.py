@@ -1,0 +1,249 @@
+"""A search for parameters: honest folds, what it keeps, and a kill that changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
+from sentinel.models.dataset import LabelLog, PaymentLog
+from sentinel.models.families.installed import trainer_of
+from sentinel.models.intervals import Estimate
+from sentinel.models.splitting import Split, SplitRequest, split_by_time
+from sentinel.pipeline.datasets import DatasetManifest, Period
+from sentinel.pipeline.found_parameters import (
+    FoundParameters,
+    remember_parameters,
+    remembered_parameters,
+)
+from sentinel.pipeline.parameter_search import search_over
+from sentinel.pipeline.procedures import procedure_of
+from sentinel.pipeline.search_report import draw_search
+from sentinel.pipeline.search_study import open_study
+from sentinel.pipeline.training import held_parameters
+from sentinel.pipeline.trials import Trial, Trials
+from sentinel.pipeline.validation_folds import Material
+from sentinel.settings import Settings, TrainingSettings
+
+DAYS = 300
+TRIALS = 9
+PLAN = Plan(
+    views=(),
+    request=tuple(RequestFeature(name=name, kind="number", column=name) for name in "abcd"),
+)
+
+
+def settings(workspace: Path, trainer: str = "lightgbm") -> Settings:
+    options = TrainingSettings(trainer=trainer, bootstrap_rounds=60)
+    return Settings(workspace=workspace, training=options)
+
+
+def world(rows: int = 5_000) -> tuple[Material, Split]:
+    """Frauds are told by two numbers together, among two that say nothing."""
+    random = np.random.default_rng(3)
+    times = np.sort(random.random(rows) * DAYS * DAY_US).astype(np.int64)
+    X = random.normal(size=(rows, 4)).astype(np.float32)
+    margin = -4.5 + 1.5 * X[:, 0] + X[:, 1] * X[:, 0]
+    fraud = np.flatnonzero(random.random(rows) < 1.0 / (1.0 + np.exp(-margin)))
+    payments = PaymentLog(
+        event_time_us=times,
+        received_at_us=times,
+        amount_minor=np.full(rows, 100),
+        card=random.integers(0, rows // 10, rows),
+    )
+    labels = LabelLog(
+        row=fraud, fraud=np.ones(len(fraud), dtype=np.bool_), received_at_us=times[fraud]
+    )
+
+    def vectors(places: NDArray[np.int64]) -> NDArray[np.float32]:
+        latest = int(times[places].max())
+        assert latest < split.test.start_us - 5 * DAY_US, "no search looks at test rows"
+        return X[places]
+
+    asked = SplitRequest(
+        now_us=DAYS * DAY_US, window_us=None, test_us=20 * DAY_US, maturity_us=5 * DAY_US
+    )
+    split = split_by_time(payments, labels, asked)
+    return Material(PLAN, payments, labels, vectors), split
+
+
+def searched(folder: Path, trials: int, trainer: str = "lightgbm") -> FoundParameters:
+    return search_over(
+        settings(folder, trainer), *world(), trials, folder, "one", tracked=False, threads=1
+    )
+
+
+def tried(folder: Path) -> list[tuple[dict, float | None, str]]:
+    """Values, figure and state of every trial that ended."""
+    with open_study(folder, "one", trainer_of("lightgbm").space, seed=7) as study:
+        return [(one.params, one.value, one.state.name) for one in study.ended]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FoundParameters]:
+    folder = tmp_path_factory.mktemp("search")
+    return folder, searched(folder, TRIALS)
+
+
+def test_the_familys_own_settings_come_first_and_are_what_is_compared_with(
+    uninterrupted: tuple[Path, FoundParameters],
+) -> None:
+    folder, found = uninterrupted
+    trials = tried(folder)
+    space = trainer_of("lightgbm").space
+    assert trials[0][0] == {name: one.usual for name, one in space.items()}
+    assert (found.trials, found.folds) == (TRIALS, 3)
+    values = [value for _, value, state in trials if state == "COMPLETE" and value is not None]
+    if found.parameters:
+        assert max(values) > values[0]
+        assert isinstance(found.better_by, Estimate)
+        assert found.better_by.value == pytest.approx(found.average_precision - found.usual)
+        assert "looks better than it is" in found.words
+    else:
+        assert max(values) == values[0]
+    for name, value in found.parameters.items():
+        assert space[name].low <= value <= space[name].high
+
+
+def test_a_search_of_one_trial_finds_nothing(tmp_path: Path) -> None:
+    found = searched(tmp_path, 1)
+    assert (found.parameters, found.better_by) == ({}, None)
+    assert "they stay" in found.words
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.pipeline.test_parameter_search import TRIALS, searched
+searched(Path(sys.argv[1]), TRIALS)
+"""
+
+
+def test_a_search_that_was_killed_goes_on_and_finds_the_same(
+    tmp_path: Path, uninterrupted: tuple[Path, FoundParameters]
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[2],
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    try:
+        journal = tmp_path / "one.journal"
+        deadline = time.monotonic() + 240
+        # Operation 6 sets the state of a trial: its fourth says that some have ended.
+        while not journal.exists() or journal.read_bytes().count(b'"op_code":6') < 4:
+            assert time.monotonic() < deadline
+            assert child.poll() is None, "it should be killed while it runs"
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 5, "worker')  # and it was just writing
+    before = len(tried(tmp_path))
+    assert 3 <= before < TRIALS
+    found = searched(tmp_path, TRIALS)
+    folder, whole = uninterrupted
+    assert tried(tmp_path) == tried(folder)
+    assert msgspec.structs.replace(found, seconds=whole.seconds) == whole
+
+
+def test_a_longer_search_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
+    searched(tmp_path, 2)
+    first = tried(tmp_path)
+    searched(tmp_path, 3)
+    assert tried(tmp_path)[:2] == first
+    assert len(tried(tmp_path)) == 3
+
+
+def found(parameters: dict, before: dict | None = None) -> FoundParameters:
+    return FoundParameters(trainer="lightgbm", parameters=parameters, before=before or {}, folds=3)
+
+
+def test_each_family_keeps_what_was_found_for_it(tmp_path: Path) -> None:
+    remember_parameters(settings(tmp_path), found({"num_leaves": 15}))
+    held = remembered_parameters(settings(tmp_path))
+    assert held is not None
+    assert held.parameters == {"num_leaves": 15}
+    assert remembered_parameters(settings(tmp_path, "xgboost")) is None
+
+
+ABOUT = DatasetManifest(
+    name="d",
+    plan_hash=PLAN.hash,
+    data_hash="h",
+    log_through=9,
+    fit=Period(rows=9, frauds=1, start_us=0, end_us=1, cutoff_us=DAY_US),
+    tail=Period(rows=0, frauds=0, start_us=1, end_us=1, cutoff_us=DAY_US),
+    test=Period(rows=9, frauds=1, start_us=1, end_us=2, cutoff_us=DAY_US),
+)
+
+
+def test_what_the_gate_refused_is_not_trained_again(tmp_path: Path) -> None:
+    own = settings(tmp_path)
+    remember_parameters(own, found({"num_leaves": 15}, before={"num_leaves": 20}))
+    assert held_parameters(own, ABOUT) == {"num_leaves": 15}
+    refused = Trial(
+        version="2",
+        procedure=procedure_of(own, ABOUT, {"num_leaves": 15}),
+        reference="1",
+        opened_us=0,
+        start_us=0,
+        gap_us=None,
+        refused="20 % more alerts",
+    )
+    folder = tmp_path / "trials" / "2-1-0"
+    folder.mkdir(parents=True)
+    Trials(own).keep(folder, refused)
+    assert held_parameters(own, ABOUT) == {"num_leaves": 20}
+    assert held_parameters(own, ABOUT) == {"num_leaves": 20}, "and it stays so"
+
+
+def test_what_the_gate_waits_for_is_trained_again(tmp_path: Path) -> None:
+    own = settings(tmp_path)
+    remember_parameters(own, found({"num_leaves": 15}))
+    waits = Trial(
+        version="2",
+        procedure=procedure_of(own, ABOUT, {"num_leaves": 15}),
+        reference="1",
+        opened_us=0,
+        start_us=0,
+        gap_us=None,
+        looks=(),
+    )
+    (tmp_path / "trials" / "2-1-0").mkdir(parents=True)
+    Trials(own).keep(tmp_path / "trials" / "2-1-0", waits)
+    assert held_parameters(own, ABOUT) == {"num_leaves": 15}
+
+
+def test_pictures_show_what_was_tried_and_what_mattered(tmp_path: Path) -> None:
+    space = trainer_of("lightgbm").space
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "trial": number,
+            "average_precision": 0.5 + 0.01 * number,
+            **{
+                name: one.low + random.random() * (one.high - one.low)
+                for name, one in space.items()
+            },
+        }
+        for number in range(5)
+    ]
+    importances = dict.fromkeys(space, 1.0 / len(space))
+    written = draw_search(rows, importances, space, tmp_path, "LightGBM")
+    assert [path.name for path in written] == [
+        "parallel_coordinates.png",
+        "parameter_importances.png",
+    ]
+    assert all(path.stat().st_size > 5_000 for path in written)
