@@ -90,6 +90,12 @@ def test_a_preview_tells_what_lines_do_where_a_control_group_shows_it(
     # Costs are the ground: this policy is cheaper than the bands were, on the same payments.
     new, old = (f["cost_per_1000_minor"].value for f in (found.figures, found.figures_now))
     assert new < old
+    # Both on the same draws of cards, so that the difference is known better than either.
+    apart = found.differences["cost_per_1000_minor"]
+    assert apart.value == pytest.approx(new - old)
+    assert apart.high < 0
+    both = found.figures["cost_per_1000_minor"], found.figures_now["cost_per_1000_minor"]
+    assert apart.high - apart.low < sum(one.high - one.low for one in both) / 2
     for one in found.calibration[:3]:  # approved, reviewed, declined
         assert one.observed.low <= one.predicted <= one.observed.high, one
     lines = [line.review for line in found.lines]
@@ -180,6 +186,20 @@ def test_a_segment_has_lines_of_its_own(explored: tuple[Settings, DecidedWorld])
     assert shares[1] < 0.5 * shares[0]
     found = preview(settings, terms)
     assert {line.segment for line in found.lines} == {"", "app"}
+    by_segment = [one for one in found.calibration if "segment" in one.of]
+    assert [one.of for one in by_segment] == ["in no segment", "segment app"]
+    for one in by_segment:
+        assert one.observed.low <= one.predicted <= one.observed.high, one
+    assert not any("segment" in one.of for one in preview(settings, TERMS).calibration)
+
+
+def test_what_was_decided_differs_from_itself_by_nothing(
+    explored: tuple[Settings, DecidedWorld],
+) -> None:
+    settings, _ = explored
+    found = preview(settings, Terms())  # no costs and no bands: what was decided stays
+    assert found.differences.keys() == found.figures.keys()
+    assert all((one.value, one.low, one.high) == (0, 0, 0) for one in found.differences.values())
 
 
 def test_only_the_last_weeks_are_read(explored: tuple[Settings, DecidedWorld]) -> None:

@@ -157,6 +157,20 @@ def preview_report(console: Console, found: Preview, settings: MoneySettings) ->
                 _figure(name, found.figures_now.get(name), settings),
             )
         console.print(table)
+    if found.differences:
+        table = Table(title="This policy minus as decided", title_justify="left")
+        table.add_column("")
+        table.add_column("difference", justify="right")
+        for name, estimate in found.differences.items():
+            shown = name.removesuffix("_minor").replace("_", " ")
+            table.add_row(shown, _figure(name, estimate, settings))
+        console.print(table)
+        console.print(
+            "Both are measured on the same draws of cards: a difference whose interval leaves "
+            "out 0 is more than chance.",
+            soft_wrap=True,
+            markup=False,
+        )
     by_reason: dict[str, list[str]] = {}
     for name, why in found.not_measured.items():
         by_reason.setdefault(why, []).append(name.removesuffix("_minor").replace("_", " "))
@@ -178,7 +192,7 @@ def preview_report(console: Console, found: Preview, settings: MoneySettings) ->
         markup=False,
     )
     if found.calibration:
-        table = Table(title="Calibration at the lines and over time", title_justify="left")
+        table = Table(title="Calibration at the lines", title_justify="left")
         for name in ("payments", "predicted", "observed"):
             table.add_column(name, justify="left" if name == "payments" else "right")
         for one in found.calibration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Final
 
@@ -13,21 +12,12 @@ from sentinel.documents.store import restored
 from sentinel.domain import ConfigurationError
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.champion import champion_of
-from sentinel.models.dataset import FRAUD, MIN_FRAUDS
-from sentinel.models.intervals import Estimate
-from sentinel.models.weights import effective_size
 from sentinel.pipeline.decided_payments import DecidedPayments, decided_payments
+from sentinel.pipeline.policy_figures import calibration, differences, known_truth, measured
 from sentinel.pipeline.policy_history import historic_payments
 from sentinel.policy.exploration import exploration_key
-from sentinel.policy.figures import (
-    LINE_FIGURES,
-    MONEY_FIGURES,
-    Truth,
-    control_group_precision,
-    figures_at_lines,
-)
 from sentinel.policy.lines import outcomes_of
-from sentinel.policy.previewed import Calibrated, Known, LinesAt, Preview
+from sentinel.policy.previewed import LinesAt, Preview
 from sentinel.policy.store import open_policies
 from sentinel.policy.versions import PolicyVersion, Terms
 from sentinel.policy.working_out import WINDOW_DAYS, RecentPayments, Workings, work_out
@@ -40,8 +30,7 @@ LEAST_DAYS: Final = 7.0
 LINE_AMOUNTS_MINOR: Final = (1_000, 10_000, 100_000)
 REFRESHED_BY: Final = "sentinel policy refresh"
 
-_REPRESENTED: Final = 0.5
-_APPROVE, _REVIEW, _DECLINE = range(3)
+_REVIEW, _DECLINE = 1, 2
 
 
 class Refreshed(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +71,8 @@ def preview(settings: Settings, terms: Terms, *, days: float = PREVIEW_DAYS) -> 
     else:
         rows_now = rows
     workings_now = None if now is None else work_out(now, rows_now.recent(WINDOW_DAYS))
-    figures, why = _figures(settings, terms, workings, rows, outcomes)
-    figures_now, _ = _figures(settings, terms, workings, rows, rows.base_outcome)
+    figures, why = measured(settings, terms, workings, rows, outcomes)
+    figures_now, _ = measured(settings, terms, workings, rows, rows.base_outcome)
     economics = None if terms.costs is None else terms.economics(workings.shadow_price_minor)
     return Preview(
         terms=terms,
@@ -101,11 +90,19 @@ def preview(settings: Settings, terms: Terms, *, days: float = PREVIEW_DAYS) -> 
             for code, name in enumerate(economics.names)
             for amount in LINE_AMOUNTS_MINOR
         ],
-        known=_known(rows, outcomes, source),
+        known=known_truth(rows, outcomes, source),
         figures=figures,
         figures_now=figures_now,
+        differences=differences(
+            settings,
+            terms,
+            workings,
+            rows,
+            outcomes,
+            names=[name for name in figures if name in figures_now],
+        ),
         not_measured=why,
-        calibration=_calibration(settings, rows, outcomes),
+        calibration=calibration(settings, terms, rows, outcomes),
     )
 
 
@@ -251,125 +248,3 @@ def _outcomes(
     else:
         ruled = rows.base_outcome
     return np.where(rows.degraded, rows.base_outcome, ruled)
-
-
-def _known(
-    rows: DecidedPayments, outcomes: np.ndarray[tuple[int], np.dtype[np.int64]], source: str
-) -> Known:
-    truth, weight = rows.truth(), rows.weight()
-    mature = rows.mature
-    explored = mature & rows.explored
-    fraud = truth == FRAUD
-    stopped = mature & (outcomes > 0)
-    all_stopped = float(rows.rows[stopped].sum())
-    return Known(
-        mature=float(rows.rows[mature].sum()),
-        unknown=float(rows.rows[mature & (truth < 0)].sum()),
-        frauds=int(np.count_nonzero(fraud & (weight > 0))),
-        effective_frauds=effective_size(weight[fraud]),
-        explored=int(np.count_nonzero(explored)),
-        stopped_precision=control_group_precision(fraud[explored], rows.draw[explored]),
-        represented=float(weight[stopped].sum()) / all_stopped if all_stopped else 1.0,
-        source=source,
-    )
-
-
-def _figures(
-    settings: Settings,
-    terms: Terms,
-    workings: Workings,
-    rows: DecidedPayments,
-    outcomes: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> tuple[dict[str, Estimate], dict[str, str]]:
-    """What outcomes do on mature truth, and what the truth is too little for."""
-    weight = rows.weight()
-    here = weight > 0
-    fraud = rows.truth() == FRAUD
-    economics = None if terms.costs is None else terms.economics(workings.shadow_price_minor)
-    options = settings.training
-    frauds = int(np.count_nonzero(fraud & here))
-    names = LINE_FIGURES if economics is None else (*LINE_FIGURES, *MONEY_FIGURES)
-    if frauds < MIN_FRAUDS:
-        return {}, dict.fromkeys(names, f"{frauds} known mature frauds; it takes {MIN_FRAUDS}")
-    found = figures_at_lines(
-        outcomes[here],
-        Truth(
-            fraud=fraud[here],
-            amount_minor=rows.amount_minor[here],
-            segment=rows.segment[here],
-            weight=weight[here],
-            card=rows.card[here],
-        ),
-        economics,
-        rounds=options.bootstrap_rounds,
-        seed=options.seed,
-    )
-    # How many payments are stopped needs no truth.
-    mature = rows.mature
-    mass = float(rows.rows[mature].sum())
-    why: dict[str, str] = {}
-    kinds = ((_REVIEW, "review", "reviewed"), (_DECLINE, "decline", "declined"))
-    for code, name, done in kinds:
-        all_of_it = float(rows.rows[mature & (outcomes == code)].sum())
-        represented = float(weight[here & (outcomes == code)].sum())
-        exact = all_of_it / mass
-        found[f"{name}_rate"] = _around(found[f"{name}_rate"], exact)
-        if all_of_it > 0 and represented < _REPRESENTED * all_of_it:
-            stand_for = 100 * represented / all_of_it
-            reason = f"known payments stand for {stand_for:.0f} % of what is {done}"
-            hidden = [f"precision_of_{name}s", "fraud_declined", "fraud_stopped", "money_stopped"]
-            for figure in (*hidden, "cost_per_1000_minor", "saved_per_1000_minor"):
-                if figure in found:
-                    why.setdefault(figure, reason)
-    for figure, estimate in found.items():
-        if math.isnan(estimate.value):
-            why.setdefault(figure, "there is none of it")
-    return {name: value for name, value in found.items() if name not in why}, why
-
-
-def _around(estimate: Estimate, value: float) -> Estimate:
-    """A rate that is known of all payments, with the width of its estimate on some."""
-    if math.isnan(estimate.value):
-        return Estimate(value, value, value)
-    shift = value - estimate.value
-    return Estimate(value, max(0.0, estimate.low + shift), min(1.0, estimate.high + shift))
-
-
-def _calibration(
-    settings: Settings,
-    rows: DecidedPayments,
-    outcomes: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> list[Calibrated]:
-    """Predicted against observed, at the lines and by 30 days."""
-    weight = rows.weight()
-    fraud = rows.truth() == FRAUD
-    age = (rows.end_us - rows.received_at_us) // (30 * 86_400_000_000)
-    parts = [
-        (name, outcomes == code) for code, name in enumerate(("approved", "reviewed", "declined"))
-    ]
-    parts += [
-        (f"{30 * month} to {30 * month + 30} days ago", age == month)
-        for month in sorted(set(age[weight > 0].tolist()))
-    ]
-    found = []
-    for name, members in parts:
-        here = members & (weight > 0)
-        if not here.any():
-            continue
-        w = weight[here]
-        truth = Truth(
-            fraud=fraud[here],
-            amount_minor=rows.amount_minor[here],
-            segment=rows.segment[here],
-            weight=w,
-            card=rows.card[here],
-        )
-        observed = figures_at_lines(
-            np.full(int(here.sum()), _DECLINE),
-            truth,
-            rounds=settings.training.bootstrap_rounds,
-            seed=settings.training.seed,
-        )["precision_of_declines"]
-        predicted = float((w * rows.probability[here]).sum() / w.sum())
-        found.append(Calibrated(of=name, predicted=predicted, observed=observed))
-    return found

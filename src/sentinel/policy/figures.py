@@ -6,6 +6,7 @@ Every figure has a 95 % interval by the bootstrap over cards. Rows count by thei
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ MONEY_FIGURES: Final = ("cost_per_1000_minor", "saved_per_1000_minor")
 """Where there are costs: what 1,000 payments cost, and how much less than approving all of them."""
 
 _REVIEW, _DECLINE = (OUTCOMES.index(name) for name in ("review", "decline"))
+_PARTS: Final = 8  # of the figures that need no costs
 _Z95: Final = 1.959963984540054
 
 
@@ -76,6 +78,49 @@ def figures_at_lines(
     Returns:
         `LINE_FIGURES`, and `MONEY_FIGURES` where there are costs. A share of nothing is unknown.
     """
+    sums = _sums(outcomes, truth, economics)
+    (value,) = _measured(sums.sum(axis=0, keepdims=True))
+    samples = np.concatenate([_measured(total) for total in _drawn(sums, rounds, seed)])
+    return _estimates(value, samples)
+
+
+def differences_at_lines(
+    outcomes: Codes,
+    others: Codes,
+    truth: Truth,
+    economics: Economics | None = None,
+    *,
+    rounds: int = 400,
+    seed: int = 7,
+) -> dict[str, Estimate]:
+    """How the figures of outcomes differ from those of others on the same payments.
+
+    Both are measured on the same draws of cards, so what the two have in common, a month's luck
+    with its frauds above all, is in neither side of the interval.
+
+    Args:
+        outcomes, others: int64 (n_rows,), codes.
+        truth: Of the same rows.
+        economics: The costs; None if nothing is known of them.
+        rounds, seed: Of the bootstrap over cards.
+
+    Returns:
+        By the names of `figures_at_lines`: the figure of ``outcomes`` minus that of ``others``.
+    """
+    pair = _sums(outcomes, truth, economics), _sums(others, truth, economics)
+    value, other = (_measured(sums.sum(axis=0, keepdims=True))[0] for sums in pair)
+    sums, n_parts = np.concatenate(pair, axis=1), pair[0].shape[1]
+    samples = np.concatenate(
+        [
+            _measured(total[:, :n_parts]) - _measured(total[:, n_parts:])
+            for total in _drawn(sums, rounds, seed)
+        ]
+    )
+    return _estimates(value - other, samples)
+
+
+def _sums(outcomes: Codes, truth: Truth, economics: Economics | None) -> Floats:
+    """What figures are made of, by card: float64 (n_cards, n_parts), two more with costs."""
     cluster, n_clusters = cluster_codes(truth.card)
     w = np.asarray(truth.weight, dtype=np.float64)
     fraud, review, decline = truth.fraud, outcomes == _REVIEW, outcomes == _DECLINE
@@ -94,36 +139,40 @@ def figures_at_lines(
         costs = economics.expected(fraud.astype(np.float64), truth.amount_minor, truth.segment)
         paid = costs[np.arange(len(w)), outcomes]
         parts += [w * paid, w * costs[:, 0]]
-    sums = np.stack(
+    return np.stack(
         [np.bincount(cluster, weights=part, minlength=n_clusters) for part in parts], axis=1
     )
-    names = LINE_FIGURES if economics is None else (*LINE_FIGURES, *MONEY_FIGURES)
 
-    def measure(total: Floats) -> Floats:
-        """float64 (n_rounds, n_figures) of the sums (n_rounds, n_parts)."""
-        rows, reviews, declines, hit, declined, frauds, money, stopped = total.T[:8]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = [
-                reviews / rows,
-                declines / rows,
-                hit / reviews,
-                declined / declines,
-                declined / frauds,
-                (hit + declined) / frauds,
-                stopped / money,
-            ]
-            if economics is not None:
-                cost, approving = total.T[8:]
-                found += [1000.0 * cost / rows, 1000.0 * (approving - cost) / rows]
-        return np.stack(found, axis=1)
 
-    (value,) = measure(sums.sum(axis=0, keepdims=True))
-    samples = np.concatenate(
-        [
-            measure(counts.astype(np.float64) @ sums)
-            for counts in resamples(n_clusters, rounds, seed, n_rows=n_clusters)
+def _drawn(sums: Floats, rounds: int, seed: int) -> Iterator[Floats]:
+    """The sums of drawn cards: float64 (n_rounds, n_parts), some rounds at a time."""
+    n_clusters = len(sums)
+    for counts in resamples(n_clusters, rounds, seed, n_rows=n_clusters):
+        yield counts.astype(np.float64) @ sums
+
+
+def _measured(total: Floats) -> Floats:
+    """The figures of sums: float64 (n_rounds, n_figures) of (n_rounds, n_parts)."""
+    rows, reviews, declines, hit, declined, frauds, money, stopped = total.T[:_PARTS]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = [
+            reviews / rows,
+            declines / rows,
+            hit / reviews,
+            declined / declines,
+            declined / frauds,
+            (hit + declined) / frauds,
+            stopped / money,
         ]
-    )
+        if total.shape[1] > _PARTS:
+            cost, approving = total.T[_PARTS:]
+            found += [1000.0 * cost / rows, 1000.0 * (approving - cost) / rows]
+    return np.stack(found, axis=1)
+
+
+def _estimates(value: Floats, samples: Floats) -> dict[str, Estimate]:
+    """Estimates by name, of values (n_figures,) and samples (n_rounds, n_figures)."""
+    names = (*LINE_FIGURES, *MONEY_FIGURES)[: len(value)]
     return {
         name: Estimate.of(float(value[at]), samples[:, at])
         if math.isfinite(value[at])

@@ -73,8 +73,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         lines: By segment and amount; empty if bands decide.
         known: What truth there is.
         figures, figures_now: On mature truth; see `sentinel.policy.figures`.
+        differences: How the first of them differ from the second, on the same draws of cards; of
+            those that both have.
         not_measured: Figures that the truth is too little for, and why.
-        calibration: Of the payments that it would approve, review and decline, and over time.
+        calibration: Of the payments that it would approve, review and decline, over time, and by
+            segment.
     """
 
     terms: Terms
@@ -84,5 +87,6 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     known: Known
     figures: dict[str, Estimate]
     figures_now: dict[str, Estimate]
+    differences: dict[str, Estimate]
     not_measured: dict[str, str]
     calibration: list[Calibrated]
