@@ -56,6 +56,7 @@ docs: $(DEV) ## Renew the pages that are made from code
 .PHONY: pictures
 pictures: $(DEV) ## Draw the pictures of the docs anew
 	$(BIN)/python scripts/draw_censoring.py
+	$(BIN)/python scripts/draw_experiment.py
 
 .PHONY: bench
 bench: $(DEV) ## Run a benchmark: NAME=parity ARGS="--json"; without NAME list them
