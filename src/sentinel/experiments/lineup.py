@@ -78,12 +78,17 @@ class Guardrails(msgspec.Struct, frozen=True, kw_only=True):
         most_errors: Groups of payments in which its model failed.
         most_score_distance: Between the distributions of its probabilities and the champion's, on
             the same payments: the largest distance of the two, from 0 to 1.
-        least_payments: So many payments of its own it takes before any of it is looked at.
+        most_degraded_ratio: Its share of degraded decisions against that of the champion's.
+        most_scoring_us: Microseconds that its model may take for a payment, in the mean.
+        least_payments: So many payments it must have scored before distributions and times are
+            looked at.
     """
 
     most_alert_ratio: float | None = 3.0
     most_errors: int = 1
     most_score_distance: float | None = None
+    most_degraded_ratio: float | None = 3.0
+    most_scoring_us: float | None = None
     least_payments: int = 200
 
 

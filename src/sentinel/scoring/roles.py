@@ -11,6 +11,7 @@ payment waits for it or fails with it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -36,12 +37,14 @@ class RolesScored(msgspec.Struct, frozen=True, eq=False, gc=False):
         probabilities: float64 (1 + k, n), calibrated; likewise.
         deciders: uint8 (n,): 0 = the champion decides, i = ``models[i - 1]`` does; None if the
             champion decides on all.
+        took_ns: What each of the models took for the batch, nanoseconds.
     """
 
     models: tuple[PanelModel, ...]
     scores: Floats
     probabilities: Floats
     deciders: npt.NDArray[np.uint8] | None
+    took_ns: Sequence[int] = ()
 
     def deciding(self) -> Floats:
         """float64 (n,): probabilities of the models that decide."""
@@ -56,6 +59,7 @@ class RolesScored(msgspec.Struct, frozen=True, eq=False, gc=False):
             self.scores[:, kept],
             self.probabilities[:, kept],
             None if self.deciders is None else self.deciders[kept],
+            self.took_ns,
         )
 
     def put_into(self, columns: DecisionColumns) -> DecisionColumns:
@@ -110,10 +114,12 @@ def score_roles(
     all_scores[0], all_probabilities[0] = scores, probabilities
     units = units_of(transactions) if any(map(_draws, others)) else []
     deciders = _deciders(panel, others, transactions, units)
+    took_ns = [0] * len(others)
     for number, other in enumerate(others, 1):
         rows = _rows_of(other, number, deciders, units, all_roles=all_roles)
         if rows is not None and not len(rows):
             continue
+        began_ns = time.perf_counter_ns()
         try:
             said = other.model.score(vectors if rows is None else vectors[rows])
         except Exception as error:  # noqa: BLE001 -- no payment fails with an experiment
@@ -121,13 +127,14 @@ def score_roles(
             if deciders is not None:
                 deciders[deciders == number] = 0
             continue
+        took_ns[number - 1] = time.perf_counter_ns() - began_ns
         if rows is None:
             all_scores[number], all_probabilities[number] = said
         else:
             all_scores[number, rows], all_probabilities[number, rows] = said
     if deciders is not None and not deciders.any():
         deciders = None
-    return RolesScored(others, all_scores, all_probabilities, deciders)
+    return RolesScored(others, all_scores, all_probabilities, deciders, took_ns)
 
 
 def _drop(panel: Panel, other: PanelModel, error: Exception) -> None:

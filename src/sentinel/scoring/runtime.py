@@ -31,6 +31,8 @@ from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.policy.exploration import ExplorationKey
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import RegistryWatch, WarmModels
+from sentinel.scoring.guard import LOOK_SECONDS as GUARD_SECONDS
+from sentinel.scoring.guard import Guard
 from sentinel.scoring.labels import LabelRecorder
 from sentinel.scoring.lineups import LineUpInCharge
 from sentinel.scoring.lookups import Lookups
@@ -124,6 +126,9 @@ class ScoringRuntime:
         self.state_problem: str | None = None
         self.models = WarmModels(settings)
         self.line_ups = LineUpInCharge(settings, self.models)
+        self.guard = Guard(
+            settings, lambda: self.line_ups.line_up, lambda: self.writer.scorer.panel
+        )
         self.registry = RegistryWatch(settings)
         self.started_at = time.time()
         self._render_recorded = render_recorded
@@ -190,6 +195,7 @@ class ScoringRuntime:
             metrics=self.metrics,
             limits=limits,
             new_entities=NewEntities(settings.state.new_entities_per_minute, self.metrics),
+            watch_roles=self.guard.add,
         )
         self._states.give_way(self.writer.pace.give_way)
         self.labels = LabelRecorder(self.writer)
@@ -200,6 +206,7 @@ class ScoringRuntime:
             asyncio.create_task(self._watch_champion(), name="watch-champion"),
             asyncio.create_task(self._watch_policy(), name="watch-policy"),
             asyncio.create_task(self._watch_line_up(), name="watch-line-up"),
+            asyncio.create_task(self._watch_guardrails(), name="watch-guardrails"),
             asyncio.create_task(self._watch_index(), name="watch-index"),
             asyncio.create_task(self._take_snapshots(), name="take-snapshots"),
         ]
@@ -457,6 +464,16 @@ class ScoringRuntime:
                         await self._take_over_line_up()
             except Exception:
                 log.exception("The line-up could not be looked at; trying again.")
+
+    async def _watch_guardrails(self) -> None:
+        while True:
+            await asyncio.sleep(GUARD_SECONDS)
+            if not self.line_ups.line_up.experiments:
+                continue
+            try:
+                await asyncio.to_thread(self.guard.look, self.guard.take())
+            except Exception:
+                log.exception("Guardrails could not be looked at; trying again.")
 
     async def _take_over_line_up(self) -> None:
         """The experiments that run now, beside the champion that serves."""

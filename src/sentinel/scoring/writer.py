@@ -69,6 +69,7 @@ class Writer:
         limits: How much may wait.
         clock: Stamps what arrives.
         new_entities: What senders may add to feature state.
+        watch_roles: Told of each group that models beside the champion scored.
 
     Attributes:
         turn: Where jobs wait for theirs.
@@ -89,6 +90,7 @@ class Writer:
         limits: QueueLimits | None = None,
         clock: ReceiptClock | None = None,
         new_entities: NewEntities | None = None,
+        watch_roles: Callable[[Scored], None] | None = None,
     ) -> None:
         self.scorer = scorer
         self.metrics = metrics
@@ -103,6 +105,7 @@ class Writer:
         self._render = render
         self._rebuild = rebuild
         self._tally = Tally(metrics)
+        self._watch_roles = watch_roles
         metrics.refresh = self._refresh_metrics
         self._recent: dict[str, Pending] = {}
         self._queue = PaymentQueue(limits or QueueLimits())
@@ -380,6 +383,8 @@ class Writer:
                 for row, pending in enumerate(work.pending):
                     pending.record(work.scored, row, first + row, bodies[row])
                 self._tally.add(work.pending, work.scored)
+                if self._watch_roles is not None and work.scored.roles is not None:
+                    self._watch_roles(work.scored)
                 self._queue.seconds_each = self._commits.seconds_each
             self.turn.done()
 

@@ -1,0 +1,192 @@
+"""Guardrails of the experiments that run in a scoring process.
+
+Payments add what was said of them to a list; every two seconds a thread counts it and asks
+`sentinel.experiments.guardrails`. A breach has two answers: the experiment's model is asked no
+more from the next payment on, and the line-up is written without it, so that all other processes
+follow within a second. Where the line-up cannot be written, because its store is away or this
+process may only read it, the first holds until it can; each process watches for itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import NotFound, SentinelError
+from sentinel.experiments.guardrails import BUCKETS, EDGES, Counts, LastHour, breach
+from sentinel.experiments.lineup import MOST_TEXT, Experiment, LineUp, stopped
+from sentinel.experiments.store import change_line_up
+from sentinel.log.entries import FLAG_DEGRADED, outcome_codes
+from sentinel.scoring.panel import Panel
+from sentinel.scoring.roles import RolesScored
+from sentinel.scoring.scorer import Scored
+from sentinel.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 2.0
+"""How often guardrails are looked at."""
+MOST_GROUPS: Final = 10_000
+"""Groups that wait to be counted; of more between two looks, the rest is not counted."""
+STOPPED_BY: Final = "guardrails"
+"""Who stops an experiment, as the line-up says it."""
+
+_RECENT_SLICES: Final = 2
+"""Slices that are looked at alone, so that a long good hour does not hide a bad minute."""
+_Run = tuple[str, int]
+
+
+class _Watched(NamedTuple):
+    roles: RolesScored
+    flags: npt.NDArray[np.unsignedinteger]
+    outcomes: npt.NDArray[np.unsignedinteger]
+
+
+class Guard:
+    """Watches the experiments of one scoring process.
+
+    Args:
+        settings: The deployment.
+        line_up: The version of the line-up that holds here.
+        panel: The models that score right now.
+
+    Attributes:
+        uncounted: Groups that were left out because too many waited.
+    """
+
+    def __init__(
+        self, settings: Settings, line_up: Callable[[], LineUp], panel: Callable[[], Panel]
+    ) -> None:
+        self._settings = settings
+        self._line_up = line_up
+        self._panel = panel
+        self._waiting: list[_Watched] = []
+        self._hours: dict[_Run, LastHour] = {}
+        self._breaches: dict[_Run, str] = {}
+        self.uncounted = 0
+
+    def add(self, scored: Scored) -> None:
+        """Note a group that other models than the champion have scored."""
+        if scored.roles is None:
+            return
+        if len(self._waiting) >= MOST_GROUPS:
+            self.uncounted += 1
+            return
+        control = scored.control
+        outcomes = outcome_codes(scored.flags) if control is None else control.base_outcomes
+        self._waiting.append(_Watched(scored.roles, scored.flags, outcomes))
+
+    def take(self) -> list[_Watched]:
+        """What is to be counted; the caller hands it to `look`, which may run in a thread."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def look(self, waiting: list[_Watched]) -> None:
+        """Count, and stop what has breached a guardrail."""
+        running = {(one.name, one.started_at_us): one for one in self._line_up().experiments}
+        for run in [run for run in self._hours if run not in running]:
+            del self._hours[run]
+        for run in [run for run in self._breaches if run not in running]:
+            del self._breaches[run]
+        now = time.monotonic()
+        for run, experiment in running.items():
+            hour = self._hours.setdefault(run, LastHour())
+            hour.add(counted(waiting, experiment.name), now)
+            why = self._breaches.get(run) or self._breach(experiment, hour)
+            if why is not None:
+                self._breaches[run] = why
+                self._stop(experiment, why)
+
+    def _breach(self, experiment: Experiment, hour: LastHour) -> str | None:
+        failed = self._panel().failed.get(experiment.name)
+        if failed is not None and experiment.guardrails.most_errors:
+            return failed
+        limits = experiment.guardrails
+        return breach(limits, hour.sums()) or breach(limits, hour.sums(_RECENT_SLICES))
+
+    def _stop(self, experiment: Experiment, why: str) -> None:
+        failed = self._panel().failed
+        first = experiment.name not in failed
+        failed[experiment.name] = why
+
+        def without(line_up: LineUp) -> LineUp:
+            found = line_up.find(experiment.name)
+            if found is None or found.started_at_us != experiment.started_at_us:
+                raise NotFound(f"Experiment {experiment.name!r} does not run any more.")
+            return stopped(line_up, experiment.name)
+
+        try:
+            made = change_line_up(
+                self._settings,
+                without,
+                by=STOPPED_BY,
+                why=f"Stopped {experiment.name}: {why}"[:MOST_TEXT],
+                at_us=time.time_ns() // 1_000,
+            )
+        except NotFound:
+            return  # another process was first
+        except SentinelError as error:
+            if first:
+                log.warning(
+                    "Experiment %s decides nothing here any more: %s. The line-up still has it "
+                    "and cannot be written: %s",
+                    experiment.name,
+                    why,
+                    error,
+                )
+            return
+        log.warning(
+            "A guardrail stopped experiment %s, version %s of the line-up: %s.",
+            experiment.name,
+            made.version,
+            why,
+        )
+
+
+def counted(waiting: list[_Watched], name: str) -> Counts:
+    """What happened to the payments of some groups, for one experiment."""
+    parts = []
+    total = Counts()
+    for group in waiting:
+        number = next((i for i, m in enumerate(group.roles.models, 1) if m.name == name), None)
+        if number is None:
+            continue
+        roles = group.roles
+        n = len(group.flags)
+        deciders = np.zeros(n, np.uint8) if roles.deciders is None else roles.deciders
+        parts.append(
+            np.stack(
+                [
+                    deciders == number,
+                    deciders == 0,
+                    group.outcomes > 0,
+                    (group.flags & FLAG_DEGRADED) > 0,
+                    roles.probabilities[number],
+                    roles.probabilities[0],
+                ]
+            )
+        )
+        total.scoring_ns += roles.took_ns[number - 1] if roles.took_ns else 0
+    if not parts:
+        return total
+    rows = np.concatenate(parts, axis=1)
+    own, champion, alert, degraded = rows[:4] > 0
+    total.decided, total.champion_decided = int(own.sum()), int(champion.sum())
+    total.alerts, total.champion_alerts = int((own & alert).sum()), int((champion & alert).sum())
+    total.degraded = int((own & degraded).sum())
+    total.champion_degraded = int((champion & degraded).sum())
+    scored = ~np.isnan(rows[4])
+    total.scored = int(scored.sum())
+    total.probabilities = _histogram(rows[4][scored])
+    total.champion_probabilities = _histogram(rows[5][scored])
+    return total
+
+
+def _histogram(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    buckets = np.searchsorted(EDGES, probabilities, side="right")
+    return np.asarray(np.bincount(buckets, minlength=BUCKETS), np.int64)
