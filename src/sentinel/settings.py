@@ -359,6 +359,25 @@ class PolicySettings(BaseModel):
     )
 
 
+class ExperimentSettings(BaseModel):
+    promote: bool = Field(
+        True,
+        description="Whether the nightly run makes a challenger champion that was shown to catch "
+        "more fraud; `sentinel experiment promote` does it by hand.",
+    )
+    stop: bool = Field(
+        True,
+        description="Whether the nightly run ends an experiment whose challenger catches less, or "
+        "that cannot be decided in time.",
+    )
+    most_days: int = Field(
+        180,
+        description="Days of mature payments that an experiment may take.",
+        ge=1,
+        le=3_650,
+    )
+
+
 class LabelSettings(BaseModel):
     maturity_days: float = Field(
         30.0,
@@ -560,6 +579,7 @@ class Settings(BaseSettings):
     feast: FeastSettings = FeastSettings()
     scoring: ScoringSettings = ScoringSettings()
     policy: PolicySettings = PolicySettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
     services: ServicesSettings = ServicesSettings()

@@ -92,7 +92,7 @@ def test_an_hour_is_remembered_and_no_more() -> None:
 
 @pytest.mark.parametrize("off", ["most_alert_ratio", "most_errors"])
 def test_a_limit_that_is_off_stops_nothing(off: str) -> None:
-    limits = _Limits(**{off: 0})  # type: ignore[arg-type]
+    limits = _Limits(**{off: 0})
     assert (
         breach(limits, _counts(decided=50, alerts=50) if "alert" in off else _counts(errors=9))
         is None

@@ -9,6 +9,7 @@ import typer
 
 from sentinel.cli.verbs import (
     data,
+    experiment_results,
     features,
     keys,
     models,
@@ -88,6 +89,18 @@ policy_app = typer.Typer(
 for name, verb in _POLICY.items():
     policy_app.command(name)(verb)
 app.add_typer(policy_app)
+
+_EXPERIMENTS: Mapping[str, Callable[..., Any]] = {
+    "status": experiment_results.status,
+    "promote": experiment_results.promote,
+    "settle": experiment_results.settle,
+}
+experiment_app = typer.Typer(
+    name="experiment", help="Models beside the champion, and how they do.", no_args_is_help=True
+)
+for name, verb in _EXPERIMENTS.items():
+    experiment_app.command(name)(verb)
+app.add_typer(experiment_app)
 
 _USERS: Mapping[str, Callable[..., Any]] = {
     "create": users.create,

@@ -58,7 +58,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         immature_champion, immature_challenger: Frauds of payments that are not mature, which do
             not count yet: those that are reported first may be of a kind of their own.
         disagreements: Payments that only one of the two would alert on, fraud or not.
-        unknowable: Those that the other one decided and stopped all the same.
+        agreed: Those that the other one decided and stopped all the same.
         repeated, late, degraded: What was left out; see `Observed`.
         champion_precision, challenger_precision: Estimates for all alerts, mature or not.
     """
@@ -76,7 +76,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     immature_champion: int
     immature_challenger: int
     disagreements: int
-    unknowable: int
+    agreed: int
     repeated: int
     late: int
     degraded: int
@@ -97,7 +97,8 @@ def judge(observed: Observed, rules: Rules) -> Judgement:
     days = math.ceil(observed.mature_days)
     counts = _daily(frauds, of_kind, len(kinds.share), first, days)
     numbers = np.arange(1.0, days + 1)
-    verdict, looks, missing = Verdict.WAIT, (), math.inf
+    verdict, missing = Verdict.WAIT, math.inf
+    looks: tuple[Look, ...] = ()
     if days:
         interval = part_interval(kinds, counts, rules)
         part = part_estimate(kinds, counts)
@@ -135,7 +136,7 @@ def judge(observed: Observed, rules: Rules) -> Judgement:
         immature_champion=int(np.count_nonzero(~mature & ~frauds.challenger)),
         immature_challenger=int(np.count_nonzero(~mature & frauds.challenger)),
         disagreements=observed.champion_alone.payments + observed.challenger_alone.payments,
-        unknowable=observed.champion_alone.lost + observed.challenger_alone.lost,
+        agreed=observed.champion_alone.agreed + observed.challenger_alone.agreed,
         repeated=observed.repeated,
         late=observed.late,
         degraded=observed.degraded,
@@ -145,16 +146,17 @@ def judge(observed: Observed, rules: Rules) -> Judgement:
 
 
 def _weights(frauds: Frauds) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return Kinds(
-        challenger=frauds.challenger, share=frauds.share, propensity=frauds.propensity
-    ).weights
+    ones = np.ones(len(frauds.share))
+    return Kinds(challenger=frauds.challenger, share=frauds.share, propensity=ones).weights
 
 
 def _kinds(frauds: Frauds) -> tuple[Kinds, Counts]:
     """Kinds of the frauds, and which one each is of, (n,)."""
-    rows = np.column_stack([frauds.challenger.astype(np.float64), frauds.share, frauds.propensity])
+    rows = np.column_stack([frauds.challenger.astype(np.float64), frauds.share])
     distinct, of_kind = np.unique(rows, axis=0, return_inverse=True)
-    kinds = Kinds(challenger=distinct[:, 0] > 0, share=distinct[:, 1], propensity=distinct[:, 2])
+    kinds = Kinds(
+        challenger=distinct[:, 0] > 0, share=distinct[:, 1], propensity=np.ones(len(distinct))
+    )
     return kinds, np.asarray(of_kind, np.int64).ravel()
 
 

@@ -9,8 +9,8 @@ chargeback:
   probability ``share``, and stands for ``1 / share`` of them;
 - a fraud that *only the challenger catches* is seen where the champion decided, and stands for
   ``1 / (1 - share)``;
-- where the policy would have stopped it all the same (costs may rule so below the line of an
-  alert), only the control group lets it through, and its propensity multiplies.
+- where only a control group lets it pass, its propensity multiplies
+  (`sentinel.experiments.observed` leaves such payments out).
 
 The figure that is judged is the challenger's part of all frauds that only one of the two catches:
 one half if both are worth the same. `sentinel.experiments.confidence` bets for and against one

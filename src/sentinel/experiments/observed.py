@@ -7,6 +7,8 @@ depend on scores alone, never on labels, so that judging a block does not wait f
 
 The number of alerts is the larger of what either model did on the payments that it decided. So a
 payment below a model's line is one that this model let pass, if it decided, wherever lines rule.
+Where costs rule, a model may stop a payment below its line: on such a payment the two agree in
+effect, whatever their lines say, and it is left out.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ Bools = npt.NDArray[np.bool_]
 DAY_US: Final = 86_400_000_000
 LEAST_BLOCK: Final = 1_000
 """Payments that a block has at least: lines of fewer would be lines of chance."""
-LEAST_ARM: Final = 200
-"""Payments that the challenger decided in a block, from which on its own alerts count."""
+MOST_SLACK: Final = 1.25
+"""Alerts that lines may raise, against the share that was stopped: where costs rule, the lowest
+score of a stopped payment says nothing of a line."""
 MOST_WEIGHT: Final = 50.0
 """One over the propensity, at most; as in `sentinel.models.weights`."""
 
@@ -44,13 +47,13 @@ class Side(msgspec.Struct, kw_only=True):
 
     Attributes:
         payments: All of them.
-        visible: Those whose truth comes out: the other model decided, and they were let pass.
-        lost: Those that the other model decided and that were stopped all the same.
+        visible: Those whose truth comes out: the other model decided, and let them pass.
+        agreed: Those that the other model decided and stopped all the same.
     """
 
     payments: int = 0
     visible: int = 0
-    lost: int = 0
+    agreed: int = 0
 
 
 class AlertSums(msgspec.Struct, kw_only=True):
@@ -101,7 +104,6 @@ class Frauds:
         received_at_us: When the payment came.
         challenger: Whether only the challenger would have alerted.
         share: The challenger's chance to decide.
-        propensity: Chance that it was let pass, given who decided.
         amount_minor: Minor units.
         mature: Whether the payment is as old as labels need; a label that came later is left out.
     """
@@ -109,7 +111,6 @@ class Frauds:
     received_at_us: Numbers
     challenger: Bools
     share: Floats
-    propensity: Floats
     amount_minor: Numbers
     mature: Bools
 
@@ -164,8 +165,8 @@ class _Held:
         for name, values in part.items():
             self.columns.setdefault(name, []).append(values)
         if not self.payments:
-            self.start_us = int(part["received"][0])  # type: ignore[call-overload]
-        self.end_us = max(self.end_us, int(part["received"][-1]))  # type: ignore[call-overload]
+            self.start_us = int(part["received"][0])
+        self.end_us = max(self.end_us, int(part["received"][-1]))
         self.ids += ids
         self.payments += len(ids)
 
@@ -201,7 +202,7 @@ class Observing:
         self._unit_of = unit_of
         self._held = _Held()
         self._seen: set[int] = set()
-        self._frauds: list[tuple[int, bool, float, float, int, bool]] = []
+        self._frauds: list[tuple[int, bool, float, int, bool]] = []
         self._blocks: list[Block] = []
         self._sides = Side(), Side()
         self._sums = AlertSums(), AlertSums()
@@ -252,8 +253,8 @@ class Observing:
         """All that was read; what is left over is a block that is not over yet."""
         if self._held.payments:
             self._close_block()
-        columns = list(zip(*self._frauds, strict=True)) or [()] * 6
-        kinds: tuple[npt.DTypeLike, ...] = (np.int64, bool, np.float64, np.float64, np.int64, bool)
+        columns = list(zip(*self._frauds, strict=True)) or [()] * 5
+        kinds: tuple[npt.DTypeLike, ...] = (np.int64, bool, np.float64, np.int64, bool)
         arrays = [np.array(c, dtype=kind) for c, kind in zip(columns, kinds, strict=True)]
         return Observed(
             frauds=Frauds(*arrays),
@@ -271,10 +272,8 @@ class Observing:
         held, self._held = self._held, _Held()
         c = {name: np.concatenate(parts) for name, parts in held.columns.items()}
         decided, alerted = c["decided"].astype(bool), c["base"] != 0
-        rates = [float(alerted[~decided].mean())] if (~decided).any() else []
-        if decided.sum() >= LEAST_ARM or not rates:
-            rates.append(float(alerted[decided].mean()))
-        alerts = round(max(rates) * held.payments)
+        scores = [np.asarray(c[name], np.float64) for name in _MODELS]
+        alerts = _equal_alerts(scores, decided, alerted)
         mature = held.end_us < self._now_us - self._maturity_us
         self._blocks.append(
             Block(
@@ -282,13 +281,13 @@ class Observing:
                 end_us=held.end_us,
                 payments=held.payments,
                 decided=int(decided.sum()),
-                budget=max(rates),
+                budget=alerts / held.payments,
                 mature=mature,
             )
         )
         if not alerts:
             return
-        would = [_at_most(np.asarray(c[name], np.float64), alerts) for name in _MODELS]
+        would = [_at_most(score, alerts) for score in scores]
         for side, name in enumerate(_MODELS):
             self._sum_alerts(side, np.flatnonzero(would[side]), c, held.ids, name)
         for side in (0, 1):
@@ -300,12 +299,12 @@ class Observing:
     ) -> None:
         """Payments that one model alone (0 = the champion) would alert on."""
         decided = np.asarray(c["decided"], np.bool_)
-        counts, passed = self._sides[side], np.asarray(c["outcome"]) == 0
+        counts, passed = self._sides[side], np.asarray(c["base"]) == 0
         # The model that would not alert is the one whose decision lets the truth out.
         by_other = decided[rows] == (side == 0)
         counts.payments += len(rows)
         counts.visible += int(np.count_nonzero(by_other & passed[rows]))
-        counts.lost += int(np.count_nonzero(by_other & ~passed[rows]))
+        counts.agreed += int(np.count_nonzero(by_other & ~passed[rows]))
         for row in rows[by_other & passed[rows]].tolist():
             received = int(np.asarray(c["received"])[row])
             said = self._label_of(ids[row])
@@ -319,14 +318,11 @@ class Observing:
                 self._repeated += 1
                 continue
             self._seen.add(unit)
-            explored = np.asarray(c["base"])[row] != 0
-            propensity = float(np.asarray(c["propensity"])[row]) if explored else 1.0
             self._frauds.append(
                 (
                     received,
                     side == 1,
                     float(np.asarray(c["share"])[row]),
-                    max(propensity, 1.0 / MOST_WEIGHT),
                     int(np.asarray(c["amount"])[row]),
                     received < self._now_us - self._maturity_us,
                 )
@@ -362,6 +358,27 @@ class Observing:
 
 
 _MODELS: Final = ("champion", "challenger")
+
+
+def _equal_alerts(scores: Sequence[Floats], decided: Bools, alerted: Bools) -> int:
+    """How many payments both models may alert on, so that each lets pass what is below its line.
+
+    Args:
+        scores: float64 (n,), of the champion and of the challenger.
+        decided: bool (n,), by the challenger.
+        alerted: bool (n,), stopped by the model that decided, before the control group.
+    """
+    n, found = len(decided), 0
+    most = MOST_SLACK * max(float(alerted[~decided].mean()) if (~decided).any() else 0.0, 0.0) * n
+    for side, score in enumerate(scores):
+        own = decided == bool(side)
+        if not (own & alerted).any():
+            continue
+        line = float(score[own & alerted].min())
+        mine = MOST_SLACK * float(alerted[own].mean()) * n
+        # A small arm says little of its own share: then the champion's has to do.
+        found = max(found, min(int((score >= line).sum()), round(max(mine, most))))
+    return found
 
 
 def _at_most(scores: Floats, alerts: int) -> Bools:

@@ -119,6 +119,40 @@ def promote(
         return _install(settings, registry, champions, report, started, progress)
 
 
+def promote_challenger(
+    settings: Settings, version: str, *, progress: ProgressCallback = no_progress
+) -> Promoted:
+    """Make a version the champion that has decided beside it and was shown to be better.
+
+    The gate let it through before it decided on its first payment, and is not asked again: frauds
+    that came to light say more than rows of the past.
+
+    Args:
+        settings: The deployment.
+        version: In the registry.
+        progress: Told of the stages "labels", "backfill" and "history".
+
+    Raises:
+        ModelNotSigned: No gate let it through.
+        NoModel: There is no such version.
+        Unavailable: MLflow does not answer; nothing has changed.
+    """
+    started = time.monotonic()
+    with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
+        registry = Registry.of(settings)
+        champions = registry.champions()
+        folder = fetch_version(settings, version, to_serve=True)
+        check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
+        scored = score_history(settings, folder, progress=progress)
+        replaced = champions[-1] if champions else None
+        if replaced != version:
+            registry.note(version, REFERENCE_TAG, version)
+            registry.crown([*champions, version])
+        sync_champion(settings)
+    seconds = time.monotonic() - started
+    return Promoted(version, replaced, None, scored, folder, seconds)
+
+
 def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) -> Promoted:
     """Put the champion before the present one back in charge. Asks no gate.
 

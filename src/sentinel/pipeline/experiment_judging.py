@@ -1,0 +1,298 @@
+"""Experiments judged from the log, and what follows: a promotion, or the end of one."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from sentinel.domain import ConfigurationError, NotFound
+from sentinel.experiments.assignment import unit_of
+from sentinel.experiments.judgement import Judgement, judge
+from sentinel.experiments.judging import Rules
+from sentinel.experiments.lineup import Experiment, LineUp, require, stopped
+from sentinel.experiments.observed import Observed, Observing
+from sentinel.experiments.store import change_line_up, open_line_ups
+from sentinel.ledger.base import Ledger
+from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
+from sentinel.pipeline.labelled_payments import maturity_us
+from sentinel.pipeline.promotion import Promoted, promote_challenger
+from sentinel.pipeline.workspace import ledger_reader
+from sentinel.settings import Settings
+
+MOST_VERSIONS: Final = 2_000
+"""Versions of the line-up that are looked back for shares of an experiment."""
+SETTLED_BY: Final = "sentinel experiment settle"
+
+
+class ExperimentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment, and what is known of it.
+
+    Attributes:
+        experiment: As it runs, or as it ran last.
+        running: Whether it runs.
+        share: The share right now; 0 if it does not decide.
+        ended_by, ended_why: Who stopped it and why; empty if it runs.
+        judgement: None for a shadow or a segment model: only challengers share payments with the
+            champion by chance.
+    """
+
+    experiment: Experiment
+    running: bool
+    share: float
+    ended_by: str
+    ended_why: str
+    judgement: Judgement | None
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an experiment.
+
+    Attributes:
+        name: Of it.
+        verdict, why: See `Judgement`.
+        action: "promoted", "stopped" or "none".
+    """
+
+    name: str
+    verdict: str
+    why: str
+    action: str
+
+
+def status(settings: Settings, name: str, *, now_us: int | None = None) -> ExperimentStatus:
+    """What is known of an experiment, running or not.
+
+    Args:
+        settings: The deployment.
+        name: Of it.
+        now_us: The clock for the maturity of labels, microseconds UTC; default: the end of the
+            log.
+
+    Raises:
+        NotFound: There never was one of that name.
+        WorkspaceError, LedgerUnavailable: The log or the line-up cannot be read.
+    """
+    history = _history(settings)
+    found, running = _latest(history, name)
+    ended = None if running else _end(history, found)
+    judgement = None
+    if found.kind == "challenger":
+        judgement = judge(observe(settings, history, found, now_us), rules_of(settings))
+    return ExperimentStatus(
+        experiment=found,
+        running=running,
+        share=found.share_at(time.time_ns() // 1_000) if running else 0.0,
+        ended_by="" if ended is None else ended.by,
+        ended_why="" if ended is None else ended.why,
+        judgement=judgement,
+    )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """When experiments of a deployment are decided."""
+    return Rules(most_days=settings.experiments.most_days)
+
+
+def observe(
+    settings: Settings, history: list[LineUp], experiment: Experiment, now_us: int | None = None
+) -> Observed:
+    """Read the log for an experiment, from its start, or from that of the present champion, on."""
+    with ledger_reader(settings) as ledger:
+        last = ledger.last_sequence()
+        end_us = ledger.last_received_at_us() + 1 if now_us is None else now_us
+        after = _before(ledger, experiment.started_at_us, last)
+        begin = partial(
+            Observing,
+            experiment.name,
+            shares(history, experiment),
+            _labels(ledger, after).get,
+            maturity_us=maturity_us(settings),
+            now_us=end_us,
+            unit_of=unit_of,
+        )
+        reading, champion = begin(), ""
+        for group in ledger.groups(after):
+            if group.first_sequence > last:
+                break
+            if group.kind != GroupKind.DECISIONS or group.received_at_us < experiment.started_at_us:
+                continue
+            decided = decode_decisions(group.payload)
+            if decided.model_version != champion:
+                reading, champion = begin(), decided.model_version
+            reading.add(decided, group.floor_us)
+    return reading.result()
+
+
+def shares(history: list[LineUp], experiment: Experiment) -> Callable[[int], float]:
+    """The challenger's chance to decide at a time, among payments that it or the champion decides.
+
+    Challengers that were asked before it take their payments first, and do not change that
+    chance; those after it take a part of what would be the champion's.
+
+    Args:
+        history: Versions of the line-up, newest first.
+        experiment: A challenger.
+
+    Returns:
+        A function of microseconds UTC.
+    """
+    versions = [
+        one
+        for one in reversed(history)
+        if any(_is_same(other, experiment) for other in one.experiments)
+    ]
+    starts = [one.at_us for one in versions]
+
+    def share_at(at_us: int) -> float:
+        line_up = versions[max(bisect_right(starts, at_us) - 1, 0)]
+        rest, own = 1.0, None
+        for other in line_up.experiments:
+            if _is_same(other, experiment):
+                own = other.share_at(at_us)
+            elif own is not None and other.kind == "challenger":
+                rest *= 1.0 - other.share_at(at_us)
+        assert own is not None
+        return own / (own + (1.0 - own) * rest)
+
+    return share_at
+
+
+def promote_experiment(settings: Settings, name: str, *, by: str, why: str) -> Promoted:
+    """Make a challenger the champion, and end its experiment.
+
+    Args:
+        settings: The deployment.
+        name: Of the experiment.
+        by, why: Who does it, and why.
+
+    Raises:
+        NotFound: It does not run.
+        ConfigurationError: Its model never decided on a payment, so nothing was judged.
+        ModelNotSigned, NoModel, Unavailable: See `sentinel.pipeline.promotion`.
+    """
+    history = _history(settings)
+    experiment = require(history[0] if history else LineUp(), name)
+    if experiment.kind != "challenger":
+        raise ConfigurationError(
+            f"Experiment {name!r} is a {experiment.kind}: it shares no payments with the champion "
+            f"by chance, so nothing says which one is better. Start version {experiment.version} "
+            "as a challenger, or put it through the gate: `sentinel promote "
+            f"{experiment.version}`."
+        )
+    promoted = promote_challenger(settings, experiment.version)
+    end_experiment(settings, experiment, by=by, why=why)
+    return promoted
+
+
+def end_experiment(settings: Settings, experiment: Experiment, *, by: str, why: str) -> None:
+    """Take an experiment out of the line-up; nothing if it is there no more."""
+
+    def without(line_up: LineUp) -> LineUp:
+        found = require(line_up, experiment.name)
+        if not _is_same(found, experiment):
+            raise NotFound(f"Another experiment {experiment.name!r} runs.")
+        return stopped(line_up, experiment.name)
+
+    try:
+        change_line_up(settings, without, by=by, why=why, at_us=time.time_ns() // 1_000)
+    except NotFound:
+        return
+
+
+def settle(
+    settings: Settings, *, now_us: int | None = None, dry_run: bool = False
+) -> list[Settled]:
+    """Judge all challengers, promote those that are better, and end what will never be.
+
+    The first that is better is promoted; others are judged against the new champion from then on,
+    so that they start anew. Run it daily.
+
+    Args:
+        settings: `experiments.promote` and `experiments.stop` say what it may do by itself.
+        now_us: See `status`.
+        dry_run: Only say what would be done.
+    """
+    history, found = _history(settings), []
+    line_up = history[0] if history else LineUp()
+    promoted = False
+    for experiment in line_up.experiments:
+        if experiment.kind != "challenger":
+            continue
+        said = judge(observe(settings, history, experiment, now_us), rules_of(settings))
+        action = "none"
+        if said.verdict == "promote" and settings.experiments.promote and not promoted:
+            action, promoted = "promoted", True
+            if not dry_run:
+                promote_experiment(settings, experiment.name, by=SETTLED_BY, why=said.why)
+        elif said.verdict in ("keep", "stop") and settings.experiments.stop:
+            action = "stopped"
+            if not dry_run:
+                end_experiment(settings, experiment, by=SETTLED_BY, why=said.why)
+        found.append(
+            Settled(name=experiment.name, verdict=said.verdict, why=said.why, action=action)
+        )
+    return found
+
+
+def _history(settings: Settings) -> list[LineUp]:
+    store = open_line_ups(settings)
+    try:
+        return store.history(MOST_VERSIONS)
+    finally:
+        store.close()
+
+
+def _is_same(one: Experiment, other: Experiment) -> bool:
+    return one.name == other.name and one.started_at_us == other.started_at_us
+
+
+def _latest(history: list[LineUp], name: str) -> tuple[Experiment, bool]:
+    """The last experiment of a name, and whether it runs."""
+    for place, line_up in enumerate(history):
+        found = line_up.find(name)
+        if found is not None:
+            return found, place == 0
+    names = ", ".join(dict.fromkeys(e.name for one in history for e in one.experiments)) or "none"
+    raise NotFound(f"There never was an experiment {name!r}. There were: {names}.")
+
+
+def _end(history: list[LineUp], experiment: Experiment) -> LineUp | None:
+    """The version that took an experiment out."""
+    last = None
+    for line_up in history:
+        if any(_is_same(one, experiment) for one in line_up.experiments):
+            return last
+        last = line_up
+    return last
+
+
+def _labels(ledger: Ledger, after: int) -> dict[str, tuple[bool, int]]:
+    """What labels say of payments, and when each was first called what it is."""
+    said: dict[str, tuple[bool, int]] = {}
+    for group in ledger.groups(after):
+        if group.kind != GroupKind.LABELS:
+            continue
+        for label in decode_labels(group.payload).labels:
+            fraud = label.verdict == "fraud"
+            before = said.get(label.transaction_id)
+            if before is None or before[0] != fraud:
+                said[label.transaction_id] = fraud, label.received_at_us
+    return said
+
+
+def _before(ledger: Ledger, start_us: int, last: int) -> int:
+    """A sequence such that everything received from a moment on is behind it."""
+    low, high = 0, last
+    while high - low > 1:
+        middle = (low + high) // 2
+        group = next(iter(ledger.groups(middle)), None)
+        if group is None or group.received_at_us >= start_us:
+            high = middle
+        else:
+            low = middle
+    return low
