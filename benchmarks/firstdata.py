@@ -147,7 +147,9 @@ def first_run(folder: Path, *, after: bool) -> dict[str, Any]:
     )
     clock.time("plan", lambda: apply_definitions(settings))
     clock.time("vectors", lambda: backfill(settings))
-    trained = clock.time("training", lambda: train(settings, baselines=False, search=False))
+    trained = clock.time(
+        "training", lambda: train(settings, baselines=False, search=False, refitted=False)
+    )
     promoted = clock.time("promotion", lambda: promote(settings))
     later = _Clock()
     beside: dict[str, Any] = {}

@@ -17,12 +17,13 @@ from sentinel.features.plan.program import compile_program
 from sentinel.ledger.history_scores import HistoryScores
 from sentinel.ledger.log import read_log
 from sentinel.log.entries import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
-from sentinel.models.artifact import load_manifest
+from sentinel.models.artifact import judged_folder, load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
+from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import evaluate
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.policies import preview
@@ -142,7 +143,8 @@ def test_the_version_has_a_signature_and_no_pickle(
         f"{deployment.tracking_uri}/api/2.0/mlflow-artifacts/artifacts", params={"path": location}
     ).json()
     files = sorted(file["path"] for file in listing["files"])
-    assert files == ["MLmodel", "manifest.json", "model.txt", "plan.json"]
+    twin = ["judged"] if candidate.manifest.figures_of == "twin" else []
+    assert files == ["MLmodel", *twin, "manifest.json", "model.txt", "plan.json"]
 
 
 def test_evaluating_changes_nothing(candidate: Trained, deployment: Settings) -> None:
@@ -150,7 +152,8 @@ def test_evaluating_changes_nothing(candidate: Trained, deployment: Settings) ->
     assert report.version == candidate.version
     assert report.champion is None
     assert report.passed
-    assert report.start_us >= candidate.manifest.training.end_us
+    twin = judged_folder(fetch_version(deployment, candidate.version))
+    assert report.start_us >= load_manifest(twin).training.end_us
     assert Registry.of(deployment).by_alias(CHAMPION) is None
     assert champion_of(deployment) is None
 
@@ -270,7 +273,8 @@ def test_a_policy_is_previewed_on_history_while_decisions_span_too_little(
     # What the champion learnt from flatters it, and is left out.
     champion = champion_of(deployment)
     assert champion is not None
-    learnt_to = load_manifest(deployment.models_dir / champion.folder).training.end_us
+    measured = judged_folder(deployment.models_dir / champion.folder)
+    learnt_to = load_manifest(measured).training.end_us
     payments = labelled_payments(deployment).payments
     assert 0 < found.known.mature <= np.count_nonzero(payments.event_time_us >= learnt_to)
 

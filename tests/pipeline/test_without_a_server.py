@@ -55,7 +55,9 @@ delay_days = 0.0
 """
 
 
-def imported(folder: Path, *, rows: int, frauds: int, mlflow: MlflowSettings) -> Settings:
+def imported(
+    folder: Path, *, rows: int, frauds: int, mlflow: MlflowSettings, delay_days: float = 0.0
+) -> Settings:
     """A workspace with a month of payments, frauds spread evenly, and a plan without windows.
 
     The system before refused every twentieth.
@@ -72,7 +74,8 @@ def imported(folder: Path, *, rows: int, frauds: int, mlflow: MlflowSettings) ->
         lines.append(f"p{row},{moment}Z,{amount},{risk:.4f},{status},{fraud}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "payments.csv").write_text("\n".join(lines) + "\n")
-    (folder / "mapping.toml").write_text(MAPPING)
+    delay = f"delay_days = {delay_days}"
+    (folder / "mapping.toml").write_text(MAPPING.replace("delay_days = 0.0", delay))
     settings = Settings(
         workspace=folder / "workspace",
         mlflow=mlflow,

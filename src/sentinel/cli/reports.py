@@ -44,6 +44,8 @@ def training_report(console: Console, trained: Trained) -> None:
     for note in trained.dataset.notes:
         console.print(note, soft_wrap=True)
     console.print(_metrics_table(title, {manifest.kind: own}))
+    if manifest.refit is not None:
+        console.print(manifest.refit.words, soft_wrap=True)
     if trained.window is not None:
         console.print(trained.window.words, soft_wrap=True)
     if trained.baselines:

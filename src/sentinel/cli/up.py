@@ -236,8 +236,10 @@ class FirstRun:
         from sentinel.sources.progress import progress_bar
 
         with progress_bar(err) as progress:
-            # Baselines and lengths of history are measured once the champion serves.
-            trained = train(self.settings, baselines=False, search=False, progress=progress)
+            # Baselines, lengths of history and a refit come once the champion serves.
+            trained = train(
+                self.settings, baselines=False, search=False, refitted=False, progress=progress
+            )
         training_report(out, trained)
 
     def _promote(self) -> None:

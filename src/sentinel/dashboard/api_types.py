@@ -64,6 +64,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int | None = None
     metrics: dict[str, Estimate] = {}
     not_measured: dict[str, str] = {}
+    refit: str | None = None
     provisional: str | None = None
     signed: str | None = None
     signed_by: str | None = None

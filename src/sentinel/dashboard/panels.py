@@ -82,6 +82,8 @@ def model(health: Health) -> str:
     measured += "".join(
         _line(name, f'<span class="s-muted">{escape(why)}</span>') for name, why in missing.items()
     )
+    if given.refit:
+        measured += f'<div class="s-muted s-below">{escape(given.refit)}</div>'
     if given.provisional:
         why = f"Provisional: {given.provisional}."
         measured = f'<div class="s-muted s-below">{escape(why)}</div>{measured}'

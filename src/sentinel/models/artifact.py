@@ -4,6 +4,7 @@
     plan.json       the feature plan of its vectors
     model.txt       LightGBM's own text format, or
     model.npz       the trees of any other family as flat arrays
+    judged/         the same files of its twin, where the model is a refit: what was measured
 
 Nothing is pickled, and every file is checked against the hash in the manifest.
 """
@@ -34,6 +35,8 @@ ARTIFACT_FORMAT: Final = 1
 
 MANIFEST: Final = "manifest.json"
 PLAN: Final = "plan.json"
+JUDGED: Final = "judged"
+"""Folder in that of a refit: its twin, which saw less, and which every figure is of."""
 
 LIGHTGBM: Final = "lightgbm"
 _MODEL_TEXT: Final = "model.txt"
@@ -66,6 +69,32 @@ class TrainingWindow(msgspec.Struct, frozen=True, kw_only=True):
     gap_us: int | None = None
 
 
+class RefitNote(msgspec.Struct, frozen=True, kw_only=True):
+    """How a refit on all mature payments compares with the model that was measured, its twin.
+
+    Attributes:
+        recent: Payments younger than known truth that both were compared on.
+        alert_rate, twin_alert_rate: Share of them that the refit and its twin would stop.
+        refused: Why the twin serves instead; empty if the refit does.
+    """
+
+    recent: int
+    alert_rate: float
+    twin_alert_rate: float
+    refused: str = ""
+
+    @property
+    def words(self) -> str:
+        """What serves, and which of the two the figures are of, in a few sentences."""
+        if self.refused:
+            return f"The model that was measured serves, and no refit: {self.refused}."
+        return (
+            "What serves is a refit on all mature payments, the test included; the figures are of "
+            f"its twin, which has not seen the test. Of {self.recent:,} recent payments the "
+            f"refit would stop {self.alert_rate:.2%}, the twin {self.twin_alert_rate:.2%}."
+        )
+
+
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a model directory says of itself.
 
@@ -77,9 +106,9 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         feature_names: In vector order.
         calibration: From raw score to probability.
         thresholds: Probabilities.
-        metrics: On held-out rows, by name.
+        metrics: On held-out rows, by name; of a refit, those of its twin.
         training: What it learnt from.
-        data_hash: Names the rows and labels it learnt from.
+        data_hash: Names the rows and labels it learnt from; of a refit, those of its twin.
         created_at_us: When it was made, microseconds UTC.
         libraries: Versions it was trained with.
         files: SHA-256 of each other file of the directory, in hex.
@@ -87,6 +116,8 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         not_measured: Figures that its held-out rows are too few for, and why, by name.
         notes: A line for each length of the settings that gave way to what history there was.
         procedure: How it was made; None for models of before that was noted.
+        refit: How the refit that was made of it compares with it, or it with its twin if it is that
+            refit; None where none was made.
         format: Version of this layout.
     """
 
@@ -108,11 +139,17 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     not_measured: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     procedure: Procedure | None = None
+    refit: RefitNote | None = None
     format: int = ARTIFACT_FORMAT
 
     def calibrator(self) -> Calibration:
         """The calibration, ready to apply."""
         return Calibration(x=np.array(self.calibration.x), y=np.array(self.calibration.y))
+
+    @property
+    def figures_of(self) -> str:
+        """Which model its figures are of: ``model``, or ``twin`` where it is a refit."""
+        return "model" if self.refit is None or self.refit.refused else "twin"
 
 
 def save_artifact(
@@ -134,6 +171,7 @@ def save_artifact(
     not_measured: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     procedure: Procedure | None = None,
+    refit: RefitNote | None = None,
 ) -> ModelManifest:
     """Write a model directory; the manifest comes last, so a directory with one is complete.
 
@@ -150,7 +188,7 @@ def save_artifact(
         data_hash: Names the training data.
         created_at_us: Now, microseconds UTC.
         run_id, version: As far as they are known; see `stamp`.
-        provisional, not_measured, notes, procedure: See `ModelManifest`.
+        provisional, not_measured, notes, procedure, refit: See `ModelManifest`.
 
     Raises:
         PlanMismatch: If the model's features are not the plan's, in the plan's order.
@@ -189,6 +227,7 @@ def save_artifact(
         not_measured=dict(not_measured or {}),
         notes=tuple(notes),
         procedure=procedure,
+        refit=refit,
     )
     _write(directory, manifest)
     return manifest
@@ -238,6 +277,12 @@ def load_manifest(directory: Path, *, plan_hash: str | None = None) -> ModelMani
             "with the running plan, or go back to the model's plan."
         )
     return manifest
+
+
+def judged_folder(directory: Path) -> Path:
+    """The folder of the model that was measured: of a refit that of its twin, else itself."""
+    twin = directory / JUDGED
+    return twin if twin.is_dir() else directory
 
 
 def load_plan(directory: Path, manifest: ModelManifest) -> Plan:

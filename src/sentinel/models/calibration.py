@@ -75,7 +75,7 @@ class Calibration:
         # Odds bend between two points, so the curve gets more of them first.
         x = np.unique(np.concatenate([self.x, np.linspace(self.x[0], self.x[-1], _PLATT_POINTS)]))
         y = np.interp(x, self.x, self.y)
-        return _curve(x, factor * y / (1.0 - y + factor * y))
+        return rising_curve(x, factor * y / (1.0 - y + factor * y))
 
 
 def fit_calibration(
@@ -131,7 +131,7 @@ def _isotonic(score: Floats, target: Floats, mass: Floats) -> Calibration:
     reach = max(float(values[-1] - values[0]), 1.0)
     x = np.concatenate([[x[0] - reach], x, [x[-1] + reach]])
     y = np.concatenate([[y[0] / 10.0], y, [1.0 - (1.0 - y[-1]) / 10.0]])
-    return _curve(x, y)
+    return rising_curve(x, y)
 
 
 def pool_adjacent(numerator: Floats, denominator: Floats) -> npt.NDArray[np.int64]:
@@ -176,7 +176,7 @@ def _platt(score: Floats, target: Floats, mass: Floats) -> Calibration:
     slope = max(slope, 1e-3)
     reach = 0.5 * max(float(z.max() - z.min()), 1.0)
     grid = np.linspace(z.min() - reach, z.max() + reach, _PLATT_POINTS)
-    return _curve(centre + spread * grid, 1.0 / (1.0 + np.exp(-(slope * grid + level))))
+    return rising_curve(centre + spread * grid, 1.0 / (1.0 + np.exp(-(slope * grid + level))))
 
 
 def _newton(z: Floats, target: Floats, mass: Floats, level: float) -> tuple[float, float]:
@@ -204,7 +204,7 @@ def _newton(z: Floats, target: Floats, mass: Floats, level: float) -> tuple[floa
     return float(parameters[0]), float(parameters[1])
 
 
-def _curve(x: Floats, y: Floats) -> Calibration:
+def rising_curve(x: Floats, y: Floats) -> Calibration:
     """A calibration from nearly rising points: equal neighbours are told apart by a hair."""
     keep = np.concatenate([[True], np.diff(x) > 0])
     x, y = x[keep], np.clip(y[keep], _FLOOR, 1.0 - 2.0 * _FLOOR)

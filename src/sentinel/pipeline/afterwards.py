@@ -1,7 +1,8 @@
-"""What can wait until a champion serves: its baselines, and whether less history is better.
+"""What can wait until a champion serves: baselines, lengths of history, and a refit.
 
 `sentinel up` starts this beside the services of a first run. If recent data alone proves better on
 validation folds, a candidate of that length is trained, and promoted if the gate lets it through.
+So is a refit of the first champion, which has not learnt from what it was measured on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _NICE = 15
 
 
 def measure_champion(settings: Settings, *, threads: int | None = None) -> str:
-    """Measure the champion's baselines and compare lengths of history.
+    """Measure the champion's baselines, compare lengths of history, and refit it.
 
     Args:
         settings: The deployment.
@@ -49,15 +50,20 @@ def measure_champion(settings: Settings, *, threads: int | None = None) -> str:
     for name, figures in beside.items():
         figure = figures.metrics.get("average_precision")
         said.append(f"{name}: {figure or figures.not_measured.get('average_precision', '')}.")
-    if settings.training.window_days != "auto" or manifest.provisional:
+    if manifest.provisional:
         return " ".join(said)
-    window = choose_window(settings, threads=threads)
-    said.append(window.words)
-    if window.differs_from(about.window_days):
+    better = manifest.refit is None
+    if settings.training.window_days == "auto":
+        window = choose_window(settings, threads=threads)
+        said.append(window.words)
+        better = better or window.differs_from(about.window_days)
+    if better:
         trained = train(settings, baselines=False, search=False, threads=threads)
+        if trained.manifest.refit is not None:
+            said.append(trained.manifest.refit.words)
         try:
             promoted = promote(settings, trained.version)
-            said.append(f"Version {promoted.version} of that length is the champion now.")
+            said.append(f"Version {promoted.version} is the champion now.")
         except GateRefused as error:
             said.append(str(error))
     return " ".join(said)

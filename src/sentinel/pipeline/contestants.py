@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from sentinel.features.plan.plan import Plan
-from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
+from sentinel.models.artifact import (
+    ModelManifest,
+    judged_folder,
+    load_manifest,
+    load_plan,
+    load_trees,
+)
 from sentinel.models.dataset import Sample, sample, unclipped_column, weight_column
 from sentinel.models.evaluation import HeldOut
 from sentinel.models.tree_kernel import Scorer
@@ -19,9 +24,6 @@ from sentinel.pipeline.labelled_payments import (
 )
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback
-
-JUDGED: Final = "judged"
-"""Folder in that of a model: its twin that saw less, and that every figure is of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,8 @@ class Contestant:
         """The model of a folder."""
         manifest = load_manifest(folder, plan_hash=plan_hash)
         plan = load_plan(folder, manifest)
-        twin = folder / JUDGED
-        if not twin.is_dir():
+        twin = judged_folder(folder)
+        if twin == folder:
             return cls(version, manifest, plan, folder, manifest)
         return cls(version, manifest, plan, twin, load_manifest(twin, plan_hash=plan.hash))
 

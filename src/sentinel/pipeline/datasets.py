@@ -41,6 +41,7 @@ from sentinel.models.weights import clipped_mass, effective_size
 from sentinel.pipeline.label_watch import check_label_feed
 from sentinel.pipeline.labelled_payments import (
     KnownPayments,
+    LabelledPayments,
     labelled_payments,
     maturity_is_default,
     maturity_us,
@@ -183,11 +184,13 @@ class BuiltDataset:
         folder: Where it is.
         manifest: What it says of itself.
         dataset: The same in memory.
+        known: The log that it was made of.
     """
 
     folder: Path
     manifest: DatasetManifest
     dataset: Dataset = field(compare=False, repr=False)
+    known: LabelledPayments = field(compare=False, repr=False)
 
 
 def build_dataset(
@@ -227,7 +230,7 @@ def build_dataset(
     folder = _datasets(settings) / data.manifest.name
     _write(folder, known.plan, parts, data.manifest)
     _forget_old(folder)
-    return BuiltDataset(folder, data.manifest, data)
+    return BuiltDataset(folder, data.manifest, data, known)
 
 
 def dataset_of(

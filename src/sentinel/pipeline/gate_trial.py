@@ -208,6 +208,7 @@ def _open(
                 name=reference.manifest.name,
                 plan=reference.plan,
                 model=result.model.native(),
+                kind=result.model.name,
                 calibration=result.calibration,
                 thresholds=result.thresholds,
                 metrics={},

@@ -9,7 +9,7 @@ from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.log import read_log
 from sentinel.log.entries import FLAG_DEGRADED, FLAG_IS_FRAUD, outcome_codes
 from sentinel.log.schema import KIND_TRANSACTION
-from sentinel.models.artifact import load_manifest, load_plan
+from sentinel.models.artifact import judged_folder, load_manifest, load_plan
 from sentinel.models.champion import champion_of
 from sentinel.models.dataset import verdicts_by
 from sentinel.pipeline.decided_payments import DecidedPayments
@@ -24,7 +24,8 @@ from sentinel.settings import Settings
 def historic_payments(settings: Settings, terms: Terms, days: float) -> DecidedPayments:
     """The payments of the last days with the champion's probabilities and its bands' outcomes.
 
-    The truth of those that the champion learnt from is left out: on them it would flatter itself.
+    The truth of those that it learnt from is left out: on them it would flatter itself. So a refit,
+    which learnt from all truth that there is, is represented by the twin that was measured.
 
     Args:
         settings: The deployment.
@@ -41,7 +42,7 @@ def historic_payments(settings: Settings, terms: Terms, days: float) -> DecidedP
             "There is no decision and no champion yet, so nothing says what a policy would do. "
             "Train a model with `sentinel train` and promote it with `sentinel promote` first."
         )
-    folder = settings.models_dir / champion.folder
+    folder = judged_folder(settings.models_dir / champion.folder)
     manifest = load_manifest(folder)
     plan = load_plan(folder, manifest)
     known = labelled_payments(settings, plan=plan)

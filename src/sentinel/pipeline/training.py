@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from sentinel.domain import ConfigurationError
 from sentinel.features.plan.plan import DAY_US
-from sentinel.models.artifact import ModelManifest, TrainingWindow, save_artifact
+from sentinel.models.artifact import ModelManifest
 from sentinel.models.curves import draw_curves
 from sentinel.models.evaluation import CERTAIN_FRAUDS, Figures, compare, undecided
 from sentinel.models.families.installed import families, trainer_of
@@ -26,7 +27,9 @@ from sentinel.models.families.trainer import Trainer
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG
+from sentinel.pipeline.at_lines import stored_costs
 from sentinel.pipeline.baselines import measure_baselines
+from sentinel.pipeline.candidate_folder import save_candidate
 from sentinel.pipeline.datasets import (
     Dataset,
     DatasetManifest,
@@ -36,8 +39,13 @@ from sentinel.pipeline.datasets import (
 )
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.found_parameters import go_back, remembered_parameters
-from sentinel.pipeline.labelled_payments import labelled_payments
+from sentinel.pipeline.labelled_payments import (
+    LabelledPayments,
+    labelled_payments,
+    served_over,
+)
 from sentinel.pipeline.procedures import procedure_of
+from sentinel.pipeline.refitting import Refit, refit
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
 from sentinel.pipeline.trials import Trials
 from sentinel.pipeline.validation_folds import Material
@@ -88,6 +96,7 @@ def train(
     now_us: int | None = None,
     baselines: bool = True,
     search: bool = True,
+    refitted: bool = True,
     parameters: Mapping[str, Any] | None = None,
     threads: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -102,11 +111,12 @@ def train(
         baselines: Whether the baselines are trained and reported, once the candidate is there.
         search: Whether lengths of history are compared then, where ``training.window_days`` is
             "auto". If another one proves better, a candidate of that length is trained as well.
+        refitted: Whether what was held out is learnt from as well, once the candidate is measured.
         parameters: Changes to the trainer's own settings, such as ``num_leaves``; default: what
             the last search over its family found.
         threads: Default: the cores of this machine.
-        progress: Told of the stages "labels", "backfill", "vectors", "fit", "track", "lengths"
-            and "baselines".
+        progress: Told of the stages "labels", "backfill", "vectors", "fit", "refit", "track",
+            "lengths" and "baselines".
 
     Raises:
         Unavailable: MLflow does not answer; asked before anything else is done.
@@ -117,21 +127,22 @@ def train(
     clock = Clock()
     if dataset is None:
         built = build_dataset(settings, now_us=now_us, progress=progress)
-        folder, data = built.folder, built.dataset
+        folder, data, known = built.folder, built.dataset, built.known
     else:
         folder, data = dataset, load_dataset(dataset)
+        known = labelled_payments(settings, plan=data.plan, progress=progress)
     clock.lap("dataset")
     if parameters is None:
         parameters = held_parameters(settings, data.manifest)
-    options = _Options(parameters, threads, progress, clock)
-    trained = _candidate(settings, folder, data, options)
+    options = _Options(parameters, threads, progress, clock, refitted)
+    trained = _candidate(settings, folder, data, known, options)
     window = None
     if search and settings.training.window_days == "auto" and not trained.manifest.provisional:
         window = choose_window(settings, now_us=now_us, threads=threads, progress=progress)
         if window.differs_from(trained.dataset.window_days):
             better = build_dataset(settings, now_us=now_us, progress=progress)
             folder, data = better.folder, better.dataset
-            trained = _candidate(settings, folder, data, options)
+            trained = _candidate(settings, folder, data, better.known, options)
     if baselines:
         found = measure_baselines(
             settings, trained.run_id, data, threads=threads, progress=progress
@@ -189,10 +200,13 @@ class _Options:
     threads: int | None
     progress: ProgressCallback
     clock: Clock
+    refitted: bool
 
 
-def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Options) -> Trained:
-    """Fit, measure, track and register."""
+def _candidate(
+    settings: Settings, folder: Path, data: Dataset, known: LabelledPayments, options: _Options
+) -> Trained:
+    """Fit, measure, refit on what was held out as well, track and register."""
     clock, progress = options.clock, options.progress
     name = served_trainer(settings).name
     about = data.manifest
@@ -211,8 +225,9 @@ def _candidate(settings: Settings, folder: Path, data: Dataset, options: _Option
         )
         progress("fit", 1, 1)
         clock.lap("fit")
+        again = _refit(settings, data, result, known, options) if options.refitted else None
         progress("track", 0, 1)
-        version, manifest = _track(settings, run, data, result, options)
+        version, manifest = _track(settings, run, data, result, again, options)
         progress("track", 1, 1)
         clock.lap("track")
     return Trained(
@@ -246,6 +261,26 @@ def served_trainer(settings: Settings) -> Trainer:
     return trainer
 
 
+def _refit(
+    settings: Settings, data: Dataset, result: Result, known: LabelledPayments, options: _Options
+) -> Refit | None:
+    options.progress("refit", 0, 1)
+    again = refit(
+        settings,
+        settings.training.trainer,
+        data,
+        result,
+        known,
+        costs=stored_costs(settings),
+        vectors=partial(served_over, settings, known),
+        parameters=options.parameters,
+        threads=options.threads,
+    )
+    options.progress("refit", 1, 1)
+    options.clock.lap("refit")
+    return again
+
+
 class Clock:
     """How long each part took, in seconds."""
 
@@ -260,18 +295,27 @@ class Clock:
 
 
 def _track(
-    settings: Settings, run: TrackedRun, data: Dataset, result: Result, options: _Options
+    settings: Settings,
+    run: TrackedRun,
+    data: Dataset,
+    result: Result,
+    again: Refit | None,
+    options: _Options,
 ) -> tuple[str, ModelManifest]:
-    """Log everything there is to say of a result, and register it as the candidate."""
+    """Log everything there is to say of a result, and register it as the candidate.
+
+    Figures, pictures and importances are of the model that was measured.
+    """
     about, model = data.manifest, result.model
+    serves = again if again is not None and not again.note.refused else result
     provisional = about.provisional or _undecided(settings, result)
     if provisional:
         run.tag(PROVISIONAL_TAG, provisional)
     run.parameters({f"model.{key}": value for key, value in model.parameters.items()})
     run.metrics(
         {
-            "threshold_review": result.thresholds.review,
-            "threshold_decline": result.thresholds.decline,
+            "threshold_review": serves.thresholds.review,
+            "threshold_decline": serves.thresholds.decline,
             "test_fraud_share": about.test.frauds / max(about.test.rows, 1),
         }
     )
@@ -283,6 +327,8 @@ def _track(
     )
     run.document("feature_importance.json", importance)
     run.document("dataset.json", msgspec.to_builtins(about))
+    if again is not None:
+        run.tag("refit", again.note.words)
     if result.figures.not_measured:
         run.document("not_measured.json", result.figures.not_measured)
     with tempfile.TemporaryDirectory(prefix="sentinel-training-") as place:
@@ -296,30 +342,14 @@ def _track(
                 fraud_threshold=result.thresholds.fraud,
             )
             run.files(pictures, below="pictures")
-        learnt_to = about.tail.end_us if about.tail.rows else about.fit.end_us
-        manifest = save_artifact(
+        manifest = save_candidate(
             folder,
+            data,
+            result,
+            again,
             name=settings.mlflow.model_name,
-            plan=data.plan,
-            model=model.native(),
-            kind=model.name,
-            calibration=result.calibration,
-            thresholds=result.thresholds,
-            metrics=result.figures.metrics,
-            training=TrainingWindow(
-                start_us=about.fit.start_us,
-                end_us=learnt_to,
-                cutoff_us=about.fit.cutoff_us,
-                rows=about.fit.rows + about.tail.rows,
-                frauds=about.fit.frauds + about.tail.frauds,
-                gap_us=about.gap_us,
-            ),
-            data_hash=about.data_hash,
-            created_at_us=time.time_ns() // 1000,
             run_id=run.run_id,
             provisional=provisional,
-            not_measured=result.figures.not_measured,
-            notes=about.notes,
             procedure=procedure_of(settings, about, options.parameters),
         )
         logged = run.model(folder, manifest, categorical=data.plan.categorical)

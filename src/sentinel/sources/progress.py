@@ -33,6 +33,7 @@ STAGE_WORDS: Final = {
     "labels": "Reading labels",
     "vectors": "Collecting vectors to train on",
     "fit": "Training the model",
+    "refit": "Fitting on what was held out, too",
     "track": "Recording the training",
     "lengths": "Comparing lengths of history",
     "search": "Searching for parameters",

@@ -31,6 +31,11 @@ class ModelStatus(BaseModel):
     not_measured: dict[str, str] = Field(
         {}, description="Figures that its held-out payments were too few for, and why."
     )
+    refit: str | None = Field(
+        None,
+        description="Whether a refit on all mature payments serves, or the model that `metrics` "
+        "are of, in a few sentences; null: no refit was made.",
+    )
     provisional: str | None = Field(
         None, description="Why no gate could judge it, for want of known truth; null: one did."
     )
@@ -109,6 +114,7 @@ def health_of(runtime: ScoringRuntime) -> Health:
             created_at_us=model.manifest.created_at_us,
             metrics=msgspec.to_builtins(model.manifest.metrics),
             not_measured=model.manifest.not_measured,
+            refit=None if model.manifest.refit is None else model.manifest.refit.words,
             provisional=provisional_of(runtime),
             signed=None if signed is None else signed.statement.verdict,
             signed_by=None if signed is None else signed.key_id,
