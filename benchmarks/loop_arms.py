@@ -1,10 +1,10 @@
 """How the three deployments of the benchmark `loop` learn at night.
 
-`Loop` is this project's: its own split, weights, fit, costs and control group. `AllTruth` differs
-in what it knows: the truth of every payment, so that it needs no control group. `Before` has the
-rules of the commit that came before decisions were known to hide truth: what was declined is
-legitimate once it is mature, lines come from a budget and a precision, and a candidate passes
-unless it is certainly worse.
+`Loop` is this project's: its own split, weights, fit, gate, refit, costs and control group.
+`AllTruth` differs in what it knows: the truth of every payment, so that it needs no control group.
+`Before` has the rules of the commit that came before decisions were known to hide truth: what was
+declined is legitimate once it is mature, lines come from a budget and a precision, a candidate
+passes unless it is certainly worse, and it serves as it was measured.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from benchmarks.loop_book import Book, Served
 from benchmarks.loop_life import InCharge
 from benchmarks.loop_model import KeptModel
 from sentinel.features.plan.plan import DAY_US
-from sentinel.models.artifact import TrainingWindow, save_artifact
+from sentinel.models.artifact import save_artifact
 from sentinel.models.dataset import sample
 from sentinel.models.decided import SENTINEL
 from sentinel.models.evaluation import compare
+from sentinel.models.intervals import Estimate
 from sentinel.models.splitting import maturity_of, too_little_to_judge
 from sentinel.models.thresholds import Thresholds, choose_thresholds
+from sentinel.pipeline.candidate_folder import measured_window
 from sentinel.pipeline.datasets import Dataset, dataset_of, split_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import maturity_us
+from sentinel.pipeline.refitting import Refit, refit
 from sentinel.policy.economics import Costs
 from sentinel.policy.ruling import Policy
 from sentinel.policy.versions import PolicyVersion, Terms
@@ -40,7 +43,7 @@ from sentinel.sources.simulator import Behaviour
 REVIEWS_PER_1000: Final = 5.0
 """What analysts have time for, in all arms."""
 
-PROCEDURE: Final = "as fitted, without gate and refit"
+PROCEDURE: Final = "gate, and refit on all mature payments"
 """How the arms `this` and `all_truth` come to what serves; results of another one are not mixed."""
 
 _GATE_ROUNDS: Final = 400
@@ -91,16 +94,25 @@ class Loop:
     terms: Terms
     threads: int = 1
     name: str = "this"
+    _judged: ServingModel | None = None
+    _shadow_price_minor: float = 0.0
 
     def learn(self, known: Served, book: Book) -> InCharge | None:
         data, result = _trained(self.settings, known, self.threads)
-        model = _serving(data, result)
-        found = InCharge(model, Policy(result.thresholds))
+        twin = _serving(data, result)
+        # The rule of `sentinel.pipeline.gate` for a model of the approved procedure.
+        if self._judged is not None:
+            difference = _difference(self.settings, twin, self._judged, known)
+            if difference is not None and difference.high < 0:
+                return None
+        self._judged = twin
+        found = InCharge(self._refitted(data, result, known) or twin, Policy(result.thresholds))
         return self.refresh(found, book, known.end_us) or found
 
     def refresh(self, in_charge: InCharge, book: Book, end_us: int) -> InCharge | None:
         rows = recent_payments(book, in_charge.model, end_us)
         workings = work_out(self.terms, rows)
+        self._shadow_price_minor = workings.shadow_price_minor
         version = PolicyVersion(
             terms=self.terms,
             shadow_price_minor=workings.shadow_price_minor,
@@ -111,6 +123,19 @@ class Loop:
         )
         policy = version.policy(in_charge.policy.bands, in_charge.policy.degraded)
         return None if policy.hash == in_charge.policy.hash else replace(in_charge, policy=policy)
+
+    def _refitted(self, data: Dataset, result: Result, known: Served) -> ServingModel | None:
+        """The refit on all mature payments; None if the model that was measured serves."""
+        again = refit(
+            self.settings,
+            self.settings.training.trainer,
+            data,
+            result,
+            known,
+            costs=self.terms.economics(self._shadow_price_minor),
+            threads=self.threads,
+        )
+        return None if again is None or again.note.refused else _serving(data, again)
 
 
 @dataclass
@@ -144,42 +169,49 @@ class Before:
         known = replace(known, payments=replace(known.payments, decided=None))
         data, result = _trained(self.settings, known, self.threads)
         candidate = _serving(data, result)
-        if self._champion is not None and not self._passes(candidate, self._champion, known):
-            return None
+        if self._champion is not None:
+            difference = _difference(self.settings, candidate, self._champion, known)
+            if difference is None or difference.high < 0:
+                return None
         self._champion = candidate
         return InCharge(candidate, Policy(_lines_before(self.settings, data, result)))
 
     def refresh(self, in_charge: InCharge, book: Book, end_us: int) -> InCharge | None:
         return None
 
-    def _passes(self, candidate: ServingModel, champion: ServingModel, known: Served) -> bool:
-        """Not certainly worse on payments that neither has seen, as far as their truth is known."""
-        now = known.end_us
-        mature, _ = maturity_of(
-            known.payments, known.labels, now_us=now, maturity_us=maturity_us(self.settings)
-        )
-        gap = candidate.manifest.training.gap_us
-        mature = mature if gap is None else min(mature, gap)
-        rows = sample(
-            known.payments,
-            known.labels,
-            start_us=max(m.manifest.training.end_us for m in (candidate, champion)),
-            end_us=now - mature,
-            cutoff_us=now,
-            maturity_us=mature,
-        )
-        if too_little_to_judge(rows):
-            return False
-        vectors = known.vectors(rows.rows)
-        difference = compare(
-            rows.fraud,
-            candidate.score(vectors)[0],
-            champion.score(vectors)[0],
-            known.payments.card[rows.rows],
-            rounds=_GATE_ROUNDS,
-            seed=self.settings.training.seed,
-        )
-        return difference.high >= 0
+
+def _difference(
+    settings: Settings, candidate: ServingModel, champion: ServingModel, known: Served
+) -> Estimate | None:
+    """Average precision of a candidate less the champion's, on payments that neither has seen.
+
+    None if too little of their truth is known.
+    """
+    now = known.end_us
+    mature, _ = maturity_of(
+        known.payments, known.labels, now_us=now, maturity_us=maturity_us(settings)
+    )
+    gap = candidate.manifest.training.gap_us
+    mature = mature if gap is None else min(mature, gap)
+    rows = sample(
+        known.payments,
+        known.labels,
+        start_us=max(m.manifest.training.end_us for m in (candidate, champion)),
+        end_us=now - mature,
+        cutoff_us=now,
+        maturity_us=mature,
+    )
+    if too_little_to_judge(rows):
+        return None
+    vectors = known.vectors(rows.rows)
+    return compare(
+        rows.fraud,
+        candidate.score(vectors)[0],
+        champion.score(vectors)[0],
+        known.payments.card[rows.rows],
+        rounds=_GATE_ROUNDS,
+        seed=settings.training.seed,
+    )
 
 
 def recent_payments(book: Book, model: ServingModel, end_us: int) -> RecentPayments:
@@ -223,7 +255,7 @@ def _lines_before(settings: Settings, data: Dataset, result: Result) -> Threshol
     )
 
 
-def _serving(data: Dataset, result: Result) -> KeptModel:
+def _serving(data: Dataset, result: Result | Refit) -> KeptModel:
     """A fitted model as a scorer holds it."""
     about = data.manifest
     with tempfile.TemporaryDirectory(prefix="sentinel-loop-") as place:
@@ -236,14 +268,7 @@ def _serving(data: Dataset, result: Result) -> KeptModel:
             calibration=result.calibration,
             thresholds=result.thresholds,
             metrics={},
-            training=TrainingWindow(
-                start_us=about.fit.start_us,
-                end_us=about.tail.end_us if about.tail.rows else about.fit.end_us,
-                cutoff_us=about.fit.cutoff_us,
-                rows=about.fit.rows + about.tail.rows,
-                frauds=about.fit.frauds + about.tail.frauds,
-                gap_us=about.gap_us,
-            ),
+            training=result.training if isinstance(result, Refit) else measured_window(about),
             data_hash=about.data_hash,
             created_at_us=1,
         )
