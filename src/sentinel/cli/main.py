@@ -43,6 +43,8 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "evaluate": models.evaluate,
     "promote": models.promote,
     "rollback": models.rollback,
+    "report": models.report,
+    "compare": models.compare,
     "export": data.export,
     "void": state.void,
     "status": workspace.status,

@@ -7,6 +7,7 @@ means what it says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -194,6 +195,55 @@ def evaluate(
         `WEIGHTED`; a card has no weight, so ``card_precision`` is not among them.
     """
     cluster, n_clusters = cluster_codes(rows.card)
+    measure = _measure_of(rows, alerts_per_1000, cards_per_day)
+    value = measure(np.ones((1, n_clusters), dtype=np.int32))
+    samples = [
+        measure(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=len(cluster))
+    ]
+    return {
+        name: Estimate.of(float(value[name][0]), np.concatenate([s[name] for s in samples]))
+        for name in value
+    }
+
+
+def differences(
+    rows: HeldOut,
+    other: HeldOut,
+    *,
+    alerts_per_1000: float = 5.0,
+    cards_per_day: int = 100,
+    rounds: int = 400,
+    seed: int = 7,
+) -> dict[str, Estimate]:
+    """Every figure of a model minus that of another one, paired on the same rows.
+
+    Args:
+        rows: Held-out rows with a model's scores.
+        other: The same rows with the scores of the other one.
+        alerts_per_1000, cards_per_day, rounds, seed: See `evaluate`.
+    """
+    cluster, n_clusters = cluster_codes(rows.card)
+    pair = [_measure_of(one, alerts_per_1000, cards_per_day) for one in (rows, other)]
+
+    def difference(counts: Counts) -> dict[str, Floats]:
+        mine, theirs = (measure(counts) for measure in pair)
+        return {name: np.asarray(mine[name] - theirs[name]) for name in mine}
+
+    value = difference(np.ones((1, n_clusters), dtype=np.int32))
+    samples = [
+        difference(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=len(cluster))
+    ]
+    return {
+        name: Estimate.of(float(value[name][0]), np.concatenate([s[name] for s in samples]))
+        for name in value
+    }
+
+
+def _measure_of(
+    rows: HeldOut, alerts_per_1000: float, cards_per_day: int
+) -> Callable[[Counts], dict[str, Floats]]:
+    """A function from draws of cards to every figure, float64 (n_rounds,), by name."""
+    cluster, _ = cluster_codes(rows.card)
     ranking = Ranking(rows.fraud, rows.score, rows.amount_minor)
     days = CardDays(rows.fraud, rows.score, cluster, rows.event_time_us // DAY_US)
     losses = _row_losses(rows.fraud, rows.probability)
@@ -242,14 +292,7 @@ def evaluate(
         }
         return {WEIGHTED + name: value for name, value in found.items()}
 
-    value = measure(np.ones((1, n_clusters), dtype=np.int32))
-    samples = [
-        measure(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=len(cluster))
-    ]
-    return {
-        name: Estimate.of(float(value[name][0]), np.concatenate([s[name] for s in samples]))
-        for name in value
-    }
+    return measure
 
 
 def compare(

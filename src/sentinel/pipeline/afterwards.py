@@ -19,6 +19,7 @@ from sentinel.models.artifact import ModelManifest, load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.datasets import DatasetManifest, load_dataset
+from sentinel.pipeline.model_report import report
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import choose_window, train
 from sentinel.private_files import keep_files_private
@@ -47,6 +48,8 @@ def measure_champion(settings: Settings, *, threads: int | None = None) -> str:
     about = load_dataset(folder).manifest
     beside = measure_baselines(settings, manifest.run_id, load_dataset(folder), threads=threads)
     said = [f"Version {champion.version} {_precision(manifest)}."]
+    with suppress(SentinelError):  # what is said of it can wait, what it is cannot
+        said.append(f"Its report is {report(settings, champion.version).page}.")
     for name, figures in beside.items():
         figure = figures.metrics.get("average_precision")
         said.append(f"{name}: {figure or figures.not_measured.get('average_precision', '')}.")

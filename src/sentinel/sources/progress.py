@@ -39,6 +39,7 @@ STAGE_WORDS: Final = {
     "search": "Searching for parameters",
     "baselines": "Training baselines",
     "gate": "Judging the candidate",
+    "report": "Making the report",
     "history": "Scoring the history",
     "replay": "Replaying the log",
     "export": "Exporting",
@@ -46,7 +47,7 @@ STAGE_WORDS: Final = {
     "download": "Fetching files",
 }
 
-_UNCOUNTED: Final = frozenset({"compile", "register", "fit", "track", "gate"})
+_UNCOUNTED: Final = frozenset({"compile", "register", "fit", "track", "gate", "report"})
 """Stages that begin and end, with nothing to count in between."""
 
 

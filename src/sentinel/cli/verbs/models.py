@@ -110,6 +110,47 @@ def promote(
         promotion_report(out, result)
 
 
+def report(
+    version: Annotated[str | None, typer.Argument(help="Version; default: the champion.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Write one page and a model card that say how good a version is, against the champion."""
+    _report(workspace, version, None)
+
+
+def compare(
+    version: Annotated[str, typer.Argument(help="Version.")],
+    other: Annotated[str, typer.Argument(help="Version to compare it with.")],
+    workspace: Workspace = None,
+) -> None:
+    """Write the page of a version against another one, on payments that neither has seen."""
+    _report(workspace, version, other)
+
+
+def _report(workspace: Workspace, version: str | None, against: str | None) -> None:
+    with plain_errors():
+        settings = settings_for(workspace)
+        from sentinel.pipeline.model_report import report as run
+        from sentinel.sources.progress import progress_bar
+
+        with progress_bar(err) as progress:
+            done = run(settings, version, against=against, progress=progress)
+        facts = done.facts
+        out.print(
+            f"Version {facts.version} on {facts.payments:,} payments with {facts.frauds:,} known "
+            "frauds that it has not seen.",
+            soft_wrap=True,
+        )
+        for name, found in facts.metrics.items():
+            if (figure := found.get("average_precision")) is not None:
+                out.print(f"  {name}: average precision {figure}", soft_wrap=True, markup=False)
+        for name, differences in facts.better_by.items():
+            if (figure := differences.get("average_precision")) is not None:
+                out.print(f"  better than {name} by {figure}", soft_wrap=True, markup=False)
+        out.print(f"Page: {done.page}\nModel card: {done.card}", soft_wrap=True, markup=False)
+        out.print(done.tracked, soft_wrap=True, markup=False)
+
+
 def rollback(workspace: Workspace = None) -> None:
     """Put the champion before the present one back in charge."""
     from sentinel.cli.reports import promotion_report

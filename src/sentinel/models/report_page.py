@@ -1,0 +1,394 @@
+"""A model report as one HTML file that needs nothing else, and a model card in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Final
+
+import msgspec
+
+from sentinel.models.artifact import ModelManifest
+from sentinel.models.intervals import Estimate
+
+WORDS: Final[dict[str, str]] = {
+    "average_precision": "Average precision",
+    "roc_auc": "ROC AUC",
+    "recall_at_fpr_0.1pct": "Frauds caught at 0.1 % false alarms",
+    "recall_at_fpr_1pct": "Frauds caught at 1 % false alarms",
+    "recall_at_fpr_5pct": "Frauds caught at 5 % false alarms",
+    "brier": "Brier score (lower is better)",
+    "log_loss": "Log loss (lower is better)",
+    "calibration_error": "Calibration error (lower is better)",
+}
+LOWER_IS_BETTER: Final = frozenset({"brier", "log_loss", "calibration_error"})
+
+_STYLE: Final = """
+:root{color-scheme:light}*{box-sizing:border-box}
+body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;color:#1d2733;
+background:#f5f7f9;margin:0}
+main{max-width:1120px;margin:0 auto;padding:28px 20px 60px}
+h1{font-size:27px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 10px}
+h3{font-size:14px;margin:0 0 6px;color:#3d4753}
+p{margin:6px 0 10px;max-width:78ch}.quiet{color:#66727f;font-size:13px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;margin:18px 0}
+.card{background:#fff;border:1px solid #e1e6eb;border-radius:10px;padding:14px 16px;
+overflow-x:auto}
+.tile b{display:block;font-size:25px;font-weight:650;font-variant-numeric:tabular-nums}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:14px}
+.card svg{width:100%;height:auto;display:block}
+table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
+th{text-align:right;font-weight:600;color:#3d4753;border-bottom:2px solid #d5dce3;padding:5px 9px}
+td{text-align:right;border-bottom:1px solid #edf0f3;padding:5px 9px;white-space:nowrap}
+th:first-child,td:first-child{text-align:left;white-space:normal}
+.better{color:#1d7a46}.worse{color:#b3402a}.i{color:#7a8694;font-size:12px}
+.bar{display:flex;height:26px;border-radius:6px;overflow:hidden;margin:8px 0;font-size:12px}
+.bar span{display:flex;align-items:center;justify-content:center;color:#fff;min-width:2px}
+.known{background:#1f5fa8}.unknown{color:#3d4753!important;
+background:repeating-linear-gradient(45deg,#d5dce3 0 6px,#eef1f4 6px 12px)}
+@media print{body{background:#fff}.card{break-inside:avoid}}
+@media(max-width:560px){.grid{grid-template-columns:1fr}}
+"""
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A part of the payments.
+
+    Attributes:
+        what: Which part, such as "channel".
+        name: Its value.
+        payments, frauds: How many.
+        average_precision: Of the model; None if there are too few to say.
+        better_by: Than the one it is compared with; None if there is none, or too few.
+    """
+
+    what: str
+    name: str
+    payments: int
+    frauds: int
+    average_precision: Estimate | None = None
+    better_by: Estimate | None = None
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """Payments of the same time whose truth nobody knows.
+
+    Attributes:
+        known: Payments that are judged on.
+        unknown: How many are not, by why.
+        amount_minor: What these are worth.
+    """
+
+    known: int
+    unknown: dict[str, int]
+    amount_minor: int = 0
+
+
+class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a report says.
+
+    Attributes:
+        version: The model.
+        against: Version that it is compared with; empty if none.
+        start_us, end_us: Times of the payments it is judged on, the end exclusive.
+        payments, frauds: How many.
+        metrics: Of each model by name, that of the report first, by figure.
+        not_measured: Why figures are missing.
+        better_by: Differences to each other model, by its name and by figure.
+        at_lines: Figures at the model's own lines.
+        segments: Parts of the payments.
+        unknown: What nobody knows.
+        shap, permutation: Importance by feature, the largest first.
+        history: Shares of SHAP by version, the oldest first.
+        created_us: When the report was made.
+    """
+
+    version: str
+    against: str
+    start_us: int
+    end_us: int
+    payments: int
+    frauds: int
+    metrics: dict[str, dict[str, Estimate]]
+    not_measured: dict[str, str]
+    better_by: dict[str, dict[str, Estimate]]
+    at_lines: dict[str, float]
+    segments: tuple[Segment, ...]
+    unknown: Unknown
+    shap: dict[str, float]
+    permutation: dict[str, float]
+    history: dict[str, dict[str, float]]
+    created_us: int
+
+
+def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str, str]) -> str:
+    """The report.
+
+    Args:
+        facts: What it says.
+        manifest: Of the model.
+        pictures: SVG elements by heading, in their order.
+    """
+    title = f"Model {manifest.name} {facts.version}"
+    against = f" against version {facts.against}" if facts.against else ""
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="quiet">{escape(_about(facts, manifest))}</p>',
+        _tiles(facts),
+        f"<h2>Figures{escape(against)}</h2>",
+        _figures_table(facts),
+        (
+            '<p class="quiet">In brackets: 95 % intervals from resampled cards. Differences are '
+            "paired on the same payments; coloured where the interval leaves out zero.</p>"
+        ),
+        _sections(pictures),
+        "<h2>By segment</h2>",
+        _segment_table(facts),
+        "<h2>At the model's own lines</h2>",
+        _lines(facts, manifest),
+        "<h2>What nobody knows</h2>",
+        _unknown(facts.unknown),
+        _notes(manifest),
+        f'<p class="quiet">Made {_day(facts.created_us)} by sentinel report.</p>',
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
+        + "\n".join(part for part in parts if part)
+        + "</main></body></html>\n"
+    )
+
+
+def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
+    """The model card: what it is for, what it learnt from, how good it is, and its limits."""
+    own = next(iter(facts.metrics.values()), {})
+    lines = [
+        f"# Model card: {manifest.name} {facts.version}",
+        "",
+        "## What it is",
+        "",
+        (
+            f"A {manifest.kind.replace('_', ' ')} over {len(manifest.feature_names)} features "
+            f"(plan `{manifest.plan_hash}`) that gives the probability that a payment is fraud. "
+            "It is meant for ranking and deciding on payments of the kind that it learnt from, "
+            "with an analyst behind its reviews; not for judging persons."
+        ),
+        "",
+        "## What it learnt from",
+        "",
+        (
+            f"{manifest.training.rows:,} payments from {_day(manifest.training.start_us)} to "
+            f"{_day(manifest.training.end_us)}, {manifest.training.frauds:,} of them known frauds; "
+            f"labels up to {_day(manifest.training.cutoff_us)}. Data hash `{manifest.data_hash}`."
+        ),
+        "",
+        *(_procedure(manifest)),
+        "## How good it is",
+        "",
+        (
+            f"On {facts.payments:,} later payments ({_day(facts.start_us)} to "
+            f"{_day(facts.end_us)}) with {facts.frauds:,} known frauds, none of which it has seen:"
+        ),
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+        *(
+            f"| {_word(name)} | {one.value:.4g} | {one.low:.4g} to {one.high:.4g} |"
+            for name, one in own.items()
+        ),
+        *(f"| {_word(name)} | {why} | |" for name, why in facts.not_measured.items()),
+        "",
+    ]
+    weakest = sorted(
+        (one for one in facts.segments if one.average_precision is not None),
+        key=lambda one: one.average_precision.value if one.average_precision else 0.0,
+    )[:3]
+    lines += [
+        "## Where it is weakest",
+        "",
+        *(
+            f"- {one.what} {one.name}: average precision {one.average_precision} on "
+            f"{one.payments:,} payments with {one.frauds:,} frauds"
+            for one in weakest
+        ),
+        *([] if weakest else ["No segment has enough known frauds to say."]),
+        "",
+        "## What it uses most",
+        "",
+        *(f"- `{name}`: {share:.1%} of what moves the score" for name, share in _top(facts.shap)),
+        "",
+        "## Limits",
+        "",
+        (
+            f"- Of {sum(facts.unknown.unknown.values()):,} payments of the same time nobody knows "
+            "whether they were fraud; no figure speaks of them."
+        ),
+        "- Figures hold for the time they were measured in. Frauds of a new kind are not in it.",
+        *(f"- {note}" for note in manifest.notes),
+        *([f"- Provisional: {manifest.provisional}"] if manifest.provisional else []),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _about(facts: ReportFacts, manifest: ModelManifest) -> str:
+    return (
+        f"{manifest.kind.replace('_', ' ')}, {len(manifest.feature_names)} features of plan "
+        f"{manifest.plan_hash}; learnt from {manifest.training.rows:,} payments, "
+        f"{_day(manifest.training.start_us)} to {_day(manifest.training.end_us)}. Judged on "
+        f"{facts.payments:,} later payments with {facts.frauds:,} known frauds, "
+        f"{_day(facts.start_us)} to {_day(facts.end_us)}, that none of the models has seen."
+    )
+
+
+def _tiles(facts: ReportFacts) -> str:
+    own = next(iter(facts.metrics.values()), {})
+    shown = [name for name in own if not name.startswith(("weighted_", "roc", "brier", "log_"))][:5]
+    tiles = "".join(
+        f'<div class="card tile"><span class="quiet">{escape(_word(name))}</span>'
+        f'<b>{own[name].value:.3f}</b><span class="i">{own[name].low:.3f} to '
+        f"{own[name].high:.3f}</span></div>"
+        for name in shown
+    )
+    return f'<div class="tiles">{tiles}</div>' if tiles else ""
+
+
+def _figures_table(facts: ReportFacts) -> str:
+    if not facts.metrics:
+        why = "; ".join(sorted(set(facts.not_measured.values()))) or "no payments to judge on"
+        return f'<div class="card">Nothing could be measured: {escape(why)}.</div>'
+    names = list(facts.metrics)
+    head = "".join(
+        f"<th>{escape(name)}</th>"
+        + (f"<th>difference to {escape(name)}</th>" if name in facts.better_by else "")
+        for name in names
+    )
+    rows = []
+    for figure in next(iter(facts.metrics.values())):
+        cells = []
+        for name in names:
+            value = facts.metrics[name].get(figure)
+            cells.append(f"<td>{_estimate(value)}</td>")
+            if name in facts.better_by:
+                difference = facts.better_by[name].get(figure)
+                cells.append(f"<td>{_difference(difference, figure)}</td>")
+        rows.append(f"<tr><td>{escape(_word(figure))}</td>{''.join(cells)}</tr>")
+    for figure, why in facts.not_measured.items():
+        rows.append(
+            f'<tr><td>{escape(_word(figure))}</td><td colspan="9" class="i">{escape(why)}</td></tr>'
+        )
+    return (
+        f'<div class="card"><table><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _sections(pictures: Mapping[str, str]) -> str:
+    cards = "".join(
+        f'<div class="card"><h3>{escape(heading)}</h3>{picture}</div>'
+        for heading, picture in pictures.items()
+    )
+    return f'<h2>Pictures</h2><div class="grid">{cards}</div>' if cards else ""
+
+
+def _segment_table(facts: ReportFacts) -> str:
+    if not facts.segments:
+        return '<div class="card">There are no payments to cut into segments.</div>'
+    rows = "".join(
+        f"<tr><td>{escape(one.what)}: {escape(one.name)}</td><td>{one.payments:,}</td>"
+        f"<td>{one.frauds:,}</td>"
+        + (
+            f"<td>{_estimate(one.average_precision)}</td>"
+            if one.average_precision
+            else '<td class="i">too few frauds to say</td>'
+        )
+        + f"<td>{_difference(one.better_by, 'average_precision')}</td></tr>"
+        for one in facts.segments
+    )
+    against = f"difference to {facts.against}" if facts.against else "difference"
+    return (
+        '<div class="card"><table><thead><tr><th></th><th>payments</th><th>frauds</th>'
+        f"<th>average precision</th><th>{escape(against)}</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _lines(facts: ReportFacts, manifest: ModelManifest) -> str:
+    lines = manifest.thresholds
+    said = ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in facts.at_lines.items())
+    return (
+        f'<div class="card">A review begins at a probability of {lines.review:.4g}, a decline at '
+        f"{lines.decline:.4g}. On these payments: {escape(said) or 'nothing can be said'}.</div>"
+    )
+
+
+def _unknown(unknown: Unknown) -> str:
+    missing = sum(unknown.unknown.values())
+    whole = max(unknown.known + missing, 1)
+    spans = f'<span class="known" style="flex:{unknown.known}">{unknown.known:,} known</span>'
+    if missing:
+        spans += f'<span class="unknown" style="flex:{missing}">{missing:,} unknown</span>'
+    why = "; ".join(f"{count:,} {reason}" for reason, count in unknown.unknown.items())
+    worth = f", worth {unknown.amount_minor / 100:,.2f}" if missing else ""
+    return (
+        f'<div class="card"><div class="bar">{spans}</div><p>Of {missing / whole:.1%} of the '
+        f"payments of this time{worth}, the truth is unknown, and no figure above speaks of them."
+        f" {escape(why)}.</p></div>"
+        if missing
+        else f'<div class="card"><div class="bar">{spans}</div><p>The truth of every payment of '
+        "this time is known, or counts as known.</p></div>"
+    )
+
+
+def _notes(manifest: ModelManifest) -> str:
+    if not manifest.notes and not manifest.provisional:
+        return ""
+    notes = [*manifest.notes, *([manifest.provisional] if manifest.provisional else [])]
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<h2>Notes</h2><div class="card"><ul>{items}</ul></div>'
+
+
+def _procedure(manifest: ModelManifest) -> Sequence[str]:
+    if manifest.procedure is None:
+        return ()
+    given = manifest.procedure.parameters
+    named = ", ".join(f"{name} {value}" for name, value in given.items())
+    return (f"Parameters: {named or 'the family’s own'}.", "")
+
+
+def _estimate(one: Estimate | None) -> str:
+    if one is None:
+        return ""
+    return f'{one.value:.4g} <span class="i">[{one.low:.4g}, {one.high:.4g}]</span>'
+
+
+def _difference(one: Estimate | None, figure: str) -> str:
+    if one is None:
+        return ""
+    kind = ""
+    if one.low > 0 or one.high < 0:
+        kind = "better" if (one.low > 0) != (_plain(figure) in LOWER_IS_BETTER) else "worse"
+    return (
+        f'<span class="{kind}">{one.value:+.4f}</span> '
+        f'<span class="i">[{one.low:+.4f}, {one.high:+.4f}]</span>'
+    )
+
+
+def _plain(figure: str) -> str:
+    return figure.removeprefix("weighted_")
+
+
+def _word(figure: str) -> str:
+    own = _plain(figure)
+    said = WORDS.get(own, own.replace("_", " ").capitalize())
+    return f"{said}, weighted" if own != figure else said
+
+
+def _top(shares: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(shares.items(), key=lambda item: -item[1])[:8]
+
+
+def _day(time_us: int) -> str:
+    return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m-%d}"

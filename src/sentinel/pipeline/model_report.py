@@ -1,0 +1,394 @@
+"""What there is to say of a version: one HTML page and a model card, from payments it never saw.
+
+    <workspace>/reports/<version>.html      the page (`<version>-<other>.html` against another one)
+    <workspace>/reports/<version>.md        the model card
+    <workspace>/reports/<version>.json      its figures, and what later reports follow
+
+The page and the card also go to the run in MLflow that trained the version.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import NotFound, SentinelError
+from sentinel.features.plan.plan import Plan
+from sentinel.models.artifact import load_trees
+from sentinel.models.champion import champion_of
+from sentinel.models.dataset import MIN_FRAUDS, Sample, sample, weight_column
+from sentinel.models.evaluation import HeldOut, average_precision, compare, differences
+from sentinel.models.registry import Registry
+from sentinel.models.report_page import (
+    ReportFacts,
+    Segment,
+    Unknown,
+    html_page,
+    model_card,
+)
+from sentinel.models.report_pictures import (
+    calibration,
+    card_precision_by_day,
+    followed,
+    importance,
+    money,
+    over_time,
+    precision_recall,
+    roc,
+    segment_precision,
+)
+from sentinel.models.sampling import thinned
+from sentinel.models.shap_kernel import Explainer
+from sentinel.models.trainers import train
+from sentinel.models.tree_kernel import Scorer
+from sentinel.pipeline.at_lines import held_out_figures
+from sentinel.pipeline.contestants import Contestant, held_out, vectors_of
+from sentinel.pipeline.fitting import measure
+from sentinel.pipeline.labelled_payments import LabelledPayments, labelled_payments
+from sentinel.pipeline.tracking import run_of
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+BASELINE: Final = "logistic regression"
+MOST_JUDGED: Final = 200_000
+"""Payments that a report is made of; of more, the latest."""
+
+_BASELINE_ROWS: Final = 20_000
+_EXPLAINED: Final = 2_000
+_SHUFFLED: Final = 20_000
+_FEATURES: Final = 15
+_CARDS: Final = 100
+_VERSIONS: Final = 8
+_CATEGORIES: Final = 6
+
+Bools = npt.NDArray[np.bool_]
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was made.
+
+    Attributes:
+        page, card: The files.
+        facts: What they say.
+        tracked: Where else it is, or why it is not there.
+    """
+
+    page: Path
+    card: Path
+    facts: ReportFacts
+    tracked: str
+
+
+def report(
+    settings: Settings,
+    version: str | None = None,
+    *,
+    against: str | None = None,
+    baseline: bool = True,
+    tracked: bool = True,
+    progress: ProgressCallback = no_progress,
+) -> Written:
+    """Make the report of a version.
+
+    Args:
+        settings: The deployment.
+        version: In the registry; default: the champion.
+        against: Version to compare with; default: the champion, if it is another one.
+        baseline: Whether a logistic regression is fitted to stand beside it.
+        tracked: Whether it goes to MLflow, too.
+        progress: Told of the stages "labels", "backfill" and "report".
+
+    Raises:
+        NotFound: There is no champion and no version was named, or no such version.
+        Unavailable: MLflow does not answer.
+    """
+    champion = champion_of(settings)
+    if version is None:
+        if champion is None:
+            raise NotFound("There is no champion yet. Name a version: `sentinel report VERSION`.")
+        version = champion.version
+    if against is None and champion is not None and champion.version != version:
+        against = champion.version
+    one = Contestant.fetch(settings, version)
+    other = None if against is None else Contestant.fetch(settings, against)
+    everyone = [contestant for contestant in (one, other) if contestant is not None]
+    known = labelled_payments(settings, plan=one.plan, progress=progress)
+    start_us = max(contestant.judged.training.end_us for contestant in everyone)
+    rows = held_out(settings, known, start_us=start_us, gap_us=one.manifest.training.gap_us)
+    rows = rows.take(slice(-MOST_JUDGED, None))
+    progress("report", 0, 1)
+    models: dict[str, HeldOut] = {}
+    vectors = known.vectors(rows.rows)
+    if 0 < rows.frauds < len(rows):
+        models[f"version {version}"] = one.score(known, rows)
+        if other is not None:
+            theirs = vectors_of(settings, known, other, progress)
+            models[f"version {against}"] = other.score(theirs, rows)
+        if baseline and (fitted := _baseline(settings, known, one, rows, vectors)) is not None:
+            models[BASELINE] = fitted
+    facts = _facts(settings, known, one, against or "", rows, models, vectors)
+    pictures = _pictures(settings, facts, models)
+    folder = settings.workspace / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    named = f"{version}-{against}" if against else version
+    page, card = folder / f"{named}.html", folder / f"{version}.md"
+    page.write_text(html_page(facts, one.manifest, pictures), encoding="utf-8")
+    card.write_text(model_card(facts, one.manifest), encoding="utf-8")
+    (folder / f"{version}.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(facts), indent=2)
+    )
+    where = _track(settings, one, [page, card]) if tracked else "not tracked"
+    progress("report", 1, 1)
+    return Written(page, card, facts, where)
+
+
+def _facts(
+    settings: Settings,
+    known: LabelledPayments,
+    one: Contestant,
+    against: str,
+    rows: Sample,
+    models: dict[str, HeldOut],
+    vectors: Matrix,
+) -> ReportFacts:
+    options = settings.training
+    asked = {
+        "alerts_per_1000": options.alert_budget_per_1000,
+        "rounds": options.bootstrap_rounds,
+        "seed": options.seed,
+    }
+    own = next(iter(models.values()), None)
+    figures = measure(settings, own)
+    metrics = {name: measure(settings, held).metrics for name, held in models.items()}
+    better_by = {
+        name: {
+            figure: difference
+            for figure, difference in differences(own, held, **asked).items()  # type: ignore[arg-type]
+            if figure in figures.metrics
+        }
+        for name, held in list(models.items())[1:]
+        if own is not None
+    }
+    at_lines = {} if own is None else held_out_figures(settings, own, one.manifest.thresholds)
+    rival = next((held for name, held in models.items() if name == f"version {against}"), None)
+    shap, permutation = _importance(one, own, rows, vectors)
+    return ReportFacts(
+        version=one.version,
+        against=f"version {against}" if against else "",
+        start_us=rows.start_us,
+        end_us=rows.end_us,
+        payments=len(rows),
+        frauds=rows.frauds,
+        metrics={name: found for name, found in metrics.items() if found},
+        not_measured=figures.not_measured,
+        better_by=better_by,
+        at_lines={name: one.value for name, one in at_lines.items()},
+        segments=() if own is None else _segments(known, one.plan, rows, own, rival, vectors),
+        unknown=_unknown(known, rows),
+        shap=shap,
+        permutation=permutation,
+        history=_history(settings, one.version, shap),
+        created_us=time.time_ns() // 1000,
+    )
+
+
+def _baseline(
+    settings: Settings, known: LabelledPayments, one: Contestant, rows: Sample, vectors: Matrix
+) -> HeldOut | None:
+    """A logistic regression of a sample of what the model learnt from; None if it cannot be."""
+    window = one.judged.training
+    learnt = sample(
+        known.payments,
+        known.labels,
+        start_us=window.start_us,
+        end_us=window.end_us,
+        cutoff_us=window.cutoff_us,
+        maturity_us=window.gap_us or 0,
+    )
+    if not MIN_FRAUDS <= learnt.frauds < len(learnt):
+        return None
+    seed = settings.training.seed
+    keep, weight = thinned(learnt.fraud, _BASELINE_ROWS, seed=seed, weight=learnt.weight)
+    model = train(
+        "logistic_regression",
+        known.vectors(learnt.rows[keep]),
+        learnt.fraud[keep],
+        feature_names=one.plan.feature_names,
+        categorical=one.plan.categorical,
+        seed=seed,
+        weight=weight,
+    )
+    raw = model.raw_score(vectors)
+    payments, places = known.payments, rows.rows
+    return HeldOut(
+        fraud=rows.fraud,
+        score=raw,
+        probability=1.0 / (1.0 + np.exp(-np.clip(raw, -40, 40))),
+        card=payments.card[places],
+        event_time_us=payments.event_time_us[places],
+        amount_minor=payments.amount_minor[places],
+        weight=weight_column(rows.weight),
+    )
+
+
+def _importance(
+    one: Contestant, own: HeldOut | None, rows: Sample, vectors: Matrix
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Shares of what moves the score, and the average precision that shuffling costs."""
+    if not len(rows):
+        return {}, {}
+    names = one.plan.feature_names
+    trees = load_trees(one.folder, one.judged)
+    random = np.random.default_rng(7)
+    some = np.sort(random.permutation(len(rows))[:_EXPLAINED])
+    moved = np.abs(Explainer(trees).contributions(vectors[some])[:, :-1]).mean(axis=0)
+    shares = moved / max(float(moved.sum()), 1e-300)
+    top = [int(i) for i in np.argsort(-shares)[:_FEATURES]]
+    shap = {names[i]: float(shares[i]) for i in top}
+    if own is None:
+        return shap, {}
+    keep, weight = thinned(rows.fraud, _SHUFFLED, seed=7)
+    scorer, X, fraud = Scorer(trees), vectors[keep].copy(), rows.fraud[keep]
+    whole = average_precision(fraud, scorer.raw_many(X), weight)
+    lost = {}
+    for i in top:
+        column = X[:, i].copy()
+        X[:, i] = random.permutation(column)
+        lost[names[i]] = whole - average_precision(fraud, scorer.raw_many(X), weight)
+        X[:, i] = column
+    return shap, lost
+
+
+def _segments(
+    known: LabelledPayments,
+    plan: Plan,
+    rows: Sample,
+    own: HeldOut,
+    rival: HeldOut | None,
+    vectors: Matrix,
+) -> tuple[Segment, ...]:
+    found = []
+    for what, name, inside in _parts(known, plan, rows, vectors):
+        payments, frauds = int(inside.sum()), int(rows.fraud[inside].sum())
+        if not payments:
+            continue
+        segment = Segment(what, name, payments, frauds)
+        if MIN_FRAUDS <= frauds < payments:
+            figure = segment_precision(own, inside)
+            better = None
+            if rival is not None:
+                better = compare(
+                    own.fraud[inside],
+                    own.score[inside],
+                    rival.score[inside],
+                    own.card[inside],
+                    rounds=200,
+                )
+            segment = Segment(what, name, payments, frauds, figure, better)
+        found.append(segment)
+    return tuple(found)
+
+
+def _parts(
+    known: LabelledPayments, plan: Plan, rows: Sample, vectors: Matrix
+) -> list[tuple[str, str, Bools]]:
+    """Amount bands, the commonest values of each category, and cards that are new or known."""
+    amounts = known.payments.amount_minor[rows.rows]
+    edges = np.unique(np.quantile(amounts, [0.25, 0.5, 0.75, 0.95]))
+    band = np.searchsorted(edges, amounts, side="left")
+    words = [f"up to {edge / 100:,.2f}" for edge in edges] + [f"above {edges[-1] / 100:,.2f}"]
+    parts = [("amount", word, band == number) for number, word in enumerate(words)]
+    places = {name: i for i, name in enumerate(plan.feature_names)}
+    for feature in plan.request:
+        if feature.kind != "category":
+            continue
+        codes = vectors[:, places[feature.name]]
+        shown = feature.categories[:_CATEGORIES]
+        for code, value in enumerate(shown, start=1):
+            parts.append((feature.column or feature.name, value, codes == code))
+        others = ~np.isin(codes, np.arange(1, len(shown) + 1))
+        parts.append((feature.column or feature.name, "others and unknown", others))
+    cards = known.payments.card
+    _, first = np.unique(cards, return_index=True)
+    is_first = np.zeros(len(cards), np.bool_)
+    is_first[first] = True
+    new = is_first[rows.rows] & (cards[rows.rows] >= 0)
+    parts.append(("card", "its first payment", new))
+    parts.append(("card", "known", ~new & (cards[rows.rows] >= 0)))
+    return parts
+
+
+def _unknown(known: LabelledPayments, rows: Sample) -> Unknown:
+    times = known.payments.event_time_us
+    start = int(times[rows.rows[0]]) if len(rows) else rows.start_us
+    inside = (times >= start) & (times < rows.end_us)
+    inside[rows.rows] = False
+    why: dict[str, int] = {}
+    withheld = known.payments.withheld
+    held = inside & withheld if withheld is not None else np.zeros(len(inside), np.bool_)
+    for count, words in (
+        (held, "were declined or wait for a verdict"),
+        (inside & ~held, "have no label that is mature, or were declared void"),
+    ):
+        if n := int(count.sum()):
+            why[words] = n
+    return Unknown(len(rows), why, int(known.payments.amount_minor[inside].sum()))
+
+
+def _history(
+    settings: Settings, version: str, shap: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """Shares by version from the reports before, and of this one."""
+    found = {version: shap}
+    for path in (settings.workspace / "reports").glob("*.json"):
+        try:
+            found.setdefault(
+                path.stem, msgspec.json.decode(path.read_bytes(), type=ReportFacts).shap
+            )
+        except (OSError, msgspec.DecodeError):
+            continue  # an older layout; it can be made anew
+    latest = sorted(found, key=lambda one: (len(one), one))[-_VERSIONS:]
+    return {one: found[one] for one in latest}
+
+
+def _pictures(settings: Settings, facts: ReportFacts, models: dict[str, HeldOut]) -> dict[str, str]:
+    pictures: dict[str, str] = {}
+    if models:
+        pictures |= {
+            "Precision and recall": precision_recall(models),
+            "ROC": roc(models),
+            "Money against alerts": money(models, settings.training.alert_budget_per_1000),
+            "Calibration": calibration(models),
+            "Over time": over_time(models),
+        }
+        if (next(iter(models.values())).card >= 0).any():
+            pictures[f"Card precision at {_CARDS} by day"] = card_precision_by_day(models, _CARDS)
+    if facts.shap:
+        pictures["What the model uses"] = importance(facts.shap, facts.permutation)
+    if len(facts.history) > 1:
+        pictures["The same over versions"] = followed(facts.history, list(facts.shap))
+    return pictures
+
+
+def _track(settings: Settings, one: Contestant, files: list[Path]) -> str:
+    """Put the report into the run that trained the model."""
+    try:
+        run_id = one.manifest.run_id or Registry.of(settings).version(one.version).run_id
+        run = run_of(settings, run_id)
+        with tempfile.TemporaryDirectory(prefix="sentinel-report-") as place:
+            for path in files:
+                shutil.copy(path, place)
+            run.files(Path(place), below="report")
+        return run.where
+    except SentinelError as error:
+        return f"MLflow has not got it: {error}"
