@@ -26,6 +26,8 @@ from benchmarks.datasets_live import refolded, scores_served
 from benchmarks.datasets_real import run_real
 from benchmarks.datasets_trial import MOST_FLAGS, Trial, frauds_of, payments_of, precision_of
 from sentinel.features.plan.plan import Plan
+from sentinel.pipeline.backfill import backfill
+from sentinel.pipeline.parameter_search import search_parameters
 from testkit.shapes import SHAPES
 from testkit.shapes.base import Shape, unknown_names
 
@@ -36,7 +38,9 @@ MOST_ACCUSED: Final = 1
 FIRST_SEED: Final = 11
 
 
-def run_set(shape: Shape, folder: Path, *, seeds: int, rows: int) -> dict[str, Any]:
+def run_set(
+    shape: Shape, folder: Path, *, seeds: int, rows: int, search: int = 0
+) -> dict[str, Any]:
     """All figures of a set, as the JSON line holds them."""
     started = time.monotonic()
     result: dict[str, Any] = {"error": ""}
@@ -62,6 +66,8 @@ def run_set(shape: Shape, folder: Path, *, seeds: int, rows: int) -> dict[str, A
     by_seed = [(precision_of(scores, frauds_of(log)), trial.best)]
     result["steps"] = {step: round(value, 1) for step, value in trial.seconds.items()}
     _note(shape.name, f"AP {by_seed[0][0]:.3f} of {by_seed[0][1]:.3f}; {result['steps']}")
+    if search:
+        result["search"] = _searched(shape, folder / "searched", rows, search, by_seed[0][0])
     result["renamed"] = _renamed(shape, folder / "renamed", rows)
     for seed in range(FIRST_SEED + 1, FIRST_SEED + seeds):
         other = _trial(shape, folder / f"seed-{seed}", seed, rows)
@@ -89,6 +95,32 @@ def _trial(shape: Shape, folder: Path, seed: int, rows: int, *, renamed: bool = 
         drawing = drawing.renamed(unknown_names(list(drawing.columns)))
     history, fresh = drawing.split()
     return Trial(shape, folder, history, fresh, "data" if renamed else shape.stem)
+
+
+def _searched(shape: Shape, folder: Path, rows: int, trials: int, without: float) -> dict[str, Any]:
+    """The first file again with a search for parameters: what it buys, and what it takes."""
+    trial = _trial(shape, folder, FIRST_SEED, rows)
+    trial.propose()
+    trial.imported()
+    with trial.timed("search"):
+        backfill(trial.settings)
+        found = search_parameters(trial.settings, trials)
+    trial.trained()
+    reached = trial.scored_in_process()
+    _note(shape.name, f"searched: AP {reached:.3f} instead of {without:.3f}; {found.words}")
+    return {
+        "trials": found.trials,
+        "given_up": found.pruned,
+        "parameters": found.parameters,
+        "validation": None
+        if found.better_by is None
+        else [
+            round(v, 4) for v in (found.better_by.value, found.better_by.low, found.better_by.high)
+        ],
+        "ap": round(reached, 4),
+        "bought": round(reached - without, 4),
+        "seconds": round(trial.seconds["search"], 1),
+    }
 
 
 def _accusations(trial: Trial) -> dict[str, Any]:
@@ -166,6 +198,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--sets", default=",".join(SHAPES), help="names, with commas")
     parser.add_argument("--rows", type=int, default=0, help="payments of each file")
     parser.add_argument("--path", type=Path, help="folder of real files, a folder for each set")
+    parser.add_argument(
+        "--search", type=int, default=0, help="sets of parameters that a search tries on each"
+    )
     parser.add_argument("--keep", type=Path, help="leave files and workspaces in this folder")
     options = parser.parse_args(argv)
     names = [name for name in options.sets.split(",") if name]
@@ -180,7 +215,13 @@ def main(argv: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="sentinel-datasets-") as scratch:
             folder = Path(scratch) if options.keep is None else options.keep / name
             try:
-                sets[name] = run_set(SHAPES[name], folder, seeds=options.seeds, rows=options.rows)
+                sets[name] = run_set(
+                    SHAPES[name],
+                    folder,
+                    seeds=options.seeds,
+                    rows=options.rows,
+                    search=options.search,
+                )
             except Exception as error:  # noqa: BLE001 -- the other sets are still to be measured
                 traceback.print_exc()
                 sets[name] = {"error": f"{type(error).__name__}: {error}"}
@@ -207,6 +248,12 @@ def _table(result: dict[str, Any]) -> None:
             f"{name:17}{one['read']:7}{one['features']:6}{one['ap']:7.3f}{one['ap_best']:7.3f}"
             f"{one['ap_share']:7.3f}{len(one['leaks_found']):6}{one['seconds']:7.0f}"
         )
+    for name, one in result["sets"].items():
+        if found := one.get("search"):
+            print(
+                f"{name:17}{found['trials']:4} trials bought {found['bought']:+.3f} AP in "
+                f"{found['seconds']:.0f} s"
+            )
     for must, met in result["musts"].items():
         print(f"{'met' if met else 'NOT MET':8} {must}")
 

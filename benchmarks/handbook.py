@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,8 +45,13 @@ from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.models.dataset import LabelLog, PaymentLog, sample
+from sentinel.models.evaluation import average_precision
+from sentinel.models.families.installed import trainer_of
 from sentinel.models.intervals import Estimate
-from sentinel.models.trainers import train
+from sentinel.models.sampling import thinned
+from sentinel.models.splitting import TAIL_SHARE
+from sentinel.models.trainers import Validation, train
+from sentinel.pipeline.search_study import open_study, values_of
 from sentinel.sources import log_batches, open_source
 
 Matrix = npt.NDArray[np.float32]
@@ -96,6 +102,9 @@ class Champion:
         *,
         window_days: int = WINDOW_DAYS,
         features: npt.NDArray[np.bool_] | None = None,
+        family: str = "lightgbm",
+        most_rows: int | None = None,
+        stops_early: bool = False,
         **parameters: Any,
     ) -> Floats:
         """Scores of a fold's test rows: float64 (n_test,).
@@ -104,6 +113,11 @@ class Champion:
             one: The fold; nothing that was unknown when its test began is learnt from.
             window_days: Days of history to learn from, as far as there are.
             features: bool (n_features,), those to use.
+            family: Of the model.
+            most_rows: Most payments to fit on; all frauds are among them, and good ones stand for
+                the others. None for all there are.
+            stops_early: Whether the later part of the history says when to stop, as in
+                ``sentinel train``.
             parameters: Changes to the trainer's default settings.
         """
         learn = sample(
@@ -117,12 +131,29 @@ class Champion:
         columns = np.flatnonzero(
             np.ones(len(self.plan.feature_names), np.bool_) if features is None else features
         )
+        rows, fraud, weight = learn.rows, learn.fraud, None
+        if most_rows is not None and most_rows < len(rows):
+            keep, weight = thinned(fraud, most_rows, seed=SEED)
+            rows, fraud = rows[keep], fraud[keep]
+        validation, fit = None, slice(None)
+        if stops_early:
+            times = self.data.time_us[rows]
+            middle = int(times[-1] - (times[-1] - times[0]) * TAIL_SHARE)
+            first = int(np.searchsorted(times, middle))
+            fit, tail = slice(first), slice(first, None)
+            validation = Validation(
+                X=self.vectors[np.ix_(rows[tail], columns)],
+                y=fraud[tail],
+                weight=None if weight is None else weight[tail],
+            )
         model = train(
-            "lightgbm",
-            self.vectors[np.ix_(learn.rows, columns)],
-            learn.fraud,
+            family,
+            self.vectors[np.ix_(rows[fit], columns)],
+            fraud[fit],
             feature_names=[self.plan.feature_names[i] for i in columns],
             seed=SEED,
+            validation=validation,
+            weight=None if weight is None else weight[fit],
             parameters=parameters,
         )
         return model.raw_score(self.vectors[np.ix_(one.test, columns)])
@@ -161,7 +192,51 @@ BASELINES: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
-def run(path: Path, rounds: int = ROUNDS) -> dict[str, Any]:
+FAMILIES: Final[dict[str, dict[str, Any]]] = {
+    "lightgbm as sentinel train fits it": {"most_rows": 400_000, "stops_early": True},
+    "xgboost": {"family": "xgboost"},
+    "random_forest": {"family": "random_forest", "most_rows": 200_000},
+    "logistic_regression": {"family": "logistic_regression", "most_rows": 100_000},
+}
+"""What stands beside the champion on the same features and the same 90 days."""
+
+SEARCH_ROWS: Final = 120_000
+"""Most payments that a trial of a search is fitted on."""
+
+
+def _search(
+    data: Transactions, champion: Champion, trials: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters that do best on the validation folds, and what the search says of itself."""
+    started = time.perf_counter()
+    folds = [fold(data, start) for start in VALIDATION_STARTS[::-1]]
+    space = trainer_of("lightgbm").space
+
+    def changes(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value != space[name].usual}
+
+    def measure(values: Mapping[str, Any], step: int) -> float:
+        one = folds[step]
+        scores = champion.score(one, most_rows=SEARCH_ROWS, **changes(values))
+        return average_precision(data.fraud[one.test], scores)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="sentinel-handbook-") as folder,
+        open_study(Path(folder), "handbook", space, seed=SEED) as study,
+    ):
+        while len(study.ended) < trials:
+            study.next(len(folds), measure)
+        best, usual = study.best, study.completed[0]
+        return changes(values_of(best)), {
+            "trials": len(study.ended),
+            "given_up": len(study.ended) - len(study.completed),
+            "validation_ap": round(best.value, 4),
+            "validation_ap_usual": round(usual.value, 4),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+
+
+def run(path: Path, rounds: int = ROUNDS, trials: int = 0) -> dict[str, Any]:
     """All figures of the test folds, as the JSON line holds them."""
     started = time.perf_counter()
     data = Transactions.read(path)
@@ -175,11 +250,25 @@ def run(path: Path, rounds: int = ROUNDS) -> dict[str, Any]:
     perfect = oracle_scores(data)
     oracle = judge.figures([perfect[one.test] for one in folds], rounds)
     champion = Champion(data, path)
-    ours = judge.figures([champion.score(one) for one in folds], rounds)
+    chosen, search = _search(data, champion, trials) if trials else ({}, None)
+    scores = [champion.score(one, **chosen) for one in folds]
+    ours = judge.figures(scores, rounds)
+    families = {}
+    for name, options in FAMILIES.items():
+        others = [champion.score(one, **options) for one in folds]
+        families[name] = {
+            **_record(judge.figures(others, rounds)),
+            "minus_champion": {
+                key: [round(part, 4) for part in (one.value, one.low, one.high)]
+                for key, one in judge.differences(others, scores, rounds).items()
+            },
+        }
     return {
         "rows": len(data.day),
         "features": len(champion.plan.feature_names),
-        "champion": _record(ours),
+        "champion": {**_record(ours), "parameters": chosen},
+        "search": search,
+        "families": families,
         "baselines": {
             "book_xgboost": BOOK_XGBOOST,
             **{name: _record(figures) for name, figures in baselines.items()},
@@ -225,6 +314,10 @@ def _table(result: dict[str, Any]) -> None:
         row(f"  95 % interval {side}", {k: champion["interval"][k][bound] for k in FIGURES})
     for one in champion["folds"]:
         row(f"  training week of {one['train_from']}", one)
+    for name, one in result["families"].items():
+        row(name, one)
+        low, high = one["minus_champion"]["ap"][1:]
+        print(f"  AP minus that of the champion, 95 %       {low:+8.4f} to {high:+.4f}")
     row("oracle: knows the simulator, not its dice", result["oracle"])
 
 
@@ -267,13 +360,16 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks handbook", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print a JSON object as last line")
     parser.add_argument("--tune", action="store_true", help="print what settings were chosen on")
+    parser.add_argument(
+        "--search", type=int, default=0, help="sets of parameters to try on the validation folds"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="bootstrap rounds")
     options = parser.parse_args(argv)
     path = handbook_path()
     if options.tune:
         _tune(path)
         return 0
-    result = run(path, options.rounds)
+    result = run(path, options.rounds, options.search)
     _table(result)
     if options.json:
         print(json.dumps(result))

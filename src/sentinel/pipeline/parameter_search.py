@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ from sentinel.pipeline.found_parameters import (
 )
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.search_report import track_search
-from sentinel.pipeline.search_study import Study, Values, open_study
+from sentinel.pipeline.search_study import Study, Values, open_study, values_of
 from sentinel.pipeline.validation_folds import Floats, Fold, Material, ValidationFolds
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -164,14 +164,14 @@ def search_over(
         )
         if best.number != first.number:
             both = {
-                key: np.concatenate([scores(_values(trial), fold) for fold in spans])
+                key: np.concatenate([scores(values_of(trial), fold) for fold in spans])
                 for key, trial in (("usual", first), ("best", best))
             }
             compared = folds.better_by(spans, both)
             value, better_by = compared["best"]
             found = msgspec.structs.replace(
                 found,
-                parameters=_changes(_values(best), trainer.space),
+                parameters=_changes(values_of(best), trainer.space),
                 average_precision=value,
                 usual=compared["usual"][0],
                 better_by=better_by,
@@ -188,13 +188,6 @@ def _changes(values: Values, space: Mapping[str, Between]) -> Values:
     return {name: value for name, value in values.items() if value != space[name].usual}
 
 
-def _values(trial: Any) -> Values:
-    return {
-        name: value if isinstance(value, int) else float(f"{value:.4g}")
-        for name, value in trial.params.items()
-    }
-
-
 def _trials(study: Study) -> list[dict[str, object]]:
     """A row for each trial."""
     return [
@@ -203,7 +196,7 @@ def _trials(study: Study) -> list[dict[str, object]]:
             "average_precision": trial.value if trial.value is not None else float("nan"),
             "given_up": trial.state.name == "PRUNED",
             "seconds": None if trial.duration is None else trial.duration.total_seconds(),
-            **_values(trial),
+            **values_of(trial),
         }
         for number, trial in enumerate(study.ended)
     ]

@@ -153,6 +153,14 @@ def open_study(
         lock.release()
 
 
+def values_of(trial: Any) -> Values:
+    """What a trial tried, with the digits that it was tried with."""
+    return {
+        name: value if isinstance(value, int) else float(f"{value:.4g}")
+        for name, value in trial.params.items()
+    }
+
+
 def _mend(path: Path) -> None:
     """Cut off a line that a kill left unfinished, and the journal's own lock with it."""
     for left in path.parent.glob(f"{path.name}.lock*"):
