@@ -131,7 +131,7 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
         pictures: SVG elements by heading, in their order.
     """
     title = f"Model {manifest.name} {facts.version}"
-    against = f" against version {facts.against}" if facts.against else ""
+    against = f" against {facts.against}" if facts.against else ""
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="quiet">{escape(_about(facts, manifest))}</p>',
@@ -304,13 +304,17 @@ def _segment_table(facts: ReportFacts) -> str:
             if one.average_precision
             else '<td class="i">too few frauds to say</td>'
         )
-        + f"<td>{_difference(one.better_by, 'average_precision')}</td></tr>"
+        + (
+            f"<td>{_difference(one.better_by, 'average_precision')}</td></tr>"
+            if facts.against
+            else "</tr>"
+        )
         for one in facts.segments
     )
-    against = f"difference to {facts.against}" if facts.against else "difference"
+    against = f"<th>difference to {escape(facts.against)}</th>" if facts.against else ""
     return (
         '<div class="card"><table><thead><tr><th></th><th>payments</th><th>frauds</th>'
-        f"<th>average precision</th><th>{escape(against)}</th></tr></thead>"
+        f"<th>average precision</th>{against}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 

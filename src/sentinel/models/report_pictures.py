@@ -262,9 +262,9 @@ def importance(shap: Mapping[str, float], permutation: Mapping[str, float]) -> s
         )
         ax.set_yticks(place, names, fontsize=8)
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="lower right", fontsize=8)
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), fontsize=8, ncols=1)
 
-    return svg(draw, (5.4, 5.0))
+    return svg(draw, (5.4, 5.2))
 
 
 def followed(shares: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:

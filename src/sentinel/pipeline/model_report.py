@@ -280,8 +280,8 @@ def _segments(
     found = []
     for what, name, inside in _parts(known, plan, rows, vectors):
         payments, frauds = int(inside.sum()), int(rows.fraud[inside].sum())
-        if not payments:
-            continue
+        if not 0 < payments < len(rows):
+            continue  # of nothing or of everything there is nothing to add
         segment = Segment(what, name, payments, frauds)
         if MIN_FRAUDS <= frauds < payments:
             figure = segment_precision(own, inside)
