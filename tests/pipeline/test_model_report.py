@@ -112,9 +112,10 @@ def test_the_report_is_where_the_training_is_tracked(
     deployment: Settings, compared: Written
 ) -> None:
     registry = Registry.of(deployment)
-    run_id = registry.version("2").run_id
-    files = registry.place.client().list_artifacts(run_id, "report")
-    assert {Path(file.path).name for file in files} >= {compared.page.name, "2.md"}
+    run = registry.place.client().get_run(registry.version("2").run_id)
+    files = registry.place.folder(run.info.artifact_uri) / "report"
+    assert (files / compared.page.name).read_bytes() == compared.page.read_bytes()
+    assert (files / "2.md").read_bytes() == compared.card.read_bytes()
 
 
 def test_where_nothing_was_promoted_a_version_is_asked_for(tmp_path: Path) -> None:
