@@ -60,8 +60,8 @@ def mapping(tmp_path: Path) -> Path:
 def test_help_names_every_verb() -> None:
     text = sentinel("--help").stdout
     verbs = (
-        "up status doctor import import-labels simulate features train evaluate promote rollback "
-        "serve dashboard mlflow follow export void reset"
+        "up status doctor import import-labels simulate features train evaluate report compare "
+        "promote rollback serve dashboard mlflow follow export void reset"
     )
     for verb in verbs.split():
         assert f" {verb} " in text
