@@ -232,7 +232,8 @@ class Judge:
         ]
 
         def mean(counts: Counts) -> Floats:
-            return np.mean([mine(counts) - theirs(counts) for mine, theirs in pairs], axis=0)
+            each = np.stack([mine(counts) - theirs(counts) for mine, theirs in pairs])
+            return np.asarray(each.mean(axis=0))
 
         value = mean(np.ones((1, cards), dtype=np.int32))[:, 0]
         drawn = np.concatenate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ _QUIET: Final = "#9aa5b1"
 _POINTS: Final = 500
 _ROUNDS: Final = 200
 _BINS: Final = 12
-_STYLE: Final = {
+_STYLE: Final[Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.spines.top": False,
