@@ -262,9 +262,10 @@ def test_top_reasons_are_those_of_the_alerts_in_the_span() -> None:
 
 def test_rows_of_the_table_are_written_for_people() -> None:
     (row,) = shape.table_rows(
-        [decision(7, fraud_probability=0.9312, decision=Outcome.DECLINE)],
+        [decision(7, fraud_probability=0.9312, decision=Outcome.DECLINE, void=True)],
         MoneySettings(currency="CHF", scale=3),
     )
+    assert row["void"]
     assert row["amount"] == "1.999 CHF"
     assert (row["percent"], row["decision"], row["outcome"]) == ("93.1 %", "Declined", "decline")
     assert row["reason"] == "Card count, 1 hour"

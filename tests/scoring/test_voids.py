@@ -121,6 +121,10 @@ def test_a_void_takes_a_payment_out_of_what_comes_after_it(
     assert receipt == {**receipt, "transaction_id": wrong, "repeated": False}
     assert features(client, now_us) == before
 
+    listed = client.get("/decisions", params={"limit": 3}).json()["decisions"]
+    marked = {row["transaction_id"]: row["void"] for row in listed}
+    assert [i for i, is_void in marked.items() if is_void] == [wrong]
+    assert "sentinel_voids_total 1.0" in client.get("/metrics").text
     detail = client.get(f"/decisions/{wrong}").json()
     assert detail["amount_minor"] == 99_999_999
     assert detail["void"]["reason"] == "an amount without its point"

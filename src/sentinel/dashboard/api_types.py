@@ -32,6 +32,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int
     top_reason: str | None = None
     label: Verdict | None = None
+    void: bool = False
 
     @property
     def is_alert(self) -> bool:

@@ -56,6 +56,7 @@ function drawn(decision, open, fresh, pick) {
   cell(row, "", probability);
   const badge = [element("span", `badge ${decision.outcome}`, decision.decision)];
   if (decision.degraded) badge.push(element("span", "note", "without history"));
+  if (decision.void) badge.push(element("span", "note", "void"));
   if (decision.label) badge.push(element("span", "note", `known ${decision.label}`));
   cell(row, "", ...badge);
   const reason = element("span", "", decision.reason);

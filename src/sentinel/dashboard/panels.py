@@ -131,6 +131,8 @@ def detail(decision: Decision, base: MoneySettings) -> str:
     ]
     if decision.degraded:
         lines.insert(3, ("Feature state", "could not be read: scored without history"))
+    if decision.void:
+        lines.insert(3, ("Declared void", "features, labels and training leave it out"))
     outcome = decision.decision
     said = "".join(_line(name, escape(value or words.DASH)) for name, value in lines)
     return (

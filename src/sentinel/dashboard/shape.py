@@ -213,6 +213,7 @@ def table_rows(decisions: Iterable[Decision], base: MoneySettings) -> list[dict[
             "degraded": row.degraded,
             "reason": words.feature(row.top_reason),
             "label": row.label.value if row.label is not None else "",
+            "void": row.void,
         }
         for row in decisions
     ]

@@ -88,6 +88,7 @@ class ScoringMetrics(Collector):
         self.commit_failures = 0
         self.rebuilds = 0
         self.labels = {"fraud": 0, "legitimate": 0}
+        self.voids = 0
         self.problems: dict[tuple[str, str], int] = {}
         self.latency = Histogram(LATENCY_BOUNDS_US)
         self.commit_latency = Histogram(LATENCY_BOUNDS_US)
@@ -149,6 +150,7 @@ class ScoringMetrics(Collector):
                 "Batches refused because they would add more entities than their sender may.",
                 self.batches_over_quota,
             ),
+            ("voids", "Payments declared void. Decisions count them as before.", self.voids),
             ("repeated_requests", "Requests answered from the record.", self.repeats),
             ("conflicting_requests", "Requests whose id stands for another body.", self.conflicts),
             ("commits", "Durable ledger commits.", self.commits),

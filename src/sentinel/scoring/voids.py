@@ -241,6 +241,7 @@ class VoidRecorder:
                 return
             state.apply_voids(ids, appended, anew)
             self._writer.forget(ids)
+            self._writer.metrics.voids += len(ids)
             future.set_result(appended)
 
         self._writer.commit(GroupKind.VOIDS, len(voids), received_at_us, payload, done)

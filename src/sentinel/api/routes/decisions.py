@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -72,6 +72,9 @@ class DecisionRow(BaseModel):
     latency_us: int
     top_reason: str | None
     label: Verdict | None
+    void: bool = Field(
+        description="Declared void since: features, labels and training leave it out."
+    )
 
 
 class DecisionsPage(BaseModel):
@@ -157,11 +160,7 @@ class DecisionRoutes:
                 label=label,
                 id_prefix=self._prefix(request.scope[PRINCIPAL]),
             )
-            body = await self._readers.ask(
-                lambda reader: page_json(
-                    self._runtime, reader.decisions_page(where, limit=limit, before=before)
-                )
-            )
+            body = await self._readers.ask(lambda reader: self._page(reader, where, limit, before))
             return Response(body, media_type="application/json")
 
         return router
@@ -172,6 +171,13 @@ class DecisionRoutes:
             return self._guard.known_id(field, text)
         except BadValue as error:
             raise invalid({field: str(error)}) from None
+
+    def _page(
+        self, reader: IndexReader, where: DecisionFilter, limit: int, before: int | None
+    ) -> bytes:
+        page = reader.decisions_page(where, limit=limit, before=before)
+        void = reader.voids_of(row.transaction_id for row in page.decisions)
+        return page_json(self._runtime, page, void)
 
     def _prefix(self, who: Principal) -> str:
         """How the ids begin that a caller may see; empty = any.
@@ -224,12 +230,13 @@ def _known_answer(transaction_id: str, is_fraud: bool, probability: float) -> Kn
     )
 
 
-def page_json(runtime: ScoringRuntime, page: IndexedPage) -> bytes:
+def page_json(runtime: ScoringRuntime, page: IndexedPage, void: Container[str]) -> bytes:
     """The JSON of a `DecisionsPage`. A large one takes milliseconds: not for the event loop.
 
     Args:
         runtime: Names features.
         page: What was found.
+        void: Ids of those that are void.
     """
     decisions = [
         {
@@ -251,6 +258,7 @@ def page_json(runtime: ScoringRuntime, page: IndexedPage) -> bytes:
             "latency_us": row.latency_us,
             "top_reason": runtime.feature_name(row.plan_hash, row.top_reason),
             "label": row.verdict,
+            "void": row.transaction_id in void,
         }
         for row in page.decisions
     ]
