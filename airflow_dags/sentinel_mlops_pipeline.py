@@ -75,6 +75,7 @@ procedure when it is shown to be no worse.
 | `gate` | `sentinel promote` | the verdict, on the version in MLflow |
 | `promote` | `sentinel promote` | the new champion; scorers take it over within seconds |
 | `refresh_policy` | `sentinel policy refresh` | price of a review, share of the control group |
+| `settle_experiments` | `sentinel experiment settle` | promoted and ended experiments |
 
 A run that the gate ends is red and says which figure was worse; nothing is retried and the champion
 stays. While a candidate waits for more truth, gate and promotion are skipped, and the run is green.
@@ -299,6 +300,19 @@ def promote(evaluation: dict[str, Any], params: dict[str, Any] | None = None) ->
     return {"version": promoted.version, "replaced": promoted.replaced, "dry_run": dry_run}
 
 
+@task
+def settle_experiments(params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Judge challengers by matured frauds; promote what is better, end what will never be."""
+    from sentinel.cli.experiment_reports import settled_report
+    from sentinel.pipeline.experiment_judging import settle
+
+    settings = settings_of(params)
+    with told_apart():
+        found = settle(settings, dry_run=bool((params or {})["dry_run"]))
+    settled_report(out, found)
+    return {one.name: {"verdict": one.verdict, "action": one.action} for one in found}
+
+
 @dag(
     dag_id="sentinel_mlops_pipeline",
     description="Features, dataset, candidate, evaluation, gate, champion: every night",
@@ -327,6 +341,7 @@ def sentinel_mlops_pipeline() -> None:
     verdict = gate(evaluation)
     applied >> vectors >> dataset >> candidate >> evaluation >> verdict >> promote(evaluation)
     vectors >> refresh_policy()  # whatever becomes of the candidate
+    vectors >> settle_experiments()
 
 
 sentinel_mlops_pipeline()

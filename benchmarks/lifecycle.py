@@ -3,7 +3,8 @@
 Simulated experiments, each looked at after every day of labelled traffic by the rule that judges
 real ones (`sentinel.experiments.judging`): a better challenger, which is to be promoted by itself
 soon, and one that is worth the same, which is to be promoted never. Each fraud that only one of
-the two catches is seen if the other one decided.
+the two catches is seen if the other one decided. A second part switches experiments while
+clients send payments over HTTP (`benchmarks.lifecycle_live`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lifecycle_live import GUARDRAIL_AT_MOST, live
 from sentinel.experiments.judging import Counts, Rules, Verdict, kinds_of, verdicts
 
 EXPERIMENTS: Final = 1_000
@@ -82,7 +84,7 @@ def simulated() -> dict[str, Any]:
     return {"better": better, "equal": equal}
 
 
-def measured() -> dict[str, Any]:
+def measured(*, over_http: bool = True) -> dict[str, Any]:
     """All figures of this benchmark."""
     began = time.perf_counter()
     found = simulated()
@@ -97,6 +99,7 @@ def measured() -> dict[str, Any]:
         },
         **found,
         "simulation_seconds": round(time.perf_counter() - began, 1),
+        **(live() if over_http else {}),
     }
 
 
@@ -109,6 +112,15 @@ def missed(found: dict[str, Any]) -> list[str]:
     for share, rate in found["equal_promoted"].items():
         if rate > EQUAL_PROMOTED_AT_MOST:
             wrong.append(f"At share {share}, {rate:.1%} of equal challengers were promoted.")
+    for figure, what in (
+        ("dropped", "payments had no answer"),
+        ("wrong_version", "answers were of another model than the line-up's"),
+        ("unsticky", "cards changed their model without a change of the line-up"),
+    ):
+        if found.get(figure):
+            wrong.append(f"{found[figure]} {what}.")
+    if "guardrail_seconds" in found and found["guardrail_seconds"] is None:
+        wrong.append(f"No guardrail stopped the canary within {GUARDRAIL_AT_MOST:g} s.")
     return wrong
 
 
@@ -136,14 +148,22 @@ def report(found: dict[str, Any], console: Console) -> None:
         f"{found['experiments']} experiments each, looked at daily for {found['days']} days "
         f"at most, in {found['simulation_seconds']} s."
     )
+    if "payments" in found:
+        console.print(
+            f"Over HTTP: {found['payments']} payments, {found['switches']} switches; "
+            f"{found['dropped']} dropped, {found['wrong_version']} of a wrong version, "
+            f"{found['unsticky']} cards changed their model. A canary that declines everything "
+            f"was stopped after {found['guardrail_seconds']} s: {found['guardrail_why']}"
+        )
 
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints; 1 if something is not as it should be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks lifecycle", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON alone")
+    parser.add_argument("--simulated-only", action="store_true", help="leave out HTTP")
     arguments = parser.parse_args(argv)
-    found = measured()
+    found = measured(over_http=not arguments.simulated_only)
     wrong = missed(found)
     console = Console()
     if arguments.json:

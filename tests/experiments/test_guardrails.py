@@ -24,11 +24,11 @@ def _counts(**named: int) -> Counts:
     return Counts(**({"champion_decided": 10_000, "champion_alerts": 100} | named))  # type: ignore[arg-type]
 
 
-def test_a_canary_that_stops_everything_is_stopped_after_a_handful() -> None:
-    assert breach(_Limits(), _counts(decided=1, alerts=1)) is None
-    why = breach(_Limits(), _counts(decided=5, alerts=5))
+def test_a_canary_that_stops_everything_is_stopped_after_twenty_payments() -> None:
+    assert breach(_Limits(), _counts(decided=19, alerts=19)) is None
+    why = breach(_Limits(), _counts(decided=20, alerts=20))
     assert why is not None
-    assert "5 of the 5 payments that it decided were stopped" in why
+    assert "20 of the 20 payments that it decided were stopped" in why
     assert "3 times" in why
 
 

@@ -169,3 +169,7 @@ def test_a_picture_has_the_interval_of_each_day_around_one_half() -> None:
     assert lines[-1].startswith("day   30")
     assert lines[-1].endswith("30 : 60")
     assert all(len(line) <= 80 for line in lines)
+
+
+def test_where_nothing_ever_ran_there_is_nothing_to_settle(tmp_path: Path) -> None:
+    assert settle(Settings(workspace=tmp_path)) == []

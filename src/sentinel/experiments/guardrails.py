@@ -4,7 +4,7 @@ A scoring process counts, by role, what happened to payments in the last hour. T
 alerts and degraded decisions are compared with the champion's by the same bets as frauds
 (`sentinel.experiments.confidence`): if its true share were no more than the limit, the bets would
 win a thousandfold in one of a thousand windows at most, however often they are looked at. So a
-canary that declines everything is stopped after a handful of payments, and one that is a little
+canary that declines everything is stopped after twenty payments, and one that is a little
 above the limit after a few hundred.
 """
 
@@ -27,6 +27,9 @@ BUCKETS: Final = len(EDGES) + 1
 SLICE_SECONDS: Final = 60.0
 SLICES: Final = 60
 """So many slices are looked back."""
+LEAST_OWN: Final = 20
+"""Payments that the experiment decided, before its shares are compared: a single card under attack
+stops several in a row, and the bets take payments as independent."""
 LEAST_CHAMPION: Final = 200
 """Payments that the champion decided, before shares are compared with its own."""
 
@@ -205,7 +208,7 @@ def score_distance(counts: Counts) -> float:
 
 def _above(hits: int, n: int, champion_hits: int, champion_n: int, ratio: float) -> bool:
     """Whether a share is shown to be above ``ratio`` times the champion's."""
-    if champion_n < LEAST_CHAMPION or not hits:
+    if champion_n < LEAST_CHAMPION or n < LEAST_OWN or not hits:
         return False
     # The champion's share is itself an estimate: two standard errors and one alert are given.
     share = (champion_hits + 1) / champion_n
