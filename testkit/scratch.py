@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ import lightgbm as lgb
 import msgspec
 import numpy as np
 import pyarrow as pa
+import xgboost
+from sklearn.ensemble import RandomForestClassifier
 
 from sentinel.domain import Verdict
 from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
+from sentinel.models.booster import from_sklearn_forest
 from sentinel.models.calibration import Calibration
 from sentinel.models.champion import Champion
 from sentinel.models.ensemble import TreeEnsemble
 from sentinel.models.thresholds import Thresholds
+from sentinel.models.xgboost_format import parse_xgboost
 from sentinel.settings import Settings
 from testkit.ports import free_port
 from testkit.signed_models import sign_folder
@@ -72,6 +77,27 @@ def synthetic_booster(plan: Plan, *, trees: int, leaves: int, seed: int = 7) -> 
     return booster.model_to_string()
 
 
+def synthetic_forest(plan: Plan, *, trees: int = 20, depth: int = 8, seed: int = 3) -> TreeEnsemble:
+    """A random forest over a plan's features, on made-up vectors."""
+    rng = np.random.default_rng(seed)
+    X = rng.lognormal(1.0, 1.5, size=(3_000, len(plan.feature_names))).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    logit = np.nan_to_num(np.log1p(X)) @ rng.normal(0, 0.4, X.shape[1])
+    forest = RandomForestClassifier(trees, max_depth=depth, random_state=seed)
+    fitted = forest.fit(X, logit > np.quantile(logit, 0.95))
+    return replace(from_sklearn_forest(fitted), feature_names=plan.feature_names)
+
+
+def synthetic_xgboost(plan: Plan, *, trees: int = 20, seed: int = 5) -> TreeEnsemble:
+    """An XGBoost model over a plan's features, on made-up vectors."""
+    rng = np.random.default_rng(seed)
+    X = rng.lognormal(1.0, 1.5, size=(3_000, len(plan.feature_names))).astype(np.float32)
+    logit = np.log1p(X) @ rng.normal(0, 0.4, X.shape[1])
+    rows = xgboost.DMatrix(X, logit > np.quantile(logit, 0.95))
+    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, rows, trees)
+    return parse_xgboost(bytes(booster.save_raw("json")), plan.feature_names)
+
+
 def make_workspace(
     folder: Path,
     *,
@@ -93,15 +119,27 @@ def make_workspace(
 
 
 def install_champion(
-    settings: Settings, plan: Plan, booster: str | TreeEnsemble, version: str
+    settings: Settings, plan: Plan, model: str | TreeEnsemble, version: str, kind: str | None = None
 ) -> None:
     """Put a model where the scorer looks for its champion, as the registry's follower does."""
+    folder = install_model(settings, plan, model, version, kind)
+    target = settings.models_dir / "champion.json"
+    partial = target.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.encode(Champion(version=version, folder=folder)))
+    partial.replace(target)
+
+
+def install_model(
+    settings: Settings, plan: Plan, model: str | TreeEnsemble, version: str, kind: str | None = None
+) -> str:
+    """Put a signed model of a family beside the champion; returns the name of its folder."""
     folder = f"scratch-{version}"
     save_artifact(
         settings.models_dir / folder,
         name="scratch",
         plan=plan,
-        model=booster,
+        model=model,
+        kind=kind,
         calibration=Calibration(x=np.array([-6.0, 6.0]), y=np.array([0.002, 0.998])),
         thresholds=Thresholds(fraud=0.5, review=0.4, decline=0.8),
         metrics={},
@@ -111,10 +149,7 @@ def install_champion(
         version=version,
     )
     sign_folder(settings, settings.models_dir / folder)
-    target = settings.models_dir / "champion.json"
-    partial = target.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode(Champion(version=version, folder=folder)))
-    partial.replace(target)
+    return folder
 
 
 class Server:

@@ -10,34 +10,20 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier
+from typer.testing import CliRunner
 
+from sentinel.cli.main import app
 from sentinel.features.plan.plan import Plan
-from sentinel.models.booster import from_sklearn_forest
-from sentinel.models.ensemble import TreeEnsemble
 from sentinel.settings import Settings
-from testkit.scratch import Server, install_champion, make_workspace, serving, synthetic_booster
+from testkit.scratch import (
+    Server,
+    install_champion,
+    make_workspace,
+    serving,
+    synthetic_booster,
+    synthetic_forest,
+)
 from tests.api.conftest import payment
-
-
-def forest(plan: Plan, seed: int = 3) -> TreeEnsemble:
-    """A random forest over a plan's features, on made-up vectors."""
-    rng = np.random.default_rng(seed)
-    X = rng.lognormal(1.0, 1.5, size=(3_000, len(plan.feature_names))).astype(np.float32)
-    X[rng.random(X.shape) < 0.1] = np.nan
-    y = np.nan_to_num(np.log1p(X)) @ rng.normal(0, 0.4, X.shape[1])
-    fitted = RandomForestClassifier(20, max_depth=8, random_state=seed).fit(
-        X, y > np.quantile(y, 0.95)
-    )
-    ensemble = from_sklearn_forest(fitted)
-    return TreeEnsemble(
-        **{
-            name: getattr(ensemble, name)
-            for name in TreeEnsemble.__slots__
-            if name != "feature_names"
-        },
-        feature_names=plan.feature_names,
-    )
 
 
 class History:
@@ -76,7 +62,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     with serving(settings) as server:
         past = History(server, settings)
         past.decide("1")
-        install_champion(settings, plan, forest(plan), "2")
+        install_champion(settings, plan, synthetic_forest(plan), "2")
         past.decide("2")
         for version in ("8", "9"):  # nobody asks for these before their folders change
             install_champion(settings, plan, synthetic_booster(plan, trees=3, leaves=4), version)
@@ -139,6 +125,25 @@ def test_a_void_decision_is_explained_as_it_was_made(history: History) -> None:
     assert said["void"]["reason"] == "a test"
     assert said["reproduced"]["exact"]
     assert any("declared void" in note for note in said["notes"])
+
+
+def test_the_command_line_draws_it_within_80_columns(history: History) -> None:
+    answer = history.answers["2"][7]
+    name, settings = str(answer["transaction_id"]), history.settings
+    command = ["explain", name, "--workspace", str(settings.workspace)]
+    environment = {"SENTINEL_API__PORT": str(history.client.base_url.port)}
+    done = CliRunner().invoke(app, command, env=environment)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert max(map(len, lines)) <= 80, done.output
+    assert "Decided by scratch version 2." in lines
+    assert any("others together" in line for line in lines)
+    score = history.explain(name).json()["score"]
+    assert f"{score:+.4f}" in lines[-1]
+    reason = answer["reasons"][0]["words"]
+    assert reason in " ".join(done.output.split())
+    unknown = CliRunner().invoke(app, [*command[:1], "nobody", *command[2:]], env=environment)
+    assert (unknown.exit_code, "No decision is recorded" in unknown.output) == (1, True)
 
 
 def test_an_unknown_id_gets_a_clear_answer(history: History) -> None:

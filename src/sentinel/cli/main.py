@@ -45,6 +45,7 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "rollback": models.rollback,
     "report": models.report,
     "compare": models.compare,
+    "explain": models.explain,
     "export": data.export,
     "void": state.void,
     "status": workspace.status,

@@ -217,3 +217,26 @@ def signing_key(
                 f"Key {key.key_id} signs, and is not trusted here: add it to {trusted.where}.",
                 soft_wrap=True,
             )
+
+
+def explain(
+    transaction_id: Annotated[str, typer.Argument(help="A payment that was decided on.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="A line for every feature, not for the strongest alone.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Say why a decision was what it was: each feature's share in the score, in words.
+
+    The model that decided attributes the recorded vector again, however long ago it was. Exit code
+    1 says that it does not give what was recorded.
+    """
+    from sentinel.cli.explain import MOST_SHOWN, explanation_of, explanation_report
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        said = explanation_of(settings, transaction_id)
+        most = len(said["features"]) if every else MOST_SHOWN
+        explanation_report(out, said, settings.money, most=most)
+    if not said["reproduced"]["exact"]:
+        raise typer.Exit(1)
