@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -103,6 +104,28 @@ def test_a_click_opens_a_payment_and_another_closes_it(
     stage_with_payments.send(2)
     expect(page.locator(f"tr[data-sequence='{sequence}'].open")).to_be_visible(timeout=SOON_MS)
     expect(detail).to_contain_text(str(shown))
+    detail.get_by_role("button", name="Close").click()
+    expect(detail).to_have_count(0, timeout=SOON_MS)
+
+
+def test_an_open_payment_shows_why_as_bars_from_the_expected_score_to_its_score(
+    page: Page, stage_with_payments: Stage
+) -> None:
+    row = rows(page).nth(2)
+    name = row.locator(".transaction").text_content()
+    row.click()
+    detail = page.locator(".st-key-detail")
+    bars = detail.locator(".s-step")
+    asked = httpx.get(f"{stage_with_payments.server.url}/decisions/{name}/explanation", timeout=60)
+    said = asked.json()
+    assert said["reproduced"]["exact"]
+    weighing = sum(one["contribution"] != 0 for one in said["features"][:10])
+    # The expected score, the features that weigh, all others, and the score.
+    expect(bars).to_have_count(weighing + 3, timeout=SOON_MS)
+    expect(bars.nth(1)).to_contain_text(said["features"][0]["words"])
+    expect(bars.last).to_contain_text(f"{said['score']:+.2f}")
+    widths = bars.locator("i").evaluate_all("all => all.map(i => i.getBoundingClientRect().width)")
+    assert max(widths) > 40
     detail.get_by_role("button", name="Close").click()
     expect(detail).to_have_count(0, timeout=SOON_MS)
 

@@ -136,6 +136,11 @@ def said(feature: str, **values: float | None) -> str:
             {"amount": 50_000.0},
             "amount is 500.00 EUR; no earlier payment by this card to compare with",
         ),
+        (
+            "amount",
+            {"amount": 50_000.0, "mean_7d": 3_000.0},
+            "amount is 500.00 EUR; usually 30.00 EUR by this card",
+        ),
         ("hour", {"hour": 3.5}, "paid at 03:30 UTC"),
         (
             "mean_usual",

@@ -91,7 +91,8 @@ def explanation_report(
     line("")
     line(f"Contributions in {said['unit']}, + towards fraud:")
     features = said["features"]
-    shown, others = features[:most], features[most:]
+    shown = [one for one in features[:most] if one["contribution"] or most >= len(features)]
+    others = features[len(shown) :]
     rest = sum(one["contribution"] for one in others)
     largest = max([abs(one["contribution"]) for one in shown] + [abs(rest)], default=0.0)
     line(f"{said['base_value']:>+9.4f} {'':{_BAR}} expected of any payment")

@@ -47,6 +47,44 @@ class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):
     next_before: int | None = None
 
 
+class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What one feature added to a score."""
+
+    feature: str
+    value: float | None
+    contribution: float
+    words: str
+
+
+class PolicyLines(msgspec.Struct, frozen=True, kw_only=True):
+    """What a probability was held against; None where that is not known any more."""
+
+    by: str | None = None
+    review: float | None = None
+    decline: float | None = None
+
+
+class Reproduced(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an explanation is of what was recorded."""
+
+    exact: bool
+    problem: str | None = None
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /decisions/{id}/explanation``: contributions by size, the largest first."""
+
+    unit: str
+    base_value: float
+    score: float
+    role: str
+    model_version: str
+    features: tuple[Contribution, ...]
+    policy: PolicyLines
+    reproduced: Reproduced
+    notes: tuple[str, ...] = ()
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """A measured value with its 95 % confidence interval; None where it could not be measured."""
 

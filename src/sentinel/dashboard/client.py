@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from typing import Final, TypeVar
 
 import httpx
@@ -9,7 +10,13 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.access.own_key import OwnKey
-from sentinel.dashboard.api_types import Decision, DecisionsPage, Health, Totals
+from sentinel.dashboard.api_types import (
+    Decision,
+    DecisionsPage,
+    Explanation,
+    Health,
+    Totals,
+)
 from sentinel.domain import Unavailable
 from sentinel.settings import ApiSettings
 
@@ -85,6 +92,11 @@ class ScoringApi:
         """The decision at a place of the log, with what is known of the payment by now."""
         found = self.decisions(before=sequence + 1, limit=1).decisions
         return found[0] if found and found[0].sequence == sequence else None
+
+    def explanation(self, transaction_id: str | int) -> Explanation:
+        """Why a decision was what it was."""
+        path = f"/decisions/{urllib.parse.quote(str(transaction_id))}/explanation"
+        return self._read(path, Explanation)
 
     def totals(self) -> Totals:
         """The scorer's counters since its start."""

@@ -9,7 +9,8 @@ from typing import Final
 import streamlit as st
 
 from sentinel.access.own_key import OwnKey
-from sentinel.dashboard import charts, panels, shape, words
+from sentinel.dashboard import charts, panels, shape, waterfall, words
+from sentinel.dashboard.api_types import Decision
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.dashboard.feed import Feed, Snapshot
 from sentinel.dashboard.login.door import USER_HEADER
@@ -75,11 +76,25 @@ def _live() -> None:
         if opened is not None:
             with st.container(border=True, key="detail"):
                 st.html(panels.detail(opened, settings.money))
+                st.html(_why(api, opened))
                 st.button("Close", on_click=_close, key="close", width="stretch")
         with st.container(border=True, key="model"):
             st.html(panels.model(snapshot.health))
         with st.container(border=True, key="service"):
             st.html(panels.service(snapshot.health))
+
+
+def _why(api: ScoringApi, opened: Decision) -> str:
+    """The picture of a decision's explanation, asked for once while it is open."""
+    known: tuple[int, str] | None = st.session_state.get("why")
+    if known is not None and known[0] == opened.sequence:
+        return known[1]
+    try:
+        picture = waterfall.explanation(api.explanation(opened.transaction_id))
+    except Unavailable as error:
+        picture = waterfall.missing(str(error))
+    st.session_state["why"] = (opened.sequence, picture)
+    return picture
 
 
 def _away(problem: str, last_seen_us: int | None) -> None:

@@ -126,10 +126,9 @@ def _size(view: View, own: Aggregate, place: dict[str, int], money: Money) -> Us
     alike = [a for a in _alike(view.aggregates, own) if a.offset_us or a.window_us > own.window_us]
     if not alike:
         return None
-    reference = max(alike, key=lambda a: (a.offset_us > 0, a.window_us))
     how = _SIZES[own.function]
-    return _known(
-        place[reference.name],
+    return _first_known(
+        _places(alike, place),
         lambda v: f"usually {how}{amount_words(v, money)}",
         missing="nothing before to compare with",
     )
@@ -140,13 +139,18 @@ def _usual_amount(plan: Plan, place: dict[str, int], money: Money) -> Usual | No
     for view in plan.views:
         means = [a for a in view.aggregates if a.function == "mean" and not a.filters]
         if means:
-            reference = max(means, key=lambda a: (a.offset_us > 0, a.window_us))
-            return _of_entity(place[reference.name], where_words(view), money)
+            return _of_entity(_places(means, place), where_words(view), money)
     return None
 
 
-def _of_entity(there: int, where: str, money: Money) -> Usual:
-    return _known(
+def _places(aggregates: Iterable[Aggregate], place: dict[str, int]) -> list[int]:
+    """Where they are in a vector: what ends before now first, then the longest windows."""
+    ordered = sorted(aggregates, key=lambda a: (a.offset_us == 0, -a.window_us))
+    return [place[a.name] for a in ordered]
+
+
+def _of_entity(there: Sequence[int], where: str, money: Money) -> Usual:
+    return _first_known(
         there,
         lambda v: f"usually {amount_words(v, money)} {where}",
         missing=f"no earlier payment {where} to compare with",
@@ -170,10 +174,19 @@ def _reach(aggregate: Aggregate) -> int:
     return aggregate.window_us + aggregate.offset_us
 
 
-def _known(there: int, said: Callable[[float], str], missing: str = "") -> Usual:
+def _known(there: int, said: Callable[[float], str]) -> Usual:
+    return _first_known([there], said, missing="")
+
+
+def _first_known(there: Sequence[int], said: Callable[[float], str], missing: str) -> Usual:
+    """The words of the first of some values that is known."""
+
     def usual(values: Values) -> str:
-        value = values[there]
-        return missing if value is None or math.isnan(value) else said(value)
+        for one in there:
+            value = values[one]
+            if value is not None and not math.isnan(value):
+                return said(value)
+        return missing
 
     return usual
 
