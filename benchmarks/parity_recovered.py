@@ -62,6 +62,9 @@ class _LogSoFar:
     def groups(self, after: int = 0) -> Iterator[Group]:
         return self._ledger.groups(after)
 
+    def begin_append(self, *_: object, **__: object) -> bool:
+        return False
+
     def append(self, *_: object, **__: object) -> NoReturn:
         raise AssertionError("recovery appends nothing")
 

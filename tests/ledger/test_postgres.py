@@ -28,6 +28,7 @@ from sentinel.ledger.log import read_log
 from sentinel.ledger.postgres import PostgresLedger, migrate
 from sentinel.ledger.schema import FOLDER, VERSIONS
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
+from testkit.event_loops import told_on_loop
 from testkit.servers import wait_until
 from tests.ledger.backends import PostgresBackend
 from tests.ledger.material import (
@@ -172,6 +173,66 @@ def test_a_broken_connection_is_replaced(shared: PostgresLedger) -> None:
         assert shared.last_sequence() == number
         assert query(shared.database, others) != [(0,)]
         assert len(list(shared.groups())) == number
+
+
+# ------------------------------------------------------------------------- on an event loop
+
+
+def begin(ledger: PostgresLedger, *numbers: int, token: bytes) -> tuple[Appended | None, bool]:
+    """What an append is told that no thread waits for, and whether it was begun."""
+    decided = [transaction(number, NOON_US) for number in numbers]
+    payload = encode_group(decision_group(decided))
+    return told_on_loop(
+        lambda hands, tell: ledger.begin_append(
+            hands.loop,
+            GroupKind.DECISIONS,
+            len(decided),
+            NOON_US,
+            payload,
+            transaction_ids=[one.transaction_id for one in decided],
+            token=token,
+            done=tell,
+        )
+    )
+
+
+def test_an_append_that_no_thread_waits_for_is_an_append(shared: PostgresLedger) -> None:
+    say(shared, label(1, "tx-5", NOON_US))
+    appended, begun = begin(shared, 4, 5, token=TOKEN)
+    assert begun
+    assert appended == decide(shared, 4, 5, token=TOKEN)
+    assert [group.entries for group in shared.groups()] == [1, 2]
+    with pytest.raises(AlreadyRecorded) as refused:
+        begin(shared, 6, 4, token=TOKEN[::-1])
+    assert refused.value.ids == ("tx-4",)
+    assert shared.last_sequence() == 3
+
+
+def test_a_group_of_megabytes_is_sent_as_the_server_takes_it(shared: PostgresLedger) -> None:
+    appended, begun = begin(shared, *range(20_000), token=TOKEN)
+    assert begun
+    assert appended is not None
+    assert appended.first_sequence == 1
+    assert shared.last_sequence() == 20_000
+
+
+def test_an_append_whose_connection_is_lost_is_made_again_once(shared: PostgresLedger) -> None:
+    end_all = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE application_name = 'sentinel' AND datname = current_database()"
+    )
+    assert query(shared.database, end_all) != [(0,)]
+    assert begin(shared, 1, token=TOKEN) == (None, True), "whether it is in the log is not known"
+    assert decide(shared, 1, token=TOKEN).first_sequence == 1
+    assert decide(shared, 1, token=TOKEN).first_sequence == 1
+    assert shared.last_sequence() == 1
+
+
+def test_nothing_is_begun_where_a_thread_is_needed(shared: PostgresLedger) -> None:
+    with PostgresLedger.open_reader(shared.database) as reader:
+        assert begin(reader, 1, token=TOKEN) == (None, False)
+    shared.close()
+    assert begin(shared, 1, token=TOKEN) == (None, False)
 
 
 # ----------------------------------------------------------------------- whichever is second

@@ -20,6 +20,7 @@ from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.layout import EPOCH_SHIFT
 from sentinel.state.redis.records import Loaded, Records
 from sentinel.state.redis.wire import Wire
+from testkit.event_loops import add_on_loop
 from testkit.ports import free_port
 from testkit.servers import Redis
 from testkit.shared_records import shared_records
@@ -64,6 +65,50 @@ def test_what_was_sent_to_a_server_that_hangs_is_taken_back(tmp_path: Path) -> N
         again = scorer.add(late, scorer.next_ticket())
         assert not again.repeated.any()
         assert (bits_of(again.vectors) == bits_of(embedded.run(late))).all()
+
+
+def test_no_thread_has_to_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    with Redis(tmp_path) as server, shared_records(PLAN, server.url) as shared:
+        scorer, effects, embedded = shared.features(), shared.effects(), Embedded(shared)
+        first, late = [payment(n, n) for n in range(8)], [payment(8, 8), payment(9, 9)]
+        assert add_on_loop(scorer, first[:4], scorer.next_ticket()) is None, "no connection yet"
+        scorer.add(first[:4], scorer.next_ticket())
+        added = add_on_loop(scorer, first[4:], scorer.next_ticket())
+        assert added is not None
+        embedded.run(first[:4])
+        assert (bits_of(added.vectors) == bits_of(embedded.run(first[4:]))).all()
+        scorer.records.wire.timeout_seconds = 0.2
+        ticket = scorer.next_ticket()
+        with stopped(server), pytest.raises(StateUnavailable, match="did not answer within 200 ms"):
+            add_on_loop(scorer, late, ticket)
+        assert add_on_loop(scorer, late, scorer.next_ticket()) is None, "it is connected to first"
+        scorer.records.wire.timeout_seconds = 20
+        scorer.let_go()
+        effects.void(ticket, effects.touched_by(late))
+        assert words_of(shared) == words_in(embedded.fold.arena)
+        again = add_on_loop(scorer, late, scorer.next_ticket())
+        assert again is not None
+        assert (bits_of(again.vectors) == bits_of(embedded.run(late))).all()
+
+
+def test_a_server_that_dies_or_forgets_its_functions_is_noticed_on_the_loop(
+    tmp_path: Path,
+) -> None:
+    with Redis(tmp_path) as server, shared_records(PLAN, server.url) as shared:
+        scorer, embedded = shared.features(), Embedded(shared)
+        first, second = [payment(1, 1)], [payment(2, 2)]
+        scorer.add(first, scorer.next_ticket())
+        embedded.run(first)
+        with closing(redis.Redis.from_url(server.url)) as client:
+            client.execute_command("FUNCTION", "FLUSH")
+        added = add_on_loop(scorer, second, scorer.next_ticket())
+        assert added is not None, "a thread has brought the functions back"
+        assert (bits_of(added.vectors) == bits_of(embedded.run(second))).all()
+        server.kill()
+        assert add_on_loop(scorer, [payment(3)], scorer.next_ticket()) is None
+        with pytest.raises(StateUnavailable):
+            scorer.add([payment(3)], scorer.next_ticket())
+        server.start()
 
 
 def test_commands_that_were_given_up_end_with_their_connection(tmp_path: Path) -> None:

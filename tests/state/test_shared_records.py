@@ -22,6 +22,7 @@ from sentinel.state.redis.effects import Change, step_of
 from sentinel.state.redis.features import COMPACT_FROM, Added, SharedFeatures, touched_by
 from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD, epoch_start
 from sentinel.state.redis.records import Loaded
+from testkit.event_loops import add_on_loop
 from testkit.shared_records import SharedRecords, shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import DAY_US, MINUTE_US, every_function
@@ -118,7 +119,9 @@ def test_any_interleaving_of_scorers_reads_the_embedded_fold(world: World, seed:
             if group:
                 peeked = bits_of(scorer.peek(group[:1]))
                 ticket = scorer.next_ticket()
-                added = scorer.add(group, ticket)
+                added = add_on_loop(scorer, group, ticket) if draw.random() < 0.5 else None
+                if added is None:  # in a thread, or there was no connection yet
+                    added = scorer.add(group, ticket)
                 assert (peeked == bits_of(added.vectors[:1])).all()
                 assert (bits_of(added.vectors) == bits_of(embedded.run(group))).all()
                 assert not added.repeated.any()

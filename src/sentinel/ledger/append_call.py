@@ -49,8 +49,7 @@ def prepare_append(connection: psycopg.Connection[Any], namespace: sql.Identifie
     _checked(connection.pgconn, connection.pgconn.prepare(_STATEMENT, text, _TYPES))
 
 
-def call_append(
-    connection: psycopg.Connection[Any],
+def append_values(
     kind: int,
     entries: int,
     received_at_us: int,
@@ -64,13 +63,9 @@ def call_append(
     token: bytes,
     *,
     expected: int | None,
-) -> Row:
-    """Append a group; see the function ``append_group`` of the migrations for the arguments.
-
-    Raises:
-        psycopg.Error: The server refuses it, or is gone.
-    """
-    values: Any = [
+) -> Any:
+    """The arguments of an append; see the function ``append_group`` of the migrations."""
+    return [
         kind.to_bytes(2, "big"),
         _LENGTH.pack(entries),
         _LONG.pack(received_at_us),
@@ -84,11 +79,41 @@ def call_append(
         token,
         None if expected is None else _LONG.pack(expected),
     ]
+
+
+def call_append(connection: psycopg.Connection[Any], values: Any) -> Row:
+    """Append a group, and wait.
+
+    Args:
+        connection: Made ready by `prepare_append`.
+        values: Of `append_values`.
+
+    Raises:
+        psycopg.Error: The server refuses it, or is gone.
+    """
     connected = connection.pgconn
-    result = _checked(
-        connected, connected.exec_prepared(_STATEMENT, values, _BINARY, pq.Format.BINARY)
-    )
-    value = result.get_value
+    result = connected.exec_prepared(_STATEMENT, values, _BINARY, pq.Format.BINARY)
+    return row_of(connection, result)
+
+
+def send_append(connection: psycopg.Connection[Any], values: Any) -> None:
+    """Begin to append a group; `row_of` tells what the answer says.
+
+    Raises:
+        psycopg.Error: The connection is lost.
+    """
+    connection.pgconn.send_query_prepared(_STATEMENT, values, _BINARY, pq.Format.BINARY)
+
+
+def row_of(connection: psycopg.Connection[Any], result: pq.abc.PGresult | None) -> Row:
+    """What an append returned.
+
+    Raises:
+        psycopg.Error: The server refused it, or is gone.
+    """
+    if result is None:
+        raise psycopg.OperationalError("the connection is lost")
+    value = _checked(connection.pgconn, result).get_value
     status, sequence, received = value(0, 0), value(0, 1), value(0, 2)
     assert status is not None
     return (

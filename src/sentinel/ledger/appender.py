@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -11,10 +12,17 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from psycopg import sql
 
-from sentinel.domain import AlreadyRecorded, LedgerUnavailable, Verdict, WorkspaceError
+from sentinel.domain import (
+    AlreadyRecorded,
+    LedgerUnavailable,
+    SentinelError,
+    Verdict,
+    WorkspaceError,
+)
 from sentinel.ledger import schema
-from sentinel.ledger.append_call import call_append, prepare_append
-from sentinel.ledger.base import Appended, Standing
+from sentinel.ledger.append_call import Row, append_values, call_append, prepare_append
+from sentinel.ledger.append_in_flight import AppendInFlight
+from sentinel.ledger.base import AppendDone, Appended, Standing
 from sentinel.ledger.connections import Connection, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import GroupKeys
@@ -91,8 +99,58 @@ class Appender:
         token: bytes,
     ) -> Appended:
         """Append a group with the ids that it brings; see `Ledger.append`."""
-        values = (kind.value, entries, received_at_us, payload, *keys, token)
-        answer = self._ask(values)
+        return self._appended(
+            self._ask((kind.value, entries, received_at_us, payload, *keys, token)), entries
+        )
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        keys: GroupKeys,
+        token: bytes,
+        done: AppendDone,
+    ) -> bool:
+        """`append` on an event loop, without waiting and without trying again.
+
+        Nobody else uses this object until ``done`` was called; see `Ledger.begin_append`.
+
+        Returns:
+            False if there is no connection; nothing was done then.
+        """
+        connection = self._connection
+        if connection is None:
+            return False
+
+        def ended(row: Row | None, error: psycopg.Error | None) -> None:
+            if row is None:
+                assert error is not None
+                log.warning("%s Trying again.", unavailable(error, self._database, "append to"))
+                self._drop()
+                done(None, None)
+                return
+            try:
+                appended = self._appended(_Answer(*row), entries)
+            except SentinelError as refused:
+                done(None, refused)
+            else:
+                done(appended, None)
+
+        values = append_values(
+            kind.value, entries, received_at_us, payload, *keys, token, expected=self._expected
+        )
+        AppendInFlight(loop, connection, values, ended)
+        return True
+
+    def _appended(self, answer: _Answer, entries: int) -> Appended:
+        """What an answer says.
+
+        Raises:
+            AlreadyRecorded, LedgerUnavailable: See `PostgresLedger.append`.
+        """
         if answer.status == "recorded":
             assert answer.recorded is not None
             raise _already_recorded([i.decode() for i in answer.recorded], self._database)
@@ -125,7 +183,8 @@ class Appender:
             try:
                 if self._connection is None:
                     self._connection = self._connect()
-                return _Answer(*call_append(self._connection, *values, expected=self._expected))
+                asked = append_values(*values, expected=self._expected)
+                return _Answer(*call_append(self._connection, asked))
             except psycopg.Error as error:
                 # Whether it is in the log is not known; the token tells when it is tried again.
                 self._drop()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
-from sentinel.domain import Verdict
+from sentinel.domain import SentinelError, Verdict
 from sentinel.log.entries import Group, GroupKind
 
 
@@ -41,6 +42,11 @@ class Appended(NamedTuple):
     received_at_us: int
     before: Mapping[str, Standing] = {}
     group: Group | None = None
+
+
+AppendDone = Callable[[Appended | None, SentinelError | None], None]
+"""Called with what was appended, or with what `Ledger.append` would raise. Where both are None, the
+connection was lost in the middle: `Ledger.append` is to be called with the same token."""
 
 
 class StateRebuild(NamedTuple):
@@ -130,6 +136,30 @@ class Ledger(Protocol):
             AlreadyRecorded: The log holds some of the transactions or labels; nothing was appended.
             LedgerUnavailable: The record could not be made durable. Nothing was appended, unless a
                 connection was lost in the middle (see `SharedLedger.settle`).
+        """
+        ...
+
+    def begin_append(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        *,
+        transaction_ids: Sequence[str],
+        token: bytes,
+        done: AppendDone,
+    ) -> bool:
+        """`append` on an event loop, without waiting.
+
+        Args:
+            loop: The event loop that this is called on.
+            kind, entries, received_at_us, payload, transaction_ids, token: See `append`.
+            done: Called on the event loop once, later.
+
+        Returns:
+            Whether it was begun. If not, nothing was done: `append` has to be called in a thread.
         """
         ...
 

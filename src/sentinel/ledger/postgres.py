@@ -5,18 +5,26 @@ Why it is set up as it is: docs/decisions/104-a-ledger-that-many-write.md.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Self
 
 import psycopg
 from psycopg import sql
 
-from sentinel.domain import LedgerUnavailable, WorkspaceError
+from sentinel.domain import LedgerUnavailable, SentinelError, WorkspaceError
 from sentinel.ledger import schema
 from sentinel.ledger.appender import Appender, standing
-from sentinel.ledger.base import Appended, LabelEffect, PieceEffect, Standing, StateRebuild
+from sentinel.ledger.base import (
+    AppendDone,
+    Appended,
+    LabelEffect,
+    PieceEffect,
+    Standing,
+    StateRebuild,
+)
 from sentinel.ledger.connections import Connection, Connections, connect
 from sentinel.ledger.database import Database
 from sentinel.ledger.group_keys import keys_of
@@ -199,14 +207,43 @@ class PostgresLedger:
             )
         finally:
             self._idle.put(appender)
-        group = Group(
-            first_sequence=appended.first_sequence,
-            entries=entries,
-            kind=kind,
-            received_at_us=appended.received_at_us,
-            payload=payload,
-        )
-        return appended._replace(group=group)
+        return _with_group(appended, kind, entries, payload)
+
+    def begin_append(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        kind: GroupKind,
+        entries: int,
+        received_at_us: int,
+        payload: bytes,
+        *,
+        transaction_ids: Sequence[str],
+        token: bytes,
+        done: AppendDone,
+    ) -> bool:
+        """See `Ledger.begin_append`. For groups of decisions; others are decoded for their ids."""
+        if kind != GroupKind.DECISIONS or self._closed:
+            return False
+        try:
+            appender = self._idle.get_nowait()
+        except Empty:
+            return False
+
+        def ended(appended: Appended | None, error: SentinelError | None) -> None:
+            self._idle.put(appender)
+            if appended is not None:
+                appended = _with_group(appended, kind, entries, payload)
+            done(appended, error)
+
+        begun = False
+        try:
+            payload = in_format(kind, payload, self.group_format)
+            keys = keys_of(kind, payload, transaction_ids)
+            begun = appender.begin(loop, kind, entries, received_at_us, payload, keys, token, ended)
+        finally:
+            if not begun:
+                self._idle.put(appender)
+        return begun
 
     def last_sequence(self) -> int:
         """Sequence of the last entry, 0 if there is none."""
@@ -433,6 +470,17 @@ def migrate(database: Database, tables: schema.Tables = schema.LEDGER) -> tuple[
             return schema.migrate(connection, database, tables)
     except psycopg.Error as error:
         raise cannot_open(error, database) from error
+
+
+def _with_group(appended: Appended, kind: GroupKind, entries: int, payload: bytes) -> Appended:
+    group = Group(
+        first_sequence=appended.first_sequence,
+        entries=entries,
+        kind=kind,
+        received_at_us=appended.received_at_us,
+        payload=payload,
+    )
+    return appended._replace(group=group)
 
 
 def _version(database: Database) -> str | None:

@@ -119,6 +119,10 @@ class SqliteLedger:
         """
         return cls(path, None, None)
 
+    def begin_append(self, *_: object, **__: object) -> bool:
+        """No: a disk has to be waited for."""
+        return False
+
     def append(
         self,
         kind: GroupKind,

@@ -1,13 +1,14 @@
-"""Appends to the log in threads, so that the event loop never waits for a disk."""
+"""Appends to the log, by a socket or in threads: the event loop never waits for a disk."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from sentinel.domain import AlreadyRecorded, LedgerUnavailable, SentinelError
 from sentinel.ledger.base import Appended, Ledger
@@ -19,6 +20,19 @@ _TOKEN_BYTES: Final = 16
 
 CommitDone = Callable[[Appended | None, SentinelError | None], None]
 """Called on the event loop with what was appended, or with what went wrong."""
+
+
+class _Commit(NamedTuple):
+    """A group on its way; see `Ledger.append`."""
+
+    kind: GroupKind
+    entries: int
+    received_at_us: int
+    payload: bytes
+    transaction_ids: Sequence[str]
+    token: bytes
+    done: CommitDone
+    started_ns: int
 
 
 class Commits:
@@ -47,6 +61,9 @@ class Commits:
         self._ledger = ledger
         self._metrics = metrics
         self._failed = failed
+        self._loop = loop
+        self._waiting: deque[_Commit] = deque()
+        self._under_way = 0
         self._threads: Threads[Appended] = Threads(
             "ledger-commit", ledger.appends_at_once, loop.call_soon_threadsafe
         )
@@ -62,31 +79,64 @@ class Commits:
         token: bytes = b"",
     ) -> None:
         """Append a group; see `Ledger.append`."""
-        append = partial(
-            self._ledger.append,
-            kind,
-            entries,
-            received_at_us,
-            payload,
-            transaction_ids=transaction_ids,
-            token=token or secrets.token_bytes(_TOKEN_BYTES),
+        token = token or secrets.token_bytes(_TOKEN_BYTES)
+        started_ns = time.perf_counter_ns()
+        self._waiting.append(
+            _Commit(
+                kind, entries, received_at_us, payload, transaction_ids, token, done, started_ns
+            )
         )
-        self._threads.do(append, partial(self._finish, entries, done, time.perf_counter_ns()))
+        self._begin_next()
 
     def close(self) -> None:
         """Finish what is queued, then release the ledger. Waits."""
         self._threads.close()
         self._ledger.close()
 
-    def _finish(
-        self,
-        entries: int,
-        done: CommitDone,
-        started_ns: int,
-        appended: Appended | None,
-        error: Exception | None,
+    def _begin_next(self) -> None:
+        """Append what waits, without a thread where the ledger can."""
+        while self._waiting and self._under_way < self._ledger.appends_at_once:
+            commit = self._waiting.popleft()
+            begun = self._ledger.begin_append(
+                self._loop,
+                commit.kind,
+                commit.entries,
+                commit.received_at_us,
+                commit.payload,
+                transaction_ids=commit.transaction_ids,
+                token=commit.token,
+                done=partial(self._ended, commit),
+            )
+            if begun:
+                self._under_way += 1
+            else:
+                self._append_in_thread(commit)
+
+    def _ended(
+        self, commit: _Commit, appended: Appended | None, error: SentinelError | None
     ) -> None:
-        took_ns = time.perf_counter_ns() - started_ns
+        self._under_way -= 1
+        if appended is None and error is None:
+            self._append_in_thread(commit)
+        else:
+            self._finish(commit, appended, error)
+        self._begin_next()
+
+    def _append_in_thread(self, commit: _Commit) -> None:
+        append = partial(
+            self._ledger.append,
+            commit.kind,
+            commit.entries,
+            commit.received_at_us,
+            commit.payload,
+            transaction_ids=commit.transaction_ids,
+            token=commit.token,
+        )
+        self._threads.do(append, partial(self._finish, commit))
+
+    def _finish(self, commit: _Commit, appended: Appended | None, error: Exception | None) -> None:
+        entries, done = commit.entries, commit.done
+        took_ns = time.perf_counter_ns() - commit.started_ns
         self._metrics.commit_latency.add(took_ns // 1000)
         self.seconds_each = took_ns / 1e9 / entries
         problem: SentinelError | None = None

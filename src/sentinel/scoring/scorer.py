@@ -6,7 +6,7 @@ state that has one writer is thrown away and made anew from the log.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from sentinel.policy.ruling import Policy, Ruling
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.roles import RolesScored, score_roles
 from sentinel.scoring.serving_model import ServingModel
-from sentinel.state.base import FeatureState, Reading
+from sentinel.state.base import FeatureState, Hands, Reading
 
 
 class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -162,6 +162,38 @@ class Scorer:
         """
         model = self.panel.require()
         return self._score(model, transactions, self.state.add(transactions, known_only), self.key)
+
+    def begin_decide(
+        self,
+        hands: Hands,
+        transactions: Sequence[Transaction],
+        known_only: Collection[int],
+        done: Callable[[Scored | None, Exception | None], None],
+    ) -> bool:
+        """`decide` on the event loop without waiting, where the state waits for a server.
+
+        Args:
+            hands: Who does it.
+            transactions, known_only: See `decide`.
+            done: Called on the event loop later.
+
+        Returns:
+            Whether it was begun. If not, nothing was done: `decide` has to be called in a thread.
+        """
+        model = self.panel.champion
+        if model is None:
+            return False
+
+        def added(reading: Reading | None, error: Exception | None) -> None:
+            scored: Scored | None = None
+            if reading is not None:
+                try:
+                    scored = self._score(model, transactions, reading, self.key)
+                except Exception as problem:  # noqa: BLE001 -- whoever waits gets the error
+                    error = problem
+            done(scored, error)
+
+        return self.state.begin_add(hands, transactions, known_only, added)
 
     def decide_without_state(self, transactions: Sequence[Transaction]) -> Scored:
         """Score what needs no state, flagged degraded; state is neither read nor changed.

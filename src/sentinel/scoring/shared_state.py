@@ -21,9 +21,9 @@ from sentinel.features.plan.program import FLAG_EXPIRED, FLAG_LATE, Program
 from sentinel.ledger.base import Appended
 from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
 from sentinel.scoring.reconciler import Reconciler
-from sentinel.state.base import Reading, Vectors
+from sentinel.state.base import Hands, Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
-from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.features import Added, SharedFeatures
 from sentinel.state.redis.records import NotInUse
 from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState
@@ -129,15 +129,51 @@ class SharedState:
             return self._without_state(transactions, self.blocked, ticket)
         try:
             added = self.features.add(transactions, ticket, known_only)
-        except NotSent as error:
-            return self._without_state(transactions, str(error), ticket)
         except StateUnavailable as error:
+            return self._not_added(transactions, ticket, error)
+        return self._reading_of(transactions, ticket, added)
+
+    def begin_add(
+        self,
+        hands: Hands,
+        transactions: Sequence[Transaction],
+        known_only: Collection[int],
+        done: Callable[[Reading | None, Exception | None], None],
+    ) -> bool:
+        if self.blocked is not None:
+            return False
+        ticket = self.features.next_ticket()
+
+        def ended(added: Added | None, error: Exception | None) -> None:
+            try:
+                if added is not None:
+                    reading = self._reading_of(transactions, ticket, added)
+                elif isinstance(error, StateUnavailable):
+                    reading = self._not_added(transactions, ticket, error)
+                else:
+                    done(None, error)
+                    return
+            except Exception as problem:  # noqa: BLE001 -- whoever waits gets the error
+                done(None, problem)
+                return
+            done(reading, None)
+
+        return self.features.begin(hands, transactions, ticket, known_only, ended)
+
+    def _not_added(
+        self, transactions: Sequence[Transaction], ticket: bytes, error: StateUnavailable
+    ) -> Reading:
+        if not isinstance(error, NotSent):
             # Each event may stand in its record or not: none is to.
             self._in_doubt.add(ticket)
             self.reconciler.doubt(ticket, transactions, in_log=False, last=False)
-            if isinstance(error, NotInUse):
-                self.blocked = str(error)  # until `look_after` has found it well
-            return self._without_state(transactions, str(error), ticket)
+        if isinstance(error, NotInUse):
+            self.blocked = str(error)  # until `look_after` has found it well
+        return self._without_state(transactions, str(error), ticket)
+
+    def _reading_of(
+        self, transactions: Sequence[Transaction], ticket: bytes, added: Added
+    ) -> Reading:
         self._trouble = None
         repeated = np.flatnonzero(added.repeated).tolist() if added.repeated.any() else []
         if repeated:

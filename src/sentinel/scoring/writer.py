@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from sentinel.domain import (
     AlreadyRecorded,
@@ -46,7 +46,7 @@ from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.tally import Tally
 from sentinel.scoring.threads import Threads
 from sentinel.scoring.turn import Turn
-from sentinel.state.base import FeatureState
+from sentinel.state.base import FeatureState, Hands
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(ledger, metrics, self._fail, self._loop)
         soon = self._loop.call_soon_threadsafe
-        self._adders: Threads[Scored] = Threads("state", int(scorer.state.waits), soon)
+        self._adders: Threads[Any] = Threads("state", int(scorer.state.waits), soon)
+        self._hands = Hands(self._loop, self._adders.do)
         self._render = render
         self._rebuild = rebuild
         self._tally = Tally(metrics)
@@ -294,17 +295,24 @@ class Writer:
                 group = self._without_known(group, frozenset(known))
             if group:
                 known_only = self._new_entities.known_only(group, self.scorer.state)
-                self._score(group, partial(self.scorer.decide, known_only=known_only))
+                self._score(group, partial(self.scorer.decide, known_only=known_only), known_only)
 
     def _score(
-        self, group: list[Pending], score: Callable[[Sequence[Transaction]], Scored]
+        self,
+        group: list[Pending],
+        score: Callable[[Sequence[Transaction]], Scored],
+        known_only: Collection[int] | None = None,
     ) -> None:
+        """Score a group; ``known_only`` is None unless it is added to the state."""
         transactions = [pending.transaction for pending in group]
         self.turn.begun()
         if self.scorer.state.waits:
             self.turn.adding += 1
             done = partial(self._scored_elsewhere, group, transactions)
-            self._adders.do(partial(score, transactions), done)
+            if known_only is None or not self.scorer.begin_decide(
+                self._hands, transactions, known_only, done
+            ):
+                self._adders.do(partial(score, transactions), done)
             return
         try:
             scored = score(transactions)

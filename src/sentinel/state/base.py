@@ -7,9 +7,10 @@ anew from the log. `tests/state/test_contract.py` runs the same claims against e
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -31,6 +32,19 @@ Flags = npt.NDArray[np.uint8]
 SnapshotWritten = Callable[[], Path]
 """Waits until a snapshot is on disk and gives its file. To be called in a thread. Raises OSError
 if it could not be written."""
+
+
+class Hands(NamedTuple):
+    """Who works on what is begun on an event loop.
+
+    Attributes:
+        loop: The event loop.
+        in_thread: Does what has to wait after all, and then calls another callable on the event
+            loop with the result and the error, one of which is None.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    in_thread: Callable[[Callable[[], Any], Callable[[Any, Exception | None], None]], None]
 
 
 class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -154,6 +168,25 @@ class FeatureState(Protocol):
         Args:
             transactions: In log order.
             known_only: Rows that make no records, see `Reading.untracked`.
+        """
+        ...
+
+    def begin_add(
+        self,
+        hands: Hands,
+        transactions: Sequence[Transaction],
+        known_only: Collection[int],
+        done: Callable[[Reading | None, Exception | None], None],
+    ) -> bool:
+        """`add` on the event loop where `waits` is True, without waiting.
+
+        Args:
+            hands: Who does it.
+            transactions, known_only: See `add`.
+            done: Called on the event loop later.
+
+        Returns:
+            Whether it was begun. If not, nothing was done: `add` has to be called in a thread.
         """
         ...
 

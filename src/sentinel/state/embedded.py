@@ -201,6 +201,10 @@ class EmbeddedState:
         flags[list(untracked)] |= FLAG_DEGRADED
         return Reading(vectors, flags, new_records=new, untracked=untracked)
 
+    def begin_add(self, *_: object, **__: object) -> bool:
+        """No: nothing is waited for."""
+        return False
+
     def add_without_state(self, transactions: Sequence[Transaction]) -> Reading:
         return self._without.reading(transactions, "State was left out on purpose.")
 

@@ -6,8 +6,9 @@ import secrets
 import threading
 from array import array
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -24,6 +25,7 @@ from sentinel.features.plan.program import (
     KIND_PEEK,
     POSITION_MASK,
 )
+from sentinel.state.base import Hands
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import fold
 from sentinel.state.redis.asked import RowsByRecord
@@ -36,6 +38,9 @@ Words = npt.NDArray[np.int64]
 
 MOST_ROWS: Final = 512
 """Rows of one round trip; what is more is cut into several."""
+
+MOST_ON_LOOP: Final = 64
+"""Rows that are encoded and folded on an event loop; what is more goes through a thread."""
 
 COMPACT_FROM: Final = 32
 """Events in a tail, for every so many of which the record is named for compaction."""
@@ -113,6 +118,43 @@ class Calls:
         return int(self.rows[self.table[place, fold.CALL_ROWS_AT]])
 
 
+class _Adding:
+    """Transactions that are being added.
+
+    Attributes:
+        n: How many.
+        calls: The records that are left to be read.
+        commands: What is sent.
+        heads: How many of the commands are no calls for records.
+        settled: Tickets that are told with them.
+        out, repeated, left_out: See `Added`.
+        table: See `SharedFeatures._fold`.
+    """
+
+    __slots__ = (
+        "calls", "commands", "heads", "left_out", "n", "out", "repeated", "settled", "table"
+    )  # fmt: skip
+
+    out: Vectors
+    repeated: npt.NDArray[np.bool_]
+    table: Words
+
+    def __init__(
+        self,
+        n: int,
+        calls: Calls,
+        commands: list[tuple[bytes, bytes]],
+        heads: int,
+        settled: list[bytes],
+    ) -> None:
+        self.n = n
+        self.calls = calls
+        self.commands = commands
+        self.heads = heads
+        self.settled = settled
+        self.left_out: list[tuple[int, int]] = []
+
+
 class SharedFeatures:
     """Reads and changes shared records for one scorer. Safe to share between threads.
 
@@ -187,27 +229,70 @@ class SharedFeatures:
             StateUnavailable: Redis did not answer. Each event may stand in its record or not.
             NotInUse: It has lost the state, or holds another load of it. The same goes for events.
         """
-        n = len(transactions)
-        if n > MOST_ROWS:
-            raise ValueError(f"A group holds at most {MOST_ROWS} transactions, not {n}.")
         with self._lock:
-            ids = [id_hash(transaction.transaction_id) for transaction in transactions]
-            rows_of = self._put(transactions, KIND_ADD)
-            intent = _intent_of(rows_of, ids)
-            settled = [
-                self._settled.popleft() for _ in range(min(len(self._settled), _SETTLED_AT_ONCE))
-            ]
-            first = [self.records.intent_command(ticket, intent)]
-            asked = self.records.loaded_command()
-            if asked is not None:
-                first.insert(0, asked)
-            if settled:
-                first.append(self.records.settled_command(settled))
+            adding = self._begin_adding(transactions, ticket, known_only)
             try:
-                return self._added(n, rows_of, ids, ticket, first, known_only)
+                replies = self.records.exchange_behind(adding.commands, adding.heads)
+                return self._end_adding(adding, replies)
             except BaseException:
-                self._settled.extendleft(reversed(settled))
+                self._settled.extendleft(reversed(adding.settled))
                 raise
+
+    def begin(
+        self,
+        hands: Hands,
+        transactions: Sequence[Transaction],
+        ticket: bytes,
+        known_only: Collection[int],
+        done: Callable[[Added | None, Exception | None], None],
+    ) -> bool:
+        """`add` on an event loop, without waiting for Redis.
+
+        Args:
+            hands: Who does it.
+            transactions, ticket, known_only: See `add`.
+            done: Called on the event loop later, with what was read or what `add` would raise.
+
+        Returns:
+            Whether it was begun. If not, nothing was done, and `add` has to be called in a thread:
+            there is no connection yet, there are several servers, or others use this object.
+        """
+        if len(transactions) > MOST_ON_LOOP or not self._lock.acquire(blocking=False):
+            return False
+        if not self.records.wire.is_ready():
+            self._lock.release()
+            return False
+        try:
+            adding = self._begin_adding(transactions, ticket, known_only)
+        except BaseException:
+            self._lock.release()
+            raise
+
+        def end(added: Added | None, error: Exception | None) -> None:
+            if error is not None:
+                self._settled.extendleft(reversed(adding.settled))
+            self._lock.release()
+            done(added, error)
+
+        def told(replies: list[Any] | None, error: Exception | None) -> None:
+            if replies is None:
+                end(None, error)
+            elif any(isinstance(reply, Exception) for reply in replies):
+                hands.in_thread(partial(self._put_straight, adding, replies), end)
+            else:
+                try:
+                    stale = self._fold_adding(adding, replies)
+                    added = None if stale else self._added(adding)
+                except Exception as problem:  # noqa: BLE001 -- whoever waits gets the error
+                    end(None, problem)
+                else:
+                    if added is None:
+                        hands.in_thread(partial(self._read_stale, adding), end)
+                    else:
+                        end(added, None)
+
+        self.records.wire.begin(hands.loop, adding.commands, told)
+        return True
 
     def peek(self, transactions: Sequence[Transaction]) -> Vectors:
         """Features as if each were the next transaction; nothing is added.
@@ -306,33 +391,65 @@ class SharedFeatures:
 
     # Round trips.
 
-    def _added(
-        self,
-        n: int,
-        rows_of: dict[Record, list[int]],
-        ids: list[int],
-        ticket: bytes,
-        first: list[tuple[bytes, bytes]],
-        known_only: Collection[int],
-    ) -> Added:
+    def _begin_adding(
+        self, transactions: Sequence[Transaction], ticket: bytes, known_only: Collection[int]
+    ) -> _Adding:
+        """Encode transactions and make the commands that add them."""
+        n = len(transactions)
+        if n > MOST_ROWS:
+            raise ValueError(f"A group holds at most {MOST_ROWS} transactions, not {n}.")
+        ids = [id_hash(transaction.transaction_id) for transaction in transactions]
+        rows_of = self._put(transactions, KIND_ADD)
+        commands = [self.records.intent_command(ticket, _intent_of(rows_of, ids))]
+        asked = self.records.loaded_command()
+        if asked is not None:
+            commands.insert(0, asked)
         calls = self._calls(rows_of, fold.BEHIND, known_only)
         session = int.from_bytes(ticket[:8], "little")
         number = (int.from_bytes(ticket[8:], "little") << KIND_BITS) | KIND_ADD
         events = self._arguments(calls, ids, session, number)
-        heads = len(first)
-        commands = first + self.records.append_commands(calls.records, events)
-        replies = self.records.exchange_behind(commands, heads)
+        settled = [
+            self._settled.popleft() for _ in range(min(len(self._settled), _SETTLED_AT_ONCE))
+        ]
+        if settled:
+            commands.append(self.records.settled_command(settled))
+        heads = len(commands)
+        commands += self.records.append_commands(calls.records, events)
+        return _Adding(n, calls, commands, heads, settled)
+
+    def _put_straight(self, adding: _Adding, replies: list[Any]) -> Added:
+        """Go on where replies are errors. Waits."""
+        return self._end_adding(adding, self.records.settled_replies(adding.commands, replies))
+
+    def _end_adding(self, adding: _Adding, replies: list[Any]) -> Added:
+        """Read what the replies say. Waits where a record has to be fetched anew."""
+        if self._fold_adding(adding, replies):
+            return self._read_stale(adding)
+        return self._added(adding)
+
+    def _fold_adding(self, adding: _Adding, replies: list[Any]) -> bool:
+        """Bring records up to date and read them; whether some have to be fetched anew."""
         self.records.check_in_use(replies[0])
-        replies = replies[heads:]
-        out = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
-        repeated = np.zeros(n, dtype=np.bool_)
-        left_out: list[tuple[int, int]] = []
-        table = self._fold(calls, replies, out)
-        if table is None:
-            calls, replies, left_out = self._put_right(calls, replies, repeated)
-            table = self._fold(calls, replies, out)
-        assert table is not None  # nothing is left that is out of the ordinary
-        new = np.flatnonzero(table[:, fold.NEW]).tolist()
+        n, told = adding.n, replies[adding.heads :]
+        adding.out = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
+        adding.repeated = np.zeros(n, dtype=np.bool_)
+        folded = self._fold(adding.calls, told, adding.out)
+        if folded is None:
+            adding.calls, told, adding.left_out = self._put_right(
+                adding.calls, told, adding.repeated
+            )
+            folded = self._fold(adding.calls, told, adding.out)
+        assert folded is not None  # nothing is left that is out of the ordinary
+        adding.table, stale = folded
+        return stale > 0
+
+    def _read_stale(self, adding: _Adding) -> Added:
+        self._fold_whole(adding.calls, adding.table, adding.out)
+        return self._added(adding)
+
+    def _added(self, adding: _Adding) -> Added:
+        n, out = adding.n, adding.out
+        new = np.flatnonzero(adding.table[:, fold.NEW]).tolist()
         self._finish(n, out)
         placed = self._encoder.events[
             :n, EVENT_VIEWS + self._n_views : EVENT_VIEWS + 2 * self._n_views
@@ -341,17 +458,25 @@ class SharedFeatures:
             out,
             placed & POSITION_MASK,
             (placed >> FLAG_SHIFT).astype(np.uint8),
-            repeated,
-            [calls.first_row(place) for place in new],
-            sorted(left_out),
+            adding.repeated,
+            [adding.calls.first_row(place) for place in new],
+            sorted(adding.left_out),
         )
 
     def _read(self, n: int, rows_of: dict[Record, list[int]]) -> Vectors:
         out = np.full((n, self.program.n_features), np.nan, dtype=np.float32)
         calls = self._calls(rows_of, fold.NOT_ADDED)
-        self._fold(calls, self._ask(calls), out)
+        self._fold_asked(calls, out)
         self._finish(n, out)
         return out
+
+    def _fold_asked(self, calls: Calls, out: Vectors) -> None:
+        """Ask for records and read them, until none is stale."""
+        folded = self._fold(calls, self._ask(calls), out)
+        assert folded is not None  # nothing is added, so nothing can be there already
+        table, stale = folded
+        if stale:
+            self._fold_whole(calls, table, out)
 
     def _calls(
         self,
@@ -409,7 +534,9 @@ class SharedFeatures:
             self.records.append_commands(calls.records, arguments, only_ask=True)
         )
 
-    def _fold(self, calls: Calls, replies: Sequence[bytes], out: Vectors) -> Words | None:
+    def _fold(
+        self, calls: Calls, replies: Sequence[bytes], out: Vectors
+    ) -> tuple[Words, int] | None:
         """Bring the records of calls up to date and read for their rows.
 
         Args:
@@ -418,12 +545,13 @@ class SharedFeatures:
             out: Gets the features.
 
         Returns:
-            See `fold.COLUMNS`, one row for each call; None if nothing was done because a record
-            does not exist or holds some of the events already.
+            See `fold.COLUMNS`, one row for each call, and how many are STALE, for which nothing was
+            read; None if nothing was done because a record does not exist or holds some of the
+            events already.
         """
         table = np.empty((len(replies), fold.COLUMNS), dtype=np.int64)
         if not replies:
-            return table
+            return table, 0
         odd, stale, full = fold.fold_replies(
             self._cache.words,
             self.program.code,
@@ -444,9 +572,7 @@ class SharedFeatures:
         if full:
             for place in np.flatnonzero(table[:, fold.FULL]).tolist():
                 self._name_full(calls.records[place])
-        if stale:
-            self._fold_whole(calls, table, out)
-        return table
+        return table, stale
 
     def _put_right(
         self, calls: Calls, replies: Sequence[bytes], repeated: npt.NDArray[np.bool_]
@@ -495,7 +621,7 @@ class SharedFeatures:
                     table[place, fold.FROM] + table[place, fold.OWN_FROM] + 1
                 )
         again.table = of_calls
-        self._fold(again, self._ask(again), out)
+        self._fold_asked(again, out)
 
     def _finish(self, n: int, out: Vectors) -> None:
         encoder = self._encoder

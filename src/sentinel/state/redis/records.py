@@ -518,7 +518,14 @@ class Records:
         """
         if not commands:
             return []
-        replies = self.wire.exchange(commands)
+        return self.settled_replies(commands, self.wire.exchange(commands))
+
+    def settled_replies(self, commands: list[tuple[bytes, bytes]], replies: list[Any]) -> list[Any]:
+        """The replies of commands, without errors: what lacked the functions is made again.
+
+        Raises:
+            StateUnavailable: See `exchange`.
+        """
         failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
         if not failed:
             return replies

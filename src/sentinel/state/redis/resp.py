@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import ssl
 import time
 from collections.abc import Iterable
@@ -75,6 +76,36 @@ class Replies:
         if self._polled is None:
             return None
         return not self._polled.poll(0)
+
+    def has_come(self) -> bool:
+        """Whether the socket has something to read; False where it cannot tell."""
+        return self._polled is not None and bool(self._polled.poll(0))
+
+    def take(self, found: list[Any], number: int) -> bool:
+        """Take in what has come, without waiting. The socket has something to read.
+
+        Args:
+            found: Gets the replies; one that is an error is an exception in its place.
+            number: How many there are to be.
+
+        Returns:
+            Whether all have come.
+
+        Raises:
+            RedisError, OSError: The connection ended.
+        """
+        received = self._receive(self._buffer, 0, socket.MSG_DONTWAIT)
+        if not received:
+            raise Disconnected("Connection closed by server.")
+        self._reader.feed(self._buffer, 0, received)
+        while len(found) < number:
+            reply = self._reader.gets(False)
+            if reply is _NOT_YET:
+                return False
+            if isinstance(reply, Disconnected):
+                raise reply  # the server is loading, or refuses the connection
+            found.append(reply)
+        return True
 
     def read(self, number: int, deadline: float) -> list[Any]:
         """Read so many replies.

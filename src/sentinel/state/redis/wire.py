@@ -8,6 +8,7 @@ pipelining in general form costs more than the server's own work. Every failure 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -27,6 +28,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sentinel.domain import ConfigurationError, StateUnavailable
+from sentinel.state.redis.exchange import Ended, Exchange
 from sentinel.state.redis.resp import Replies, pack, parts_of
 
 OLDEST_VERSION: Final = (7, 0)
@@ -102,6 +104,23 @@ class Link:
         """Read so many replies; one that is an error stands in the place of its reply."""
         assert self._replies is not None  # commands were sent
         return self._replies.read(replies, deadline)
+
+    def is_ready(self) -> bool:
+        """Whether `begin` can send at once; never so where the connection is encrypted."""
+        return self._replies is not None and self._replies.is_quiet() is True
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        packed: bytes,
+        number: int,
+        seconds: float,
+        ended: Ended,
+    ) -> None:
+        """A round trip on an event loop, see `Exchange`; the connection is ready."""
+        assert self._replies is not None
+        sock = self.connection._sock
+        Exchange(loop, sock, self._replies, packed, number, seconds, ended)
 
     def give_up(self) -> None:
         """Drop a connection on which an answer is missing."""
@@ -200,6 +219,41 @@ class Wire:
                 link.give_up()
             unavailable = self._unavailable(error)
             raise unavailable if used else NotSent(str(unavailable)) from error
+
+    def is_ready(self) -> bool:
+        """Whether `begin` can send at once: there is one server, and a connection to it."""
+        link = self._links.get("")
+        return (
+            link is not None
+            and self._cluster is None
+            and not link.lost
+            and time.monotonic() >= self._resting_until
+            and link.is_ready()
+        )
+
+    def begin(
+        self, loop: asyncio.AbstractEventLoop, commands: Sequence[tuple[bytes, bytes]], ended: Ended
+    ) -> None:
+        """`exchange` on an event loop, without waiting. Only to be called if `is_ready`.
+
+        Args:
+            loop: The event loop.
+            commands: See `exchange`.
+            ended: Called on it later, with the replies or with StateUnavailable.
+        """
+        link = self._links[""]
+
+        def told(replies: list[Any] | None, error: Exception | None) -> None:
+            if error is None:
+                ended(replies, None)
+                return
+            link.give_up()
+            unavailable = self._unavailable(error)
+            unavailable.__cause__ = error
+            ended(None, unavailable)
+
+        packed = b"".join([command for _, command in commands])
+        link.begin(loop, packed, len(commands), self.timeout_seconds, told)
 
     def is_cluster(self) -> bool:
         """Whether commands of one exchange may go to several servers.
