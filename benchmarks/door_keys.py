@@ -30,6 +30,7 @@ from testkit.shared_scorers import scorers, workspaces
 _SEEN_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 8
 _REQUESTS: Final = 2_000
+_NAME_NOTHING: Final = ("POST /voids", "POST /experiments", "POST /experiments/share")
 _PEPPER: Final = "the pepper of a benchmark"
 
 
@@ -80,9 +81,13 @@ def routes(folder: Path) -> Mapping[str, Any]:
 def _wanted(admission: Admission, holder: str) -> int:
     """The status that a request must get."""
     if admission.scopes is OPEN or holder in admission.scopes:
-        unknown = "{transaction_id}" in admission.path or admission.path == "/voids"
-        return 404 if unknown else 200
+        return 404 if "{path}" not in admission.path and _asks_for_nothing(admission) else 200
     return 401 if holder in ("nothing", "forged") else 403
+
+
+def _asks_for_nothing(admission: Admission) -> bool:
+    """Whether `_ask` names what there is not."""
+    return "{" in admission.path or f"{admission.method} {admission.path}" in _NAME_NOTHING
 
 
 def _ask(
@@ -90,6 +95,7 @@ def _ask(
 ) -> int:
     path = admission.path.replace("{transaction_id}", "nobody-knows-it")
     path = path.replace("{path}", "swagger-ui.css")
+    path = path.replace("{version}", "nobody-knows-it").replace("{name}", "nobody-knows-it")
     bodies: dict[str, Any] = {
         "/predict": payment,
         "/predict/batch": {"transactions": [payment]},
@@ -98,11 +104,17 @@ def _ask(
         "/voids": {"transaction_ids": ["nobody-knows-it"], "reason": "a test"},
         "/policy": {"terms": {}, "why": "a look at who may"},
         "/policy/preview": {"terms": {}},
+        "/experiments": {"name": "t", "kind": "shadow", "version": "77", "why": "a look"},
+        "/experiments/share": {"name": "nobody-knows-it", "share": 0.1, "why": "a look"},
     }
     return client.request(
         admission.method,
         path,
-        params={"dry_run": "true"} if admission.dry_run else {},
+        params={"dry_run": "true"}
+        if admission.dry_run
+        else {"why": "a look"}
+        if admission.method == "DELETE"
+        else {},
         headers=_bearer(key) if key else {},
         json=bodies.get(path) if admission.method == "POST" else None,
     ).status_code

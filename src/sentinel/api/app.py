@@ -32,6 +32,7 @@ from sentinel.api.problems import (
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
 from sentinel.api.routes.explanation import ExplanationRoute
+from sentinel.api.routes.experiments import ExperimentRoutes
 from sentinel.api.routes.features import FeaturesRoute
 from sentinel.api.routes.health import health_router, probes_router
 from sentinel.api.routes.labels import LabelRoute
@@ -63,7 +64,7 @@ _PAGES = ("/docs", "/redoc", "/static-offline-docs")
 _ADMIN = (*_PAGES, "/openapi.json", "/metrics")
 """What is at the admin port alone where there is one."""
 _PROBES = ("/livez", "/readyz")
-_READ_TOO = (PAYMENTS, "/policy")
+_READ_TOO = (PAYMENTS, "/policy", "/experiments")
 """Paths of raw routes that FastAPI answers a GET to. A transaction may have the id "batch"."""
 
 
@@ -99,12 +100,14 @@ class Application:
         )
         policy = PolicyRoutes(runtime, self._large)
         self._explanations = ExplanationRoute(runtime, guard, self._readers)
+        experiments = ExperimentRoutes(runtime, self._large)
         routes = (
             *self.intake.routes,
             *LabelRoute(runtime, guard, self._large).routes,
             *VoidRoute(runtime, guard, self._large).routes,
             *FeaturesRoute(runtime, guard, self._large).routes,
             *policy.routes,
+            *experiments.routes,
         )
         self._raw = RawRoutes(routes, self.door, self.problems)
         # With the pages of /docs from this process: where payments are, the internet may not be.
@@ -118,6 +121,7 @@ class Application:
             information_router(self.fastapi),
             health_router(runtime),
             models_router(runtime),
+            experiments.router(),
             policy.router(),
             probes_router(runtime),
             metrics_router(runtime.metrics),

@@ -10,6 +10,7 @@ import typer
 from sentinel.cli.verbs import (
     data,
     experiment_results,
+    experiments,
     features,
     keys,
     models,
@@ -94,6 +95,11 @@ for name, verb in _POLICY.items():
 app.add_typer(policy_app)
 
 _EXPERIMENTS: Mapping[str, Callable[..., Any]] = {
+    "start": experiments.start,
+    "list": experiments.list_,
+    "share": experiments.share,
+    "stop": experiments.stop,
+    "history": experiments.history,
     "status": experiment_results.status,
     "promote": experiment_results.promote,
     "settle": experiment_results.settle,

@@ -38,7 +38,7 @@ Kind = Literal["challenger", "shadow", "segment"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_TAKEN: Final = ("champion",)
+_TAKEN: Final = ("champion", "share", "history")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -139,7 +139,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         if not _NAME.fullmatch(self.name) or self.name in _TAKEN:
             raise ConfigurationError(
                 f"{self.name!r} is no name for an experiment. A name has up to 64 of a-z, 0-9, "
-                "'-', '_' and '.', begins with a letter or a digit, and is not 'champion'."
+                "'-', '_' and '.', begins with a letter or a digit, and is none of "
+                f"{', '.join(_TAKEN)}."
             )
         where = f"Experiment {self.name!r}"
         if not _VERSION.fullmatch(self.version):

@@ -9,7 +9,7 @@ from typing import Final
 
 from sentinel.domain import ConfigurationError, PlanMismatch, SentinelError
 from sentinel.experiments.conditions import compile_condition
-from sentinel.experiments.lineup import NO_LINE_UP, Experiment
+from sentinel.experiments.lineup import NO_LINE_UP, Experiment, LineUp
 from sentinel.experiments.store import open_line_ups
 from sentinel.models.artifact import MANIFEST
 from sentinel.models.serving import model_folder
@@ -85,7 +85,7 @@ class LineUpInCharge:
             if not self._away:
                 log.warning("The line-up stays what it was: it cannot be read. %s", error)
             self._away = True
-        if self._shares != self._shares_now():
+        if self._shares != _shares_of(self.line_up):
             return True
         return any(self._stamp(version) != seen for version, seen in self._missing.items())
 
@@ -96,8 +96,9 @@ class LineUpInCharge:
             champion: It.
             lines: The policy that holds, with the lines of a model.
         """
-        experiments, others = self.line_up.experiments, []
-        shares, problems, missing = self._shares_now(), {}, {}
+        line_up, others = self.line_up, []
+        experiments, shares = line_up.experiments, _shares_of(line_up)
+        problems, missing = {}, {}
         for experiment, share in zip(experiments, shares, strict=True):
             stamp = self._stamp(experiment.version)
             try:
@@ -115,7 +116,7 @@ class LineUpInCharge:
                     )
         self._models.keep_beside(one.version for one in experiments)
         self._shares, self._missing, self.problems = shares, missing, problems
-        return Panel(champion, tuple(others))
+        return Panel(champion, tuple(others), line_up)
 
     def close(self) -> None:
         """Release the store."""
@@ -156,10 +157,6 @@ class LineUpInCharge:
             holds=compile_condition(condition) if condition else None,
         )
 
-    def _shares_now(self) -> tuple[float, ...]:
-        now_us = time.time_ns() // 1000
-        return tuple(one.share_at(now_us) for one in self.line_up.experiments)
-
     def _stamp(self, version: str) -> _Stamp:
         """Changes whenever the files of a version do."""
         folder, found = model_folder(self._settings, version), []
@@ -169,3 +166,9 @@ class LineUpInCharge:
             except OSError:
                 found.append(0)
         return tuple(found)
+
+
+def _shares_of(line_up: LineUp) -> tuple[float, ...]:
+    """Shares as they are now: those of canaries grow."""
+    now_us = time.time_ns() // 1000
+    return tuple(one.share_at(now_us) for one in line_up.experiments)

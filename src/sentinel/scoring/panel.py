@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sentinel.domain import NoModel
 from sentinel.experiments.conditions import Condition
-from sentinel.experiments.lineup import Kind
+from sentinel.experiments.lineup import NO_LINE_UP, Kind, LineUp
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.serving_model import ServingModel
@@ -44,12 +44,14 @@ class Panel:
         champion: The model that decides unless another one does; None while nothing has been
             promoted.
         others: Models beside it, in the order in which they are asked.
+        line_up: The version of the line-up that they are of.
         failed: Why models of this panel no longer score, by name of the experiment; added to when
             one raises.
     """
 
     champion: ServingModel | None = None
     others: tuple[PanelModel, ...] = ()
+    line_up: LineUp = NO_LINE_UP
     failed: dict[str, str] = field(default_factory=dict, compare=False)
 
     def require(self) -> ServingModel:
@@ -74,7 +76,7 @@ class Panel:
         others = tuple(
             replace(other, policy=lines(other.model.manifest.thresholds)) for other in self.others
         )
-        return Panel(self.champion, others, self.failed)
+        return replace(self, others=others)
 
     @property
     def models(self) -> Sequence[ServingModel]:

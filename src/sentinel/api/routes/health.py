@@ -79,6 +79,18 @@ class LedgerStatus(BaseModel):
     snapshot_sequence: int
 
 
+class ExperimentStatus(BaseModel):
+    """An experiment of the line-up."""
+
+    name: str
+    kind: str
+    version: str
+    problem: str | None = Field(
+        description="Why its model does not score here; null if it does. Until then the champion "
+        "decides on its payments."
+    )
+
+
 class Health(BaseModel):
     """Status of every part of the scoring service."""
 
@@ -87,6 +99,7 @@ class Health(BaseModel):
     model: ModelStatus
     feature_store: FeatureStoreStatus
     ledger: LedgerStatus
+    experiments: list[ExperimentStatus] = Field(description="Models beside the champion.")
 
 
 def health_of(runtime: ScoringRuntime) -> Health:
@@ -137,6 +150,15 @@ def health_of(runtime: ScoringRuntime) -> Health:
             indexed_through=runtime.metrics.indexed_through,
             snapshot_sequence=runtime.metrics.snapshot_sequence,
         ),
+        experiments=[
+            ExperimentStatus(
+                name=one.name,
+                kind=one.kind,
+                version=one.version,
+                problem=runtime.problem_with_experiment(one.name),
+            )
+            for one in runtime.line_ups.line_up.experiments
+        ],
     )
 
 

@@ -1,11 +1,15 @@
-"""`GET /models`: which versions of the model there are, and which one serves."""
+"""`GET /models` and `/models/{version}`: which versions there are, and which ones score."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from sentinel.api.problems import problem_responses
+from sentinel.domain import NotFound
 from sentinel.models.registry_view import PROVISIONAL_TAG, KnownVersion
 from sentinel.scoring.runtime import ScoringRuntime
 
@@ -27,7 +31,8 @@ class KnownModel(BaseModel):
         "an operator, or a `candidate` that no gate has judged; null: no trusted key signed it."
     )
     signed_by: str | None = Field(description="Id of the trusted key that signed it; null: none.")
-    serving: bool = Field(description="Whether it decides now.")
+    serving: bool = Field(description="Whether it is the champion here.")
+    experiments: list[str] = Field(description="Experiments in which it scores here.")
     in_memory: bool = Field(description="Whether it could decide at once.")
 
 
@@ -35,7 +40,7 @@ class ModelsPage(BaseModel):
     """The model in charge, and the versions of the registry as they were last seen."""
 
     name: str | None
-    serving: str | None = Field(description="The version that decides now.")
+    serving: str | None = Field(description="The champion: it decides unless an experiment does.")
     champions: list[str] = Field(description="Who was champion in the registry, oldest first.")
     registry_answered_at_us: int | None = Field(
         description="When the registry last answered; null where nothing follows one."
@@ -43,6 +48,17 @@ class ModelsPage(BaseModel):
     problem: str | None = Field(description="Why the registry's champion does not serve.")
     registry_problem: str | None = Field(description="Why the last look at the registry failed.")
     versions: list[KnownModel]
+
+
+class ModelDetail(KnownModel):
+    """A version of the model, and what its files say of it where they are at hand."""
+
+    kind: str | None = Field(description="Its family; null where it is not in memory.")
+    plan_hash: str | None = Field(description="The plan of its vectors.")
+    features: list[str] = Field(description="What it looks at, in order.")
+    metrics: dict[str, Any] = Field(description="Figures on its held-out payments.")
+    not_measured: dict[str, str] = Field(description="Figures that there are not, and why.")
+    lines: dict[str, float] = Field(description="Probabilities of its own bands.")
 
 
 def provisional_of(runtime: ScoringRuntime) -> str | None:
@@ -63,7 +79,6 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
     model = runtime.writer.scorer.model
     view = runtime.registry.look()
     serving = None if model is None else model.version
-    held = runtime.models.versions
     known = [_as_held(runtime, version) for version in (view.versions if view else ())]
     if model is not None and all(version.version != serving for version in known):
         here = KnownVersion(
@@ -83,22 +98,61 @@ def models_page(runtime: ScoringRuntime) -> ModelsPage:
         registry_answered_at_us=None if view is None else view.answered_at_us,
         problem=runtime.problem_with_model(),
         registry_problem=(view.problem or None) if view is not None else None,
-        versions=[
-            KnownModel(
-                version=version.version,
-                aliases=list(version.aliases),
-                run_id=version.run_id,
-                description=version.description,
-                tags=version.tags,
-                created_at_us=version.created_at_us,
-                provisional=version.tags.get(PROVISIONAL_TAG) or None,
-                signed=version.signed or None,
-                signed_by=version.signed_by or None,
-                serving=version.version == serving,
-                in_memory=version.version in held,
-            )
-            for version in known
+        versions=[_known_model(runtime, version) for version in known],
+    )
+
+
+def model_detail(runtime: ScoringRuntime, version: str) -> ModelDetail:
+    """One version.
+
+    Raises:
+        NotFound: There is none, as far as this process knows.
+    """
+    found = next((one for one in models_page(runtime).versions if one.version == version), None)
+    held = next((one for one in runtime.writer.scorer.panel.models if one.version == version), None)
+    if found is None and held is not None:
+        here = KnownVersion(
+            version=version,
+            run_id=held.manifest.run_id,
+            created_at_us=held.manifest.created_at_us,
+        )
+        found = _known_model(runtime, _as_held(runtime, here))
+    if found is None:
+        raise NotFound(
+            f"There is no version {version[:64]!r}, as far as this scorer knows; `GET /models` "
+            "lists those that there are."
+        )
+    manifest = None if held is None else held.manifest
+    return ModelDetail(
+        **found.model_dump(),
+        kind=None if manifest is None else manifest.kind,
+        plan_hash=None if manifest is None else manifest.plan_hash,
+        features=[] if manifest is None else list(manifest.feature_names),
+        metrics={} if manifest is None else msgspec.to_builtins(manifest.metrics),
+        not_measured={} if manifest is None else manifest.not_measured,
+        lines={} if manifest is None else msgspec.to_builtins(manifest.thresholds),
+    )
+
+
+def _known_model(runtime: ScoringRuntime, version: KnownVersion) -> KnownModel:
+    scorer = runtime.writer.scorer
+    return KnownModel(
+        version=version.version,
+        aliases=list(version.aliases),
+        run_id=version.run_id,
+        description=version.description,
+        tags=version.tags,
+        created_at_us=version.created_at_us,
+        provisional=version.tags.get(PROVISIONAL_TAG) or None,
+        signed=version.signed or None,
+        signed_by=version.signed_by or None,
+        serving=scorer.model is not None and scorer.model.version == version.version,
+        experiments=[
+            other.name
+            for other in scorer.panel.others
+            if other.model.version == version.version and other.name not in scorer.panel.failed
         ],
+        in_memory=version.version in runtime.models.versions,
     )
 
 
@@ -112,11 +166,19 @@ def _as_held(runtime: ScoringRuntime, version: KnownVersion) -> KnownVersion:
 
 
 def models_router(runtime: ScoringRuntime) -> APIRouter:
-    """The route."""
+    """The routes."""
     router = APIRouter(tags=["service"])
 
     @router.get("/models", summary="Versions of the model and what serves")
     async def models() -> ModelsPage:
         return models_page(runtime)
+
+    @router.get(
+        "/models/{version}",
+        summary="One version of the model",
+        responses=problem_responses(404),
+    )
+    async def model(version: str) -> ModelDetail:
+        return model_detail(runtime, version)
 
     return router

@@ -1,0 +1,145 @@
+"""Experiments from the command line: a version is fetched, judged if it decides, and starts."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from sentinel.documents.store import open_documents
+from sentinel.domain import NoModel
+from sentinel.experiments.lineup import (
+    NO_LINE_UP,
+    Experiment,
+    LineUp,
+    require,
+    started,
+    stopped,
+    with_share,
+)
+from sentinel.experiments.store import LINE_UPS, change_line_up
+from sentinel.models.champion import champion_of
+from sentinel.models.registry import Registry
+from sentinel.models.signature import SIGNATURE_TAG
+from sentinel.pipeline.follow import fetch_version
+from sentinel.pipeline.gate import GateReport, evaluate, judge
+from sentinel.pipeline.served import is_signed
+from sentinel.pipeline.signing import sign_what_passed
+from sentinel.settings import Settings
+from sentinel.sources.progress import ProgressCallback, no_progress
+
+
+class Started(NamedTuple):
+    """An experiment that began.
+
+    Attributes:
+        line_up: The version that holds from now on.
+        experiment: It.
+        gate: What the gate said of its model; None if it was not asked.
+    """
+
+    line_up: LineUp
+    experiment: Experiment
+    gate: GateReport | None
+
+
+def line_up_of(settings: Settings) -> LineUp:
+    """The line-up that holds.
+
+    Raises:
+        ConfigurationError, LedgerUnavailable, WorkspaceError: It cannot be read.
+    """
+    store = open_documents(settings, LINE_UPS)
+    try:
+        return store.read() or NO_LINE_UP
+    finally:
+        store.close()
+
+
+def history(settings: Settings, most: int) -> list[LineUp]:
+    """The latest versions of the line-up, newest first."""
+    store = open_documents(settings, LINE_UPS)
+    try:
+        return store.history(most)
+    finally:
+        store.close()
+
+
+def start(
+    settings: Settings,
+    experiment: Experiment,
+    *,
+    by: str,
+    why: str,
+    progress: ProgressCallback = no_progress,
+) -> Started:
+    """Start an experiment: scorers have it within a second of the return.
+
+    A model that is to decide on payments passes the gate first, as a champion does; a candidate
+    may be a shadow.
+
+    Args:
+        settings: The deployment.
+        experiment: It; the time of its start and who starts it are filled in.
+        by, why: Who starts it, and why.
+        progress: Told of the stages of the gate.
+
+    Raises:
+        ConfigurationError: It cannot be.
+        NoModel: The registry has no such version, or nothing serves.
+        GateRefused: Its model is to decide, and is worse than the champion.
+        ModelNotSigned: It was not trained by this deployment.
+        Unavailable: MLflow does not answer.
+    """
+    now_us = time.time_ns() // 1000
+    experiment = msgspec.structs.replace(experiment, started_at_us=now_us, by=by, why=why)
+    started(line_up_of(settings), experiment)  # says what cannot be before any work
+    if champion_of(settings) is None:
+        raise NoModel(
+            "An experiment runs beside a champion, and there is none. Promote one with `sentinel "
+            "promote`."
+        )
+    version, report = experiment.version, None
+    folder = fetch_version(settings, version)
+    if experiment.decides and not is_signed(settings, folder, version, None, to_serve=True):
+        report = evaluate(settings, version, progress=progress)
+        judge(settings, report)
+        signature = sign_what_passed(settings, folder, version, report)
+        Registry.of(settings).note(version, SIGNATURE_TAG, signature)
+    made = change_line_up(
+        settings,
+        lambda line_up: started(line_up, experiment),
+        by=by,
+        why=why,
+        at_us=time.time_ns() // 1000,
+    )
+    return Started(made, experiment, report)
+
+
+def stop(settings: Settings, name: str, *, by: str, why: str) -> tuple[LineUp, Experiment]:
+    """Stop an experiment: the champion decides on its payments within a second.
+
+    Returns:
+        The line-up that holds from now on, and what was stopped.
+
+    Raises:
+        NotFound: None of that name runs.
+    """
+    found = require(line_up_of(settings), name)
+    return _change(settings, by, why, partial(stopped, name=name)), found
+
+
+def share(settings: Settings, name: str, share: float, *, by: str, why: str) -> LineUp:
+    """Give a challenger another share, or a shadow another sample.
+
+    Raises:
+        NotFound: None of that name runs.
+        ConfigurationError: It cannot be.
+    """
+    return _change(settings, by, why, partial(with_share, name=name, share=share))
+
+
+def _change(settings: Settings, by: str, why: str, change: partial[LineUp]) -> LineUp:
+    return change_line_up(settings, change, by=by, why=why, at_us=time.time_ns() // 1000)
