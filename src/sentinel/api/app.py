@@ -31,8 +31,8 @@ from sentinel.api.problems import (
 )
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
-from sentinel.api.routes.explanation import ExplanationRoute
 from sentinel.api.routes.experiments import ExperimentRoutes
+from sentinel.api.routes.explanation import ExplanationRoute
 from sentinel.api.routes.features import FeaturesRoute
 from sentinel.api.routes.health import health_router, probes_router
 from sentinel.api.routes.labels import LabelRoute
