@@ -14,6 +14,7 @@ from sentinel.models.artifact import load_manifest
 from sentinel.models.intervals import Estimate
 from sentinel.models.noninferiority import NIGHTS, Look
 from sentinel.models.registry import Registry
+from sentinel.pipeline.contestants import Contestant
 from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge, report_path
 from sentinel.pipeline.gate_report import GateReport
 from sentinel.pipeline.promotion import promote
@@ -73,8 +74,9 @@ def test_a_refit_that_is_shown_to_be_worse_is_refused(deployment: Settings) -> N
 
 
 def test_another_procedure_waits_while_little_truth_has_matured(deployment: Settings) -> None:
-    candidate = train(deployment, threads=1, baselines=False, parameters=OTHER)
-    early = candidate.manifest.training.cutoff_us + 25 * DAY_US
+    train(deployment, threads=1, baselines=False, parameters=OTHER)
+    judged = Contestant.fetch(deployment, "3").judged  # what serves has learnt from later payments
+    early = judged.training.cutoff_us + 25 * DAY_US
     with pytest.raises(GateWaits, match=r"Version 3 waits.*more are needed \(night 1 of 60\)"):
         promote(deployment, now_us=early)
     registry = Registry.of(deployment)
