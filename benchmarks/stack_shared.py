@@ -1,10 +1,10 @@
 """Shared state beside everything that is no live decision, and beside a scorer that dies.
 
 Two scorers decide live payments. Meanwhile history is imported for the same customers, labels come
-in about payments of every kind, some of them before their payment, and the scorer that follows the
-log is killed between the commit of a label and its effect on shared state. Once that is over and
-all is quiet, every shared record is held against the log, and every value that was served against
-a replay of positions.
+in about payments of every kind, some of them before their payment, payments are declared void, and
+the scorer that follows the log is killed between the commit of a label and its effect on shared
+state. Once that is over and all is quiet, every shared record is held against the log, and every
+value that was served against a replay of positions.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ HOUR_US: Final = 3_600_000_000
 FROZEN_SECONDS: Final = 0.4
 """A scorer that follows the log does so several times in this time."""
 QUIET_SECONDS: Final = 240.0
+VOID_SECONDS: Final = 2.0
+"""From one void to the next."""
 _CUSTOMERS: Final = {"customers": 300, "merchants": 60}
 _IMPORTED: Final = "old"
 _LIVE: Final = "beside"
@@ -148,6 +150,7 @@ class Beside:
         self.answers = Answers()
         self.told = Told()
         self.kills = 0
+        self.voids: list[str] = []
         self._numbers = itertools.count(1)
         self._over = threading.Event()
         self._problems: list[str] = []
@@ -156,7 +159,9 @@ class Beside:
         self.records = Records(program, wire, prefix=settings.state.redis_prefix)
 
     def run(self, *, imported: int, kills: int) -> int:
-        """Import, label and kill while payments are decided; how many entries were imported."""
+        """Import, label, void and kill while payments are decided; how many entries were
+        imported.
+        """
         start = time.time_ns() // 1000
         history = History(imported, start)
         live = payments(6, prefix=_LIVE, start_us=start - HOUR_US, gap_us=100_000, **_CUSTOMERS)
@@ -170,7 +175,8 @@ class Beside:
             while not self._over.is_set():
                 send(self.urls, itertools.islice(live, 40), clients=4, answers=self.answers)
 
-        threads = [self._thread(work) for work in (decide, self._label, bring_in)]
+        works = (decide, self._label, bring_in, lambda: self._void(entries))
+        threads = [self._thread(work) for work in works]
         try:
             for _ in range(kills):
                 self._kill_before_effect()
@@ -222,6 +228,26 @@ class Beside:
             self.told.send(
                 self.urls[number % 2 :] + self.urls[: number % 2], _label(about, verdict)
             )
+
+    def _void(self, imported: Sequence[int]) -> None:
+        """Voids of live payments and, once they are there, of imported ones, in turns."""
+        while not self._over.wait(VOID_SECONDS):
+            number = len(self.voids)
+            about = f"{_LIVE}-{max(1, len(self.answers.bodies) // 2)}"
+            if imported and number % 2:
+                about = f"{_IMPORTED}-{number + 1}"
+            if len(self.answers.bodies) < 10 or about in self.voids:
+                continue
+            asked = {"transaction_ids": [about], "reason": "a benchmark"}
+            for url in itertools.islice(itertools.cycle(self.urls), 1_000):
+                status = 0
+                with contextlib.suppress(httpx.HTTPError):
+                    status = httpx.post(f"{url}/voids", json=asked, timeout=10).status_code
+                if status == 200:
+                    self.voids.append(about)
+                    break
+                if self._over.wait(0.05):
+                    return
 
     def _kill_before_effect(self) -> None:
         """Kill the scorer that follows the log when a label of it is durable and not followed."""
@@ -318,6 +344,7 @@ def measure(
         "imported": entries,
         "labels": len(beside.told.accepted),
         "labels_lost": labels_lost(settings, beside.told),
+        "voids": len(beside.voids),
         "killed_before_effect": beside.kills,
         "compared_records": held.records,
         "compared_values": replay.values,
