@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ def _labels(days: list[Day]) -> LabelOf:
 def _observe(
     world: World,
     *,
-    share_at: Callable[[int], float] | None = None,
+    share_at: Callable[[int, Collection[str]], float] | None = None,
     ends_after: float = 0.0,
 ) -> tuple[Observed, list[Day]]:
     days = list(days_of(world))
     reading = Observing(
         world.name,
-        share_at or (lambda _: world.share),
+        share_at or (lambda _at, _ran: world.share),
         _labels(days),
         maturity_us=MATURITY_US,
         now_us=world.start_us + round((world.days + ends_after) * DAY_US),
@@ -114,7 +114,7 @@ def test_payments_of_other_experiments_and_of_those_before_are_left_out() -> Non
     world = World(days=3)
     reading = Observing(
         "another",
-        lambda _: 0.5,
+        lambda _at, _ran: 0.5,
         lambda _: None,
         maturity_us=MATURITY_US,
         now_us=world.start_us + 3 * DAY_US,

@@ -16,6 +16,7 @@ from sentinel.experiments.lineup import Canary, Experiment, LineUp
 from sentinel.experiments.store import change_line_up
 from sentinel.ledger.open import open_writer
 from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
+from sentinel.models.serving import CHAMPION_ROLE, ServedModel, Serving, write_serving
 from sentinel.pipeline.experiment_judging import (
     end_experiment,
     promote_experiment,
@@ -142,11 +143,14 @@ def test_shares_are_those_that_held_and_what_later_experiments_left() -> None:
         LineUp(version=1, experiments=(canary,), at_us=1_000),
     ]
     share_at = shares(history, canary)
-    assert share_at(2_000) == pytest.approx(0.01)
-    assert share_at(5 * hour) == pytest.approx(0.5)
+    assert share_at(2_000, {canary.name}) == pytest.approx(0.01)
+    assert share_at(5 * hour, {canary.name}) == pytest.approx(0.5)
     # Of two cards of the canary's and two others, the second takes a fifth of the others.
-    assert share_at(11 * hour) == pytest.approx(0.5 / (0.5 + 0.5 * 0.8))
-    assert shares(history, second)(11 * hour) == pytest.approx(0.2)
+    both = {canary.name, "second"}
+    assert share_at(11 * hour, both) == pytest.approx(0.5 / (0.5 + 0.5 * 0.8))
+    assert shares(history, second)(11 * hour, both) == pytest.approx(0.2)
+    # Where the second one does not run, it takes nothing.
+    assert share_at(11 * hour, {canary.name}) == pytest.approx(0.5)
 
 
 def test_a_shadow_is_not_judged_and_not_promoted(better: Settings) -> None:
@@ -173,3 +177,30 @@ def test_a_picture_has_the_interval_of_each_day_around_one_half() -> None:
 
 def test_where_nothing_ever_ran_there_is_nothing_to_settle(tmp_path: Path) -> None:
     assert settle(Settings(workspace=tmp_path)) == []
+
+
+def test_nothing_is_known_against_a_champion_that_has_decided_nothing(better: Settings) -> None:
+    _start(better, _experiment(BETTER))
+    _serve(better, "9")
+    said = status(better, BETTER.name).judgement
+    assert said is not None
+    assert (said.verdict, said.payments) == ("wait", 0)
+    _serve(better, "1")
+    said = status(better, BETTER.name).judgement
+    assert said is not None
+    assert said.verdict == "promote"
+
+
+def test_the_experiment_of_a_version_that_became_champion_otherwise_ends(better: Settings) -> None:
+    _start(better, _experiment(BETTER))
+    _serve(better, "2")
+    (settled,) = settle(better)
+    assert (settled.action, settled.why) == ("stopped", "Version 2 is the champion.")
+    assert not status(better, BETTER.name).running
+    _serve(better, "1")
+
+
+def _serve(settings: Settings, version: str) -> None:
+    settings.models_dir.mkdir(exist_ok=True)
+    champion = ServedModel(version=version, folder=f"sentinel-fraud-{version}")
+    write_serving(settings, Serving(roles={CHAMPION_ROLE: champion}))

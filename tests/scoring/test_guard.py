@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sentinel.experiments.lineup import Experiment, Guardrails
+from sentinel.experiments.lineup import Experiment, Guardrails, LineUp
 from sentinel.experiments.store import open_line_ups
 from sentinel.models.thresholds import Thresholds
 from sentinel.scoring import guard
@@ -66,6 +66,10 @@ def test_it_decides_nothing_here_even_if_the_line_up_cannot_be_written(
             later = await decide_on(runtime, [card(runtime, f"s{n}", n) for n in range(200)])
             assert {answer["model_version"] for answer in later} == {"1"}
             assert "cannot be written" in caplog.text
+            await runtime._take_over_line_up()  # as when the share of a canary grows
+            assert runtime.problem_with_experiment("strict") is not None
+            later = await decide_on(runtime, [card(runtime, f"t{n}", n) for n in range(200)])
+            assert {answer["model_version"] for answer in later} == {"1"}
         finally:
             path.rmdir()
             path.with_suffix(".away").rename(path)
@@ -82,6 +86,31 @@ def test_a_guardrail_that_is_off_stops_nothing(settings: Settings) -> None:
         await decide_on(runtime, [card(runtime, f"u{n}", n) for n in range(600)])
         runtime.guard.look(runtime.guard.take())
         assert runtime.problem_with_experiment("strict") is None
+
+    within(settings, claim)
+
+
+def test_a_segment_may_have_other_alerts_than_the_rest() -> None:
+    segment = msgspec.structs.replace(
+        STRICT, kind="segment", share=0.0, condition="amount_minor > 100"
+    )
+    assert guard.limits_of(STRICT).most_alert_ratio == 3.0
+    assert guard.limits_of(segment).most_alert_ratio is None
+    assert guard.limits_of(segment).most_degraded_ratio is None
+    assert guard.limits_of(segment).most_errors == 1
+
+
+def test_an_experiment_of_the_same_name_does_not_answer_for_the_one_before(
+    settings: Settings,
+) -> None:
+    run_experiments(settings, msgspec.structs.replace(STRICT, started_at_us=9))
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        await decide_on(runtime, [card(runtime, f"w{n}", n) for n in range(600)])
+        waiting = runtime.guard.take()
+        again = msgspec.structs.replace(STRICT, version="22", started_at_us=10)
+        assert guard.counted(waiting, again).scored == 0
+        assert runtime.guard.breached(LineUp(experiments=(again,))) == {}
 
     within(settings, claim)
 

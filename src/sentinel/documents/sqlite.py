@@ -97,6 +97,9 @@ class SqliteDocuments(Generic[D]):
             yield None
             return
         connection: sqlite3.Connection | None = None
+        journal = self._path.with_name(f"{self._path.name}-journal")
+        if mode == "ro" and journal.exists() and os.access(self._path, os.W_OK):
+            mode = "rw"  # what a crash left half-written is taken back by who may write
         try:
             connection = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode={mode}",

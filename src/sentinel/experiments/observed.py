@@ -13,7 +13,7 @@ effect, whatever their lines say, and it is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -177,7 +177,7 @@ class Observing:
     Args:
         name: Of the experiment.
         share_at: The challenger's chance to decide, among payments that it or the champion
-            decides, at a time in microseconds.
+            decides, at a time in microseconds, where these experiments scored.
         label_of: What is said of a payment.
         maturity_us: After so long, silence counts.
         now_us: The end of the log.
@@ -187,7 +187,7 @@ class Observing:
     def __init__(
         self,
         name: str,
-        share_at: Callable[[int], float],
+        share_at: Callable[[int, Collection[str]], float],
         label_of: LabelOf,
         *,
         maturity_us: int,
@@ -229,7 +229,7 @@ class Observing:
         received = np.array([max(t.received_at_us, floor_us) for t in taken], dtype=np.int64)
         if self._held.payments >= LEAST_BLOCK and received[0] - self._held.start_us >= DAY_US:
             self._close_block()
-        share = self._share_at(int(received[0]))
+        share = self._share_at(int(received[0]), {role.role for role in group.columns.roles})
         part: dict[str, npt.NDArray[np.generic]] = {
             "received": received,
             "champion": np.frombuffer(group.scores, "<f8")[rows],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -19,6 +19,7 @@ from sentinel.experiments.observed import Observed, Observing
 from sentinel.experiments.store import change_line_up, open_line_ups
 from sentinel.ledger.base import Ledger
 from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
+from sentinel.models.champion import champion_of
 from sentinel.pipeline.labelled_payments import maturity_us
 from sentinel.pipeline.promotion import Promoted, promote_challenger
 from sentinel.pipeline.workspace import ledger_reader
@@ -125,10 +126,15 @@ def observe(
             if decided.model_version != champion:
                 reading, champion = begin(), decided.model_version
             reading.add(decided, group.floor_us)
+    serving = champion_of(settings)
+    if serving is not None and champion and serving.version != champion:
+        return begin().result()  # it was promoted after the last payment: nothing is known of it
     return reading.result()
 
 
-def shares(history: list[LineUp], experiment: Experiment) -> Callable[[int], float]:
+def shares(
+    history: list[LineUp], experiment: Experiment
+) -> Callable[[int, Collection[str]], float]:
     """The challenger's chance to decide at a time, among payments that it or the champion decides.
 
     Challengers that were asked before it take their payments first, and do not change that
@@ -139,7 +145,8 @@ def shares(history: list[LineUp], experiment: Experiment) -> Callable[[int], flo
         experiment: A challenger.
 
     Returns:
-        A function of microseconds UTC.
+        A function of microseconds UTC and of the experiments that scored then: one of the line-up
+        that does not run takes nothing.
     """
     versions = [
         one
@@ -148,13 +155,13 @@ def shares(history: list[LineUp], experiment: Experiment) -> Callable[[int], flo
     ]
     starts = [one.at_us for one in versions]
 
-    def share_at(at_us: int) -> float:
+    def share_at(at_us: int, ran: Collection[str]) -> float:
         line_up = versions[max(bisect_right(starts, at_us) - 1, 0)]
         rest, own = 1.0, None
         for other in line_up.experiments:
             if _is_same(other, experiment):
                 own = other.share_at(at_us)
-            elif own is not None and other.kind == "challenger":
+            elif own is not None and other.kind == "challenger" and other.name in ran:
                 rest *= 1.0 - other.share_at(at_us)
         assert own is not None
         return own / (own + (1.0 - own) * rest)
@@ -162,16 +169,20 @@ def shares(history: list[LineUp], experiment: Experiment) -> Callable[[int], flo
     return share_at
 
 
-def promote_experiment(settings: Settings, name: str, *, by: str, why: str) -> Promoted:
+def promote_experiment(
+    settings: Settings, name: str, *, by: str, why: str, instead_of: str | None = None
+) -> Promoted:
     """Make a challenger the champion, and end its experiment.
 
     Args:
         settings: The deployment.
         name: Of the experiment.
         by, why: Who does it, and why.
+        instead_of: The champion that it was judged against; None for whichever serves.
 
     Raises:
         NotFound: It does not run.
+        GateWaits: Another champion serves by now.
         ConfigurationError: Its model never decided on a payment, so nothing was judged.
         ModelNotSigned, NoModel, Unavailable: See `sentinel.pipeline.promotion`.
     """
@@ -184,7 +195,7 @@ def promote_experiment(settings: Settings, name: str, *, by: str, why: str) -> P
             "as a challenger, or put it through the gate: `sentinel promote "
             f"{experiment.version}`."
         )
-    promoted = promote_challenger(settings, experiment.version)
+    promoted = promote_challenger(settings, experiment.version, instead_of=instead_of)
     end_experiment(settings, experiment, by=by, why=why)
     return promoted
 
@@ -223,12 +234,23 @@ def settle(
     for experiment in line_up.experiments:
         if experiment.kind != "challenger":
             continue
+        serving = champion_of(settings)
+        if serving is not None and serving.version == experiment.version:
+            found.append(_is_champion(settings, experiment, dry_run=dry_run))
+            continue
         said = judge(observe(settings, history, experiment, now_us), rules_of(settings))
         action = "none"
         if said.verdict == "promote" and settings.experiments.promote and not promoted:
             action, promoted = "promoted", True
             if not dry_run:
-                promote_experiment(settings, experiment.name, by=SETTLED_BY, why=said.why)
+                instead_of = None if serving is None else serving.version
+                promote_experiment(
+                    settings,
+                    experiment.name,
+                    by=SETTLED_BY,
+                    why=said.why,
+                    instead_of=instead_of,
+                )
         elif said.verdict in ("keep", "stop") and settings.experiments.stop:
             action = "stopped"
             if not dry_run:
@@ -237,6 +259,14 @@ def settle(
             Settled(name=experiment.name, verdict=said.verdict, why=said.why, action=action)
         )
     return found
+
+
+def _is_champion(settings: Settings, experiment: Experiment, *, dry_run: bool) -> Settled:
+    """End the experiment of a version that has become champion by another way."""
+    why = f"Version {experiment.version} is the champion."
+    if not dry_run:
+        end_experiment(settings, experiment, by=SETTLED_BY, why=why)
+    return Settled(name=experiment.name, verdict="stop", why=why, action="stopped")
 
 
 def _history(settings: Settings) -> list[LineUp]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from sentinel.documents.store import open_documents
-from sentinel.domain import NoModel
+from sentinel.domain import NoModel, PlanMismatch
 from sentinel.experiments.lineup import (
     NO_LINE_UP,
     Experiment,
@@ -20,6 +20,7 @@ from sentinel.experiments.lineup import (
     with_share,
 )
 from sentinel.experiments.store import LINE_UPS, change_line_up
+from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.models.signature import SIGNATURE_TAG
@@ -91,18 +92,28 @@ def start(
         NoModel: The registry has no such version, or nothing serves.
         GateRefused: Its model is to decide, and is worse than the champion.
         ModelNotSigned: It was not trained by this deployment.
+        PlanMismatch: It takes other features than the champion.
         Unavailable: MLflow does not answer.
     """
     now_us = time.time_ns() // 1000
     experiment = msgspec.structs.replace(experiment, started_at_us=now_us, by=by, why=why)
     started(line_up_of(settings), experiment)  # says what cannot be before any work
-    if champion_of(settings) is None:
+    champion = champion_of(settings)
+    if champion is None:
         raise NoModel(
             "An experiment runs beside a champion, and there is none. Promote one with `sentinel "
             "promote`."
         )
     version, report = experiment.version, None
     folder = fetch_version(settings, version)
+    plan_hash = load_manifest(folder).plan_hash
+    served_hash = load_manifest(settings.models_dir / champion.folder).plan_hash
+    if plan_hash != served_hash:
+        raise PlanMismatch(
+            f"Version {version} was trained with plan {plan_hash}, and the champion's is "
+            f"{served_hash}; both are asked with the same features. Train it with the champion's "
+            "plan."
+        )
     if experiment.decides and not is_signed(settings, folder, version, None, to_serve=True):
         report = evaluate(settings, version, progress=progress)
         judge(settings, report)

@@ -181,11 +181,13 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     with RegistryOverHttp(settings.tracking_uri) as server:
         while not stop.is_set():
             try:
-                version = _sync(settings, server)
-                missing = _sync_line_up(settings, server, whole)
-                if missing != warned:
-                    _warn_of_experiments(missing)
-                    warned = missing
+                try:
+                    version = _sync(settings, server)
+                finally:  # experiments do not wait for a champion that cannot be fetched
+                    missing = _sync_line_up(settings, server, whole)
+                    if missing != warned:
+                        _warn_of_experiments(missing)
+                        warned = missing
                 if problem or version != serving or time.monotonic() - looked > _LOOK_SECONDS:
                     look(settings, server)
                     looked = time.monotonic()
@@ -290,7 +292,7 @@ def _sync_line_up(
                 _bring(settings, server, wanted, to_serve=to_serve)
                 log.info("Version %s is here for experiment %s.", version, experiment.name)
             whole[version] = _stamp_of(folder, to_serve=to_serve)
-        except SentinelError as error:
+        except (SentinelError, OSError) as error:
             problems[f"experiment {experiment.name}"] = str(error)
     for version in whole.keys() - {one.version for one in line_up.experiments}:
         del whole[version]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sentinel.domain import NoModel, Unavailable, WorkspaceError
+from sentinel.domain import GateWaits, NoModel, Unavailable, WorkspaceError
 from sentinel.ledger.history_scores import HistoryScores, Scored
 from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.registry import Registry
@@ -120,7 +120,11 @@ def promote(
 
 
 def promote_challenger(
-    settings: Settings, version: str, *, progress: ProgressCallback = no_progress
+    settings: Settings,
+    version: str,
+    *,
+    instead_of: str | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Promoted:
     """Make a version the champion that has decided beside it and was shown to be better.
 
@@ -130,9 +134,11 @@ def promote_challenger(
     Args:
         settings: The deployment.
         version: In the registry.
+        instead_of: The champion that it was judged against; None for whichever there is.
         progress: Told of the stages "labels", "backfill" and "history".
 
     Raises:
+        GateWaits: The registry has another champion than the one it was judged against.
         ModelNotSigned: No gate let it through.
         NoModel: There is no such version.
         Unavailable: MLflow does not answer; nothing has changed.
@@ -141,10 +147,15 @@ def promote_challenger(
     with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
         registry = Registry.of(settings)
         champions = registry.champions()
+        replaced = champions[-1] if champions else None
+        if instead_of is not None and replaced != instead_of:
+            raise GateWaits(
+                f"Version {version} was judged against champion {instead_of}, and the champion is "
+                f"{replaced} by now. It is judged against that one from here on."
+            )
         folder = fetch_version(settings, version, to_serve=True)
         check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
         scored = score_history(settings, folder, progress=progress)
-        replaced = champions[-1] if champions else None
         if replaced != version:
             registry.note(version, REFERENCE_TAG, version)
             registry.crown([*champions, version])

@@ -82,9 +82,10 @@ class WarmModels:
     @property
     def versions(self) -> list[str]:
         """Versions at hand, the champion asked for last first."""
-        last_first = [*reversed(self._champions)]
-        others = [folder for folder in self._held if folder not in last_first]
-        return [self._held[folder].model.version for folder in (*last_first, *others)]
+        held = dict(self._held)  # a thread may load another one meanwhile
+        last_first = [folder for folder in reversed(self._champions) if folder in held]
+        others = [folder for folder in held if folder not in last_first]
+        return [held[folder].model.version for folder in (*last_first, *others)]
 
     def signed(self, version: str) -> Signed | None:
         """The signature of a version at hand; None if it is not at hand."""

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import NotFound, SentinelError
 from sentinel.experiments.guardrails import BUCKETS, EDGES, Counts, LastHour, breach
-from sentinel.experiments.lineup import MOST_TEXT, Experiment, LineUp, stopped
+from sentinel.experiments.lineup import MOST_TEXT, Experiment, Guardrails, LineUp, stopped
 from sentinel.experiments.store import change_line_up
 from sentinel.log.entries import FLAG_DEGRADED, outcome_codes
 from sentinel.scoring.panel import Panel
@@ -96,21 +97,32 @@ class Guard:
         now = time.monotonic()
         for run, experiment in running.items():
             hour = self._hours.setdefault(run, LastHour())
-            hour.add(counted(waiting, experiment.name), now)
+            hour.add(counted(waiting, experiment), now)
             why = self._breaches.get(run) or self._breach(experiment, hour)
             if why is not None:
                 self._breaches[run] = why
                 self._stop(experiment, why)
 
+    def breached(self, line_up: LineUp) -> dict[str, str]:
+        """Experiments of a line-up that a guardrail has stopped here, and why, by name."""
+        found = list(self._breaches.items())
+        return {run[0]: why for run, why in found if _started(line_up, run[0]) == run[1]}
+
     def _breach(self, experiment: Experiment, hour: LastHour) -> str | None:
-        failed = self._panel().failed.get(experiment.name)
+        failed = self._failed(experiment).get(experiment.name)
         if failed is not None and experiment.guardrails.most_errors:
             return failed
-        limits = experiment.guardrails
+        limits = limits_of(experiment)
         return breach(limits, hour.sums()) or breach(limits, hour.sums(_RECENT_SLICES))
 
+    def _failed(self, experiment: Experiment) -> dict[str, str]:
+        """What has failed of the panel that runs an experiment; of none while another one runs."""
+        panel = self._panel()
+        started_us = _started(panel.line_up, experiment.name)
+        return panel.failed if started_us == experiment.started_at_us else {}
+
     def _stop(self, experiment: Experiment, why: str) -> None:
-        failed = self._panel().failed
+        failed = self._failed(experiment)
         first = experiment.name not in failed
         failed[experiment.name] = why
 
@@ -148,12 +160,32 @@ class Guard:
         )
 
 
-def counted(waiting: list[_Watched], name: str) -> Counts:
+def limits_of(experiment: Experiment) -> Guardrails:
+    """The guardrails of an experiment that mean something for its kind.
+
+    A segment model decides on other payments than the champion, so that their shares of alerts
+    and of degraded decisions may differ for a good reason.
+    """
+    limits = experiment.guardrails
+    if experiment.kind != "segment":
+        return limits
+    return msgspec.structs.replace(limits, most_alert_ratio=None, most_degraded_ratio=None)
+
+
+def _started(line_up: LineUp, name: str) -> int | None:
+    """When the experiment of that name in a line-up was started; None if there is none."""
+    found = line_up.find(name)
+    return None if found is None else found.started_at_us
+
+
+def counted(waiting: list[_Watched], experiment: Experiment) -> Counts:
     """What happened to the payments of some groups, for one experiment."""
     parts = []
     total = Counts()
     for group in waiting:
-        number = next((i for i, m in enumerate(group.roles.models, 1) if m.name == name), None)
+        wanted = experiment.name, experiment.version
+        models = enumerate(group.roles.models, 1)
+        number = next((i for i, m in models if (m.name, m.model.version) == wanted), None)
         if number is None:
             continue
         roles = group.roles

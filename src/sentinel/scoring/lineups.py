@@ -76,8 +76,12 @@ class LineUpInCharge:
                 log.info("The line-up can be read again.")
             self._away = False
             if latest != self._seen:
-                self._seen = latest  # one that cannot be read is not tried again
-                self.line_up = self._store.read() or NO_LINE_UP
+                try:
+                    found = self._store.read()
+                except ConfigurationError:
+                    self._seen = latest  # one that cannot be read is not tried again
+                    raise
+                self._seen, self.line_up = latest, found or NO_LINE_UP
                 return True
         except ConfigurationError as error:
             log.error("The line-up stays what it was. %s", error)  # noqa: TRY400

@@ -69,9 +69,10 @@ class PolicyInCharge:
             self._away = False
             if latest == self._seen:
                 return False
-            self._seen = latest  # one that cannot be read is not tried again
-            self.version = self._store.read()
+            found = self._store.read()
+            self._seen, self.version = latest, found
         except ConfigurationError as error:
+            self._seen = latest  # it is not tried again
             self.problem = str(error)
             log.error("The policy stays what it was. %s", error)  # noqa: TRY400
             return False

@@ -103,11 +103,13 @@ class Served(NamedTuple):
         panel: The champion and those beside it.
         policy: With the champion's lines.
         key: Of the control group; None if nothing is let through.
+        bands: The lines that the policy has of the champion.
     """
 
     panel: Panel
     policy: Policy
     key: ExplorationKey | None
+    bands: Thresholds
 
     @property
     def model(self) -> ServingModel:
@@ -299,6 +301,7 @@ class ScoringRuntime:
                 served.policy,
                 served.key,
             )
+            self._bands = served.bands
         scorer.warm()
         return scorer
 
@@ -315,13 +318,15 @@ class ScoringRuntime:
                 f"its champion, version {serving.champion.version}, was trained with plan "
                 f"{model.plan.hash}. Promote the model again: `sentinel promote`."
             )
-        self._bands = serving.policy or model.manifest.thresholds
-        policy, key = self.policies.of(self._bands, model.plan)
-        return Served(self._panel(model, policy), policy, key)
+        bands = serving.policy or model.manifest.thresholds
+        policy, key = self.policies.of(bands, model.plan)
+        return Served(self._panel(model, policy), policy, key, bands)
 
     def _panel(self, champion: ServingModel, policy: Policy) -> Panel:
         """The champion with the models of the line-up, each with its lines. Reads files."""
-        return self.line_ups.panel(champion, partial(self.policies.with_lines, policy))
+        panel = self.line_ups.panel(champion, partial(self.policies.with_lines, policy))
+        panel.failed.update(self.guard.breached(panel.line_up))
+        return panel
 
     def _note_scorer(self, scorer: Scorer) -> None:
         plan = scorer.program.plan
@@ -423,6 +428,7 @@ class ScoringRuntime:
         else:
             async with self._alone:
                 await self._change_plan(served)
+        self._bands = served.bands
         self.metrics.model_swaps += 1
         self.metrics.model_swap_seconds = time.perf_counter() - started
         self._note_scorer(self.writer.scorer)
@@ -460,6 +466,7 @@ class ScoringRuntime:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 if await asyncio.to_thread(self.line_ups.look):
+                    self._ask_no_more()
                     async with self._changing:
                         await self._take_over_line_up()
             except Exception:
@@ -468,12 +475,22 @@ class ScoringRuntime:
     async def _watch_guardrails(self) -> None:
         while True:
             await asyncio.sleep(GUARD_SECONDS)
+            waiting = self.guard.take()  # of an experiment that has ended, nothing is left
             if not self.line_ups.line_up.experiments:
                 continue
             try:
-                await asyncio.to_thread(self.guard.look, self.guard.take())
+                await asyncio.to_thread(self.guard.look, waiting)
             except Exception:
                 log.exception("Guardrails could not be looked at; trying again.")
+
+    def _ask_no_more(self) -> None:
+        """Models whose experiment was stopped decide no more, however long a new panel takes."""
+        panel = self.writer.scorer.panel
+        for other in panel.others:
+            before = panel.line_up.find(other.name)
+            now = self.line_ups.line_up.find(other.name)
+            if before is None or now is None or before.started_at_us != now.started_at_us:
+                panel.failed[other.name] = "it was stopped"
 
     async def _take_over_line_up(self) -> None:
         """The experiments that run now, beside the champion that serves."""

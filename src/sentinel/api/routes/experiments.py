@@ -17,7 +17,7 @@ from sentinel.api.large import LargeBodies
 from sentinel.api.problems import problem_responses
 from sentinel.api.routes.raw import PRINCIPAL, RawRoute
 from sentinel.documents.store import MOST_VERSIONS
-from sentinel.domain import ConfigurationError, InvalidQuery, NotFound
+from sentinel.domain import ConfigurationError, InvalidQuery, LedgerUnavailable, NotFound
 from sentinel.experiments.lineup import (
     MOST_TEXT,
     Canary,
@@ -250,10 +250,10 @@ class ExperimentRoutes:
                 f"There is no version {version}, as far as this scorer knows; `GET /models` lists "
                 "those that there are."
             )
-        verdict = known.signed if signed is None and known is not None else ""
+        verdicts = {"" if known is None else known.signed}  # a gate may have judged it since
         if signed is not None:
-            verdict = signed.statement.verdict
-        if experiment.decides and verdict not in MAY_SERVE:
+            verdicts.add(signed.statement.verdict)
+        if experiment.decides and verdicts.isdisjoint(MAY_SERVE):
             raise InvalidQuery(
                 f"Version {version} is to decide on payments, and no gate has judged it. Start it "
                 f"with `sentinel experiment start`, which asks the gate, or as a shadow.",
@@ -270,6 +270,13 @@ class ExperimentRoutes:
             )
         except ConfigurationError as error:
             raise InvalidQuery(str(error), fields={"experiment": str(error)}) from None
+        except LedgerUnavailable as error:
+            if not settings.ledger.url:
+                raise
+            raise LedgerUnavailable(
+                f"{error} Where scorers may only read the line-up, change it with `sentinel "
+                "experiment`, as the role that owns the ledger."
+            ) from None
 
     def _read(self, most: int, before: int | None) -> list[LineUp]:
         store = open_line_ups(self._runtime.settings)
