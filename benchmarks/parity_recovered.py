@@ -52,6 +52,7 @@ class _LogSoFar:
         self._until = until
 
     appends_at_once = 0
+    appends_on_loop = False
 
     def last_sequence(self) -> int:
         return self._until

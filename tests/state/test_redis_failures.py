@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -109,6 +110,46 @@ def test_a_server_that_dies_or_forgets_its_functions_is_noticed_on_the_loop(
         with pytest.raises(StateUnavailable):
             scorer.add([payment(3)], scorer.next_ticket())
         server.start()
+
+
+def test_what_cannot_be_begun_on_the_loop_leaves_nothing_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Redis(tmp_path) as server, shared_records(PLAN, server.url) as shared:
+        scorer, embedded = shared.features(), Embedded(shared)
+        first, second = [payment(1, 1)], [payment(2, 2)]
+        earlier = scorer.next_ticket()
+        scorer.add(first, earlier)
+        embedded.run(first)
+        scorer.settled(earlier)
+
+        def fails(*_: object) -> None:
+            raise OSError("no room for another reader")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(scorer.records.wire, "begin", fails)
+            with pytest.raises(OSError, match="another reader"):
+                add_on_loop(scorer, second, scorer.next_ticket())
+        added = add_on_loop(scorer, second, scorer.next_ticket())
+        assert added is not None
+        assert (bits_of(added.vectors) == bits_of(embedded.run(second))).all()
+
+
+def test_a_ticket_is_given_while_a_thread_waits_for_redis(tmp_path: Path) -> None:
+    with Redis(tmp_path) as server, shared_records(PLAN, server.url) as shared:
+        scorer = shared.features()
+        scorer.add([payment(1)], scorer.next_ticket())
+        scorer.records.wire.timeout_seconds = 2.0
+        with stopped(server), ThreadPoolExecutor(1) as threads:
+            waits = threads.submit(scorer.peek, [payment(2)])
+            time.sleep(0.1)
+            started = time.monotonic()
+            tickets = {scorer.next_ticket() for _ in range(10)}
+            assert time.monotonic() - started < 1.0
+            assert not waits.done()
+            with pytest.raises(StateUnavailable):
+                waits.result()
+        assert len(tickets) == 10
 
 
 def test_commands_that_were_given_up_end_with_their_connection(tmp_path: Path) -> None:

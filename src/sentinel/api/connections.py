@@ -191,10 +191,13 @@ class Connections:
         connection = next(iter(self._discarding), None)
         if connection is not None:
             del self._discarding[connection]
-            connection.discard()
-        self._discards = bool(self._discarding)
-        if self._discards:
-            loop.call_later(DISCARD_SECONDS, self._discard, loop)
+        try:
+            if connection is not None:
+                connection.discard()
+        finally:
+            self._discards = bool(self._discarding)
+            if self._discards:
+                loop.call_later(DISCARD_SECONDS, self._discard, loop)
 
     def _make_room(self) -> bool:
         """End the large request that has been coming in longest; a small one if none is large."""

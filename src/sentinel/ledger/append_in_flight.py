@@ -58,8 +58,8 @@ class AppendInFlight:
             self._flush()
             self._loop.add_reader(self._socket, self._read)
             self._reads = True
-        except psycopg.Error as error:
-            self._loop.call_soon(self._end, error)
+        except Exception as error:  # noqa: BLE001 -- sent or not, the connection is not used again
+            self._loop.call_soon(self._end, _as_psycopg(error))
 
     def _flush(self) -> None:
         """Send what the socket takes; come back when it takes more."""
@@ -79,8 +79,8 @@ class AppendInFlight:
     def _write(self) -> None:
         try:
             self._flush()
-        except psycopg.Error as error:
-            self._end(error)
+        except Exception as error:  # noqa: BLE001 -- whoever waits is told
+            self._end(_as_psycopg(error))
 
     def _read(self) -> None:
         try:
@@ -90,8 +90,8 @@ class AppendInFlight:
                 self._connected.consume_input()
             if not complete:
                 self._check()
-        except psycopg.Error as error:
-            self._end(error)
+        except Exception as error:  # noqa: BLE001 -- whoever waits is told
+            self._end(_as_psycopg(error))
         else:
             if complete:
                 self._end(None)
@@ -125,6 +125,10 @@ class AppendInFlight:
         if error is None:
             try:
                 row = row_of(self._connection, self._result)
-            except psycopg.Error as refused:
-                error = refused
+            except Exception as refused:  # noqa: BLE001 -- whoever waits is told
+                error = _as_psycopg(refused)
         self._ended(row, error)
+
+
+def _as_psycopg(error: Exception) -> psycopg.Error:
+    return error if isinstance(error, psycopg.Error) else psycopg.InternalError(repr(error))

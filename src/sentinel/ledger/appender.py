@@ -125,17 +125,26 @@ class Appender:
         if connection is None:
             return False
 
+        began = time.monotonic()
+
         def ended(row: Row | None, error: psycopg.Error | None) -> None:
             if row is None:
                 assert error is not None
-                log.warning("%s Trying again.", unavailable(error, self._database, "append to"))
+                problem = unavailable(error, self._database, "append to")
                 self._drop()
+                late = time.monotonic() - began >= self._database.retry_seconds
+                if late or not is_passing(error):
+                    done(None, problem)
+                    return
+                log.warning("%s Trying again.", problem)
                 done(None, None)
                 return
             try:
                 appended = self._appended(_Answer(*row), entries)
             except SentinelError as refused:
                 done(None, refused)
+            except Exception as fault:  # noqa: BLE001 -- whoever waits is told
+                done(None, LedgerUnavailable(f"The ledger failed unexpectedly: {fault!r}."))
             else:
                 done(appended, None)
 

@@ -109,6 +109,11 @@ class Ledger(Protocol):
         """How many threads may append at once."""
         ...
 
+    @property
+    def appends_on_loop(self) -> bool:
+        """Whether `begin_append` may ever begin one."""
+        ...
+
     def append(
         self,
         kind: GroupKind,

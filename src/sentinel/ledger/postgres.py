@@ -94,6 +94,11 @@ class PostgresLedger:
         """See `Ledger`."""
         return max(1, len(self._appenders))
 
+    @property
+    def appends_on_loop(self) -> bool:
+        """Yes: see `Ledger`."""
+        return True
+
     @classmethod
     def open_writer(cls, database: Database, *, exclusive: bool) -> Self:
         """Open for appending; makes the tables, or brings them up to date, where that is due.

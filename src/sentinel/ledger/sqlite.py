@@ -68,6 +68,11 @@ class SqliteLedger:
         """One: see `Ledger`."""
         return 1
 
+    @property
+    def appends_on_loop(self) -> bool:
+        """No: see `Ledger`."""
+        return False
+
     @classmethod
     def open_writer(cls, path: Path) -> Self:
         """Open for appending, as the only process that does; makes the file where there is none.

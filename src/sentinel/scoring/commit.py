@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from sentinel.ledger.base import Appended, Ledger
 from sentinel.log.entries import GroupKind
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.threads import Threads
+
+log = logging.getLogger(__name__)
 
 _TOKEN_BYTES: Final = 16
 
@@ -81,12 +84,14 @@ class Commits:
         """Append a group; see `Ledger.append`."""
         token = token or secrets.token_bytes(_TOKEN_BYTES)
         started_ns = time.perf_counter_ns()
-        self._waiting.append(
-            _Commit(
-                kind, entries, received_at_us, payload, transaction_ids, token, done, started_ns
-            )
+        commit = _Commit(
+            kind, entries, received_at_us, payload, transaction_ids, token, done, started_ns
         )
-        self._begin_next()
+        if self._ledger.appends_on_loop:
+            self._waiting.append(commit)
+            self._begin_next()
+        else:
+            self._append_in_thread(commit, self._finish)
 
     def close(self) -> None:
         """Finish what is queued, then release the ledger. Waits."""
@@ -97,32 +102,46 @@ class Commits:
         """Append what waits, without a thread where the ledger can."""
         while self._waiting and self._under_way < self._ledger.appends_at_once:
             commit = self._waiting.popleft()
-            begun = self._ledger.begin_append(
-                self._loop,
-                commit.kind,
-                commit.entries,
-                commit.received_at_us,
-                commit.payload,
-                transaction_ids=commit.transaction_ids,
-                token=commit.token,
-                done=partial(self._ended, commit),
-            )
-            if begun:
-                self._under_way += 1
-            else:
-                self._append_in_thread(commit)
+            self._under_way += 1  # in whatever way: threads and the loop share the connections
+            try:
+                begun = self._ledger.begin_append(
+                    self._loop,
+                    commit.kind,
+                    commit.entries,
+                    commit.received_at_us,
+                    commit.payload,
+                    transaction_ids=commit.transaction_ids,
+                    token=commit.token,
+                    done=partial(self._ended, commit),
+                )
+            except Exception:
+                log.exception("An append could not be begun; a thread tries it.")
+                begun = False
+            if not begun:
+                self._append_in_thread(commit, self._ended_for_good)
 
     def _ended(
         self, commit: _Commit, appended: Appended | None, error: SentinelError | None
     ) -> None:
-        self._under_way -= 1
         if appended is None and error is None:
-            self._append_in_thread(commit)
+            self._append_in_thread(commit, self._ended_for_good)
         else:
-            self._finish(commit, appended, error)
-        self._begin_next()
+            self._ended_for_good(commit, appended, error)
 
-    def _append_in_thread(self, commit: _Commit) -> None:
+    def _ended_for_good(
+        self, commit: _Commit, appended: Appended | None, error: Exception | None
+    ) -> None:
+        self._under_way -= 1
+        try:
+            self._finish(commit, appended, error)
+        finally:
+            self._begin_next()
+
+    def _append_in_thread(
+        self,
+        commit: _Commit,
+        ended: Callable[[_Commit, Appended | None, Exception | None], None],
+    ) -> None:
         append = partial(
             self._ledger.append,
             commit.kind,
@@ -132,7 +151,7 @@ class Commits:
             transaction_ids=commit.transaction_ids,
             token=commit.token,
         )
-        self._threads.do(append, partial(self._finish, commit))
+        self._threads.do(append, partial(ended, commit))
 
     def _finish(self, commit: _Commit, appended: Appended | None, error: Exception | None) -> None:
         entries, done = commit.entries, commit.done

@@ -32,7 +32,7 @@ from sentinel.state.redis.reloading import Reloaded, reload_record
 
 log = logging.getLogger(__name__)
 
-ABANDONED_SECONDS: Final = 90.0
+ABANDONED_SECONDS: Final = 130.0
 """A group that was begun so long ago and is not settled was left behind: appends give up sooner."""
 
 _PAUSE_SECONDS: Final = 0.1

@@ -309,9 +309,14 @@ class Writer:
         if self.scorer.state.waits:
             self.turn.adding += 1
             done = partial(self._scored_elsewhere, group, transactions)
-            if known_only is None or not self.scorer.begin_decide(
-                self._hands, transactions, known_only, done
-            ):
+            try:
+                begun = known_only is not None and self.scorer.begin_decide(
+                    self._hands, transactions, known_only, done
+                )
+            except Exception as error:  # noqa: BLE001 -- callers that wait get the error
+                done(None, error)
+                return
+            if not begun:
                 self._adders.do(partial(score, transactions), done)
             return
         try:

@@ -52,8 +52,8 @@ class Exchange:
         self._found: list[Any] = []
         self._number = number
         self._ended = ended
-        self._timer = loop.call_later(seconds, self._time_out)
         loop.add_reader(self._descriptor, self._read)
+        self._timer = loop.call_later(seconds, self._time_out)
         try:
             self._send()
         except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import secrets
 import threading
 from array import array
@@ -177,7 +179,7 @@ class SharedFeatures:
         self._asked = RowsByRecord(self._n_views)
         self._encoder = self._room_for(64)
         self._session = int.from_bytes(secrets.token_bytes(8), "little") >> 1
-        self._group = 0
+        self._groups = itertools.count(1)
         self._settled: deque[bytes] = deque()
         self._lock = threading.Lock()
 
@@ -208,9 +210,8 @@ class SharedFeatures:
 
     def next_ticket(self) -> bytes:
         """Names a group of changes, 16 bytes; never given before by any scorer."""
-        with self._lock:
-            self._group += 1
-            return self._session.to_bytes(8, "little") + self._group.to_bytes(8, "little")
+        number = next(self._groups)  # without the lock: nobody waits for it here
+        return self._session.to_bytes(8, "little") + number.to_bytes(8, "little")
 
     def add(
         self,
@@ -291,7 +292,12 @@ class SharedFeatures:
                     else:
                         end(added, None)
 
-        self.records.wire.begin(hands.loop, adding.commands, told)
+        try:
+            self.records.wire.begin(hands.loop, adding.commands, told)
+        except BaseException:
+            self._settled.extendleft(reversed(adding.settled))
+            self._lock.release()
+            raise
         return True
 
     def peek(self, transactions: Sequence[Transaction]) -> Vectors:
@@ -339,14 +345,20 @@ class SharedFeatures:
             StateUnavailable: Redis did not answer; it is told later.
         """
         while self._settled:
-            some = [
-                self._settled.popleft() for _ in range(min(len(self._settled), _SETTLED_AT_ONCE))
-            ]
+            some = self._take_settled()
             try:
                 records.settled(some)
             except BaseException:
                 self._settled.extendleft(reversed(some))
                 raise
+
+    def _take_settled(self) -> list[bytes]:
+        """Some of what `settled` was told; another thread may take at the same time."""
+        taken: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            while len(taken) < _SETTLED_AT_ONCE:
+                taken.append(self._settled.popleft())
+        return taken
 
     def let_go(self) -> None:
         """Make sure that nothing sent without an answer is still under way.
@@ -408,9 +420,7 @@ class SharedFeatures:
         session = int.from_bytes(ticket[:8], "little")
         number = (int.from_bytes(ticket[8:], "little") << KIND_BITS) | KIND_ADD
         events = self._arguments(calls, ids, session, number)
-        settled = [
-            self._settled.popleft() for _ in range(min(len(self._settled), _SETTLED_AT_ONCE))
-        ]
+        settled = self._take_settled()
         if settled:
             commands.append(self.records.settled_command(settled))
         heads = len(commands)
