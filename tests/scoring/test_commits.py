@@ -28,8 +28,8 @@ class OnLoop(SqliteLedger):
     def appends_on_loop(self) -> bool:
         return True
 
-    def begin_append(self, *_: Any, done: Any, **__: Any) -> bool:
-        return self.begin(done)
+    def begin_append(self, *_: Any, **given: Any) -> bool:
+        return self.begin(given["done"])
 
 
 def fails(_: object) -> bool:
