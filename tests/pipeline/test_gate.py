@@ -12,7 +12,7 @@ from sentinel.domain import GateRefused, GateWaits
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import load_manifest
 from sentinel.models.intervals import Estimate
-from sentinel.models.noninferiority import NIGHTS, Look
+from sentinel.models.noninferiority import NIGHTS, SPENT, Look
 from sentinel.models.registry import Registry
 from sentinel.pipeline.contestants import Contestant
 from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge, report_path
@@ -103,6 +103,23 @@ def test_another_model_of_the_candidates_procedure_goes_on_with_its_wait(
     assert report.candidate_metrics.keys() == report.champion_metrics.keys()
 
 
+def test_the_last_night_of_a_wait_has_its_look(deployment: Settings) -> None:
+    (path,) = (deployment.workspace / "trials").glob("*/trial.json")
+    kept = path.read_bytes()
+    began = HISTORY_END_US - (NIGHTS - 1) * DAY_US
+    late = msgspec.structs.replace(
+        msgspec.json.decode(kept, type=Trial), opened_us=began, looks=(), ended=False, refused=""
+    )
+    path.write_bytes(msgspec.json.encode(late))
+    report = evaluate(deployment)
+    (trial,) = trials_of(deployment)
+    path.write_bytes(kept)
+    assert trial.ended
+    (look,) = trial.looks
+    assert (look.night, look.spent) == (NIGHTS - 1, SPENT)
+    assert report.state == trial.state
+
+
 def test_a_procedure_that_was_refused_is_not_tried_again_at_once(deployment: Settings) -> None:
     train(deployment, threads=1, baselines=False, parameters=WEAK)
     with pytest.raises(GateRefused, match=r"worse than that of reference 1"):
@@ -150,7 +167,7 @@ def test_a_trial_is_forgotten_when_it_is_over_for_long(tmp_path: Path) -> None:
     found = trials.find("3", None, "1", 59 * DAY_US)
     assert found is not None
     assert found[1] == trial
-    assert found[1].state(59 * DAY_US) == "refused"
+    assert found[1].state == "refused"
     assert trials.find("3", None, "2", 0) is None, "held against another reference"
     assert trials.find("4", None, "1", 0) is None
     assert trials.find("3", None, "1", NIGHTS * DAY_US) is None, "it may be tried again"

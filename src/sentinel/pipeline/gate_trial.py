@@ -17,7 +17,6 @@ from sentinel.models.noninferiority import (
     MARGIN,
     PairedPrecision,
     PairedScores,
-    SequentialTest,
     frauds_needed,
 )
 from sentinel.pipeline.contestants import Contestant, held_out, vectors_of
@@ -72,6 +71,17 @@ def in_trial(
     old = Contestant.at(folder / REFERENCE, reference)
     rows = held_out(settings, known, start_us=trial.start_us, now_us=now_us, gap_us=trial.gap_us)
     progress("gate", 0, 1)
+    if not 0 < rows.frauds < len(rows):
+        ours = theirs = compared = None
+        lines: tuple[LineFigure, ...] = ()
+    else:
+        ours = new.score(known, rows)
+        theirs = old.score(vectors_of(settings, known, old, progress), rows)
+        compared = paired(ours, theirs)
+        lines = at_lines(ours, theirs, new.judged, old.judged)
+    before, trial = trial, trial.after_night(compared, lines, now_us)
+    if trial != before:
+        trials.keep(folder, trial)
     about = GateReport(
         version=candidate.version,
         champion=pair.champion.version,
@@ -82,22 +92,14 @@ def in_trial(
         candidate_ap=None,
         champion_ap=None,
         difference=None,
-        state=trial.state(now_us),
+        state=trial.state,
         reference=reference,
         unnoted=pair.reference.manifest.procedure is None,
         night=trial.night(now_us),
         refused=trial.refused,
     )
-    if not 0 < rows.frauds < len(rows):
+    if ours is None or theirs is None or compared is None:
         return about
-    ours = new.score(known, rows)
-    theirs = old.score(vectors_of(settings, known, old, progress), rows)
-    compared = paired(ours, theirs)
-    if about.state == "waits":
-        trial, lines = _look(trial, compared, ours, theirs, new.judged, old.judged, now_us)
-        trials.keep(folder, trial)
-    else:
-        lines = at_lines(ours, theirs, new.judged, old.judged)
     error = 1.96 * compared.difference_error
     difference = compared.candidate - compared.reference
     own, other = measure(settings, ours), measure(settings, theirs)
@@ -110,12 +112,10 @@ def in_trial(
         champion_metrics=other.metrics,
         candidate_not_measured=own.not_measured,
         champion_not_measured=other.not_measured,
-        state=trial.state(now_us),
         better=compared.better,
         effective_frauds=compared.effective_frauds,
         needed_frauds=frauds_needed(compared),
         lines=lines,
-        refused=trial.refused,
     )
 
 
@@ -160,25 +160,6 @@ def _lines(rows: HeldOut, manifest: ModelManifest) -> AtLines:
         alerted=np.asarray(rows.probability >= lines.review),
         declined=np.asarray(rows.probability >= lines.decline),
     )
-
-
-def _look(
-    trial: Trial,
-    compared: PairedPrecision,
-    ours: HeldOut,
-    theirs: HeldOut,
-    own: ModelManifest,
-    other: ModelManifest,
-    now_us: int,
-) -> tuple[Trial, tuple[LineFigure, ...]]:
-    test = SequentialTest(trial.looks)
-    test.look(compared, trial.night(now_us))
-    trial = msgspec.structs.replace(trial, looks=tuple(test.looks))
-    lines = at_lines(ours, theirs, own, other)
-    if trial.state(now_us) == "passed":
-        refused = "; ".join(str(one) for one in lines if one.worse)
-        trial = msgspec.structs.replace(trial, refused=refused)
-    return trial, lines
 
 
 def _open(

@@ -165,8 +165,7 @@ def held_parameters(settings: Settings, about: DatasetManifest) -> Mapping[str, 
     if found is None:
         return None
     procedure = procedure_of(settings, about, found.parameters)
-    now_us = max(about.fit.cutoff_us, about.test.cutoff_us)
-    if found.parameters != found.before and Trials(settings).refused(procedure, now_us):
+    if found.parameters != found.before and Trials(settings).refused(procedure):
         go_back(settings, found)
         return found.before or None
     return found.parameters or None

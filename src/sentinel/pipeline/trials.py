@@ -14,14 +14,21 @@ that a procedure that was refused is not tried again at once.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from sentinel.features.plan.plan import DAY_US
-from sentinel.models.noninferiority import NIGHTS, Look, SequentialTest, State
+from sentinel.models.line_guard import LineFigure
+from sentinel.models.noninferiority import (
+    NIGHTS,
+    Look,
+    PairedPrecision,
+    SequentialTest,
+    State,
+)
 from sentinel.models.procedure import Procedure
 from sentinel.settings import Settings
 
@@ -42,6 +49,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         gap_us: How long after a payment its silence counts.
         looks: Oldest first.
         refused: Why it was refused at its lines; empty if it was not.
+        ended: Whether its last look was made, on its last night or before.
     """
 
     version: str
@@ -52,16 +60,41 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     gap_us: int | None
     looks: tuple[Look, ...] = ()
     refused: str = ""
+    ended: bool = False
 
     def night(self, now_us: int) -> int:
         """Nights since it began."""
         return max(0, now_us - self.opened_us) // DAY_US
 
-    def state(self, now_us: int) -> State:
-        """What has become of the candidate."""
+    @property
+    def state(self) -> State:
+        """What has become of the candidate; it waits until the last night's look was made."""
         if self.refused:
             return "refused"
-        return SequentialTest(self.looks).state(self.night(now_us))
+        return SequentialTest(self.looks).state(NIGHTS if self.ended else 0)
+
+    def after_night(
+        self, compared: PairedPrecision | None, lines: Sequence[LineFigure], now_us: int
+    ) -> Trial:
+        """The trial after a night. One that was decided stays as it is.
+
+        Args:
+            compared: Candidate and reference on all that has matured; None if nothing that can be
+                compared on has.
+            lines: Both at their lines.
+            now_us: The clock. From the last night on, the look spends what error is left, and the
+                trial ends, however many nights went by without a look.
+        """
+        if self.state != "waits":
+            return self
+        test, night = SequentialTest(self.looks), self.night(now_us)
+        if compared is not None:
+            test.look(compared, night)
+        state = test.state(night)
+        worse = "; ".join(str(one) for one in lines if one.worse) if state == "passed" else ""
+        return msgspec.structs.replace(
+            self, looks=tuple(test.looks), refused=worse, ended=state != "waits"
+        )
 
     def is_about(self, version: str, procedure: Procedure | None, reference: str) -> bool:
         """Whether it is the wait of such a candidate."""
@@ -101,24 +134,19 @@ class Trials:
         if not about:
             return None
         folder, trial = max(about, key=lambda one: one[1].opened_us)
-        if trial.night(now_us) >= NIGHTS and trial.state(now_us) == "refused":
+        if trial.night(now_us) >= NIGHTS and trial.state == "refused":
             return None
         return folder, trial
 
-    def refused(self, procedure: Procedure, now_us: int) -> bool:
-        """Whether the newest trial of a procedure ended with a refusal, as far as one is kept.
-
-        Args:
-            procedure: How models are made.
-            now_us: The clock.
-        """
+    def refused(self, procedure: Procedure) -> bool:
+        """Whether the newest trial of a procedure ended with a refusal, as far as one is kept."""
         about = [
             trial
             for _, trial in self._all()
             if trial.procedure is not None and procedure.is_that_of(trial.procedure)
         ]
         newest = max(about, key=lambda one: one.opened_us, default=None)
-        return newest is not None and newest.state(now_us) == "refused"
+        return newest is not None and newest.state == "refused"
 
     def open(self, trial: Trial, candidate: Path, reference: Path) -> Path:
         """Begin a trial.

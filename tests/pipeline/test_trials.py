@@ -1,0 +1,95 @@
+"""A candidate's wait: its last night is looked at, and what was let through once has an end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sentinel.features.plan.plan import DAY_US
+from sentinel.models.line_guard import LineFigure
+from sentinel.models.noninferiority import NIGHTS, SPENT, Look, PairedPrecision
+from sentinel.models.procedure import Procedure
+from sentinel.pipeline.trials import Trial, Trials
+from sentinel.settings import Settings
+
+EQUAL = PairedPrecision(
+    candidate=0.5,
+    reference=0.5,
+    difference_error=0.02,
+    shortfall_error=0.02,
+    skewness=0.0,
+    margin=0.1,
+    frauds=80,
+    effective_frauds=60.0,
+)
+"""2.5 standard errors above the margin: enough once all error may be spent, and not before."""
+
+PASSING = Look(night=3, information=20.0, spent=SPENT, z=3.0, bound=1.96)
+
+PROCEDURE = Procedure(
+    trainer="lightgbm",
+    parameters={},
+    plan_hash="p",
+    window_days=0.0,
+    max_rows=1_000,
+    maturity_days=None,
+    alerts_per_1000=5.0,
+    decline_precision=0.5,
+)
+
+
+def trial(*, opened_us: int = 0, looks: tuple[Look, ...] = (), reference: str = "1") -> Trial:
+    return Trial(
+        version="3",
+        procedure=None,
+        reference=reference,
+        opened_us=opened_us,
+        start_us=0,
+        gap_us=None,
+        looks=looks,
+    )
+
+
+def kept(settings: Settings, one: Trial) -> Trials:
+    folder = settings.workspace / "trials" / f"{one.version}-{one.reference}-{one.opened_us}"
+    folder.mkdir(parents=True)
+    trials = Trials(settings)
+    trials.keep(folder, one)
+    return trials
+
+
+@pytest.mark.parametrize("last", [NIGHTS - 1, NIGHTS + 1], ids=["in time", "after missed nights"])
+def test_the_last_nights_look_spends_the_error_that_is_left(last: int) -> None:
+    waits = trial().after_night(EQUAL, (), 10 * DAY_US)
+    assert (waits.state, waits.ended, len(waits.looks)) == ("waits", False, 1)
+    surer = PairedPrecision(**(vars(EQUAL) | {"shortfall_error": 0.0195}))
+    passed = waits.after_night(surer, (), last * DAY_US)
+    assert passed.looks[-1].spent == SPENT
+    assert (passed.state, passed.ended) == ("passed", True)
+    assert passed.after_night(surer, (), (last + 1) * DAY_US) == passed
+
+
+def test_what_the_last_look_lets_through_is_still_held_against_its_lines() -> None:
+    worse = LineFigure(name="alert_rate", candidate=0.02, reference=0.01, worse=True)
+    refused = trial().after_night(EQUAL, (worse,), (NIGHTS - 1) * DAY_US)
+    assert (refused.state, refused.refused) == ("refused", str(worse))
+
+
+def test_a_last_night_without_any_fraud_ends_the_wait() -> None:
+    waits = trial().after_night(None, (), (NIGHTS - 2) * DAY_US)
+    assert waits == trial()
+    refused = waits.after_night(None, (), (NIGHTS - 1) * DAY_US)
+    assert (refused.state, refused.ended) == ("refused", True)
+
+
+def test_nobody_is_refused_before_the_last_look(tmp_path: Path) -> None:
+    one = msgspec.structs.replace(trial(), procedure=PROCEDURE)
+    trials = kept(Settings(workspace=tmp_path), one)
+    assert not trials.refused(PROCEDURE)
+    found = trials.find("3", PROCEDURE, "1", 2 * NIGHTS * DAY_US)
+    assert found is not None, "its last look is still to come"
+    folder, waits = found
+    trials.keep(folder, waits.after_night(None, (), 2 * NIGHTS * DAY_US))
+    assert trials.refused(PROCEDURE)
