@@ -22,6 +22,7 @@ from sentinel.models.splitting import Split, SplitRequest, split_by_time
 from sentinel.pipeline.datasets import DatasetManifest, Period
 from sentinel.pipeline.found_parameters import (
     FoundParameters,
+    keep_found,
     remember_parameters,
     remembered_parameters,
 )
@@ -193,20 +194,50 @@ def test_what_the_gate_refused_is_not_trained_again(tmp_path: Path) -> None:
     own = settings(tmp_path)
     remember_parameters(own, found({"num_leaves": 15}, before={"num_leaves": 20}))
     assert held_parameters(own, ABOUT) == {"num_leaves": 15}
+    refuse(own, {"num_leaves": 15})
+    assert held_parameters(own, ABOUT) == {"num_leaves": 20}
+    assert held_parameters(own, ABOUT) == {"num_leaves": 20}, "and it stays so"
+
+
+def test_what_was_found_twice_goes_when_the_gate_refuses_it(tmp_path: Path) -> None:
+    own = settings(tmp_path)
+    keep_found(own, found({"num_leaves": 15}))
+    keep_found(own, found({"num_leaves": 15}))
+    refuse(own, {"num_leaves": 15})
+    assert held_parameters(own, ABOUT) is None
+
+
+def test_a_file_that_says_parameters_held_before_themselves_is_understood(tmp_path: Path) -> None:
+    own = settings(tmp_path)
+    remember_parameters(own, found({"num_leaves": 15}, before={"num_leaves": 15}))
+    refuse(own, {"num_leaves": 15})
+    assert held_parameters(own, ABOUT) is None
+
+
+def test_one_search_after_another_is_refused(tmp_path: Path) -> None:
+    own = settings(tmp_path)
+    keep_found(own, found({"num_leaves": 15}))
+    keep_found(own, found({"num_leaves": 20}))
+    refuse(own, {"num_leaves": 20})
+    assert held_parameters(own, ABOUT) == {"num_leaves": 15}
+    refuse(own, {"num_leaves": 15})
+    assert held_parameters(own, ABOUT) is None
+
+
+def refuse(own: Settings, parameters: dict) -> None:
+    """Let the gate have refused a procedure with some parameters."""
     refused = Trial(
         version="2",
-        procedure=procedure_of(own, ABOUT, {"num_leaves": 15}),
+        procedure=procedure_of(own, ABOUT, parameters),
         reference="1",
         opened_us=0,
         start_us=0,
         gap_us=None,
         refused="20 % more alerts",
     )
-    folder = tmp_path / "trials" / "2-1-0"
+    folder = own.workspace / "trials" / f"{parameters['num_leaves']}-1-0"
     folder.mkdir(parents=True)
     Trials(own).keep(folder, refused)
-    assert held_parameters(own, ABOUT) == {"num_leaves": 20}
-    assert held_parameters(own, ABOUT) == {"num_leaves": 20}, "and it stays so"
 
 
 def test_what_the_gate_waits_for_is_trained_again(tmp_path: Path) -> None:

@@ -91,9 +91,35 @@ def remembered_parameters(settings: Settings) -> FoundParameters | None:
     return _read(settings).get(spelled(settings.training.trainer))
 
 
-def go_back(settings: Settings, found: FoundParameters) -> None:
-    """Let those parameters hold again that held before a search."""
-    remember_parameters(settings, msgspec.structs.replace(found, parameters=found.before))
+def keep_found(settings: Settings, found: FoundParameters) -> FoundParameters:
+    """Keep what a search found, with what held before it.
+
+    Args:
+        settings: The deployment.
+        found: By the search.
+
+    Returns:
+        What was kept.
+    """
+    held = remembered_parameters(settings)
+    before: Parameters = {}
+    if held is not None:
+        same = held.parameters == found.parameters
+        before = held.before if same else held.parameters
+    found = msgspec.structs.replace(found, before=before)
+    remember_parameters(settings, found)
+    return found
+
+
+def go_back(settings: Settings, found: FoundParameters) -> FoundParameters:
+    """Let those parameters hold again that held before a search, and before them nothing.
+
+    Returns:
+        What holds now.
+    """
+    found = msgspec.structs.replace(found, parameters=found.before, before={})
+    remember_parameters(settings, found)
+    return found
 
 
 def _read(settings: Settings) -> dict[str, FoundParameters]:

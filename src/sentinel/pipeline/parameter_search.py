@@ -22,11 +22,7 @@ from sentinel.models.families.installed import trainer_of
 from sentinel.models.families.trainer import Between
 from sentinel.models.splitting import Split
 from sentinel.pipeline.datasets import split_of
-from sentinel.pipeline.found_parameters import (
-    FoundParameters,
-    remember_parameters,
-    remembered_parameters,
-)
+from sentinel.pipeline.found_parameters import FoundParameters, keep_found
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.search_report import track_search
 from sentinel.pipeline.search_study import Study, Values, open_study, values_of
@@ -95,10 +91,7 @@ def search_parameters(
         settings, material, split, trials, folder, about.name, threads=threads, progress=progress
     )
     (folder / _UNFINISHED).unlink(missing_ok=True)
-    held = remembered_parameters(settings)
-    found = msgspec.structs.replace(found, before={} if held is None else held.parameters)
-    remember_parameters(settings, found)
-    return found
+    return keep_found(settings, found)
 
 
 def search_over(

@@ -164,10 +164,11 @@ def held_parameters(settings: Settings, about: DatasetManifest) -> Mapping[str, 
     found = remembered_parameters(settings)
     if found is None:
         return None
-    procedure = procedure_of(settings, about, found.parameters)
-    if found.parameters != found.before and Trials(settings).refused(procedure):
-        go_back(settings, found)
-        return found.before or None
+    trials = Trials(settings)
+    while (found.parameters or found.before) and trials.refused(
+        procedure_of(settings, about, found.parameters)
+    ):
+        found = go_back(settings, found)
     return found.parameters or None
 
 
