@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -26,7 +27,7 @@ from sentinel.pipeline.found_parameters import (
     remember_parameters,
     remembered_parameters,
 )
-from sentinel.pipeline.parameter_search import search_over
+from sentinel.pipeline.parameter_search import better_than_now, search_over
 from sentinel.pipeline.procedures import procedure_of
 from sentinel.pipeline.search_report import draw_search
 from sentinel.pipeline.search_study import open_study
@@ -77,9 +78,9 @@ def world(rows: int = 5_000) -> tuple[Material, Split]:
     return Material(PLAN, payments, labels, vectors), split
 
 
-def searched(folder: Path, trials: int, trainer: str = "lightgbm") -> FoundParameters:
+def searched(folder: Path, trials: int, held: dict | None = None) -> FoundParameters:
     return search_over(
-        settings(folder, trainer), *world(), trials, folder, "one", tracked=False, threads=1
+        settings(folder), *world(), trials, folder, "one", held=held, tracked=False, threads=1
     )
 
 
@@ -110,7 +111,7 @@ def test_the_familys_own_settings_come_first_and_are_what_is_compared_with(
         assert found.better_by.value == pytest.approx(found.average_precision - found.usual)
         assert "looks better than it is" in found.words
     else:
-        assert max(values) == values[0]
+        assert found.better_by is None
     for name, value in found.parameters.items():
         assert space[name].low <= value <= space[name].high
 
@@ -118,7 +119,7 @@ def test_the_familys_own_settings_come_first_and_are_what_is_compared_with(
 def test_a_search_of_one_trial_finds_nothing(tmp_path: Path) -> None:
     found = searched(tmp_path, 1)
     assert (found.parameters, found.better_by) == ({}, None)
-    assert "they stay" in found.words
+    assert "that stays" in found.words
 
 
 CHILD = """
@@ -168,7 +169,51 @@ def test_a_longer_search_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
 
 
 def found(parameters: dict, before: dict | None = None) -> FoundParameters:
-    return FoundParameters(trainer="lightgbm", parameters=parameters, before=before or {}, folds=3)
+    return FoundParameters(
+        trainer="lightgbm",
+        parameters=parameters,
+        before=before or {},
+        folds=3,
+        better_by=Estimate(0.1, 0.05, 0.15),
+    )
+
+
+def test_what_is_found_must_be_better_than_what_trainings_take_now(tmp_path: Path) -> None:
+    held = {"num_leaves": 15}
+    result = searched(tmp_path, 2, held)
+    (first, usual, _), (second, value, _) = tried(tmp_path)
+    assert second == first | held
+    assert usual is not None
+    assert value is not None
+    assert "the parameters that held" in result.words
+    if result.better_by is not None:
+        assert usual > value, "the family's own settings are better"
+        assert result.held is not None
+        assert result.better_by.value == pytest.approx(result.usual - result.held)
+    assert result.parameters == {}
+
+
+@pytest.mark.parametrize(("difference", "kept"), [(-0.001, {}), (0.001, {"num_leaves": 15})])
+def test_the_best_by_fold_is_kept_only_if_it_is_better_on_all_payments_together(
+    difference: float, kept: dict
+) -> None:
+    usual, best = (
+        SimpleNamespace(number=number, params={"num_leaves": leaves})
+        for number, leaves in ((0, trainer_of("lightgbm").space["num_leaves"].usual), (7, 15))
+    )
+    together = Estimate(difference, difference - 0.01, difference + 0.01)
+    compared = {0: (0.5, None), 7: (0.5 + difference, together)}
+    space = trainer_of("lightgbm").space
+    result = better_than_now(found({}), compared, usual, usual, best, space)
+    assert result.parameters == kept
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_search_that_found_nothing_takes_nothing_away(tmp_path: Path, folds: int) -> None:
+    own = settings(tmp_path)
+    keep_found(own, found({"num_leaves": 15}))
+    keep_found(own, FoundParameters(trainer="lightgbm", parameters={}, folds=folds))
+    assert held_parameters(own, ABOUT) == {"num_leaves": 15}
 
 
 def test_each_family_keeps_what_was_found_for_it(tmp_path: Path) -> None:

@@ -23,11 +23,14 @@ class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         trainer: The family.
-        parameters: Changes to its own settings; empty if nothing was better than these.
+        parameters: Changes to its own settings; empty if nothing was better than what held, or if
+            these settings are better than what held.
         before: The changes that held before.
-        average_precision: Over all folds, with the parameters.
+        average_precision: Over all folds, with the parameters; of what held if nothing was better.
         usual: The same with the family's own settings.
-        better_by: The difference, paired, with its interval; None if nothing was found.
+        held: The same with the changes that held; None if there were none.
+        better_by: The difference to what held, paired, with its interval; None if nothing was
+            better.
         trials, pruned: How many were tried, and how many of them were given up early.
         folds: How many, each ``fold_days`` long.
         rows: Payments of the sample.
@@ -42,6 +45,7 @@ class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
     before: Parameters = {}
     average_precision: float = 0.0
     usual: float = 0.0
+    held: float | None = None
     better_by: Estimate | None = None
     trials: int = 0
     pruned: int = 0
@@ -63,16 +67,19 @@ class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
             )
         where = f"on {self.folds} folds of {self.fold_days:.3g} days before the test rows"
         how = f"{self.trials} trials ({self.pruned} given up early) {where}"
+        usual = f"the family's own settings {self.usual:.3f}"
+        held = "" if self.held is None else f"the parameters that held {self.held:.3f}"
+        both = " and ".join(one for one in (held, usual) if one)
         if self.better_by is None:
             return (
-                f"{how}: nothing was better than the family's own settings (average precision "
-                f"{self.usual:.3f}); they stay."
+                f"{how}: nothing was better than what trainings take now (average precision with "
+                f"{both}); that stays."
             )
         named = ", ".join(f"{name} {value:g}" for name, value in self.parameters.items())
         return (
-            f"{how}: average precision {self.average_precision:.3f}, with the family's own "
-            f"settings {self.usual:.3f} (difference {self.better_by}; the best of many trials "
-            f"looks better than it is). Kept for the trainings that follow: {named}."
+            f"{how}: average precision {self.average_precision:.3f}, with {both} "
+            f"(difference to the former {self.better_by}; the best of many trials looks better "
+            f"than it is). Kept for the trainings that follow: {named or 'the own settings'}."
         )
 
 
@@ -92,15 +99,17 @@ def remembered_parameters(settings: Settings) -> FoundParameters | None:
 
 
 def keep_found(settings: Settings, found: FoundParameters) -> FoundParameters:
-    """Keep what a search found, with what held before it.
+    """Keep what a search found, with what held before it; what held stays if nothing was better.
 
     Args:
         settings: The deployment.
         found: By the search.
 
     Returns:
-        What was kept.
+        What was found, with what held before it.
     """
+    if found.better_by is None:
+        return found
     held = remembered_parameters(settings)
     before: Parameters = {}
     if held is not None:

@@ -2,8 +2,9 @@
 
 Each trial fits a model for each fold as a training does, with early stopping on the later part of
 what it learns from, and is given up once it is worse than the median of the trials before it. The
-first trial is the family's own settings; the best one is held against it, paired on the same
-payments. What was found makes another procedure, and goes to the gate like any candidate.
+first trial is the family's own settings, the second what an earlier search found; the best one is
+held against what trainings take now, paired on the same payments. Only what is better there is
+kept. What was found makes another procedure, and goes to the gate like any candidate.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -20,9 +21,15 @@ import xxhash
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.families.installed import trainer_of
 from sentinel.models.families.trainer import Between
+from sentinel.models.intervals import Estimate
 from sentinel.models.splitting import Split
 from sentinel.pipeline.datasets import split_of
-from sentinel.pipeline.found_parameters import FoundParameters, keep_found
+from sentinel.pipeline.found_parameters import (
+    FoundParameters,
+    Parameters,
+    keep_found,
+    remembered_parameters,
+)
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.search_report import track_search
 from sentinel.pipeline.search_study import Study, Values, open_study, values_of
@@ -36,13 +43,14 @@ MOST_ROWS: Final = 60_000
 _UNFINISHED: Final = "unfinished.json"
 
 
-class _Begun(msgspec.Struct, frozen=True):
+class _Begun(msgspec.Struct, frozen=True, omit_defaults=True):
     """A search that has not ended: what it is about, and the moment of knowledge that it has."""
 
     trainer: str
     plan_hash: str
     seed: int
     now_us: int
+    held: Parameters = {}
 
     @property
     def name(self) -> str:
@@ -81,6 +89,7 @@ def search_parameters(
         material.plan.hash,
         settings.training.seed,
         known.end_us if now_us is None else now_us,
+        {} if (held := remembered_parameters(settings)) is None else held.parameters,
     )
     folder = settings.workspace / "searches"
     about = _unfinished(folder, about) if now_us is None else about
@@ -88,7 +97,15 @@ def search_parameters(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _UNFINISHED).write_bytes(msgspec.json.encode(about))
     found = search_over(
-        settings, material, split, trials, folder, about.name, threads=threads, progress=progress
+        settings,
+        material,
+        split,
+        trials,
+        folder,
+        about.name,
+        held=about.held,
+        threads=threads,
+        progress=progress,
     )
     (folder / _UNFINISHED).unlink(missing_ok=True)
     return keep_found(settings, found)
@@ -102,6 +119,7 @@ def search_over(
     folder: Path,
     name: str,
     *,
+    held: Parameters | None = None,
     tracked: bool = True,
     threads: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -115,6 +133,8 @@ def search_over(
         trials: How many there are to be, those in the journal included.
         folder: Where the journal is.
         name: Of the search.
+        held: Changes to the family's own settings that trainings take now; what is found must be
+            better than these.
         tracked: Whether it becomes a run in MLflow.
         threads: Default: the cores of this machine.
         progress: Told of the stage "search".
@@ -140,40 +160,88 @@ def search_over(
     def measure(values: Values, step: int) -> float:
         return folds.average_precision(spans[step], scores(values, spans[step]))
 
-    with open_study(folder, name, trainer.space, seed=settings.training.seed) as study:
+    serves = _serves(held or {}, trainer.space)
+    seed = settings.training.seed
+    with open_study(folder, name, trainer.space, seed=seed, held=serves) as study:
         while (done := len(study.ended)) < trials:
             progress("search", done, trials)
             study.next(len(spans), measure)
         progress("search", trials, trials)
         best, first = study.best, study.completed[0]
+        second = study.completed[1] if serves is not None and len(study.completed) > 1 else None
+        now = first if second is None else second
         found = msgspec.structs.replace(
             nothing,
-            average_precision=best.value,
+            average_precision=now.value,
             usual=first.value,
+            held=None if second is None else second.value,
             trials=len(study.ended),
             pruned=len(study.ended) - len(study.completed),
             folds=len(spans),
             fold_days=folds.fold_us / DAY_US,
         )
-        if best.number != first.number:
+        if best.number != now.number:
             both = {
-                key: np.concatenate([scores(values_of(trial), fold) for fold in spans])
-                for key, trial in (("usual", first), ("best", best))
+                trial.number: np.concatenate([scores(values_of(trial), fold) for fold in spans])
+                for trial in (now, first, best)
             }
-            compared = folds.better_by(spans, both)
-            value, better_by = compared["best"]
-            found = msgspec.structs.replace(
-                found,
-                parameters=_changes(values_of(best), trainer.space),
-                average_precision=value,
-                usual=compared["usual"][0],
-                better_by=better_by,
+            found = better_than_now(
+                found, folds.better_by(spans, both), now, first, best, trainer.space
             )
         found = msgspec.structs.replace(found, seconds=time.monotonic() - began)
         if tracked:
             run_id = track_search(settings, found, _trials(study), study.importances())
             found = msgspec.structs.replace(found, run_id=run_id)
     return found
+
+
+def better_than_now(
+    found: FoundParameters,
+    compared: Mapping[int, tuple[float, Estimate | None]],
+    now: Any,
+    first: Any,
+    best: Any,
+    space: Mapping[str, Between],
+) -> FoundParameters:
+    """What was found, once the best trial was held against what trainings take now.
+
+    The best by the mean of the folds may be no better on all their payments together; then nothing
+    was found.
+
+    Args:
+        found: Without it.
+        compared: Average precision on all payments by trial, and how much better than ``now``.
+        now: The trial of what trainings take now.
+        first: That of the family's own settings.
+        best: The best one by the mean of the folds.
+        space: Of the family.
+    """
+    value, better_by = compared[best.number]
+    found = msgspec.structs.replace(
+        found,
+        average_precision=compared[now.number][0],
+        usual=compared[first.number][0],
+        held=None if found.held is None else compared[now.number][0],
+    )
+    if better_by is None or better_by.value <= 0:
+        return msgspec.structs.replace(found, parameters={}, better_by=None)
+    return msgspec.structs.replace(
+        found,
+        parameters=_changes(values_of(best), space),
+        average_precision=value,
+        better_by=better_by,
+    )
+
+
+def _serves(held: Parameters, space: Mapping[str, Between]) -> Values | None:
+    """What trainings take now, as a point of the space; None if the family's own settings hold."""
+    inside = all(  # another version may have searched another space
+        name in space and space[name].low <= value <= space[name].high
+        for name, value in held.items()
+    )
+    if not held or not inside:
+        return None
+    return {name: one.usual for name, one in space.items()} | held
 
 
 def _changes(values: Values, space: Mapping[str, Between]) -> Values:

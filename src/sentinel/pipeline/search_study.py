@@ -33,12 +33,17 @@ class Study:
         study: Of Optuna.
         space: What may be tried.
         seed: Of the sampler.
+        held: What serves meanwhile, tried second; None if that is the family's own settings.
     """
 
-    def __init__(self, study: Any, space: Mapping[str, Between], seed: int) -> None:
+    def __init__(
+        self, study: Any, space: Mapping[str, Between], seed: int, held: Values | None = None
+    ) -> None:
         self._study = study
         self._space = space
         self._seed = seed
+        usual: Values = {name: one.usual for name, one in space.items()}
+        self._first = [usual] if held is None else [usual, held]
 
     @property
     def ended(self) -> list[Any]:
@@ -60,7 +65,7 @@ class Study:
         return max(self.completed, key=lambda trial: (trial.value, -trial.number))
 
     def next(self, steps: int, measure: Callable[[Values, int], float]) -> None:
-        """Run one trial: the family's own settings first, then what the sampler draws.
+        """Run one trial: the family's own settings first, what serves, then what is drawn.
 
         Args:
             steps: How many folds there are.
@@ -70,8 +75,9 @@ class Study:
 
         number = len(self.ended)
         self._study.sampler = self._sampler(number)
-        if number == 0 and not self._study.get_trials(states=(TrialState.WAITING,)):
-            self._study.enqueue_trial({name: one.usual for name, one in self._space.items()})
+        waiting = self._study.get_trials(states=(TrialState.WAITING,))
+        if number < len(self._first) and not waiting:
+            self._study.enqueue_trial(self._first[number])
         trial = self._study.ask()
         values = {name: _draw(trial, name, one) for name, one in self._space.items()}
         total = 0.0
@@ -108,7 +114,12 @@ class Study:
 
 @contextmanager
 def open_study(
-    folder: Path, name: str, space: Mapping[str, Between], *, seed: int
+    folder: Path,
+    name: str,
+    space: Mapping[str, Between],
+    *,
+    seed: int,
+    held: Values | None = None,
 ) -> Iterator[Study]:
     """A search, as far as it has come.
 
@@ -117,6 +128,7 @@ def open_study(
         name: Of the search; the same name goes on with what was begun.
         space: What may be tried.
         seed: Of the sampler.
+        held: What serves meanwhile, tried second; None if that is the family's own settings.
 
     Raises:
         WorkspaceError: Another process is at this search.
@@ -148,7 +160,7 @@ def open_study(
         )
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)  # it was killed; it is run again
-        yield Study(study, space, seed)
+        yield Study(study, space, seed, held)
     finally:
         lock.release()
 
