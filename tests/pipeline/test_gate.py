@@ -17,7 +17,7 @@ from sentinel.models.registry import Registry
 from sentinel.pipeline.contestants import Contestant
 from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge, report_path
 from sentinel.pipeline.gate_report import GateReport
-from sentinel.pipeline.promotion import promote
+from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import train
 from sentinel.pipeline.trials import Trial, Trials
 from sentinel.settings import MlflowSettings, Settings
@@ -128,6 +128,26 @@ def test_a_procedure_that_was_refused_is_not_tried_again_at_once(deployment: Set
     assert report.verdict == "refused"
     with pytest.raises(GateRefused, match="Version 6 is refused"):
         judge(deployment, report)
+
+
+def test_a_rollback_withdraws_the_pass_of_what_it_takes_back(deployment: Settings) -> None:
+    procedure = load_manifest(deployment.models_dir / "sentinel-fraud-2").procedure
+    assert procedure is not None
+    passed = Trial(
+        version="2",
+        procedure=procedure,
+        reference="0",
+        opened_us=0,
+        start_us=0,
+        gap_us=None,
+        looks=(Look(night=0, information=20.0, spent=0.025, z=4.0, bound=2.0),),
+    )
+    trials = Trials(deployment)
+    (deployment.workspace / "trials" / "2-0-0").mkdir()
+    trials.keep(deployment.workspace / "trials" / "2-0-0", passed)
+    assert trials.find("9", procedure, "0", DAY_US) is not None
+    assert rollback(deployment).version == "1"
+    assert trials.find("9", procedure, "0", DAY_US) is None
 
 
 def test_the_reference_stays_unless_somebody_is_better() -> None:

@@ -93,3 +93,22 @@ def test_nobody_is_refused_before_the_last_look(tmp_path: Path) -> None:
     folder, waits = found
     trials.keep(folder, waits.after_night(None, (), 2 * NIGHTS * DAY_US))
     assert trials.refused(PROCEDURE)
+
+
+def test_a_pass_holds_for_as_long_as_a_wait_lasts(tmp_path: Path) -> None:
+    trials = kept(Settings(workspace=tmp_path), trial(looks=(PASSING,)))
+    assert trials.find("3", None, "1", (NIGHTS - 1) * DAY_US) is not None
+    assert trials.find("3", None, "1", NIGHTS * DAY_US) is None
+
+
+def test_what_let_a_version_through_that_was_rolled_back_lets_no_other_through(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    passed = msgspec.structs.replace(trial(looks=(PASSING,)), procedure=PROCEDURE)
+    other = msgspec.structs.replace(PROCEDURE, trainer="xgboost")
+    trials = kept(settings, passed)
+    kept(settings, msgspec.structs.replace(passed, version="2", procedure=other))
+    trials.withdraw("5", PROCEDURE)  # a later model of the procedure
+    assert trials.find("6", PROCEDURE, "1", DAY_US) is None
+    assert trials.find("7", other, "1", DAY_US) is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sentinel.domain import GateWaits, NoModel, Unavailable, WorkspaceError
+from sentinel.domain import GateWaits, NoModel, SentinelError, Unavailable, WorkspaceError
 from sentinel.ledger.history_scores import HistoryScores, Scored
 from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.registry import Registry
@@ -38,6 +38,7 @@ from sentinel.pipeline.served import (
     untold_rollback,
 )
 from sentinel.pipeline.signing import sign_what_passed
+from sentinel.pipeline.trials import Trials
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -167,6 +168,8 @@ def promote_challenger(
 def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) -> Promoted:
     """Put the champion before the present one back in charge. Asks no gate.
 
+    The wait that let the present one through lets no other model of its procedure through.
+
     Serving changes first, from the folder that is here; then the registry is told; then the
     history gets its answers. Where the registry is away, the follower tells it later. Where the
     ledger is away, the history keeps the answers that it has.
@@ -201,6 +204,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
             # Says what is wrong where the folder alone has to do.
             check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
             _step_back(settings, champions)
+            _withdraw_trials(settings, champions[-1])
             if away is None:
                 away = _tell(settings, server)
         scored, unscored = 0, ""
@@ -247,6 +251,15 @@ def _step_back(settings: Settings, champions: list[str]) -> None:
         instead_of = champions[-1] if untold is None else untold.instead_of
         remember_rollback(settings, Rollback(tuple(champions[:-1]), instead_of))
         crown(settings, champions[-2])
+
+
+def _withdraw_trials(settings: Settings, version: str) -> None:
+    """Let the next model of a version's procedure prove it anew."""
+    try:
+        procedure = load_manifest(folder_of(settings, version)).procedure
+    except (SentinelError, OSError):  # its folder is not here; its number has to do
+        procedure = None
+    Trials(settings).withdraw(version, procedure)
 
 
 def _tell(settings: Settings, server: RegistryReader) -> Unavailable | None:

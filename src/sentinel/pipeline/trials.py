@@ -7,8 +7,9 @@
 
 Both models stay as they are for the whole wait, and each night judges them on all payments after
 the cut-off whose labels have matured by then. Another model of the candidate's procedure goes on
-with the wait instead of beginning one. A trial that ended is kept for as long as a wait lasts, so
-that a procedure that was refused is not tried again at once.
+with the wait instead of beginning one. A trial that ended counts for as long as a wait lasts, so
+that a procedure that was refused is not tried again at once, and one that passed is not proved
+twice. If what it let through is rolled back, it lets nobody through any more: a new wait begins.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         looks: Oldest first.
         refused: Why it was refused at its lines; empty if it was not.
         ended: Whether its last look was made, on its last night or before.
+        withdrawn: Whether a version of the procedure was rolled back since it passed.
     """
 
     version: str
@@ -61,6 +63,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     looks: tuple[Look, ...] = ()
     refused: str = ""
     ended: bool = False
+    withdrawn: bool = False
 
     def night(self, now_us: int) -> int:
         """Nights since it began."""
@@ -124,7 +127,7 @@ class Trials:
             version: The candidate.
             procedure: Of it.
             reference: Version whose procedure it is held against.
-            now_us: The clock; a trial that was refused and began longer ago than a wait is over.
+            now_us: The clock; a trial that was decided and began longer ago than a wait is over.
         """
         about = [
             (folder, trial)
@@ -134,9 +137,19 @@ class Trials:
         if not about:
             return None
         folder, trial = max(about, key=lambda one: one[1].opened_us)
-        if trial.night(now_us) >= NIGHTS and trial.state == "refused":
-            return None
-        return folder, trial
+        over = trial.night(now_us) >= NIGHTS and trial.state != "waits"
+        return None if over or trial.withdrawn else (folder, trial)
+
+    def withdraw(self, version: str, procedure: Procedure | None) -> None:
+        """Let nobody through any more by trials that let a version through.
+
+        Args:
+            version: It was rolled back.
+            procedure: Of it; None if that is not known.
+        """
+        for folder, trial in self._all():
+            if trial.state == "passed" and trial.is_about(version, procedure, trial.reference):
+                self.keep(folder, msgspec.structs.replace(trial, withdrawn=True))
 
     def refused(self, procedure: Procedure) -> bool:
         """Whether the newest trial of a procedure ended with a refusal, as far as one is kept."""
