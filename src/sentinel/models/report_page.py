@@ -102,6 +102,8 @@ class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
         shap, permutation: Importance by feature, the largest first.
         history: Shares of SHAP by version, the oldest first.
         created_us: When the report was made.
+        money_scale: Decimals of one unit of the currency that amounts are in.
+        currency: That one.
     """
 
     version: str
@@ -120,6 +122,21 @@ class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
     permutation: dict[str, float]
     history: dict[str, dict[str, float]]
     created_us: int
+    money_scale: int = 2
+    currency: str = ""
+
+
+NONE_KNOWN: Final = "No payment after its training is old enough for its truth to be known."
+
+
+def money_words(amount_minor: float, scale: int) -> str:
+    """An amount in units of its currency.
+
+    Args:
+        amount_minor: In the smallest units.
+        scale: Decimals of one unit.
+    """
+    return f"{amount_minor / 10**scale:,.{scale}f}"
 
 
 def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str, str]) -> str:
@@ -127,7 +144,8 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
 
     Args:
         facts: What it says.
-        manifest: Of the model.
+        manifest: Of the model, with what the one that was judged learnt from: the twin, where a
+            refit serves.
         pictures: SVG elements by heading, in their order.
     """
     title = f"Model {manifest.name} {facts.version}"
@@ -148,7 +166,7 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
         "<h2>At the model's own lines</h2>",
         _lines(facts, manifest),
         "<h2>What nobody knows</h2>",
-        _unknown(facts.unknown),
+        _unknown(facts),
         _notes(manifest),
         f'<p class="quiet">Made {_day(facts.created_us)} by sentinel report.</p>',
     ]
@@ -163,7 +181,6 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
 
 def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
     """The model card: what it is for, what it learnt from, how good it is, and its limits."""
-    own = next(iter(facts.metrics.values()), {})
     lines = [
         f"# Model card: {manifest.name} {facts.version}",
         "",
@@ -184,27 +201,17 @@ def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
             f"labels up to {_day(manifest.training.cutoff_us)}. Data hash `{manifest.data_hash}`."
         ),
         "",
+        *([] if manifest.refit is None else [manifest.refit.words, ""]),
         *(_procedure(manifest)),
         "## How good it is",
         "",
-        (
-            f"On {facts.payments:,} later payments ({_day(facts.start_us)} to "
-            f"{_day(facts.end_us)}) with {facts.frauds:,} known frauds, none of which it has seen:"
-        ),
-        "",
-        "| figure | value | 95 % interval |",
-        "|---|---|---|",
-        *(
-            f"| {_word(name)} | {one.value:.4g} | {one.low:.4g} to {one.high:.4g} |"
-            for name, one in own.items()
-        ),
-        *(f"| {_word(name)} | {why} | |" for name, why in facts.not_measured.items()),
-        "",
+        *_how_good(facts),
     ]
     weakest = sorted(
         (one for one in facts.segments if one.average_precision is not None),
         key=lambda one: one.average_precision.value if one.average_precision else 0.0,
     )[:3]
+    of_time = "payments of the same time" if facts.payments else "later payments"
     lines += [
         "## Where it is weakest",
         "",
@@ -222,7 +229,7 @@ def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
         "## Limits",
         "",
         (
-            f"- Of {sum(facts.unknown.unknown.values()):,} payments of the same time nobody knows "
+            f"- Of {sum(facts.unknown.unknown.values()):,} {of_time} nobody knows "
             "whether they were fraud; no figure speaks of them."
         ),
         "- Figures hold for the time they were measured in. Frauds of a new kind are not in it.",
@@ -233,14 +240,42 @@ def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
     return "\n".join(lines)
 
 
-def _about(facts: ReportFacts, manifest: ModelManifest) -> str:
+def _how_good(facts: ReportFacts) -> Sequence[str]:
+    if not facts.payments:
+        return (NONE_KNOWN, "")
+    own = next(iter(facts.metrics.values()), {})
     return (
+        (
+            f"On {facts.payments:,} later payments ({_day(facts.start_us)} to "
+            f"{_day(facts.end_us)}) with {facts.frauds:,} known frauds, none of which the judged "
+            "model has seen:"
+        ),
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+        *(
+            f"| {_word(name)} | {one.value:.4g} | {one.low:.4g} to {one.high:.4g} |"
+            for name, one in own.items()
+        ),
+        *(f"| {_word(name)} | {why} | |" for name, why in facts.not_measured.items()),
+        "",
+    )
+
+
+def _about(facts: ReportFacts, manifest: ModelManifest) -> str:
+    judged = NONE_KNOWN
+    if facts.payments:
+        judged = (
+            f"Judged on {facts.payments:,} later payments with {facts.frauds:,} known frauds, "
+            f"{_day(facts.start_us)} to {_day(facts.end_us)}, that none of the judged models has "
+            "seen."
+        )
+    about = (
         f"{manifest.kind.replace('_', ' ')}, {len(manifest.feature_names)} features of plan "
         f"{manifest.plan_hash}; learnt from {manifest.training.rows:,} payments, "
-        f"{_day(manifest.training.start_us)} to {_day(manifest.training.end_us)}. Judged on "
-        f"{facts.payments:,} later payments with {facts.frauds:,} known frauds, "
-        f"{_day(facts.start_us)} to {_day(facts.end_us)}, that none of the models has seen."
+        f"{_day(manifest.training.start_us)} to {_day(manifest.training.end_us)}. {judged}"
     )
+    return about if manifest.refit is None else f"{about} {manifest.refit.words}"
 
 
 def _tiles(facts: ReportFacts) -> str:
@@ -328,14 +363,20 @@ def _lines(facts: ReportFacts, manifest: ModelManifest) -> str:
     )
 
 
-def _unknown(unknown: Unknown) -> str:
+def _unknown(facts: ReportFacts) -> str:
+    unknown = facts.unknown
+    if not facts.payments:
+        later = sum(unknown.unknown.values())
+        of_them = f" There are {later:,} of them." if later else ""
+        return f'<div class="card"><p>{NONE_KNOWN}{of_them}</p></div>'
     missing = sum(unknown.unknown.values())
     whole = max(unknown.known + missing, 1)
     spans = f'<span class="known" style="flex:{unknown.known}">{unknown.known:,} known</span>'
     if missing:
         spans += f'<span class="unknown" style="flex:{missing}">{missing:,} unknown</span>'
     why = "; ".join(f"{count:,} {reason}" for reason, count in unknown.unknown.items())
-    worth = f", worth {unknown.amount_minor / 100:,.2f}" if missing else ""
+    amount = money_words(unknown.amount_minor, facts.money_scale)
+    worth = f", worth {amount} {facts.currency}".rstrip() if missing else ""
     return (
         f'<div class="card"><div class="bar">{spans}</div><p>Of {missing / whole:.1%} of the '
         f"payments of this time{worth}, the truth is unknown, and no figure above speaks of them."

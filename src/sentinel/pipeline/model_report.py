@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from sentinel.domain import NotFound, SentinelError
 from sentinel.features.plan.plan import Plan
-from sentinel.models.artifact import load_trees
+from sentinel.models.artifact import ModelManifest, load_trees
 from sentinel.models.champion import champion_of
 from sentinel.models.dataset import MIN_FRAUDS, Sample, sample, weight_column
 from sentinel.models.evaluation import HeldOut, average_precision, compare, differences
@@ -33,6 +33,7 @@ from sentinel.models.report_page import (
     Unknown,
     html_page,
     model_card,
+    money_words,
 )
 from sentinel.models.report_pictures import (
     calibration,
@@ -125,7 +126,7 @@ def report(
     known = labelled_payments(settings, plan=one.plan, progress=progress)
     start_us = max(contestant.judged.training.end_us for contestant in everyone)
     rows = held_out(settings, known, start_us=start_us, gap_us=one.manifest.training.gap_us)
-    rows = rows.take(slice(-MOST_JUDGED, None))
+    rows = latest(rows, known.payments.event_time_us)
     progress("report", 0, 1)
     models: dict[str, HeldOut] = {}
     vectors = known.vectors(rows.rows)
@@ -142,14 +143,45 @@ def report(
     folder.mkdir(parents=True, exist_ok=True)
     named = f"{version}-{against}" if against else version
     page, card = folder / f"{named}.html", folder / f"{version}.md"
-    page.write_text(html_page(facts, one.manifest, pictures), encoding="utf-8")
-    card.write_text(model_card(facts, one.manifest), encoding="utf-8")
+    judged = manifest_of_figures(one)
+    page.write_text(html_page(facts, judged, pictures), encoding="utf-8")
+    card.write_text(model_card(facts, judged), encoding="utf-8")
     (folder / f"{version}.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(facts), indent=2)
     )
     where = _track(settings, one, [page, card]) if tracked else "not tracked"
     progress("report", 1, 1)
     return Written(page, card, facts, where)
+
+
+def manifest_of_figures(one: Contestant) -> ModelManifest:
+    """What a version says of itself, with what its judged model learnt from.
+
+    The figures of a report are of that model, and it has seen none of the payments they speak of;
+    a refit that serves has.
+    """
+    judged = one.judged
+    return msgspec.structs.replace(
+        one.manifest,
+        training=judged.training,
+        thresholds=judged.thresholds,
+        data_hash=judged.data_hash,
+    )
+
+
+def latest(rows: Sample, times: npt.NDArray[np.int64], most: int = MOST_JUDGED) -> Sample:
+    """The latest payments of a sample, and the time that these are of.
+
+    Args:
+        rows: The sample.
+        times: int64, event times of the log's payments, microseconds UTC.
+        most: How many are kept.
+    """
+    if len(rows) <= most:
+        return rows
+    order = np.argsort(times[rows.rows], kind="stable")
+    kept = rows.take(np.sort(order[-most:]))
+    return replace(kept, start_us=int(times[kept.rows].min()))
 
 
 def _facts(
@@ -179,26 +211,30 @@ def _facts(
         for name, held in list(models.items())[1:]
         if own is not None
     }
-    at_lines = {} if own is None else held_out_figures(settings, own, one.manifest.thresholds)
+    at_lines = {} if own is None else held_out_figures(settings, own, one.judged.thresholds)
     rival = next((held for name, held in models.items() if name == f"version {against}"), None)
     shap, permutation = _importance(one, own, rows, vectors)
     return ReportFacts(
         version=one.version,
         against=f"version {against}" if against else "",
         start_us=rows.start_us,
-        end_us=rows.end_us,
+        end_us=max(rows.end_us, rows.start_us),
         payments=len(rows),
         frauds=rows.frauds,
         metrics={name: found for name, found in metrics.items() if found},
         not_measured=figures.not_measured,
         better_by=better_by,
         at_lines={name: one.value for name, one in at_lines.items()},
-        segments=() if own is None else _segments(known, one.plan, rows, own, rival, vectors),
+        segments=()
+        if own is None
+        else _segments(settings, known, one.plan, rows, own, rival, vectors),
         unknown=_unknown(known, rows),
         shap=shap,
         permutation=permutation,
         history=_history(settings, one.version, shap),
         created_us=time.time_ns() // 1000,
+        money_scale=settings.money.scale,
+        currency=settings.money.currency,
     )
 
 
@@ -270,6 +306,7 @@ def _importance(
 
 
 def _segments(
+    settings: Settings,
     known: LabelledPayments,
     plan: Plan,
     rows: Sample,
@@ -278,7 +315,7 @@ def _segments(
     vectors: Matrix,
 ) -> tuple[Segment, ...]:
     found = []
-    for what, name, inside in _parts(known, plan, rows, vectors):
+    for what, name, inside in _parts(known, plan, rows, vectors, settings.money.scale):
         payments, frauds = int(inside.sum()), int(rows.fraud[inside].sum())
         if not 0 < payments < len(rows):
             continue  # of nothing or of everything there is nothing to add
@@ -300,13 +337,14 @@ def _segments(
 
 
 def _parts(
-    known: LabelledPayments, plan: Plan, rows: Sample, vectors: Matrix
+    known: LabelledPayments, plan: Plan, rows: Sample, vectors: Matrix, scale: int
 ) -> list[tuple[str, str, Bools]]:
     """Amount bands, the commonest values of each category, and cards that are new or known."""
     amounts = known.payments.amount_minor[rows.rows]
     edges = np.unique(np.quantile(amounts, [0.25, 0.5, 0.75, 0.95]))
     band = np.searchsorted(edges, amounts, side="left")
-    words = [f"up to {edge / 100:,.2f}" for edge in edges] + [f"above {edges[-1] / 100:,.2f}"]
+    said = [money_words(edge, scale) for edge in edges]
+    words = [f"up to {edge}" for edge in said] + [f"above {said[-1]}"]
     parts = [("amount", word, band == number) for number, word in enumerate(words)]
     places = {name: i for i, name in enumerate(plan.feature_names)}
     for feature in plan.request:
@@ -329,9 +367,11 @@ def _parts(
 
 
 def _unknown(known: LabelledPayments, rows: Sample) -> Unknown:
+    """Payments of the time of the report without a known truth; of all later ones if none has."""
     times = known.payments.event_time_us
-    start = int(times[rows.rows[0]]) if len(rows) else rows.start_us
-    inside = (times >= start) & (times < rows.end_us)
+    inside = times >= rows.start_us
+    if len(rows):
+        inside &= times < rows.end_us
     inside[rows.rows] = False
     why: dict[str, int] = {}
     withheld = known.payments.withheld
