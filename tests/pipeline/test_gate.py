@@ -143,7 +143,7 @@ def test_a_rollback_withdraws_the_pass_of_what_it_takes_back(deployment: Setting
         looks=(Look(night=0, information=20.0, spent=0.025, z=4.0, bound=2.0),),
     )
     trials = Trials(deployment)
-    (deployment.workspace / "trials" / "2-0-0").mkdir()
+    (deployment.workspace / "trials" / "2-0-0").mkdir(parents=True)
     trials.keep(deployment.workspace / "trials" / "2-0-0", passed)
     assert trials.find("9", procedure, "0", DAY_US) is not None
     assert rollback(deployment).version == "1"
