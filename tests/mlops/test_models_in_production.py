@@ -157,7 +157,9 @@ def test_a_trained_model_is_in_postgresql_and_s3(stack: Stack, champion: str) ->
     assert [(v.version, v.aliases) for v in versions] == [(champion, (CANDIDATE, CHAMPION))]
     # Asked over S3: the server's own folder gets what it holds some seconds later.
     stored = stack.s3.client().list_objects_v2(Bucket=BUCKET)["Contents"]
-    assert sum(entry["Key"].endswith("/manifest.json") for entry in stored) == 1
+    manifests = [entry["Key"] for entry in stored if entry["Key"].endswith("/manifest.json")]
+    twins = [key for key in manifests if key.endswith("/judged/manifest.json")]
+    assert (len(manifests), len(twins)) == (2, 1), "what serves, and its twin that was judged"
     assert not (stack.mlflow.folder / "mlflow.db").exists()
     said = stack.mlflow.log.read_text()
     assert "Made database mlflow_db" in said
