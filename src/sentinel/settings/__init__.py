@@ -1,0 +1,43 @@
+"""One settings tree: defaults, then ``sentinel.toml`` here, then the one in the workspace, then
+``SENTINEL_`` environment variables.
+
+Nested settings use two underscores in the environment: ``SENTINEL_API__PORT=9000``. A variable
+that ends in ``_FILE`` names a file that holds the value, and keeps a secret out of the
+environment: ``SENTINEL_LEDGER__URL_FILE=/run/secrets/ledger_url``.
+
+`deployment` holds the tree; each other file holds the sections of one subject, and `file_sources`
+says which values come from files.
+"""
+
+from __future__ import annotations
+
+from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
+from sentinel.settings.deployment import Settings, load_settings
+from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
+from sentinel.settings.learning import LabelSettings, SigningSettings, TrainingSettings
+from sentinel.settings.payment_values import MoneySettings, TokenSettings
+from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
+from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
+
+__all__ = [
+    "AccessSettings",
+    "AirflowSettings",
+    "ApiSettings",
+    "DashboardSettings",
+    "ExperimentSettings",
+    "FeastSettings",
+    "LabelSettings",
+    "LedgerSettings",
+    "MlflowSettings",
+    "MoneySettings",
+    "PolicySettings",
+    "S3Settings",
+    "ScoringSettings",
+    "ServicesSettings",
+    "Settings",
+    "SigningSettings",
+    "StateSettings",
+    "TokenSettings",
+    "TrainingSettings",
+    "load_settings",
+]

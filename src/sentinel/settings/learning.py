@@ -1,0 +1,80 @@
+"""How models are made: labels, training, signatures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, SecretStr
+
+
+class LabelSettings(BaseModel):
+    maturity_days: float = Field(
+        30.0,
+        description="An unlabelled transaction counts as legitimate after so many days. Where it "
+        "is not set and labels always came sooner, the longest delay counts.",
+        ge=0,
+    )
+    max_silence_days: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Training stops where no label has arrived for so many days before the end of "
+        "the log, since unlabelled frauds would count as legitimate; auto: twice the longest pause "
+        "that is usual here, weekends included, and a day at least.",
+    )
+
+
+class TrainingSettings(BaseModel):
+    trainer: str = Field(
+        "lightgbm",
+        description="What candidates are trained with: `lightgbm`, `xgboost`, `random-forest`, or "
+        "a family that another package adds. Baselines are always beside it.",
+        pattern="^[a-z][a-z0-9_-]*$",
+    )
+    window_days: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Days of history to train on; auto: all that is mature, unless recent data "
+        "proves better on validation folds.",
+    )
+    test_days: float = Field(
+        14.0,
+        description="Days held out to evaluate on; fewer where the history is short, more where "
+        "frauds are few.",
+        gt=0,
+    )
+    max_rows: int = Field(
+        400_000,
+        description="Most payments to fit on: all frauds, and of the good ones a sample that "
+        "counts for all of them.",
+        ge=1_000,
+    )
+    alert_budget_per_1000: float = Field(
+        5.0, description="Payments that analysts can review per 1,000; declines are apart.", gt=0
+    )
+    decline_precision: float = Field(
+        0.8,
+        description="Decline where a payment is fraud with at least this probability.",
+        gt=0,
+        le=1,
+    )
+    state_dropout: float = Field(
+        0.01,
+        description="Share of the payments fitted on whose state is hidden, so that a model knows "
+        "degraded decisions before it serves them.",
+        ge=0,
+        le=0.5,
+    )
+    bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
+    seed: int = Field(7, description="Seed of everything random in training.")
+
+
+class SigningSettings(BaseModel):
+    private_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key that signs models, 64 hex digits; only training and promotion need it. "
+        "Empty: `signing.key` in the workspace, made on first use.",
+    )
+    trusted_keys: str = Field(
+        "",
+        description="Public keys whose models may serve, with spaces or commas between: "
+        "`ed25519:...`, as `sentinel models signing-key` prints them. Empty: those in "
+        "`signing.pub` of the workspace.",
+    )
