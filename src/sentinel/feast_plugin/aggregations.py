@@ -64,6 +64,7 @@ def compile_aggregation(aggregation: Aggregation, tags: FieldTags, where: str) -
         offset_us=tags.offset_us,
         filters=tags.filters,
         capacity=(tags.capacity or DEFAULT_CAPACITY) if row.capacity else 0,
+        words=tags.words,
     )
 
 

@@ -22,8 +22,20 @@ from sentinel.feast_plugin.source import reads_the_log
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean, read_tags
 from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import Aggregate, Plan, Ratio, RequestFeature, View
+from sentinel.features.plan.templates import (
+    OF_RATIOS,
+    OF_REQUESTS,
+    OF_WINDOWS,
+    check_template,
+)
 
 DEFAULT_SERVICE: Final = "fraud_detection_v1"
+
+_PLACEHOLDERS: Final[Mapping[type, dict[str, str]]] = {
+    Aggregate: OF_WINDOWS,
+    RequestFeature: OF_REQUESTS,
+    Ratio: OF_RATIOS,
+}
 
 
 def compile_definitions(
@@ -189,6 +201,7 @@ class _Compiler:
                     f"{where} is of type {field.dtype}; features are Float32, as models see them."
                 )
             compiled = self._field(field, aggregations.get(field.name), tags, name, keys)
+            check_template(compiled.words, _PLACEHOLDERS[type(compiled)], where)
             if field.name not in taken:
                 continue
             if isinstance(compiled, Aggregate):
@@ -213,7 +226,12 @@ class _Compiler:
                 raise DefinitionError(f"{where} is a window, but the view has no entity.")
             return compile_aggregation(aggregation, tags, where)
         if tags.ratio:
-            return Ratio(name=field.name, numerator=tags.ratio[0], denominator=tags.ratio[1])
+            return Ratio(
+                name=field.name,
+                numerator=tags.ratio[0],
+                denominator=tags.ratio[1],
+                words=tags.words,
+            )
         if tags.request:
             if keys:
                 raise DefinitionError(
@@ -227,6 +245,7 @@ class _Compiler:
                 categories=tuple(self.dictionaries.get(tags.column, ()))
                 if tags.request == "category"
                 else (),
+                words=tags.words,
             )
         raise DefinitionError(
             f"{where} has neither an aggregation of its name nor tags that say what it is. Add "

@@ -83,11 +83,13 @@ class RatioFamily:
     Attributes:
         numerators, denominators: Names of windowed features, without their view if it is the same.
         called: What the denominator is called in the ratio's name; empty for its own name.
+        words: Template of the ratios' sentence; empty for that of all ratios.
     """
 
     numerators: tuple[str, ...]
     denominators: tuple[str, ...]
     called: str = ""
+    words: str = ""
 
     def fields(self, prefix: str, windowed: Sequence[str]) -> list[Field]:
         """Feast's field of each ratio.
@@ -106,7 +108,9 @@ class RatioFamily:
                 name=f"{prefix}_{_ratio_name(numerator, denominator, self.called)}",
                 dtype=Float32,
                 tags=tags.ratio(
-                    AMOUNT if numerator == "amount" else full(numerator), full(denominator)
+                    AMOUNT if numerator == "amount" else full(numerator),
+                    full(denominator),
+                    words=self.words,
                 ),
             )
             for numerator in self.numerators
@@ -136,7 +140,9 @@ def payments(description: str = "") -> PushSource:
     return PushSource(name="transactions", batch_source=TransactionLog(description=described))
 
 
-def ratio(*numerators: str, to: str | Sequence[str], called: str = "") -> RatioFamily:
+def ratio(
+    *numerators: str, to: str | Sequence[str], called: str = "", words: str = ""
+) -> RatioFamily:
     """Each numerator divided by each denominator.
 
     A feature of the same view is named without the view: ``ratio("count_1d", to="count_30d")`` in
@@ -146,6 +152,7 @@ def ratio(*numerators: str, to: str | Sequence[str], called: str = "") -> RatioF
         numerators: Names of windowed features, or ``amount``.
         to: Name of a windowed feature, or several.
         called: What the denominator is called in the ratio's name, in place of its own.
+        words: Template of the sentence that says a value, such as ``"{value} x {denominator}"``.
     """
     denominators = (to,) if isinstance(to, str) else tuple(to)
     if not numerators or not denominators or (called and len(denominators) > 1):
@@ -153,7 +160,7 @@ def ratio(*numerators: str, to: str | Sequence[str], called: str = "") -> RatioF
             "A ratio has one or more numerators and denominators, and `called` names one "
             'denominator: ratio("count_1d", to="count_30d").'
         )
-    return RatioFamily(numerators, denominators, called)
+    return RatioFamily(numerators, denominators, called, words)
 
 
 def entity_view(
@@ -204,6 +211,7 @@ def request_view(
     numbers: Sequence[str] = (),
     booleans: Sequence[str] = (),
     prefix: str = "",
+    words: Mapping[str, str] | None = None,
     source: PushSource,
 ) -> FeatureView:
     """What a payment says of itself. An attribute that it does not have is null.
@@ -215,22 +223,34 @@ def request_view(
         numbers: Attributes taken as they are. Times as attributes are numbers of seconds.
         booleans: Attributes that are true or false, which are categories of two values.
         prefix: Begins the names of the attributes' features.
+        words: Templates of the sentences that say a value, by ``amount`` and so on or attribute.
         source: What `payments` made.
 
     Raises:
-        DefinitionError: Two features have one name.
+        DefinitionError: Two features have one name, or words are given for none of them.
     """
     attributes: list[tuple[RequestKind, str]] = [
         *(("category", column) for column in categories),
         *(("number", column) for column in numbers),
         *(("category", column) for column in booleans),
     ]
-    fields = [Field(name=kind, dtype=Float32, tags=tags.request(kind)) for kind in own]
+    said = dict(words or {})
+    known = [*own, *(column for _, column in attributes)]
+    for of in said:
+        if of not in known:
+            raise DefinitionError(
+                f"View {name!r} has words for {of!r}, which is none of its features. "
+                f"{tags.did_you_mean(of, known)}"
+            )
+    fields = [
+        Field(name=kind, dtype=Float32, tags=tags.request(kind, words=said.get(kind, "")))
+        for kind in own
+    ]
     fields += [
         Field(
             name=feature_name(prefix, column),
             dtype=Float32,
-            tags=tags.request(kind, column=column),
+            tags=tags.request(kind, column=column, words=said.get(column, "")),
         )
         for kind, column in attributes
     ]

@@ -9,6 +9,7 @@ them back, and a key that none of them writes is an error. A tag is text, as Fea
     numerator, denominator      of a ratio
     request     kind of a feature of the transaction's own fields
     column      the attribute that a ``category`` or ``number`` reads
+    words       template of the sentence that says the feature's value
 """
 
 from __future__ import annotations
@@ -31,8 +32,16 @@ from sentinel.features.plan.plan import Filter, FilterOperator, RequestKind
 Condition = tuple[str, FilterOperator, str | float]
 """A column, a comparison and a value, such as ``("channel", "==", "online")``."""
 
-KEYS: Final = ("offset", "where", "capacity", "numerator", "denominator", "request", "column")
-_AGGREGATE_KEYS: Final = frozenset({"offset", "where", "capacity"})
+KEYS: Final = (
+    "offset",
+    "where",
+    "capacity",
+    "numerator",
+    "denominator",
+    "request",
+    "column",
+    "words",
+)
 _RATIO_KEYS: Final = frozenset({"numerator", "denominator"})
 _REQUEST_KEYS: Final = frozenset({"request", "column"})
 _OPERATORS: Final[tuple[str, ...]] = get_args(FilterOperator)
@@ -56,6 +65,7 @@ def windowed(
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
     capacity: int | None = None,
+    words: str = "",
 ) -> dict[str, str]:
     """Tags of a windowed feature.
 
@@ -63,6 +73,7 @@ def windowed(
         offset: Shift the window back: ``timedelta(days=7)`` leaves the last seven days out.
         where: Conditions that must all hold for a transaction to count.
         capacity: For ``count_distinct``: exact up to so many values (default 16).
+        words: Template of the sentence that says the value; by default the function's own.
 
     >>> windowed(offset=timedelta(days=7), where=[("channel", "==", "online")])
     {'offset': '7d', 'where': '[["channel", "==", "online"]]'}
@@ -74,29 +85,34 @@ def windowed(
         tags["where"] = json.dumps([list(condition) for condition in where])
     if capacity is not None:
         tags["capacity"] = str(capacity)
-    return tags
+    return tags | _worded(words)
 
 
-def ratio(numerator: str, denominator: str) -> dict[str, str]:
+def ratio(numerator: str, denominator: str, *, words: str = "") -> dict[str, str]:
     """Tags of a ratio of two windowed features, or of ``amount_minor`` to one.
 
     >>> ratio("amount_minor", "card_amount_mean_30d")
     {'numerator': 'amount_minor', 'denominator': 'card_amount_mean_30d'}
     """
-    return {"numerator": numerator, "denominator": denominator}
+    return {"numerator": numerator, "denominator": denominator} | _worded(words)
 
 
-def request(kind: RequestKind, *, column: str = "") -> dict[str, str]:
+def request(kind: RequestKind, *, column: str = "", words: str = "") -> dict[str, str]:
     """Tags of a feature of the transaction's own fields.
 
     Args:
         kind: ``amount``, ``hour_of_day``, ``day_of_week``, ``category`` or ``number``.
         column: The attribute, for the last two.
+        words: Template of the sentence that says the value; by default that of its kind.
 
     >>> request("category", column="channel")
     {'request': 'category', 'column': 'channel'}
     """
-    return {"request": kind} | ({"column": column} if column else {})
+    return {"request": kind} | ({"column": column} if column else {}) | _worded(words)
+
+
+def _worded(words: str) -> dict[str, str]:
+    return {"words": words} if words else {}
 
 
 def fields(
@@ -132,6 +148,7 @@ class FieldTags:
         ratio: Numerator and denominator, if the field is a ratio.
         request: Kind, if it is a request feature.
         column: What a request feature reads.
+        words: Template of its sentence; empty for the usual one.
     """
 
     offset_us: int = 0
@@ -140,6 +157,7 @@ class FieldTags:
     ratio: tuple[str, str] | None = None
     request: RequestKind | None = None
     column: str = ""
+    words: str = ""
 
 
 def read_tags(tags: Mapping[str, str], where: str) -> FieldTags:
@@ -158,20 +176,22 @@ def read_tags(tags: Mapping[str, str], where: str) -> FieldTags:
                 f"{where} has the tag {key!r}, which has no meaning. {did_you_mean(key, KEYS)} "
                 "Notes go into the field's description."
             )
-    used = set(tags)
+    used = set(tags) - {"words"}
+    words = tags.get("words", "")
     if used & _RATIO_KEYS:
         if used != _RATIO_KEYS:
             raise DefinitionError(
                 f"{where} is a ratio: it takes the tags numerator and denominator and no others. "
                 "Write tags=ratio(numerator, denominator)."
             )
-        return FieldTags(ratio=(tags["numerator"], tags["denominator"]))
+        return FieldTags(ratio=(tags["numerator"], tags["denominator"]), words=words)
     if used & _REQUEST_KEYS:
         return _read_request(tags, used, where)
     return FieldTags(
         offset_us=_read_offset(tags.get("offset", "0s"), where),
         filters=_read_filters(tags["where"], where) if "where" in tags else (),
         capacity=_read_capacity(tags["capacity"], where) if "capacity" in tags else None,
+        words=words,
     )
 
 
@@ -191,7 +211,7 @@ def _read_request(tags: Mapping[str, str], used: set[str], where: str) -> FieldT
     if bool(column) != (kind in ("category", "number")):
         rule = "needs the column it reads" if not column else "reads no column"
         raise DefinitionError(f"{where}: a request feature of kind {kind!r} {rule}.")
-    return FieldTags(request=cast("RequestKind", kind), column=column)
+    return FieldTags(request=cast("RequestKind", kind), column=column, words=tags.get("words", ""))
 
 
 def _read_offset(text: str, where: str) -> int:

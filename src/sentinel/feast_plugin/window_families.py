@@ -42,6 +42,7 @@ class Family:
         offset: How far before now the windows end.
         where: Conditions that must all hold for a transaction to count.
         capacity: Distinct values that are counted exactly; None for the default.
+        words: Template of the features' sentence; empty for the function's own.
     """
 
     function: str
@@ -53,6 +54,7 @@ class Family:
     offset: timedelta = timedelta(0)
     where: tuple[Condition, ...] = ()
     capacity: int | None = None
+    words: str = ""
 
     def features(self, prefix: str) -> list[tuple[Aggregation, Field]]:
         """Feast's two halves of each feature: the aggregation, and the field with its tags."""
@@ -69,7 +71,10 @@ class Family:
                     name=feature,
                     dtype=Float32,
                     tags=tags.windowed(
-                        offset=self.offset, where=self.where, capacity=self.capacity
+                        offset=self.offset,
+                        where=self.where,
+                        capacity=self.capacity,
+                        words=self.words,
                     ),
                 ),
             )
@@ -85,6 +90,7 @@ def count(
     hop: timedelta | None = None,
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
+    words: str = "",
 ) -> Family:
     """How many transactions.
 
@@ -96,8 +102,10 @@ def count(
         hop: Step in which the windows slide; by default at most a twelfth of the window.
         offset: How far before now the windows end.
         where: Conditions that must all hold, such as ``("channel", "==", "online")``.
+        words: Template of the sentence that says a value, such as ``"{number} payments on this
+            card in {period}"``; see `sentinel.features.plan.templates`.
     """
-    return _family(FUNCTIONS["count"], windows, name, span, hop, offset, where)
+    return _family(FUNCTIONS["count"], windows, name, span, hop, offset, where, words=words)
 
 
 def amount(
@@ -108,13 +116,14 @@ def amount(
     hop: timedelta | None = None,
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
+    words: str = "",
 ) -> Family:
     """A statistic of the amounts in minor units: ``sum``, ``mean``, ``std``, ``min`` or ``max``.
 
     The name is ``amount_`` and the function by default; the other arguments are those of `count`.
     """
     row = _row(function, Takes.AMOUNTS)
-    return _family(row, windows, name, span, hop, offset, where)
+    return _family(row, windows, name, span, hop, offset, where, words=words)
 
 
 def values(
@@ -125,6 +134,7 @@ def values(
     name: str = "",
     span: str = "",
     hop: timedelta | None = None,
+    words: str = "",
 ) -> Family:
     """A function of the values of an identifier or attribute; `distinct` is one of them.
 
@@ -133,9 +143,11 @@ def values(
         column: Such as ``merchant_id``.
         windows: One or more lengths.
         capacity: Values are told apart up to so many (16 by default, at most 256); 16 bytes each.
-        name, span, hop: As in `count`.
+        name, span, hop, words: As in `count`.
     """
-    family = _family(_row(function, Takes.VALUES), windows, name, span, hop, column=column)
+    family = _family(
+        _row(function, Takes.VALUES), windows, name, span, hop, column=column, words=words
+    )
     return replace(family, capacity=capacity)
 
 
@@ -146,6 +158,7 @@ def distinct(
     name: str = "",
     span: str = "",
     hop: timedelta | None = None,
+    words: str = "",
 ) -> Family:
     """How many different values of an identifier or attribute.
 
@@ -153,7 +166,7 @@ def distinct(
         column: Such as ``merchant_id``, which makes the name ``merchants``.
         windows: One or more lengths.
         capacity: Counted exactly up to so many (16 by default, at most 256); 16 bytes each.
-        name, span, hop: As in `count`.
+        name, span, hop, words: As in `count`.
     """
     return values(
         FUNCTIONS["distinct_count"].feast,
@@ -163,6 +176,7 @@ def distinct(
         name=name,
         span=span,
         hop=hop,
+        words=words,
     )
 
 
@@ -172,9 +186,12 @@ def since_last(
     name: str = "",
     hop: timedelta | None = None,
     where: Sequence[Condition] = (),
+    words: str = "",
 ) -> Family:
     """Seconds since the entity was last seen, null if that is longer ago than the window."""
-    family = _family(FUNCTIONS["time_since_last"], (window,), name, "", hop, where=where)
+    family = _family(
+        FUNCTIONS["time_since_last"], (window,), name, "", hop, where=where, words=words
+    )
     return replace(family, spans=("",))
 
 
@@ -185,9 +202,10 @@ def fraud_count(
     hop: timedelta | None = None,
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
+    words: str = "",
 ) -> Family:
     """How many transactions of the window are known to be frauds. Arguments as in `count`."""
-    return _family(FUNCTIONS["fraud_count"], windows, name, span, hop, offset, where)
+    return _family(FUNCTIONS["fraud_count"], windows, name, span, hop, offset, where, words=words)
 
 
 def fraud_rate(
@@ -197,12 +215,13 @@ def fraud_rate(
     span: str = "",
     hop: timedelta | None = None,
     where: Sequence[Condition] = (),
+    words: str = "",
 ) -> Family:
     """Known frauds as a share of the transactions of the window. Arguments as in `count`.
 
     Chargebacks take days to arrive: let ``offset`` leave out the days whose truth is not known.
     """
-    return _family(FUNCTIONS["fraud_rate"], windows, name, span, hop, offset, where)
+    return _family(FUNCTIONS["fraud_rate"], windows, name, span, hop, offset, where, words=words)
 
 
 def _row(function: str, takes: Takes) -> AggregateFunction:
@@ -234,6 +253,7 @@ def _family(
     offset: timedelta = timedelta(0),
     where: Sequence[Condition] = (),
     column: str = "",
+    words: str = "",
 ) -> Family:
     name = name or row.feature.format(columns=_plural(column))
     if not windows:
@@ -245,7 +265,7 @@ def _family(
         )
     spans = (span,) if span else tuple(format_duration(microseconds(window)) for window in windows)
     column = column or COLUMNS.get(row.takes, "")
-    return Family(row.feast, column, name, windows, spans, hop, offset, tuple(where))
+    return Family(row.feast, column, name, windows, spans, hop, offset, tuple(where), words=words)
 
 
 def _plural(column: str) -> str:

@@ -1,6 +1,7 @@
 """A feature's value in words, for the reasons of a decision.
 
-Sentences are made from the plan's own structures, one function per feature, prepared once:
+Sentences are made from the plan's own structures, or from the template of a feature's definition
+where it has one; one function per feature, prepared once:
 
     9 payments by this card in the last hour
     amount is 6.2 times this card's mean of the last 30 days
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, AggregateFunction, Unit
@@ -26,9 +28,13 @@ from sentinel.features.plan.plan import (
     RequestFeature,
     View,
 )
+from sentinel.features.plan.templates import fill
 
 Words = Callable[[float | None], str]
 """A feature's value (None or NaN = unknown) to a sentence."""
+
+Shown = Callable[[float], str]
+"""A known value as it is written."""
 
 
 class Money(Protocol):
@@ -94,7 +100,12 @@ def compile_words(plan: Plan, money: Money) -> list[Words]:
 
 def amount_words(value: float, money: Money) -> str:
     """Money in its currency: 1,250.00 EUR."""
-    return f"{value / 10**money.scale:,.{money.scale}f} {money.currency}"
+    return f"{_amount_number(value, money)} {money.currency}"
+
+
+def _amount_number(value: float, money: Money) -> str:
+    """Money without its currency: 1,250.00."""
+    return f"{value / 10**money.scale:,.{money.scale}f}"
 
 
 def number_words(value: float) -> str:
@@ -182,11 +193,34 @@ def _aggregate(view: View, aggregate: Aggregate, money: Money) -> Words:
     else:
         missing = f"fewer than {_NUMBERS.get(row.least, row.least)} earlier payments{of}"
     parts = {"which": which, "where": where, "period": period, "of": of} | _of_column(aggregate)
+    shown = _shown(row, aggregate, money)
+    if aggregate.words:
+        return _or(missing, _templated(aggregate.words, parts, shown, _number(row.unit, money)))
     before, _, after = row.sentence.partition("{value}")
     before, after = before.format(**parts), after.format(**parts)
     zero = row.zero.format(**parts)
-    shown = _shown(row, aggregate, money)
     return _or(missing, lambda v: zero if zero and not v else f"{before}{shown(v)}{after}")
+
+
+def _templated(
+    template: str, parts: dict[str, str], shown: Shown, number: Shown
+) -> Callable[[float], str]:
+    """The sentence of a template; all but the value is put in once."""
+    *pieces, (after, _) = fill(template, parts)
+    written = [(text, shown if name == "value" else number) for text, name in pieces]
+    if len(written) == 1:  # as almost all are: one string is put together, nothing joined
+        before, write = written[0]
+        return lambda v: f"{before}{write(v)}{after}"
+    return lambda v: "".join([f"{text}{write(v)}" for text, write in written]) + after
+
+
+def _number(unit: Unit, money: Money) -> Shown:
+    """Writes a value without its unit."""
+    if unit is Unit.AMOUNT:
+        return lambda v: _amount_number(v, money)
+    if unit is Unit.SHARE:
+        return lambda v: number_words(100 * v)
+    return number_words
 
 
 def _of_column(aggregate: Aggregate) -> dict[str, str]:
@@ -195,7 +229,7 @@ def _of_column(aggregate: Aggregate) -> dict[str, str]:
     return {"column": noun, "columns": _many(noun)}
 
 
-def _shown(row: AggregateFunction, aggregate: Aggregate, money: Money) -> Callable[[float], str]:
+def _shown(row: AggregateFunction, aggregate: Aggregate, money: Money) -> Shown:
     """Writes a value with its unit."""
     if row.unit is Unit.AMOUNT:
         return lambda v: amount_words(v, money)
@@ -210,17 +244,31 @@ def _shown(row: AggregateFunction, aggregate: Aggregate, money: Money) -> Callab
 
 
 def _request(feature: RequestFeature, money: Money) -> Words:
-    if feature.kind == "amount":
-        return _or("amount unknown", lambda v: f"amount is {amount_words(v, money)}")
-    if feature.kind == "hour_of_day":
-        return _or("time unknown", lambda v: f"paid at {int(v):02d}:{int(v % 1 * 60):02d} UTC")
-    if feature.kind == "day_of_week":
-        return _or("day unknown", lambda v: f"paid on a {_WEEKDAYS[int(v) % 7]}")
     name = _column(feature.column)
-    if feature.kind == "number":
-        return _or(f"{name} not given", lambda v: f"{name} is {number_words(v)}")
-    texts = ("one never seen before", *feature.categories)
-    return _or(f"{name} not given", lambda v: f"{name} is {texts[int(v)]}")
+    number: Shown = number_words
+    if feature.kind == "amount":
+        missing, usual = "amount unknown", "amount is {value}"
+        shown: Shown = partial(amount_words, money=money)
+        number = partial(_amount_number, money=money)
+    elif feature.kind == "hour_of_day":
+        missing, usual = "time unknown", "paid at {value} UTC"
+        shown = _clock
+    elif feature.kind == "day_of_week":
+        missing, usual = "day unknown", "paid on a {value}"
+        shown = _weekday
+    else:
+        missing, usual = f"{name} not given", "{column} is {value}"
+        texts = ("one never seen before", *feature.categories)
+        shown = number_words if feature.kind == "number" else lambda v: texts[int(v)]
+    return _or(missing, _templated(feature.words or usual, {"column": name}, shown, number))
+
+
+def _clock(hour: float) -> str:
+    return f"{int(hour):02d}:{int(hour % 1 * 60):02d}"
+
+
+def _weekday(day: float) -> str:
+    return _WEEKDAYS[int(day) % 7]
 
 
 def _noun(view: View, aggregate: Aggregate, money: Money) -> str:
@@ -237,7 +285,9 @@ def _ratio(ratio: Ratio, owners: dict[str, tuple[View, Aggregate]], money: Money
     else:
         subject = _noun(*owners[ratio.numerator], money)
         verb = "are" if FUNCTIONS[owners[ratio.numerator][1].function].plural else "is"
+    usual = f"{{numerator}} {verb} {{value}} times {{denominator}}"
+    parts = {"numerator": subject, "denominator": denominator}
     return _or(
         f"no history to compare with for {denominator}",
-        lambda v: f"{subject} {verb} {number_words(v)} times {denominator}",
+        _templated(ratio.words or usual, parts, number_words, number_words),
     )

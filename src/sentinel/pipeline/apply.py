@@ -126,7 +126,8 @@ class Planned:
     Attributes:
         plan: With the dictionaries that the workspace has.
         added, removed, changed: Names of the features that the workspace's own plan does not have,
-            has, or has otherwise; all empty where that plan is the same or there is none.
+            has, or has otherwise (in words, too); all empty where that plan is the same or there
+            is none.
     """
 
     plan: Plan
@@ -150,7 +151,7 @@ def plan_definitions(settings: Settings) -> Planned:
 
     known = {} if before is None else _dictionaries(before)
     plan = compile_definitions(settings.definitions_dir, known)
-    if before is None or before.hash == plan.hash:
+    if before is None or before == plan:
         return Planned(plan)
     old, new = _features(before), _features(plan)
     return Planned(

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Takes
+from sentinel.features.plan.templates import (
+    OF_RATIOS,
+    OF_REQUESTS,
+    OF_WINDOWS,
+    check_template,
+)
 
 if TYPE_CHECKING:
     from sentinel.features.plan.plan import Aggregate, Plan, View
@@ -43,7 +49,10 @@ def check_plan(plan: Plan) -> None:
                 )
         for aggregate in view.aggregates:
             _check_aggregate(view, aggregate)
+            where = f"Feature {aggregate.name!r} of view {view.name!r}"
+            check_template(aggregate.words, OF_WINDOWS, where)
     for feature in plan.request:
+        check_template(feature.words, OF_REQUESTS, f"Feature {feature.name!r}")
         if feature.kind in ("category", "number") and not feature.column:
             raise DefinitionError(f"Feature {feature.name!r} ({feature.kind}) needs a column.")
         if len(set(feature.categories)) < len(feature.categories):
@@ -52,6 +61,7 @@ def check_plan(plan: Plan) -> None:
     if AMOUNT in aggregates:
         raise DefinitionError(f"An aggregate cannot be named {AMOUNT!r}: ratios use that name.")
     for ratio in plan.ratios:
+        check_template(ratio.words, OF_RATIOS, f"Ratio {ratio.name!r}")
         for name in (ratio.numerator, ratio.denominator):
             if name not in aggregates and (name != AMOUNT or name == ratio.denominator):
                 raise DefinitionError(

@@ -21,8 +21,8 @@ def definition_hashes(plan: Plan) -> tuple[str, ...]:
 
     A hash covers all that the feature's value depends on: the plan's format, entity keys,
     function, column, window, hop, offset, filters, capacity, and the dictionary of a category; of a
-    ratio the definitions of its two parts. It covers no name: a feature that was renamed is the
-    same, and so is one of a view that was renamed or has other features beside it.
+    ratio the definitions of its two parts. It covers no name and no words: a feature that was
+    renamed is the same, and so is one of a view that was renamed or has other features beside it.
     """
     hashes: dict[str, str] = {}
     for view in plan.views:
@@ -57,7 +57,7 @@ def matching_columns(served: Plan, wanted: Plan) -> npt.NDArray[np.int64]:
 
 def _without_name(feature: msgspec.Struct) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(feature)
-    return {name: value for name, value in fields.items() if name != "name"}
+    return {name: value for name, value in fields.items() if name not in ("name", "words")}
 
 
 def _hash(*definition: object) -> str:

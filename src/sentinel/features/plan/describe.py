@@ -48,15 +48,17 @@ def _lines(plan: Plan) -> Iterator[str]:
     for view, words in zip(plan.views, program.record_words, strict=True):
         yield ""
         yield f"view {view.name} by {' + '.join(view.keys)}: {words * 8:,} bytes an entity"
-        yield from _section([(a.name, _aggregate(a)) for a in view.aggregates])
+        yield from _section([(a.name, _aggregate(a) + _said(a.words)) for a in view.aggregates])
     if plan.request:
         yield ""
         yield "request"
-        yield from _section([(f.name, _request(f)) for f in plan.request])
+        yield from _section([(f.name, _request(f) + _said(f.words)) for f in plan.request])
     if plan.ratios:
         yield ""
         yield "ratios"
-        yield from _section([(r.name, f"{r.numerator} / {r.denominator}") for r in plan.ratios])
+        yield from _section(
+            [(r.name, f"{r.numerator} / {r.denominator}{_said(r.words)}") for r in plan.ratios]
+        )
     for warning in program.warnings():
         yield ""
         yield from textwrap.wrap(f"warning: {warning}", _COLUMNS, subsequent_indent="  ")
@@ -74,6 +76,10 @@ def _section(features: Sequence[tuple[str, str]]) -> Iterator[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
+
+
+def _said(words: str) -> str:
+    return f", said {words!r}" if words else ""
 
 
 def _aggregate(aggregate: Aggregate) -> str:

@@ -10,9 +10,10 @@ The order of a vector is: aggregates of each view in order, then request feature
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -92,6 +93,7 @@ class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
         window_us, hop_us, offset_us: The window, its tile size, and how far it is shifted back.
         filters: All must hold for a transaction to count.
         capacity: Of functions of values: they are told apart up to so many.
+        words: Template of its sentence, see `templates`; empty for the function's own.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
     offset_us: int = 0
     filters: tuple[Filter, ...] = ()
     capacity: int = 0
+    words: str = ""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -128,26 +131,30 @@ class RequestFeature(msgspec.Struct, frozen=True, omit_defaults=True):
         column: Attribute or identifier for ``category`` and ``number``.
         categories: The dictionary: the code of ``categories[i]`` is ``i + 1``, any other value
             has code 0, a missing one is null.
+        words: Template of its sentence, see `templates`; empty for that of its kind.
     """
 
     name: str
     kind: RequestKind
     column: str = ""
     categories: tuple[str, ...] = ()
+    words: str = ""
 
 
-class Ratio(msgspec.Struct, frozen=True):
+class Ratio(msgspec.Struct, frozen=True, omit_defaults=True):
     """``numerator / denominator``; null where either is null or the denominator is 0.
 
     Attributes:
         name: Feature name.
         numerator: ``amount_minor`` (of the request) or the name of an aggregate.
         denominator: Name of an aggregate.
+        words: Template of its sentence, see `templates`; empty for that of all ratios.
     """
 
     name: str
     numerator: str
     denominator: str
+    words: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, dict=True):
@@ -182,8 +189,32 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def hash(self) -> str:
-        """Sixteen hex digits that name this plan: SHA-256 of its canonical JSON."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+        """Sixteen hex digits that name what the plan computes: SHA-256 of its canonical JSON.
+
+        Templates of words are left out: they change no value, so that models and vectors stay.
+        """
+        return hashlib.sha256(msgspec.json.encode(self.unworded, order="sorted")).hexdigest()[:16]
+
+    @cached_property
+    def unworded(self) -> Plan:
+        """This plan with no feature's template of words."""
+        if not any(f.words for f in self._features()):
+            return self
+        return msgspec.structs.replace(
+            self,
+            views=tuple(
+                msgspec.structs.replace(view, aggregates=tuple(map(_unworded, view.aggregates)))
+                for view in self.views
+            ),
+            request=tuple(map(_unworded, self.request)),
+            ratios=tuple(map(_unworded, self.ratios)),
+        )
+
+    def _features(self) -> Iterator[Aggregate | RequestFeature | Ratio]:
+        for view in self.views:
+            yield from view.aggregates
+        yield from self.request
+        yield from self.ratios
 
     @cached_property
     def filter_sets(self) -> tuple[tuple[Filter, ...], ...]:
@@ -261,3 +292,10 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
                 f"{path} is not a feature plan of format {PLAN_FORMAT} ({error}). "
                 "Run `sentinel features apply` to write it anew."
             ) from None
+
+
+_Feature = TypeVar("_Feature", Aggregate, RequestFeature, Ratio)
+
+
+def _unworded(feature: _Feature) -> _Feature:
+    return msgspec.structs.replace(feature, words="")
