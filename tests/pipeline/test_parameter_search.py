@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import filelock
 import msgspec
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from sentinel.pipeline.found_parameters import (
 from sentinel.pipeline.parameter_search import better_than_now, search_over
 from sentinel.pipeline.procedures import procedure_of
 from sentinel.pipeline.search_report import draw_search
-from sentinel.pipeline.search_study import open_study
+from sentinel.pipeline.search_study import MOST_JOURNALS, open_study
 from sentinel.pipeline.training import held_parameters
 from sentinel.pipeline.trials import Trial, Trials
 from sentinel.pipeline.validation_folds import Material
@@ -120,6 +121,31 @@ def test_a_search_of_one_trial_finds_nothing(tmp_path: Path) -> None:
     found = searched(tmp_path, 1)
     assert (found.parameters, found.better_by) == ({}, None)
     assert "that stays" in found.words
+
+
+def test_a_baseline_can_be_searched_too(tmp_path: Path) -> None:
+    own = settings(tmp_path, "logistic")
+    found = search_over(own, *world(), 4, tmp_path, "one", tracked=False, threads=1)
+    assert (found.trainer, found.trials, found.folds) == ("logistic_regression", 4, 3)
+    assert set(found.parameters) <= {"C"}
+    keep_found(own, msgspec.structs.replace(found, better_by=Estimate(0.1, 0.0, 0.2)))
+    held = remembered_parameters(settings(tmp_path), "logistic")
+    assert held is not None
+    assert held.parameters == found.parameters
+
+
+def test_only_the_latest_journals_are_kept(tmp_path: Path) -> None:
+    space = trainer_of("lightgbm").space
+    for number in range(MOST_JOURNALS + 3):
+        journal = tmp_path / f"old-{number}.journal"
+        journal.write_bytes(b"")
+        os.utime(journal, (number, number))
+        (tmp_path / f"old-{number}.in-use").write_bytes(b"")
+    busy = filelock.FileLock(tmp_path / "old-0.in-use")
+    with busy, open_study(tmp_path, "new", space, seed=7):
+        left = {path.stem for path in tmp_path.glob("*.journal")}
+    assert left == {"new", "old-0", *(f"old-{n}" for n in range(4, MOST_JOURNALS + 3))}
+    assert not (tmp_path / "old-1.in-use").exists()
 
 
 CHILD = """

@@ -1,7 +1,8 @@
 """What a candidate is compared with on paper: simpler models on the same data.
 
-They are measured once the candidate is registered, so that nobody waits for them, and on a sample
-of the fitted rows where there are many; their figures go to the candidate's run.
+Each has its family's own settings, or what a search found for it. They are measured once the
+candidate is registered, so that nobody waits for them, and on a sample of the fitted rows where
+there are many; their figures go to the candidate's run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sentinel.models.sampling import thinned
 from sentinel.models.trainers import TrainerName
 from sentinel.pipeline.datasets import Dataset, Rows
 from sentinel.pipeline.fitting import fit_and_measure
+from sentinel.pipeline.found_parameters import remembered_parameters
 from sentinel.pipeline.tracking import run_of
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -57,7 +59,9 @@ def measure_baselines(
     found: dict[str, Figures] = {}
     for number, name in enumerate(names):
         progress("baselines", number, len(names))
-        result = fit_and_measure(settings, name, few, threads=threads)
+        held = remembered_parameters(settings, name)
+        changes = {} if held is None else held.parameters
+        result = fit_and_measure(settings, name, few, parameters=changes, threads=threads)
         found[name] = result.figures
         run.metrics(result.figures.metrics, prefix=f"baselines/{name}/")
         if result.held_out is not None:

@@ -93,9 +93,14 @@ def remember_parameters(settings: Settings, found: FoundParameters) -> None:
     partial.replace(path)
 
 
-def remembered_parameters(settings: Settings) -> FoundParameters | None:
-    """What the last search over the family of the settings found; None if there was none."""
-    return _read(settings).get(spelled(settings.training.trainer))
+def remembered_parameters(settings: Settings, family: str = "") -> FoundParameters | None:
+    """What the last search over a family found; None if there was none.
+
+    Args:
+        settings: The deployment.
+        family: Default: that of the settings.
+    """
+    return _read(settings).get(spelled(family or settings.training.trainer))
 
 
 def keep_found(settings: Settings, found: FoundParameters) -> FoundParameters:

@@ -18,6 +18,9 @@ import filelock
 from sentinel.domain import WorkspaceError
 from sentinel.models.families.trainer import Between
 
+MOST_JOURNALS: Final = 20
+"""Journals of searches that are kept, those that were written to last."""
+
 _STARTUP: Final = 8
 """Trials that are drawn at random, before the sampler has something to learn from."""
 _UNPRUNED: Final = 5
@@ -121,7 +124,7 @@ def open_study(
     seed: int,
     held: Values | None = None,
 ) -> Iterator[Study]:
-    """A search, as far as it has come.
+    """A search, as far as it has come. Of other searches, the latest journals are kept.
 
     Args:
         folder: Where journals are; made if missing.
@@ -151,6 +154,7 @@ def open_study(
         ) from None
     try:
         _mend(path)
+        _drop_old(folder, besides=path)
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(path))),
             study_name=name,
@@ -185,6 +189,29 @@ def _mend(path: Path) -> None:
         if whole < len(content):
             file.truncate(whole)
             os.fsync(file.fileno())
+
+
+def _drop_old(folder: Path, besides: Path) -> None:
+    """Delete journals beyond `MOST_JOURNALS`, those first that were written to longest ago.
+
+    One that another process is at stays.
+    """
+    journals = sorted(
+        (path for path in folder.glob("*.journal") if path != besides),
+        key=lambda path: path.stat().st_mtime_ns,
+        reverse=True,
+    )
+    for journal in journals[MOST_JOURNALS - 1 :]:
+        lock = filelock.FileLock(journal.with_suffix(".in-use"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            continue
+        try:
+            journal.unlink(missing_ok=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+        finally:
+            lock.release()
 
 
 def _draw(trial: Any, name: str, one: Between) -> float | int:

@@ -46,6 +46,7 @@ def train(
         with ledger_reader(settings):
             pass
         from sentinel.cli.reports import dataset_report, training_report
+        from sentinel.models.families.installed import trainer_of
         from sentinel.pipeline.datasets import build_dataset
         from sentinel.pipeline.parameter_search import search_parameters
         from sentinel.pipeline.training import served_trainer
@@ -58,7 +59,12 @@ def train(
             with progress_bar(err) as progress:
                 found = search_parameters(settings, search, progress=progress)
             out.print(found.words, soft_wrap=True)
-            served_trainer(settings)
+            if not trainer_of(settings.training.trainer).served:
+                out.print(
+                    f"Models of {found.trainer} do not serve, so no candidate was trained.",
+                    soft_wrap=True,
+                )
+                return
         with progress_bar(err) as progress:
             built = build_dataset(settings, progress=progress)
             result = run(settings, built.folder, progress=progress)
