@@ -10,10 +10,10 @@ import msgspec
 
 from sentinel.access.keys import StoredKey
 from sentinel.access.store import NO_KEYS, Change, KeysRead, changed
-from sentinel.ledger.connections import Connection, Connections
+from sentinel.ledger.connections import Connection
 from sentinel.ledger.database import Database
-from sentinel.ledger.postgres import migrate
 from sentinel.ledger.schema import Tables
+from sentinel.ledger.tables_beside import TablesBeside
 
 TABLES: Final = Tables(
     what="keys",
@@ -48,88 +48,75 @@ class PostgresKeys:
 
     def __init__(self, database: Database) -> None:
         self.shown = database.shown
-        self._database = database
-        self._connections = Connections(database)
-        self._there = False
+        self._tables = TablesBeside(database, "access_state")
 
     def version(self) -> int:
         """See `KeyStore`."""
 
         def ask(connection: Connection) -> int:
-            if not self._has_tables(connection):
+            if not self._tables.are_made(connection):
                 return 0
-            row = connection.execute(self._named(_STATE)).fetchone()
+            row = connection.execute(self._tables.named(_STATE)).fetchone()
             return int(row[0]) if row else 0
 
-        return self._connections.run(ask, "read the keys in")
+        return self._tables.run(ask, "read the keys in")
 
     def read(self) -> KeysRead:
         """See `KeyStore`."""
 
         def ask(connection: Connection) -> KeysRead:
-            return self._read(connection) if self._has_tables(connection) else NO_KEYS
+            return self._read(connection) if self._tables.are_made(connection) else NO_KEYS
 
-        return self._connections.run(ask, "read the keys in")
+        return self._tables.run(ask, "read the keys in")
 
     def change(self, change: Change, pepper_check: bytes) -> StoredKey:
         """See `KeyStore`."""
-        migrate(self._database, TABLES)
+        self._tables.make(TABLES)
 
         def put(connection: Connection) -> StoredKey:
             with connection.transaction():
-                connection.execute(self._named(_STATE + " FOR UPDATE"))
+                connection.execute(self._tables.named(_STATE + " FOR UPDATE"))
                 made = changed(self._read(connection), change, pepper_check)
                 document = msgspec.json.encode(made)
-                connection.execute(self._named(_PUT), (made.key_id, document))
+                connection.execute(self._tables.named(_PUT), (made.key_id, document))
                 connection.execute(
-                    self._named(
+                    self._tables.named(
                         "UPDATE {ns}.access_state SET version = version + 1, pepper_check = %s"
                     ),
                     (pepper_check,),
                 )
             return made
 
-        return self._connections.run(put, "change a key in")
+        return self._tables.run(put, "change a key in")
 
     def note_uses(self, uses: Mapping[str, int]) -> None:
         """See `KeyStore`."""
 
         def note(connection: Connection) -> None:
-            if self._has_tables(connection):
+            if self._tables.are_made(connection):
                 with connection.transaction(), connection.cursor() as cursor:
-                    cursor.executemany(self._named(_NOTE), sorted(uses.items()))
+                    cursor.executemany(self._tables.named(_NOTE), sorted(uses.items()))
 
-        self._connections.run(note, "note the use of keys in")
+        self._tables.run(note, "note the use of keys in")
 
     def uses(self) -> Mapping[str, int]:
         """See `KeyStore`."""
 
         def ask(connection: Connection) -> dict[str, int]:
-            if not self._has_tables(connection):
+            if not self._tables.are_made(connection):
                 return {}
-            query = self._named("SELECT key_id, last_used_at_us FROM {ns}.access_uses")
+            query = self._tables.named("SELECT key_id, last_used_at_us FROM {ns}.access_uses")
             return {str(key_id): int(at) for key_id, at in connection.execute(query)}
 
-        return self._connections.run(ask, "read the use of keys in")
+        return self._tables.run(ask, "read the use of keys in")
 
     def close(self) -> None:
         """See `KeyStore`."""
-        self._connections.close()
+        self._tables.close()
 
     def _read(self, connection: Connection) -> KeysRead:
-        rows = connection.execute(self._named(_READ)).fetchall()
+        rows = connection.execute(self._tables.named(_READ)).fetchall()
         if not rows:
             return NO_KEYS
         keys = [_decode(bytes(document)) for _, _, document in rows if document is not None]
         return KeysRead(int(rows[0][0]), bytes(rows[0][1]), {key.key_id: key for key in keys})
-
-    def _has_tables(self, connection: Connection) -> bool:
-        """Whether there was ever a change. Tables that were there and are gone are an error."""
-        if not self._there:
-            name = f"{self._database.namespace}.access_state"
-            row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
-            self._there = bool(row and row[0])
-        return self._there
-
-    def _named(self, query: str) -> bytes:
-        return query.replace("{ns}", f'"{self._database.namespace}"').encode()

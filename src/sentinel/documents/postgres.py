@@ -7,9 +7,9 @@ from typing import Any, Final, Generic
 import msgspec
 
 from sentinel.documents.store import Change, D, Kind, changed
-from sentinel.ledger.connections import Connection, Connections
+from sentinel.ledger.connections import Connection
 from sentinel.ledger.database import Database
-from sentinel.ledger.postgres import migrate
+from sentinel.ledger.tables_beside import TablesBeside
 
 _LATEST: Final = "SELECT document FROM {ns}.{table} ORDER BY version DESC LIMIT 1"
 
@@ -29,9 +29,7 @@ class PostgresDocuments(Generic[D]):
     def __init__(self, kind: Kind[D], database: Database) -> None:
         self.kind = kind
         self.shown = database.shown
-        self._database = database
-        self._connections = Connections(database)
-        self._there = False
+        self._tables = TablesBeside(database, kind.table)
 
     def latest(self) -> int:
         """See `DocumentStore`."""
@@ -58,7 +56,7 @@ class PostgresDocuments(Generic[D]):
 
     def add(self, change: Change[D]) -> D | None:
         """See `DocumentStore`."""
-        migrate(self._database, self.kind.tables())
+        self._tables.make(self.kind.tables())
 
         def put(connection: Connection) -> D | None:
             with connection.transaction():
@@ -76,29 +74,21 @@ class PostgresDocuments(Generic[D]):
                     )
             return made
 
-        return self._connections.run(put, f"change the {self.kind.what} in")
+        return self._tables.run(put, f"change the {self.kind.what} in")
 
     def close(self) -> None:
         """See `DocumentStore`."""
-        self._connections.close()
+        self._tables.close()
 
     def _ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows; none while there is no table."""
 
         def ask(connection: Connection) -> list[tuple[Any, ...]]:
-            if not self._has_table(connection):
+            if not self._tables.are_made(connection):
                 return []
             return connection.execute(self._named(query), values).fetchall()
 
-        return self._connections.run(ask, f"read the {self.kind.what} in")
-
-    def _has_table(self, connection: Connection) -> bool:
-        if not self._there:
-            name = f"{self._database.namespace}.{self.kind.table}"
-            row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
-            self._there = bool(row and row[0])
-        return self._there
+        return self._tables.run(ask, f"read the {self.kind.what} in")
 
     def _named(self, query: str) -> bytes:
-        named = query.replace("{ns}", f'"{self._database.namespace}"')
-        return named.replace("{table}", self.kind.table).encode()
+        return self._tables.named(query.replace("{table}", self.kind.table))
