@@ -26,7 +26,7 @@ from sentinel.policy.store import POLICY, open_policies
 from sentinel.policy.versions import Exploring, PolicyVersion, Terms
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
-from tests.scoring.test_writer import made, settings, within
+from tests.scoring.one_scorer import made, settings, within
 
 __all__ = ["made", "settings"]  # fixtures
 

@@ -17,7 +17,7 @@ from sentinel.policy.ruling import Policy
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.scorer import Scorer
 from sentinel.settings import Settings
-from tests.scoring.test_writer import decide, made, payment, settings, within
+from tests.scoring.one_scorer import decide, made, payment, settings, within
 
 __all__ = ["made", "settings"]  # fixtures
 

@@ -12,8 +12,8 @@ from sentinel.scoring import guard
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
 from testkit.experiments import install_version, run_experiments
+from tests.scoring.one_scorer import PLAN, made, settings, within
 from tests.scoring.test_roles import card, decide_on, until
-from tests.scoring.test_writer import PLAN, made, settings, within
 
 __all__ = ["made", "settings"]  # fixtures
 

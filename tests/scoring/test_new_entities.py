@@ -32,7 +32,7 @@ from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
-from tests.scoring.test_writer import PLAN, decide, label, made, payment, settings, within
+from tests.scoring.one_scorer import PLAN, decide, label, made, payment, settings, within
 
 __all__ = ["made", "settings"]
 

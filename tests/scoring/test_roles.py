@@ -25,7 +25,7 @@ from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.scorer import Scorer
 from sentinel.settings import LedgerSettings, Settings
 from testkit.experiments import install_version, run_experiments
-from tests.scoring.test_writer import PLAN, decide, made, payment, settings, within
+from tests.scoring.one_scorer import PLAN, decide, made, payment, settings, within
 
 __all__ = ["made", "settings"]  # fixtures
 
