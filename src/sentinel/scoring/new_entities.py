@@ -66,6 +66,10 @@ class NewEntities:
             return float("inf")
         return max(1.0, state.budget_bytes / state.entity_bytes / MINUTES_OF_BUDGET)
 
+    def left(self, sender: str, state: FeatureState) -> float:
+        """How many entities a sender may add now; infinite if there is no bound."""
+        return self._left_of(sender, self.per_minute(state))
+
     def check(self, sender: str, entities: int, state: FeatureState) -> None:
         """See whether a batch may add so many entities.
 

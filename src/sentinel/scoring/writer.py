@@ -136,6 +136,10 @@ class Writer:
         """
         return self._clock.now_us()
 
+    def entities_left(self, called_by: str) -> float:
+        """How many entities a sender may add to feature state now."""
+        return self._new_entities.left(called_by, self.scorer.state)
+
     def reserve(self, payments: int, *, called_by: str = "", entities: int = 0) -> None:
         """Keep room in the queue for the payments of a batch; each is to be enqueued.
 

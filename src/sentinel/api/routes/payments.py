@@ -210,12 +210,16 @@ class Intake:
         """Reads a batch's body, in any thread."""
         now_us, state = self._writer.receive_time_us(), self._writer.scorer.state
         rules, most, give_way = self.rules, self._max_batch, self._writer.pace.give_way
+        left = self._writer.entities_left(principal.key_id)
+        views = len(state.program.plan.views)
 
         def read() -> _Payments:
             transactions = read_payments(body, now_us, rules, most, give_way)
             if principal.sender:
                 check_sender(body, transactions, principal, batch=True)
-            counted = () if dry_run else _with_pauses(transactions, give_way)
+            # Each names one entity a view at most; only what might not fit is counted.
+            fits = dry_run or len(transactions) * views <= left
+            counted = () if fits else _with_pauses(transactions, give_way)
             return _Payments(transactions, state.new_entities(counted))
 
         return read
