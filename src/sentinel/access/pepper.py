@@ -6,7 +6,7 @@ from typing import Final
 
 from sentinel.access.keys import Pepper
 from sentinel.domain import WorkspaceError
-from sentinel.ingest.tokens import made_secret
+from sentinel.private_files import made_secret
 from sentinel.settings import Settings
 
 PEPPER_FILE: Final = "access.pepper"

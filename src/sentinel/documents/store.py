@@ -34,7 +34,18 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
 
 
+class _Formatted(Protocol):
+    """A version as it is stored: its number, and the format that it is written in."""
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def format(self) -> int: ...
+
+
 D = TypeVar("D", bound=Document)
+F = TypeVar("F", bound=_Formatted)
 Change = Callable[[D | None], D | None]
 """Given the version that holds, the one to add; None adds none."""
 
@@ -142,6 +153,41 @@ def migrate_documents(settings: Settings, kind: Kind[D]) -> None:
         from sentinel.ledger.postgres import migrate
 
         migrate(database_of(settings), kind.tables())
+
+
+def decode_document(
+    document: bytes,
+    decoder: msgspec.json.Decoder[F],
+    *,
+    what: str,
+    newest_format: int,
+    otherwise: str = "",
+) -> F:
+    """A stored version.
+
+    Args:
+        document: As it is stored.
+        decoder: Of such versions.
+        what: The kind of document in words, after "the": "policy".
+        newest_format: That this Sentinel knows.
+        otherwise: What else can be done where it is damaged, after "install that version here".
+
+    Raises:
+        ConfigurationError: A newer Sentinel wrote it, or it is damaged.
+    """
+    try:
+        found = decoder.decode(document)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(
+            f"A stored version of the {what} cannot be read ({error}). If a newer Sentinel wrote "
+            f"it, install that version here{otherwise}."
+        ) from None
+    if found.format > newest_format:
+        raise ConfigurationError(
+            f"Version {found.version} of the {what} has format {found.format}, this Sentinel reads "
+            f"up to {newest_format}. Install the version that wrote it."
+        )
+    return found
 
 
 def changed(kind: Kind[D], before: D | None, change: Change[D]) -> D | None:

@@ -18,7 +18,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from sentinel.documents.store import Document
+from sentinel.documents.store import Document, decode_document
 from sentinel.domain import ConfigurationError, NotFound
 from sentinel.experiments.conditions import compile_condition
 
@@ -297,16 +297,4 @@ def decode_line_up(document: bytes) -> LineUp:
     Raises:
         ConfigurationError: A newer Sentinel wrote it, or it is damaged.
     """
-    try:
-        found = _decoder.decode(document)
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(
-            f"A stored version of the line-up cannot be read ({error}). If a newer Sentinel wrote "
-            "it, install that version here."
-        ) from None
-    if found.format > LINE_UP_FORMAT:
-        raise ConfigurationError(
-            f"Version {found.version} of the line-up has format {found.format}, this Sentinel "
-            f"reads up to {LINE_UP_FORMAT}. Install the version that wrote it."
-        )
-    return found
+    return decode_document(document, _decoder, what="line-up", newest_format=LINE_UP_FORMAT)

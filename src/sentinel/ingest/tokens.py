@@ -11,13 +11,9 @@ settings give one; which fields are tokenised is remembered in ``tokens.json`` b
 from __future__ import annotations
 
 import base64
-import contextlib
 import hmac
-import os
 import re
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,6 +22,7 @@ import pyarrow as pa
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, WorkspaceError
 from sentinel.ingest.cards import card_digits
 from sentinel.log.schema import ATTRIBUTE_PREFIX
+from sentinel.private_files import made_secret
 from sentinel.settings import Settings
 
 KEY_FILE: Final = "tokens.secret"
@@ -33,7 +30,6 @@ RULES_FILE: Final = "tokens.json"
 _PREFIX: Final = "tok1_"
 _TOKEN: Final = re.compile(r"tok1_[A-Za-z0-9_-]{43}")
 _SHORTEST_SECRET: Final = 16
-_SECRET_BYTES: Final = 32
 _CHECK: Final = "sentinel"
 
 
@@ -156,31 +152,6 @@ def tokens_of(settings: Settings) -> Tokens:
         return Tokens(made_secret(path))
     except OSError as error:
         raise WorkspaceError(f"The secret of tokens cannot be made at {path}: {error}.") from None
-
-
-def made_secret(path: Path) -> bytes:
-    """A new secret in a file of mode 0600; that of another process if one was quicker.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_hex(_SECRET_BYTES).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(partial, path)  # unlike a rename, leaves one that is there
-    finally:
-        partial.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return path.read_bytes().strip()
 
 
 def token_rules(settings: Settings) -> TokenRules:

@@ -196,14 +196,7 @@ def evaluate(
     """
     cluster, n_clusters = cluster_codes(rows.card)
     measure = _measure_of(rows, alerts_per_1000, cards_per_day)
-    value = measure(np.ones((1, n_clusters), dtype=np.int32))
-    samples = [
-        measure(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=len(cluster))
-    ]
-    return {
-        name: Estimate.of(float(value[name][0]), np.concatenate([s[name] for s in samples]))
-        for name in value
-    }
+    return _estimates(measure, n_clusters, rounds, seed, n_rows=len(cluster))
 
 
 def differences(
@@ -229,10 +222,20 @@ def differences(
         mine, theirs = (measure(counts) for measure in pair)
         return {name: np.asarray(mine[name] - theirs[name]) for name in mine}
 
-    value = difference(np.ones((1, n_clusters), dtype=np.int32))
-    samples = [
-        difference(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=len(cluster))
-    ]
+    return _estimates(difference, n_clusters, rounds, seed, n_rows=len(cluster))
+
+
+def _estimates(
+    measure: Callable[[Counts], dict[str, Floats]],
+    n_clusters: int,
+    rounds: int,
+    seed: int,
+    *,
+    n_rows: int,
+) -> dict[str, Estimate]:
+    """Figures of all cards, with intervals from draws of cards."""
+    value = measure(np.ones((1, n_clusters), dtype=np.int32))
+    samples = [measure(counts) for counts in resamples(n_clusters, rounds, seed, n_rows=n_rows)]
     return {
         name: Estimate.of(float(value[name][0]), np.concatenate([s[name] for s in samples]))
         for name in value

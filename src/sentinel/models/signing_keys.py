@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from sentinel.domain import ConfigurationError, WorkspaceError
-from sentinel.ingest.tokens import made_secret
+from sentinel.private_files import made_secret
 from sentinel.settings import Settings
 
 KEY_FILE: Final = "signing.key"

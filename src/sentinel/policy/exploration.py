@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from sentinel.domain import ConfigurationError, Transaction, WorkspaceError
 from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.ingest.tokens import made_secret
 from sentinel.log.entries import outcome_codes
+from sentinel.private_files import made_secret
 from sentinel.settings import Settings
 
 KEY_FILE: Final = "control_group.secret"

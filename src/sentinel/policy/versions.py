@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from sentinel.documents.store import Document
+from sentinel.documents.store import Document, decode_document
 from sentinel.domain import ConfigurationError
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.degraded import DegradedPolicy
@@ -170,17 +170,10 @@ def decode_version(document: bytes) -> PolicyVersion:
     Raises:
         ConfigurationError: A newer Sentinel wrote it, or it is damaged.
     """
-    try:
-        found = _decoder.decode(document)
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(
-            f"A stored version of the policy cannot be read ({error}). If a newer Sentinel wrote "
-            "it, install that version here; else apply an older version again: `sentinel policy "
-            "apply --version N`."
-        ) from None
-    if found.format > POLICY_FORMAT:
-        raise ConfigurationError(
-            f"Version {found.version} of the policy has format {found.format}, this Sentinel reads "
-            f"up to {POLICY_FORMAT}. Install the version that wrote it."
-        )
-    return found
+    return decode_document(
+        document,
+        _decoder,
+        what="policy",
+        newest_format=POLICY_FORMAT,
+        otherwise="; else apply an older version again: `sentinel policy apply --version N`",
+    )
