@@ -12,7 +12,8 @@ import pytest
 from sentinel.domain import NotFound
 from sentinel.models.artifact import load_manifest
 from sentinel.models.registry import Registry
-from sentinel.models.report_page import Segment, html_page
+from sentinel.models.report_facts import Segment
+from sentinel.models.report_page import html_page
 from sentinel.pipeline.model_report import BASELINE, Written, report
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import train

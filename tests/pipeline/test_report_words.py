@@ -11,14 +11,10 @@ import pytest
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.artifact import CalibrationPoints, ModelManifest, RefitNote, TrainingWindow
 from sentinel.models.dataset import Sample
-from sentinel.models.report_page import (
-    NONE_KNOWN,
-    ReportFacts,
-    Unknown,
-    html_page,
-    model_card,
-    money_words,
-)
+from sentinel.models.model_card import model_card
+from sentinel.models.report_facts import ReportFacts, Unknown
+from sentinel.models.report_page import html_page
+from sentinel.models.report_words import NONE_KNOWN, money_words
 from sentinel.models.thresholds import Thresholds
 from sentinel.pipeline.contestants import Contestant
 from sentinel.pipeline.model_report import latest, manifest_of_figures

@@ -1,28 +1,22 @@
-"""A model report as one HTML file that needs nothing else, and a model card in Markdown."""
+"""A model report as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-import msgspec
-
 from sentinel.models.artifact import ModelManifest
 from sentinel.models.intervals import Estimate
-
-WORDS: Final[dict[str, str]] = {
-    "average_precision": "Average precision",
-    "roc_auc": "ROC AUC",
-    "recall_at_fpr_0.1pct": "Frauds caught at 0.1 % false alarms",
-    "recall_at_fpr_1pct": "Frauds caught at 1 % false alarms",
-    "recall_at_fpr_5pct": "Frauds caught at 5 % false alarms",
-    "brier": "Brier score (lower is better)",
-    "log_loss": "Log loss (lower is better)",
-    "calibration_error": "Calibration error (lower is better)",
-}
-LOWER_IS_BETTER: Final = frozenset({"brier", "log_loss", "calibration_error"})
+from sentinel.models.report_facts import ReportFacts
+from sentinel.models.report_words import (
+    LOWER_IS_BETTER,
+    NONE_KNOWN,
+    day,
+    money_words,
+    plain,
+    word,
+)
 
 _STYLE: Final = """
 :root{color-scheme:light}*{box-sizing:border-box}
@@ -50,93 +44,6 @@ background:repeating-linear-gradient(45deg,#d5dce3 0 6px,#eef1f4 6px 12px)}
 @media print{body{background:#fff}.card{break-inside:avoid}}
 @media(max-width:560px){.grid{grid-template-columns:1fr}}
 """
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """A part of the payments.
-
-    Attributes:
-        what: Which part, such as "channel".
-        name: Its value.
-        payments, frauds: How many.
-        average_precision: Of the model; None if there are too few to say.
-        better_by: Than the one it is compared with; None if there is none, or too few.
-    """
-
-    what: str
-    name: str
-    payments: int
-    frauds: int
-    average_precision: Estimate | None = None
-    better_by: Estimate | None = None
-
-
-class Unknown(msgspec.Struct, frozen=True):
-    """Payments of the same time whose truth nobody knows.
-
-    Attributes:
-        known: Payments that are judged on.
-        unknown: How many are not, by why.
-        amount_minor: What these are worth.
-    """
-
-    known: int
-    unknown: dict[str, int]
-    amount_minor: int = 0
-
-
-class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a report says.
-
-    Attributes:
-        version: The model.
-        against: Version that it is compared with; empty if none.
-        start_us, end_us: Times of the payments it is judged on, the end exclusive.
-        payments, frauds: How many.
-        metrics: Of each model by name, that of the report first, by figure.
-        not_measured: Why figures are missing.
-        better_by: Differences to each other model, by its name and by figure.
-        at_lines: Figures at the model's own lines.
-        segments: Parts of the payments.
-        unknown: What nobody knows.
-        shap, permutation: Importance by feature, the largest first.
-        history: Shares of SHAP by version, the oldest first.
-        created_us: When the report was made.
-        money_scale: Decimals of one unit of the currency that amounts are in.
-        currency: That one.
-    """
-
-    version: str
-    against: str
-    start_us: int
-    end_us: int
-    payments: int
-    frauds: int
-    metrics: dict[str, dict[str, Estimate]]
-    not_measured: dict[str, str]
-    better_by: dict[str, dict[str, Estimate]]
-    at_lines: dict[str, float]
-    segments: tuple[Segment, ...]
-    unknown: Unknown
-    shap: dict[str, float]
-    permutation: dict[str, float]
-    history: dict[str, dict[str, float]]
-    created_us: int
-    money_scale: int = 2
-    currency: str = ""
-
-
-NONE_KNOWN: Final = "No payment after its training is old enough for its truth to be known."
-
-
-def money_words(amount_minor: float, scale: int) -> str:
-    """An amount in units of its currency.
-
-    Args:
-        amount_minor: In the smallest units.
-        scale: Decimals of one unit.
-    """
-    return f"{amount_minor / 10**scale:,.{scale}f}"
 
 
 def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str, str]) -> str:
@@ -168,7 +75,7 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
         "<h2>What nobody knows</h2>",
         _unknown(facts),
         _notes(manifest),
-        f'<p class="quiet">Made {_day(facts.created_us)} by sentinel report.</p>',
+        f'<p class="quiet">Made {day(facts.created_us)} by sentinel report.</p>',
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -179,101 +86,18 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
     )
 
 
-def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
-    """The model card: what it is for, what it learnt from, how good it is, and its limits."""
-    lines = [
-        f"# Model card: {manifest.name} {facts.version}",
-        "",
-        "## What it is",
-        "",
-        (
-            f"A {manifest.kind.replace('_', ' ')} over {len(manifest.feature_names)} features "
-            f"(plan `{manifest.plan_hash}`) that gives the probability that a payment is fraud. "
-            "It is meant for ranking and deciding on payments of the kind that it learnt from, "
-            "with an analyst behind its reviews; not for judging persons."
-        ),
-        "",
-        "## What it learnt from",
-        "",
-        (
-            f"{manifest.training.rows:,} payments from {_day(manifest.training.start_us)} to "
-            f"{_day(manifest.training.end_us)}, {manifest.training.frauds:,} of them known frauds; "
-            f"labels up to {_day(manifest.training.cutoff_us)}. Data hash `{manifest.data_hash}`."
-        ),
-        "",
-        *([] if manifest.refit is None else [manifest.refit.words, ""]),
-        *(_procedure(manifest)),
-        "## How good it is",
-        "",
-        *_how_good(facts),
-    ]
-    weakest = sorted(
-        (one for one in facts.segments if one.average_precision is not None),
-        key=lambda one: one.average_precision.value if one.average_precision else 0.0,
-    )[:3]
-    of_time = "payments of the same time" if facts.payments else "later payments"
-    lines += [
-        "## Where it is weakest",
-        "",
-        *(
-            f"- {one.what} {one.name}: average precision {one.average_precision} on "
-            f"{one.payments:,} payments with {one.frauds:,} frauds"
-            for one in weakest
-        ),
-        *([] if weakest else ["No segment has enough known frauds to say."]),
-        "",
-        "## What it uses most",
-        "",
-        *(f"- `{name}`: {share:.1%} of what moves the score" for name, share in _top(facts.shap)),
-        "",
-        "## Limits",
-        "",
-        (
-            f"- Of {sum(facts.unknown.unknown.values()):,} {of_time} nobody knows "
-            "whether they were fraud; no figure speaks of them."
-        ),
-        "- Figures hold for the time they were measured in. Frauds of a new kind are not in it.",
-        *(f"- {note}" for note in manifest.notes),
-        *([f"- Provisional: {manifest.provisional}"] if manifest.provisional else []),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _how_good(facts: ReportFacts) -> Sequence[str]:
-    if not facts.payments:
-        return (NONE_KNOWN, "")
-    own = next(iter(facts.metrics.values()), {})
-    return (
-        (
-            f"On {facts.payments:,} later payments ({_day(facts.start_us)} to "
-            f"{_day(facts.end_us)}) with {facts.frauds:,} known frauds, none of which the judged "
-            "model has seen:"
-        ),
-        "",
-        "| figure | value | 95 % interval |",
-        "|---|---|---|",
-        *(
-            f"| {_word(name)} | {one.value:.4g} | {one.low:.4g} to {one.high:.4g} |"
-            for name, one in own.items()
-        ),
-        *(f"| {_word(name)} | {why} | |" for name, why in facts.not_measured.items()),
-        "",
-    )
-
-
 def _about(facts: ReportFacts, manifest: ModelManifest) -> str:
     judged = NONE_KNOWN
     if facts.payments:
         judged = (
             f"Judged on {facts.payments:,} later payments with {facts.frauds:,} known frauds, "
-            f"{_day(facts.start_us)} to {_day(facts.end_us)}, that none of the judged models has "
+            f"{day(facts.start_us)} to {day(facts.end_us)}, that none of the judged models has "
             "seen."
         )
     about = (
         f"{manifest.kind.replace('_', ' ')}, {len(manifest.feature_names)} features of plan "
         f"{manifest.plan_hash}; learnt from {manifest.training.rows:,} payments, "
-        f"{_day(manifest.training.start_us)} to {_day(manifest.training.end_us)}. {judged}"
+        f"{day(manifest.training.start_us)} to {day(manifest.training.end_us)}. {judged}"
     )
     return about if manifest.refit is None else f"{about} {manifest.refit.words}"
 
@@ -282,7 +106,7 @@ def _tiles(facts: ReportFacts) -> str:
     own = next(iter(facts.metrics.values()), {})
     shown = [name for name in own if not name.startswith(("weighted_", "roc", "brier", "log_"))][:5]
     tiles = "".join(
-        f'<div class="card tile"><span class="quiet">{escape(_word(name))}</span>'
+        f'<div class="card tile"><span class="quiet">{escape(word(name))}</span>'
         f'<b>{own[name].value:.3f}</b><span class="i">{own[name].low:.3f} to '
         f"{own[name].high:.3f}</span></div>"
         for name in shown
@@ -309,10 +133,10 @@ def _figures_table(facts: ReportFacts) -> str:
             if name in facts.better_by:
                 difference = facts.better_by[name].get(figure)
                 cells.append(f"<td>{_difference(difference, figure)}</td>")
-        rows.append(f"<tr><td>{escape(_word(figure))}</td>{''.join(cells)}</tr>")
+        rows.append(f"<tr><td>{escape(word(figure))}</td>{''.join(cells)}</tr>")
     for figure, why in facts.not_measured.items():
         rows.append(
-            f'<tr><td>{escape(_word(figure))}</td><td colspan="9" class="i">{escape(why)}</td></tr>'
+            f'<tr><td>{escape(word(figure))}</td><td colspan="9" class="i">{escape(why)}</td></tr>'
         )
     return (
         f'<div class="card"><table><thead><tr><th></th>{head}</tr></thead>'
@@ -395,14 +219,6 @@ def _notes(manifest: ModelManifest) -> str:
     return f'<h2>Notes</h2><div class="card"><ul>{items}</ul></div>'
 
 
-def _procedure(manifest: ModelManifest) -> Sequence[str]:
-    if manifest.procedure is None:
-        return ()
-    given = manifest.procedure.parameters
-    named = ", ".join(f"{name} {value}" for name, value in given.items())
-    return (f"Parameters: {named or 'the family’s own'}.", "")
-
-
 def _estimate(one: Estimate | None) -> str:
     if one is None:
         return ""
@@ -414,26 +230,8 @@ def _difference(one: Estimate | None, figure: str) -> str:
         return ""
     kind = ""
     if one.low > 0 or one.high < 0:
-        kind = "better" if (one.low > 0) != (_plain(figure) in LOWER_IS_BETTER) else "worse"
+        kind = "better" if (one.low > 0) != (plain(figure) in LOWER_IS_BETTER) else "worse"
     return (
         f'<span class="{kind}">{one.value:+.4f}</span> '
         f'<span class="i">[{one.low:+.4f}, {one.high:+.4f}]</span>'
     )
-
-
-def _plain(figure: str) -> str:
-    return figure.removeprefix("weighted_")
-
-
-def _word(figure: str) -> str:
-    own = _plain(figure)
-    said = WORDS.get(own, own.replace("_", " ").capitalize())
-    return f"{said}, weighted" if own != figure else said
-
-
-def _top(shares: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(shares.items(), key=lambda item: -item[1])[:8]
-
-
-def _day(time_us: int) -> str:
-    return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m-%d}"
