@@ -58,6 +58,14 @@ pictures: $(DEV) ## Draw the pictures of the docs anew
 	$(BIN)/python scripts/draw_censoring.py
 	$(BIN)/python scripts/draw_experiment.py
 
+.PHONY: night
+night: $(BASE) ## Do once what the nightly pipeline does: retrain if it is due, refresh the policy, settle experiments
+	@$(BIN)/sentinel features apply
+	@$(BIN)/sentinel features materialize
+	@$(BIN)/sentinel retrain $(ARGS)
+	@$(BIN)/sentinel policy refresh
+	@$(BIN)/sentinel experiment settle
+
 .PHONY: bench
 bench: $(DEV) ## Run a benchmark: NAME=parity ARGS="--json"; without NAME list them
 	@$(BIN)/python -m benchmarks $(NAME) $(ARGS)

@@ -51,6 +51,12 @@ PARAMETERS = {
         description="What the candidate is trained with. Baselines are always trained beside it, "
         "to compare.",
     ),
+    "retrain_anyway": Param(
+        False,
+        type="boolean",
+        title="Retrain anyway",
+        description="Train also if no retraining is due by the settings `retraining`.",
+    ),
     "dry_run": Param(
         False,
         type="boolean",
@@ -69,6 +75,7 @@ procedure when it is shown to be no worse.
 |---|---|---|
 | `apply_features` | `sentinel features apply` | the compiled plan |
 | `materialize` | `sentinel features backfill`, `materialize` | vectors and online store |
+| `decide_retraining` | `sentinel retrain --check` | whether a retraining is due, and why |
 | `build_dataset` | `sentinel train` | the dataset as Parquet |
 | `train` | `sentinel train` | a tracked run and a registered candidate |
 | `evaluate` | `sentinel evaluate` | the report that compares it with the approved procedure |
@@ -76,11 +83,13 @@ procedure when it is shown to be no worse.
 | `promote` | `sentinel promote` | the new champion; scorers take it over within seconds |
 | `refresh_policy` | `sentinel policy refresh` | price of a review, share of the control group |
 | `settle_experiments` | `sentinel experiment settle` | promoted and ended experiments |
+| `last_retraining` | `sentinel retrain --check` | what the last retraining bought, in money |
 
-A run that the gate ends is red and says which figure was worse; nothing is retried and the champion
-stays. While a candidate waits for more truth, gate and promotion are skipped, and the run is green.
-What may pass by itself (a server that is away) is retried with growing pauses. Both are told
-by e-mail.
+Where no retraining is due, everything from the dataset on is skipped, the run is green, and the
+log says when one will be. A run that the gate ends is red and says which figure was worse; nothing
+is retried and the champion stays. While a candidate waits for more truth, gate and promotion are
+skipped, and the run is green. What may pass by itself (a server that is away) is retried with
+growing pauses. Red runs are told by e-mail.
 """
 
 
@@ -220,6 +229,43 @@ def refresh_policy(params: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 @task
+def decide_retraining(params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Say whether a retraining is due, and why; if none is, the tasks behind are skipped."""
+    from sentinel.pipeline.last_training import ASKED_FOR
+    from sentinel.pipeline.retraining import retraining_due
+    from sentinel.sources.progress import progress_bar
+
+    with told_apart(), progress_bar(out) as progress:
+        answer = retraining_due(settings_of(params), progress=progress)
+    out.print(answer.words, markup=False, soft_wrap=True)
+    anyway = bool((params or {})["retrain_anyway"])
+    if not answer.due and not anyway:
+        raise AirflowSkipException(answer.words)
+    return {"why": answer.why or ASKED_FOR, "kinds": [one.kind for one in answer.reasons]}
+
+
+@task
+def last_retraining(params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Say what the last retraining bought against the model that it replaced, in money."""
+    from sentinel.cli.reports import gain_report
+    from sentinel.pipeline.retraining_gain import retraining_gain
+    from sentinel.sources.progress import progress_bar
+
+    settings = settings_of(params)
+    with told_apart(), progress_bar(out) as progress:
+        gain = retraining_gain(settings, progress=progress)
+    gain_report(out, gain, settings.money)
+    if gain is None:
+        return {"version": None, "replaced": None, "saved_minor": None}
+    saved = gain.saved_minor
+    return {
+        "version": gain.version,
+        "replaced": gain.replaced,
+        "saved_minor": None if saved is None else [saved.value, saved.low, saved.high],
+    }
+
+
+@task
 def build_dataset(params: dict[str, Any] | None = None) -> dict[str, Any]:
     """Put vectors and what is known of them by now into Parquet files."""
     from sentinel.cli.reports import dataset_report
@@ -234,14 +280,17 @@ def build_dataset(params: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 @task
-def train(dataset: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
+def train(
+    dataset: dict[str, Any], retraining: dict[str, Any], params: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Fit the candidate and the baselines, measure them, track and register the candidate."""
     from sentinel.cli.reports import training_report
     from sentinel.pipeline.training import train
     from sentinel.sources.progress import progress_bar
 
     with told_apart(), progress_bar(out) as progress:
-        trained = train(settings_of(params), Path(dataset["folder"]), progress=progress)
+        folder, why = Path(dataset["folder"]), retraining["why"]
+        trained = train(settings_of(params), folder, why=why, progress=progress)
     training_report(out, trained)
     return {"version": trained.version, "run_id": trained.run_id, "run_url": trained.run_url}
 
@@ -335,13 +384,20 @@ def settle_experiments(params: dict[str, Any] | None = None) -> dict[str, Any]:
 )
 def sentinel_mlops_pipeline() -> None:
     """One task after another."""
-    applied, vectors, dataset = apply_features(), materialize(), build_dataset()
-    candidate = train(dataset)
+    applied, vectors, due, dataset = (
+        apply_features(),
+        materialize(),
+        decide_retraining(),
+        build_dataset(),
+    )
+    candidate = train(dataset, due)
     evaluation = evaluate(candidate)
     verdict = gate(evaluation)
-    applied >> vectors >> dataset >> candidate >> evaluation >> verdict >> promote(evaluation)
+    applied >> vectors >> due >> dataset >> candidate
+    candidate >> evaluation >> verdict >> promote(evaluation)
     vectors >> refresh_policy()  # whatever becomes of the candidate
     vectors >> settle_experiments()
+    vectors >> last_retraining()
 
 
 sentinel_mlops_pipeline()

@@ -15,8 +15,17 @@ from testkit.airflow_server import DAGS, VENV
 from tests.airflow.conftest import ROOT, need_airflow
 
 FILE = DAGS / "sentinel_mlops_pipeline.py"
-ORDER = ["apply_features", "materialize", "build_dataset", "train", "evaluate", "gate", "promote"]
-BESIDE = ["refresh_policy", "settle_experiments"]
+ORDER = [
+    "apply_features",
+    "materialize",
+    "decide_retraining",
+    "build_dataset",
+    "train",
+    "evaluate",
+    "gate",
+    "promote",
+]
+BESIDE = ["refresh_policy", "settle_experiments", "last_retraining"]
 
 READ = """
 import json, sys, warnings
@@ -116,11 +125,17 @@ def test_the_form_is_typed_explained_and_filled_from_the_settings(dag: dict[str,
     assert {name: schema["type"] for name, schema in params.items()} == {
         "window_days": ["null", "number"],
         "model": "string",
+        "retrain_anyway": "boolean",
         "dry_run": "boolean",
     }
     assert all(schema["title"] and schema["description"] for schema in params.values())
     assert params["model"]["enum"] == ["lightgbm", "xgboost", "random_forest"]
-    assert dag["defaults"] == {"window_days": 77, "model": "lightgbm", "dry_run": False}
+    assert dag["defaults"] == {
+        "window_days": 77,
+        "model": "lightgbm",
+        "retrain_anyway": False,
+        "dry_run": False,
+    }
 
 
 def test_a_task_calls_what_the_command_line_calls() -> None:
@@ -141,6 +156,7 @@ def test_a_task_calls_what_the_command_line_calls() -> None:
     assert called == {
         "apply_features": {"apply_definitions"},
         "materialize": {"backfill", "materialize"},
+        "decide_retraining": {"retraining_due"},
         "build_dataset": {"build_dataset"},
         "train": {"train"},
         "evaluate": {"evaluate", "report_path"},
@@ -148,6 +164,7 @@ def test_a_task_calls_what_the_command_line_calls() -> None:
         "promote": {"promote"},
         "refresh_policy": {"refresh"},
         "settle_experiments": {"settle"},
+        "last_retraining": {"retraining_gain"},
     }
     assert pipeline_imports(tree) - command_line <= {("gate", "GateReport")}
 

@@ -24,6 +24,7 @@ from tests.airflow.test_dag import BESIDE, ORDER
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RUN_SECONDS = 600
+MLFLOW = ["train", "last_retraining"]  # the tasks that need it, where nothing else fails before
 FIGURE = r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]"
 
 
@@ -56,6 +57,9 @@ def test_the_first_night_makes_the_first_champion(stage: Stage) -> None:
     assert re.search(r"Passes: candidate 1.*difference \+0\.\d+ \[", airflow.log(run, "gate"))
     for task in ORDER:
         assert len(json.dumps(airflow.result(run, task))) < 500, "an XCom is for small things"
+
+    assert airflow.result(run, "decide_retraining")["kinds"] == ["first"]
+    assert airflow.result(run, "last_retraining")["replaced"] is None
 
     assert Registry.of(stage.settings).champions() == ["1"]
     champion = champion_of(stage.settings)
@@ -132,11 +136,11 @@ def test_a_server_that_stays_away_fails_the_run_after_the_retries(stage: Stage) 
     assert {tasks[task][0] for task in ("evaluate", "gate", "promote")} == {"upstream_failed"}
     for attempt in (1, 2):
         assert "MLflow does not answer" in airflow.log(run, "train", attempt)
-    told = mails(stage)[before:]
-    assert [subject(message) for message in told] == [
-        f"Sentinel's pipeline failed in train ({run.run_id})"
-    ]
-    body = text(told[0])
+    told = {subject(message): text(message) for message in mails(stage)[before:]}
+    # What the last retraining bought is asked of the registry, too.
+    failed = [f"Sentinel's pipeline failed in {task} ({run.run_id})" for task in MLFLOW]
+    assert sorted(told) == sorted(failed)
+    body = told[failed[0]]
     assert "failed in attempt 2" in body
     assert "MLflow does not answer at http://127.0.0.1" in body
     assert "/train" in body, "where the log is"

@@ -41,6 +41,7 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "example": data.example,
     "import-labels": data.import_labels,
     "train": models.train,
+    "retrain": models.retrain,
     "evaluate": models.evaluate,
     "promote": models.promote,
     "rollback": models.rollback,

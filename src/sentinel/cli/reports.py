@@ -20,8 +20,10 @@ if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one j
     from sentinel.pipeline.importing import ImportResult
     from sentinel.pipeline.materialize import MaterializeReport
     from sentinel.pipeline.promotion import Promoted
+    from sentinel.pipeline.retraining_gain import RetrainingGain
     from sentinel.pipeline.training import Trained
     from sentinel.pipeline.verify_sample import SampledVerify
+    from sentinel.settings import MoneySettings
 
 
 def import_report(console: Console, result: ImportResult) -> None:
@@ -112,6 +114,15 @@ def promotion_report(console: Console, promoted: Promoted) -> None:
         console.print(f"The follower will tell the registry once it answers. {promoted.untold}")
     if promoted.unscored:
         console.print(f"The history keeps the answers it has. {promoted.unscored}")
+
+
+def gain_report(console: Console, gain: RetrainingGain | None, settings: MoneySettings) -> None:
+    """What the last retraining bought, in money."""
+    if gain is None:
+        said = "No retraining has replaced a model yet, so there is none to say what it bought of."
+    else:
+        said = gain.words(settings.scale, settings.currency)
+    console.print(said, soft_wrap=True, markup=False, highlight=False)
 
 
 def materialize_report(console: Console, report: MaterializeReport) -> None:

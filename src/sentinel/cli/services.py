@@ -55,6 +55,11 @@ def show_status(settings: Settings) -> None:
             table.add_row("Log entries", f"{reader.last_sequence():,}", "")
     else:
         table.add_row("Log", "empty", "run `sentinel up`")
+    from sentinel.pipeline.last_training import last_answer
+
+    answer = last_answer(settings)
+    if answer is not None:
+        table.add_row("Retraining", "due" if answer.due else "not due", answer.words)
     out.print(table)
 
 

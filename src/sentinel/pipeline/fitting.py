@@ -19,6 +19,8 @@ from sentinel.settings import Settings
 
 DROPOUT_FRAUDS: Final = 200
 """With fewer frauds to fit on, none of them loses what state says of it."""
+FRAUD_WEIGHT: Final = "fraud_weight"
+"""Parameter of every family: how many times a fraud counts in the fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,9 @@ def fit(
     """Fit a model on a dataset; its tail, if it has one, says when to stop.
 
     A share of the rows (``training.state_dropout``) is fitted on as a degraded decision sees it,
-    unless there are so few frauds that none may be wasted.
+    unless there are so few frauds that none may be wasted. Frauds count ``training.fraud_weight``
+    times, which a parameter ``fraud_weight`` overrides: the probabilities of such a model are too
+    high until `fit_calibration` has seen it on rows that count alike.
     """
     tail = data.tail
     validation = None
@@ -112,6 +116,12 @@ def fit(
     X = data.fit.X
     if np.count_nonzero(data.fit.fraud) >= DROPOUT_FRAUDS:
         X = drop_state(X, data.plan, options.state_dropout, seed=options.seed)
+    changes = dict(parameters or {})
+    fraud_weight = float(changes.pop(FRAUD_WEIGHT, options.fraud_weight))
+    weight = data.fit.weight
+    if fraud_weight != 1.0:
+        alike = np.ones(len(data.fit.fraud)) if weight is None else weight
+        weight = np.where(data.fit.fraud, fraud_weight * alike, alike)
     return train(
         name,
         X,
@@ -120,9 +130,9 @@ def fit(
         categorical=data.plan.categorical,
         seed=options.seed,
         validation=validation,
-        weight=data.fit.weight,
+        weight=weight,
         threads=threads,
-        parameters=parameters,
+        parameters=changes,
     )
 
 

@@ -16,7 +16,7 @@ from sentinel.models.families.installed import trainer_of
 from sentinel.models.procedure import Procedure
 from sentinel.models.splitting import MOST_TAIL, TAIL_SHARE, Split
 from sentinel.pipeline.datasets import DatasetManifest, dataset_of
-from sentinel.pipeline.fitting import Result, fit_and_measure
+from sentinel.pipeline.fitting import FRAUD_WEIGHT, Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import (
     LabelledPayments,
     maturity_is_default,
@@ -41,6 +41,8 @@ def procedure_of(
     options = settings.training
     trainer = trainer_of(options.trainer)
     merged = {**trainer.defaults, **(parameters or {})}
+    if options.fraud_weight != 1.0:
+        merged.setdefault(FRAUD_WEIGHT, options.fraud_weight)
     return Procedure(
         trainer=trainer.name,
         parameters={name: merged[name] for name in sorted(merged) if name not in _NO_PART_OF_IT},
@@ -118,6 +120,7 @@ def fit_at(
                 update={
                     "max_rows": procedure.max_rows,
                     "state_dropout": procedure.state_dropout,
+                    "fraud_weight": 1.0,  # one that differs is among the parameters
                 }
             )
         }

@@ -44,6 +44,7 @@ from sentinel.pipeline.labelled_payments import (
     labelled_payments,
     served_over,
 )
+from sentinel.pipeline.last_training import ASKED_FOR, LastTraining, keep_training
 from sentinel.pipeline.procedures import procedure_of
 from sentinel.pipeline.refitting import Refit, refit
 from sentinel.pipeline.tracking import TrackedRun, register_candidate, tracked_run
@@ -99,6 +100,7 @@ def train(
     refitted: bool = True,
     parameters: Mapping[str, Any] | None = None,
     threads: int | None = None,
+    why: str = ASKED_FOR,
     progress: ProgressCallback = no_progress,
 ) -> Trained:
     """Train a model on what was known at a moment, and register it as the newest candidate.
@@ -115,6 +117,7 @@ def train(
         parameters: Changes to the trainer's own settings, such as ``num_leaves``; default: what
             the last search over its family found.
         threads: Default: the cores of this machine.
+        why: What made it due, for the tracked run (tag ``retraining``).
         progress: Told of the stages "labels", "backfill", "vectors", "fit", "refit", "track",
             "lengths" and "baselines".
 
@@ -124,7 +127,7 @@ def train(
         ConfigurationError: The trainer that is set makes models that are not served.
     """
     mlflow_place(settings)
-    clock = Clock()
+    clock, began_us = Clock(), time.time_ns() // 1_000
     if dataset is None:
         built = build_dataset(settings, now_us=now_us, progress=progress)
         folder, data, known = built.folder, built.dataset, built.known
@@ -134,7 +137,7 @@ def train(
     clock.lap("dataset")
     if parameters is None:
         parameters = held_parameters(settings, data.manifest)
-    options = _Options(parameters, threads, progress, clock, refitted)
+    options = _Options(parameters, threads, progress, clock, refitted, why)
     trained = _candidate(settings, folder, data, known, options)
     window = None
     if search and settings.training.window_days == "auto" and not trained.manifest.provisional:
@@ -143,12 +146,25 @@ def train(
             better = build_dataset(settings, now_us=now_us, progress=progress)
             folder, data = better.folder, better.dataset
             trained = _candidate(settings, folder, data, better.known, options)
+    keep_training(
+        settings,
+        LastTraining(
+            version=trained.version,
+            known_until_us=_known_until(trained.dataset),
+            at_us=began_us,
+            why=why,
+        ),
+    )
     if baselines:
         found = measure_baselines(
             settings, trained.run_id, data, threads=threads, progress=progress
         )
         trained = replace(trained, baselines=found)
     return replace(trained, window=window)
+
+
+def _known_until(about: DatasetManifest) -> int:
+    return max(part.cutoff_us for part in (about.fit, about.tail, about.test))
 
 
 def held_parameters(settings: Settings, about: DatasetManifest) -> Mapping[str, Any] | None:
@@ -201,6 +217,7 @@ class _Options:
     progress: ProgressCallback
     clock: Clock
     refitted: bool
+    why: str
 
 
 def _candidate(
@@ -211,6 +228,7 @@ def _candidate(
     name = served_trainer(settings).name
     about = data.manifest
     tags = {"plan_hash": about.plan_hash, "data_hash": about.data_hash, "trainer": name}
+    tags["retraining"] = options.why
     with tracked_run(settings, _run_name(name), tags=tags) as run:
         run.parameters(_parameters(settings, data))
         run.data(

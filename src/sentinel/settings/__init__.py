@@ -14,7 +14,12 @@ from __future__ import annotations
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.deployment import Settings, load_settings
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
-from sentinel.settings.learning import LabelSettings, SigningSettings, TrainingSettings
+from sentinel.settings.learning import (
+    LabelSettings,
+    RetrainingSettings,
+    SigningSettings,
+    TrainingSettings,
+)
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
@@ -31,6 +36,7 @@ __all__ = [
     "MlflowSettings",
     "MoneySettings",
     "PolicySettings",
+    "RetrainingSettings",
     "S3Settings",
     "ScoringSettings",
     "ServicesSettings",

@@ -16,7 +16,12 @@ from pydantic_settings import (
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.file_sources import SecretFileSource, WorkspaceFileSource
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
-from sentinel.settings.learning import LabelSettings, SigningSettings, TrainingSettings
+from sentinel.settings.learning import (
+    LabelSettings,
+    RetrainingSettings,
+    SigningSettings,
+    TrainingSettings,
+)
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
@@ -55,6 +60,7 @@ class Settings(BaseSettings):
     experiments: ExperimentSettings = ExperimentSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     services: ServicesSettings = ServicesSettings()
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()

@@ -62,8 +62,32 @@ class TrainingSettings(BaseModel):
         ge=0,
         le=0.5,
     )
+    fraud_weight: float = Field(
+        1.0,
+        description="How many times a fraud counts in the fit, against a good payment. The "
+        "calibration, which counts both alike, brings probabilities back to what they are.",
+        gt=0,
+        le=1_000,
+    )
     bootstrap_rounds: int = Field(400, description="Bootstrap samples per interval.", ge=50)
     seed: int = Field(7, description="Seed of everything random in training.")
+
+
+class RetrainingSettings(BaseModel):
+    every_days: int = Field(
+        1,
+        description="Days between trainings on schedule. 1: every time that it is asked, which the "
+        "nightly pipeline does every night; 0: never on schedule.",
+        ge=0,
+        le=366,
+    )
+    matured_frauds: int = Field(
+        0,
+        description="Train once so many frauds have matured since the last training; 0: however "
+        "many have.",
+        ge=0,
+    )
+    on_drift: bool = Field(True, description="Train when drift is reported.")
 
 
 class SigningSettings(BaseModel):

@@ -72,6 +72,65 @@ def train(
         training_report(out, result)
 
 
+def retrain(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether one is due, and why.")
+    ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Train also if none is due.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Train and ask the gate; nothing that decides changes."),
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Train, evaluate and promote if a retraining is due, and say what the last one bought.
+
+    What makes one due are the settings [retraining]. Exit code 0 also says that none was due, or
+    that the candidate waits for more truth.
+    """
+    from sentinel.cli.reports import (
+        gain_report,
+        gate_report,
+        promotion_report,
+        training_report,
+    )
+    from sentinel.domain import GateWaits
+    from sentinel.models.registry_place import mlflow_place
+    from sentinel.pipeline.gate import evaluate as measure
+    from sentinel.pipeline.gate import judge
+    from sentinel.pipeline.last_training import ASKED_FOR
+    from sentinel.pipeline.promotion import promote as install
+    from sentinel.pipeline.retraining import retraining_due
+    from sentinel.pipeline.retraining_gain import retraining_gain
+    from sentinel.pipeline.training import train as run
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        mlflow_place(settings)
+        with progress_bar(err) as progress:
+            answer = retraining_due(settings, progress=progress)
+        out.print(answer.words, soft_wrap=True, markup=False)
+        if not check and (answer.due or anyway):
+            with progress_bar(err) as progress:
+                trained = run(settings, why=answer.why or ASKED_FOR, progress=progress)
+            training_report(out, trained)
+            with progress_bar(err) as progress:
+                report = measure(settings, trained.version, progress=progress)
+            gate_report(out, report)
+            try:
+                judge(settings, report)
+                with progress_bar(err) as progress:
+                    promoted = install(
+                        settings, report.version, report=report, dry_run=dry_run, progress=progress
+                    )
+                promotion_report(out, promoted)
+            except GateWaits as error:
+                out.print(f"It waits. {error}", soft_wrap=True, markup=False)
+        with progress_bar(err) as progress:
+            gain_report(out, retraining_gain(settings, progress=progress), settings.money)
+
+
 def evaluate(
     version: Annotated[str | None, typer.Argument(help="Version; default: the newest.")] = None,
     workspace: Workspace = None,
