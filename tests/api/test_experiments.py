@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,12 +16,18 @@ from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
 from sentinel.access.store import open_store
 from sentinel.experiments.assignment import draw
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, RequestFeature, View
 from sentinel.settings import Settings
 from testkit.experiments import install_version
 from testkit.scratch import default_plan, make_workspace, serving
+from tests.features.plans import aggregate
 
 CLIENTS = 4
 CARDS = 60
+NEW_FEATURES = Plan(
+    (View("week", ("card_id",), (aggregate("card_sum_week", "sum", 7 * DAY_US, HOUR_US),)),),
+    (RequestFeature("note", "number", "note"), RequestFeature("paid", "amount")),
+)
 
 
 class Site(NamedTuple):
@@ -40,9 +46,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for version in ("11", "12"):
         install_version(settings, default_plan(), version)
     install_version(settings, default_plan(), "13", verdict="candidate")
+    install_version(settings, NEW_FEATURES, "14")
     view = (
         '{"name": "sentinel", "answered_at_us": 1, "versions": ['
         '{"version": "13", "signed": "candidate"}, {"version": "12", "signed": "passed"}, '
+        '{"version": "14", "signed": "passed"}, '
         '{"version": "11", "signed": "passed"}]}'
     )
     (settings.models_dir / "registry.json").write_text(view)
@@ -51,7 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         scope: create_key(
             open_store(settings), pepper, f"the-{scope}", KeyRights(scopes=frozenset({scope}))
         )
-        for scope in (Scope.SCORE, Scope.MODELS, Scope.ADMIN)
+        for scope in (Scope.SCORE, Scope.MODELS, Scope.ADMIN, Scope.DECISIONS)
     }
     with serving(settings) as server:
         yield Site(server.url, keys)
@@ -234,3 +242,55 @@ def test_an_experiment_that_cannot_be_says_what_can(
     missing = admin.delete("/experiments/nobody", params={"why": "x"})
     assert missing.status_code == 404
     assert "Running: none" in missing.json()["detail"]
+
+
+def test_a_model_with_features_of_its_own_refuses_no_payment_and_is_explained_for_good(
+    site: Site, admin: httpx.Client
+) -> None:
+    """Its plan reads as a number what senders write as text, and the champion does not read."""
+    served = plan_of_state(site)
+    body = {"name": "new", "version": "14", "kind": "challenger", "share": 0.9, "why": "a test"}
+    assert admin.post("/experiments", json=body).status_code == 200
+    wait_for(lambda: admin.get("/experiments").json()["experiments"][0]["running"])
+    assert plan_of_state(site) != served
+    decided = []
+    with site.client(Scope.SCORE) as client:
+        for n in range(30):
+            payment = {
+                "transaction_id": f"new-{n}",
+                "amount_minor": 100 + n,
+                "card_id": f"N{n % 7}",
+                "attributes": {"note": "no number" if n % 2 else 17},
+            }
+            answer = client.post("/predict", json=payment)
+            assert answer.status_code == 200, answer.text
+            decided.append(answer.json())
+    assert {answer["model_version"] for answer in decided} == {"1", "14"}
+
+    def explained() -> None:
+        with site.client(Scope.DECISIONS) as reader:
+            for answer in decided:
+                path = f"/decisions/{answer['transaction_id']}/explanation"
+                wait_for(lambda path=path: reader.get(path).status_code == 200)
+                found = reader.get(path).json()
+                assert found["model_version"] == answer["model_version"]
+                assert found["fraud_probability"] == answer["fraud_probability"]
+                assert found["reproduced"]["exact"]
+                assert found["reproduced"]["reasons_recorded"]
+
+    explained()
+    stop(admin, "new")
+    wait_for(lambda: plan_of_state(site) == served)
+    explained()
+
+
+def plan_of_state(site: Site) -> str:
+    with site.client(Scope.ADMIN) as client:
+        return str(client.get("/health").json()["feature_store"]["plan_hash"])
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() < began + 30
+        time.sleep(0.02)

@@ -115,15 +115,15 @@ def test_an_experiment_of_the_same_name_does_not_answer_for_the_one_before(
     within(settings, claim)
 
 
-def test_more_groups_than_fit_between_two_looks_are_counted_as_left_out(
+def test_more_payments_than_fit_between_two_looks_are_counted_as_left_out(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "MOST_GROUPS", 1)
+    monkeypatch.setattr(guard, "MOST_PAYMENTS", 3)
     run_experiments(settings, msgspec.structs.replace(STRICT, started_at_us=8))
 
     async def claim(runtime: ScoringRuntime) -> None:
-        for n in range(4):
-            await decide_on(runtime, [card(runtime, f"v{n}", n)])
-        assert runtime.guard.uncounted >= 1
+        await decide_on(runtime, [card(runtime, f"v{n}", n) for n in range(5)])
+        assert runtime.guard.uncounted >= 2
+        await until(lambda: runtime.metrics.experiment_payments_uncounted >= 2)
 
     within(settings, claim)

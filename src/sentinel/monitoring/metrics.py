@@ -87,6 +87,8 @@ class ScoringMetrics(Collector):
         self.commits = 0
         self.commit_failures = 0
         self.rebuilds = 0
+        self.experiment_failures = 0
+        self.experiment_payments_uncounted = 0
         self.labels = {"fraud": 0, "legitimate": 0}
         self.voids = 0
         self.problems: dict[tuple[str, str], int] = {}
@@ -157,6 +159,16 @@ class ScoringMetrics(Collector):
             ("commit_failures", "Ledger commits that failed.", self.commit_failures),
             ("state_rebuilds", "Rebuilds of state from the ledger.", self.rebuilds),
             ("model_swaps", "Models taken over from the registry.", self.model_swaps),
+            (
+                "experiment_failures",
+                "Times that a model beside the champion raised, and was asked no more.",
+                self.experiment_failures,
+            ),
+            (
+                "experiment_payments_uncounted",
+                "Payments of experiments that guardrails left out, because too many waited.",
+                self.experiment_payments_uncounted,
+            ),
         ):
             yield CounterMetricFamily(f"sentinel_{name}", text, value=value)
         for name, text, histogram, unit in (

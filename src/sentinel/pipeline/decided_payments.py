@@ -288,14 +288,12 @@ class _Reading:
 
 
 def _find_column(settings: Settings, plan_hash: str, feature: str) -> int | None:
-    from sentinel.features.plan.plan import Plan
+    from sentinel.models.plans import find_plan
 
-    for path in (settings.plan_path, *settings.models_dir.glob("*/plan.json")):
-        if path.is_file():
-            plan = Plan.load(path)
-            if plan.hash == plan_hash and feature in plan.feature_names:
-                return plan.feature_names.index(feature)
-    return None
+    plan = find_plan(settings, plan_hash)
+    if plan is None or feature not in plan.feature_names:
+        return None
+    return plan.feature_names.index(feature)
 
 
 def _code(entity: str | None) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from sentinel.documents.store import open_documents
-from sentinel.domain import NoModel, PlanMismatch
+from sentinel.domain import DefinitionError, NoModel, PlanMismatch
 from sentinel.experiments.lineup import (
     NO_LINE_UP,
     Experiment,
@@ -20,7 +21,8 @@ from sentinel.experiments.lineup import (
     with_share,
 )
 from sentinel.experiments.store import LINE_UPS, change_line_up
-from sentinel.models.artifact import load_manifest
+from sentinel.features.plan.union import union_plan
+from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.models.signature import SIGNATURE_TAG
@@ -92,7 +94,7 @@ def start(
         NoModel: The registry has no such version, or nothing serves.
         GateRefused: Its model is to decide, and is worse than the champion.
         ModelNotSigned: It was not trained by this deployment.
-        PlanMismatch: It takes other features than the champion.
+        PlanMismatch: It takes features that cannot be computed beside the champion's.
         Unavailable: MLflow does not answer.
     """
     now_us = time.time_ns() // 1000
@@ -106,14 +108,7 @@ def start(
         )
     version, report = experiment.version, None
     folder = fetch_version(settings, version)
-    plan_hash = load_manifest(folder).plan_hash
-    served_hash = load_manifest(settings.models_dir / champion.folder).plan_hash
-    if plan_hash != served_hash:
-        raise PlanMismatch(
-            f"Version {version} was trained with plan {plan_hash}, and the champion's is "
-            f"{served_hash}; both are asked with the same features. Train it with the champion's "
-            "plan."
-        )
+    _check_plan(settings, version, folder, settings.models_dir / champion.folder)
     if experiment.decides and not is_signed(settings, folder, version, None, to_serve=True):
         report = evaluate(settings, version, progress=progress)
         judge(settings, report)
@@ -127,6 +122,24 @@ def start(
         at_us=time.time_ns() // 1000,
     )
     return Started(made, experiment, report)
+
+
+def _check_plan(settings: Settings, version: str, folder: Path, champion: Path) -> None:
+    """Raise PlanMismatch if a version takes features that cannot be computed here."""
+    own, served = (load_plan(one, load_manifest(one)) for one in (folder, champion))
+    try:
+        union = union_plan(served, own)
+    except DefinitionError as error:
+        raise PlanMismatch(
+            f"Version {version} takes features that cannot be computed beside the champion's. "
+            f"{error} Train it with the champion's plan, or promote it."
+        ) from None
+    if union is not served and settings.state.backend == "redis":
+        raise PlanMismatch(
+            f"Version {version} was trained with plan {own.hash}, which has features that the "
+            f"champion's plan {served.hash} lacks, and records in Redis are of one plan. Train it "
+            "with the champion's plan, or promote it."
+        )
 
 
 def stop(settings: Settings, name: str, *, by: str, why: str) -> tuple[LineUp, Experiment]:

@@ -25,6 +25,7 @@ from sentinel.log.entries import (
 from sentinel.log.schema import ARRIVED, ATTRIBUTE_PREFIX, KIND_LABEL
 from sentinel.models.dataset import Ints, LabelLog, rows_of
 from sentinel.models.decided import BEFORE, SENTINEL, UNSAID, Decided
+from sentinel.pipeline.served_columns import ServedColumns
 from sentinel.pipeline.served_vectors import NO_GROUPS, ServedGroups
 
 OUTCOME_BEFORE: Final = "outcome_before"
@@ -56,7 +57,7 @@ class History:
             outcome of the system before.
         void: bool (n_rows,), which transactions are void; None if none is. Labels about them are
             about nothing.
-        served: The groups of decisions whose vectors are of the plan that was asked for.
+        served: The groups of decisions whose vectors have the features that were asked for.
         end_us: The moment after the last entry.
     """
 
@@ -69,7 +70,7 @@ class History:
 
 
 def read_history(
-    groups: Iterable[Group], ids: pa.Array, until: int, plan_hash: str = ""
+    groups: Iterable[Group], ids: pa.Array, until: int, columns: ServedColumns | None = None
 ) -> History:
     """Read labels and decisions from the log.
 
@@ -77,9 +78,9 @@ def read_history(
         groups: All groups of the log, in order.
         ids: large_string (n_rows,), ids of the transactions up to `until`, in log order.
         until: The last entry to look at.
-        plan_hash: The plan whose served vectors are looked for; empty for none.
+        columns: Say whose served vectors are looked for; None for none.
     """
-    reader = _Reader(len(ids), plan_hash)
+    reader = _Reader(len(ids), columns)
     for group in groups:
         if group.first_sequence > until:
             break
@@ -112,8 +113,8 @@ def read_arrivals(groups: Iterable[Group]) -> Ints:
 class _Reader:
     """Collects what groups say, row by row."""
 
-    def __init__(self, n_rows: int, plan_hash: str) -> None:
-        self._plan_hash = plan_hash
+    def __init__(self, n_rows: int, columns: ServedColumns | None) -> None:
+        self._columns = columns
         self._served: list[tuple[int, int, int]] = []
         self.end_us = 0
         self.arrived_at_us: Ints = np.zeros(n_rows, dtype=np.int64)
@@ -163,7 +164,7 @@ class _Reader:
         n, columns = len(decided.transactions), decided.columns
         self.end_us = max(decided.transactions[entries - 1].received_at_us, group.floor_us) + 1
         rows = self._next(entries)
-        if decided.plan_hash == self._plan_hash:
+        if self._columns is not None and self._columns.serve(decided.plan_hash):
             self._served.append((group.first_sequence, rows.start, entries))
         self._outcome[rows] = outcome_codes(decided.flag_array())[:entries]
         self._base[rows] = decided.base_outcome_codes()[:entries]
@@ -229,7 +230,7 @@ class _Reader:
         )
 
     def served(self) -> ServedGroups:
-        """The groups that the plan served."""
+        """The groups whose vectors have the features."""
         if not self._served:
             return NO_GROUPS
         return ServedGroups(*np.array(self._served, dtype=np.int64).T)

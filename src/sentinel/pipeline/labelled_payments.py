@@ -16,6 +16,7 @@ from sentinel.models.splitting import maturity_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.history import ids_of, read_history
+from sentinel.pipeline.served_columns import ServedColumns
 from sentinel.pipeline.served_vectors import NO_GROUPS, Overridden, ServedGroups, put_served
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
@@ -59,7 +60,7 @@ class LabelledPayments:
         payments: Row i is the i-th transaction of the log, whatever the plan.
         labels: What is known of the rows, and since when.
         end_us: The moment after the last entry.
-        served: The groups of decisions that the plan served.
+        served: The groups of decisions whose vectors have the plan's features.
     """
 
     plan: Plan
@@ -109,7 +110,7 @@ def served_over(
         return X, Overridden()
     with ledger_reader(settings) as ledger:
         groups = ledger.groups(int(known.served.first_sequence[0]) - 1)
-        return X, put_served(groups, known.served, rows, X, known.plan)
+        return X, put_served(groups, known.served, rows, X, ServedColumns(settings, known.plan))
 
 
 def labelled_payments(
@@ -144,7 +145,8 @@ def labelled_payments(
         amounts = table.column("amount_minor").to_numpy()
         cards = codes_of(ids_of(pc.coalesce(table.column("card_id"), table.column("customer_id"))))
     with ledger_reader(settings) as ledger:
-        history = read_history(ledger.groups(), ids, parts.manifest.sequence, plan.hash)
+        columns = ServedColumns(settings, plan)
+        history = read_history(ledger.groups(), ids, parts.manifest.sequence, columns)
     payments = PaymentLog(
         event_time_us=times,
         received_at_us=np.where(history.arrived_at_us > 0, history.arrived_at_us, received),

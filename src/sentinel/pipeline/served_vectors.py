@@ -15,15 +15,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.features.plan.plan import Plan
 from sentinel.log.entries import FLAG_DEGRADED, Group, decode_decisions
+from sentinel.pipeline.served_columns import ServedColumns
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class ServedGroups:
-    """The groups of decisions that a plan served. All arrays are int64 (n_groups,), rising.
+    """The groups of decisions whose vectors have the features of a plan.
+
+    All arrays are int64 (n_groups,), rising.
 
     Attributes:
         first_sequence: Sequence of the first entry of each.
@@ -61,16 +63,16 @@ def put_served(
     served: ServedGroups,
     rows: Ints,
     X: npt.NDArray[np.float32],
-    plan: Plan,
+    columns: ServedColumns,
 ) -> Overridden:
     """Replace vectors by those that were served.
 
     Args:
         groups: Of the log, from the first of ``served`` on, in order.
-        served: The groups that the plan served.
+        served: The groups whose vectors have the features.
         rows: int64 (n,), rows of the vectors, rising.
         X: float32 (n, n_features), changed.
-        plan: Of the vectors.
+        columns: Finds the features of their plan.
     """
     wanted = _wanted(served, rows)
     if not wanted:
@@ -83,8 +85,8 @@ def put_served(
             continue
         first_row, start, stop = wanted[group.first_sequence]
         decided = decode_decisions(group.payload)
-        vectors = decided.vector_array()
-        if decided.plan_hash != plan.hash or vectors.shape[1] != X.shape[1]:
+        vectors = columns.take(decided)
+        if vectors is None or vectors.shape[1] != X.shape[1]:
             continue
         places = rows[start:stop] - first_row
         X[start:stop] = vectors[places]

@@ -42,6 +42,7 @@ from sentinel.log.schema import (
     attribute_columns,
 )
 from sentinel.pipeline.feature_parts import FeatureParts
+from sentinel.pipeline.served_columns import ServedColumns
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -145,7 +146,8 @@ def verify(
             tally.compare(sequences, ids, offline.take(sequences), online, "replay")
             progress("replay", first + batch.num_rows - 1, until)
         offline = _Offline(parts, plan)
-        for sequences, ids, served in _recorded(ledger, plan, until):
+        columns = ServedColumns(settings, plan)
+        for sequences, ids, served in _recorded(ledger, columns, until):
             tally.compare(sequences, ids, offline.take(sequences), served, "recorded")
         newer = ledger.last_sequence() - until
     return Verified(
@@ -292,24 +294,27 @@ class _Offline:
 
 
 def _recorded(
-    ledger: Ledger, plan: Plan, until: int
+    ledger: Ledger, columns: ServedColumns, until: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], list[str], Vectors]]:
-    """What was served with the plan, state at hand, in the log's order (see `verify_shared`)."""
+    """What was served of the plan's features, state at hand, in the log's order.
+
+    See `verify_shared` for what was served with shared state.
+    """
     for group in ledger.groups():
         if group.first_sequence > until:
             return
         if group.kind != GroupKind.DECISIONS:
             continue
         decisions = decode_decisions(group.payload)
-        if decisions.plan_hash != plan.hash or decisions.positions:
+        found = None if decisions.positions else columns.take(decisions)
+        if found is None:
             continue
         sound = decisions.flag_array() & FLAG_DEGRADED == 0
         sequences = group.first_sequence + np.arange(group.entries, dtype=np.int64)
         sound &= sequences <= until
         ids = [t.transaction_id for t in decisions.transactions]
         rows = np.flatnonzero(sound)
-        vectors = decisions.vector_array()[rows]
-        yield sequences[rows], [ids[row] for row in rows.tolist()], vectors
+        yield sequences[rows], [ids[row] for row in rows.tolist()], found[rows]
 
 
 class _Tally:

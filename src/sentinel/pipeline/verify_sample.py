@@ -27,6 +27,7 @@ from sentinel.ledger.log import read_log, whole_log
 from sentinel.log.entries import FLAG_DEGRADED, GroupKind, decode_decisions
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.profiles import profile_rows
+from sentinel.pipeline.served_columns import ServedColumns
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.retrieval.view_table import ViewTable, offline_root
 from sentinel.scoring.runtime import load_plan
@@ -180,6 +181,7 @@ class _Sample:
     ) -> None:
         self._settings, self._ledger, self._online, self._plan = settings, ledger, online, plan
         self._sample = sample
+        self._columns = ServedColumns(settings, plan)
         self._program = compile_program(plan)
         self._fold = LogFold(self._program, whole_log(ledger))
         self._through = ledger.last_sequence()
@@ -214,8 +216,8 @@ class _Sample:
             if group.first_sequence in wanted:
                 decided = decode_decisions(group.payload)
                 flags = decided.flag_array()
-                if decided.plan_hash == self._plan.hash and not decided.positions:
-                    vectors = decided.vector_array()
+                vectors = None if decided.positions else self._columns.take(decided)
+                if vectors is not None:
                     for row in range(group.entries):
                         if passed + row in places and not flags[row] & FLAG_DEGRADED:
                             yield group.first_sequence + row, vectors[row]

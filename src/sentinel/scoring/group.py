@@ -71,7 +71,7 @@ def payload_of(
         transactions,
         scored,
         latencies_us,
-        plan_hash=scored.model.plan.hash,
+        plan_hash=scored.told_by.plan.hash,
         model_name=scored.model.name,
         model_version=scored.model.version,
         policy_hash=scored.policy_hash,

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.0
 """How often guardrails are looked at."""
-MOST_GROUPS: Final = 10_000
-"""Groups that wait to be counted; of more between two looks, the rest is not counted."""
+MOST_PAYMENTS: Final = 200_000
+"""Payments that wait to be counted; of more between two looks, the rest is not counted."""
 STOPPED_BY: Final = "guardrails"
 """Who stops an experiment, as the line-up says it."""
 
@@ -57,7 +57,7 @@ class Guard:
         panel: The models that score right now.
 
     Attributes:
-        uncounted: Groups that were left out because too many waited.
+        uncounted: Payments that were left out because too many waited.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Guard:
         self._line_up = line_up
         self._panel = panel
         self._waiting: list[_Watched] = []
+        self._payments = 0
         self._hours: dict[_Run, LastHour] = {}
         self._breaches: dict[_Run, str] = {}
         self.uncounted = 0
@@ -75,9 +76,11 @@ class Guard:
         """Note a group that other models than the champion have scored."""
         if scored.roles is None:
             return
-        if len(self._waiting) >= MOST_GROUPS:
-            self.uncounted += 1
+        payments = len(scored.flags)
+        if self._payments + payments > MOST_PAYMENTS:
+            self.uncounted += payments
             return
+        self._payments += payments
         control = scored.control
         outcomes = outcome_codes(scored.flags) if control is None else control.base_outcomes
         self._waiting.append(_Watched(scored.roles, scored.flags, outcomes))
@@ -85,6 +88,7 @@ class Guard:
     def take(self) -> list[_Watched]:
         """What is to be counted; the caller hands it to `look`, which may run in a thread."""
         waiting, self._waiting = self._waiting, []
+        self._payments = 0
         return waiting
 
     def look(self, waiting: list[_Watched]) -> None:

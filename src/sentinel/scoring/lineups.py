@@ -5,25 +5,35 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
-from sentinel.domain import ConfigurationError, PlanMismatch, SentinelError
+from sentinel.domain import ConfigurationError, DefinitionError, SentinelError
 from sentinel.experiments.conditions import compile_condition
 from sentinel.experiments.lineup import NO_LINE_UP, Experiment, LineUp
 from sentinel.experiments.store import open_line_ups
+from sentinel.features.plan.definition_hashes import matching_columns
+from sentinel.features.plan.plan import Plan
+from sentinel.features.plan.union import union_plan
 from sentinel.models.artifact import MANIFEST
+from sentinel.models.plans import keep_union
 from sentinel.models.serving import model_folder
 from sentinel.models.signature import SIGNATURE_FILE
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import WarmModels
-from sentinel.scoring.panel import Panel, PanelModel
+from sentinel.scoring.panel import Failures, Panel, PanelModel
 from sentinel.scoring.serving_model import ServingModel
+from sentinel.scoring.union import Union
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _FORMAT_WITH_ROLES: Final = 2
+_FILLING: Final = (
+    "its features are being computed from the log; it scores as soon as they are known for all "
+    "cards"
+)
 _Stamp = tuple[int, ...]
 
 
@@ -39,6 +49,8 @@ class LineUpInCharge:
     Attributes:
         line_up: The version that holds; an empty one if nothing was ever stored.
         problems: Why an experiment does not run here, by name.
+        plan: The plan that has the features of all models of the last panel that was asked for;
+            None before the first one.
     """
 
     def __init__(self, settings: Settings, models: WarmModels) -> None:
@@ -51,6 +63,9 @@ class LineUpInCharge:
         self._missing: dict[str, _Stamp] = {}
         self.line_up = NO_LINE_UP
         self.problems: dict[str, str] = {}
+        self.plan: Plan | None = None
+        self._union: Union | None = None
+        self._failures = Failures()
 
     def start(self) -> None:
         """Read the version that holds. One that cannot be read is as none: the champion decides.
@@ -93,20 +108,30 @@ class LineUpInCharge:
             return True
         return any(self._stamp(version) != seen for version, seen in self._missing.items())
 
-    def panel(self, champion: ServingModel, lines: Callable[[Thresholds], Policy]) -> Panel:
+    def panel(
+        self,
+        champion: ServingModel,
+        lines: Callable[[Thresholds], Policy],
+        running: Plan | None = None,
+    ) -> Panel:
         """The champion, and the models of the line-up that can score beside it.
 
         Args:
             champion: It.
             lines: The policy that holds, with the lines of a model.
+            running: The plan of the vectors that there are: models that take others do not score
+                yet. None if there will be those of `plan`, which this sets.
         """
         line_up, others = self.line_up, []
         experiments, shares = line_up.experiments, _shares_of(line_up)
         problems, missing = {}, {}
+        plan = champion.plan
         for experiment, share in zip(experiments, shares, strict=True):
             stamp = self._stamp(experiment.version)
             try:
-                others.append(self._member(experiment, share, champion, lines))
+                member = self._member(experiment, share, lines)
+                plan = self._joined(plan, member.model)
+                others.append(member)
             except Exception as error:
                 known = isinstance(error, SentinelError)
                 problems[experiment.name] = str(error) if known else f"unexpected: {error!r}"
@@ -119,8 +144,63 @@ class LineUpInCharge:
                         exc_info=None if known else error,
                     )
         self._models.keep_beside(one.version for one in experiments)
-        self._shares, self._missing, self.problems = shares, missing, problems
-        return Panel(champion, tuple(others), line_up)
+        panel = self._over(running or plan, champion, others)
+        here = {other.name for other in panel.others}
+        problems.update({other.name: _FILLING for other in others if other.name not in here})
+        self._shares, self._missing, self.problems, self.plan = shares, missing, problems, plan
+        return panel
+
+    def _joined(self, plan: Plan, model: ServingModel) -> Plan:
+        """The union of a plan and that of another model, kept where past decisions find it."""
+        try:
+            joined = union_plan(plan, model.plan)
+        except DefinitionError as error:
+            raise ConfigurationError(
+                f"version {model.version} takes features that cannot be computed beside those of "
+                f"the others. {error}"
+            ) from None
+        if joined is plan:
+            return plan
+        if self._settings.state.backend == "redis":
+            raise ConfigurationError(
+                f"version {model.version} was trained with plan {model.plan.hash}, which has "
+                "features that the plans of the others lack, and records in Redis are of one "
+                "plan. Train it with the champion's plan, or promote it."
+            )
+        try:
+            keep_union(self._settings, joined)
+        except OSError as error:
+            raise ConfigurationError(
+                f"version {model.version} takes features of another plan, and the plan that has "
+                f"all of them cannot be kept for explanations of its decisions: {error}"
+            ) from None
+        return joined
+
+    def _over(self, plan: Plan, champion: ServingModel, others: list[PanelModel]) -> Panel:
+        """A panel over vectors of a plan, with those models whose features they have."""
+        if plan.hash == champion.plan.hash:
+            self._union = union = None
+        elif self._union is None or self._union.plan.hash != plan.hash:
+            union = Union(plan, self._settings.money, reasons=self._settings.scoring.reasons)
+            self._union = union
+        else:
+            union = self._union
+        here = []
+        for other in others:
+            if other.model.plan.hash == plan.hash:
+                here.append(other)
+                continue
+            columns = matching_columns(plan, other.model.plan)
+            if (columns >= 0).all():
+                here.append(replace(other, columns=columns))
+        return Panel(
+            champion,
+            tuple(here),
+            self.line_up,
+            union=union,
+            columns=None if union is None else matching_columns(plan, champion.plan),
+            failures=self._failures,
+        )
 
     def close(self) -> None:
         """Release the store."""
@@ -130,7 +210,6 @@ class LineUpInCharge:
         self,
         experiment: Experiment,
         share: float,
-        champion: ServingModel,
         lines: Callable[[Thresholds], Policy],
     ) -> PanelModel:
         if self._settings.ledger.group_format < _FORMAT_WITH_ROLES:
@@ -145,11 +224,6 @@ class LineUpInCharge:
                 "(`sentinel follow`) fetches it from the registry."
             )
         model = self._models.load_beside(experiment.version, to_serve=experiment.decides)
-        if model.plan.hash != champion.plan.hash:
-            raise PlanMismatch(
-                f"version {experiment.version} was trained with plan {model.plan.hash}, and the "
-                f"champion's is {champion.plan.hash}. Train it with the champion's plan."
-            )
         condition = experiment.condition
         return PanelModel(
             name=experiment.name,

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from sentinel.domain import NoModel
 from sentinel.experiments.conditions import Condition
 from sentinel.experiments.lineup import NO_LINE_UP, Kind, LineUp
+from sentinel.features.plan.plan import Plan
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.serving_model import ServingModel
+from sentinel.scoring.union import Columns, Union
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +22,8 @@ class PanelModel:
     Attributes:
         name: Of its experiment.
         kind: Its role.
-        model: Takes the same vectors as the champion.
+        model: It.
+        columns: Where the vectors have its features; None if they are of its own plan.
         policy: Rules where it decides: the champion's, with its own lines.
         share: Of a challenger, right now.
         sample: Of a shadow.
@@ -31,9 +34,17 @@ class PanelModel:
     kind: Kind
     model: ServingModel
     policy: Policy
+    columns: Columns | None = None
     share: float = 0.0
     sample: float = 1.0
     holds: Condition | None = None
+
+
+@dataclass(slots=True)
+class Failures:
+    """How often a model beside the champion raised, since the process began."""
+
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +58,18 @@ class Panel:
         line_up: The version of the line-up that they are of.
         failed: Why models of this panel no longer score, by name of the experiment; added to when
             one raises.
+        union: The plan of the vectors, where it is not the champion's own.
+        columns: Where the vectors have the champion's features; None without a union.
+        failures: Counts what `failed` tells of, over all panels of a process.
     """
 
     champion: ServingModel | None = None
     others: tuple[PanelModel, ...] = ()
     line_up: LineUp = NO_LINE_UP
     failed: dict[str, str] = field(default_factory=dict, compare=False)
+    union: Union | None = None
+    columns: Columns | None = None
+    failures: Failures = field(default_factory=Failures, compare=False)
 
     def require(self) -> ServingModel:
         """The champion.
@@ -77,6 +94,15 @@ class Panel:
             replace(other, policy=lines(other.model.manifest.thresholds)) for other in self.others
         )
         return replace(self, others=others)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the vectors that the models take their columns of.
+
+        Raises:
+            NoModel: Nothing has been promoted yet.
+        """
+        return self.require().plan if self.union is None else self.union.plan
 
     @property
     def models(self) -> Sequence[ServingModel]:

@@ -22,6 +22,7 @@ from sentinel.domain import Transaction
 from sentinel.experiments.assignment import draw, units_of
 from sentinel.log.columns import DecisionColumns, RoleScores
 from sentinel.scoring.panel import Panel, PanelModel
+from sentinel.scoring.union import taken
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +122,10 @@ def score_roles(
             continue
         began_ns = time.perf_counter_ns()
         try:
-            said = other.model.score(vectors if rows is None else vectors[rows])
+            wanted = vectors if rows is None else vectors[rows]
+            said = other.model.score(taken(wanted, other.columns))
         except Exception as error:  # noqa: BLE001 -- no payment fails with an experiment
-            _drop(panel, other, error)
+            drop(panel, other, error, "scored")
             if deciders is not None:
                 deciders[deciders == number] = 0
             continue
@@ -137,8 +139,10 @@ def score_roles(
     return RolesScored(others, all_scores, all_probabilities, deciders, took_ns)
 
 
-def _drop(panel: Panel, other: PanelModel, error: Exception) -> None:
-    panel.failed[other.name] = f"version {other.model.version} failed while it scored: {error!r}"
+def drop(panel: Panel, other: PanelModel, error: Exception, doing: str) -> None:
+    """Ask a model no more: it raised."""
+    panel.failures.count += 1
+    panel.failed[other.name] = f"version {other.model.version} failed while it {doing}: {error!r}"
     log.error(
         "Experiment %s scores no longer, the champion decides on its payments.",
         other.name,
@@ -166,7 +170,7 @@ def _deciders(
             try:
                 held = [other.holds(transaction) for transaction in transactions]
             except Exception as error:  # noqa: BLE001 -- no payment fails with an experiment
-                _drop(panel, other, error)
+                drop(panel, other, error, "was asked for its condition")
                 continue
             deciders[(deciders == 0) & np.array(held, dtype=np.bool_)] = number
     for number, other in asked:

@@ -18,6 +18,7 @@ from sentinel.domain import (
     Reason,
     SentinelError,
 )
+from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.plan import Plan
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.history_scores import HistoricScore, HistoryScores
@@ -25,6 +26,7 @@ from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.champion import champion_of
 from sentinel.models.explanations import Words, compile_words
+from sentinel.models.plans import kept_unions
 from sentinel.models.serving import SERVING_FILE, serving_of, serving_stamp
 from sentinel.models.thresholds import Thresholds
 from sentinel.monitoring.metrics import ScoringMetrics
@@ -46,7 +48,8 @@ from sentinel.scoring.states import EmbeddedStates, States
 from sentinel.scoring.voids import VoidRecorder
 from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
-from sentinel.state.base import SnapshotWritten, Vectors
+from sentinel.state.base import FeatureState, SnapshotWritten, Vectors
+from sentinel.state.snapshot_file import drop_snapshots
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,10 @@ _FORGET_SECONDS: Final = 0.001
 """Payments have their turn between two portions of what is forgotten."""
 _CHAMPION_SECONDS: Final = 0.1
 _SNAPSHOT_ENTRIES: Final = 1_000
+_PLAN_SECONDS: Final = 30.0
+"""How long after a failure the features of a line-up are computed again."""
+MOST_PLANS: Final = 64
+"""Plans of which past decisions are told by name: the latest ones."""
 _SMALL_GAP: Final = 256
 _GAP_ROUNDS: Final = 20
 
@@ -140,6 +147,8 @@ class ScoringRuntime:
         self._indexer: subprocess.Popen[bytes] | None = None
         self._snapshot_sequence = 0
         self._changing = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._plan_wanted = asyncio.Event()
         self._bands: Thresholds
         self._plans: dict[str, tuple[tuple[str, ...], list[Words]]] = {}
         self.reader: Ledger
@@ -208,6 +217,7 @@ class ScoringRuntime:
             asyncio.create_task(self._watch_champion(), name="watch-champion"),
             asyncio.create_task(self._watch_policy(), name="watch-policy"),
             asyncio.create_task(self._watch_line_up(), name="watch-line-up"),
+            asyncio.create_task(self._watch_plan(), name="watch-plan"),
             asyncio.create_task(self._watch_guardrails(), name="watch-guardrails"),
             asyncio.create_task(self._watch_index(), name="watch-index"),
             asyncio.create_task(self._take_snapshots(), name="take-snapshots"),
@@ -296,17 +306,24 @@ class ScoringRuntime:
             )
         else:
             scorer = Scorer(
-                self._states.open(served.model.plan, progress),
+                self._states.open(served.panel.plan, progress),
                 served.panel,
                 served.policy,
                 served.key,
             )
             self._bands = served.bands
         scorer.warm()
+        for plan in reversed(kept_unions(self.settings, MOST_PLANS)):
+            self._note_plan(plan)
         return scorer
 
-    def _load_served(self) -> Served | None:
-        """The models in charge and the policy that goes with them; None without a champion."""
+    def _load_served(self, running: Plan | None = None) -> Served | None:
+        """The models in charge and the policy that goes with them; None without a champion.
+
+        Args:
+            running: The plan of the state that there is, which serves on if the champion finds its
+                features in it.
+        """
         self._serving_seen = serving_stamp(self.settings)
         serving = serving_of(self.settings)
         if serving is None:
@@ -320,22 +337,31 @@ class ScoringRuntime:
             )
         bands = serving.policy or model.manifest.thresholds
         policy, key = self.policies.of(bands, model.plan)
-        return Served(self._panel(model, policy), policy, key, bands)
+        if running is not None and (matching_columns(running, model.plan) < 0).any():
+            running = None
+        return Served(self._panel(model, policy, running), policy, key, bands)
 
-    def _panel(self, champion: ServingModel, policy: Policy) -> Panel:
+    def _panel(self, champion: ServingModel, policy: Policy, running: Plan | None) -> Panel:
         """The champion with the models of the line-up, each with its lines. Reads files."""
-        panel = self.line_ups.panel(champion, partial(self.policies.with_lines, policy))
+        lines = partial(self.policies.with_lines, policy)
+        panel = self.line_ups.panel(champion, lines, running)
         panel.failed.update(self.guard.breached(panel.line_up))
         return panel
 
     def _note_scorer(self, scorer: Scorer) -> None:
         plan = scorer.program.plan
         self.metrics.plan_hash = plan.hash
-        words = compile_words(plan, self.settings.money)
-        self._plans[plan.hash] = (plan.feature_names, words)
+        self._note_plan(plan)
         if scorer.model is not None:
             self.metrics.model_name = scorer.model.name
             self.metrics.model_version = scorer.model.version
+
+    def _note_plan(self, plan: Plan) -> None:
+        known = self._plans.pop(plan.hash, None)  # the latest come last
+        while len(self._plans) >= MOST_PLANS:
+            del self._plans[next(iter(self._plans))]
+        words = compile_words(plan, self.settings.money) if known is None else known[1]
+        self._plans[plan.hash] = (plan.feature_names, words)
 
     def explain(
         self, plan_hash: str, feature: int, value: float | None, contribution: float
@@ -414,11 +440,11 @@ class ScoringRuntime:
 
     async def _take_over_champion(self) -> None:
         started = time.perf_counter()
-        served = await asyncio.to_thread(self._load_served)
+        served = await asyncio.to_thread(self._load_served, self.writer.scorer.program.plan)
         if served is None:
             return
         model = served.model
-        if model.plan.hash == self.writer.scorer.program.plan.hash:
+        if served.panel.plan.hash == self.writer.scorer.program.plan.hash:
 
             def swap() -> None:
                 scorer = Scorer(self.writer.scorer.state, served.panel, served.policy, served.key)
@@ -426,8 +452,8 @@ class ScoringRuntime:
 
             await self.writer.turn.in_order(swap)
         else:
-            async with self._alone:
-                await self._change_plan(served)
+            await self._change_plan(served)
+        self._plan_wanted.set()
         self._bands = served.bands
         self.metrics.model_swaps += 1
         self.metrics.model_swap_seconds = time.perf_counter() - started
@@ -475,6 +501,7 @@ class ScoringRuntime:
     async def _watch_guardrails(self) -> None:
         while True:
             await asyncio.sleep(GUARD_SECONDS)
+            self.metrics.experiment_payments_uncounted = self.guard.uncounted
             waiting = self.guard.take()  # of an experiment that has ended, nothing is left
             if not self.line_ups.line_up.experiments:
                 continue
@@ -497,7 +524,9 @@ class ScoringRuntime:
         scorer = self.writer.scorer
         if scorer.model is None or scorer.policy is None:  # the first champion brings them
             return
-        panel = await asyncio.to_thread(self._panel, scorer.model, scorer.policy)
+        plan = scorer.program.plan
+        panel = await asyncio.to_thread(self._panel, scorer.model, scorer.policy, plan)
+        self._plan_wanted.set()
 
         def swap() -> None:
             before = self.writer.scorer
@@ -516,26 +545,91 @@ class ScoringRuntime:
 
     async def _change_plan(self, served: Served) -> None:
         """Another plan: its state is opened beside the running one, then both change at once."""
-        model = served.model
+        async with self._opening:
+            state = await self._open_beside(served.panel.plan)
+            scorer = Scorer(state, served.panel, served.policy, served.key)
+            await self._take_over_state(scorer)
 
-        def open_beside() -> Scorer:
-            scorer = Scorer(self._states.open(model.plan), served.panel, served.policy, served.key)
-            scorer.warm()
-            return scorer
+    async def _open_beside(self, plan: Plan) -> FeatureState:
+        """The state of another plan, nearly as far as the log. Only while `_opening` is held."""
 
-        scorer = await asyncio.to_thread(open_beside)
+        def opened() -> FeatureState:
+            state = self._states.open(plan)
+            state.warm()
+            return state
+
+        state = await asyncio.to_thread(opened)
         for _ in range(_GAP_ROUNDS):
-            if await asyncio.to_thread(self._states.catch_up, scorer.state) < _SMALL_GAP:
+            if await asyncio.to_thread(self._states.catch_up, state) < _SMALL_GAP:
                 break
-        await asyncio.to_thread(self._states.prepare_catch_up, scorer.state)
+        return state
 
-        def take_over() -> None:
-            self._states.catch_up(scorer.state)
-            self.writer.take_over(scorer)
+    async def _take_over_state(self, scorer: Scorer) -> None:
+        """Go on with a scorer over another state, once that has the last entries of the log."""
+        async with self._alone:
+            await asyncio.to_thread(scorer.warm)
+            await asyncio.to_thread(self._states.catch_up, scorer.state)
+            await asyncio.to_thread(self._states.prepare_catch_up, scorer.state)
 
-        old = self.writer.scorer.state
-        await self.writer.turn.holding(take_over)
-        await asyncio.to_thread(old.close)
+            def take_over() -> None:
+                self._states.catch_up(scorer.state)
+                self.writer.take_over(scorer)
+
+            old = self.writer.scorer
+            await self.writer.turn.holding(take_over)
+        self._snapshot_sequence = 0  # there is none of this plan, or an old one
+
+        def forget() -> None:
+            old.state.close()
+            if old.panel.union is not None and scorer.panel.union is not old.panel.union:
+                drop_snapshots(self.settings.state_dir, old.panel.union.plan.hash)
+
+        await asyncio.to_thread(forget)
+
+    async def _watch_plan(self) -> None:
+        """See that vectors have the features of all models of the line-up, and no others."""
+        while True:
+            await self._plan_wanted.wait()
+            self._plan_wanted.clear()
+            try:
+                while await self._follow_plan():
+                    pass
+            except Exception:
+                log.exception("The features of the line-up could not be computed; trying again.")
+                await asyncio.sleep(_PLAN_SECONDS)
+                self._plan_wanted.set()
+
+    async def _follow_plan(self) -> bool:
+        """Change to the plan of the line-up, if it is another one; whether it has to be looked at
+        again.
+
+        Payments, labels, new champions and line-ups go on meanwhile. Whatever was decided in the
+        time it took holds.
+        """
+        plan = self.line_ups.plan
+        if plan is None or plan.hash == self.writer.scorer.program.plan.hash:
+            return False
+        log.info("The state of plan %s is opened beside the one that serves.", plan.hash)
+        async with self._opening:
+            state = await self._open_beside(plan)
+        async with self._changing:
+            before = self.writer.scorer
+            wanted = self.line_ups.plan
+            model, policy = before.model, before.policy
+            if (
+                wanted is None
+                or wanted.hash != plan.hash
+                or before.program.plan.hash == plan.hash
+                or model is None
+                or policy is None
+            ):
+                await asyncio.to_thread(state.close)
+                return True
+            panel = await asyncio.to_thread(self._panel, model, policy, plan)
+            await self._take_over_state(Scorer(state, panel, policy, before.key))
+        self._note_scorer(self.writer.scorer)
+        log.info("Vectors are of plan %s from now on.", plan.hash)
+        return True
 
     async def _take_snapshots(self) -> None:
         while True:

@@ -18,8 +18,9 @@ from sentinel.log.entries import N_REASONS
 from sentinel.policy.exploration import Control, ExplorationKey, joined_control
 from sentinel.policy.ruling import Policy, Ruling
 from sentinel.scoring.panel import Panel
-from sentinel.scoring.roles import RolesScored, score_roles
+from sentinel.scoring.roles import RolesScored, drop, score_roles
 from sentinel.scoring.serving_model import ServingModel
+from sentinel.scoring.union import Columns, Union, explain, taken
 from sentinel.state.base import FeatureState, Hands, Reading
 
 
@@ -32,13 +33,15 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
         scores: float64 (n,), the champion's raw scores.
         probabilities: float64 (n,), its calibrated probabilities.
         flags: uint32 (n,), outcome code and flags as the ledger keeps them.
-        reason_features: int16 (n, N_REASONS), of the model that decided.
+        reason_features: int16 (n, N_REASONS), of the model that decided, as features of the
+            vectors.
         reason_contributions: float32 (n, N_REASONS).
         policy_hash: The policy that ruled.
         control: What the control group did; None if no row was eligible.
         positions, repeated, ticket, new_records, untracked: See `Reading`. The rows of the last
             two are those of the whole group.
         roles: What the models beside the champion said; None if there are none.
+        union: The plan of the vectors; None if they are of the champion's.
     """
 
     model: ServingModel
@@ -56,6 +59,12 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     new_records: Sequence[int] = ()
     untracked: Mapping[int, tuple[str, ...]] = {}
     roles: RolesScored | None = None
+    union: Union | None = None
+
+    @property
+    def told_by(self) -> ServingModel | Union:
+        """Names the features of the vectors, and puts their values into words."""
+        return self.model if self.union is None else self.union
 
     def deciding_probabilities(self) -> npt.NDArray[np.float64]:
         """float64 (n,): probabilities that were ruled on."""
@@ -122,7 +131,7 @@ class Scorer:
         self.key = key
         control = None if policy is None or key is None else policy.control
         self._count_column = (
-            None if control is None or champion is None else control.count_column(champion.plan)
+            None if control is None or champion is None else control.count_column(panel.plan)
         )
 
     def with_state(self, state: FeatureState) -> Scorer:
@@ -227,21 +236,23 @@ class Scorer:
     ) -> Scored:
         assert self.policy is not None  # there is one with every champion
         vectors, column = reading.vectors, self._count_column
-        scores, probabilities = model.score(vectors)
+        panel = self.panel
+        scores, probabilities = model.score(taken(vectors, panel.columns))
         roles = None
-        if self.panel.others:
+        if panel.others:
             roles = score_roles(
-                self.panel, vectors, scores, probabilities, transactions, all_roles=all_roles
+                panel, vectors, scores, probabilities, transactions, all_roles=all_roles
             )
         counts = None if column is None else vectors[:, column]
         if roles is None or roles.deciders is None:
             ruling = self.policy.rule(
                 probabilities, reading.flags, transactions, key=key, counts=counts
             )
-            features, contributions = model.explain(vectors)
+            features, contributions = explain(model, vectors, panel.columns)
         else:
-            ruling = self._rule_by_deciders(roles, reading.flags, transactions, key, counts)
-            features, contributions = _explain_by_deciders(model, roles, vectors)
+            ruling, features, contributions = self._decide_by_roles(
+                model, roles, roles.deciders, vectors, reading.flags, transactions, key
+            )
         return Scored(
             model,
             vectors,
@@ -258,46 +269,61 @@ class Scorer:
             reading.new_records,
             reading.untracked,
             roles,
+            panel.union,
         )
 
-    def _rule_by_deciders(
+    def _decide_by_roles(
         self,
+        champion: ServingModel,
         roles: RolesScored,
+        deciders: npt.NDArray[np.uint8],
+        vectors: npt.NDArray[np.float32],
         flags: npt.NDArray[np.integer],
         transactions: Sequence[Transaction],
         key: ExplorationKey | None,
-        counts: npt.NDArray[np.float32] | None,
-    ) -> Ruling:
-        """Rule on each payment by the lines of the model that decides on it."""
+    ) -> tuple[Ruling, npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+        """Rule on each payment by the lines of the model that decides on it, and explain it.
+
+        What cannot be ruled on or explained for a model beside the champion is the champion's, and
+        the model is asked no more. The champion comes last for that.
+
+        Args:
+            deciders: Those of ``roles``, changed where a model fails.
+        """
         assert self.policy is not None
-        assert roles.deciders is not None
-        probabilities, n = roles.deciding(), len(transactions)
+        n = len(transactions)
         ruled = np.empty(n, dtype=np.uint32)
+        features = np.empty((n, N_REASONS), dtype=np.int16)
+        contributions = np.empty((n, N_REASONS), dtype=np.float32)
         parts = []
-        for number in np.unique(roles.deciders).tolist():
-            rows = np.flatnonzero(roles.deciders == number)
-            policy = roles.models[number - 1].policy if number else self.policy
-            part = policy.rule(
-                probabilities[rows],
-                flags[rows],
-                [transactions[row] for row in rows.tolist()],
-                key=key,
-                counts=None if counts is None else counts[rows],
-            )
+        for number in [*sorted({*deciders.tolist()} - {0}), 0]:
+            rows = np.flatnonzero(deciders == number)
+            if not len(rows):
+                continue
+            other = roles.models[number - 1] if number else None
+            policy = self.policy if other is None else other.policy
+            model = champion if other is None else other.model
+            columns: Columns | None = self.panel.columns if other is None else other.columns
+            chosen = vectors[rows]
+            try:
+                part = policy.rule(
+                    roles.probabilities[number, rows],
+                    flags[rows],
+                    [transactions[row] for row in rows.tolist()],
+                    key=key,
+                    counts=None if self._count_column is None else chosen[:, self._count_column],
+                )
+                features[rows], contributions[rows] = explain(model, chosen, columns)
+            except Exception as error:
+                if other is None:
+                    raise
+                drop(self.panel, other, error, "decided")
+                deciders[rows] = 0
+                continue
             ruled[rows] = part.flags
             parts.append((rows, part.control))
-        return Ruling(ruled, self.policy.hash, joined_control(ruled, parts))
-
-
-def _explain_by_deciders(
-    champion: ServingModel, roles: RolesScored, vectors: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
-    """Reasons of each row, by the model that decides on it; see `ServingModel.explain`."""
-    assert roles.deciders is not None
-    features = np.empty((len(vectors), N_REASONS), dtype=np.int16)
-    contributions = np.empty((len(vectors), N_REASONS), dtype=np.float32)
-    for number in np.unique(roles.deciders).tolist():
-        rows = np.flatnonzero(roles.deciders == number)
-        model = roles.models[number - 1].model if number else champion
-        features[rows], contributions[rows] = model.explain(vectors[rows])
-    return features, contributions
+        return (
+            Ruling(ruled, self.policy.hash, joined_control(ruled, parts)),
+            features,
+            contributions,
+        )

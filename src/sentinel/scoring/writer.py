@@ -506,6 +506,7 @@ class Writer:
 
     def _refresh_metrics(self) -> None:
         self._tally.count()
+        self.metrics.experiment_failures = self.scorer.panel.failures.count
         self.metrics.pending = len(self._queue) + self._queue.away
 
     # After a failure.

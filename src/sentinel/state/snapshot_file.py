@@ -11,6 +11,7 @@ of another log is passed over, never trusted.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -161,6 +162,11 @@ class FrozenState:
 def snapshots_of(folder: Path, plan_hash: str) -> list[Path]:
     """The snapshots of a plan, the one of the latest entry first."""
     return sorted((folder / plan_hash).glob("*.snapshot"), reverse=True)
+
+
+def drop_snapshots(folder: Path, plan_hash: str) -> None:
+    """Delete the snapshots of a plan that serves no more."""
+    shutil.rmtree(folder / plan_hash, ignore_errors=True)
 
 
 def sequence_of(path: Path) -> int:

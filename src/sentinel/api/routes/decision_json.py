@@ -14,6 +14,7 @@ from sentinel.domain import Decision, Outcome, Reason, Transaction, id_for_displ
 from sentinel.log.entries import FLAG_DEGRADED, FLAG_IS_FRAUD, N_REASONS, outcome_of
 from sentinel.scoring.scorer import Scored
 from sentinel.scoring.serving_model import ServingModel
+from sentinel.scoring.union import Union
 
 SUCCESS: Final = "Success"
 _SAID_KEPT: Final = 2048
@@ -53,13 +54,14 @@ class PredictAnswer(msgspec.Struct, kw_only=True):
 
 
 class ReasonWriter:
-    """Writes the reasons of one model's decisions as JSON.
+    """Writes the reasons of decisions on the vectors of one plan as JSON.
 
     Args:
-        model: Names the features, and puts their values into words.
+        model: Names the features, and puts their values into words: the champion, or the union of
+            the plans where models of several plans score.
     """
 
-    def __init__(self, model: ServingModel) -> None:
+    def __init__(self, model: ServingModel | Union) -> None:
         self._model = model
         self._words = model.words
         self._said: list[dict[int, str]] = [{} for _ in self._words]
@@ -115,10 +117,10 @@ class ReasonWriter:
         return said
 
 
-_writers: Final[dict[ServingModel, ReasonWriter]] = {}
+_writers: Final[dict[ServingModel | Union, ReasonWriter]] = {}
 
 
-def _writer_of(model: ServingModel) -> ReasonWriter:
+def _writer_of(model: ServingModel | Union) -> ReasonWriter:
     """The writer of a model; those of the latest few models are kept."""
     writer = _writers.get(model)
     if writer is None:
@@ -133,11 +135,10 @@ def render(transactions: list[Transaction], scored: Scored, latencies_us: list[i
 
     Used for each request: no work that can be avoided.
     """
-    model = scored.model
     ends = _ends(scored, len(transactions))
     probabilities = _numbers(scored.deciding_probabilities().tolist())
     latencies = _numbers([latency / 1000 for latency in latencies_us])
-    reasons = _writer_of(model).write(
+    reasons = _writer_of(scored.told_by).write(
         scored.vectors, scored.reason_features, scored.reason_contributions
     )
     return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -16,14 +15,12 @@ from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.plan import Plan
 from sentinel.ledger.lookup import decision_in
 from sentinel.log.entries import FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
+from sentinel.models.plans import find_plan, union_path
 from sentinel.scoring.attribution import Reproduced, decider_of, reproduce
 from sentinel.scoring.past_models import Found
 from sentinel.scoring.past_policies import PastPolicies, PolicyLines, lines_for
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.serving_model import ServingModel
-
-PLANS: Final = "plans"
-"""Folder beside the models with plans that are no one model's, by hash."""
 
 
 class Contribution(msgspec.Struct, kw_only=True):
@@ -179,14 +176,14 @@ def _columns(runtime: ScoringRuntime, plan_hash: str, own: Plan) -> npt.NDArray[
         return None
     served = runtime.writer.scorer.program.plan
     if served.hash != plan_hash:
-        path = runtime.settings.models_dir / PLANS / f"{plan_hash}.json"
-        try:
-            served = Plan.load(path)
-        except SentinelError as error:
+        found = find_plan(runtime.settings, plan_hash)
+        if found is None:
             raise ModelGone(
                 f"The vector of this decision is of feature plan {plan_hash}, and the plan of the "
-                f"model that decided is {own.hash}. {error}"
-            ) from None
+                f"model that decided is {own.hash}. The former is kept nowhere any more: bring "
+                f"{union_path(runtime.settings, plan_hash)} back from a backup."
+            )
+        served = found
     columns = matching_columns(served, own)
     if (columns < 0).any():
         missing = own.feature_names[int(np.argmin(columns))]

@@ -144,8 +144,12 @@ class Intake:
 
     @property
     def rules(self) -> ReadingRules:
-        """How payments are read: as the running plan wants them."""
-        plan = self._writer.scorer.program.plan
+        """How payments are read: as the champion's plan wants them, whatever models are beside it.
+
+        An experiment then refuses no payment, and is given values as the log has always had them.
+        """
+        scorer = self._writer.scorer
+        plan = scorer.program.plan if scorer.model is None else scorer.model.plan
         if plan is not self._plan:
             self._plan = plan
             self._rules = ReadingRules(plan.number_columns, plan.category_columns, self.guard)
