@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -251,7 +252,9 @@ def test_a_model_with_features_of_its_own_refuses_no_payment_and_is_explained_fo
     served = plan_of_state(site)
     body = {"name": "new", "version": "14", "kind": "challenger", "share": 0.9, "why": "a test"}
     assert admin.post("/experiments", json=body).status_code == 200
-    wait_for(lambda: admin.get("/experiments").json()["experiments"][0]["running"])
+    wait_for(
+        lambda: [e["running"] for e in admin.get("/experiments").json()["experiments"]] == [True]
+    )
     assert plan_of_state(site) != served
     decided = []
     with site.client(Scope.SCORE) as client:
@@ -271,7 +274,7 @@ def test_a_model_with_features_of_its_own_refuses_no_payment_and_is_explained_fo
         with site.client(Scope.DECISIONS) as reader:
             for answer in decided:
                 path = f"/decisions/{answer['transaction_id']}/explanation"
-                wait_for(lambda path=path: reader.get(path).status_code == 200)
+                wait_for(partial(is_there, reader, path))
                 found = reader.get(path).json()
                 assert found["model_version"] == answer["model_version"]
                 assert found["fraud_probability"] == answer["fraud_probability"]
@@ -282,6 +285,10 @@ def test_a_model_with_features_of_its_own_refuses_no_payment_and_is_explained_fo
     stop(admin, "new")
     wait_for(lambda: plan_of_state(site) == served)
     explained()
+
+
+def is_there(client: httpx.Client, path: str) -> bool:
+    return client.get(path).status_code == 200
 
 
 def plan_of_state(site: Site) -> str:

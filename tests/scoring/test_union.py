@@ -68,7 +68,7 @@ def test_new_features_are_computed_from_the_log_while_payments_are_decided(
         await decide_on(runtime, [card(runtime, f"a{n}", n % 5) for n in range(50)])
         same_plan = Experiment(name="same", kind="shadow", version="32")
         await asyncio.to_thread(run_experiments, settings, NEW, same_plan)
-        answers = []
+        answers: list[dict[str, Any]] = []
         names: set[str] = set()
         problems: set[str] = set()
         while not serves(runtime, UNION):
