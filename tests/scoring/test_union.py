@@ -25,8 +25,8 @@ from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from testkit.experiments import install_version, run_experiments
 from tests.features.plans import aggregate, view
+from tests.scoring.one_scorer import PLAN, decide, history, made, settings, within
 from tests.scoring.test_roles import NOTHING_PASSES, card, decide_on, groups_of, until
-from tests.scoring.test_writer import PLAN, decide, history, made, settings, within
 
 __all__ = ["made", "settings"]  # fixtures
 

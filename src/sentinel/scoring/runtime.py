@@ -357,10 +357,10 @@ class ScoringRuntime:
             self.metrics.model_version = scorer.model.version
 
     def _note_plan(self, plan: Plan) -> None:
-        known = self._plans.pop(plan.hash, None)  # the latest come last
+        self._plans.pop(plan.hash, None)  # the latest come last
         while len(self._plans) >= MOST_PLANS:
             del self._plans[next(iter(self._plans))]
-        words = compile_words(plan, self.settings.money) if known is None else known[1]
+        words = compile_words(plan, self.settings.money)
         self._plans[plan.hash] = (plan.feature_names, words)
 
     def explain(

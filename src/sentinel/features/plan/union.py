@@ -14,7 +14,7 @@ import msgspec
 
 from sentinel.features.plan.definition_hashes import definition_hashes
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import Aggregate, Plan, Ratio, View
+from sentinel.features.plan.plan import Aggregate, Plan, View
 
 
 def union_plan(first: Plan, *others: Plan) -> Plan:
@@ -73,7 +73,11 @@ def _joined(plan: Plan, other: Plan) -> Plan:
                 part if part == AMOUNT else names[hashes[part]]
                 for part in (ratio.numerator, ratio.denominator)
             )
-            ratios.append(Ratio(name, numerator, denominator))
+            ratios.append(
+                msgspec.structs.replace(
+                    ratio, name=name, numerator=numerator, denominator=denominator
+                )
+            )
     return Plan(tuple(views), tuple(request), tuple(ratios))
 
 
