@@ -294,6 +294,10 @@ class S3(LocalServer):
             *("serve", "s3", str(self.buckets), "--addr", f"127.0.0.1:{self.port}"),
             *("--auth-key", f"{self.access_key},{self.secret_key}"),
             *("--vfs-cache-mode", "full", "--cache-dir", str(self.folder / "cache")),
+            # What was acknowledged is in the bucket. By default rclone writes it there 5 s after
+            # the last use, and one that is stopped before serves such files empty afterwards where
+            # a folder beside them had not been written either.
+            *("--vfs-write-back", "0s"),
             *("--config", str(self.folder / "rclone.conf")),
         ]
 

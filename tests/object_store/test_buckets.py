@@ -171,3 +171,19 @@ def test_buckets_are_addressed_as_the_server_wants_it() -> None:
         "http://bucket.s3.example:8333/k",
         "https://bucket.s3.eu-central-1.amazonaws.com/k",
     ]
+
+
+def test_a_server_that_is_killed_has_every_object_that_it_acknowledged(tmp_path: Path) -> None:
+    with S3(tmp_path / "s3") as server:
+        store = ObjectStore(server.settings())
+        store.ensure_bucket("models")
+        keys = ["m-1/manifest.json", "m-1/judged/manifest.json"]
+        for key in keys:
+            store.write("models", key, key.encode())
+        server.kill()
+        folder = server.buckets / "models"
+        assert {key: (folder / key).read_bytes() for key in keys} == {
+            key: key.encode() for key in keys
+        }
+        server.start()
+        assert [store.read("models", key)[0] for key in keys] == [key.encode() for key in keys]  # type: ignore[index]
