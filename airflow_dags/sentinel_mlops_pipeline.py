@@ -84,6 +84,7 @@ procedure when it is shown to be no worse.
 | `refresh_policy` | `sentinel policy refresh` | price of a review, share of the control group |
 | `settle_experiments` | `sentinel experiment settle` | promoted and ended experiments |
 | `last_retraining` | `sentinel retrain --check` | what the last retraining bought, in money |
+| `learn_online` | `sentinel learn` | learners that go on every day, where the setting says so |
 
 Where no retraining is due, everything from the dataset on is skipped, the run is green, and the
 log says when one will be. A run that the gate ends is red and says which figure was worse; nothing
@@ -362,6 +363,28 @@ def settle_experiments(params: dict[str, Any] | None = None) -> dict[str, Any]:
     return {one.name: {"verdict": one.verdict, "action": one.action} for one in found}
 
 
+@task
+def learn_online(params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Bring the online learners up to the last whole day, where the setting says so."""
+    settings = settings_of(params)
+    if not settings.online.learn:
+        out.print("Nothing is learnt online: the setting online.learn is off.")
+        return {"base": None, "days": 0}
+    from sentinel.cli.online_report import online_report
+    from sentinel.pipeline.online_learning import learn
+    from sentinel.pipeline.online_shadow import publish
+    from sentinel.sources.progress import progress_bar
+
+    with told_apart(), progress_bar(out) as progress:
+        learnt = learn(settings, progress=progress)
+    online_report(out, learnt)
+    if settings.online.shadow and not bool((params or {})["dry_run"]):
+        with told_apart(), progress_bar(out) as progress:
+            said = publish(settings, learnt, progress=progress)
+        out.print(said, markup=False, soft_wrap=True)
+    return {"base": learnt.state.base, "days": learnt.state.next_day - learnt.state.first_day}
+
+
 @dag(
     dag_id="sentinel_mlops_pipeline",
     description="Features, dataset, candidate, evaluation, gate, champion: every night",
@@ -398,6 +421,7 @@ def sentinel_mlops_pipeline() -> None:
     vectors >> refresh_policy()  # whatever becomes of the candidate
     vectors >> settle_experiments()
     vectors >> last_retraining()
+    vectors >> learn_online()
 
 
 sentinel_mlops_pipeline()

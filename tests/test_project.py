@@ -43,6 +43,7 @@ VENDORS = {
     "numba": ["features", "models"],
     "psycopg": ["ledger"],
     "optuna": ["pipeline"],
+    "river": ["models/river_learner"],
     "hiredis": ["state"],
     "redis": ["state"],
     "sklearn": ["models/families", "pipeline"],

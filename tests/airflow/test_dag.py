@@ -25,7 +25,7 @@ ORDER = [
     "gate",
     "promote",
 ]
-BESIDE = ["refresh_policy", "settle_experiments", "last_retraining"]
+BESIDE = ["refresh_policy", "settle_experiments", "last_retraining", "learn_online"]
 
 READ = """
 import json, sys, warnings
@@ -165,6 +165,7 @@ def test_a_task_calls_what_the_command_line_calls() -> None:
         "refresh_policy": {"refresh"},
         "settle_experiments": {"settle"},
         "last_retraining": {"retraining_gain"},
+        "learn_online": {"learn", "publish"},
     }
     assert pipeline_imports(tree) - command_line <= {("gate", "GateReport")}
 

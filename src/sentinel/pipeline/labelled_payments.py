@@ -170,7 +170,7 @@ def maturity_is_default(settings: Settings) -> bool:
     return "maturity_days" not in settings.labels.model_fields_set
 
 
-def shown_maturity_us(settings: Settings, known: LabelledPayments, now_us: int) -> int:
+def shown_maturity_us(settings: Settings, known: KnownPayments, now_us: int) -> int:
     """How long after a payment its silence starts to count: as set, else as labels show."""
     given = maturity_us(settings)
     if not maturity_is_default(settings):

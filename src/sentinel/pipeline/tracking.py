@@ -301,9 +301,22 @@ def _start(client: Any, experiment: str, name: str, tags: Mapping[str, str]) -> 
 
 
 def register_candidate(
-    settings: Settings, run: TrackedRun, logged: Logged, manifest: ModelManifest
+    settings: Settings,
+    run: TrackedRun,
+    logged: Logged,
+    manifest: ModelManifest,
+    *,
+    newest: bool = True,
 ) -> ModelVersion:
-    """Register a logged model as the newest candidate, signed as one that was trained here."""
+    """Register a logged model, signed as one that was trained here.
+
+    Args:
+        settings: The deployment.
+        run: That logged it.
+        logged: The model.
+        manifest: Its own.
+        newest: Whether it is the candidate that is evaluated and promoted next.
+    """
     registry, key = Registry.of(settings), signing_key_of(settings)
     figure = manifest.metrics.get("average_precision")
     quality = f"average precision {figure}" if figure else "average precision not measured"
@@ -334,5 +347,6 @@ def register_candidate(
         signed_at_us=time.time_ns() // 1000,
     )
     registry.note(version.version, SIGNATURE_TAG, sign(statement, key))
-    registry.point(CANDIDATE, version.version)
+    if newest:
+        registry.point(CANDIDATE, version.version)
     return version

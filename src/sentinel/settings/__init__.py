@@ -16,6 +16,7 @@ from sentinel.settings.deployment import Settings, load_settings
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
     LabelSettings,
+    OnlineSettings,
     RetrainingSettings,
     SigningSettings,
     TrainingSettings,
@@ -35,6 +36,7 @@ __all__ = [
     "LedgerSettings",
     "MlflowSettings",
     "MoneySettings",
+    "OnlineSettings",
     "PolicySettings",
     "RetrainingSettings",
     "S3Settings",

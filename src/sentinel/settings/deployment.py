@@ -18,6 +18,7 @@ from sentinel.settings.file_sources import SecretFileSource, WorkspaceFileSource
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
     LabelSettings,
+    OnlineSettings,
     RetrainingSettings,
     SigningSettings,
     TrainingSettings,
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    online: OnlineSettings = OnlineSettings()
     services: ServicesSettings = ServicesSettings()
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()

@@ -90,6 +90,26 @@ class RetrainingSettings(BaseModel):
     on_drift: bool = Field(True, description="Train when drift is reported.")
 
 
+class OnlineSettings(BaseModel):
+    learn: bool = Field(
+        False, description="Have the nightly pipeline bring the online learners up to date."
+    )
+    shadow: bool = Field(
+        False,
+        description="Register the refitted trees after each run, and have them score every payment "
+        "as shadow `online`.",
+    )
+    keep: float = Field(
+        0.9,
+        description="Share of its present value that each leaf keeps on a day of online learning.",
+        ge=0,
+        le=1,
+    )
+    window_days: float = Field(
+        365.0, description="Days of known truth that a day's refit of the leaves sees.", gt=0
+    )
+
+
 class SigningSettings(BaseModel):
     private_key: SecretStr = Field(
         SecretStr(""),
