@@ -35,10 +35,11 @@ from sentinel.access.opening import open_gatekeeper
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import ALL_SCOPES
 from sentinel.access.store import open_store
-from sentinel.api import protocol as http
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections, Wait
 from sentinel.api.heads import CHUNKED, Head
+from sentinel.api.payment_heads import PaymentHead, PaymentHeads
+from sentinel.api.protocol import FastPath, PaymentProtocol
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind, decode_decisions
@@ -86,7 +87,7 @@ class Wire(asyncio.Transport):
         self.sent = bytearray()
         self.written = asyncio.Event()
         self.closed = False
-        self.protocol: http.PaymentProtocol = make()
+        self.protocol: PaymentProtocol = make()
         self.protocol.connection_made(self)
 
     def write(self, data: Any) -> None:
@@ -120,15 +121,15 @@ class Wire(asyncio.Transport):
         return 0
 
 
-class Compared(http.FastPath):
+class Compared(PaymentHeads):
     """Reads heads as always, and compares what it lets in with httptools."""
 
     def __init__(self, findings: Findings, *given: Any) -> None:
         super().__init__(*given)
         self._findings = findings
 
-    def head(self, text: bytes, own: str, payments: bool) -> Head | http.PaymentHead:
-        found = super().head(text, own, payments)
+    def read(self, text: bytes, own: str, payments: bool) -> Head | PaymentHead:
+        found = super().read(text, own, payments)
         self._findings.heads += 1
         said = _by_httptools(text)
         ours = (found.path, found.length)
@@ -236,19 +237,19 @@ async def _run(settings: Settings, count: int, seed: int, found: Findings) -> No
     runtime = await ScoringRuntime.open(settings, render=render, render_recorded=render_recorded)
     application = Application(runtime, gatekeeper)
     connections = Connections(settings.api, 10**6, settings.api.max_buffered_bytes)
-    fast_path = Compared(
-        found,
+    fast_path = FastPath(
         application.intake,
         application.door,
         application.problems,
         connections,
         application.rates,
     )
+    fast_path.heads = Compared(found, application.door, application.rates)
     config = Config(cast("Any", application), lifespan="off", ws="none", access_log=False)
     config.load()
     state = ServerState()
 
-    def make() -> http.PaymentProtocol:
+    def make() -> PaymentProtocol:
         return fast_path.protocol(config, state, {})
 
     each = [count // CONNECTIONS + (n < count % CONNECTIONS) for n in range(CONNECTIONS)]

@@ -1,78 +1,46 @@
 """HTTP/1.1 from the socket on: payments without a task, a scope or a message for each.
 
-Every request is read here, by one reader (`heads.py`, `chunks.py`): where it ends is decided once,
-whatever answers it. A payment (`/predict`, `/predict/batch`) goes from the socket to the scorer in
-one call, and its answer back in one write. Clients send the same head again and again, but for the
-length, so the head of a payment is read once and remembered. Any other request goes to the ASGI
-application when it is complete, in uvicorn's cycle of a request and its answer.
+Every request is read here, by one reader (`heads.py`, `incoming.py`): where it ends is decided
+once, whatever answers it. A payment (`/predict`, `/predict/batch`) goes from the socket to the
+scorer in one call, and its answer back in one write (`payment_heads.py`, `answers.py`). Any other
+request goes to the ASGI application when it is complete, in uvicorn's cycle of a request and its
+answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from sentinel.access.limits import Rates
-from sentinel.access.principals import Principal
+from sentinel.api.answers import Answers, too_slow
 from sentinel.api.chunks import ChunkedBody
 from sentinel.api.connections import Connections, Wait
-from sentinel.api.door import ON_EVERY_ANSWER, ON_JSON, PAYMENT, PAYMENTS, Door, read_dry_run
-from sentinel.api.heads import (
-    CHUNKED,
-    END_OF_HEAD,
-    MOST_HEAD_BYTES,
-    Head,
-    check_beginning,
-    read_head,
-)
-from sentinel.api.problems import Header, ProblemError, ProblemRenderer, rate_headers
+from sentinel.api.door import PAYMENT, Door
+from sentinel.api.heads import CHUNKED, END_OF_HEAD, MOST_HEAD_BYTES, Head, check_beginning
+from sentinel.api.incoming import IncomingRequest
+from sentinel.api.payment_heads import PaymentHead, PaymentHeads
+from sentinel.api.problems import ProblemError, ProblemRenderer, rate_headers
 from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
 
-HEADS_KEPT: Final = 4_096
-"""Heads of payments that are remembered."""
-HEAD_BYTES_KEPT: Final = 4_194_304
-"""Bytes that they have together."""
 MOST_DISCARDED: Final = 33_554_432
 """Bytes that a refused client may still send, so that it comes to read the answer."""
 FULL_READ_BYTES: Final = 256_000
 """What uvloop reads at once. A read of so many bytes says that there are more."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_OK: Final = STATUS_LINE[200]
 _log = logging.getLogger("uvicorn.error")
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentHead:
-    """What the head of a request for a decision says.
-
-    Attributes:
-        path: "/predict" or "/predict/batch".
-        length: Bytes of the body.
-        dry_run: Score only.
-        close: The connection ends after the answer.
-        principal: Who sent it.
-        limited: Its sender has a rate.
-    """
-
-    path: str
-    length: int
-    dry_run: bool
-    close: bool
-    principal: Principal
-    limited: bool
-
-
 class FastPath:
-    """What all connections share: the intake, the door, and the heads seen so far.
+    """What all connections share: the intake, the door, the heads seen so far, how to answer.
 
     Args:
         intake: Takes payments.
@@ -97,113 +65,14 @@ class FastPath:
         self.door = door
         self.connections = connections
         self.admin_port = admin_port
-        self._problems = problems
-        self._heads: dict[bytes, PaymentHead] = {}
-        self._head_bytes = 0
-        self._date: list[Header] | None = None
-        self._headers: list[Header] = []
-        self._start = b""
-        # A head stands for who sent it, so it is good as long as the key that it carries.
-        door.gatekeeper.forget.append(self._forget_heads)
+        self.heads = PaymentHeads(door, rates)
+        self.answers = Answers(problems)
 
     def protocol(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_options: Any
     ) -> PaymentProtocol:
         """A protocol for a new connection; what uvicorn calls."""
         return PaymentProtocol(self, config, server_state, app_state)
-
-    def head(self, text: bytes, own: str, payments: bool) -> Head | PaymentHead:
-        """What a head says.
-
-        Args:
-            text: Up to the empty line, without the line ends before it.
-            own: The address that the client reached.
-            payments: Whether payments may come in here.
-
-        Raises:
-            ProblemError: It is malformed, or may not come in.
-        """
-        if payments:
-            known = self._heads.get(text)
-            if known is not None:
-                return known
-        head = read_head(text)
-        self.door.check_head(head, own)
-        payment = self._payment_head(head) if payments else None
-        if payment is None:
-            return head
-        self._head_bytes += len(text)
-        if len(self._heads) >= HEADS_KEPT or self._head_bytes > HEAD_BYTES_KEPT:
-            self._forget_heads()
-            self._head_bytes = len(text)
-        self._heads[text] = payment
-        return payment
-
-    def _payment_head(self, head: Head) -> PaymentHead | None:
-        """The head of a payment; None if the ASGI application is to answer."""
-        if (
-            head.method != "POST"
-            or head.path not in (PAYMENT, PAYMENTS)
-            or head.length <= 0
-            or head.expects
-        ):
-            return None
-        try:
-            principal = self.door.admit("POST", head.path, head.query, head.fields)
-            dry_run = read_dry_run(head.query)
-        except SentinelError:
-            return None  # the application says why
-        assert principal is not None  # payments are open to nobody
-        return PaymentHead(
-            path=head.path,
-            length=head.length,
-            dry_run=dry_run,
-            close=head.close,
-            principal=principal,
-            limited=self.rates.limits(principal),
-        )
-
-    def _forget_heads(self) -> None:
-        self._heads.clear()
-        self._head_bytes = 0
-
-    def headers(self, default_headers: list[Header]) -> list[Header]:
-        """What every answer has; uvicorn replaces the list when the second ends."""
-        if default_headers is not self._date:
-            self._date = default_headers
-            self._headers = [*default_headers, *ON_EVERY_ANSWER]
-            json = [*self._headers, *ON_JSON, (b"content-type", b"application/json")]
-            self._start = _lines(200, json) + b"content-length: "
-        return self._headers
-
-    def start_of_answer(self, default_headers: list[Header]) -> bytes:
-        """The head of a 200 up to the length."""
-        if default_headers is not self._date:
-            self.headers(default_headers)
-        return self._start
-
-    def problem(
-        self,
-        error: Exception,
-        default_headers: list[Header],
-        *,
-        method: str = "unknown",
-        path: str = "unknown",
-        close: bool,
-    ) -> bytes:
-        """The whole answer to a request that failed.
-
-        Args:
-            error: What was raised.
-            default_headers: Those of uvicorn.
-            method, path: As far as they are known; the path is one that the API declares.
-            close: The connection ends with it.
-        """
-        problem = self._problems.render(error, method, path)
-        headers = [*self.headers(default_headers), *ON_JSON, *problem.headers]
-        if close:
-            headers.append((b"connection", b"close"))
-        return _lines(problem.status, headers) + b"\r\n" + problem.body
 
 
 class PaymentProtocol(asyncio.Protocol):
@@ -214,19 +83,18 @@ class PaymentProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answers",
         "_app_state",
-        "_body",
         "_closing",
         "_config",
-        "_content",
         "_cycle",
         "_discarded",
         "_fast_path",
         "_flow",
         "_head",
+        "_heads",
         "_incoming",
         "_loop",
-        "_missing",
         "_over",
         "_own",
         "_payments",
@@ -234,7 +102,6 @@ class PaymentProtocol(asyncio.Protocol):
         "_rest",
         "_server_state",
         "_shared",
-        "_text",
         "_transport",
         "_unsent",
         "_wait",
@@ -256,17 +123,15 @@ class PaymentProtocol(asyncio.Protocol):
         self._server_state = server_state
         self._loop = asyncio.get_running_loop()
         self._fast_path = fast_path
+        self._heads = fast_path.heads
+        self._answers = fast_path.answers
         self._shared = fast_path.connections
         self.held = 0
         self._own = ""
         self._payments = True
-        # What has come in and is not read yet; a request whose head is read, and its body so far.
+        # What has come in and is not read yet; a request of which the body is coming in.
         self._rest = b""
-        self._incoming: Head | PaymentHead | None = None
-        self._text = b""
-        self._content = bytearray()
-        self._missing = 0
-        self._body: ChunkedBody | None = None
+        self._incoming: IncomingRequest | None = None
         # What is being answered.
         self._head: Head | PaymentHead | None = None
         self._cycle: RequestResponseCycle | None = None
@@ -350,12 +215,8 @@ class PaymentProtocol(asyncio.Protocol):
             # The loop would read up to 32 times so much before anybody else has a turn.
             self._flow.pause_reading()
             self._loop.call_soon(self._read_on)
-        if self._missing > len(data):  # of a body that is still coming in
-            self._content += data
-            self._missing -= len(data)
-            self._hold()
-        elif self._incoming is not None:
-            self._take_rest(data)
+        if self._incoming is not None:
+            self._take_rest(self._incoming, data)
         elif self._head is not None or self._flow.write_paused or self._over:
             self._put_off(data)
         else:
@@ -396,7 +257,7 @@ class PaymentProtocol(asyncio.Protocol):
                 if end < 0 or end > MOST_HEAD_BYTES:
                     self._wait_for_head(data)
                     break
-                head = self._fast_path.head(data[:end], self._own, self._payments)
+                head = self._heads.read(data[:end], self._own, self._payments)
                 first = end + len(END_OF_HEAD)
                 last = first + head.length
                 if last > len(data) or head.length == CHUNKED:
@@ -423,44 +284,33 @@ class PaymentProtocol(asyncio.Protocol):
         """Wait for the rest of a body, if it comes from one who may send it."""
         if isinstance(head, Head):
             self._fast_path.door.admit(head.method, head.path, head.query, head.fields)
-        self._incoming = head
-        self._text = text
+        chunks = None
+        if head.length == CHUNKED:
+            chunks = ChunkedBody(self._fast_path.door.limit_of(head.path))
+        incoming = IncomingRequest(head, text, chunks)
+        self._incoming = incoming
         self._wait_for(self._shared.body)
         if isinstance(head, Head) and head.expects and not data:
             self._transport.write(_CONTINUE)
-        if head.length == CHUNKED:
-            self._body = ChunkedBody(self._fast_path.door.limit_of(head.path))
-            self._take_rest(data)
-            return
-        self._content += data
-        self._missing = head.length - len(data)
-        self._hold()
+        self._take_rest(incoming, data)
 
-    def _take_rest(self, data: bytes) -> None:
+    def _take_rest(self, incoming: IncomingRequest, data: bytes) -> None:
         """Take what may be the end of a body."""
-        head = self._incoming
-        assert head is not None
-        if self._body is not None:
-            try:
-                complete = self._body.take(data)
-            except ProblemError as problem:
-                self._refuse(problem)
-                return
-            if not complete:
-                self._hold()
-                return
-            body, rest = bytes(self._body.content), self._body.rest
-        elif self._content:
-            self._content += data[: self._missing]
-            body, rest = bytes(self._content), data[self._missing :]
-        else:
-            body, rest = data[: self._missing], data[self._missing :]
+        try:
+            complete = incoming.take(data)
+        except ProblemError as problem:
+            self._refuse(problem)
+            return
+        if not complete:
+            self._hold()
+            return
+        head = incoming.head
         if isinstance(head, PaymentHead):  # who sent it may have lost the key meanwhile
-            head = self._fast_path.head(self._text, self._own, self._payments)
+            head = self._heads.read(incoming.text, self._own, self._payments)
         self._forget()
-        self._rest = rest
-        self._take(head, body)
-        if rest or self.held:
+        self._rest = incoming.rest
+        self._take(head, incoming.body)
+        if incoming.rest or self.held:
             self._hold()
 
     def _take(self, head: Head | PaymentHead, body: bytes) -> None:
@@ -514,7 +364,7 @@ class PaymentProtocol(asyncio.Protocol):
             logger=_log,
             access_logger=_log,
             access_log=False,
-            default_headers=self._fast_path.headers(self._server_state.default_headers),
+            default_headers=self._answers.headers(self._server_state.default_headers),
             message_event=asyncio.Event(),
             expect_100_continue=False,
             keep_alive=not (head.close or self._closing),
@@ -533,7 +383,7 @@ class PaymentProtocol(asyncio.Protocol):
     def answered(self, body: bytes) -> None:
         if self._over:
             return
-        start = self._fast_path.start_of_answer(self._server_state.default_headers)
+        start = self._answers.start(self._server_state.default_headers)
         end = b"\r\nconnection: close\r\n\r\n" if self._closing else END_OF_HEAD
         head = self._head
         if isinstance(head, PaymentHead) and head.limited:
@@ -545,7 +395,7 @@ class PaymentProtocol(asyncio.Protocol):
         if self._over or self._head is None:
             return
         self._send(
-            self._fast_path.problem(
+            self._answers.problem(
                 error,
                 self._server_state.default_headers,
                 method="POST",
@@ -590,9 +440,9 @@ class PaymentProtocol(asyncio.Protocol):
         if wait in (shared.silent, shared.idle):
             self._end()
         elif wait is shared.head:
-            self._refuse(_too_slow("head", wait.seconds))
+            self._refuse(too_slow("head", wait.seconds))
         elif wait is shared.body:
-            self._refuse(_too_slow("body", wait.seconds))
+            self._refuse(too_slow("body", wait.seconds))
         else:
             self._transport.abort()
 
@@ -613,7 +463,7 @@ class PaymentProtocol(asyncio.Protocol):
         What the client still sends is read until then: bytes that nobody reads would reset the
         connection, and the answer would be lost.
         """
-        answer = self._fast_path.problem(error, self._server_state.default_headers, close=True)
+        answer = self._answers.problem(error, self._server_state.default_headers, close=True)
         self._over = True
         self._forget()
         self._shared.release(self)
@@ -641,30 +491,13 @@ class PaymentProtocol(asyncio.Protocol):
         """Keep nothing of what came in."""
         self._rest = b""
         self._incoming = None
-        self._text = b""
-        self._content = bytearray()
-        self._missing = 0
-        self._body = None
 
     def _hold(self) -> None:
         """Say how many bytes are kept here."""
         if self._over:
             return
-        held = len(self._rest) + len(self._content) + self._unsent
-        if self._body is not None:
-            held += len(self._body.content) + len(self._body.rest)
+        held = len(self._rest) + self._unsent
+        if self._incoming is not None:
+            held += self._incoming.held
         coming_in = self._incoming is not None or (self._head is None and not self._unsent)
         self._shared.hold(self, held, coming_in=coming_in)
-
-
-def _lines(status: int, headers: list[Header]) -> bytes:
-    return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers)
-
-
-def _too_slow(part: str, seconds: float) -> ProblemError:
-    return ProblemError(
-        408,
-        "request_timeout",
-        "Request timeout",
-        f"The {part} of the request did not come in within {seconds:g} s.",
-    )

@@ -1,0 +1,74 @@
+"""Answers as bytes: status line, header fields and body, for all connections."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from sentinel.api.door import ON_EVERY_ANSWER, ON_JSON
+from sentinel.api.problems import Header, ProblemError, ProblemRenderer
+
+
+class Answers:
+    """Writes the heads of answers, and whole answers to requests that failed.
+
+    Args:
+        problems: Renders errors.
+    """
+
+    def __init__(self, problems: ProblemRenderer) -> None:
+        self._problems = problems
+        self._date: list[Header] | None = None
+        self._headers: list[Header] = []
+        self._start = b""
+
+    def headers(self, default_headers: list[Header]) -> list[Header]:
+        """What every answer has; uvicorn replaces the list when the second ends."""
+        if default_headers is not self._date:
+            self._date = default_headers
+            self._headers = [*default_headers, *ON_EVERY_ANSWER]
+            json = [*self._headers, *ON_JSON, (b"content-type", b"application/json")]
+            self._start = _lines(200, json) + b"content-length: "
+        return self._headers
+
+    def start(self, default_headers: list[Header]) -> bytes:
+        """The head of a 200 up to the length."""
+        if default_headers is not self._date:
+            self.headers(default_headers)
+        return self._start
+
+    def problem(
+        self,
+        error: Exception,
+        default_headers: list[Header],
+        *,
+        method: str = "unknown",
+        path: str = "unknown",
+        close: bool,
+    ) -> bytes:
+        """The whole answer to a request that failed.
+
+        Args:
+            error: What was raised.
+            default_headers: Those of uvicorn.
+            method, path: As far as they are known; the path is one that the API declares.
+            close: The connection ends with it.
+        """
+        problem = self._problems.render(error, method, path)
+        headers = [*self.headers(default_headers), *ON_JSON, *problem.headers]
+        if close:
+            headers.append((b"connection", b"close"))
+        return _lines(problem.status, headers) + b"\r\n" + problem.body
+
+
+def too_slow(part: str, seconds: float) -> ProblemError:
+    """The error where a part of a request did not come in in time."""
+    return ProblemError(
+        408,
+        "request_timeout",
+        "Request timeout",
+        f"The {part} of the request did not come in within {seconds:g} s.",
+    )
+
+
+def _lines(status: int, headers: list[Header]) -> bytes:
+    return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers)
