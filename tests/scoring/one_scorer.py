@@ -15,7 +15,7 @@ import pytest
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.offline import LabelBook, OfflineFold
-from sentinel.features.plan.plan import DAY_US, HOUR_US
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.log import append_import, read_log
 from sentinel.ledger.sqlite import SqliteLedger
@@ -126,7 +126,7 @@ def decisions(ledger: SqliteLedger) -> Iterator[Sequence[Transaction]]:
             yield decode_decisions(group.payload).transactions
 
 
-def assert_parity(settings: Settings, *, decisions: int) -> None:
+def assert_parity(settings: Settings, *, decisions: int, plan: Plan = PLAN) -> None:
     """What was served is what a fold over the log gives, bit by bit."""
     with SqliteLedger.open_reader(settings.ledger_path) as ledger:
         served = [
@@ -136,7 +136,7 @@ def assert_parity(settings: Settings, *, decisions: int) -> None:
         ]
         book = LabelBook()
         book.scan(batch for _, batch in read_log(ledger))
-        folding = OfflineFold(compile_program(PLAN), book=book)
+        folding = OfflineFold(compile_program(plan), book=book)
         computed = np.concatenate([folding.step(batch) for _, batch in read_log(ledger)])
     recorded = np.concatenate(served)
     assert len(recorded) == decisions

@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
-from sentinel.features.offline import LabelBook, OfflineFold
+from sentinel.features.offline import OfflineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.log.entries import GroupKind, decode_decisions
+from sentinel.log.entries import decode_decisions
 from sentinel.models.registry_view import KnownVersion, RegistryView, write_view
 from sentinel.settings import Settings
 from testkit.payments import payments
@@ -34,6 +34,7 @@ from testkit.scratch import (
     serving,
     synthetic_booster,
 )
+from tests.scoring.one_scorer import assert_parity
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +59,6 @@ async def hammer(server: Server, stop: asyncio.Event, bodies: Any) -> list[tuple
             answer = await client.post("/predict", json=body)
             seen.append((answer.status_code, answer.json().get("model_version", "")))
     return seen
-
-
-def mismatches(settings: Settings, plan: Plan) -> tuple[int, int]:
-    """Recorded vectors that differ from a recomputation of the log, and rows compared."""
-    with SqliteLedger.open_reader(settings.ledger_path) as ledger:
-        served = [
-            decode_decisions(group.payload).vector_array()
-            for group in ledger.groups()
-            if group.kind == GroupKind.DECISIONS
-        ]
-        book = LabelBook()
-        book.scan(batch for _, batch in read_log(ledger))
-        folding = OfflineFold(compile_program(plan), book=book)
-        computed = np.concatenate([folding.step(batch) for _, batch in read_log(ledger)])
-    recorded = np.concatenate(served)
-    return int(np.count_nonzero(recorded.view(np.int32) != computed.view(np.int32))), len(recorded)
 
 
 def test_a_new_champion_takes_over_without_a_dropped_request(tmp_path: Path, plan: Plan) -> None:
@@ -242,7 +227,7 @@ def test_a_failed_commit_leaves_no_phantom_and_heals(tmp_path: Path, plan: Plan)
         for body in islice(bodies, 30):
             assert client.post("/predict", json=body).status_code == 200
         assert server.stop() == 0
-    assert mismatches(settings, plan) == (0, 61)
+    assert_parity(settings, decisions=61, plan=plan)
 
 
 def test_serving_loads_no_training_and_no_feature_store_library() -> None:
