@@ -106,6 +106,8 @@ FORBIDDEN = [
     "INSERT INTO {ns}.line_up_versions VALUES (1, '')",
     "UPDATE {ns}.line_up_versions SET document = ''",
     "DELETE FROM {ns}.line_up_versions",
+    "UPDATE {ns}.line_up_stops SET why = ''",
+    "DELETE FROM {ns}.line_up_stops",
     "UPDATE {ns}.alembic_version SET version_num = '0'",
     "CREATE TABLE {ns}.mine (n int)",
     "CREATE FUNCTION {ns}.mine() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from sentinel.experiments.lineup import Experiment, Guardrails, LineUp
+from sentinel.experiments.stops import STOPPED_BY
 from sentinel.experiments.store import open_line_ups
 from sentinel.models.thresholds import Thresholds
 from sentinel.scoring import guard
@@ -46,7 +47,7 @@ def test_a_challenger_that_stops_everything_is_stopped_within_seconds(settings: 
     store.close()
     assert last is not None
     assert [one.name for one in last.experiments] == ["mild"]
-    assert last.by == guard.STOPPED_BY
+    assert last.by == STOPPED_BY
     assert "Stopped strict" in last.why
     assert "payments that it decided were stopped" in last.why
 

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -197,6 +198,72 @@ def breach(limits: Limits, counts: Counts) -> str | None:
                 f"{limits.most_scoring_us:g}"
             )
     return None
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guardrail sees, and what it allows.
+
+    Attributes:
+        name: "alerts", "degraded", "errors", "score_distance" or "scoring_us".
+        value: Of the experiment: a share of the payments that it decided, a number of failures, a
+            distance from 0 to 1, or microseconds for a payment; None if nothing was seen.
+        champion: The champion's share; None for what has none.
+        limit: The value that stops the experiment, for shares as a multiple of the champion's; None
+            if the guardrail is switched off.
+        payments: That it was seen on.
+    """
+
+    name: str
+    value: float | None
+    champion: float | None
+    limit: float | None
+    payments: int
+
+
+def readings(limits: Limits, counts: Counts) -> tuple[Reading, ...]:
+    """What each guardrail sees.
+
+    >>> from sentinel.experiments.lineup import Guardrails
+    >>> seen = Counts(decided=50, alerts=5, champion_decided=100, champion_alerts=4)
+    >>> one = readings(Guardrails(), seen)[0]
+    >>> one.name, one.value, one.champion, one.limit
+    ('alerts', 0.1, 0.04, 3.0)
+    """
+
+    def share(hits: int, n: int) -> float | None:
+        return hits / n if n else None
+
+    own, champion, scored = counts.decided, counts.champion_decided, counts.scored
+    took_us = counts.scoring_ns / scored / 1_000 if scored else None
+    said = (
+        (
+            "alerts",
+            share(counts.alerts, own),
+            share(counts.champion_alerts, champion),
+            limits.most_alert_ratio,
+            own,
+        ),
+        (
+            "degraded",
+            share(counts.degraded, own),
+            share(counts.champion_degraded, champion),
+            limits.most_degraded_ratio,
+            own,
+        ),
+        ("errors", float(counts.errors), None, float(limits.most_errors), scored),
+        (
+            "score_distance",
+            score_distance(counts) if scored else None,
+            None,
+            limits.most_score_distance,
+            scored,
+        ),
+        ("scoring_us", took_us, None, limits.most_scoring_us, scored),
+    )
+    return tuple(
+        Reading(name=name, value=value, champion=beside, limit=limit or None, payments=payments)
+        for name, value, beside, limit, payments in said
+    )
 
 
 def score_distance(counts: Counts) -> float:

@@ -1,4 +1,7 @@
-"""Where versions of the line-up are kept; see `sentinel.documents.store`."""
+"""Where versions of the line-up are kept, and what guardrails have stopped beside them.
+
+See `sentinel.documents.store` for the versions, and `sentinel.experiments.stops`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sentinel.documents.store import DocumentStore, Kind, migrate_documents, open_documents
+from sentinel.documents.store import (
+    Change,
+    DocumentStore,
+    Kind,
+    migrate_documents,
+    open_documents,
+)
+from sentinel.domain import LedgerUnavailable
 from sentinel.experiments.lineup import NO_LINE_UP, LineUp, decode_line_up
+from sentinel.experiments.stops import Stop, without_stopped
 
 if TYPE_CHECKING:
+    from sentinel.experiments.postgres_stops import Stops
     from sentinel.ledger.schema import Tables
     from sentinel.settings import Settings
 
@@ -24,7 +36,7 @@ def line_up_tables() -> Tables:
         what="line-up",
         folder=Path(__file__).with_name("migrations"),
         version_table="line_up_schema",
-        versions=("0001",),
+        versions=("0001", "0002"),
     )
 
 
@@ -39,14 +51,121 @@ LINE_UPS: Final = Kind(
 )
 
 
-def open_line_ups(settings: Settings) -> DocumentStore[LineUp]:
-    """The versions of a deployment's line-up; see `open_documents`."""
-    return open_documents(settings, LINE_UPS)
+class LineUpStore:
+    """The versions of a deployment's line-up. All methods are safe from any thread, and wait.
+
+    `read` and `history` leave out what guardrails have stopped beside the versions.
+
+    Args:
+        documents: The versions.
+        stops: What guardrails have stopped; None where scorers write the line-up themselves.
+    """
+
+    def __init__(self, documents: DocumentStore[LineUp], stops: Stops | None) -> None:
+        self._documents = documents
+        self._stops = stops
+
+    def latest(self) -> int:
+        """See `DocumentStore`."""
+        return self._documents.latest()
+
+    def stored(self) -> LineUp | None:
+        """The newest version as it is stored, with what was stopped; None if there is none."""
+        return self._documents.read()
+
+    def in_force(self, stored: LineUp) -> LineUp:
+        """The newest version without what was stopped, which has its number."""
+        stops = () if self._stops is None else self._stops.of(stored.experiments)
+        return without_stopped(stored, stops)
+
+    def read(self) -> LineUp | None:
+        """What holds: see `stored` and `in_force`."""
+        stored = self.stored()
+        return None if stored is None else self.in_force(stored)
+
+    def history(self, most: int, before: int | None = None) -> list[LineUp]:
+        """The latest versions, newest first; see `DocumentStore`.
+
+        What was stopped stands first, as the version that the next change will write.
+        """
+        found = self._documents.history(most, before)
+        if before is None and found:
+            now = self.in_force(found[0])
+            if now != found[0]:
+                now = msgspec.structs.replace(now, version=found[0].version + 1)
+                return [now, *found][:most]
+        return found
+
+    def add(self, change: Change[LineUp]) -> LineUp | None:
+        """See `DocumentStore`. What was stopped is written first, as a version of its own."""
+
+        def write_stops(before: LineUp | None) -> LineUp | None:
+            now = None if before is None else self.in_force(before)
+            return None if now == before else now
+
+        if self._stops is not None:
+            self._documents.add(write_stops)
+        return self._documents.add(change)
+
+    def stop(self, stop: Stop) -> None:
+        """Stop an experiment where this process may not write the line-up.
+
+        Raises:
+            LedgerUnavailable: The line-up is in a file, which has no stops beside it, or the
+                database cannot be used.
+        """
+        if self._stops is None:
+            raise LedgerUnavailable("A line-up in a file has no stops beside it.")
+        self._stops.add(stop)
+
+    def close(self) -> None:
+        """Release it."""
+        self._documents.close()
+        if self._stops is not None:
+            self._stops.close()
+
+
+def open_line_ups(settings: Settings) -> LineUpStore:
+    """The versions of a deployment's line-up. Nothing is made or reached before it is asked.
+
+    Raises:
+        ConfigurationError: `ledger.url` is of no database.
+    """
+    stops = None
+    if settings.ledger.url:
+        from sentinel.experiments.postgres_stops import Stops
+        from sentinel.ledger.database import database_of
+
+        stops = Stops(database_of(settings))
+    return LineUpStore(open_documents(settings, LINE_UPS), stops)
 
 
 def migrate_line_ups(settings: Settings) -> None:
     """See `migrate_documents`."""
     migrate_documents(settings, LINE_UPS)
+
+
+def judged_against_champion(settings: Settings, version: str) -> tuple[str, ...]:
+    """Experiments for which a version waits before it becomes champion.
+
+    They are those of challengers, which are judged against the champion; not one of the version
+    itself. None where `experiments.hold_promotion` is off.
+
+    Raises:
+        ConfigurationError, LedgerUnavailable, WorkspaceError: The line-up cannot be read.
+    """
+    if not settings.experiments.hold_promotion:
+        return ()
+    store = open_line_ups(settings)
+    try:
+        line_up = store.read() or NO_LINE_UP
+    finally:
+        store.close()
+    return tuple(
+        one.name
+        for one in line_up.experiments
+        if one.kind == "challenger" and one.version != version
+    )
 
 
 def change_line_up(

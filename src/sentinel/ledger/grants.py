@@ -23,6 +23,7 @@ _ADDED_TO: Final = (
     "tokens",
     "state_rebuilds",
     "label_effects",
+    "line_up_stops",
 )
 _READ: Final = (
     "alembic_version",
@@ -39,7 +40,8 @@ _NOTED_IN: Final = ("access_uses",)
 
 
 def grant_to_scorers(database: Database, role: str) -> None:
-    """Let a role read a ledger, its keys, policy and line-up, and add to the ledger.
+    """Let a role read a ledger, its keys, policy and line-up, and add to the ledger
+    and to what guardrails have stopped.
 
     What else the role has in the schema is taken.
 

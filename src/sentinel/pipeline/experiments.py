@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.documents.store import open_documents
 from sentinel.domain import DefinitionError, NoModel, PlanMismatch
 from sentinel.experiments.lineup import (
     NO_LINE_UP,
@@ -20,7 +19,7 @@ from sentinel.experiments.lineup import (
     stopped,
     with_share,
 )
-from sentinel.experiments.store import LINE_UPS, change_line_up
+from sentinel.experiments.store import change_line_up, open_line_ups
 from sentinel.features.plan.union import union_plan
 from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.champion import champion_of
@@ -54,7 +53,7 @@ def line_up_of(settings: Settings) -> LineUp:
     Raises:
         ConfigurationError, LedgerUnavailable, WorkspaceError: It cannot be read.
     """
-    store = open_documents(settings, LINE_UPS)
+    store = open_line_ups(settings)
     try:
         return store.read() or NO_LINE_UP
     finally:
@@ -63,7 +62,7 @@ def line_up_of(settings: Settings) -> LineUp:
 
 def history(settings: Settings, most: int) -> list[LineUp]:
     """The latest versions of the line-up, newest first."""
-    store = open_documents(settings, LINE_UPS)
+    store = open_line_ups(settings)
     try:
         return store.history(most)
     finally:

@@ -3,8 +3,9 @@
 Payments add what was said of them to a list; every two seconds a thread counts it and asks
 `sentinel.experiments.guardrails`. A breach has two answers: the experiment's model is asked no
 more from the next payment on, and the line-up is written without it, so that all other processes
-follow within a second. Where the line-up cannot be written, because its store is away or this
-process may only read it, the first holds until it can; each process watches for itself.
+follow within a second. A process that may only read the line-up adds a stop beside it
+(`sentinel.experiments.stops`). Where neither can be written, because the store is away, the first
+holds until it can; each process watches for itself.
 """
 
 from __future__ import annotations
@@ -19,9 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import NotFound, SentinelError
-from sentinel.experiments.guardrails import BUCKETS, EDGES, Counts, LastHour, breach
+from sentinel.experiments.guardrails import (
+    BUCKETS,
+    EDGES,
+    Counts,
+    LastHour,
+    Reading,
+    breach,
+    readings,
+)
 from sentinel.experiments.lineup import MOST_TEXT, Experiment, Guardrails, LineUp, stopped
-from sentinel.experiments.store import change_line_up
+from sentinel.experiments.stops import STOPPED_BY, Stop
+from sentinel.experiments.store import change_line_up, open_line_ups
 from sentinel.log.entries import FLAG_DEGRADED, outcome_codes
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.roles import RolesScored
@@ -34,8 +44,6 @@ LOOK_SECONDS: Final = 2.0
 """How often guardrails are looked at."""
 MOST_PAYMENTS: Final = 200_000
 """Payments that wait to be counted; of more between two looks, the rest is not counted."""
-STOPPED_BY: Final = "guardrails"
-"""Who stops an experiment, as the line-up says it."""
 
 _RECENT_SLICES: Final = 2
 """Slices that are looked at alone, so that a long good hour does not hide a bad minute."""
@@ -70,6 +78,7 @@ class Guard:
         self._payments = 0
         self._hours: dict[_Run, LastHour] = {}
         self._breaches: dict[_Run, str] = {}
+        self._readings: dict[_Run, tuple[Reading, ...]] = {}
         self.uncounted = 0
 
     def add(self, scored: Scored) -> None:
@@ -98,10 +107,13 @@ class Guard:
             del self._hours[run]
         for run in [run for run in self._breaches if run not in running]:
             del self._breaches[run]
+        for run in [run for run in self._readings if run not in running]:
+            del self._readings[run]
         now = time.monotonic()
         for run, experiment in running.items():
             hour = self._hours.setdefault(run, LastHour())
             hour.add(counted(waiting, experiment), now)
+            self._readings[run] = self._read(experiment, hour)
             why = self._breaches.get(run) or self._breach(experiment, hour)
             if why is not None:
                 self._breaches[run] = why
@@ -111,6 +123,15 @@ class Guard:
         """Experiments of a line-up that a guardrail has stopped here, and why, by name."""
         found = list(self._breaches.items())
         return {run[0]: why for run, why in found if _started(line_up, run[0]) == run[1]}
+
+    def readings(self, experiment: Experiment) -> tuple[Reading, ...]:
+        """What the guardrails of an experiment saw in the last hour here; none before a look."""
+        return self._readings.get((experiment.name, experiment.started_at_us), ())
+
+    def _read(self, experiment: Experiment, hour: LastHour) -> tuple[Reading, ...]:
+        counts = hour.sums()
+        counts.errors = int(experiment.name in self._failed(experiment))
+        return readings(limits_of(experiment), counts)
 
     def _breach(self, experiment: Experiment, hour: LastHour) -> str | None:
         failed = self._failed(experiment).get(experiment.name)
@@ -136,32 +157,42 @@ class Guard:
                 raise NotFound(f"Experiment {experiment.name!r} does not run any more.")
             return stopped(line_up, experiment.name)
 
+        at_us = time.time_ns() // 1_000
+        said = f"Stopped {experiment.name}: {why}"[:MOST_TEXT]
         try:
-            made = change_line_up(
-                self._settings,
-                without,
-                by=STOPPED_BY,
-                why=f"Stopped {experiment.name}: {why}"[:MOST_TEXT],
-                at_us=time.time_ns() // 1_000,
-            )
+            change_line_up(self._settings, without, by=STOPPED_BY, why=said, at_us=at_us)
         except NotFound:
             return  # another process was first
         except SentinelError as error:
-            if first:
-                log.warning(
-                    "Experiment %s decides nothing here any more: %s. The line-up still has it "
-                    "and cannot be written: %s",
-                    experiment.name,
-                    why,
-                    error,
+            try:
+                self._stop_beside(experiment, said, at_us)
+            except SentinelError as beside:
+                if first:
+                    log.warning(
+                        "Experiment %s decides nothing here any more: %s. The line-up still has "
+                        "it and cannot be written: %s Nor can a stop be noted beside it: %s",
+                        experiment.name,
+                        why,
+                        error,
+                        beside,
+                    )
+                return
+        log.warning("A guardrail stopped experiment %s: %s.", experiment.name, why)
+
+    def _stop_beside(self, experiment: Experiment, why: str, at_us: int) -> None:
+        """Stop what is in a line-up that this process may not write."""
+        store = open_line_ups(self._settings)
+        try:
+            store.stop(
+                Stop(
+                    name=experiment.name,
+                    started_at_us=experiment.started_at_us,
+                    why=why,
+                    at_us=at_us,
                 )
-            return
-        log.warning(
-            "A guardrail stopped experiment %s, version %s of the line-up: %s.",
-            experiment.name,
-            made.version,
-            why,
-        )
+            )
+        finally:
+            store.close()
 
 
 def limits_of(experiment: Experiment) -> Guardrails:

@@ -58,6 +58,7 @@ class LineUpInCharge:
         self._models = models
         self._store = open_line_ups(settings)
         self._seen = 0
+        self._stored = NO_LINE_UP
         self._away = False
         self._shares: tuple[float, ...] = ()
         self._missing: dict[str, _Stamp] = {}
@@ -75,14 +76,16 @@ class LineUpInCharge:
         """
         self._seen = self._store.latest()
         try:
-            self.line_up = self._store.read() or NO_LINE_UP
+            self._stored = self._store.stored() or NO_LINE_UP
+            self.line_up = self._store.in_force(self._stored)
         except ConfigurationError as error:
             log.error("No experiment runs. %s", error)  # noqa: TRY400
 
     def look(self) -> bool:
         """Read a newer version if there is one; returns whether other models are to be asked now.
 
-        That is so, too, when the share of a canary has grown, and when files of a model that could
+        That is so, too, when a guardrail has stopped something beside the line-up, when the share
+        of a canary has grown, and when files of a model that could
         not be loaded have changed. While the store is away, the version before stays.
         """
         try:
@@ -92,11 +95,17 @@ class LineUpInCharge:
             self._away = False
             if latest != self._seen:
                 try:
-                    found = self._store.read()
+                    stored = self._store.stored() or NO_LINE_UP
                 except ConfigurationError:
                     self._seen = latest  # one that cannot be read is not tried again
                     raise
-                self._seen, self.line_up = latest, found or NO_LINE_UP
+                # What was stopped is asked for before anything is taken over.
+                line_up = self._store.in_force(stored)
+                self._seen, self._stored, self.line_up = latest, stored, line_up
+                return True
+            line_up = self._store.in_force(self._stored)
+            if line_up != self.line_up:
+                self.line_up = line_up
                 return True
         except ConfigurationError as error:
             log.error("The line-up stays what it was. %s", error)  # noqa: TRY400

@@ -1,0 +1,83 @@
+"""Stops of experiments in the schema of a ledger; see `sentinel.experiments.stops`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sentinel.experiments.lineup import MOST_TEXT, Experiment
+from sentinel.experiments.stops import Stop
+from sentinel.ledger.connections import Connection, Connections
+from sentinel.ledger.database import Database
+
+
+class Stops:
+    """Stops in the schema of a ledger. All methods are safe from any thread, and wait.
+
+    Args:
+        database: The ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._namespace = database.namespace
+        self._connections = Connections(database)
+        self._there = False
+
+    def of(self, experiments: Iterable[Experiment]) -> tuple[Stop, ...]:
+        """Stops of these experiments, in the order in which they came; none while there is no
+        table.
+
+        Raises:
+            LedgerUnavailable: The database cannot be used right now.
+        """
+        runs = [(one.name, one.started_at_us) for one in experiments]
+        if not runs:
+            return ()
+
+        def ask(connection: Connection) -> tuple[Stop, ...]:
+            if not self._has_table(connection):
+                return ()
+            rows = connection.execute(
+                self._named(
+                    "SELECT name, started_at_us, why, at_us FROM {ns}.line_up_stops "
+                    "JOIN unnest(%s::text[], %s::bigint[]) AS run (name, started_at_us) "
+                    "USING (name, started_at_us) ORDER BY at_us, name"
+                ),
+                ([name for name, _ in runs], [started for _, started in runs]),
+            )
+            return tuple(
+                Stop(name=name, started_at_us=started, why=why, at_us=at)
+                for name, started, why, at in rows
+            )
+
+        return self._connections.run(ask, "read the stops of experiments in")
+
+    def add(self, stop: Stop) -> None:
+        """Stop an experiment; nothing if it was stopped already.
+
+        Raises:
+            LedgerUnavailable: The database cannot be used, or has no table of stops.
+        """
+
+        def put(connection: Connection) -> None:
+            connection.execute(
+                self._named(
+                    "INSERT INTO {ns}.line_up_stops VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+                ),
+                (stop.name, stop.started_at_us, stop.why[:MOST_TEXT], stop.at_us),
+            )
+
+        self._connections.run(put, "stop an experiment in")
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._connections.close()
+
+    def _has_table(self, connection: Connection) -> bool:
+        if not self._there:
+            name = f"{self._namespace}.line_up_stops"
+            row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
+            self._there = bool(row and row[0])
+        return self._there
+
+    def _named(self, query: str) -> bytes:
+        return query.replace("{ns}", f'"{self._namespace}"').encode()
