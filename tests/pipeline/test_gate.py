@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from sentinel.domain import GateRefused, GateWaits
+from sentinel.experiments.lineup import Experiment
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import load_manifest
 from sentinel.models.intervals import Estimate
@@ -21,6 +22,7 @@ from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.training import train
 from sentinel.pipeline.trials import Trial, Trials
 from sentinel.settings import MlflowSettings, Settings
+from testkit.experiments import run_experiments
 from testkit.ports import free_port
 from tests.pipeline.conftest import HISTORY_END_US, history_settings
 
@@ -60,6 +62,29 @@ def test_a_model_of_the_approved_procedure_needs_no_proof(deployment: Settings) 
     assert "refit of the approved procedure" in str(promoted.gate)
     assert (promoted.version, reference(deployment, "2")) == ("2", "1")
     assert trials_of(deployment) == []
+
+
+def test_what_passes_waits_while_a_challenger_is_judged_against_the_champion(
+    deployment: Settings,
+) -> None:
+    ab = Experiment(name="ab", kind="challenger", version="9", share=0.5)
+    night = Experiment(name="night", kind="shadow", version="8")
+    run_experiments(deployment, ab, night)
+    with pytest.raises(GateWaits, match="waits for experiment ab, which is judged against") as told:
+        promote(deployment, "1")
+    assert "--despite-experiments" in str(told.value)
+    report = GateReport.load(report_path(deployment, "1"))
+    assert (report.passed, report.verdict, report.held_by) == (True, "waits", ("ab",))
+    assert Registry.of(deployment).champions() == ["1", "2"]
+    assert promote(deployment, "1", despite_experiments=True, dry_run=True).version == "1"
+    # A version that is judged itself waits for no experiment of its own, nor for a shadow.
+    run_experiments(deployment, msgspec.structs.replace(ab, version="1"), night)
+    assert promote(deployment, "1", dry_run=True).version == "1"
+    run_experiments(deployment, ab)
+    deployment.experiments.hold_promotion = False
+    assert promote(deployment, "1", dry_run=True).version == "1"
+    deployment.experiments.hold_promotion = True
+    run_experiments(deployment)
 
 
 def test_a_refit_that_is_shown_to_be_worse_is_refused(deployment: Settings) -> None:

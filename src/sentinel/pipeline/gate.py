@@ -11,6 +11,8 @@ What is judged is a procedure: how a model is made (`sentinel.models.procedure`)
   is not worse at its lines. Until there is enough truth it waits (`sentinel.pipeline.trials`).
 - Where there is no champion, a candidate must beat knowing nothing, whose average precision is the
   share of fraud: the whole 95 % interval of the difference has to lie above zero.
+- While a challenger is judged against the champion, a candidate that passes waits for that
+  experiment, since another champion would begin the comparison anew.
 - A champion that no gate could judge for want of truth is replaced by whatever is not shown to be
   worse.
 
@@ -28,6 +30,7 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import GateRefused, GateWaits
+from sentinel.experiments.store import judged_against_champion
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.evaluation import Figures, HeldOut, average_precision, compare, undecided
 from sentinel.models.registry import CHAMPION, Registry
@@ -55,7 +58,8 @@ def judge(settings: Settings, report: GateReport) -> None:
         report: What `evaluate` found.
 
     Raises:
-        GateWaits: Too little truth has matured to tell.
+        GateWaits: Too little truth has matured to tell, or an experiment is judged against the
+            champion.
         GateRefused: It is worse.
         Unavailable: MLflow does not answer.
     """
@@ -63,6 +67,8 @@ def judge(settings: Settings, report: GateReport) -> None:
     registry.note(report.version, "gate", f"{report.verdict}: {report}")
     if report.provisional or PROVISIONAL_TAG in registry.version(report.version).tags:
         registry.note(report.version, PROVISIONAL_TAG, report.provisional)
+    if report.held:
+        raise GateWaits(_held(report))
     if report.state == "waits":
         raise GateWaits(_waiting(report))
     if not report.passed:
@@ -109,6 +115,9 @@ def evaluate(
         pair = Pair(candidate, champion, reference)
         report = in_trial(settings, pair, known, now, progress)
     progress("gate", 1, 1)
+    if champion is not None and not champion.manifest.provisional:
+        held_by = judged_against_champion(settings, version)
+        report = msgspec.structs.replace(report, held_by=held_by)
     return _write(settings, report)
 
 
@@ -244,6 +253,17 @@ def _waiting(report: GateReport) -> str:
     return (
         f"Version {report.version} waits: {report}. The champion stays. Train and evaluate again "
         "when more labels have matured; its wait goes on."
+    )
+
+
+def _held(report: GateReport) -> str:
+    first = report.held_by[0]
+    return (
+        f"Version {report.version} waits: {report}. Another champion would begin the comparison "
+        "anew. The nightly run goes on training, and the experiment ends by itself at the latest "
+        f"after experiments.most_days. `sentinel experiment stop {first}` ends it now; `sentinel "
+        f"promote {report.version} --despite-experiments` does not wait, nor does any promotion "
+        "with experiments.hold_promotion = false."
     )
 
 

@@ -40,6 +40,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         needed_frauds: How many of them four of five candidates as good as the reference need.
         lines: Both models at their lines.
         refused: Why it was refused though it ranks well enough; empty if it was not.
+        held_by: Experiments whose challengers are judged against the champion, so that a candidate
+            that passes waits for them; see `experiments.hold_promotion`.
     """
 
     version: str
@@ -66,6 +68,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     needed_frauds: float = 0.0
     lines: tuple[LineFigure, ...] = ()
     refused: str = ""
+    held_by: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> GateReport:
@@ -121,11 +124,16 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         return self.difference.high >= 0
 
     @property
+    def held(self) -> bool:
+        """Whether the candidate passes, and waits for experiments."""
+        return bool(self.held_by) and self.passed
+
+    @property
     def verdict(self) -> str:
         """Passed, provisional, waits or refused."""
         if self.provisional:
             return "provisional"
-        if self.state == "waits":
+        if self.state == "waits" or self.held:
             return "waits"
         return "passed" if self.passed else "refused"
 
@@ -150,6 +158,17 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
         return f"{there} (night {self.night + 1} of {NIGHTS})"
 
     def __str__(self) -> str:
+        if self.held:
+            names = ", ".join(self.held_by)
+            many = len(self.held_by) > 1
+            return (
+                f"{self._figures}; it passes and waits for experiment{'s' * many} {names}, which "
+                f"{'are' if many else 'is'} judged against champion {self.champion}"
+            )
+        return self._figures
+
+    @property
+    def _figures(self) -> str:
         rows = f"on {self.rows:,} payments with {self.frauds:,} frauds"
         difference = self.difference
         if difference is None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from sentinel.domain import GateWaits, NoModel, SentinelError, Unavailable, WorkspaceError
@@ -77,6 +78,7 @@ def promote(
     *,
     report: GateReport | None = None,
     dry_run: bool = False,
+    despite_experiments: bool = False,
     now_us: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Promoted:
@@ -88,13 +90,15 @@ def promote(
         report: Of its evaluation; default, and where it compares with another champion than the
             present one: evaluate now.
         dry_run: Ask the gate and say what would be done, and do nothing of it.
+        despite_experiments: Whether it waits for no experiment; those that run begin anew.
         now_us: The clock for the maturity of labels, microseconds UTC; default: the end of the
             log.
         progress: Told of the stages "labels", "backfill", "gate" and "history".
 
     Raises:
         GateRefused: It is worse than the champion, or no better than chance.
-        GateWaits: Too little truth has matured to tell.
+        GateWaits: Too little truth has matured to tell, or an experiment is judged against the
+            champion.
         NoModel: There is no such version, or no candidate at all.
         ModelNotSigned: It was not trained by this deployment.
         PlanMismatch: It was trained with another plan than the one that was applied last.
@@ -108,6 +112,8 @@ def promote(
         present = champions[-1] if champions else None
         if report is None or (report.version, report.champion) != (wanted, present):
             report = evaluate(settings, wanted, now_us=now_us, progress=progress)
+        if despite_experiments:
+            report = msgspec.structs.replace(report, held_by=())
         judge(settings, report)
         if dry_run:
             folder = fetch_version(settings, wanted)

@@ -47,6 +47,11 @@ class ExperimentSettings(BaseModel):
         description="Whether the nightly run ends an experiment whose challenger catches less, or "
         "that cannot be decided in time.",
     )
+    hold_promotion: bool = Field(
+        True,
+        description="Whether a candidate that passes the gate waits while a challenger is judged "
+        "against the champion. Without, each new champion begins the comparison anew.",
+    )
     most_days: int = Field(
         180,
         description="Days of mature payments that an experiment may take.",

@@ -154,9 +154,18 @@ def promote(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Ask the gate, and only say what would be done.")
     ] = False,
+    despite_experiments: Annotated[
+        bool,
+        typer.Option(
+            "--despite-experiments",
+            help="Wait for no experiment; those that run begin anew against the new champion.",
+        ),
+    ] = False,
     workspace: Workspace = None,
 ) -> None:
     """Make a candidate the champion, if the gate lets it through."""
+    import msgspec
+
     from sentinel.cli.reports import gate_report, promotion_report
     from sentinel.pipeline.gate import evaluate, judge
     from sentinel.pipeline.promotion import promote as run
@@ -166,11 +175,18 @@ def promote(
         settings = settings_for(workspace)
         with progress_bar(err) as progress:
             report = evaluate(settings, version, progress=progress)
+        if despite_experiments:
+            report = msgspec.structs.replace(report, held_by=())
         gate_report(out, report)
         judge(settings, report)
         with progress_bar(err) as progress:
             result = run(
-                settings, report.version, report=report, dry_run=dry_run, progress=progress
+                settings,
+                report.version,
+                report=report,
+                dry_run=dry_run,
+                despite_experiments=despite_experiments,
+                progress=progress,
             )
         promotion_report(out, result)
 
