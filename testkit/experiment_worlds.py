@@ -14,8 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentinel.domain import Label, Transaction, Verdict
+from sentinel.ledger.open import open_writer
 from sentinel.log.columns import DecisionColumns, RoleScores, with_control_group
-from sentinel.log.entries import GROUP_FORMAT, N_REASONS, DecisionGroup
+from sentinel.log.entries import (
+    GROUP_FORMAT,
+    LABEL_FORMAT,
+    N_REASONS,
+    DecisionGroup,
+    GroupKind,
+    LabelGroup,
+    encode_group,
+)
+from sentinel.settings import Settings
 
 DAY_US = 86_400_000_000
 
@@ -62,6 +72,21 @@ def days_of(world: World) -> Iterator[Day]:
     random = np.random.default_rng(world.seed)
     for day in range(world.days):
         yield _day(world, day, random)
+
+
+def fill_log(settings: Settings, days: list[Day]) -> None:
+    """Write decisions and labels to a deployment's log in the order in which they came."""
+    labels = sorted((one for day in days for one in day.labels), key=lambda x: x.received_at_us)
+    with open_writer(settings) as ledger:
+        for day in days:
+            last = day.group.transactions[-1].received_at_us
+            payload = encode_group(day.group)
+            ledger.append(GroupKind.DECISIONS, len(day.group.transactions), last, payload)
+            due = [one for one in labels if one.received_at_us <= last]
+            labels = labels[len(due) :]
+            if due:
+                said = encode_group(LabelGroup(LABEL_FORMAT, due))
+                ledger.append(GroupKind.LABELS, len(due), last, said)
 
 
 def _day(world: World, day: int, random: np.random.Generator) -> Day:

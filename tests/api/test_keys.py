@@ -85,6 +85,8 @@ def ask(client: httpx.Client, admission: Admission) -> httpx.Response:
         body = {"name": "t", "kind": "shadow", "version": "77", "why": "a look at who may"}
     elif path == "/experiments/share":
         body = {"name": "nobody-knows-it", "share": 0.1, "why": "a look at who may"}
+    elif path.endswith("/promote"):
+        return client.post(path)
     if admission.method == "POST":
         return client.post(path, params=query, json=body)
     if admission.method == "DELETE":

@@ -14,8 +14,6 @@ from sentinel.domain import ConfigurationError, NotFound
 from sentinel.experiments.judgement import Look
 from sentinel.experiments.lineup import Canary, Experiment, LineUp
 from sentinel.experiments.store import change_line_up
-from sentinel.ledger.open import open_writer
-from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_group
 from sentinel.models.serving import CHAMPION_ROLE, ServedModel, Serving, write_serving
 from sentinel.pipeline.experiment_judging import (
     end_experiment,
@@ -25,7 +23,7 @@ from sentinel.pipeline.experiment_judging import (
     status,
 )
 from sentinel.settings import Settings
-from testkit.experiment_worlds import DAY_US, Day, World, days_of
+from testkit.experiment_worlds import DAY_US, World, days_of, fill_log
 
 BETTER = World(days=60)
 
@@ -41,21 +39,6 @@ def _experiment(world: World, **changed: object) -> Experiment:
     return msgspec.structs.replace(made, **changed)
 
 
-def _fill(settings: Settings, days: list[Day]) -> None:
-    """Decisions and labels in the order in which they came."""
-    labels = sorted((one for day in days for one in day.labels), key=lambda x: x.received_at_us)
-    with open_writer(settings) as ledger:
-        for day in days:
-            last = day.group.transactions[-1].received_at_us
-            payload = encode_group(day.group)
-            ledger.append(GroupKind.DECISIONS, len(day.group.transactions), last, payload)
-            due = [one for one in labels if one.received_at_us <= last]
-            labels = labels[len(due) :]
-            if due:
-                said = encode_group(LabelGroup(LABEL_FORMAT, due))
-                ledger.append(GroupKind.LABELS, len(due), last, said)
-
-
 def _start(settings: Settings, *experiments: Experiment) -> None:
     def change(_: LineUp) -> LineUp:
         return LineUp(experiments=experiments)
@@ -68,7 +51,7 @@ def _start(settings: Settings, *experiments: Experiment) -> None:
 def better(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = Settings(workspace=tmp_path_factory.mktemp("better"))
     settings.labels.maturity_days = 20.0
-    _fill(settings, list(days_of(BETTER)))
+    fill_log(settings, list(days_of(BETTER)))
     return settings
 
 
@@ -119,7 +102,7 @@ def test_what_is_worse_is_ended_by_itself_unless_the_setting_says_no(tmp_path: P
     world = World(days=60, only_champion=0.2, only_challenger=0.05)
     settings = Settings(workspace=tmp_path)
     settings.labels.maturity_days = 20.0
-    _fill(settings, list(days_of(world)))
+    fill_log(settings, list(days_of(world)))
     _start(settings, _experiment(world))
     settings.experiments.stop = False
     assert settle(settings)[0].action == "none"

@@ -50,6 +50,8 @@ ADMISSIONS: Final = (
     Admission("GET", "/models/{version}", frozenset({Scope.MODELS, Scope.ADMIN})),
     Admission("GET", "/experiments", frozenset({Scope.MODELS, Scope.ADMIN})),
     Admission("GET", "/experiments/history", frozenset({Scope.MODELS, Scope.ADMIN})),
+    Admission("GET", "/experiments/{name}", frozenset({Scope.MODELS, Scope.ADMIN})),
+    Admission("POST", "/experiments/{name}/promote", frozenset({Scope.ADMIN})),
     Admission("POST", "/experiments", frozenset({Scope.ADMIN})),
     Admission("POST", "/experiments/share", frozenset({Scope.ADMIN})),
     Admission("DELETE", "/experiments/{name}", frozenset({Scope.ADMIN})),

@@ -31,6 +31,7 @@ from sentinel.api.problems import (
 )
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
+from sentinel.api.routes.experiment_results import experiment_results_router
 from sentinel.api.routes.experiments import ExperimentRoutes
 from sentinel.api.routes.explanation import ExplanationRoute
 from sentinel.api.routes.features import FeaturesRoute
@@ -122,6 +123,7 @@ class Application:
             health_router(runtime),
             models_router(runtime),
             experiments.router(),
+            experiment_results_router(runtime),
             policy.router(),
             probes_router(runtime),
             metrics_router(runtime.metrics),

@@ -12,9 +12,9 @@ from sentinel.cli.policy_reports import money
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentinel.experiments.estimates import Estimate
-    from sentinel.experiments.judgement import Judgement, Look
-    from sentinel.pipeline.experiment_judging import ExperimentStatus, Settled
+    from sentinel.experiments.estimates import PrecisionEstimate
+    from sentinel.experiments.judgement import ExperimentState, Judgement, Look
+    from sentinel.pipeline.experiment_judging import Settled
     from sentinel.settings import MoneySettings
 
 WIDTH: Final = 51
@@ -22,7 +22,7 @@ WIDTH: Final = 51
 _LOOKS: Final = 8
 
 
-def status_report(console: Console, status: ExperimentStatus, settings: MoneySettings) -> None:
+def status_report(console: Console, status: ExperimentState, settings: MoneySettings) -> None:
     """An experiment: its verdict, figures, picture, and what is estimated."""
     experiment, said = status.experiment, status.judgement
     state = "runs" if status.running else "ended"
@@ -152,11 +152,11 @@ def _estimates(console: Console, said: Judgement) -> None:
     console.print(table)
 
 
-def _range(one: Estimate) -> str:
+def _range(one: PrecisionEstimate) -> str:
     return f"{one.precision:.0%} ({one.low:.0%} to {one.high:.0%})"
 
 
-def _source(one: Estimate) -> str:
+def _source(one: PrecisionEstimate) -> str:
     if one.method == "probabilities":
         return "probabilities"
     return f"and {one.known} of control group"

@@ -22,7 +22,7 @@ LEAST_KNOWN: Final = 20
 _Z: Final = 1.96
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+class PrecisionEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """Precision of a model's alerts as it is estimated.
 
     Attributes:
@@ -41,7 +41,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     known: int
 
 
-def estimate(sums: AlertSums) -> Estimate | None:
+def estimate(sums: AlertSums) -> PrecisionEstimate | None:
     """The precision of alerts; None if there are none.
 
     >>> sums = AlertSums(payments=400, probability=200.0, variance=90.0)
@@ -67,8 +67,8 @@ def _weighted_rest(sums: AlertSums) -> float:
     return sums.rest * sums.weight_squared / sums.weight
 
 
-def _estimate(mean: float, spread: float, method: str, sums: AlertSums) -> Estimate:
-    return Estimate(
+def _estimate(mean: float, spread: float, method: str, sums: AlertSums) -> PrecisionEstimate:
+    return PrecisionEstimate(
         precision=min(max(mean, 0.0), 1.0),
         low=max(mean - spread, 0.0),
         high=min(mean + spread, 1.0),

@@ -7,7 +7,7 @@ import math
 import msgspec
 import numpy as np
 
-from sentinel.experiments.estimates import Estimate, estimate
+from sentinel.experiments.estimates import PrecisionEstimate, estimate
 from sentinel.experiments.judging import (
     Counts,
     Kinds,
@@ -19,6 +19,7 @@ from sentinel.experiments.judging import (
     sides,
     verdicts,
 )
+from sentinel.experiments.lineup import Experiment
 from sentinel.experiments.observed import DAY_US, Frauds, Observed
 
 
@@ -80,8 +81,28 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     repeated: int
     late: int
     degraded: int
-    champion_precision: Estimate | None
-    challenger_precision: Estimate | None
+    champion_precision: PrecisionEstimate | None
+    challenger_precision: PrecisionEstimate | None
+
+
+class ExperimentState(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment, and what is known of it.
+
+    Attributes:
+        experiment: As it runs, or as it ran last.
+        running: Whether it runs.
+        share: The share right now; 0 if it does not decide.
+        ended_by, ended_why: Who stopped it and why; empty if it runs.
+        judgement: None for a shadow or a segment model: only challengers share payments with the
+            champion by chance.
+    """
+
+    experiment: Experiment
+    running: bool
+    share: float
+    ended_by: str
+    ended_why: str
+    judgement: Judgement | None
 
 
 def judge(observed: Observed, rules: Rules) -> Judgement:

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from sentinel.domain import ConfigurationError, NotFound
+from sentinel.domain import ConfigurationError, GateWaits, NotFound
 from sentinel.experiments.assignment import unit_of
-from sentinel.experiments.judgement import Judgement, judge
+from sentinel.experiments.judgement import ExperimentState, judge
 from sentinel.experiments.judging import Rules
 from sentinel.experiments.lineup import Experiment, LineUp, require, stopped
 from sentinel.experiments.observed import Observed, Observing
@@ -30,26 +30,6 @@ MOST_VERSIONS: Final = 2_000
 SETTLED_BY: Final = "sentinel experiment settle"
 
 
-class ExperimentStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment, and what is known of it.
-
-    Attributes:
-        experiment: As it runs, or as it ran last.
-        running: Whether it runs.
-        share: The share right now; 0 if it does not decide.
-        ended_by, ended_why: Who stopped it and why; empty if it runs.
-        judgement: None for a shadow or a segment model: only challengers share payments with the
-            champion by chance.
-    """
-
-    experiment: Experiment
-    running: bool
-    share: float
-    ended_by: str
-    ended_why: str
-    judgement: Judgement | None
-
-
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an experiment.
 
@@ -65,7 +45,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     action: str
 
 
-def status(settings: Settings, name: str, *, now_us: int | None = None) -> ExperimentStatus:
+def status(settings: Settings, name: str, *, now_us: int | None = None) -> ExperimentState:
     """What is known of an experiment, running or not.
 
     Args:
@@ -84,7 +64,7 @@ def status(settings: Settings, name: str, *, now_us: int | None = None) -> Exper
     judgement = None
     if found.kind == "challenger":
         judgement = judge(observe(settings, history, found, now_us), rules_of(settings))
-    return ExperimentStatus(
+    return ExperimentState(
         experiment=found,
         running=running,
         share=found.share_at(time.time_ns() // 1_000) if running else 0.0,
@@ -198,6 +178,31 @@ def promote_experiment(
     promoted = promote_challenger(settings, experiment.version, instead_of=instead_of)
     end_experiment(settings, experiment, by=by, why=why)
     return promoted
+
+
+def promote_judged(
+    settings: Settings, name: str, *, by: str, why: str = "", force: bool = False
+) -> Promoted:
+    """Make a challenger the champion because somebody says so, if it was shown to be better.
+
+    Args:
+        settings: The deployment.
+        name: Of the experiment.
+        by, why: Who does it, and why; without a reason, that of the judgement is kept.
+        force: Whether to promote although it was not shown to be better.
+
+    Raises:
+        GateWaits: It was not shown to be better.
+        SentinelError: See `promote_experiment`.
+    """
+    said = status(settings, name).judgement
+    if said is not None and said.verdict != "promote" and not force:
+        raise GateWaits(
+            f"Experiment {name!r} says {said.verdict}: {said.why} `--force` (over HTTP: force=true)"
+            " promotes its version all the same."
+        )
+    reason = why or ("by hand" if said is None else said.why)
+    return promote_experiment(settings, name, by=by, why=reason)
 
 
 def end_experiment(settings: Settings, experiment: Experiment, *, by: str, why: str) -> None:

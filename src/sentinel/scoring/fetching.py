@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import sys
 import time
 from collections import OrderedDict
 from typing import Final
@@ -13,6 +9,7 @@ from typing import Final
 import msgspec
 
 from sentinel.domain import LookupTooSlow, ModelGone, NoModel, Overloaded, Unavailable
+from sentinel.scoring.jobs import run_job
 from sentinel.settings import Settings
 
 MOST_FETCHES: Final = 1
@@ -81,32 +78,16 @@ class ModelFetcher:
     async def _run(self, key: Version, problem: str) -> Failure | None:
         name, version = key
         settings = self._settings
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            _JOB,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "SENTINEL_WORKSPACE": str(settings.workspace.resolve())},
-        )
+        request = msgspec.json.encode({"name": name, "version": version})
         try:
-            request = msgspec.json.encode({"name": name, "version": version})
-            said, _ = await asyncio.wait_for(process.communicate(request), FETCH_SECONDS)
+            said = await run_job(_JOB, request, settings, FETCH_SECONDS)
         except TimeoutError:
             return LookupTooSlow(
                 f"Version {version} of {name} could not be fetched in {FETCH_SECONDS:.0f} s. Ask "
                 "again later, or see whether the registry is well: `sentinel status`."
             )
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode:
-            return Unavailable(
-                f"Version {version} of {name} could not be fetched: the job ended with status "
-                f"{process.returncode}; the log of this process says why."
-            )
+        except Unavailable as error:
+            return Unavailable(f"Version {version} of {name} could not be fetched: {error}")
         answer = msgspec.json.decode(said, type=dict[str, str])
         if "ok" in answer:
             return None

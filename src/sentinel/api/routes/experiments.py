@@ -35,8 +35,19 @@ from sentinel.scoring.runtime import ScoringRuntime
 MOST_LISTED: Final = 200
 """Most versions of one answer."""
 
+MOST_PERSON: Final = 128
+"""Characters of the name of whoever a key's holder acts for."""
+
 _DONE: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "Done"}}
 _Text = Annotated[str, msgspec.Meta(max_length=MOST_TEXT)]
+_Person = Annotated[str, msgspec.Meta(max_length=MOST_PERSON)]
+OnBehalfOf = Annotated[
+    str,
+    Query(
+        max_length=MOST_PERSON,
+        description="The person for whom the key's holder does it; kept beside the key's id.",
+    ),
+]
 
 
 class ExperimentRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +62,7 @@ class ExperimentRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         sample: Of a shadow: the share of cards whose payments it scores.
         condition: Of a segment model: it decides where this holds.
         why: Why it is started.
+        on_behalf_of: The person for whom the key's holder does it; kept beside the key's id.
     """
 
     name: _Text
@@ -61,6 +73,7 @@ class ExperimentRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     sample: float = 1.0
     condition: _Text = ""
     why: _Text
+    on_behalf_of: _Person = ""
 
 
 class ShareRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -70,11 +83,13 @@ class ShareRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         name: Of the experiment.
         share: From now on. A share that grows keeps the cards that it had.
         why: Why it is changed.
+        on_behalf_of: The person for whom the key's holder does it; kept beside the key's id.
     """
 
     name: _Text
     share: float
     why: _Text
+    on_behalf_of: _Person = ""
 
 
 class RunningExperiment(msgspec.Struct, kw_only=True):
@@ -174,7 +189,7 @@ class ExperimentRoutes:
 
         @router.get("/experiments", summary="The experiments that run", responses=_DONE)
         async def experiments() -> Response:
-            return _json(experiments_of(self._runtime))
+            return json_answer(experiments_of(self._runtime))
 
         @router.get(
             "/experiments/history",
@@ -188,7 +203,9 @@ class ExperimentRoutes:
                 Query(ge=1, le=MOST_VERSIONS, description="Only versions below this one."),
             ] = None,
         ) -> Response:
-            return _json(LineUpHistory(versions=await asyncio.to_thread(self._read, most, before)))
+            return json_answer(
+                LineUpHistory(versions=await asyncio.to_thread(self._read, most, before))
+            )
 
         @router.delete(
             "/experiments/{name}",
@@ -202,16 +219,17 @@ class ExperimentRoutes:
             why: Annotated[
                 str, Query(min_length=1, max_length=MOST_TEXT, description="Why it is stopped.")
             ],
+            on_behalf_of: OnBehalfOf = "",
         ) -> Response:
-            by = _by(request.scope[PRINCIPAL])
-            return _json(await self._change(lambda line_up: stopped(line_up, name), by, why))
+            by = who(request.scope[PRINCIPAL], on_behalf_of)
+            return json_answer(await self._change(lambda line_up: stopped(line_up, name), by, why))
 
         return router
 
     async def start(self, body: bytes, _query: bytes, principal: Principal) -> bytes:
         """Start an experiment."""
         wanted = await self._large.read(body, lambda: parse(self._experiments, body))
-        by = _by(principal)
+        by = who(principal, wanted.on_behalf_of)
         experiment = Experiment(
             name=wanted.name,
             kind=wanted.kind,
@@ -232,7 +250,9 @@ class ExperimentRoutes:
         """Change a share."""
         wanted = await self._large.read(body, lambda: parse(self._shares, body))
         change = partial(with_share, name=wanted.name, share=wanted.share)
-        return msgspec.json.encode(await self._change(change, _by(principal), wanted.why))
+        return msgspec.json.encode(
+            await self._change(change, who(principal, wanted.on_behalf_of), wanted.why)
+        )
 
     def _check(self, experiment: Experiment) -> None:
         """See that the version is known, and may do what it is to do.
@@ -286,9 +306,18 @@ class ExperimentRoutes:
             store.close()
 
 
-def _by(principal: Principal) -> str:
-    return principal.key_id or "anyone on this machine"
+def who(principal: Principal, on_behalf_of: str = "") -> str:
+    """Who changes something: the key, and the person that its holder names.
+
+    >>> from sentinel.access.principals import STRANGER
+    >>> who(STRANGER), who(STRANGER, "ann")
+    ('anyone on this machine', 'ann (by anyone on this machine)')
+    """
+    by = principal.key_id or "anyone on this machine"
+    named = on_behalf_of.strip()
+    return f"{named} (by {by})" if named else by
 
 
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+def json_answer(answer: msgspec.Struct, status: int = 200) -> Response:
+    """An answer in JSON."""
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")

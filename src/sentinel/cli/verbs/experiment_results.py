@@ -39,20 +39,11 @@ def promote(
     workspace: Workspace = None,
 ) -> None:
     """Make a challenger the champion and end its experiment."""
-    from sentinel.domain import GateWaits
-    from sentinel.pipeline.experiment_judging import promote_experiment
-    from sentinel.pipeline.experiment_judging import status as look
+    from sentinel.pipeline.experiment_judging import promote_judged
 
     with plain_errors():
         settings = settings_for(workspace)
-        said = look(settings, name).judgement
-        if said is not None and said.verdict != "promote" and not force:
-            raise GateWaits(
-                f"Experiment {name!r} says {said.verdict}: {said.why} `--force` promotes its "
-                "version all the same."
-            )
-        reason = why or ("by hand" if said is None else said.why)
-        promoted = promote_experiment(settings, name, by=getpass.getuser(), why=reason)
+        promoted = promote_judged(settings, name, by=getpass.getuser(), why=why, force=force)
         out.print(
             f"Version {promoted.version} is champion, in place of {promoted.replaced}. "
             f"Experiment {name} has ended.",
