@@ -7,6 +7,9 @@ from typing import Literal
 import msgspec
 
 from sentinel.domain import Outcome, Verdict
+from sentinel.experiments.guardrails import Reading
+from sentinel.experiments.judgement import ExperimentState
+from sentinel.experiments.lineup import Experiment, LineUp
 
 HealthStatus = Literal["ok", "degraded", "unavailable"]
 
@@ -155,3 +158,47 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     def decisions(self) -> int:
         """All decisions."""
         return self.approve + self.review + self.decline
+
+
+class RunningExperiment(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment of ``GET /experiments``, as the scorer runs it."""
+
+    experiment: Experiment
+    share: float
+    running: bool
+    problem: str | None = None
+
+
+class Experiments(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /experiments``: those that run."""
+
+    version: int
+    experiments: tuple[RunningExperiment, ...]
+
+
+class LineUps(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /experiments/history``: newest first."""
+
+    versions: tuple[LineUp, ...]
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True):
+    """A promotion that somebody asked for, and how far it is."""
+
+    state: Literal["under way", "done", "failed"]
+    by: str
+    version: str = ""
+    replaced: str | None = None
+    problem: str = ""
+
+
+class JudgedExperiment(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /experiments/{name}``: all that is known of one."""
+
+    here: RunningExperiment | None
+    status: ExperimentState | None
+    judged_at_us: int | None
+    judging: bool
+    problem: str
+    guardrails: tuple[Reading, ...] = ()
+    promotion: Promotion | None = None

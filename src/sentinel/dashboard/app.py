@@ -6,10 +6,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from sentinel.dashboard import live
+from sentinel.dashboard import experiments, frame, live
 
 # A file of ours: Streamlit would fetch an emoji or a material icon from elsewhere.
 _ICON = Path(__file__).with_name("shield.svg").read_text(encoding="utf-8")
 
 st.set_page_config(page_title="Sentinel", page_icon=_ICON, layout="wide")
-st.navigation([st.Page(live.page, title="Live", default=True)], position="hidden").run()
+_PAGES = [
+    st.Page(live.page, title="Live", default=True),
+    st.Page(experiments.page, title="Experiments", url_path="experiments"),
+]
+_chosen = st.navigation(_PAGES, position="hidden")
+frame.begin(_PAGES)
+_chosen.run()

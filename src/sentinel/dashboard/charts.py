@@ -143,6 +143,58 @@ def top_reasons() -> dict[str, Any]:
     }
 
 
+def confidence_sequence() -> dict[str, Any]:
+    """The challenger's part of the frauds that only one model catches, with its interval, by day.
+
+    The dashed line is one half, where both are worth the same.
+    """
+    day = {
+        "field": "day",
+        "type": "quantitative",
+        "axis": {"title": "Days of mature payments", "tickMinStep": 1, "grid": False},
+    }
+
+    def part(field: str) -> dict[str, Any]:
+        return {
+            "field": field,
+            "type": "quantitative",
+            "axis": {"title": None, "format": ".0%", "tickCount": 5, "domain": False},
+            "scale": {"domain": [0, 1]},
+        }
+
+    seen = [
+        {"field": "day", "type": "quantitative", "title": "Day"},
+        _figure("part", "Challenger's part", ".1%"),
+        _figure("low", "Interval from", ".1%"),
+        _figure("high", "Interval to", ".1%"),
+        _figure("champion", "Frauds only the champion catches", ",d"),
+        _figure("challenger", "Frauds only the challenger catches", ",d"),
+    ]
+    return {
+        "height": 300,
+        "padding": _PADDING,
+        "layer": [
+            {
+                "mark": {"type": "area", "color": LINE, "opacity": 0.18},
+                "encoding": {"x": day, "y": part("low"), "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "color": LINE, "strokeWidth": 2.2, "point": {"size": 22}},
+                "encoding": {"x": day, "y": part("part"), "tooltip": seen},
+            },
+            {
+                "mark": {
+                    "type": "rule",
+                    "strokeDash": [5, 4],
+                    "strokeWidth": 1.3,
+                    "color": DECLINE,
+                },
+                "encoding": {"y": {"datum": 0.5}},
+            },
+        ],
+    }
+
+
 def _when() -> dict[str, str]:
     return {"field": "time_ms", "type": "temporal", "title": "Minute (UTC)", "format": "%H:%M"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 import msgspec
@@ -13,8 +13,12 @@ from sentinel.access.own_key import OwnKey
 from sentinel.dashboard.api_types import (
     Decision,
     DecisionsPage,
+    Experiments,
     Explanation,
     Health,
+    JudgedExperiment,
+    LineUps,
+    Promotion,
     Totals,
 )
 from sentinel.domain import Unavailable
@@ -98,6 +102,41 @@ class ScoringApi:
         path = f"/decisions/{urllib.parse.quote(str(transaction_id))}/explanation"
         return self._read(path, Explanation)
 
+    def experiments(self) -> Experiments:
+        """The experiments that run."""
+        return self._read("/experiments", Experiments)
+
+    def line_ups(self, most: int) -> LineUps:
+        """The latest versions of the line-up, newest first."""
+        return self._read("/experiments/history", LineUps, {"most": most})
+
+    def experiment(self, name: str) -> JudgedExperiment:
+        """All that is known of an experiment right now; what is not judged yet is under way."""
+        return self._read(_path(name), JudgedExperiment, {"wait_seconds": 0})
+
+    def change_share(self, name: str, share: float, *, why: str, user: str) -> None:
+        """Give a challenger another share, or a shadow another sample, for a user."""
+        body = {"name": name, "share": share, "why": why, "on_behalf_of": user}
+        self._ask("POST", "/experiments/share", json=body)
+
+    def stop_experiment(self, name: str, *, why: str, user: str) -> None:
+        """Stop an experiment for a user."""
+        self._ask("DELETE", _path(name), params={"why": why, "on_behalf_of": user})
+
+    def promote(self, name: str, *, why: str, user: str, force: bool) -> Promotion:
+        """Make a challenger the champion for a user; a promotion that takes long goes on.
+
+        Args:
+            name: Of the experiment.
+            why: In the user's words.
+            user: Who wants it.
+            force: Whether it need not have been shown to be better.
+        """
+        asked = {"why": why, "on_behalf_of": user, "force": force, "wait_seconds": 0}
+        path = f"{_path(name)}/promote"
+        answer = self._ask("POST", path, params=asked, good=(200, 202))
+        return self._understood(path, answer, Promotion)
+
     def totals(self) -> Totals:
         """The scorer's counters since its start."""
         try:
@@ -110,7 +149,9 @@ class ScoringApi:
         self._http.close()
 
     def _read(self, path: str, kind: type[T], asked: dict[str, int | None] | None = None) -> T:
-        answer = self._get(path, asked)
+        return self._understood(path, self._get(path, asked), kind)
+
+    def _understood(self, path: str, answer: httpx.Response, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(answer.content, type=kind)
         except msgspec.DecodeError as error:
@@ -118,8 +159,13 @@ class ScoringApi:
 
     def _get(self, path: str, asked: dict[str, int | None] | None = None) -> httpx.Response:
         given = {name: value for name, value in (asked or {}).items() if value is not None}
+        return self._ask("GET", path, params=given)
+
+    def _ask(
+        self, method: str, path: str, *, good: tuple[int, ...] = (200,), **given: Any
+    ) -> httpx.Response:
         try:
-            answer = self._http.get(path, params=given)
+            answer = self._http.request(method, path, **given)
         except httpx.TimeoutException as error:
             raise Unavailable(
                 f"The scoring API at {self.url} takes too long to answer. It may be starting or "
@@ -136,7 +182,7 @@ class ScoringApi:
                 f"{problem_detail(answer)} It sends the key in SENTINEL_ACCESS__KEY_FILE, or the "
                 "workspace's own, which `sentinel keys create tools --for-tools` makes."
             )
-        if answer.status_code != 200:
+        if answer.status_code not in good:
             raise Unavailable(
                 f"The scoring API at {self.url} answered {path} with {answer.status_code}: "
                 f"{problem_detail(answer)}"
@@ -148,6 +194,10 @@ class ScoringApi:
             f"What {httpx.URL(self.url).join(path)} answers is not what this dashboard expects "
             f"({error}). Is another service at this address, or a scorer of another version?"
         )
+
+
+def _path(name: str) -> str:
+    return f"/experiments/{urllib.parse.quote(name, safe='')}"
 
 
 def problem_detail(answer: httpx.Response) -> str:

@@ -8,12 +8,10 @@ from typing import Final
 
 import streamlit as st
 
-from sentinel.access.own_key import OwnKey
-from sentinel.dashboard import charts, panels, shape, waterfall, words
+from sentinel.dashboard import charts, frame, panels, shape, waterfall, words
 from sentinel.dashboard.api_types import Decision
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.dashboard.feed import Feed, Snapshot
-from sentinel.dashboard.login.door import USER_HEADER
 from sentinel.domain import Unavailable
 from sentinel.settings import Settings, load_settings
 
@@ -35,24 +33,21 @@ _table = st.components.v2.component(
 
 
 @st.cache_resource(show_spinner=False)
-def _connection(url: str) -> tuple[ScoringApi, Feed]:
-    """One connection and one record for everybody who looks."""
-    settings = load_settings()
-    counters = settings.dashboard.metrics_url or api_url(settings.api, settings.api.admin_port)
-    api = ScoringApi(url, own_key=OwnKey(settings), metrics_url=counters)
-    return api, Feed(api)
+def _feed(url: str) -> Feed:
+    """One record for everybody who looks."""
+    return Feed(frame.scoring_api(url))
 
 
 def page() -> None:
     """Draw the page; from then on it renews itself."""
-    st.html(_HERE / "panels.css")
     _live()
 
 
 @st.fragment(run_every=REFRESH_SECONDS)
 def _live() -> None:
     settings = load_settings()
-    api, feed = _connection(api_url(settings.api))
+    url = api_url(settings.api)
+    api, feed = frame.scoring_api(url), _feed(url)
     try:
         snapshot = feed.snapshot()
         open_sequence = st.session_state.get("open")
@@ -62,7 +57,8 @@ def _live() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(
-            panels.top(snapshot.health.status, _clock(snapshot.now_us), _user()), width="stretch"
+            panels.top(snapshot.health.status, frame.clock(snapshot.now_us), frame.user()),
+            width="stretch",
         )
         period = _choice("Time that the page covers", "period", list(_PERIODS))
     _problems(snapshot)
@@ -98,7 +94,7 @@ def _why(api: ScoringApi, opened: Decision) -> str:
 
 
 def _away(problem: str, last_seen_us: int | None) -> None:
-    st.html(panels.top("away", _clock(time.time_ns() // 1000), _user()))
+    st.html(panels.top("away", frame.clock(time.time_ns() // 1000), frame.user()))
     seen = f" It answered last at {words.clock(last_seen_us)} UTC." if last_seen_us else ""
     st.warning(
         f"{problem}{seen}\n\nThis page asks again every {REFRESH_SECONDS:g} seconds and goes on "
@@ -213,15 +209,6 @@ def _choice(label: str, key: str, options: list[str]) -> str:
         label, options, default=options[0], required=True, key=key, label_visibility="collapsed"
     )
     return chosen or options[0]
-
-
-def _user() -> str:
-    """Who is logged in; empty where nobody has to be."""
-    return st.context.headers.get(USER_HEADER) or ""
-
-
-def _clock(us: int) -> str:
-    return f"{words.clock(us)} UTC"
 
 
 def _open() -> None:
