@@ -177,7 +177,7 @@ def measure(folder: Path, decisions: int) -> dict[str, Any]:
             challenger = Experiment(name="ab", kind="challenger", version="4", share=_SHARE)
             run_experiments(settings, challenger)
             decide({"3", "4"})
-            _wait_until_indexed(client)
+            wait_until_indexed(client)
         over_http = mismatches_over_http(server.url, answers)
         server.stop()
     in_log = mismatches_in_log(settings)
@@ -211,7 +211,8 @@ def _wait_for(client: httpx.Client, versions: set[str]) -> None:
     raise TimeoutError(f"Versions {sorted(versions)} should decide, and {sorted(seen)} do.")
 
 
-def _wait_until_indexed(client: httpx.Client) -> None:
+def wait_until_indexed(client: httpx.Client) -> None:
+    """Until the queryable tables of a server hold what its log holds."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         ledger = client.get("/health").json()["ledger"]

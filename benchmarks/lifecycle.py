@@ -3,8 +3,9 @@
 Simulated experiments, each looked at after every day of labelled traffic by the rule that judges
 real ones (`sentinel.experiments.judging`): a better challenger, which is to be promoted by itself
 soon, and one that is worth the same, which is to be promoted never. Each fraud that only one of
-the two catches is seen if the other one decided. A second part switches experiments while
-clients send payments over HTTP (`benchmarks.lifecycle_live`).
+the two catches is seen if the other one decided. A second part has models replaced through
+experiments for a year in worlds whose fraud changes (`benchmarks.lifecycle_money`). A third part
+switches experiments while clients send payments over HTTP (`benchmarks.lifecycle_live`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.lifecycle_live import GUARDRAIL_AT_MOST, live
+from benchmarks.lifecycle_money import money
 from sentinel.experiments.judging import Counts, Rules, Verdict, kinds_of, verdicts
 
 EXPERIMENTS: Final = 1_000
@@ -34,6 +36,7 @@ EQUAL: Final = 0.055
 
 MEDIAN_DAYS_AT_MOST: Final = 35.0
 EQUAL_PROMOTED_AT_MOST: Final = 0.025
+EXPLAINED_AT_LEAST: Final = 10_000
 
 
 def frauds_seen(
@@ -99,6 +102,7 @@ def measured(*, over_http: bool = True) -> dict[str, Any]:
         },
         **found,
         "simulation_seconds": round(time.perf_counter() - began, 1),
+        **money(),
         **(live() if over_http else {}),
     }
 
@@ -116,11 +120,18 @@ def missed(found: dict[str, Any]) -> list[str]:
         ("dropped", "payments had no answer"),
         ("wrong_version", "answers were of another model than the line-up's"),
         ("unsticky", "cards changed their model without a change of the line-up"),
+        ("explanation_mismatches", "explanations were not what was recorded"),
     ):
         if found.get(figure):
             wrong.append(f"{found[figure]} {what}.")
     if "guardrail_seconds" in found and found["guardrail_seconds"] is None:
         wrong.append(f"No guardrail stopped the canary within {GUARDRAIL_AT_MOST:g} s.")
+    low = found.get("money", {}).get("low", 1.0)
+    if low <= 0.0:
+        wrong.append(f"Replacing the champion by experiments may save nothing: {low} a day.")
+    explained = found.get("explanations", {}).get("in_log", EXPLAINED_AT_LEAST)
+    if explained < EXPLAINED_AT_LEAST:
+        wrong.append(f"Only {explained} decisions were explained again.")
     return wrong
 
 
@@ -148,12 +159,27 @@ def report(found: dict[str, Any], console: Console) -> None:
         f"{found['experiments']} experiments each, looked at daily for {found['days']} days "
         f"at most, in {found['simulation_seconds']} s."
     )
+    if "money" in found:
+        worth = found["money"]
+        console.print(
+            f"Against a first champion that stays, experiments save "
+            f"{found['money_saved_against_static']} a day ({worth['low']} to {worth['high']}) of "
+            f"{worth['fraud_a_day']} of fraud: {worth['stopped_with_experiments']:.0%} is stopped, "
+            f"not {worth['stopped_by_first_champion']:.0%}. {worth['worlds']} worlds of "
+            f"{worth['days']} days, {worth['promoted']} promotions, {worth['seconds']} s."
+        )
     if "payments" in found:
         console.print(
             f"Over HTTP: {found['payments']} payments, {found['switches']} switches; "
             f"{found['dropped']} dropped, {found['wrong_version']} of a wrong version, "
             f"{found['unsticky']} cards changed their model. A canary that declines everything "
             f"was stopped after {found['guardrail_seconds']} s: {found['guardrail_why']}"
+        )
+        explained = found["explanations"]
+        console.print(
+            f"Explained again: {explained['in_log']} decisions from the log, "
+            f"{explained['over_http']} over HTTP; {found['explanation_mismatches']} were not what "
+            "was recorded."
         )
 
 

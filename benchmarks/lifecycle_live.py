@@ -2,8 +2,9 @@
 
 Each answer names the model that decided. It must be the one that the line-up of that moment draws
 for the card, where a change may take a second to reach the scorer; a card must keep its model
-while nothing changes; and no payment may go unanswered. Last, a canary that declines everything
-is started, and its guardrail is timed.
+while nothing changes; and no payment may go unanswered. Then a canary that declines everything is
+started, and its guardrail is timed. Last, decisions are explained again by the models that made
+them (`benchmarks.explanations`): a part of them over HTTP, and all from the log.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from benchmarks.explanations import mismatches_in_log, mismatches_over_http, wait_until_indexed
 from sentinel.experiments.assignment import draw
 from sentinel.experiments.lineup import Canary, Experiment, LineUp
 from sentinel.experiments.store import change_line_up, open_line_ups
@@ -33,6 +35,8 @@ PHASE_SECONDS: Final = 6.0
 SWITCH_SECONDS: Final = 1.5
 """How long a change may take: a scorer looks five times a second, and loads the model."""
 GUARDRAIL_AT_MOST: Final = 60.0
+EXPLAINED: Final = 12_000
+"""Decisions that are explained again over HTTP, about; all of them are from the log."""
 
 _NOTHING_PASSES: Final = Thresholds(fraud=0.0, review=0.0, decline=0.0)
 _AB: Final = Experiment(name="ab", kind="challenger", version="11", share=0.5)
@@ -48,6 +52,7 @@ class Answer:
     version: str
     sent: float
     answered: float
+    said: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,11 +80,12 @@ class _Traffic:
                 try:
                     response = client.post("/predict", json=body)
                     response.raise_for_status()
-                    version = response.json()["model_version"]
+                    said = response.json()
+                    version = said["model_version"]
                 except (httpx.HTTPError, KeyError):
                     self.dropped += 1
                     continue
-                self.answers.append(Answer(card, version, sent, time.monotonic()))
+                self.answers.append(Answer(card, version, sent, time.monotonic(), said))
 
 
 @dataclass
@@ -119,10 +125,12 @@ def checked(answers: list[Answer], phases: list[Phase]) -> dict[str, int]:
 
 
 def live(phase_seconds: float = PHASE_SECONDS) -> dict[str, Any]:
-    """Run it all: dropped, wrong_version, unsticky, guardrail_seconds."""
+    """Run it all: dropped, wrong_version, unsticky, guardrail_seconds, explanation_mismatches."""
     with tempfile.TemporaryDirectory() as folder:
         plan = default_plan()
         settings = make_workspace(Path(folder) / "workspace", plan=plan)
+        named = settings.mlflow.model_copy(update={"model_name": "scratch"})
+        settings = settings.model_copy(update={"mlflow": named})
         install_version(settings, plan, "11")
         install_version(settings, plan, "21", lines=_NOTHING_PASSES)
         phases: list[Phase] = []
@@ -141,7 +149,8 @@ def live(phase_seconds: float = PHASE_SECONDS) -> dict[str, Any]:
             phase.after = time.monotonic()
             phases.append(phase)
 
-        with serving(settings) as server:
+        environment = {"SENTINEL_MLFLOW__MODEL_NAME": "scratch"}
+        with serving(settings, environment=environment) as server:
             traffic = _Traffic(server.url)
             clients = [
                 threading.Thread(target=traffic.send, args=(number,)) for number in range(CLIENTS)
@@ -163,6 +172,9 @@ def live(phase_seconds: float = PHASE_SECONDS) -> dict[str, Any]:
                 traffic.over = True
                 for client in clients:
                     client.join()
+            over_http = _explained(server.url, traffic.answers)
+            server.stop()
+        in_log = mismatches_in_log(settings)
     # Cards of the canary depend on its clock; what is checked ends before it begins.
     return {
         "payments": len(traffic.answers),
@@ -171,7 +183,22 @@ def live(phase_seconds: float = PHASE_SECONDS) -> dict[str, Any]:
         **checked(traffic.answers[:judged], phases[:-1]),
         "guardrail_seconds": None if why is None else round(seconds, 1),
         "guardrail_why": why,
+        "explanation_mismatches": over_http["mismatches"] + in_log["mismatches"],
+        "explanations": {
+            "over_http": over_http["decisions"],
+            "in_log": in_log["decisions"],
+            "by_version": in_log["by_version"],
+            "examples": over_http["examples"],
+        },
     }
+
+
+def _explained(url: str, answers: list[Answer]) -> dict[str, Any]:
+    """Explain some of the answers again, drawn evenly from all."""
+    with httpx.Client(base_url=url, timeout=300.0, trust_env=False) as client:
+        wait_until_indexed(client)
+    every = max(1, len(answers) // EXPLAINED)
+    return mismatches_over_http(url, [answer.said for answer in answers[::every]])
 
 
 def _at(experiment: Experiment, at_us: int) -> Experiment:
