@@ -183,6 +183,18 @@ def test_the_experiment_of_a_version_that_became_champion_otherwise_ends(better:
     _serve(better, "1")
 
 
+def test_what_a_promoted_challenger_was_promoted_for_stays_known(better: Settings) -> None:
+    one = _experiment(BETTER)
+    _start(better, one)
+    _serve(better, "2")
+    end_experiment(better, one, by="ann", why="it is better")
+    found = status(better, BETTER.name)
+    assert not found.running
+    assert found.judgement is not None
+    assert found.judgement.verdict == "promote"
+    _serve(better, "1")
+
+
 def _serve(settings: Settings, version: str) -> None:
     settings.models_dir.mkdir(exist_ok=True)
     champion = ServedModel(version=version, folder=f"sentinel-fraud-{version}")

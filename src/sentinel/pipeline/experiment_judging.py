@@ -63,7 +63,9 @@ def status(settings: Settings, name: str, *, now_us: int | None = None) -> Exper
     ended = None if running else _end(history, found)
     judgement = None
     if found.kind == "challenger":
-        judgement = judge(observe(settings, history, found, now_us), rules_of(settings))
+        until_us = None if ended is None else ended.at_us
+        observed = observe(settings, history, found, now_us, until_us=until_us)
+        judgement = judge(observed, rules_of(settings))
     return ExperimentState(
         experiment=found,
         running=running,
@@ -80,9 +82,22 @@ def rules_of(settings: Settings) -> Rules:
 
 
 def observe(
-    settings: Settings, history: list[LineUp], experiment: Experiment, now_us: int | None = None
+    settings: Settings,
+    history: list[LineUp],
+    experiment: Experiment,
+    now_us: int | None = None,
+    *,
+    until_us: int | None = None,
 ) -> Observed:
-    """Read the log for an experiment, from its start, or from that of the present champion, on."""
+    """Read the log for an experiment, from its start, or from that of the champion, on.
+
+    Args:
+        settings: The deployment.
+        history: Versions of the line-up, newest first.
+        experiment: A challenger.
+        now_us: See `status`.
+        until_us: When it ended; None if it runs. It is compared with the champion of that time.
+    """
     with ledger_reader(settings) as ledger:
         last = ledger.last_sequence()
         end_us = ledger.last_received_at_us() + 1 if now_us is None else now_us
@@ -102,11 +117,15 @@ def observe(
                 break
             if group.kind != GroupKind.DECISIONS or group.received_at_us < experiment.started_at_us:
                 continue
+            if until_us is not None and group.received_at_us > until_us:
+                break
             decided = decode_decisions(group.payload)
+            if decided.model_version == experiment.version:
+                continue  # it has become the champion
             if decided.model_version != champion:
                 reading, champion = begin(), decided.model_version
             reading.add(decided, group.floor_us)
-    serving = champion_of(settings)
+    serving = champion_of(settings) if until_us is None else None
     if serving is not None and champion and serving.version != champion:
         return begin().result()  # it was promoted after the last payment: nothing is known of it
     return reading.result()
