@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from sentinel.experiments.lineup import MOST_TEXT, Experiment
 from sentinel.experiments.stops import Stop
-from sentinel.ledger.connections import Connection, Connections
+from sentinel.ledger.connections import Connection
 from sentinel.ledger.database import Database
+from sentinel.ledger.tables_beside import TablesBeside
 
 
 class Stops:
@@ -18,9 +19,7 @@ class Stops:
     """
 
     def __init__(self, database: Database) -> None:
-        self._namespace = database.namespace
-        self._connections = Connections(database)
-        self._there = False
+        self._tables = TablesBeside(database, "line_up_stops")
 
     def of(self, experiments: Iterable[Experiment]) -> tuple[Stop, ...]:
         """Stops of these experiments, in the order in which they came; none while there is no
@@ -34,10 +33,10 @@ class Stops:
             return ()
 
         def ask(connection: Connection) -> tuple[Stop, ...]:
-            if not self._has_table(connection):
+            if not self._tables.are_made(connection):
                 return ()
             rows = connection.execute(
-                self._named(
+                self._tables.named(
                     "SELECT name, started_at_us, why, at_us FROM {ns}.line_up_stops "
                     "JOIN unnest(%s::text[], %s::bigint[]) AS run (name, started_at_us) "
                     "USING (name, started_at_us) ORDER BY at_us, name"
@@ -49,7 +48,7 @@ class Stops:
                 for name, started, why, at in rows
             )
 
-        return self._connections.run(ask, "read the stops of experiments in")
+        return self._tables.run(ask, "read the stops of experiments in")
 
     def add(self, stop: Stop) -> None:
         """Stop an experiment; nothing if it was stopped already.
@@ -60,24 +59,14 @@ class Stops:
 
         def put(connection: Connection) -> None:
             connection.execute(
-                self._named(
+                self._tables.named(
                     "INSERT INTO {ns}.line_up_stops VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
                 ),
                 (stop.name, stop.started_at_us, stop.why[:MOST_TEXT], stop.at_us),
             )
 
-        self._connections.run(put, "stop an experiment in")
+        self._tables.run(put, "stop an experiment in")
 
     def close(self) -> None:
         """Release the connections."""
-        self._connections.close()
-
-    def _has_table(self, connection: Connection) -> bool:
-        if not self._there:
-            name = f"{self._namespace}.line_up_stops"
-            row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
-            self._there = bool(row and row[0])
-        return self._there
-
-    def _named(self, query: str) -> bytes:
-        return query.replace("{ns}", f'"{self._namespace}"').encode()
+        self._tables.close()
