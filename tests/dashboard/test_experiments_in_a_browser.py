@@ -115,7 +115,7 @@ def test_a_promotion_that_cannot_be_says_so_and_changes_nothing(page: Page, serv
     reason.fill("it is better")
     reason.press("Enter")
     page.get_by_role("button", name="Promote").click()
-    expect(page.get_by_text("is under way")).to_be_visible()
+    expect(page.get_by_text("The promotion of version 2 is under way")).to_be_visible()
     # This workspace has no registry that could make a champion.
     wrong = page.locator(".s-wrong")
     expect(wrong).to_contain_text("The promotion by ann (by anyone on this machine) failed")

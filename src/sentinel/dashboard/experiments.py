@@ -31,12 +31,13 @@ def page() -> None:
     settings = load_settings()
     api = frame.scoring_api(api_url(settings.api))
     try:
+        health = api.health()
         running, past = api.experiments(), api.line_ups(_LOOKED_BACK)
     except Unavailable as error:
         _head("away")
         st.warning(str(error), icon=":material/cloud_off:")
         return
-    _head("ok")
+    _head(health.status)
     names = _names(running, past)
     runs = [one.experiment.name for one in running.experiments]
     if not runs:
@@ -59,8 +60,7 @@ def page() -> None:
 
 
 def _head(status: str) -> None:
-    about = frame.clock(time.time_ns() // 1_000)
-    st.html(panels.top(status, about, frame.user()), width="stretch")
+    st.html(panels.top(status, "", frame.user()), width="stretch")
 
 
 def _names(running: Experiments, past: LineUps) -> list[str]:
