@@ -109,7 +109,8 @@ def start(
     folder = fetch_version(settings, version)
     _check_plan(settings, version, folder, settings.models_dir / champion.folder)
     if experiment.decides and not is_signed(settings, folder, version, None, to_serve=True):
-        report = evaluate(settings, version, progress=progress)
+        # It becomes no champion now, so that it waits for no other experiment.
+        report = msgspec.structs.replace(evaluate(settings, version, progress=progress), held_by=())
         judge(settings, report)
         signature = sign_what_passed(settings, folder, version, report)
         Registry.of(settings).note(version, SIGNATURE_TAG, signature)
