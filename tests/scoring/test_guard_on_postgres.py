@@ -126,7 +126,7 @@ def test_an_experiment_of_the_same_name_may_start_again(owner: Settings, scorer:
 
 def test_a_scorer_can_start_and_change_nothing(owner: Settings, scorer: Settings) -> None:
     run_experiments(owner, STRICT)
-    with pytest.raises(LedgerUnavailable, match="permission denied"):
+    with pytest.raises(LedgerUnavailable, match="lacks a right"):
         change_line_up(scorer, lambda _: LineUp(), by="me", why="mine", at_us=1)
     assert line_up_of(owner).find("strict") is not None
 
