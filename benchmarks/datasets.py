@@ -7,6 +7,7 @@ seeds, without serving. Average precision is held against the best that can be r
 probability the truth was drawn with.
 
 `--path FOLDER` runs the same on real files: FOLDER/NAME/ holds those of the set NAME.
+`--resume FOLDER` keeps the figures of each set, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.datasets_live import refolded, scores_served
 from benchmarks.datasets_real import run_real
 from benchmarks.datasets_trial import MOST_FLAGS, Trial, frauds_of, payments_of, precision_of
+from benchmarks.pieces import Pieces
 from sentinel.features.plan.plan import Plan
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.parameter_search import search_parameters
@@ -202,6 +205,7 @@ def main(argv: Sequence[str]) -> int:
         "--search", type=int, default=0, help="sets of parameters that a search tries on each"
     )
     parser.add_argument("--keep", type=Path, help="leave files and workspaces in this folder")
+    parser.add_argument("--resume", type=Path, help="keep figures by set here, and go on from them")
     options = parser.parse_args(argv)
     names = [name for name in options.sets.split(",") if name]
     unknown = [name for name in names if name not in SHAPES]
@@ -211,17 +215,21 @@ def main(argv: Sequence[str]) -> int:
         return run_real(options.path, names, as_json=options.json)
     started = time.monotonic()
     sets: dict[str, dict[str, Any]] = {}
+    pieces = Pieces(options.resume)
+    about = [options.seeds, options.rows, options.search]
     for name in names:
         with tempfile.TemporaryDirectory(prefix="sentinel-datasets-") as scratch:
             folder = Path(scratch) if options.keep is None else options.keep / name
             try:
-                sets[name] = run_set(
+                measure = partial(
+                    run_set,
                     SHAPES[name],
                     folder,
                     seeds=options.seeds,
                     rows=options.rows,
                     search=options.search,
                 )
+                sets[name] = pieces.record(name, about, measure)
             except Exception as error:  # noqa: BLE001 -- the other sets are still to be measured
                 traceback.print_exc()
                 sets[name] = {"error": f"{type(error).__name__}: {error}"}

@@ -2,10 +2,12 @@
 
 Four folds: train 7 days, wait 7 for the labels, test 7, without the cards already known to be
 compromised (Le Borgne et al., 2022, chapters 3 to 5). Baselines get the book's fifteen features
-and its training week. The champion gets the default definitions of ``feature_store/``, LightGBM
-with the default settings, and as long a training window as there were labels for when the test
-began. Whatever was chosen was chosen on earlier folds, the last of which ends before the first
-training day of the first test fold: ``--tune`` prints them.
+and its training week. The champion gets the definitions that `sentinel import handbook` installs,
+LightGBM, and as long a training window as there were labels for when the test began. Whatever was
+chosen was chosen on earlier folds, the last of which ends before the first training day of the
+first test fold: ``--tune`` prints them, and ``--search N`` looks for parameters on them.
+
+``--keep FOLDER`` keeps what is finished, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -13,22 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.handbook_champion import DEFAULT, SEED, Champion
+from benchmarks.handbook_fair_oracle import fair_oracle_scores
 from benchmarks.handbook_oracle import oracle_scores
 from benchmarks.handbook_protocol import (
-    DELAY_DAYS,
     FIGURES,
     TEST_STARTS,
     VALIDATION_STARTS,
@@ -39,22 +41,13 @@ from benchmarks.handbook_protocol import (
     book_features,
     fold,
 )
-from benchmarks.parity_log import END_OF_TIME_US, REPOSITORY, handbook_path
-from sentinel.feast_plugin.compile import compile_definitions
-from sentinel.features.offline import LabelBook, OfflineFold
-from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.features.plan.program import compile_program
-from sentinel.models.dataset import LabelLog, PaymentLog, sample
+from benchmarks.parity_log import handbook_path
+from benchmarks.pieces import Pieces
 from sentinel.models.evaluation import average_precision
 from sentinel.models.families.installed import trainer_of
 from sentinel.models.intervals import Estimate
-from sentinel.models.sampling import thinned
-from sentinel.models.splitting import TAIL_SHARE
-from sentinel.models.trainers import Validation, train
 from sentinel.pipeline.search_study import open_study, values_of
-from sentinel.sources import log_batches, open_source
 
-Matrix = npt.NDArray[np.float32]
 Figures = list[dict[str, Estimate]]
 """Of each fold, and last of their mean."""
 
@@ -62,119 +55,10 @@ BOOK_XGBOOST: Final = {"auc": 0.869, "ap": 0.687, "cp100": 0.303}
 BOOK_LOGISTIC_REGRESSION: Final = {"auc": 0.868, "ap": 0.623, "cp100": 0.297}
 BOOK_RANDOM_FOREST: Final = {"auc": 0.870, "ap": 0.678, "cp100": 0.299}
 
-WINDOW_DAYS: Final = 90
-"""The champion's training window."""
+LEAST: Final = {"ap": 0.755, "cp100": 0.312}
+"""What the champion's figures must be at least."""
 
 ROUNDS: Final = 400
-SEED: Final = 7
-
-
-class Champion:
-    """Our features of every payment, and a model per fold.
-
-    Args:
-        data: The transactions, as the book has them.
-        path: The same as a file, which our own source reads.
-    """
-
-    def __init__(self, data: Transactions, path: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Feast says that stream views are young
-            self.plan: Plan = compile_definitions(REPOSITORY / "feature_store")
-        self.data = data
-        self.vectors = _vectors(self.plan, path, len(data.day))
-        frauds = np.flatnonzero(data.fraud)
-        self.labels = LabelLog(
-            row=frauds,
-            fraud=np.ones(len(frauds), dtype=np.bool_),
-            received_at_us=data.time_us[frauds] + DELAY_DAYS * DAY_US,
-        )
-        self.payments = PaymentLog(
-            event_time_us=data.time_us,
-            received_at_us=data.time_us,
-            amount_minor=np.rint(100 * data.amount).astype(np.int64),
-            card=data.customer,
-        )
-
-    def score(
-        self,
-        one: Fold,
-        *,
-        window_days: int = WINDOW_DAYS,
-        features: npt.NDArray[np.bool_] | None = None,
-        family: str = "lightgbm",
-        most_rows: int | None = None,
-        stops_early: bool = False,
-        **parameters: Any,
-    ) -> Floats:
-        """Scores of a fold's test rows: float64 (n_test,).
-
-        Args:
-            one: The fold; nothing that was unknown when its test began is learnt from.
-            window_days: Days of history to learn from, as far as there are.
-            features: bool (n_features,), those to use.
-            family: Of the model.
-            most_rows: Most payments to fit on; all frauds are among them, and good ones stand for
-                the others. None for all there are.
-            stops_early: Whether the later part of the history says when to stop, as in
-                ``sentinel train``.
-            parameters: Changes to the trainer's default settings.
-        """
-        learn = sample(
-            self.payments,
-            self.labels,
-            start_us=one.test_start_us - (DELAY_DAYS + window_days) * DAY_US,
-            end_us=one.test_start_us,
-            cutoff_us=one.test_start_us,
-            maturity_us=DELAY_DAYS * DAY_US,
-        )
-        columns = np.flatnonzero(
-            np.ones(len(self.plan.feature_names), np.bool_) if features is None else features
-        )
-        rows, fraud, weight = learn.rows, learn.fraud, None
-        if most_rows is not None and most_rows < len(rows):
-            keep, weight = thinned(fraud, most_rows, seed=SEED)
-            rows, fraud = rows[keep], fraud[keep]
-        validation, fit = None, slice(None)
-        if stops_early:
-            times = self.data.time_us[rows]
-            middle = int(times[-1] - (times[-1] - times[0]) * TAIL_SHARE)
-            first = int(np.searchsorted(times, middle))
-            fit, tail = slice(first), slice(first, None)
-            validation = Validation(
-                X=self.vectors[np.ix_(rows[tail], columns)],
-                y=fraud[tail],
-                weight=None if weight is None else weight[tail],
-            )
-        model = train(
-            family,
-            self.vectors[np.ix_(rows[fit], columns)],
-            fraud[fit],
-            feature_names=[self.plan.feature_names[i] for i in columns],
-            seed=SEED,
-            validation=validation,
-            weight=None if weight is None else weight[fit],
-            parameters=parameters,
-        )
-        return model.raw_score(self.vectors[np.ix_(one.test, columns)])
-
-
-def _vectors(plan: Plan, path: Path, n_rows: int) -> Matrix:
-    """The fold of the whole log: float32 (n_rows, n_features)."""
-    source = open_source("handbook", path=path, label_delay_days=float(DELAY_DAYS))
-    with log_batches(source, now_us=END_OF_TIME_US) as log:
-        batches = list(log)
-    book = LabelBook()
-    book.scan(batches)
-    engine = OfflineFold(compile_program(plan), book=book)
-    vectors = np.empty((n_rows, len(plan.feature_names)), dtype=np.float32)
-    at = 0
-    for part in engine.run(batches):
-        vectors[at : at + len(part)] = part
-        at += len(part)
-    if at != n_rows:
-        raise RuntimeError(f"The log has {at} payments, the file {n_rows}.")
-    return vectors
 
 
 def _baseline(make: Callable[[], Any], book: Floats, data: Transactions, one: Fold) -> Floats:
@@ -192,11 +76,14 @@ BASELINES: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
+AS_TRAINED: Final[dict[str, Any]] = {"most_rows": 400_000, "stops_early": True}
+"""How `sentinel train` fits: on so many payments, as long as the later ones gain by it."""
+
 FAMILIES: Final[dict[str, dict[str, Any]]] = {
-    "lightgbm as sentinel train fits it": {"most_rows": 400_000, "stops_early": True},
-    "xgboost": {"family": "xgboost"},
-    "random_forest": {"family": "random_forest", "most_rows": 200_000},
+    "lightgbm as sentinel train fits it": AS_TRAINED,
     "logistic_regression": {"family": "logistic_regression", "most_rows": 100_000},
+    "random_forest": {"family": "random_forest", "most_rows": 200_000},
+    "xgboost": {"family": "xgboost", "most_rows": 200_000},
 }
 """What stands beside the champion on the same features and the same 90 days."""
 
@@ -205,7 +92,7 @@ SEARCH_ROWS: Final = 120_000
 
 
 def _search(
-    data: Transactions, champion: Champion, trials: int
+    data: Transactions, champion: Champion, trials: int, keep: Path | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters that do best on the validation folds, and what the search says of itself."""
     started = time.perf_counter()
@@ -221,10 +108,13 @@ def _search(
         return average_precision(data.fraud[one.test], scores)
 
     with (
-        tempfile.TemporaryDirectory(prefix="sentinel-handbook-") as folder,
-        open_study(Path(folder), "handbook", space, seed=SEED) as study,
+        tempfile.TemporaryDirectory(prefix="sentinel-handbook-") as scratch,
+        open_study(
+            keep or Path(scratch), f"handbook-{champion.plan.hash}", space, seed=SEED
+        ) as study,
     ):
-        while len(study.ended) < trials:
+        while (ended := len(study.ended)) < trials:
+            _note(f"trial {ended + 1} of {trials}")
             study.next(len(folds), measure)
         best, usual = study.best, study.completed[0]
         return changes(values_of(best)), {
@@ -236,50 +126,115 @@ def _search(
         }
 
 
-def run(path: Path, rounds: int = ROUNDS, trials: int = 0) -> dict[str, Any]:
-    """All figures of the test folds, as the JSON line holds them."""
-    started = time.perf_counter()
-    data = Transactions.read(path)
-    folds = [fold(data, start) for start in TEST_STARTS]
-    judge = Judge(data, folds)
-    book = book_features(data)
-    baselines = {
-        name: judge.figures([_baseline(make, book, data, one) for one in folds], rounds)
-        for name, make in BASELINES.items()
-    }
-    perfect = oracle_scores(data)
-    oracle = judge.figures([perfect[one.test] for one in folds], rounds)
-    champion = Champion(data, path)
-    chosen, search = _search(data, champion, trials) if trials else ({}, None)
-    scores = [champion.score(one, **chosen) for one in folds]
-    ours = judge.figures(scores, rounds)
-    families = {}
-    for name, options in FAMILIES.items():
-        others = [champion.score(one, **options) for one in folds]
-        families[name] = {
-            **_record(judge.figures(others, rounds)),
-            "minus_champion": {
-                key: [round(part, 4) for part in (one.value, one.low, one.high)]
-                for key, one in judge.differences(others, scores, rounds).items()
-            },
+class Run:
+    """One run over the test folds; each part is kept as soon as it is finished.
+
+    Args:
+        path: The book's raw data.
+        rounds: Bootstrap rounds.
+        pieces: What an earlier run has finished.
+    """
+
+    def __init__(self, path: Path, rounds: int, pieces: Pieces) -> None:
+        self.rounds, self.pieces = rounds, pieces
+        self.data = Transactions.read(path)
+        self.folds = [fold(self.data, start) for start in TEST_STARTS]
+        self.judge = Judge(self.data, self.folds)
+        self.champion = Champion(self.data, path)
+        self.default = Champion(self.data, path, DEFAULT)
+        self.ours: list[Floats] = []
+
+    def result(self, trials: int) -> dict[str, Any]:
+        """All figures of the test folds, as the JSON line holds them."""
+        started = time.perf_counter()
+        chosen, search = self._search(trials) if trials else ({}, None)
+        self.ours = self._scores("champion", self.champion, chosen)
+        champion = self._figures("champion", [self.champion.plan.hash, chosen], self.ours)
+        families = {
+            name: self._family(name, self.champion, options) for name, options in FAMILIES.items()
         }
-    return {
-        "rows": len(data.day),
-        "features": len(champion.plan.feature_names),
-        "champion": {**_record(ours), "parameters": chosen},
-        "search": search,
-        "families": families,
-        "baselines": {
-            "book_xgboost": BOOK_XGBOOST,
-            **{name: _record(figures) for name, figures in baselines.items()},
-        },
-        "published": {
-            "logistic_regression": BOOK_LOGISTIC_REGRESSION,
-            "random_forest": BOOK_RANDOM_FOREST,
-        },
-        "oracle": _record(oracle),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+        name = "the first on the default definitions"
+        families[name] = self._family(name, self.default, AS_TRAINED)
+        perfect, fair = oracle_scores(self.data), fair_oracle_scores(self.data)
+        musts = {
+            f"the champion's {name} is at least {least}": champion[name] >= least
+            for name, least in LEAST.items()
+        }
+        return {
+            "rows": len(self.data.day),
+            "features": len(self.champion.plan.feature_names),
+            "champion": {**champion, "parameters": chosen},
+            "search": search,
+            "families": families,
+            "baselines": {
+                "book_xgboost": BOOK_XGBOOST,
+                **{name: self._baseline(name) for name in BASELINES},
+            },
+            "published": {
+                "logistic_regression": BOOK_LOGISTIC_REGRESSION,
+                "random_forest": BOOK_RANDOM_FOREST,
+            },
+            "oracle": self._beside("oracle", "", [perfect[one.test] for one in self.folds]),
+            "fair_oracle": self._beside("fair oracle", "", [fair[one.test] for one in self.folds]),
+            "musts": musts,
+            "met": all(musts.values()),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+
+    def _search(self, trials: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        about = [self.champion.plan.hash, trials]
+
+        def make() -> dict[str, Any]:
+            chosen, said = _search(self.data, self.champion, trials, self.pieces.folder)
+            return {"chosen": chosen, "said": said}
+
+        found = self.pieces.record("search", about, make)
+        return found["chosen"], found["said"]
+
+    def _scores(self, name: str, champion: Champion, options: Mapping[str, Any]) -> list[Floats]:
+        def make() -> list[Floats]:
+            _note(f"fits {name}")
+            return [champion.score(one, **options) for one in self.folds]
+
+        return self.pieces.scores(name, [champion.plan.hash, options], make)
+
+    def _family(self, name: str, champion: Champion, options: Mapping[str, Any]) -> dict[str, Any]:
+        scores = self._scores(name, champion, options)
+        return self._beside(name, [champion.plan.hash, options], scores)
+
+    def _baseline(self, name: str) -> dict[str, Any]:
+        def make() -> list[Floats]:
+            _note(f"fits the book's {name}")
+            book = book_features(self.data)
+            return [_baseline(BASELINES[name], book, self.data, one) for one in self.folds]
+
+        return self._beside(f"book {name}", "", self.pieces.scores(f"book {name}", "", make))
+
+    def _figures(self, name: str, about: object, scores: list[Floats]) -> dict[str, Any]:
+        def make() -> dict[str, Any]:
+            return _record(self.judge.figures(scores, self.rounds))
+
+        return self.pieces.record(name, [about, self.rounds], make)
+
+    def _beside(self, name: str, about: object, scores: list[Floats]) -> dict[str, Any]:
+        """Figures, and how much better or worse than the champion's, paired."""
+
+        def make() -> dict[str, Any]:
+            _note(f"holds {name} against the champion")
+            return {
+                key: [round(part, 4) for part in (one.value, one.low, one.high)]
+                for key, one in self.judge.differences(scores, self.ours, self.rounds).items()
+            }
+
+        against = [about, self.rounds, [float(one.sum()) for one in self.ours]]
+        return {
+            **self._figures(name, about, scores),
+            "minus_champion": self.pieces.record(f"{name} beside", against, make),
+        }
+
+
+def _note(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def _record(figures: Figures) -> dict[str, Any]:
@@ -302,23 +257,33 @@ def _table(result: dict[str, Any]) -> None:
     def row(name: str, figures: dict[str, Any]) -> None:
         print(f"{name:44}" + "".join(f"{figures[key]:8.3f}" for key in FIGURES))
 
+    def difference(figures: dict[str, Any]) -> None:
+        low, high = figures["minus_champion"]["ap"][1:]
+        print(f"  AP minus that of the champion, 95 %       {low:+8.4f} to {high:+.4f}")
+
     published, baselines = result["published"], result["baselines"]
     row("book: XGBoost", baselines["book_xgboost"])
     row("book: logistic regression", published["logistic_regression"])
     row("  the same, ours", baselines["logistic_regression"])
+    difference(baselines["logistic_regression"])
     row("book: random forest", published["random_forest"])
     row("  the same, ours", baselines["random_forest"])
+    difference(baselines["random_forest"])
     champion = result["champion"]
-    row(f"champion: LightGBM on {result['features']} default features", champion)
+    row(f"champion: LightGBM on {result['features']} features", champion)
     for bound, side in enumerate(("from", "to")):
         row(f"  95 % interval {side}", {k: champion["interval"][k][bound] for k in FIGURES})
     for one in champion["folds"]:
         row(f"  training week of {one['train_from']}", one)
     for name, one in result["families"].items():
         row(name, one)
-        low, high = one["minus_champion"]["ap"][1:]
-        print(f"  AP minus that of the champion, 95 %       {low:+8.4f} to {high:+.4f}")
+        difference(one)
+    row("oracle that is told labels, not scenarios", result["fair_oracle"])
+    difference(result["fair_oracle"])
     row("oracle: knows the simulator, not its dice", result["oracle"])
+    difference(result["oracle"])
+    for must, met in result["musts"].items():
+        print(f"{'met' if met else 'NOT MET':8} {must}")
 
 
 def _tune(path: Path) -> None:
@@ -364,13 +329,14 @@ def main(argv: Sequence[str]) -> int:
         "--search", type=int, default=0, help="sets of parameters to try on the validation folds"
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="bootstrap rounds")
+    parser.add_argument("--keep", type=Path, help="keep what is finished here, and go on from it")
     options = parser.parse_args(argv)
     path = handbook_path()
     if options.tune:
         _tune(path)
         return 0
-    result = run(path, options.rounds, options.search)
+    result = Run(path, options.rounds, Pieces(options.keep)).result(options.search)
     _table(result)
     if options.json:
         print(json.dumps(result))
-    return 0
+    return 0 if result["met"] else 1

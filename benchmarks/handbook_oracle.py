@@ -41,9 +41,9 @@ KNOWN: Final = 0.9999
 
 def oracle_scores(data: Transactions) -> Floats:
     """Probability of fraud as the oracle sees it: float64 (n_rows,)."""
-    inflated = _inflated(data)
+    grown = inflated(data)
     hidden = _hidden_terminal(data)
-    probability = 1.0 - (1.0 - inflated) * (1.0 - hidden)
+    probability = 1.0 - (1.0 - grown) * (1.0 - hidden)
     probability[_known_terminal(data)] = KNOWN
     probability[data.amount > LARGE_AMOUNT] = 1.0
     return probability
@@ -76,7 +76,7 @@ def _hidden_terminal(data: Transactions) -> Floats:
     return chance
 
 
-def _inflated(data: Transactions) -> Floats:
+def inflated(data: Transactions) -> Floats:
     """Chance that a payment is one whose amount scenario 3 multiplied."""
     genuine, multiplied = _likelihoods(data)
     either = (1.0 - INFLATED_SHARE) * genuine + INFLATED_SHARE * multiplied

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks.handbook_fair_oracle import fair_oracle_scores
 from benchmarks.handbook_oracle import oracle_scores
 from benchmarks.handbook_protocol import (
     BOOK_FEATURES,
@@ -15,6 +19,7 @@ from benchmarks.handbook_protocol import (
     book_features,
     fold,
 )
+from benchmarks.pieces import Pieces
 from sentinel.features.plan.plan import DAY_US, HOUR_US
 from sentinel.models.evaluation import average_precision, roc_auc
 
@@ -134,3 +139,46 @@ def test_the_oracle_suspects_amounts_far_above_a_customers_own() -> None:
     score = oracle_scores(data)
     assert score[2_990:].min() > 0.9
     assert np.median(score[:2_990]) < 0.02
+
+
+def test_the_fair_oracle_knows_what_labels_have_told_and_no_scenario() -> None:
+    hours = np.arange(60 * 24)
+    begun, ended = 96, 96 + 28 * 24
+    compromised = (hours >= begun) & (hours < ended) & (hours % 5 == 0)
+    large = hours == 6  # at terminal 1
+    data = Transactions(
+        time_us=FIRST_US + hours * HOUR_US,
+        day=hours // 24,
+        customer=hours % 50,
+        terminal=hours % 5,
+        amount=np.where(large, 221.0, 40.0 + hours % 7),
+        fraud=compromised | large,
+        scenario=np.where(large, 1, np.where(compromised, 2, 0)).astype(np.int8),
+    )
+    score = fair_oracle_scores(data)
+    assert score[large] == 1.0
+    assert score[compromised & (hours < begun + 7 * 24)].max() < 0.01, "no label has told"
+    assert score[compromised & (hours >= begun + 8 * 24)].min() > 0.99
+    after = (hours >= ended) & (hours % 5 == 0)
+    assert score[after].max() < 0.05, "28 days are over"
+    assert score[(hours % 5 == 1) & ~large].max() < 0.05, "a large amount accuses no terminal"
+    told = fair_oracle_scores(replace(data, scenario=np.zeros_like(data.scenario)))
+    assert np.array_equal(told[compromised] > 0.9, score[compromised] > 0.9)
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_pieces(tmp_path: Path) -> None:
+    pieces, made = Pieces(tmp_path), []
+
+    def scores() -> list[np.ndarray]:
+        made.append(1)
+        return [np.arange(3.0), np.arange(4.0)]
+
+    first = pieces.scores("a model", ["plan", {"rounds": 3}], scores)
+    again = Pieces(tmp_path).scores("a model", ["plan", {"rounds": 3}], scores)
+    assert len(made) == 1
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    pieces.scores("a model", ["plan", {"rounds": 4}], scores)
+    assert len(made) == 2, "it depends on something else now"
+    assert pieces.record("figures", 7, lambda: {"ap": 0.5}) == {"ap": 0.5}
+    assert Pieces(tmp_path).record("figures", 7, dict) == {"ap": 0.5}
+    assert Pieces(None).record("figures", 7, dict) == {}

@@ -13,7 +13,9 @@ from sentinel.feast_plugin.compile import compile_definitions
 from sentinel.feature_sets import (
     DEFAULT,
     FEAST_FILES,
+    HANDBOOK,
     IEEE_CIS,
+    OF_SOURCES,
     SETS,
     complete,
     ensure,
@@ -27,7 +29,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.pipeline.apply import Planned, apply_definitions, plan_definitions
 from sentinel.settings import Settings
-from sentinel.sources.registry import open_source
+from sentinel.sources.registry import SOURCE_NAMES, open_source
 from tests.sources.ieee_cis_fixture import write_ieee_cis
 
 
@@ -136,6 +138,11 @@ def test_data_of_its_own_kind_gets_its_set_unless_definitions_were_chosen(root: 
     assert suit(old, IEEE_CIS) is None
 
 
+def test_a_source_that_has_a_set_is_one_that_can_be_imported() -> None:
+    assert set(OF_SOURCES) < set(SOURCE_NAMES)
+    assert set(OF_SOURCES.values()) < set(SETS)
+
+
 def test_every_set_compiles_and_the_ieee_cis_set_uses_what_its_import_keeps(
     tmp_path: Path,
 ) -> None:
@@ -148,6 +155,7 @@ def test_every_set_compiles_and_the_ieee_cis_set_uses_what_its_import_keeps(
     used = {f.column: f.kind for f in plans[IEEE_CIS].request if f.column}
     assert {c: kept[c] for c in used} == used
     assert not compile_program(plans[IEEE_CIS]).warnings()
+    assert not compile_program(plans[HANDBOOK]).warnings()
     superseded = {f"D{n}" for n in range(1, 16)} - {"D3", "D5", "D9"}
     assert set(kept) - set(used) == superseded, "each has the day that it counts from instead"
 

@@ -18,11 +18,16 @@ from sentinel.settings import Settings
 
 DEFAULT: Final = "default"
 IEEE_CIS: Final = "ieee_cis"
+HANDBOOK: Final = "handbook"
 SETS: Final = {
     DEFAULT: "cards, customers, merchants, devices and addresses, for any payments",
     IEEE_CIS: "the columns of the IEEE-CIS data, as `sentinel import ieee-cis` keeps them",
+    HANDBOOK: "customers at terminals, as `sentinel import handbook` brings them",
 }
 """Names of the sets and what each is for."""
+
+OF_SOURCES: Final = {"ieee-cis": IEEE_CIS, "handbook": HANDBOOK}
+"""The set that fits what a source brings, by the source's name."""
 
 DEFINITIONS: Final = "definitions.py"
 FEAST_FILES: Final = ("feature_store.yaml", "production.yaml")

@@ -123,10 +123,10 @@ def import_(
             earlier = [r for r in import_records(settings) if r.source == "simulator"]
             options["ending_us"] = earlier[0].started_at_us if earlier else now_us
         opened = open_source(source, **options)
-        if source == "ieee-cis" and not preview:
-            from sentinel.feature_sets import IEEE_CIS, suit
+        from sentinel.feature_sets import OF_SOURCES, suit
 
-            installed = suit(settings, IEEE_CIS)
+        if source in OF_SOURCES and not preview:
+            installed = suit(settings, OF_SOURCES[source])
             if installed is not None:
                 out.print(str(installed), soft_wrap=True, markup=False)
         if preview:
