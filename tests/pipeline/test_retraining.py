@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +39,10 @@ from sentinel.pipeline.retraining_gain import (
 )
 from sentinel.pipeline.scored_payments import BulkScorer
 from sentinel.pipeline.training import train
+from sentinel.pipeline.workspace import only_one
 from sentinel.settings import MlflowSettings, RetrainingSettings, Settings
 from testkit.ports import free_port
-from tests.pipeline.decided_log import LABEL_DELAY_DAYS, START_US, DecidedLog, decided_log
+from tests.pipeline.decided_log import LABEL_DELAY_DAYS, PLAN, START_US, DecidedLog, decided_log
 from tests.pipeline.test_refitting import RISK, SETTINGS, log_of
 from tests.pipeline.test_without_a_server import imported
 
@@ -240,3 +243,23 @@ def test_a_class_weight_is_part_of_the_procedure_and_none_leaves_it_as_it_was() 
     assert other.parameters["fraud_weight"] == 3.0
     assert not usual.is_that_of(other)
     assert not other.is_that_of(usual)
+
+
+def test_two_jobs_of_a_night_may_look_at_the_log_together(tmp_path: Path) -> None:
+    """While one brings vectors up to date, the other waits for it."""
+    log = decided_log(tmp_path, days=3)
+    lock = log.settings.offline_dir / "features" / PLAN.hash / "backfill.lock"
+    held, times = threading.Event(), []
+
+    def hold() -> None:
+        with only_one(lock, "a backfill"):
+            held.set()
+            time.sleep(0.3)
+            times.append(time.monotonic())
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    assert len(labelled_payments(log.settings).payments) == 180
+    assert times, "it did not wait"
+    other.join()

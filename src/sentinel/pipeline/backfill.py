@@ -65,6 +65,7 @@ def backfill(
     plan: Plan | None = None,
     rebuild: bool = False,
     part_rows: int = PART_ROWS,
+    wait_seconds: float = 0.0,
     progress: ProgressCallback = no_progress,
 ) -> Backfilled:
     """Bring the vectors and the state of a plan up to the end of the log.
@@ -77,6 +78,7 @@ def backfill(
         plan: The plan; default: the one that was applied last.
         rebuild: Forget what there is and begin with the first entry.
         part_rows: Transactions of a Parquet file.
+        wait_seconds: How long another backfill of the plan is waited for.
         progress: Told of the stages "labels" and "backfill", in log entries.
 
     Raises:
@@ -87,7 +89,9 @@ def backfill(
     plan = Plan.load(settings.plan_path) if plan is None else plan
     folder = settings.offline_dir / "features" / plan.hash
     with (
-        only_one(folder / "backfill.lock", f"a backfill of plan {plan.hash}"),
+        only_one(
+            folder / "backfill.lock", f"a backfill of plan {plan.hash}", wait_seconds=wait_seconds
+        ),
         ledger_reader(settings) as ledger,
     ):
         run = _Backfill(settings, ledger, plan, rebuild=rebuild)

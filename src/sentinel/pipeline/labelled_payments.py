@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from sentinel.pipeline.served_vectors import NO_GROUPS, Overridden, ServedGroups
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
+
+WAIT_SECONDS: Final = 60.0
+"""How long another one's backfill is waited for: jobs of one night look at the log together."""
 
 
 class KnownPayments(Protocol):
@@ -130,7 +133,7 @@ def labelled_payments(
         DefinitionError, WorkspaceError: See `backfill`.
     """
     plan = Plan.load(settings.plan_path) if plan is None else plan
-    parts = backfill(settings, plan=plan, progress=progress).parts
+    parts = backfill(settings, plan=plan, wait_seconds=WAIT_SECONDS, progress=progress).parts
     names = ["transaction_id", "event_time_us", "received_at_us", "amount_minor"]
     names += ["customer_id", "card_id"]
     tables = list(parts.tables(names))

@@ -72,18 +72,19 @@ def close_to_others(workspace: Path) -> int:
 
 
 @contextmanager
-def only_one(path: Path, job: str) -> Iterator[None]:
+def only_one(path: Path, job: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold a lock file, so that no second process does the same job.
 
     Args:
         path: The lock file.
         job: What it guards, for the message.
+        wait_seconds: How long another one may hold it.
 
     Raises:
         WorkspaceError: Another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=wait_seconds)
     try:
         lock.acquire()
     except Timeout:
