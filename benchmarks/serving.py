@@ -23,11 +23,12 @@ from rich.console import Console
 
 from benchmarks import serving_production
 from benchmarks.serving_bodies import write_templates
-from benchmarks.serving_measure import Bench, measure
+from benchmarks.serving_measure import SENTINEL, Bench, measure
 from benchmarks.serving_open_loop import compile_client
-from benchmarks.serving_report import print_report, ratios, raw
+from benchmarks.serving_report import of_shadows, print_report, ratios, raw
 from benchmarks.serving_stacks import (
     NEED_REDIS,
+    SHADOWS,
     redis_is_installed,
     stacks,
     sync_microseconds,
@@ -40,6 +41,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="sentinel-serving-", dir=options.folder))
     skipped = [] if redis_is_installed() else list(NEED_REDIS)
     wanted = options.stacks.split(",") if options.stacks else None
+    if wanted is None and options.shadows:
+        wanted = [SENTINEL, SHADOWS]
     try:
         write_templates(folder, number=2_000 if options.quick else 20_000)
         with (
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             compile_client()
             chosen = [
                 stack
-                for stack in stacks(folder, small_models=options.quick)
+                for stack in stacks(folder, small_models=options.quick, shadows=options.shadows)
                 if stack.name not in skipped and (wanted is None or stack.name in wanted)
             ]
             for stack in chosen:
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
-        "ratios": ratios(results),
+        "ratios": ratios(results) | of_shadows(results, options.shadows),
         "raw": raw(results),
         "checks": {
             "errors": results.errors,
@@ -99,6 +102,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks serving", description=__doc__)
     parser.add_argument("--rounds", type=int, help="how often each stack is visited (7)")
     parser.add_argument("--seconds", type=int, help="of each visit (3)")
+    parser.add_argument(
+        "--shadows",
+        type=int,
+        default=0,
+        metavar="N",
+        help="what each of N further models of the same plan in shadow costs; only that, unless "
+        "--stacks names others",
+    )
     parser.add_argument("--stacks", help="only these, separated by commas")
     parser.add_argument(
         "--profile",

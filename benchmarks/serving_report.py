@@ -21,6 +21,7 @@ from benchmarks.serving_measure import (
     Measurements,
     Window,
 )
+from benchmarks.serving_stacks import SHADOWS
 
 _COMPARISONS: tuple[tuple[str, Callable[[Window, Window], float], str, str, int], ...] = (
     ("cpu_vs_empty_asgi", lambda a, b: a.cpu_us / b.cpu_us, "sentinel_no_reasons", EMPTY, MANY),
@@ -64,6 +65,24 @@ def ratios(results: Measurements) -> dict[str, float]:
                 for single, batch in zip(
                     results.full[SENTINEL, connections], results.batch, strict=True
                 )
+            )
+    return found
+
+
+def of_shadows(results: Measurements, shadows: int) -> dict[str, float]:
+    """µs of CPU that each of some further models in shadow adds to a request.
+
+    Args:
+        results: With a Sentinel that has them and one that has none.
+        shadows: How many there are; nothing is said of none.
+    """
+    found: dict[str, float] = {}
+    for connections in (MANY, FEW) if shadows else ():
+        alone = results.full.get((SENTINEL, connections), [])
+        beside = results.full.get((SHADOWS, connections), [])
+        if alone and beside:
+            found[f"shadow_cpu_us_{connections}_connections"] = median(
+                (b.cpu_us - a.cpu_us) / shadows for a, b in zip(alone, beside, strict=True)
             )
     return found
 

@@ -16,13 +16,17 @@ from redis import Redis, RedisError
 
 from benchmarks.serving_bodies import Layout, read_templates
 from benchmarks.serving_load import cpu_seconds
+from sentinel.experiments.lineup import Experiment
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.settings import Settings
+from testkit.experiments import install_version, run_experiments
 from testkit.ports import free_port
-from testkit.scratch import REPOSITORY, Server, make_workspace
+from testkit.scratch import REPOSITORY, Server, default_plan, make_workspace
 
 START_SECONDS = 600.0
+SHADOWS = "sentinel_200x31_shadows"
+"""The Sentinel with further models beside its champion, if there is one."""
 _REDIS_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 FEATURE_STORE = REPOSITORY / "feature_store"
 
@@ -134,12 +138,28 @@ class Peer(Stack):
 
 
 class Sentinel(Stack):
-    """The product: a scorer with its indexer and durable ledger, a model and the default plan."""
+    """The product: a scorer with its indexer and durable ledger, a model and the default plan.
+
+    Args:
+        name: In reports.
+        folder: For whatever it writes.
+        trees, leaves: How large each of its models is.
+        reasons: Whether decisions are explained.
+        shadows: Further models of that size and plan that score all payments and decide on none.
+    """
 
     def __init__(
-        self, name: str, folder: Path, trees: int, leaves: int, *, reasons: bool = True
+        self,
+        name: str,
+        folder: Path,
+        trees: int,
+        leaves: int,
+        *,
+        reasons: bool = True,
+        shadows: int = 0,
     ) -> None:
         super().__init__(name, "nested")
+        self._shadows = shadows
         self._trees, self._leaves, self._reasons = trees, leaves, reasons
         self._folder = folder / name
         self._server: Server | None = None
@@ -156,11 +176,27 @@ class Sentinel(Stack):
             make_workspace(made, trees=self._trees, leaves=self._leaves)
         shutil.copytree(made, self._folder)
         self._settings = Settings(workspace=self._folder, feature_store=FEATURE_STORE)
+        self._run_shadows()
         reasons = "true" if self._reasons else "false"
         self._server = Server(
             self.settings, port=self.port, environment={"SENTINEL_SCORING__REASONS": reasons}
         )
         self._server.start(START_SECONDS)
+        said = httpx.get(f"{self.url}/health", timeout=30).raise_for_status().json()
+        running = [one["name"] for one in said["experiments"] if one["problem"] is None]
+        if len(running) != self._shadows:
+            raise RuntimeError(f"Not all models score beside the champion: {said['experiments']}")
+
+    def _run_shadows(self) -> None:
+        if not self._shadows:
+            return
+        versions = [str(number) for number in range(11, 11 + self._shadows)]
+        for version in versions:
+            install_version(
+                self.settings, default_plan(), version, trees=self._trees, leaves=self._leaves
+            )
+        shadows = [Experiment(name=f"shadow-{v}", kind="shadow", version=v) for v in versions]
+        run_experiments(self.settings, *shadows)
 
     def stop(self) -> None:
         if self._server is not None:
@@ -194,17 +230,20 @@ class Sentinel(Stack):
             return ledger.last_sequence()
 
 
-def stacks(folder: Path, *, small_models: bool = False) -> list[Stack]:
+def stacks(folder: Path, *, small_models: bool = False, shadows: int = 0) -> list[Stack]:
     """All stacks of the benchmark, not started; templates must be in the folder.
 
     Args:
         folder: For whatever they write.
         small_models: Train in a second, for runs whose figures mean nothing.
+        shadows: Of one more Sentinel; 0 for none.
     """
     small, large = ((20, 15), (30, 31)) if small_models else ((200, 31), (300, 64))
     shape = ("--trees", str(small[0]), "--leaves", str(small[1]))
     store = ("--folder", str(folder / "feast"))
+    beside = [Sentinel(SHADOWS, folder, *small, shadows=shadows)] if shadows else []
     return [
+        *beside,
         Peer("empty_asgi", "nested", folder),
         Peer("empty_fastapi", "flat", folder),
         Sentinel("sentinel_no_reasons", folder, *small, reasons=False),

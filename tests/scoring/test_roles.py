@@ -176,8 +176,11 @@ def test_a_role_whose_scoring_raises_drops_out_and_no_payment_with_it(settings: 
         raise ZeroDivisionError("a model that was never tried")
 
     async def claim(runtime: ScoringRuntime) -> list[dict[str, Any]]:
-        challenger = runtime.writer.scorer.panel.others[0]
-        challenger.model.score = fail  # type: ignore[method-assign, assignment]
+        panel = runtime.writer.scorer.panel
+        assert panel.together is not None
+        assert len(panel.together.models) == 3  # they score in one call, while none fails
+        panel.together.scorers.score = fail  # type: ignore[method-assign, assignment]
+        panel.others[0].model.score = fail  # type: ignore[method-assign, assignment]
         answers = await decide_on(runtime, [card(runtime, f"p{n}", n) for n in range(20)])
         assert "ZeroDivisionError" in (runtime.problem_with_experiment("ab") or "")
         assert runtime.problem_with_experiment("night") is None

@@ -223,7 +223,7 @@ def _score_one(
 
 
 @njit
-def _score_many(
+def score_rows(
     X: NDArray[np.float32],
     nodes: NDArray[np.int32],
     values: NDArray[np.float64],
@@ -268,6 +268,10 @@ class Scorer:
     Args:
         ensemble: The trees.
 
+    Attributes:
+        votes: Whether the raw score is the response: a forest's share of votes.
+        n_trees: How many trees there are.
+
     Raises:
         ModelFormatError: If trees and columns are together too large for the node format (a tree
             of n nodes and a model of m columns need n * m < 2**30 or so).
@@ -276,8 +280,14 @@ class Scorer:
     def __init__(self, ensemble: TreeEnsemble) -> None:
         self.n_features = ensemble.n_features
         # The raw score of a forest is its share of votes, as its calibration and reasons have it.
-        self._votes = ensemble.objective == "probability"
+        self.votes = ensemble.objective == "probability"
+        self.n_trees = ensemble.n_trees
         self._nodes, self._values, self._plan = lay_out(ensemble)
+
+    @property
+    def laid_out(self) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int32]]:
+        """Nodes, values and plan; see `sentinel.models.tree_layout.lay_out`."""
+        return self._nodes, self._values, self._plan
 
     def score_one(self, x: NDArray[np.float32]) -> float:
         """The response (e.g. fraud probability) for one row.
@@ -296,7 +306,7 @@ class Scorer:
         """The raw score (log-odds, or a forest's share of votes); arguments as `score_one`."""
         if x.shape != (self.n_features,) or x.dtype != np.float32:
             raise self._misshapen(x)
-        return _score_one(x, self._nodes, self._values, self._plan, self._votes)
+        return _score_one(x, self._nodes, self._values, self._plan, self.votes)
 
     def score_many(
         self, X: NDArray[np.float32], out: NDArray[np.float64] | None = None
@@ -316,7 +326,7 @@ class Scorer:
         self, X: NDArray[np.float32], out: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]:
         """The raw scores for many rows; arguments as `score_many`."""
-        return self._many(X, self._votes, out)
+        return self._many(X, self.votes, out)
 
     def _many(
         self, X: NDArray[np.float32], respond: bool, out: NDArray[np.float64] | None
@@ -327,7 +337,7 @@ class Scorer:
             out = np.empty(len(X))
         elif out.shape != (len(X),) or out.dtype != np.float64:
             raise ValueError(f"out must be float64 ({len(X)},), not {out.dtype} {out.shape}")
-        _score_many(np.ascontiguousarray(X), self._nodes, self._values, self._plan, respond, out)
+        score_rows(np.ascontiguousarray(X), self._nodes, self._values, self._plan, respond, out)
         return out
 
     def _misshapen(self, x: NDArray[Any]) -> ValueError:

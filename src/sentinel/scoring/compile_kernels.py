@@ -29,6 +29,7 @@ from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import Calibration
 from sentinel.models.ensemble import MISSING_NAN, TreeEnsemble
+from sentinel.models.many_scorers import ManyScorers
 from sentinel.models.thresholds import Thresholds
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.scorer import Scorer
@@ -69,6 +70,7 @@ def compile_kernels(folder: Path) -> None:
     state = _embedded(program, folder)
     model = _model(folder / "model")
     Scorer(state, Panel(model)).decide([_payment(10)])
+    ManyScorers([model.many, model.many]).score(np.zeros((1, 2), dtype=np.float32))
     _shared(program)
     _old_ids(folder)
 

@@ -110,6 +110,7 @@ class Guard:
         for run in [run for run in self._readings if run not in running]:
             del self._readings[run]
         now = time.monotonic()
+        waiting = joined(waiting)
         for run, experiment in running.items():
             hour = self._hours.setdefault(run, LastHour())
             hour.add(counted(waiting, experiment), now)
@@ -211,6 +212,33 @@ def _started(line_up: LineUp, name: str) -> int | None:
     """When the experiment of that name in a line-up was started; None if there is none."""
     found = line_up.find(name)
     return None if found is None else found.started_at_us
+
+
+def joined(waiting: list[_Watched]) -> list[_Watched]:
+    """The same payments in as few groups as can be: those that the same models scored are one."""
+    alike: dict[tuple[int, ...], list[_Watched]] = {}
+    for group in waiting:
+        alike.setdefault(tuple(map(id, group.roles.models)), []).append(group)
+    return [_as_one(groups) for groups in alike.values()]
+
+
+def _as_one(groups: list[_Watched]) -> _Watched:
+    first = groups[0].roles
+    deciders = [
+        np.zeros(len(group.flags), np.uint8) if one is None else one
+        for group in groups
+        for one in [group.roles.deciders]
+    ]
+    took = [group.roles.took_ns for group in groups if group.roles.took_ns]
+    roles = RolesScored(
+        first.models,
+        np.concatenate([group.roles.scores for group in groups], axis=1),
+        np.concatenate([group.roles.probabilities for group in groups], axis=1),
+        np.concatenate(deciders),
+        np.sum(took, axis=0, dtype=np.int64).tolist() if took else (),
+    )
+    flags = np.concatenate([group.flags for group in groups])
+    return _Watched(roles, flags, np.concatenate([group.outcomes for group in groups]))
 
 
 def counted(waiting: list[_Watched], experiment: Experiment) -> Counts:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from sentinel.domain import ConfigurationError, DefinitionError, SentinelError
 from sentinel.experiments.conditions import compile_condition
 from sentinel.experiments.lineup import NO_LINE_UP, Experiment, LineUp
@@ -16,13 +18,14 @@ from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.union import union_plan
 from sentinel.models.artifact import MANIFEST
+from sentinel.models.many_scorers import ManyScorers
 from sentinel.models.plans import keep_union
 from sentinel.models.serving import model_folder
 from sentinel.models.signature import SIGNATURE_FILE
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import WarmModels
-from sentinel.scoring.panel import Failures, Panel, PanelModel
+from sentinel.scoring.panel import Failures, Panel, PanelModel, Together
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.scoring.union import Union
 from sentinel.settings import Settings
@@ -66,6 +69,7 @@ class LineUpInCharge:
         self.problems: dict[str, str] = {}
         self.plan: Plan | None = None
         self._union: Union | None = None
+        self._together: Together | None = None
         self._failures = Failures()
 
     def start(self) -> None:
@@ -208,8 +212,30 @@ class LineUpInCharge:
             self.line_up,
             union=union,
             columns=None if union is None else matching_columns(plan, champion.plan),
+            together=self._score_together(champion, here),
             failures=self._failures,
         )
+
+    def _score_together(self, champion: ServingModel, others: list[PanelModel]) -> Together | None:
+        """The models that score every payment on the champion's vectors."""
+        numbers = tuple(
+            number
+            for number, other in enumerate(others, 1)
+            if other.model.plan.hash == champion.plan.hash
+            and (other.kind == "challenger" or (other.kind == "shadow" and other.sample >= 1.0))
+        )
+        if not numbers:
+            self._together = None
+            return None
+        models = (champion, *(others[number - 1].model for number in numbers))
+        if self._together is None or self._together.models != models:
+            scorers = ManyScorers([model.many for model in models])
+            for rows in (1, 40):
+                shape = (rows, len(champion.plan.feature_names))
+                scorers.score(np.full(shape, np.nan, dtype=np.float32))
+            self._together = Together(models, (0, *numbers), scorers)
+        self._together = self._together._replace(numbers=(0, *numbers))
+        return self._together
 
     def close(self) -> None:
         """Release the store."""

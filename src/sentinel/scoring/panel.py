@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sentinel.domain import NoModel
 from sentinel.experiments.conditions import Condition
 from sentinel.experiments.lineup import NO_LINE_UP, Kind, LineUp
 from sentinel.features.plan.plan import Plan
+from sentinel.models.many_scorers import ManyScorers
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.scoring.union import Columns, Union
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PanelModel:
     """A model beside the champion.
 
@@ -40,6 +42,20 @@ class PanelModel:
     holds: Condition | None = None
 
 
+class Together(NamedTuple):
+    """Models that score all payments in one call: the champion, and others of its plan.
+
+    Attributes:
+        models: They, the champion first.
+        numbers: The place of each in `Panel.models`.
+        scorers: Score their vectors.
+    """
+
+    models: tuple[ServingModel, ...]
+    numbers: tuple[int, ...]
+    scorers: ManyScorers
+
+
 @dataclass(slots=True)
 class Failures:
     """How often a model beside the champion raised, since the process began."""
@@ -60,6 +76,7 @@ class Panel:
             one raises.
         union: The plan of the vectors, where it is not the champion's own.
         columns: Where the vectors have the champion's features; None without a union.
+        together: Models that score in one call; None if the champion is the only one.
         failures: Counts what `failed` tells of, over all panels of a process.
     """
 
@@ -69,6 +86,7 @@ class Panel:
     failed: dict[str, str] = field(default_factory=dict, compare=False)
     union: Union | None = None
     columns: Columns | None = None
+    together: Together | None = None
     failures: Failures = field(default_factory=Failures, compare=False)
 
     def require(self) -> ServingModel:

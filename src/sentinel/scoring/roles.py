@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -38,7 +39,8 @@ class RolesScored(msgspec.Struct, frozen=True, eq=False, gc=False):
         probabilities: float64 (1 + k, n), calibrated; likewise.
         deciders: uint8 (n,): 0 = the champion decides, i = ``models[i - 1]`` does; None if the
             champion decides on all.
-        took_ns: What each of the models took for the batch, nanoseconds.
+        took_ns: What each of the models took for the batch, nanoseconds; its share by trees of
+            what several took in one call.
     """
 
     models: tuple[PanelModel, ...]
@@ -83,6 +85,42 @@ class RolesScored(msgspec.Struct, frozen=True, eq=False, gc=False):
         )
 
 
+class Said(NamedTuple):
+    """What models said that scored in one call.
+
+    Attributes:
+        scores, probabilities: float64 (models, n), the champion's first.
+        took_ns: What they took together, nanoseconds.
+    """
+
+    scores: Floats
+    probabilities: Floats
+    took_ns: int
+
+
+def score_together(panel: Panel, vectors: npt.NDArray[np.float32]) -> Said | None:
+    """Have a batch scored by all models that can do so in one call.
+
+    Args:
+        panel: The models.
+        vectors: float32 (n, n_features).
+
+    Returns:
+        None if each is to score by itself: where there are no such models, and where some model
+        has failed, so that the others are held apart from it.
+    """
+    together = panel.together
+    if together is None or panel.failed:
+        return None
+    began_ns = time.perf_counter_ns()
+    try:
+        scores, probabilities = together.scorers.score(taken(vectors, panel.columns))
+    except Exception:
+        log.exception("Models could not score in one call; each scores by itself.")
+        return None
+    return Said(scores, probabilities, time.perf_counter_ns() - began_ns)
+
+
 def score_roles(
     panel: Panel,
     vectors: npt.NDArray[np.float32],
@@ -91,6 +129,7 @@ def score_roles(
     transactions: Sequence[Transaction],
     *,
     all_roles: bool = True,
+    said: Said | None = None,
 ) -> RolesScored | None:
     """Have a batch scored by all models beside the champion that want it.
 
@@ -100,6 +139,7 @@ def score_roles(
         scores, probabilities: float64 (n,), the champion's.
         transactions: (n,).
         all_roles: Whether those that decide on none of the payments score them, too.
+        said: What `score_together` gave.
 
     Returns:
         None if no other model is there.
@@ -110,13 +150,27 @@ def score_roles(
     if not others:
         return None
     n = len(transactions)
-    all_scores = np.full((1 + len(others), n), np.nan)
-    all_probabilities = np.full((1 + len(others), n), np.nan)
-    all_scores[0], all_probabilities[0] = scores, probabilities
+    done: tuple[int, ...] = (0,)
+    took_ns = [0] * len(others)
+    if said is not None and panel.together is not None:
+        done = panel.together.numbers
+        for number, share in zip(done[1:], panel.together.scorers.shares[1:], strict=True):
+            took_ns[number - 1] = int(said.took_ns * share)
+    if said is not None and len(done) == 1 + len(others):
+        all_scores, all_probabilities = said.scores, said.probabilities
+    else:
+        all_scores = np.full((1 + len(others), n), np.nan)
+        all_probabilities = np.full((1 + len(others), n), np.nan)
+        if said is None:
+            all_scores[0], all_probabilities[0] = scores, probabilities
+        else:
+            rows_of = list(done)
+            all_scores[rows_of], all_probabilities[rows_of] = said.scores, said.probabilities
     units = units_of(transactions) if any(map(_draws, others)) else []
     deciders = _deciders(panel, others, transactions, units)
-    took_ns = [0] * len(others)
     for number, other in enumerate(others, 1):
+        if number in done:
+            continue
         rows = _rows_of(other, number, deciders, units, all_roles=all_roles)
         if rows is not None and not len(rows):
             continue

@@ -18,7 +18,7 @@ from sentinel.log.entries import N_REASONS
 from sentinel.policy.exploration import Control, ExplorationKey, joined_control
 from sentinel.policy.ruling import Policy, Ruling
 from sentinel.scoring.panel import Panel
-from sentinel.scoring.roles import RolesScored, drop, score_roles
+from sentinel.scoring.roles import RolesScored, drop, score_roles, score_together
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.scoring.union import Columns, Union, explain, taken
 from sentinel.state.base import FeatureState, Hands, Reading
@@ -237,11 +237,22 @@ class Scorer:
         assert self.policy is not None  # there is one with every champion
         vectors, column = reading.vectors, self._count_column
         panel = self.panel
-        scores, probabilities = model.score(taken(vectors, panel.columns))
-        roles = None
+        roles, said = None, None
+        if panel.together is not None and all_roles:
+            said = score_together(panel, vectors)
+        if said is None:
+            scores, probabilities = model.score(taken(vectors, panel.columns))
+        else:
+            scores, probabilities = said.scores[0], said.probabilities[0]
         if panel.others:
             roles = score_roles(
-                panel, vectors, scores, probabilities, transactions, all_roles=all_roles
+                panel,
+                vectors,
+                scores,
+                probabilities,
+                transactions,
+                all_roles=all_roles,
+                said=said,
             )
         counts = None if column is None else vectors[:, column]
         if roles is None or roles.deciders is None:

@@ -16,6 +16,7 @@ from sentinel.models import outcomes
 from sentinel.models.artifact import ModelManifest, load_manifest, load_plan, load_trees
 from sentinel.models.booster import TreeEnsemble
 from sentinel.models.explanations import Money, compile_words
+from sentinel.models.many_scorers import Model
 from sentinel.models.sentences import Usual, compile_usual, say
 from sentinel.models.shap_kernel import Explainer
 from sentinel.models.tree_kernel import Scorer
@@ -38,6 +39,7 @@ class ServingModel:
         explains: Whether decisions are explained.
         words: Puts a value into words, by feature.
         unit: What scores and contributions are: ``log-odds``, or ``probability`` of a forest.
+        n_trees: How many trees it has.
         sum_tolerance: A score may differ from the sum of its contributions by so much of what is
             added up.
     """
@@ -56,6 +58,7 @@ class ServingModel:
         self.name = manifest.name
         self.version = manifest.version
         self._scorer = Scorer(trees)
+        self.n_trees = trees.n_trees
         self._explainer = Explainer(trees) if reasons else None
         self._calibration = manifest.calibrator()
         self.unit = "probability" if trees.objective == "probability" else "log-odds"
@@ -99,6 +102,11 @@ class ServingModel:
         curve = self._calibration
         outcomes.calibrate(scores, curve.x, curve.y, probabilities)
         return scores, probabilities
+
+    @property
+    def many(self) -> Model:
+        """Itself as one of several that score in one call."""
+        return Model(self._scorer, self._calibration)
 
     def explain(
         self, vectors: npt.NDArray[np.float32]
