@@ -5,6 +5,7 @@
     <models>/sentinel-fraud-3/   what serves
     <models>/sentinel-fraud-2/   what served before, for a rollback that fetches nothing and for
                                  the explanation of what it decided; see `sentinel.pipeline.retired`
+    <models>/plans/              unions of plans that served; see `sentinel.models.plans`
     <models>/rollback.json       a rollback that the registry has not been told of
 
 A folder has its name only once it is whole and verified. What serves and what is in the line-up is
