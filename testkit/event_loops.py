@@ -9,7 +9,8 @@ from typing import Any
 from sentinel.domain import Transaction
 from sentinel.scoring.threads import Threads
 from sentinel.state.base import FeatureState, Hands, Reading
-from sentinel.state.redis.features import Added, SharedFeatures
+from sentinel.state.redis.adding import Added
+from sentinel.state.redis.features import SharedFeatures
 
 Told = Callable[[Any, Exception | None], None]
 

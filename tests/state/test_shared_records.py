@@ -18,8 +18,11 @@ from sentinel.features.online import OnlineFold
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
 from sentinel.log.labels import take_label
+from sentinel.state.redis.adding import Added
 from sentinel.state.redis.effects import Change, step_of
-from sentinel.state.redis.features import COMPACT_FROM, Added, SharedFeatures, touched_by
+from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.group_fold import COMPACT_FROM
+from sentinel.state.redis.intents import touched_by
 from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD, epoch_start
 from sentinel.state.redis.records import Loaded
 from testkit.event_loops import add_on_loop

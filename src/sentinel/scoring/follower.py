@@ -33,7 +33,7 @@ from sentinel.log.placed import placed_decisions
 from sentinel.log.schema import KIND_LABEL
 from sentinel.state.redis.bulk import MOST_ENTRIES, append_piece
 from sentinel.state.redis.effects import Change, Effects, step_of
-from sentinel.state.redis.features import COMPACT_FROM
+from sentinel.state.redis.group_fold import COMPACT_FROM
 from sentinel.state.redis.layout import same_load, state_name
 from sentinel.state.redis.records import Loaded, Record
 

@@ -25,7 +25,8 @@ from sentinel.scoring.follower import FindTransactions, FindVoids, LogFollower
 from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis.effects import Effects, Voided
-from sentinel.state.redis.features import SharedFeatures, Touched, touched_by
+from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.intents import Touched, touched_by
 from sentinel.state.redis.layout import state_name
 from sentinel.state.redis.records import Records
 from sentinel.state.redis.reloading import Reloaded, reload_record

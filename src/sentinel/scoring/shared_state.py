@@ -23,7 +23,8 @@ from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EV
 from sentinel.scoring.reconciler import Reconciler
 from sentinel.state.base import Hands, Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
-from sentinel.state.redis.features import Added, SharedFeatures
+from sentinel.state.redis.adding import Added
+from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.records import NotInUse
 from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState

@@ -20,7 +20,7 @@ from sentinel.features.plan.program import EVENT_VIEWS, KIND_ADD
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import fold
 from sentinel.state.redis.asked import AskedRecords
-from sentinel.state.redis.features import Touched
+from sentinel.state.redis.intents import Touched
 from sentinel.state.redis.layout import (
     EVENT_NUMBER,
     EVENT_SESSION,
