@@ -391,11 +391,11 @@ def test_records_that_lost_their_latest_events_are_put_in_place_anew(log: Log) -
     assert words_of(log.shared) != expected
     under_way = log.features.next_ticket()
     log.features.add([payment(500, 900_000_000)], under_way)
-    records.doubt(every)
+    records.notes.doubt(every)
     state = log.state()
     try:
         deadline = time.monotonic() + 60
-        while records.doubts():
+        while records.notes.doubts():
             assert time.monotonic() < deadline, state.problem
             time.sleep(0.01)
         assert words_of(log.shared) != expected
@@ -449,6 +449,6 @@ def mended(log: Log, state: SharedState) -> None:
     """Wait until the log is followed and no record is in doubt."""
     wait_for(log, state)
     deadline = time.monotonic() + 60
-    while log.features.records.doubts():
+    while log.features.records.notes.doubts():
         assert time.monotonic() < deadline, state.problem
         time.sleep(0.01)

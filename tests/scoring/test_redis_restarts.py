@@ -89,4 +89,4 @@ def test_what_a_restart_may_have_lost_is_looked_at_before_it_is_used(tmp_path: P
 
             wait_until(looked, 60, "a look at the restarted server")
             for plan in (PLAN, OTHER_PLAN):
-                assert states._watcher(compile_program(plan)).doubts() > 0
+                assert states._watcher(compile_program(plan)).notes.doubts() > 0

@@ -148,7 +148,7 @@ def test_decisions_go_on_and_state_is_the_logs_again(
                     scorer.state.features.say_settled(scorer.state.features.records)
                 records = scorers[0].state.features.records
                 behind = sum(scorer.state.reconciler.behind for scorer in scorers)
-                return not behind and not records.intents() and not records.doubts()
+                return not behind and not records.intents() and not records.notes.doubts()
 
             wait_until(quiet, 180, "quiet")
             assert first._metrics.rebuilds + second._metrics.rebuilds > rebuilt

@@ -34,8 +34,8 @@ from sentinel.log.schema import KIND_LABEL
 from sentinel.state.redis.bulk import MOST_ENTRIES, append_piece
 from sentinel.state.redis.effects import Change, Effects, step_of
 from sentinel.state.redis.group_fold import COMPACT_FROM
-from sentinel.state.redis.layout import same_load, state_name
-from sentinel.state.redis.records import Loaded, Record
+from sentinel.state.redis.layout import Record, same_load, state_name
+from sentinel.state.redis.records import Loaded
 
 FindTransaction = Callable[[str], Transaction | None]
 FindTransactions = Callable[[Iterable[str]], Mapping[str, Transaction]]
@@ -103,7 +103,7 @@ class LogFollower:
         begun = self.through
         for group in islice(self._reader.groups(self.through), _GROUPS_AT_ONCE):
             if waiting is None:
-                waiting = self._records.waiting()
+                waiting = self._records.notes.waiting()
             if group.kind == GroupKind.IMPORT:
                 # By itself: what it takes is as much as thousands of other groups do.
                 return (found and self._reach(begun)) or self._take_import(group, waiting)
@@ -139,7 +139,7 @@ class LogFollower:
         if missing:
             raise LedgerUnavailable(_NOT_YET.format(identifier=min(missing), what="void"))
         touched = self._effects.touched_by(list(found.values()))
-        self._records.doubt([(view, key) for view, key, _ in touched])
+        self._records.notes.doubt([(view, key) for view, key, _ in touched])
 
     # Imports.
 
@@ -250,7 +250,7 @@ class LogFollower:
             if kind is None:
                 continue
             if identifier not in arrived:
-                self._records.wait(identifier, sequence if kind == KIND_FRAUD else None)
+                self._records.notes.wait(identifier, sequence if kind == KIND_FRAUD else None)
                 if kind == KIND_FRAUD:
                     waiting[identifier] = sequence
                 else:

@@ -208,12 +208,12 @@ class _Turn:
         if now < self._idle_until:
             return False
         found = False
-        ours = self._records.take_turn(self._name, _TURN_SECONDS)
+        ours = self._records.notes.take_turn(self._name, _TURN_SECONDS)
         loaded = self._records.loaded() if ours else None
         if loaded is not None:
             changes = self._follower.changes
             while self._follower.step(loaded):
-                self._records.take_turn(self._name, _TURN_SECONDS)
+                self._records.notes.take_turn(self._name, _TURN_SECONDS)
             self._reload_some()
             found = self._follower.changes != changes
             if now - self._looked > _INTENTS_SECONDS:
@@ -223,13 +223,13 @@ class _Turn:
         else:
             self._idle_until = now + _IDLE_SECONDS
         unfollowed = self._reader.last_sequence() - self._records.followed()
-        self.behind = max(0, unfollowed) + self._records.doubts()
+        self.behind = max(0, unfollowed) + self._records.notes.doubts()
         return found
 
     def close(self) -> None:
         """Let another scorer take over at once."""
         try:
-            self._records.leave_turn(self._name)
+            self._records.notes.leave_turn(self._name)
         except StateUnavailable:
             log.info("Redis does not answer; another scorer takes over in some seconds.")
         self._records.close()
@@ -252,7 +252,7 @@ class _Turn:
             self._records.settled([ticket])
 
     def _reload_some(self) -> None:
-        while doubted := self._records.doubted(_RELOADED_AT_ONCE):
+        while doubted := self._records.notes.doubted(_RELOADED_AT_ONCE):
             done = []
             for view, key in doubted:
                 before = self._notes.rebuilt_position(view, key)
@@ -261,9 +261,9 @@ class _Turn:
                     self._notes.reloaded(view, key, found)
                     self._metrics.rebuilds += 1
                     done.append((view, key))
-            self._records.resolve_doubts(done)
-            self.behind = self._records.doubts()
-            if not done or not self._records.take_turn(self._name, _TURN_SECONDS):
+            self._records.notes.resolve_doubts(done)
+            self.behind = self._records.notes.doubts()
+            if not done or not self._records.notes.take_turn(self._name, _TURN_SECONDS):
                 return
 
 

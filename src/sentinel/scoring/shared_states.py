@@ -169,7 +169,7 @@ class SharedStates:
     def _note_memory(self, state: SharedState) -> None:
         watcher = self._watcher(state.program)
         held, most = watcher.wire.memory()
-        state.waiting_labels = watcher.waits()
+        state.waiting_labels = watcher.notes.waits()
         state.held_bytes, state.budget_bytes = held, redis_budget(self._settings, most)
 
     def close(self) -> None:
@@ -238,7 +238,7 @@ class SharedStates:
         """Wait until records that are in doubt are put in place anew."""
         watcher = self._watcher(program)
         deadline = time.monotonic() + _FOLLOWED_SECONDS
-        while watcher.doubts() and time.monotonic() < deadline:
+        while watcher.notes.doubts() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def _load(self, program: Program, progress: Progress | None) -> KnownIds:
@@ -371,11 +371,11 @@ class SharedStates:
         effects = Effects(watcher)
         watcher.set_followed(min(watcher.followed(), lost.followed))
         for transactions in self._transactions_after(lost.followed):
-            watcher.doubt([(view, key) for view, key, _ in effects.touched_by(transactions)])
+            watcher.notes.doubt([(view, key) for view, key, _ in effects.touched_by(transactions)])
         places = {view.name: number for number, view in enumerate(plan.views)}
         noted = self._ledger.rebuilds(state_name(plan.hash), after=lost.noted)
         mended = [(places[r.view], r.entity_key) for r in noted if r.view != WHOLE]
-        watcher.doubt(list(dict.fromkeys(mended)))
+        watcher.notes.doubt(list(dict.fromkeys(mended)))
 
     def _transactions_after(self, sequence: int) -> Iterator[list[Transaction]]:
         for group in self._reader.groups(sequence):

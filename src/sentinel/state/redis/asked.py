@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sentinel.state.redis.records import Record
+from sentinel.state.redis.layout import Record
 
 
 class AskedRecords:

@@ -16,8 +16,8 @@ from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.program import EVENT_VIEWS, KIND_ADD, Program
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis.effects import Change, step_of
-from sentinel.state.redis.layout import KIND_BITS
-from sentinel.state.redis.records import Record, Records
+from sentinel.state.redis.layout import KIND_BITS, Record
+from sentinel.state.redis.records import Records
 
 Words = npt.NDArray[np.int64]
 

@@ -12,7 +12,7 @@ came after it is in doubt, also for scorers that started later.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -52,6 +52,7 @@ class Checkpoints:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._marked = False
+        self._marked_key = records.layout.beside("checkpointed")
 
     def lost(self) -> Lost | None:
         """What servers may have lost since they were last looked at.
@@ -67,7 +68,7 @@ class Checkpoints:
         lost: Lost | None = None
         for key, text in zip(keys, found, strict=True):
             if text is None:
-                if self._records.is_checkpointed():
+                if self._are_written():
                     return EVERYTHING
                 continue
             run, followed, noted = text.decode().split()
@@ -89,10 +90,32 @@ class Checkpoints:
         keys = self._keys()
         runs = [(key, self._records.wire.run_at(key)) for key in keys]
         told = [(key, run) for key, run in runs if run in sound]
-        written = self._records.set_checkpoints(told, f"{followed} {noted}")
+        written = self._tell(told, f"{followed} {noted}")
         if written == len(keys) and not self._marked:
-            self._records.set_checkpointed()
+            self._records.wire.call(self._marked_key, "SET", self._marked_key, 1)
             self._marked = True
+
+    def _tell(self, told: Sequence[tuple[bytes, str]], text: str) -> int:
+        """Write checkpoints, each if the server that answers is still that run.
+
+        Args:
+            told: Their keys, and the run of the server that each is for.
+            text: What they say.
+
+        Returns:
+            How many were written.
+        """
+        name = self._records.library.function("checkpoint")
+        line = text.encode()
+        return sum(
+            self._records.exchange(
+                [(key, pack("FCALL", name, 1, key, run.encode(), line)) for key, run in told]
+            )
+        )
+
+    def _are_written(self) -> bool:
+        """Whether all checkpoints were written since the state was loaded."""
+        return self._records.wire.call(self._marked_key, "GET", self._marked_key) is not None
 
     def _keys(self) -> list[bytes]:
         tags = _tags() if self._records.wire.is_cluster() else _tags()[:1]

@@ -27,8 +27,9 @@ from sentinel.state.redis.layout import (
     FIELDS_AT,
     KIND_BITS,
     KIND_VOID,
+    Record,
 )
-from sentinel.state.redis.records import Record, Records, Stored
+from sentinel.state.redis.records import Records, Stored
 
 Words = npt.NDArray[np.int64]
 

@@ -15,7 +15,8 @@ from sentinel.features.plan.program import KIND_PEEK
 from sentinel.state.base import Hands
 from sentinel.state.redis.adding import Added, Adding, add_on_loop
 from sentinel.state.redis.group_fold import MOST_ROWS, GroupFold, Vectors
-from sentinel.state.redis.records import Record, Records
+from sentinel.state.redis.layout import Record
+from sentinel.state.redis.records import Records
 from sentinel.state.redis.settled import SettledTickets
 
 MOST_ON_LOOP: Final = 64

@@ -16,8 +16,8 @@ from sentinel.features.plan.program import EVENT_VIEWS, KIND_ADD
 from sentinel.state.redis import fold
 from sentinel.state.redis.asked import RowsByRecord
 from sentinel.state.redis.cache import UNKNOWN, RecordCache
-from sentinel.state.redis.layout import epoch_start
-from sentinel.state.redis.records import REPLY, Record, Records
+from sentinel.state.redis.layout import Record, epoch_start
+from sentinel.state.redis.records import REPLY, Records
 
 Vectors = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.state.redis.records import Record
+from sentinel.state.redis.layout import Record
 
 
 class Touched(NamedTuple):

@@ -27,6 +27,8 @@ from sentinel.features.plan.program import (
 )
 
 Words = npt.NDArray[np.int64]
+Record = tuple[int, str]
+"""Number of a view, and an entity's key in it."""
 
 VALUE_FORMAT: Final = 2
 """Of what a key holds; part of the key. Format 1 is `redis_records`."""
@@ -122,7 +124,11 @@ class Layout:
         """Where a record is kept."""
         return self.prefixes[view] + key.encode()
 
-    def record_of(self, key: bytes) -> tuple[int, str] | None:
+    def beside(self, name: str) -> bytes:
+        """The key of something beside the records; the braces keep all in one slot of a cluster."""
+        return f"{{{self.base}}}:{name}".encode()
+
+    def record_of(self, key: bytes) -> Record | None:
         """View and entity key of a key in Redis; None if it is not a record's."""
         for view, prefix in enumerate(self.prefixes):
             if key.startswith(prefix):

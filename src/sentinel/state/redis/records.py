@@ -19,12 +19,17 @@ from sentinel.domain import StateUnavailable
 from sentinel.features.arena import Arena
 from sentinel.features.plan.program import Program
 from sentinel.state.redis.fold import pack_record
-from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, HEADER, Layout, Library, epoch_start
+from sentinel.state.redis.layout import (
+    EPOCHS_OF_A_LOAD,
+    HEADER,
+    Layout,
+    Library,
+    Record,
+    epoch_start,
+)
+from sentinel.state.redis.notes import Notes
 from sentinel.state.redis.resp import pack
 from sentinel.state.redis.wire import Wire
-
-Record = tuple[int, str]
-"""Number of a view, and an entity's key in it."""
 
 REPLY: Final = struct.Struct("<qqII")
 _APPEND: Final = struct.Struct("<IIqq")
@@ -77,6 +82,7 @@ class Records:
     Attributes:
         layout: Of keys and events.
         epoch: Of records that are new.
+        notes: What scorers tell each other.
     """
 
     def __init__(self, program: Program, wire: Wire, *, prefix: str = "sentinel") -> None:
@@ -85,15 +91,11 @@ class Records:
         self.layout = Layout(program, prefix)
         self.library = Library()
         self.epoch = EPOCHS_OF_A_LOAD
-        # The braces keep them together in a cluster.
         self._in_use: bytes | None = None
-        self._loaded_key = f"{{{self.layout.base}}}:loaded".encode()
-        self._marked_key = f"{{{self.layout.base}}}:checkpointed".encode()
-        self._followed_key = f"{{{self.layout.base}}}:followed".encode()
-        self._intents_key = f"{{{self.layout.base}}}:intents".encode()
-        self._waiting_key = f"{{{self.layout.base}}}:waiting".encode()
-        self._doubted_key = f"{{{self.layout.base}}}:doubted".encode()
-        self._turn_key = f"{{{self.layout.base}}}:turn".encode()
+        self._loaded_key = self.layout.beside("loaded")
+        self._followed_key = self.layout.beside("followed")
+        self._intents_key = self.layout.beside("intents")
+        self.notes = Notes(wire, self.layout)
         self._heads = {
             name: b"*5\r\n$5\r\nFCALL\r\n$%d\r\n%b\r\n$1\r\n1\r\n"
             % (len(self.library.function(name)), self.library.function(name))
@@ -306,7 +308,7 @@ class Records:
             arena: The state after the log entry ``loaded.sequence``.
             loaded: What is told by `loaded` from then on.
             through: The step of the log that the records contain.
-            waiting: See `waiting`.
+            waiting: See `Notes.waiting`.
 
         Returns:
             How many records were written.
@@ -316,11 +318,11 @@ class Records:
         """
         self._ask(self._loaded_key, "DEL", self._loaded_key)
         self._clear(f"{self.layout.base}:*")
-        kept = (self._intents_key, self._waiting_key, self._doubted_key, self._marked_key)
-        for key in kept:
+        for name in ("intents", "waiting", "doubted", "checkpointed"):
+            key = self.layout.beside(name)
             self._ask(key, "DEL", key)
         for identifier, sequence in (waiting or {}).items():
-            self.wait(identifier, sequence)
+            self.notes.wait(identifier, sequence)
         self.epoch = loaded.epoch
         position = epoch_start(loaded.epoch)
         written = 0
@@ -382,102 +384,6 @@ class Records:
     def advance_followed(self, begun: int, through: int) -> bool:
         """Move the watermark on, unless somebody has moved it since it stood at ``begun``."""
         return bool(self._call("advance", self._followed_key, b"%d" % begun, b"%d" % through))
-
-    # What servers may have lost; see `checkpoints`.
-
-    def set_checkpoints(self, told: Sequence[tuple[bytes, str]], text: str) -> int:
-        """Write checkpoints, each if the server that answers is still that run.
-
-        Args:
-            told: Their keys, and the run of the server that each is for.
-            text: What they say.
-
-        Returns:
-            How many were written.
-        """
-        name = self.library.function("checkpoint")
-        line = text.encode()
-        return sum(
-            self.exchange(
-                [(key, pack("FCALL", name, 1, key, run.encode(), line)) for key, run in told]
-            )
-        )
-
-    def is_checkpointed(self) -> bool:
-        """Whether all checkpoints were written since the state was loaded."""
-        return self._ask(self._marked_key, "GET", self._marked_key) is not None
-
-    def set_checkpointed(self) -> None:
-        """See `is_checkpointed`."""
-        self._ask(self._marked_key, "SET", self._marked_key, 1)
-
-    def waiting(self) -> dict[str, int]:
-        """Transactions that a label called fraud before they came: the label's log entry, by id.
-
-        Raises:
-            StateUnavailable: Redis did not answer.
-        """
-        found = self._ask(self._waiting_key, "HGETALL", self._waiting_key)
-        pairs = zip(found[::2], found[1::2], strict=True)
-        return {identifier.decode(): int(sequence) for identifier, sequence in pairs}
-
-    def waits(self) -> int:
-        """How many there are.
-
-        Raises:
-            StateUnavailable: Redis did not answer.
-        """
-        return int(self._ask(self._waiting_key, "HLEN", self._waiting_key))
-
-    def wait(self, transaction_id: str, sequence: int | None) -> None:
-        """Note a label whose transaction has not come yet; None if it is not fraud any more."""
-        key, identifier = self._waiting_key, transaction_id.encode()
-        if sequence is None:
-            self._ask(key, "HDEL", key, identifier)
-        else:
-            self._ask(key, "HSET", key, identifier, sequence)
-
-    def doubt(self, records: Sequence[Record]) -> None:
-        """Note records that are to be put in place anew."""
-        for start in range(0, len(records), _LOAD_RECORDS):
-            part = records[start : start + _LOAD_RECORDS]
-            members = [b"%d:%b" % (view, key.encode()) for view, key in part]
-            self._ask(self._doubted_key, "SADD", self._doubted_key, *members)
-
-    def doubted(self, limit: int) -> list[Record]:
-        """Some records that are to be put in place anew."""
-        found = self._ask(self._doubted_key, "SRANDMEMBER", self._doubted_key, limit)
-        parts = [member.partition(b":") for member in found]
-        return [(int(view), key.decode()) for view, _, key in parts]
-
-    def doubts(self) -> int:
-        """How many records are to be put in place anew."""
-        return int(self._ask(self._doubted_key, "SCARD", self._doubted_key))
-
-    def resolve_doubts(self, records: Sequence[Record]) -> None:
-        """Records have been put in place anew."""
-        if records:
-            members = [b"%d:%b" % (view, key.encode()) for view, key in records]
-            self._ask(self._doubted_key, "SREM", self._doubted_key, *members)
-
-    def take_turn(self, name: str, seconds: int) -> bool:
-        """Whether it is this scorer's turn to look after the records, and for so long from now on.
-
-        Raises:
-            StateUnavailable: Redis did not answer.
-        """
-        key = self._turn_key
-        holder = self._ask(key, "GET", key)
-        if holder is None:
-            return self._ask(key, "SET", key, name, "NX", "EX", seconds) is not None
-        if holder != name.encode():
-            return False
-        return bool(self._ask(key, "EXPIRE", key, seconds))
-
-    def leave_turn(self, name: str) -> None:
-        """Let another scorer have its turn at once."""
-        if self._ask(self._turn_key, "GET", self._turn_key) == name.encode():
-            self._ask(self._turn_key, "DEL", self._turn_key)
 
     def every(self) -> Iterator[list[Record]]:
         """All records, some at a time."""

@@ -18,9 +18,10 @@ from sentinel.state.redis.layout import (
     FIELDS_AT,
     KIND_BITS,
     KIND_VOID,
+    Record,
     epoch_start,
 )
-from sentinel.state.redis.records import Record, Stored
+from sentinel.state.redis.records import Stored
 
 _KIND_MASK = (1 << KIND_BITS) - 1
 
