@@ -202,6 +202,8 @@ def test_what_runs_is_shown_with_its_role(site: Site, admin: httpx.Client) -> No
         model = reader.get("/models/12").json()
         assert (model["experiments"], model["serving"]) == (["online"], False)
         assert model["lines"]["decline"] == 0.8
+        assert model["lineage"]["plan_hash"] == model["plan_hash"]
+        assert model["lineage"]["code"] is None, "it was not trained by this code"
         assert model["features"]
         assert reader.get("/models/1").json()["serving"] is True
         assert reader.get("/models/77").status_code == 404

@@ -16,10 +16,14 @@ import httpx
 import pytest
 
 from sentinel.domain import ModelFormatError, SentinelError, Unavailable
+from sentinel.experiments.lineup import Experiment
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
+from sentinel.models.code_version import this_code
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.object_store.store import ObjectStore
+from sentinel.pipeline.experiment_judging import promote_experiment
+from sentinel.pipeline.experiments import line_up_of, start
 from sentinel.pipeline.follow import fetch_version, follow
 from sentinel.pipeline.promotion import promote, rollback
 from sentinel.pipeline.served import folder_of
@@ -60,7 +64,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 300) -> 
 @pytest.fixture(scope="module")
 def champion(stack: Stack) -> str:
     """The first version, trained and promoted."""
-    trained = train(stack.settings, baselines=False, refitted=False, threads=1, parameters=QUICK)
+    trained = train(stack.settings, baselines=False, threads=1, parameters=QUICK)
     return promote(stack.settings, trained.version).version
 
 
@@ -129,11 +133,11 @@ def another_machine(stack: Stack, folder: Path) -> Settings:
 
 
 def objects(stack: Stack, version: str) -> dict[str, str]:
-    """Keys of a version's files in S3, by name."""
+    """Keys of a version's files in S3, by their paths in its folder."""
     source = Registry.of(stack.settings).version(version).source
     prefix = "mlflow/" + source.removeprefix("mlflow-artifacts:/").lstrip("/")
     found = ObjectStore(stack.s3.settings()).objects(BUCKET, prefix)
-    return {each.key.rsplit("/", 1)[1]: each.key for each in found}
+    return {each.key.removeprefix(f"{prefix}/"): each.key for each in found}
 
 
 @contextmanager
@@ -155,9 +159,8 @@ def flipped(stack: Stack, key: str, place: bytes) -> Iterator[None]:
 def test_a_trained_model_is_in_postgresql_and_s3(stack: Stack, champion: str) -> None:
     versions = Registry.of(stack.settings).versions()
     assert [(v.version, v.aliases) for v in versions] == [(champion, (CANDIDATE, CHAMPION))]
-    # Asked over S3: the server's own folder gets what it holds some seconds later.
-    stored = stack.s3.client().list_objects_v2(Bucket=BUCKET)["Contents"]
-    assert sum(entry["Key"].endswith("/manifest.json") for entry in stored) == 1
+    files = {name for name in objects(stack, champion) if name.endswith("manifest.json")}
+    assert files == {"manifest.json", "judged/manifest.json"}, "of the refit and of its twin"
     assert not (stack.mlflow.folder / "mlflow.db").exists()
     said = stack.mlflow.log.read_text()
     assert "Made database mlflow_db" in said
@@ -175,6 +178,8 @@ def test_a_promoted_model_takes_over_under_load(stack: Stack, scorer: Server) ->
     assert {version for _, version in answers} == {"1", "2"}
     page = models(scorer)
     assert page["champions"] == ["1", "2"]
+    origin = httpx.get(f"{scorer.url}/models/1", timeout=30).json()["lineage"]
+    assert origin["code"]["source_sha256"] == this_code().source_sha256
     known = {v["version"]: (v["serving"], v["in_memory"]) for v in page["versions"]}
     assert known == {"2": (True, True), "1": (False, True)}
     assert CHAMPION in next(v["aliases"] for v in page["versions"] if v["version"] == "2")
@@ -222,7 +227,12 @@ def test_s3_that_goes_away_mid_download_leaves_no_folder(
 
 @pytest.mark.parametrize(
     ("file", "place"),
-    [("model.txt", b"leaf_value=-0."), ("plan.json", b'"window_us":'), ("manifest.json", b"0.0")],
+    [
+        ("model.txt", b"leaf_value=-0."),
+        ("plan.json", b'"window_us":'),
+        ("manifest.json", b"0.0"),
+        ("judged/model.txt", b"leaf_value=-0."),
+    ],
 )
 def test_one_flipped_byte_is_refused(
     stack: Stack, third: str, tmp_path: Path, file: str, place: bytes
@@ -323,3 +333,32 @@ def test_a_decision_made_meanwhile_counts_more_than_an_untold_rollback(
         following.join(300)
     assert registry.champions() == ["1", "2", "3"]
     assert not (elsewhere.models_dir / "rollback.json").exists()
+
+
+def test_a_challenger_is_promoted_under_load_and_the_aliases_follow(
+    stack: Stack, scorer: Server, third: str
+) -> None:
+    registry = Registry.of(stack.settings)
+    let_through(stack.settings, third)
+    registry.crown(["1", "2"])
+    wait_for(lambda: models(scorer)["serving"] == "2", "the champion")
+    wanted = Experiment(name="ab", kind="challenger", version=third, share=0.5)
+    start(stack.settings, wanted, by="ann", why="a test")
+    challenger = registry.by_alias("challenger")
+    assert challenger is not None
+    assert challenger.version == third
+    with load(scorer) as answers:
+        wait_for(lambda: {"2", third} <= {version for _, version in answers}, "both to decide")
+        promoted = promote_experiment(
+            stack.settings, "ab", by="ann", why="it is better", instead_of="2"
+        )
+        wait_for(lambda: models(scorer)["serving"] == third, "the new champion")
+        time.sleep(0.3)
+    assert (promoted.version, promoted.replaced) == (third, "2")
+    assert promoted.scored > 0
+    assert {status for status, _ in answers} == {200}
+    assert {version for _, version in answers} == {"2", third}
+    assert answers[-1][1] == third
+    assert registry.champions() == ["1", "2", third]
+    assert registry.by_alias("challenger") is None
+    assert line_up_of(stack.settings).experiments == ()

@@ -19,6 +19,8 @@ from sentinel.ledger.log import read_log
 from sentinel.log.entries import GROUP_FORMAT, DecisionGroup, GroupKind, encode_group
 from sentinel.models.artifact import judged_folder, load_manifest
 from sentinel.models.champion import champion_of
+from sentinel.models.code_version import this_code
+from sentinel.models.lineage import lineage_of, noted_lineage
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
@@ -131,6 +133,9 @@ def test_the_version_has_a_signature_and_no_pickle(
     version = registry.by_alias(CANDIDATE)
     assert version is not None
     assert (version.version, version.run_id) == (candidate.version, candidate.run_id)
+    assert noted_lineage(version.tags) == lineage_of(candidate.manifest)
+    assert candidate.manifest.code == this_code()
+    assert candidate.manifest.parent == "", "nothing served before it"
     answer = httpx.get(
         f"{deployment.tracking_uri}/model-versions/get-artifact",
         params={"name": "lifecycle", "version": version.version, "path": "MLmodel"},
@@ -219,6 +224,7 @@ def test_an_equal_model_takes_over_and_rollback_takes_it_back(
     again = train(deployment, baselines=False, threads=1, parameters=QUICK)
     promoted = promote(deployment)
     assert (promoted.version, promoted.replaced) == (again.version, candidate.version)
+    assert again.manifest.parent == candidate.version
     registry = Registry.of(deployment)
     previous = registry.by_alias(PREVIOUS_CHAMPION)
     assert previous is not None

@@ -16,6 +16,7 @@ from sentinel.cli.verbs import (
     models,
     online,
     policy,
+    registry,
     serving,
     state,
     users,
@@ -77,8 +78,11 @@ for name, verb in _FEATURES.items():
 app.add_typer(features_app)
 
 models_app = typer.Typer(
-    name="models", help="Signatures of models, and the key that makes them.", no_args_is_help=True
+    name="models", help="Versions of the registry, and who vouches for them.", no_args_is_help=True
 )
+models_app.command("list")(registry.list_)
+models_app.command("show")(registry.show)
+models_app.command("retire")(registry.retire)
 models_app.command("sign")(models.sign)
 models_app.command("signing-key")(models.signing_key)
 app.add_typer(models_app)

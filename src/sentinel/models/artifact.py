@@ -27,6 +27,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.models import booster
 from sentinel.models.booster import TreeEnsemble
 from sentinel.models.calibration import Calibration
+from sentinel.models.code_version import CodeVersion
 from sentinel.models.intervals import Estimate
 from sentinel.models.procedure import Procedure
 from sentinel.models.thresholds import Thresholds
@@ -118,6 +119,8 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         procedure: How it was made; None for models of before that was noted.
         refit: How the refit that was made of it compares with it, or it with its twin if it is that
             refit; None where none was made.
+        code: What trained it; None for models of before that was noted.
+        parent: The version that was champion then; empty if there was none.
         format: Version of this layout.
     """
 
@@ -140,6 +143,8 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     procedure: Procedure | None = None
     refit: RefitNote | None = None
+    code: CodeVersion | None = None
+    parent: str = ""
     format: int = ARTIFACT_FORMAT
 
     def calibrator(self) -> Calibration:
@@ -172,6 +177,8 @@ def save_artifact(
     notes: Sequence[str] = (),
     procedure: Procedure | None = None,
     refit: RefitNote | None = None,
+    code: CodeVersion | None = None,
+    parent: str = "",
 ) -> ModelManifest:
     """Write a model directory; the manifest comes last, so a directory with one is complete.
 
@@ -188,7 +195,7 @@ def save_artifact(
         data_hash: Names the training data.
         created_at_us: Now, microseconds UTC.
         run_id, version: As far as they are known; see `stamp`.
-        provisional, not_measured, notes, procedure, refit: See `ModelManifest`.
+        provisional, not_measured, notes, procedure, refit, code, parent: See `ModelManifest`.
 
     Raises:
         PlanMismatch: If the model's features are not the plan's, in the plan's order.
@@ -228,6 +235,8 @@ def save_artifact(
         notes=tuple(notes),
         procedure=procedure,
         refit=refit,
+        code=code,
+        parent=parent,
     )
     _write(directory, manifest)
     return manifest

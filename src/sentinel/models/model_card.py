@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sentinel.models.artifact import ModelManifest
+from sentinel.models.lineage import lineage_of
 from sentinel.models.report_facts import ReportFacts
 from sentinel.models.report_words import NONE_KNOWN, day, word
 
@@ -32,6 +33,7 @@ def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
         ),
         "",
         *([] if manifest.refit is None else [manifest.refit.words, ""]),
+        *_origin(manifest),
         *(_procedure(manifest)),
         "## How good it is",
         "",
@@ -68,6 +70,14 @@ def model_card(facts: ReportFacts, manifest: ModelManifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _origin(manifest: ModelManifest) -> Sequence[str]:
+    """Code and parent, where they are noted."""
+    if manifest.code is None:
+        return ()
+    words = lineage_of(manifest).words
+    return (f"Trained by {words['code']}. Champion at that time: {words['parent']}.", "")
 
 
 def _how_good(facts: ReportFacts) -> Sequence[str]:

@@ -215,6 +215,12 @@ class Registry:
         with translated(self.uri, f"pointing {self.name}@{alias} to version {version}"):
             client.set_registered_model_alias(self.name, alias, version)
 
+    def unpoint(self, alias: str) -> None:
+        """Remove an alias; nothing if it is not there."""
+        client = self._client
+        with translated(self.uri, f"removing {self.name}@{alias}"):
+            client.delete_registered_model_alias(self.name, alias)
+
     def note(self, version: str, key: str, value: str) -> None:
         """Note something of a version."""
         client = self._client

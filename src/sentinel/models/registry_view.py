@@ -9,6 +9,7 @@ client of the registry; a rollback finds in it who was champion before while the
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,33 @@ VIEW: Final = "registry.json"
 
 PROVISIONAL_TAG: Final = "provisional"
 """Of a version in the registry: why no gate could judge it, where none could."""
+
+RETIRED_TAG: Final = "sentinel.retired"
+"""Of a version in the registry: that it is retired, a `Retirement` as JSON."""
+
+
+class Retirement(msgspec.Struct, frozen=True, kw_only=True):
+    """That a version is not to be used again.
+
+    Attributes:
+        by, why: Who says so, and why.
+        at_us: When, microseconds UTC.
+    """
+
+    by: str = ""
+    why: str = ""
+    at_us: int = 0
+
+
+def retirement_of(tags: Mapping[str, str]) -> Retirement | None:
+    """That a version is retired, by what the registry notes of it; None if it is not."""
+    said = tags.get(RETIRED_TAG, "")
+    if not said:
+        return None
+    try:
+        return msgspec.json.decode(said, type=Retirement)
+    except msgspec.DecodeError:
+        return Retirement(why=said)  # noted by hand
 
 
 class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from sentinel.models.artifact import (
     TrainingWindow,
     save_artifact,
 )
+from sentinel.models.code_version import this_code
 from sentinel.models.procedure import Procedure
 from sentinel.pipeline.datasets import Dataset, DatasetManifest
 from sentinel.pipeline.fitting import Result
@@ -28,6 +29,7 @@ def save_candidate(
     run_id: str = "",
     provisional: str = "",
     procedure: Procedure | None = None,
+    parent: str = "",
 ) -> ModelManifest:
     """Write a candidate's folder: what would serve, and its twin where that is a refit.
 
@@ -37,7 +39,7 @@ def save_candidate(
         result: That model.
         again: Its refit, which serves unless it was refused; None where none was made.
         name: In the registry.
-        run_id, provisional, procedure: See `ModelManifest`.
+        run_id, provisional, procedure, parent: See `ModelManifest`.
 
     Returns:
         The manifest of what would serve.
@@ -68,6 +70,8 @@ def save_candidate(
             notes=about.notes,
             procedure=procedure,
             refit=note,
+            code=this_code(),
+            parent=parent,
         )
 
     if refitted is None:

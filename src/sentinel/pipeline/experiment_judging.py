@@ -22,6 +22,7 @@ from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
 from sentinel.models.champion import champion_of
 from sentinel.pipeline.labelled_payments import maturity_us
 from sentinel.pipeline.promotion import Promoted, promote_challenger
+from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 
@@ -237,6 +238,7 @@ def end_experiment(settings: Settings, experiment: Experiment, *, by: str, why: 
         change_line_up(settings, without, by=by, why=why, at_us=time.time_ns() // 1_000)
     except NotFound:
         return
+    tell_roles(settings)
 
 
 def settle(

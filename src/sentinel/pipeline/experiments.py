@@ -27,6 +27,8 @@ from sentinel.models.registry import Registry
 from sentinel.models.signature import SIGNATURE_TAG
 from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import GateReport, evaluate, judge
+from sentinel.pipeline.retirement import require_not_retired
+from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.pipeline.served import is_signed
 from sentinel.pipeline.signing import sign_what_passed
 from sentinel.settings import Settings
@@ -91,6 +93,7 @@ def start(
     Raises:
         ConfigurationError: It cannot be.
         NoModel: The registry has no such version, or nothing serves.
+        ModelError: The version is retired.
         GateRefused: Its model is to decide, and is worse than the champion.
         ModelNotSigned: It was not trained by this deployment.
         PlanMismatch: It takes features that cannot be computed beside the champion's.
@@ -106,6 +109,7 @@ def start(
             "promote`."
         )
     version, report = experiment.version, None
+    require_not_retired(version, Registry.of(settings).version(version).tags)
     folder = fetch_version(settings, version)
     _check_plan(settings, version, folder, settings.models_dir / champion.folder)
     if experiment.decides and not is_signed(settings, folder, version, None, to_serve=True):
@@ -121,6 +125,7 @@ def start(
         why=why,
         at_us=time.time_ns() // 1000,
     )
+    tell_roles(settings)
     return Started(made, experiment, report)
 
 
@@ -152,7 +157,9 @@ def stop(settings: Settings, name: str, *, by: str, why: str) -> tuple[LineUp, E
         NotFound: None of that name runs.
     """
     found = require(line_up_of(settings), name)
-    return _change(settings, by, why, partial(stopped, name=name)), found
+    made = _change(settings, by, why, partial(stopped, name=name))
+    tell_roles(settings)
+    return made, found
 
 
 def share(settings: Settings, name: str, share: float, *, by: str, why: str) -> LineUp:

@@ -48,6 +48,7 @@ from sentinel.models.signing_keys import TrustedKeys, trusted_keys_of
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.pipeline.retired import note_line_up
+from sentinel.pipeline.role_aliases import follow_roles
 from sentinel.pipeline.served import (
     PARTIAL,
     changing,
@@ -91,7 +92,8 @@ def sync_champion(settings: Settings) -> str | None:
         version = _sync(settings, server)
         _warn_of_experiments(_sync_line_up(settings, server, {}))
         try:
-            look(settings, server)
+            if untold := look(settings, server):
+                log.warning("%s", untold)
         except Unavailable as error:  # the follower looks again soon
             log.warning("What the registry holds could not be noted. %s", error)
         return version
@@ -138,9 +140,18 @@ def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | No
     return champion
 
 
-def look(settings: Settings, server: RegistryReader) -> None:
-    """Note what the registry holds, for serving and for a rollback without it."""
+def look(settings: Settings, server: RegistryReader) -> str:
+    """Note what the registry holds, for serving and for a rollback without it.
+
+    Returns:
+        Why its aliases of roles do not follow the line-up; empty if they do.
+    """
+    untold = ""
     champions, versions = server.model(settings.mlflow.model_name)
+    try:
+        versions = follow_roles(settings, server, versions)
+    except SentinelError as error:  # it may be read only from here
+        untold = f"The registry's aliases do not follow the line-up. {error}"
     keys = trusted_keys_of(settings)
     view = RegistryView(
         name=settings.mlflow.model_name,
@@ -149,6 +160,7 @@ def look(settings: Settings, server: RegistryReader) -> None:
         versions=tuple(_with_signature(version, keys) for version in versions),
     )
     write_view(settings.models_dir, view)
+    return untold
 
 
 def _with_signature(known: KnownVersion, keys: TrustedKeys) -> KnownVersion:
@@ -177,6 +189,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     looked = 0.0
     whole: dict[str, Stamp] = {}
     warned: dict[str, str] = {}
+    untold = ""
     # One connection for all questions: opening one costs more than a question.
     with RegistryOverHttp(settings.tracking_uri) as server:
         while not stop.is_set():
@@ -189,8 +202,10 @@ def follow(settings: Settings, stop: threading.Event) -> None:
                         _warn_of_experiments(missing)
                         warned = missing
                 if problem or version != serving or time.monotonic() - looked > _LOOK_SECONDS:
-                    look(settings, server)
-                    looked = time.monotonic()
+                    said = look(settings, server)
+                    if said and said != untold:
+                        log.warning("%s", said)
+                    untold, looked = said, time.monotonic()
             except (SentinelError, OSError) as error:
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
                 if str(error) != problem:

@@ -27,6 +27,7 @@ from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
 from sentinel.pipeline.gate import REFERENCE_TAG, GateReport, evaluate, judge
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
+from sentinel.pipeline.retirement import require_not_retired
 from sentinel.pipeline.scored_payments import ROWS, BulkScorer
 from sentinel.pipeline.served import (
     Rollback,
@@ -100,6 +101,7 @@ def promote(
         GateWaits: Too little truth has matured to tell, or an experiment is judged against the
             champion.
         NoModel: There is no such version, or no candidate at all.
+        ModelError: It is retired.
         ModelNotSigned: It was not trained by this deployment.
         PlanMismatch: It was trained with another plan than the one that was applied last.
         Unavailable: MLflow does not answer; nothing has changed.
@@ -108,6 +110,7 @@ def promote(
     with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
         registry = Registry.of(settings)
         wanted = version or registry.candidate().version
+        require_not_retired(wanted, registry.version(wanted).tags)
         champions = registry.champions()
         present = champions[-1] if champions else None
         if report is None or (report.version, report.champion) != (wanted, present):
@@ -147,6 +150,7 @@ def promote_challenger(
     Raises:
         GateWaits: The registry has another champion than the one it was judged against.
         ModelNotSigned: No gate let it through.
+        ModelError: It is retired.
         NoModel: There is no such version.
         Unavailable: MLflow does not answer; nothing has changed.
     """
@@ -160,6 +164,7 @@ def promote_challenger(
                 f"Version {version} was judged against champion {instead_of}, and the champion is "
                 f"{replaced} by now. It is judged against that one from here on."
             )
+        require_not_retired(version, registry.version(version).tags)
         folder = fetch_version(settings, version, to_serve=True)
         check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
         scored = score_history(settings, folder, progress=progress)

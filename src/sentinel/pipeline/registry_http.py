@@ -183,6 +183,16 @@ class RegistryOverHttp:
             self._ask("DELETE", "/registered-models/alias", name=name, alias=PREVIOUS_CHAMPION)
         self._tell("/registered-models/alias", name=name, alias=CHAMPION, version=champions[-1])
 
+    def point(self, name: str, alias: str, version: str) -> None:
+        """Point an alias to a version."""
+        self._tell("/registered-models/alias", name=name, alias=alias, version=version)
+
+    def unpoint(self, name: str, alias: str) -> None:
+        """Remove an alias; nothing if it is not there."""
+        answer = self._ask("DELETE", "/registered-models/alias", name=name, alias=alias)
+        if answer.status_code != httpx.codes.OK and not self._is_none(answer):
+            raise self._refused(answer)
+
     def location_of(self, name: str, version: str) -> str:
         """Where the files of a version are, as a path of the server's artifacts.
 

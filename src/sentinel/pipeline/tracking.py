@@ -18,6 +18,7 @@ import msgspec
 from sentinel.domain import SentinelError
 from sentinel.models.artifact import MANIFEST, ModelManifest, stamped
 from sentinel.models.intervals import Estimate
+from sentinel.models.lineage import LINEAGE_TAG, lineage_of
 from sentinel.models.registry import (
     CANDIDATE,
     MANIFEST_TAG,
@@ -330,6 +331,7 @@ def register_candidate(
             "plan_hash": manifest.plan_hash,
             "data_hash": manifest.data_hash,
             "kind": manifest.kind,
+            LINEAGE_TAG: msgspec.json.encode(lineage_of(manifest)).decode(),
             MANIFEST_TAG: logged.files[MANIFEST],
             **({PROVISIONAL_TAG: manifest.provisional} if manifest.provisional else {}),
         },

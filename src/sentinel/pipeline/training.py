@@ -25,6 +25,7 @@ from sentinel.models.evaluation import CERTAIN_FRAUDS, Figures, compare, undecid
 from sentinel.models.families.installed import families, trainer_of
 from sentinel.models.families.trainer import Trainer
 from sentinel.models.intervals import Estimate
+from sentinel.models.registry import Registry
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.pipeline.at_lines import stored_costs
@@ -369,6 +370,7 @@ def _track(
             run_id=run.run_id,
             provisional=provisional,
             procedure=procedure_of(settings, about, options.parameters),
+            parent=next(iter(Registry.of(settings).champions()[-1:]), ""),
         )
         logged = run.model(folder, manifest, categorical=data.plan.categorical)
         run.metrics(result.figures.metrics, model_id=logged.model_id)

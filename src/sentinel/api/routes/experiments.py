@@ -29,6 +29,7 @@ from sentinel.experiments.lineup import (
     with_share,
 )
 from sentinel.experiments.store import change_line_up, open_line_ups
+from sentinel.models.registry_view import retirement_of
 from sentinel.models.signature import MAY_SERVE
 from sentinel.scoring.runtime import ScoringRuntime
 
@@ -259,7 +260,7 @@ class ExperimentRoutes:
 
         Raises:
             NotFound: Neither the registry, as its follower saw it, nor this process has it.
-            InvalidQuery: It is to decide, and no gate has judged it.
+            InvalidQuery: It is to decide, and no gate has judged it, or it is retired.
         """
         runtime, version = self._runtime, experiment.version
         view = runtime.registry.look()
@@ -269,6 +270,11 @@ class ExperimentRoutes:
             raise NotFound(
                 f"There is no version {version}, as far as this scorer knows; `GET /models` lists "
                 "those that there are."
+            )
+        if known is not None and retirement_of(known.tags) is not None:
+            raise InvalidQuery(
+                f"Version {version} is retired. `GET /models` says of each version whether it is.",
+                fields={"version": "must not be retired"},
             )
         verdicts = {"" if known is None else known.signed}  # a gate may have judged it since
         if signed is not None:

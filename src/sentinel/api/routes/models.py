@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 
 from sentinel.api.problems import problem_responses
 from sentinel.domain import NotFound
-from sentinel.models.registry_view import PROVISIONAL_TAG, KnownVersion
+from sentinel.models.lineage import lineage_of, noted_lineage
+from sentinel.models.registry_view import PROVISIONAL_TAG, KnownVersion, retirement_of
 from sentinel.scoring.runtime import ScoringRuntime
 
 
@@ -31,6 +32,7 @@ class KnownModel(BaseModel):
         "an operator, or a `candidate` that no gate has judged; null: no trusted key signed it."
     )
     signed_by: str | None = Field(description="Id of the trusted key that signed it; null: none.")
+    retired: str | None = Field(description="Who retired it and why; null: it is not retired.")
     serving: bool = Field(description="Whether it is the champion here.")
     experiments: list[str] = Field(description="Experiments in which it scores here.")
     in_memory: bool = Field(description="Whether it could decide at once.")
@@ -50,6 +52,28 @@ class ModelsPage(BaseModel):
     versions: list[KnownModel]
 
 
+class Code(BaseModel):
+    """The code that a model was trained with."""
+
+    version: str = Field(description="Of Sentinel.")
+    source_sha256: str = Field(description="Of all its Python files, in hex.")
+    commit: str = Field(description="What a checkout stood at; empty: installed without one.")
+
+
+class Origin(BaseModel):
+    """Where a version comes from."""
+
+    data_hash: str = Field(description="Names the rows and labels that it learnt from.")
+    start_us: int = Field(description="Event time of the first of those rows, microseconds UTC.")
+    end_us: int = Field(description="Event time after the last of them.")
+    cutoff_us: int = Field(description="Labels that arrived from here on were not used.")
+    rows: int
+    frauds: int
+    plan_hash: str = Field(description="The features.")
+    parent: str = Field(description="Champion when it was trained; empty: none, or not noted.")
+    code: Code | None = Field(description="What trained it; null: of before that was noted.")
+
+
 class ModelDetail(KnownModel):
     """A version of the model, and what its files say of it where they are at hand."""
 
@@ -59,6 +83,10 @@ class ModelDetail(KnownModel):
     metrics: dict[str, Any] = Field(description="Figures on its held-out payments.")
     not_measured: dict[str, str] = Field(description="Figures that there are not, and why.")
     lines: dict[str, float] = Field(description="Probabilities of its own bands.")
+    lineage: Origin | None = Field(
+        description="Data, plan, code and parent: by its signed manifest where it is in memory, "
+        "else as the registry notes them; null: not noted."
+    )
 
 
 def provisional_of(runtime: ScoringRuntime) -> str | None:
@@ -123,6 +151,7 @@ def model_detail(runtime: ScoringRuntime, version: str) -> ModelDetail:
             "lists those that there are."
         )
     manifest = None if held is None else held.manifest
+    lineage = noted_lineage(found.tags) if manifest is None else lineage_of(manifest)
     return ModelDetail(
         **found.model_dump(),
         kind=None if manifest is None else manifest.kind,
@@ -131,11 +160,13 @@ def model_detail(runtime: ScoringRuntime, version: str) -> ModelDetail:
         metrics={} if manifest is None else msgspec.to_builtins(manifest.metrics),
         not_measured={} if manifest is None else manifest.not_measured,
         lines={} if manifest is None else msgspec.to_builtins(manifest.thresholds),
+        lineage=None if lineage is None else Origin(**msgspec.to_builtins(lineage)),
     )
 
 
 def _known_model(runtime: ScoringRuntime, version: KnownVersion) -> KnownModel:
     scorer = runtime.writer.scorer
+    retired = retirement_of(version.tags)
     return KnownModel(
         version=version.version,
         aliases=list(version.aliases),
@@ -146,6 +177,7 @@ def _known_model(runtime: ScoringRuntime, version: KnownVersion) -> KnownModel:
         provisional=version.tags.get(PROVISIONAL_TAG) or None,
         signed=version.signed or None,
         signed_by=version.signed_by or None,
+        retired=None if retired is None else f"{retired.by}: {retired.why}",
         serving=scorer.model is not None and scorer.model.version == version.version,
         experiments=[
             other.name
