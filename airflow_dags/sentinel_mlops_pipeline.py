@@ -344,6 +344,7 @@ def promote(evaluation: dict[str, Any], params: dict[str, Any] | None = None) ->
             evaluation["version"],
             report=report,
             dry_run=dry_run,
+            by="the nightly pipeline",
             progress=progress,
         )
     promotion_report(out, promoted)

@@ -15,13 +15,15 @@ from typing import Any
 import httpx
 import pytest
 
-from sentinel.domain import ModelFormatError, SentinelError, Unavailable
+from sentinel.domain import GateWaits, ModelError, ModelFormatError, SentinelError, Unavailable
 from sentinel.experiments.lineup import Experiment
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.code_version import this_code
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
+from sentinel.models.signing_keys import SigningKey
 from sentinel.object_store.store import ObjectStore
+from sentinel.pipeline.approved_promotion import approve_and_promote
 from sentinel.pipeline.experiment_judging import promote_experiment
 from sentinel.pipeline.experiments import line_up_of, start
 from sentinel.pipeline.follow import fetch_version, follow
@@ -338,7 +340,10 @@ def test_a_decision_made_meanwhile_counts_more_than_an_untold_rollback(
 def test_a_challenger_is_promoted_under_load_and_the_aliases_follow(
     stack: Stack, scorer: Server, third: str
 ) -> None:
-    registry = Registry.of(stack.settings)
+    """Where the settings name approvers, it waits for one of them."""
+    registry, approver = Registry.of(stack.settings), SigningKey(bytes(range(32)))
+    signing = stack.settings.signing.model_copy(update={"approvers": approver.public})
+    asking = stack.settings.model_copy(update={"signing": signing})
     let_through(stack.settings, third)
     registry.crown(["1", "2"])
     wait_for(lambda: models(scorer)["serving"] == "2", "the champion")
@@ -349,9 +354,13 @@ def test_a_challenger_is_promoted_under_load_and_the_aliases_follow(
     assert challenger.version == third
     with load(scorer) as answers:
         wait_for(lambda: {"2", third} <= {version for _, version in answers}, "both to decide")
-        promoted = promote_experiment(
-            stack.settings, "ab", by="ann", why="it is better", instead_of="2"
-        )
+        with pytest.raises(GateWaits, match=f"Version {third} awaits approval by a second key"):
+            promote_experiment(asking, "ab", by="ann", why="it is better", instead_of="2")
+        assert registry.champions() == ["1", "2"]
+        with pytest.raises(ModelError, match="cannot be approved by ann"):
+            approve_and_promote(asking, third, approver, by="ann", why="I like it")
+        promoted = approve_and_promote(asking, third, approver, by="bob", why="I looked at it")
+        assert promoted is not None
         wait_for(lambda: models(scorer)["serving"] == third, "the new champion")
         time.sleep(0.3)
     assert (promoted.version, promoted.replaced) == (third, "2")

@@ -82,6 +82,7 @@ models_app = typer.Typer(
 )
 models_app.command("list")(registry.list_)
 models_app.command("show")(registry.show)
+models_app.command("approve")(registry.approve)
 models_app.command("retire")(registry.retire)
 models_app.command("sign")(models.sign)
 models_app.command("signing-key")(models.signing_key)

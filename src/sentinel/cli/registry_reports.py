@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sentinel.models.lineage import Lineage, noted_lineage
 from sentinel.models.registry_view import KnownVersion, RegistryView, retirement_of
+from sentinel.pipeline.approvals import request_of
 
 
 def versions_report(console: Console, view: RegistryView, versions: Sequence[KnownVersion]) -> None:
@@ -21,12 +22,19 @@ def versions_report(console: Console, view: RegistryView, versions: Sequence[Kno
         lineage = noted_lineage(one.tags)
         table.add_row(
             one.version,
-            "retired" if retirement_of(one.tags) is not None else ", ".join(one.aliases),
+            _used_as(one),
             one.signed or "by no trusted key",
             _time(one.created_at_us),
             lineage.parent if lineage is not None else "",
         )
     console.print(table, markup=False)
+
+
+def _used_as(known: KnownVersion) -> str:
+    if retirement_of(known.tags) is not None:
+        return "retired"
+    awaits = () if request_of(known.tags) is None else ("awaiting approval",)
+    return ", ".join((*known.aliases, *awaits))
 
 
 def version_report(console: Console, known: KnownVersion, lineage: Lineage | None) -> None:
@@ -40,6 +48,14 @@ def version_report(console: Console, known: KnownVersion, lineage: Lineage | Non
         "registered": f"{_time(known.created_at_us)} UTC, run {known.run_id}",
         "gate": known.tags.get("gate", "has not judged it"),
     }
+    if known.approved:
+        facts["approved by"] = known.approved
+    request = request_of(known.tags)
+    if request is not None:
+        facts["awaits approval"] = (
+            f"since {_time(request.at_us)} UTC, asked for by {request.by or 'nobody named'}: "
+            f"{request.why}"
+        )
     retired = retirement_of(known.tags)
     if retired is not None:
         facts["retired"] = f"{_time(retired.at_us)} UTC by {retired.by}: {retired.why}"

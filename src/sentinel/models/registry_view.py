@@ -60,6 +60,7 @@ class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
         created_at_us: When it was registered, microseconds UTC.
         signed: Verdict of its signature, if a trusted key made it; empty if not.
         signed_by: That key's id; empty if none made it.
+        approved: Who approved it as champion and why, if an approver's key says so; empty if not.
     """
 
     version: str
@@ -70,6 +71,7 @@ class KnownVersion(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int = 0
     signed: str = ""
     signed_by: str = ""
+    approved: str = ""
 
 
 class RegistryView(msgspec.Struct, frozen=True, kw_only=True):

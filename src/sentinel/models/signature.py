@@ -23,6 +23,8 @@ from sentinel.domain import ModelNotSigned
 from sentinel.models.signing_keys import SigningKey, TrustedKeys
 
 SIGNATURE_FILE: Final = "manifest.sig"
+APPROVAL_FILE: Final = "approval.sig"
+"""An approval is no part of what is signed; see `sentinel.models.approval`."""
 SIGNATURE_TAG: Final = "sentinel.signature"
 """Of a version in the registry: its signature, the two lines of the file."""
 STATEMENT_FORMAT: Final = 1
@@ -226,7 +228,7 @@ def check_files(folder: Path, statement: Statement) -> None:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """SHA-256 in hex of every file of a folder but its signature, by path.
+    """SHA-256 in hex of every file of a folder but signature and approval, by path.
 
     Raises:
         ModelNotSigned: It holds something else than files and folders, a link for instance.
@@ -236,7 +238,7 @@ def hashes_of(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ModelNotSigned(f"{path} is no plain file. A model folder holds nothing else.")
-        if path.is_file() and name != SIGNATURE_FILE:
+        if path.is_file() and name not in (SIGNATURE_FILE, APPROVAL_FILE):
             with path.open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

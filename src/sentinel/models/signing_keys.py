@@ -174,6 +174,28 @@ def trusted_keys_of(settings: Settings) -> TrustedKeys:
     return TrustedKeys(keys, str(path))
 
 
+def approvers_of(settings: Settings) -> TrustedKeys:
+    """The keys one of which must approve a champion; none if no approval is asked for.
+
+    Raises:
+        ConfigurationError: The settings hold what is no key.
+    """
+    given = settings.signing.approvers.strip()
+    return TrustedKeys(_SEPARATORS.split(given) if given else [], "signing.approvers")
+
+
+def key_in(path: Path) -> SigningKey:
+    """The private key of a file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or holds none.
+    """
+    try:
+        return _key(path.read_text(encoding="ascii").strip(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The key in {path} cannot be read: {error}.") from None
+
+
 def replace_key(settings: Settings) -> SigningKey:
     """Make another private key for the workspace; the public key of the old one stays trusted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection
@@ -26,6 +27,8 @@ from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 
+log = logging.getLogger(__name__)
+
 MOST_VERSIONS: Final = 2_000
 """Versions of the line-up that are looked back for shares of an experiment."""
 SETTLED_BY: Final = "sentinel experiment settle"
@@ -37,7 +40,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Of it.
         verdict, why: See `Judgement`.
-        action: "promoted", "stopped" or "none".
+        action: "promoted", "waits" (for approval, or since the champion changed meanwhile),
+            "stopped" or "none".
     """
 
     name: str
@@ -182,7 +186,7 @@ def promote_experiment(
 
     Raises:
         NotFound: It does not run.
-        GateWaits: Another champion serves by now.
+        GateWaits: Another champion serves by now, or the version awaits approval.
         ConfigurationError: Its model never decided on a payment, so nothing was judged.
         ModelNotSigned, NoModel, Unavailable: See `sentinel.pipeline.promotion`.
     """
@@ -195,7 +199,9 @@ def promote_experiment(
             "as a challenger, or put it through the gate: `sentinel promote "
             f"{experiment.version}`."
         )
-    promoted = promote_challenger(settings, experiment.version, instead_of=instead_of)
+    promoted = promote_challenger(
+        settings, experiment.version, instead_of=instead_of, by=by, why=why, experiment=name
+    )
     end_experiment(settings, experiment, by=by, why=why)
     return promoted
 
@@ -270,13 +276,17 @@ def settle(
             action, promoted = "promoted", True
             if not dry_run:
                 instead_of = None if serving is None else serving.version
-                promote_experiment(
-                    settings,
-                    experiment.name,
-                    by=SETTLED_BY,
-                    why=said.why,
-                    instead_of=instead_of,
-                )
+                try:
+                    promote_experiment(
+                        settings,
+                        experiment.name,
+                        by=SETTLED_BY,
+                        why=said.why,
+                        instead_of=instead_of,
+                    )
+                except GateWaits as error:
+                    log.warning("%s", error)
+                    action, promoted = "waits", False
         elif said.verdict in ("keep", "stop") and settings.experiments.stop:
             action = "stopped"
             if not dry_run:

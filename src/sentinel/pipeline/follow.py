@@ -31,6 +31,12 @@ from sentinel.domain import (
 from sentinel.experiments.lineup import NO_LINE_UP
 from sentinel.experiments.store import open_line_ups
 from sentinel.ingest.masked_log import log_with_masks
+from sentinel.models.approval import (
+    APPROVAL_TAG,
+    check_approval,
+    read_approval,
+    write_approval,
+)
 from sentinel.models.artifact import MANIFEST, load_manifest, stamp
 from sentinel.models.champion import champion_of
 from sentinel.models.registry_view import KnownVersion, RegistryView, read_view, write_view
@@ -44,7 +50,7 @@ from sentinel.models.signature import (
     verify,
     write_signature,
 )
-from sentinel.models.signing_keys import TrustedKeys, trusted_keys_of
+from sentinel.models.signing_keys import TrustedKeys, approvers_of, trusted_keys_of
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.pipeline.retired import note_line_up
@@ -52,6 +58,7 @@ from sentinel.pipeline.role_aliases import follow_roles
 from sentinel.pipeline.served import (
     PARTIAL,
     changing,
+    check_approved,
     crown,
     folder_of,
     forget_rollback,
@@ -157,23 +164,31 @@ def look(settings: Settings, server: RegistryReader) -> str:
         name=settings.mlflow.model_name,
         answered_at_us=time.time_ns() // 1000,
         champions=tuple(champions),
-        versions=tuple(_with_signature(version, keys) for version in versions),
+        versions=tuple(
+            _with_signature(version, keys, approvers_of(settings)) for version in versions
+        ),
     )
     write_view(settings.models_dir, view)
     return untold
 
 
-def _with_signature(known: KnownVersion, keys: TrustedKeys) -> KnownVersion:
-    """A version as others see it: what its signature says in place of the signature."""
-    tags = {key: value for key, value in known.tags.items() if key != SIGNATURE_TAG}
+def _with_signature(known: KnownVersion, keys: TrustedKeys, approvers: TrustedKeys) -> KnownVersion:
+    """A version as others see it: what signature and approval say in place of the two."""
+    hidden = (SIGNATURE_TAG, APPROVAL_TAG)
+    tags = {key: value for key, value in known.tags.items() if key not in hidden}
+    signature, text = (known.tags.get(key, "") for key in hidden)
+    known = msgspec.structs.replace(known, tags=tags)
     try:
-        signed = verify(known.tags.get(SIGNATURE_TAG, ""), keys, f"Version {known.version}")
+        signed = verify(signature, keys, f"Version {known.version}")
         check_statement(signed.statement, version=known.version, to_serve=False)
     except ModelNotSigned:
-        return msgspec.structs.replace(known, tags=tags)
-    return msgspec.structs.replace(
-        known, tags=tags, signed=signed.statement.verdict, signed_by=signed.key_id
-    )
+        return known
+    known = msgspec.structs.replace(known, signed=signed.statement.verdict, signed_by=signed.key_id)
+    try:
+        approval = check_approval(text, approvers, signed).approval
+    except ModelNotSigned:
+        return known
+    return msgspec.structs.replace(known, approved=f"{approval.by}: {approval.why}")
 
 
 def follow(settings: Settings, stop: threading.Event) -> None:
@@ -257,6 +272,7 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
         folder = settings.models_dir / serving.folder
         here = read_signature(folder)
         if run_of(folder) == champion.run_id and here and champion.signature in ("", here):
+            _take_approval(folder, champion)
             return champion.version
         if not _bring(settings, server, champion, to_serve=True) and folder == folder_of(
             settings, champion.version
@@ -264,12 +280,21 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
             return champion.version
     else:
         _bring(settings, server, champion, to_serve=True)
+    folder = folder_of(settings, champion.version)
+    _take_approval(folder, champion)
+    check_approved(settings, folder, champion.version)
     with changing(settings):
         rollback = untold_rollback(settings)
         if rollback is not None and rollback.instead_of == champion.version:
             return rollback.champions[-1]  # taken back while it was being fetched
         crown(settings, champion.version)
     return champion.version
+
+
+def _take_approval(folder: Path, wanted: RegisteredVersion) -> None:
+    """Put the registry's approval into a folder that is here; whoever needs one checks it."""
+    if wanted.approval and read_approval(folder) != wanted.approval:
+        write_approval(folder, wanted.approval)
 
 
 def _sync_line_up(

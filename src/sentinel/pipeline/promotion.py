@@ -22,6 +22,7 @@ from sentinel.models.registry import Registry
 from sentinel.models.registry_view import read_view
 from sentinel.models.signature import SIGNATURE_TAG, check_folder
 from sentinel.models.signing_keys import trusted_keys_of
+from sentinel.pipeline.approvals import ApprovalRequest, require_approval
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
@@ -32,6 +33,7 @@ from sentinel.pipeline.scored_payments import ROWS, BulkScorer
 from sentinel.pipeline.served import (
     Rollback,
     changing,
+    check_approved,
     crown,
     folder_of,
     is_signed,
@@ -81,6 +83,7 @@ def promote(
     dry_run: bool = False,
     despite_experiments: bool = False,
     now_us: int | None = None,
+    by: str = "",
     progress: ProgressCallback = no_progress,
 ) -> Promoted:
     """Make a candidate the champion, if the gate lets it through.
@@ -94,12 +97,13 @@ def promote(
         despite_experiments: Whether it waits for no experiment; those that run begin anew.
         now_us: The clock for the maturity of labels, microseconds UTC; default: the end of the
             log.
+        by: Who asks for it; where approval is asked for, somebody else has to give it.
         progress: Told of the stages "labels", "backfill", "gate" and "history".
 
     Raises:
         GateRefused: It is worse than the champion, or no better than chance.
-        GateWaits: Too little truth has matured to tell, or an experiment is judged against the
-            champion.
+        GateWaits: Too little truth has matured to tell, an experiment is judged against the
+            champion, or it awaits approval.
         NoModel: There is no such version, or no candidate at all.
         ModelError: It is retired.
         ModelNotSigned: It was not trained by this deployment.
@@ -126,7 +130,7 @@ def promote(
             return Promoted(wanted, present, report, rows, folder, seconds, dry_run=True)
         if present != wanted:
             champions = [*champions, wanted]
-        return _install(settings, registry, champions, report, started, progress)
+        return _install(settings, registry, champions, report, started, by, progress)
 
 
 def promote_challenger(
@@ -134,6 +138,10 @@ def promote_challenger(
     version: str,
     *,
     instead_of: str | None = None,
+    by: str = "",
+    why: str = "",
+    experiment: str = "",
+    reference: str = "",
     progress: ProgressCallback = no_progress,
 ) -> Promoted:
     """Make a version the champion that has decided beside it and was shown to be better.
@@ -145,10 +153,13 @@ def promote_challenger(
         settings: The deployment.
         version: In the registry.
         instead_of: The champion that it was judged against; None for whichever there is.
+        by, why, experiment: See `sentinel.pipeline.approvals.ApprovalRequest`.
+        reference: The version whose procedure later candidates are held against; empty: this one.
         progress: Told of the stages "labels", "backfill" and "history".
 
     Raises:
-        GateWaits: The registry has another champion than the one it was judged against.
+        GateWaits: The registry has another champion than the one it was judged against, or it
+            awaits approval.
         ModelNotSigned: No gate let it through.
         ModelError: It is retired.
         NoModel: There is no such version.
@@ -167,9 +178,18 @@ def promote_challenger(
         require_not_retired(version, registry.version(version).tags)
         folder = fetch_version(settings, version, to_serve=True)
         check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
+        request = ApprovalRequest(
+            by=by,
+            why=why,
+            at_us=time.time_ns() // 1000,
+            instead_of=replaced,
+            reference=reference or version,
+            experiment=experiment,
+        )
+        require_approval(settings, registry, version, folder, request)
         scored = score_history(settings, folder, progress=progress)
         if replaced != version:
-            registry.note(version, REFERENCE_TAG, version)
+            registry.note(version, REFERENCE_TAG, request.reference)
             registry.crown([*champions, version])
         sync_champion(settings)
     seconds = time.monotonic() - started
@@ -214,6 +234,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
                     fetch_version(settings, version, to_serve=True)
             # Says what is wrong where the folder alone has to do.
             check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
+            check_approved(settings, folder, version)
             _step_back(settings, champions)
             _withdraw_trials(settings, champions[-1])
             if away is None:
@@ -323,15 +344,25 @@ def _install(
     champions: list[str],
     report: GateReport,
     started: float,
+    by: str,
     progress: ProgressCallback,
 ) -> Promoted:
-    """Fetch, score the history, sign what the gate said, and only then move the alias."""
+    """Fetch, sign what the gate said, score the history, and only then move the alias."""
     version = champions[-1]
     folder = fetch_version(settings, version)
-    scored = score_history(settings, folder, progress=progress)
     signature = sign_what_passed(settings, folder, version, report)
     registry.note(version, SIGNATURE_TAG, signature)
-    registry.note(version, REFERENCE_TAG, _reference(registry, report))
+    reference = _reference(registry, report)
+    request = ApprovalRequest(
+        by=by,
+        why=str(report),
+        at_us=time.time_ns() // 1000,
+        instead_of=report.champion,
+        reference=reference,
+    )
+    require_approval(settings, registry, version, folder, request)
+    scored = score_history(settings, folder, progress=progress)
+    registry.note(version, REFERENCE_TAG, reference)
     registry.crown(champions)
     sync_champion(settings)
     replaced = champions[-2] if len(champions) > 1 else None

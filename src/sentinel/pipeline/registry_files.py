@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sentinel.domain import Unavailable
+from sentinel.models.approval import APPROVAL_TAG
 from sentinel.models.registry import CHAMPION, MANIFEST_TAG, ModelVersion, Registry
 from sentinel.models.registry_place import MlflowPlace, artifact_path, mlflow_place
 from sentinel.models.registry_view import KnownVersion
@@ -142,4 +143,5 @@ def _registered(found: ModelVersion) -> RegisteredVersion:
         found.run_id,
         found.tags.get(MANIFEST_TAG, ""),
         found.tags.get(SIGNATURE_TAG, ""),
+        found.tags.get(APPROVAL_TAG, ""),
     )

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from sentinel.domain import NoModel, Unavailable
+from sentinel.models.approval import APPROVAL_TAG
 from sentinel.models.registry import (
     CHAMPION,
     CHAMPIONS_TAG,
@@ -44,12 +45,14 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
         run_id: The training run that it came from.
         manifest_sha256: Of its manifest, in hex; empty if it was not noted.
         signature: Of its files, see `sentinel.models.signature`; empty if it has none.
+        approval: See `sentinel.models.approval`; empty if it has none.
     """
 
     version: str
     run_id: str
     manifest_sha256: str = ""
     signature: str = ""
+    approval: str = ""
 
 
 class _Tag(msgspec.Struct):
@@ -244,6 +247,7 @@ class RegistryOverHttp:
             run_id=found.run_id,
             manifest_sha256=found.noted().get(MANIFEST_TAG, ""),
             signature=found.noted().get(SIGNATURE_TAG, ""),
+            approval=found.noted().get(APPROVAL_TAG, ""),
         )
 
     def _tell(self, path: str, **values: str) -> None:

@@ -25,6 +25,7 @@ import msgspec
 from filelock import FileLock
 
 from sentinel.domain import ModelNotSigned, SentinelError
+from sentinel.models.approval import check_approval, read_approval
 from sentinel.models.artifact import MANIFEST, load_manifest
 from sentinel.models.serving import (
     CHAMPION_ROLE,
@@ -40,8 +41,9 @@ from sentinel.models.signature import (
     check_folder,
     hashes_of,
     read_signature,
+    verify,
 )
-from sentinel.models.signing_keys import trusted_keys_of
+from sentinel.models.signing_keys import approvers_of, trusted_keys_of
 from sentinel.pipeline.retired import drop_retired, note_use
 from sentinel.settings import Settings
 
@@ -107,6 +109,24 @@ def is_signed(
     except ModelNotSigned:
         return False
     return True
+
+
+def check_approved(settings: Settings, folder: Path, version: str) -> None:
+    """See that a folder's model may be champion; nothing where no approval is asked for.
+
+    Args:
+        settings: Say which keys approve.
+        folder: Signed to serve.
+        version: What it holds.
+
+    Raises:
+        ModelNotSigned: Approval is asked for, and it has none.
+    """
+    approvers = approvers_of(settings)
+    if approvers:
+        keys, what = trusted_keys_of(settings), f"Version {version} in {folder}"
+        signed = verify(read_signature(folder), keys, what)
+        check_approval(read_approval(folder), approvers, signed)
 
 
 def holds(folder: Path, statement: Statement) -> bool:

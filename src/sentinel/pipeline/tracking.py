@@ -30,6 +30,7 @@ from sentinel.models.registry import (
 from sentinel.models.registry_place import MlflowPlace, mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.models.signature import (
+    APPROVAL_FILE,
     SIGNATURE_FILE,
     SIGNATURE_TAG,
     Statement,
@@ -199,7 +200,8 @@ class TrackedRun:
                     "categorical": str(len(categorical)),
                 },
             )
-            (folder / SIGNATURE_FILE).unlink(missing_ok=True)  # of a model that this one copies
+            for of_another in (SIGNATURE_FILE, APPROVAL_FILE):  # of a model that this one copies
+                (folder / of_another).unlink(missing_ok=True)
             self._describe(folder, manifest, logged.model_id)
             try:
                 if self._place.files is None:

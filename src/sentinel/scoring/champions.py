@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from sentinel.models.approval import check_approval, read_approval
 from sentinel.models.artifact import MANIFEST
 from sentinel.models.champion import Champion
 from sentinel.models.registry_view import VIEW, RegistryView, read_view
 from sentinel.models.serving import model_folder
 from sentinel.models.signature import Signed, check_folder
-from sentinel.models.signing_keys import trusted_keys_of
+from sentinel.models.signing_keys import approvers_of, trusted_keys_of
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 
@@ -53,10 +54,15 @@ class WarmModels:
 
         Raises:
             ModelFormatError: A file is missing, changed or not readable.
-            ModelNotSigned: No key that is trusted here signed the folder to serve.
+            ModelNotSigned: No key that is trusted here signed the folder to serve, or no second
+                key approved it where the settings ask for that.
             PlanMismatch: The folder's plan is not the one the model was trained with.
         """
         model = self._load(champion.folder, champion.version, to_serve=True)
+        approvers = approvers_of(self._settings)
+        if approvers:
+            text = read_approval(self._settings.models_dir / champion.folder)
+            check_approval(text, approvers, self._held[champion.folder].signed)
         others = [folder for folder in self._champions if folder != champion.folder]
         self._champions = [*others, champion.folder][-_HELD:]
         self._forget()

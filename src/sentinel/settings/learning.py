@@ -122,3 +122,9 @@ class SigningSettings(BaseModel):
         "`ed25519:...`, as `sentinel models signing-key` prints them. Empty: those in "
         "`signing.pub` of the workspace.",
     )
+    approvers: str = Field(
+        "",
+        description="Public keys one of which must approve a version before it becomes champion, "
+        "with spaces or commas between; `sentinel models approve`. The key that signed the version "
+        "does not count. Empty: no approval is asked for.",
+    )

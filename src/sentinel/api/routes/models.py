@@ -32,6 +32,9 @@ class KnownModel(BaseModel):
         "an operator, or a `candidate` that no gate has judged; null: no trusted key signed it."
     )
     signed_by: str | None = Field(description="Id of the trusted key that signed it; null: none.")
+    approved: str | None = Field(
+        description="Who approved it as champion and why, if an approver's key says so; null: not."
+    )
     retired: str | None = Field(description="Who retired it and why; null: it is not retired.")
     serving: bool = Field(description="Whether it is the champion here.")
     experiments: list[str] = Field(description="Experiments in which it scores here.")
@@ -177,6 +180,7 @@ def _known_model(runtime: ScoringRuntime, version: KnownVersion) -> KnownModel:
         provisional=version.tags.get(PROVISIONAL_TAG) or None,
         signed=version.signed or None,
         signed_by=version.signed_by or None,
+        approved=version.approved or None,
         retired=None if retired is None else f"{retired.by}: {retired.why}",
         serving=scorer.model is not None and scorer.model.version == version.version,
         experiments=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -186,6 +187,7 @@ def promote(
                 report=report,
                 dry_run=dry_run,
                 despite_experiments=despite_experiments,
+                by=getpass.getuser(),
                 progress=progress,
             )
         promotion_report(out, result)

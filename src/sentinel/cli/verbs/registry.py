@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,6 +58,37 @@ def show(
             typer.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
         else:
             version_report(out, known, lineage)
+
+
+def approve(
+    version: Annotated[str, typer.Argument(help="Version; the gate let it through.")],
+    why: Annotated[str, typer.Option(help="Why; it is signed with it.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="File with your private key; default: the key of these settings."),
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who approves; default: the user of the system.")] = "",
+    workspace: Workspace = None,
+) -> None:
+    """Approve a version as champion with a second key; a promotion that awaits it goes on.
+
+    Whoever asked for the promotion, and the key that signed the version, cannot.
+    """
+    from sentinel.cli.reports import promotion_report
+    from sentinel.models.signing_keys import key_in, signing_key_of
+    from sentinel.pipeline.approved_promotion import approve_and_promote
+    from sentinel.sources.progress import progress_bar
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        own = signing_key_of(settings) if key is None else key_in(key)
+        with progress_bar(err) as progress:
+            promoted = approve_and_promote(
+                settings, version, own, by=by or getpass.getuser(), why=why, progress=progress
+            )
+        out.print(f"Version {version} is approved.", markup=False, highlight=False)
+        if promoted is not None:
+            promotion_report(out, promoted)
 
 
 def retire(
