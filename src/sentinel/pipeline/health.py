@@ -190,6 +190,7 @@ def _model(settings: Settings) -> str:
     from sentinel.models.champion import champion_of
     from sentinel.models.signature import check_folder
     from sentinel.models.signing_keys import trusted_keys_of
+    from sentinel.pipeline.served import check_approved
 
     champion = champion_of(settings)
     if champion is None:
@@ -197,6 +198,7 @@ def _model(settings: Settings) -> str:
     folder = settings.models_dir / champion.folder
     keys = trusted_keys_of(settings)
     signed = check_folder(folder, keys, version=champion.version, to_serve=True)
+    check_approved(settings, folder, champion.version)
     manifest = load_manifest(folder)
     load_plan(folder, manifest)
     load_trees(folder, manifest)
