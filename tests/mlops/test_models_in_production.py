@@ -77,7 +77,8 @@ def scorer(stack: Stack, champion: str) -> Iterator[Server]:
     following = threading.Thread(target=follow, args=(stack.settings, stop))
     following.start()
     try:
-        with serving(stack.settings) as server:
+        name = {"SENTINEL_MLFLOW__MODEL_NAME": stack.settings.mlflow.model_name}
+        with serving(stack.settings, environment=name) as server:
             wait_for(lambda: models(server)["serving"] == champion, "the scorer")
             yield server
     finally:
