@@ -154,7 +154,7 @@ def books(settings: Settings, answers: Answers) -> Books:
             if group.kind != GroupKind.DECISIONS:
                 continue
             decided = decode_decisions(group.payload)
-            values = memoryview(decided.probabilities).cast("d")
+            values = decided.deciding_probabilities().tolist()
             for transaction, probability in zip(decided.transactions, values, strict=True):
                 twice += transaction.transaction_id in recorded
                 recorded[transaction.transaction_id] = probability

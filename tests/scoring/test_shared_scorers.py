@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import httpx
+import msgspec
+import numpy as np
 import psycopg
 import pytest
 
-from sentinel.features.plan.plan import Plan
+from sentinel.experiments.assignment import draw
+from sentinel.experiments.lineup import Experiment
+from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.ledger.open import open_shared
+from sentinel.log.entries import decode_decisions
+from sentinel.models.serving import model_folder
 from sentinel.pipeline.compare_shared import compare_shared
 from sentinel.settings import Settings
+from testkit.experiments import install_version, run_experiments
 from testkit.payments import payments
 from testkit.scratch import Server, default_plan, fraud_label, make_workspace
 from testkit.servers import Postgres, Redis
 from testkit.shared_scorers import Books, books, repairs_done, replayed, scorers, send, workspaces
 
 pytestmark = pytest.mark.slow
+
+NOTE: Final = RequestFeature("note", "number", "note")
 
 
 class Stack(NamedTuple):
@@ -109,6 +120,62 @@ def test_two_scorers_decide_each_payment_once_and_provably(deployment: Deploymen
     assert held.records > 100
     fraud = [i for i, name in enumerate(deployment.plan.feature_names) if "fraud" in name]
     assert fraud
+
+
+def test_roles_agree_in_all_scorers_and_what_they_were_given_is_provable(
+    deployment: Deployment,
+) -> None:
+    """A version with features of its own is refused by name: records in Redis are of one plan."""
+    first, second = deployment.workspaces
+    wider = msgspec.structs.replace(deployment.plan, request=(NOTE, *deployment.plan.request))
+    for version, plan in (("11", deployment.plan), ("12", deployment.plan), ("13", wider)):
+        install_version(first, plan, version, trees=20, leaves=15)
+        folder = model_folder(first, version)
+        shutil.copytree(folder, second.models_dir / folder.name)
+    with scorers(deployment.workspaces, deployment.environment) as servers:
+        plain = send(urls(servers), some_payments(60, "before"))
+        run_experiments(
+            deployment.settings,
+            Experiment(name="ab", kind="challenger", version="11", share=0.5),
+            Experiment(name="night", kind="shadow", version="12"),
+            Experiment(name="wide", kind="shadow", version="13"),
+        )
+        for server in servers:
+            while len(found := experiments(server)) < 3:
+                time.sleep(0.05)
+            assert {name for name, one in found.items() if one["running"]} == {"ab", "night"}
+            assert "records in Redis are of one plan" in found["wide"]["problem"]
+        answers = send(urls(servers), some_payments(300))
+        again = send(urls(servers[::-1]), some_payments(300))
+        repairs_done(servers)
+    assert {n: b["model_version"] for n, b in answers.bodies.items()} == {
+        n: b["model_version"] for n, b in again.bodies.items()
+    }
+    answers.bodies |= plain.bodies
+    assert deployment.books(answers) == Books(recorded=360, lost=0, twice=0, differing=0)
+    scored = 0
+    with open_shared(deployment.settings) as ledger:
+        for group in ledger.groups():
+            decided = decode_decisions(group.payload)
+            said = {role.role: np.frombuffer(role.scores) for role in decided.columns.roles}
+            deciders = decided.columns.deciders or bytes(group.entries)
+            for row, payment in enumerate(decided.transactions):
+                if payment.transaction_id.startswith("before"):
+                    continue
+                assert said.keys() == {"ab", "night"}
+                assert np.isfinite([scores[row] for scores in said.values()]).all()
+                assert deciders[row] == (draw("ab", f"card/{payment.card_id}") < 0.5)
+                scored += 1
+    assert scored == 300
+    result = replayed(deployment.settings, deployment.plan)
+    assert result.decisions + result.degraded == 360
+    assert (result.mismatches, result.degraded) == (0, 0), result.examples
+
+
+def experiments(server: Server) -> dict[str, dict[str, Any]]:
+    """What the panel of a scorer is of, by name."""
+    answer = httpx.get(f"{server.url}/experiments", timeout=60).json()
+    return {one["experiment"]["name"]: one for one in answer["experiments"]}
 
 
 def test_redis_and_postgres_restart_under_load(deployment: Deployment) -> None:
