@@ -235,7 +235,7 @@ def _as_one(groups: list[_Watched]) -> _Watched:
         np.concatenate([group.roles.scores for group in groups], axis=1),
         np.concatenate([group.roles.probabilities for group in groups], axis=1),
         np.concatenate(deciders),
-        np.sum(took, axis=0, dtype=np.int64).tolist() if took else (),
+        [sum(each) for each in zip(*took, strict=True)],
     )
     flags = np.concatenate([group.flags for group in groups])
     return _Watched(roles, flags, np.concatenate([group.outcomes for group in groups]))

@@ -177,7 +177,7 @@ def score_roles(
         began_ns = time.perf_counter_ns()
         try:
             wanted = vectors if rows is None else vectors[rows]
-            said = other.model.score(taken(wanted, other.columns))
+            alone = other.model.score(taken(wanted, other.columns))
         except Exception as error:  # noqa: BLE001 -- no payment fails with an experiment
             drop(panel, other, error, "scored")
             if deciders is not None:
@@ -185,9 +185,9 @@ def score_roles(
             continue
         took_ns[number - 1] = time.perf_counter_ns() - began_ns
         if rows is None:
-            all_scores[number], all_probabilities[number] = said
+            all_scores[number], all_probabilities[number] = alone
         else:
-            all_scores[number, rows], all_probabilities[number, rows] = said
+            all_scores[number, rows], all_probabilities[number, rows] = alone
     if deciders is not None and not deciders.any():
         deciders = None
     return RolesScored(others, all_scores, all_probabilities, deciders, took_ns)
