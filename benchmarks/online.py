@@ -71,7 +71,7 @@ def _simulator(settings: Settings, days: int, customers: int) -> KnownPayments:
 
 
 def _handbook(days: int) -> KnownPayments:
-    from benchmarks.handbook import Champion
+    from benchmarks.handbook_champion import Champion
     from benchmarks.handbook_protocol import Transactions
 
     path = handbook_path()

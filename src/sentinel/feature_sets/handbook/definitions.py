@@ -10,6 +10,8 @@ can be told: a customer whose payments suddenly grow, and a terminal at which ev
 fraud for some weeks.
 """
 
+from typing import Final
+
 from sentinel.feast_plugin.families import (
     DAY,
     HOUR,
@@ -78,7 +80,7 @@ customer_features = entity_view(
 # Terminal: is it compromised? A compromise begins, lasts some weeks, and ends when it has been
 # dealt with, so rates are told week by week. A fraud of a large amount says nothing of the
 # terminal: it is the customer's affair, and is left out where amounts are "ordinary".
-ORDINARY = [("amount_minor", "<=", 22_000)]
+ORDINARY: Final = (("amount_minor", "<=", 22_000),)
 terminal_features = entity_view(
     "merchant",
     merchant,
