@@ -109,12 +109,18 @@ class Site:
         return self._load.send(f"single-{self.mark}", first, seconds).result()
 
     def crown(self, version: str, *, other_plan: bool) -> None:
-        """Make a new version the champion, and wait until it serves."""
-        self.world.crown(self.world.plans[other_plan], version)
+        """Make a new version the champion, and wait until it serves from its plan's own state."""
+        plan = self.world.plans[other_plan]
+        self.world.crown(plan, version)
+        wanted = (version, plan.hash)
         deadline = time.monotonic() + LONGEST_SECONDS
-        while (health := self.health())["model"]["version"] != version:
+        while True:
+            health = self.health()
+            serving = health["model"]["version"], health["feature_store"]["plan_hash"]
+            if serving == wanted:
+                return
             if time.monotonic() > deadline:
-                raise RuntimeError(f"version {version} does not serve: {health['model']}")
+                raise RuntimeError(f"{wanted} does not serve, but {serving}")
             time.sleep(0.2)
 
 

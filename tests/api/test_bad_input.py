@@ -60,7 +60,7 @@ def test_every_route_keeps_what_its_openapi_says(server: Server) -> None:
             )
             @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
             def conforms(case: Any) -> None:
-                case.call_and_validate(checks=CHECKS)
+                case.call_and_validate(checks=CHECKS, timeout=60)
 
             try:
                 conforms()

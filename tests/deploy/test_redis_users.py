@@ -125,14 +125,14 @@ def test_who_loads_functions_reads_no_record(redis: Redis) -> None:
 def sent_by(*files: str) -> set[str]:
     """Commands in the code that talks to Redis, as rules write them."""
     text = "\n".join((STATE / name).read_text() for name in files)
-    asked = r'(?:pack\(|_ask\(\w+(?:\.\w+)?, |call\(\w+, |\.ask\()"([A-Z]+)"(?:, "([A-Z]+)")?'
+    asked = r'(?:pack\(|_ask\(\w+(?:\.\w+)?, |call\([\w.]+, |\.ask\()"([A-Z]+)"(?:, "([A-Z]+)")?'
     words = {(name, of if name == "CLIENT" else "") for name, of in re.findall(asked, text)}
     words |= {(name, "") for name in re.findall(r"call\('([A-Z]+)'", text)}
     return {"|".join(filter(None, pair)).lower() for pair in words}
 
 
 def test_a_scorer_may_run_the_commands_that_the_code_sends_and_no_others() -> None:
-    records = [f"state/redis/{name}.py" for name in ("records", "wire", "checkpoints")]
+    records = [f"state/redis/{name}.py" for name in ("records", "notes", "wire", "checkpoints")]
     sent = sent_by(*records, "scoring/shared_states.py", "state/redis/functions.lua")
     assert {"append", "fcall", "hgetall", "scan", "setrange", "unlink"} <= sent
     assert commands_of("scorer") - {"ping"} == sent
@@ -176,7 +176,7 @@ def test_a_scorer_serves_changes_its_plan_and_follows_the_log_within_its_rights(
             other = Plan(plan.views, plan.request, plan.ratios[:-1])
             booster = synthetic_booster(other, trees=5, leaves=7)
             install_champion(settings, other, booster, "2")
-            wait_until(lambda: serves(server.url, "2"), 120, "the other plan's model to serve")
+            wait_until(lambda: serves(server.url, other), 120, "the other plan's state to serve")
             more = send([server.url], islice(payments(3, prefix="waits", customers=20), 50))
             assert not any(body["degraded"] for body in more.bodies.values())
             answers.bodies |= more.bodies
@@ -193,9 +193,10 @@ def test_a_scorer_serves_changes_its_plan_and_follows_the_log_within_its_rights(
     assert refused == [], "nothing was sent that its sender may not send"
 
 
-def serves(url: str, version: str) -> bool:
+def serves(url: str, plan: Plan) -> bool:
     time.sleep(0.2)
-    return bool(httpx.get(f"{url}/health", timeout=30).json()["model"]["version"] == version)
+    health = httpx.get(f"{url}/health", timeout=30).json()
+    return bool(health["feature_store"]["plan_hash"] == plan.hash)
 
 
 def as_deployed(settings: Settings, ledger: str, redis_url: str) -> Settings:

@@ -23,14 +23,14 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(workspace=tmp_path)
 
 
-def away_once(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
-    read = store.read
+def away_once(monkeypatch: pytest.MonkeyPatch, store: Any, read: str) -> None:
+    before = getattr(store, read)
 
     def fails() -> None:
-        monkeypatch.setattr(store, "read", read)
+        monkeypatch.setattr(store, read, before)
         raise LedgerUnavailable("The store is away.")
 
-    monkeypatch.setattr(store, "read", fails)
+    monkeypatch.setattr(store, read, fails)
 
 
 def test_a_stop_is_seen_although_the_store_was_away(
@@ -41,7 +41,7 @@ def test_a_stop_is_seen_although_the_store_was_away(
     in_charge.start()
     assert in_charge.line_up.find("ab") is not None
     run_experiments(settings)
-    away_once(monkeypatch, in_charge._store)
+    away_once(monkeypatch, in_charge._store, "stored")
     in_charge.look()
     assert in_charge.line_up.find("ab") is not None
     assert in_charge.look()
@@ -57,7 +57,7 @@ def test_a_policy_is_seen_although_the_store_was_away(
     store = open_policies(settings)
     store.add(lambda _: PolicyVersion(terms=Terms(), by="me", why="first", at_us=1))
     store.close()
-    away_once(monkeypatch, in_charge._store)
+    away_once(monkeypatch, in_charge._store, "read")
     assert not in_charge.look()
     assert in_charge.look()
     assert in_charge.version is not None

@@ -93,5 +93,5 @@ def _say_who_may(document: dict[str, Any]) -> None:
         if dry_run:
             wanted = [f"{scope} (where dry_run is true)" for scope in wanted]
         operation.setdefault("security", []).extend({"key": [scope]} for scope in wanted)
-        statuses = problem_responses(401, 403)
+        statuses = problem_responses(401, 403, 414)
         operation["responses"].update({str(status): said for status, said in statuses.items()})

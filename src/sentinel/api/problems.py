@@ -232,6 +232,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "The id stands for other content.",
         410: "The model that decided is kept nowhere any more.",
         413: "The body is too large.",
+        414: "The URL is too long.",
         422: "The input is not valid; the offending fields are named.",
         429: "More at once than is worked on; come again after Retry-After seconds.",
         503: "No model yet, or state or ledger unavailable for the moment.",
