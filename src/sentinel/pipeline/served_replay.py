@@ -7,7 +7,9 @@ position gives, for each decision, the record as that decision saw it, and so it
 Not every decision can be held against it. A decision whose state could not be read is degraded. And
 where a position is missing, a change was made that never became durable; what was served from then
 on until it was taken back, or the record put in place anew, counts as unverifiable, never as right.
-So does what was served after two changes at one position.
+So does what was served after two changes at one position. A server that took over may not know that
+a record was put in place anew: what it served, until that was done again, does not count as right
+either.
 
 A payment that was declared void counts until its records were put in place anew, and not after.
 """
@@ -396,16 +398,18 @@ class _Replay:
         at = int(base[1]) if self._start is None else self._start
         holes: set[int] = set()
         lost = False  # two changes at one position, or positions that nobody can count
+        taken = {*voids, *voids.values()}
         waiting = list(rebuilds)
         for change in placed:
             while waiting and waiting[0].position < change[0]:
                 rebuild = waiting.pop(0)
-                self._rebuild(offset, base, rebuild, changes)
                 kept_from = rebuild.position >> EPOCH_SHIFT << EPOCH_SHIFT
-                at, lost = rebuild.position, False
+                at = rebuild.position
                 # What was kept on the way to the log and never reached it.
                 holes = {q for q in voids.values() if kept_from < q <= at} if kept_from else set()
-            if change[0] <= at or change[0] - at > _LONGEST_HOLE:
+                kept = max(0, at - kept_from - len(holes)) if kept_from else None
+                lost = not self._rebuild(offset, base, rebuild, changes, kept)
+            if change[0] <= at or change[0] - at > _LONGEST_HOLE or change[0] in taken:
                 lost = True
             else:
                 for missing in range(at + 1, change[0]):
@@ -424,8 +428,22 @@ class _Replay:
         base: Words,
         rebuild: Rebuilt,
         changes: list[tuple[int, int, int]],
-    ) -> None:
-        """Make the record what the ledger held, and what was added to it meanwhile."""
+        kept: int | None,
+    ) -> bool:
+        """Make the record what the ledger held, and what was added to it meanwhile.
+
+        Args:
+            offset: Of the record in the arena.
+            base: As it was loaded.
+            rebuild: What became of it.
+            changes: Position, kind and row of all changes of the record.
+            kept: At most so many changes were added to it that the ledger did not hold yet; None if
+                nobody counted.
+
+        Returns:
+            Whether it is known which those were. A server that takes over without the latest may
+            not know of the rebuild: what it then adds has an earlier position and came later.
+        """
         view, through = rebuild.view, rebuild.through_sequence
         without = self._loaded.record(view, rebuild.key, base, through)
         self._arena.words[offset : offset + len(base)] = without
@@ -435,13 +453,20 @@ class _Replay:
         # A decision that was made without the records and added to them later stands there twice.
         # What the log held is there in its order; what was on the way to it, by position.
         places: dict[int, tuple[int, int]] = {}
+        under_way: dict[int, tuple[int, int]] = {}
         for position, kind, row in changes:
             if kind != KIND_ADD:
                 continue
             if live.sequences[row] <= through:
                 places[row] = (live.sequences[row], 0)
             elif 0 < position < rebuild.position:
-                places[row] = (through + 1, position)
+                under_way[row] = (through + 1, position)
+        if kept is None or len(under_way) <= kept:
+            places |= under_way
+        else:
+            # Some were added where this rebuild was lost, and others that the log held by then.
+            served = [row for row in under_way if row < len(self._out)]
+            self._verifiable[np.ix_(served, self._columns(view))] = False
         held = [(0, KIND_ADD, row) for row in sorted(places, key=places.__getitem__)]
         frauds = {
             label.transaction_id: label.verdict == Verdict.FRAUD
@@ -449,7 +474,7 @@ class _Replay:
             if sequence <= through
         }
         for position, kind, row in sorted(c for c in changes if c[1] != KIND_ADD):
-            if 0 < position < rebuild.position:
+            if 0 < position < rebuild.position and kept != 0:
                 frauds[live.transactions[row].transaction_id] = kind == KIND_FRAUD
         older = {row for _, _, row in changes if not live.sequences[row]}
         for row in sorted(places.keys() | older):
@@ -460,6 +485,7 @@ class _Replay:
                 held.append((0, KIND_FRAUD if now else KIND_RETRACT, row))
         self._apply(view, held, write=False)
         self._arena.words[offset + 1] = rebuild.position
+        return kept is None or kept == 0 or len(under_way) <= kept
 
     def _columns(self, view: int) -> list[int]:
         """Features that depend on a view: its own, and ratios of them."""
