@@ -11,7 +11,7 @@
 --
 -- Numbers in Lua are doubles: positions and steps stay below 2^53, and words are compared as bytes.
 
-local HEADER, ADD, VOID = 24, 0, 7
+local HEADER, ADD, VOID, NOBODY = 24, 0, 7, '\0\0\0\0\0\0\0\0'
 
 local sub, find, byte, rep, pack, unpack, call
 
@@ -193,6 +193,12 @@ local function compact(keys, args)
   return 1
 end
 
+-- Whether an event was appended by a follower of the log, for a step up to another.
+local function is_followed(value, at, through)
+  if sub(value, at + 8, at + 15) ~= NOBODY or byte(value, at + 16) == VOID then return false end
+  return math.floor(unpack('<i8', value, at + 16) / 256) <= through
+end
+
 -- Put what the log says in a record's place and keep the events that it does not hold yet.
 -- KEYS: the record. ARGS: width (u32), number of the positions to drop (u32), the base's position
 -- before, -1 for none (i64), the one from now on (i64), the position through which the caller saw
@@ -212,7 +218,9 @@ local function reload(keys, args)
     local dropped = {}
     for i = 1, drops do dropped[unpack('<i8', arg, 33 + 8 * i)] = true end
     for at = start + 1, #value, width do
-      if not dropped[base + (at - start - 1) / width + 1] then
+      local position = base + (at - start - 1) / width + 1
+      -- Another follower may have come since the caller saw the tail.
+      if not dropped[position] and not is_followed(value, at, through) then
         kept = kept .. sub(value, at, at + width - 1)
       end
     end

@@ -74,13 +74,17 @@ def reload_record(
         StateUnavailable, LedgerUnavailable: Nothing was changed, or all of it.
     """
     view, key = record
-    # The log is read after the record: what the base holds is in the log by then.
-    (value,) = effects.records.stored([record])
+    # The base is read before the log, so that what it holds is in the log by then. The tail is read
+    # after the log: an event that comes later still is not in what was read of the log.
+    (earlier,) = effects.records.stored([record])
     found = replayed(view, key)
-    before, seen, epoch = -1, 0, effects.records.epoch
+    (value,) = effects.records.stored([record])
+    if _base_position(value) != _base_position(earlier):
+        return None
+    before, seen, epoch = _base_position(value), 0, effects.records.epoch
     dropped: list[int] = []
     if value is not None:
-        before, seen = value.position, value.position + len(value.tail)
+        seen = value.position + len(value.tail)
         epoch = value.position >> EPOCH_SHIFT
         dropped = [value.position + 1 + place for place in _in_log(value, found)]
     epoch = max(epoch, rebuilt >> EPOCH_SHIFT)
@@ -89,6 +93,11 @@ def reload_record(
     if kept < 0:
         return None
     return Reloaded(epoch_start(epoch + 1) + kept, found.through)
+
+
+def _base_position(value: Stored | None) -> int:
+    """Where the base of a record stands; -1 if there is no record."""
+    return -1 if value is None else value.position
 
 
 def _in_log(value: Stored, found: ReplayedRecord) -> list[int]:
