@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.domain import Transaction
+from sentinel.domain import StateUnavailable, Transaction
 from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.program import EVENT_VIEWS, KIND_ADD
@@ -140,13 +140,14 @@ class GroupFold:
         self.finish(n, out)
         return out
 
-    def _fold_asked(self, calls: Calls, out: Vectors) -> None:
-        """Ask for records and read them, until none is stale."""
+    def _fold_asked(self, calls: Calls, out: Vectors) -> Words:
+        """Ask for records and read them, until none is stale; the table of the first reading."""
         folded = self.fold(calls, self._ask(calls), out)
         assert folded is not None  # nothing is added, so nothing can be there already
         table, stale = folded
         if stale:
             self.fold_whole(calls, table, out)
+        return table
 
     def calls(
         self,
@@ -279,7 +280,12 @@ class GroupFold:
         return self.calls(left, fold.BEHIND), kept, left_out
 
     def fold_whole(self, calls: Calls, table: Words, out: Vectors) -> None:
-        """Fetch anew what holds an event here that was taken back since."""
+        """Fetch anew what holds an event here that was taken back since.
+
+        Raises:
+            StateUnavailable: Redis did not answer, or an event that was added stands at another
+                place by now, so that nobody can tell what was there before it.
+        """
         stale = np.flatnonzero(table[:, fold.STALE]).tolist()
         again = self.calls({calls.records[p]: calls.rows_of(p) for p in stale}, fold.NOT_ADDED)
         of_calls = again.table.copy()
@@ -291,7 +297,9 @@ class GroupFold:
                     table[place, fold.FROM] + table[place, fold.OWN_FROM] + 1
                 )
         again.table = of_calls
-        self._fold_asked(again, out)
+        first_own = self._fold_asked(again, out)[:, fold.OWN_FROM]
+        if ((of_calls[:, fold.CALL_OWN_AT] >= 0) & (first_own < 0)).any():
+            raise StateUnavailable("A record was put in place anew while it was read.")
 
     def finish(self, n: int, out: Vectors) -> None:
         """Write what needs no state, and ratios."""
