@@ -9,7 +9,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from sentinel.domain import Transaction
+from sentinel.domain import StateUnavailable, Transaction
+from sentinel.state.redis.resp import pack
+from sentinel.state.redis.wire import Wire
 from testkit.redis_cluster import SLOTS, RedisCluster
 from testkit.servers import Redis
 from testkit.shared_records import shared_records
@@ -93,3 +95,32 @@ def test_a_record_that_moves_is_followed(cluster: list[Redis]) -> None:
                 client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
             add(log[20:30])
             add(log[30:])
+
+
+def test_a_late_answer_is_not_taken_for_that_to_what_is_asked_next(cluster: list[Redis]) -> None:
+    refused: list[str] = []
+    runs: dict[str, str] = {}
+
+    def refuse(address: str) -> None:
+        refused.append(address)
+        raise StateUnavailable(f"{address} is looked at first.")
+
+    keys = [b"late%d" % n for n in range(100)]
+    first, last = (next(k for k in keys if key_slot(k) * 3 // SLOTS == n) for n in (0, 2))
+    wire = Wire(cluster[0].url, timeout_seconds=20, restarted=refuse, runs=runs)
+    with ExitStack() as stack:
+        stack.enter_context(closing(wire))
+        slow, renewed = (
+            stack.enter_context(closing(redis.Redis(port=cluster[n].port))) for n in (0, 2)
+        )
+        wire.exchange([(key, pack("SET", key, key)) for key in (first, last)])
+        address = f"127.0.0.1:{cluster[2].port}"
+        runs[address] = "an earlier run"
+        renewed.execute_command("CLIENT", "KILL", "TYPE", "normal")
+        slow.execute_command("CLIENT", "PAUSE", 500)
+        # The first server has been asked when the last one is found to be another.
+        with pytest.raises(StateUnavailable, match="looked at first"):
+            wire.exchange([(key, pack("STRLEN", key)) for key in (first, last)])
+        assert refused == [address]
+        assert wire.call(first, "GET", first) == first
+        assert wire.call(last, "GET", last) == last

@@ -21,10 +21,11 @@ from sentinel.log.labels import take_label
 from sentinel.state.redis.adding import Added
 from sentinel.state.redis.effects import Change, step_of
 from sentinel.state.redis.features import SharedFeatures
-from sentinel.state.redis.group_fold import COMPACT_FROM
+from sentinel.state.redis.group_fold import COMPACT_FROM, Calls
 from sentinel.state.redis.intents import touched_by
 from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD, epoch_start
 from sentinel.state.redis.records import Loaded
+from sentinel.state.redis.reloading import ReplayedRecord, reload_record
 from testkit.event_loops import add_on_loop
 from testkit.shared_records import SharedRecords, shared_records
 from tests.features.logs import bits_of
@@ -293,6 +294,61 @@ def test_a_record_put_in_place_anew_keeps_what_is_under_way(shared: SharedRecord
     added = other.add([last], other.next_ticket())
     assert (bits_of(added.vectors) == expected).all()
     assert added.positions[0, 0] == epoch_start(NEXT) + 2
+
+
+def test_what_another_follower_brings_meanwhile_is_not_kept_beside_what_the_log_says(
+    shared: SharedRecords,
+) -> None:
+    effects, embedded = shared.effects(), Embedded(shared)
+    first, second, later = (Change(payment(n, n), KIND_ADD, step_of(n)) for n in (1, 2, 3))
+    effects.apply([first])
+    (value,) = effects.records.stored([(0, "c1")])
+    assert value is not None
+    embedded.run([payment(1, 1), payment(2, 2)])
+    shared.effects().apply([second, later])  # the caller has read of the log through the second
+    kept = effects.records.reload(
+        (0, "c1"),
+        value.position,
+        value.position + 1,
+        [value.position + 1],
+        embedded.fold.arena.record(0, "c1"),
+        NEXT,
+        step_of(2, label=True),
+    )
+    assert kept == 1
+    embedded.run([payment(3, 3)])
+    assert words_of(shared)[0, "c1"] == words_in(embedded.fold.arena)[0, "c1"]
+    effects.apply([first, second, later])
+    assert words_of(shared)[0, "c1"] == words_in(embedded.fold.arena)[0, "c1"]
+
+
+def test_nothing_is_served_from_a_record_that_was_put_in_place_between_two_readings(
+    shared: SharedRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, other, effects = shared.features(), shared.features(), shared.effects()
+    embedded = Embedded(shared)
+    gone, ticket = other.next_ticket(), scorer.next_ticket()
+    other.add([payment(1, 1)], gone)
+    scorer.peek([payment(2, 2)])  # it holds the first one folded
+    effects.void(gone, effects.touched_by([payment(1, 1)]))
+    ask = scorer._group._ask
+
+    def put_in_place_first(calls: Calls) -> list[bytes]:
+        for record in calls.records:
+            words = embedded.fold.arena.record(*record)
+            nothing = ReplayedRecord(words, 0, lambda _: False)
+            assert reload_record(effects, record, lambda _view, _key, found=nothing: found)
+        return ask(calls)
+
+    monkeypatch.setattr(scorer._group, "_ask", put_in_place_first)
+    with pytest.raises(StateUnavailable, match="put in place anew"):
+        scorer.add([payment(2, 2)], ticket)
+    monkeypatch.undo()
+    effects.void(ticket, effects.touched_by([payment(2, 2)]))
+    last = [payment(3, 3)]
+    added = scorer.add(last, scorer.next_ticket())
+    assert (bits_of(added.vectors) == bits_of(embedded.run(last))).all()
+    assert words_of(shared) == words_in(embedded.fold.arena)
 
 
 def test_threads_of_scorers_lose_nothing(shared: SharedRecords) -> None:

@@ -219,6 +219,11 @@ class Wire:
                 link.give_up()
             unavailable = self._unavailable(error)
             raise unavailable if used else NotSent(str(unavailable)) from error
+        except BaseException:
+            # Another server of the cluster was refused: nobody reads what these are answering.
+            for link in used:
+                link.give_up()
+            raise
 
     def is_ready(self) -> bool:
         """Whether `begin` can send at once: there is one server, and a connection to it."""
