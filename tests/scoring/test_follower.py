@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,9 @@ from sentinel.settings import LedgerSettings, Settings, StateSettings
 from sentinel.state.base import Reading
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis.effects import step_of
-from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
+from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, Record, state_name
 from sentinel.state.redis.records import Loaded
+from sentinel.state.redis.reloading import ReplayedRecord, reload_record
 from testkit.servers import Postgres
 from testkit.shared_records import SharedRecords, shared_records
 from tests.features.logs import batch_of
@@ -156,15 +157,18 @@ class Log:
         program = self.shared.program
         return words_in(recover(program, self.ledger, self.folder, self.find).arena)
 
+    def replayed(self) -> ReplayedState:
+        """What the records should be, in a scorer of its own."""
+        return ReplayedState(self.shared.program, self.ledger, self.folder, self.find)
+
     def state(self) -> SharedState:
         """A scorer's state, looked after in threads."""
-        program = self.shared.program
         looking_after = Reconciler(
             self.features,
             self.shared.records,
             self.ledger,
             self.ledger,
-            ReplayedState(program, self.ledger, self.folder, self.find),
+            self.replayed(),
             self.find,
             ScoringMetrics(),
             find_voids=self.find_voids,
@@ -351,6 +355,26 @@ def test_what_a_dead_scorer_left_is_settled_by_the_log(
         state.reconciler.close()
 
 
+def test_what_a_dead_scorer_decided_without_hearing_from_redis_counts_once(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "ABANDONED_SECONDS", 0.2)
+    monkeypatch.setattr(reconciler, "_INTENTS_SECONDS", 0.05)
+    dead, group = log.shared.features(), some(0, 3)
+    ticket = dead.next_ticket()
+    dead.add(group, ticket)  # the answer came too late, and then it died
+    vectors = np.zeros((3, len(PLAN.feature_names)), dtype=np.float32)
+    reading = Reading(vectors, np.full(3, FLAG_DEGRADED, dtype=np.uint8), b"")
+    payload = encode_group(decisions_of(PLAN, group, reading))
+    log.ledger.append(GroupKind.DECISIONS, 3, START_US, payload, token=ticket)
+    state = log.state()
+    try:
+        wait_for(log, state)
+        assert words_of(log.shared) == log.expected()
+    finally:
+        state.reconciler.close()
+
+
 def test_what_never_became_durable_is_taken_back(log: Log) -> None:
     state = log.state()
     try:
@@ -404,6 +428,98 @@ def test_records_that_lost_their_latest_events_are_put_in_place_anew(log: Log) -
         assert words_of(log.shared) == expected
     finally:
         state.reconciler.close()
+
+
+def put_in_place(log: Log, record: Record, replayed: Callable[[int, str], ReplayedRecord]) -> None:
+    """Put a record in place anew, and note it as the scorer does whose turn it is."""
+    name, (view, key) = state_name(PLAN.hash), record
+    before = log.ledger.rebuilt_position(name, PLAN.views[view].name, key)
+    anew = reload_record(log.shared.effects(), record, replayed, before)
+    assert anew is not None
+    log.ledger.record_rebuild(StateRebuild(name, PLAN.views[view].name, key, *anew))
+
+
+def test_what_a_record_served_before_a_takeover_forgot_that_it_was_put_in_place_stays_provable(
+    log: Log,
+) -> None:
+    def some(first: int, end: int) -> list[Transaction]:
+        times = range(2 * MINUTE_US * first, 2 * MINUTE_US * end, 2 * MINUTE_US)
+        return [
+            payment(n, at, customer=f"c{n % 3}")
+            for n, at in zip(range(first, end), times, strict=True)
+        ]
+
+    log.decide(some(0, 6))
+    log.load(2)
+    log.decide(some(6, 12))
+    records, replayed = log.features.records, log.replayed()
+    touched = [(view, key) for view, key, _ in log.shared.effects().touched_by(some(0, 3))]
+    keys = [records.layout.key(*record) for record in touched]
+    missed = [(key, records.wire.call(key, "GET", key)) for key in keys]
+    for record in touched:
+        put_in_place(log, record, replayed.record)
+    log.label((7, Verdict.FRAUD))
+    log.follow(Loaded(2 * EPOCHS_OF_A_LOAD, 6))
+    log.decide(some(12, 18))
+
+    # As if a replica had taken over that was behind by all this.
+    for key, value in missed:
+        records.wire.call(key, "SET", key, value)
+    log.features.forget()
+    records.set_followed(6)
+    log.decide(some(18, 21))
+    log.label((8, Verdict.FRAUD))
+    log.follow(Loaded(2 * EPOCHS_OF_A_LOAD, 6))
+    log.decide(some(21, 24))
+    for record in touched:
+        put_in_place(log, record, replayed.record)
+    log.decide(some(24, 30))
+    assert words_of(log.shared) == log.expected()
+    decisions, mismatches, unverifiable = verified(log)
+    assert (decisions, mismatches) == (24, 0)
+    assert unverifiable > 0, "what was decided without what the replica missed"
+
+
+def test_what_is_decided_while_a_record_is_put_in_place_counts_once(log: Log) -> None:
+    log.decide(some(0, 12))
+    log.load(2)
+    log.decide(some(12, 15))
+    effects, replayed = log.shared.effects(), log.replayed()
+    numbers = iter(range(100, 200))
+
+    def decided_around(view: int, key: str) -> ReplayedRecord:
+        """The log as it was read between two payments of the record's customer."""
+        customer = key.partition("\x1f")[0]
+        before, after = next(numbers), next(numbers)
+        log.decide([payment(before, 1_000_000 * before, customer=customer)])
+        found = replayed.record(view, key)
+        log.decide([payment(after, 1_000_000 * after, customer=customer)])
+        return found
+
+    for view, key, _ in effects.touched_by(some(0, 3)):
+        put_in_place(log, (view, key), decided_around)
+    log.decide(some(200, 206))
+    assert words_of(log.shared) == log.expected()
+    assert verified(log) == (21, 0, 0)
+
+
+def test_a_record_whose_base_moves_while_the_log_is_read_is_tried_again(log: Log) -> None:
+    fill(log)
+    log.follow()
+    effects, replayed = log.shared.effects(), log.replayed()
+    record = (0, "c1")
+
+    def compacted_behind(view: int, key: str) -> ReplayedRecord:
+        found = replayed.record(view, key)
+        log.decide([payment(100 + n, 10**9 + n) for n in range(20)])
+        log.features.say_settled(effects.records)
+        assert effects.compact([record], log.ledger.last_sequence()) == []
+        return found
+
+    assert reload_record(effects, record, compacted_behind) is None
+    assert words_of(log.shared) == log.expected()
+    assert reload_record(effects, record, replayed.record) is not None
+    assert words_of(log.shared) == log.expected()
 
 
 def verified(log: Log) -> tuple[int, int, int]:

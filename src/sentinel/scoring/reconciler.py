@@ -20,6 +20,7 @@ from sentinel.domain import SentinelError, StateUnavailable, Transaction
 from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger, SharedLedger, StateRebuild
 from sentinel.log.entries import GroupKind, entries_of
+from sentinel.log.placed import placed_decisions
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.follower import FindTransactions, FindVoids, LogFollower
 from sentinel.scoring.replayed_state import ReplayedState
@@ -56,12 +57,14 @@ class _Doubt(NamedTuple):
         transactions: Whose events.
         in_log: Whether the log may hold them under this ticket: it is asked.
         last: Nothing else of the group is in doubt: the ticket is settled then.
+        anew: Nothing is taken back: the log holds them, and their records may not.
     """
 
     ticket: bytes
     transactions: Sequence[Transaction]
     in_log: bool
     last: bool
+    anew: bool = False
 
 
 class Reconciler:
@@ -123,6 +126,11 @@ class Reconciler:
         self._doubts.append(_Doubt(ticket, transactions, in_log, last))
         self._own_loop.wake()
 
+    def doubt_records(self, transactions: Sequence[Transaction]) -> None:
+        """Put the records of transactions in place anew, from a log that holds the transactions."""
+        self._doubts.append(_Doubt(b"", transactions, in_log=True, last=False, anew=True))
+        self._own_loop.wake()
+
     def look_now(self) -> None:
         """Look at the log at once: it holds something that the records lack."""
         self._log_loop.wake()
@@ -166,7 +174,10 @@ class Reconciler:
         self._said = time.monotonic()
 
     def _resolve(self, doubt: _Doubt) -> None:
-        if doubt.transactions:
+        if doubt.anew:
+            touched = self._effects.touched_by(doubt.transactions)
+            self._effects.records.notes.doubt([(view, key) for view, key, _ in touched])
+        elif doubt.transactions:
             in_log = frozenset[str]()
             if doubt.in_log:
                 in_log = self._notes.appended_under(doubt.ticket)
@@ -272,6 +283,7 @@ class _Notes:
 
     def __init__(self, ledger: SharedLedger, program: Program) -> None:
         self._ledger = ledger
+        self._plan_hash = program.plan.hash
         self._name = state_name(program.plan.hash)
         self._views = tuple(view.name for view in program.plan.views)
 
@@ -293,13 +305,21 @@ class _Notes:
         return self._ledger.rebuilt_position(self._name, self._views[view], key)
 
     def appended_under(self, token: bytes) -> frozenset[str]:
-        """Ids of the transactions that the log holds under a token; no others will follow."""
+        """Ids of what the log holds under a token and beside it their positions; no others follow.
+
+        What was decided without the records stands in them by the log alone, and under no token.
+        """
         first = self._ledger.settle(token)
         if not first:
             return frozenset()
         for group in self._ledger.groups(first - 1):
             if group.kind == GroupKind.DECISIONS:
-                return frozenset(entry.transaction_id for entry in entries_of(group))
+                placed = placed_decisions(group.payload, group.entries)
+                if placed.plan_hash != self._plan_hash or placed.positions is None:
+                    break
+                stands = (placed.positions.max(axis=1, initial=0) > 0).tolist()
+                entries = zip(entries_of(group), stands, strict=True)
+                return frozenset(entry.transaction_id for entry, held in entries if held)
             break
         return frozenset()
 

@@ -24,7 +24,7 @@ from sentinel.scoring.reconciler import Reconciler
 from sentinel.state.base import Hands, Reading, Vectors
 from sentinel.state.known_ids import KnownIds, id_hash
 from sentinel.state.redis.adding import Added
-from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.features import SharedFeatures, number_of
 from sentinel.state.redis.records import NotInUse
 from sentinel.state.redis.wire import NotSent
 from sentinel.state.without_state import WithoutState
@@ -83,6 +83,7 @@ class SharedState:
         self.unwatched: str | None = None
         self._trouble: str | None = None
         self._in_doubt: set[bytes] = set()
+        self._read_before = 0
 
     @property
     def program(self) -> Program:
@@ -227,11 +228,21 @@ class SharedState:
             doubt(ticket, doubtful, in_log=False, last=False)
         if appended is None and transactions:
             doubt(ticket, transactions, in_log=True, last=False)
+        if transactions and number_of(ticket) <= self._read_before:
+            self.reconciler.doubt_records(transactions)
         if doubtful or appended is None or ticket in self._in_doubt:
             self._in_doubt.discard(ticket)
             doubt(ticket, (), in_log=False, last=True)
         else:
             self.features.settled(ticket)
+
+    def doubt_under_way(self) -> None:
+        """Groups that are under way may have read, and changed, what Redis has lost since.
+
+        Their events may be missing from the records by the time that the log holds them: so the
+        records are put in place anew once it does.
+        """
+        self._read_before = number_of(self.features.next_ticket())
 
     def apply_labels(
         self,

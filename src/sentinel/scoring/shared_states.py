@@ -348,6 +348,7 @@ class SharedStates:
     def _doubt_lost(self, state: SharedState) -> None:
         """Have records put in place anew of which Redis may have lost the latest events."""
         program = state.program
+        state.doubt_under_way()
         state.features.forget()
         watcher = self._watcher(program)
         lost, loaded = self._checkpoints_of(program).lost(), watcher.loaded()

@@ -7,7 +7,9 @@ followed by then, and the number of the last record that the ledger noted as put
 mended. What a server holds when it comes back are all changes up to the checkpoint that it names.
 
 A checkpoint also names the run of the server that it was written to. If another run has it, what
-came after it is in doubt, also for scorers that started later.
+came after it is in doubt, also for scorers that started later. A scorer also remembers what it
+wrote itself: another scorer may have looked at a server before a decision reached the log that had
+read the records of the run before.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class Checkpoints:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._marked = False
+        self._told: dict[bytes, tuple[str, Lost]] = {}
         self._marked_key = records.layout.beside("checkpointed")
 
     def lost(self) -> Lost | None:
@@ -72,9 +75,13 @@ class Checkpoints:
                     return EVERYTHING
                 continue
             run, followed, noted = text.decode().split()
-            if run != wire.run_at(key):
-                here = Lost(int(followed), int(noted))
-                lost = here if lost is None else Lost(*map(min, lost, here))
+            by_now = wire.run_at(key)
+            written = [(run, Lost(int(followed), int(noted)))]
+            if key in self._told:
+                written.append(self._told[key])
+            for told, here in written:
+                if told != by_now:
+                    lost = here if lost is None else Lost(*map(min, lost, here))
         return lost
 
     def write(self, followed: int, noted: int, sound: Container[str]) -> None:
@@ -90,28 +97,30 @@ class Checkpoints:
         keys = self._keys()
         runs = [(key, self._records.wire.run_at(key)) for key in keys]
         told = [(key, run) for key, run in runs if run in sound]
-        written = self._tell(told, f"{followed} {noted}")
+        written = self._tell(told, Lost(followed, noted))
         if written == len(keys) and not self._marked:
             self._records.wire.call(self._marked_key, "SET", self._marked_key, 1)
             self._marked = True
 
-    def _tell(self, told: Sequence[tuple[bytes, str]], text: str) -> int:
+    def _tell(self, told: Sequence[tuple[bytes, str]], checkpoint: Lost) -> int:
         """Write checkpoints, each if the server that answers is still that run.
 
         Args:
             told: Their keys, and the run of the server that each is for.
-            text: What they say.
+            checkpoint: What they say.
 
         Returns:
             How many were written.
         """
         name = self._records.library.function("checkpoint")
-        line = text.encode()
-        return sum(
-            self._records.exchange(
-                [(key, pack("FCALL", name, 1, key, run.encode(), line)) for key, run in told]
-            )
+        line = b"%d %d" % checkpoint
+        replies = self._records.exchange(
+            [(key, pack("FCALL", name, 1, key, run.encode(), line)) for key, run in told]
         )
+        for (key, run), done in zip(told, replies, strict=True):
+            if done:
+                self._told[key] = (run, checkpoint)
+        return sum(replies)
 
     def _are_written(self) -> bool:
         """Whether all checkpoints were written since the state was loaded."""

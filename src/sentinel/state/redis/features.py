@@ -26,6 +26,11 @@ CACHE_BYTES: Final = 128 << 20
 """Bytes of records that a scorer keeps folded."""
 
 
+def number_of(ticket: bytes) -> int:
+    """The number of a scorer's ticket, which rises from one to the next."""
+    return int.from_bytes(ticket[8:], "little")
+
+
 class SharedFeatures:
     """Reads and changes shared records for one scorer. Safe to share between threads.
 
