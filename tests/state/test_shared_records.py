@@ -333,11 +333,12 @@ def test_nothing_is_served_from_a_record_that_was_put_in_place_between_two_readi
     effects.void(gone, effects.touched_by([payment(1, 1)]))
     ask = scorer._group._ask
 
+    def replayed(view: int, key: str) -> ReplayedRecord:
+        return ReplayedRecord(embedded.fold.arena.record(view, key), 0, lambda _: False)
+
     def put_in_place_first(calls: Calls) -> list[bytes]:
         for record in calls.records:
-            words = embedded.fold.arena.record(*record)
-            nothing = ReplayedRecord(words, 0, lambda _: False)
-            assert reload_record(effects, record, lambda _view, _key, found=nothing: found)
+            assert reload_record(effects, record, replayed) is not None
         return ask(calls)
 
     monkeypatch.setattr(scorer._group, "_ask", put_in_place_first)
