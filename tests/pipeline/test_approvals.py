@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sentinel.models.registry import Registry
 from sentinel.models.signature import APPROVAL_FILE
 from sentinel.models.signing_keys import SigningKey, signing_key_of
 from sentinel.pipeline.approvals import AWAITING_TAG, approve, request_of
+from sentinel.pipeline.approved_promotion import approve_and_promote
 from sentinel.pipeline.follow import sync_champion
 from sentinel.pipeline.promotion import promote_challenger, rollback
 from sentinel.pipeline.registered import registry_of
@@ -134,6 +136,59 @@ def test_a_rollback_needs_an_approved_champion_too(asking: Settings) -> None:
         rollback(asking)
     approved(asking, "1")
     assert rollback(asking).version == "1"
+
+
+def test_who_approved_before_anybody_asked_cannot_ask_for_it(asking: Settings) -> None:
+    approved(asking, "2")
+    with pytest.raises(GateWaits, match="approved by bob, who asks for its promotion, too"):
+        promote_challenger(asking, "2", by="bob", why="I looked at it")
+    assert Registry.of(asking).champions() == []
+    assert request_of(Registry.of(asking).version("2").tags) is not None
+
+
+def test_an_approval_makes_no_first_champion_where_another_one_serves_by_now(
+    asking: Settings,
+) -> None:
+    with pytest.raises(GateWaits, match="awaits approval"):
+        promote_challenger(asking, "2", by="ann", why="there is none yet")
+    registry = Registry.of(asking)
+    registry.crown(["1"])
+    with pytest.raises(GateWaits, match="was to be the first champion, and version 1 has become"):
+        approve_and_promote(asking, "2", BOB, by="bob", why="fine")
+    assert registry.champions() == ["1"]
+    assert registry.version("2").tags[APPROVAL_TAG], "it holds for the next promotion"
+
+
+@pytest.mark.parametrize("missing", ["approval", "folder"])
+def test_a_rollback_takes_the_approval_that_the_registry_has(
+    asking: Settings, missing: str
+) -> None:
+    registry = Registry.of(asking)
+    for version in ("1", "2"):
+        approved(asking, version)
+        registry.crown(["1", "2"][: int(version)])
+        assert sync_champion(asking) == version
+    folder = folder_of(asking, "1")
+    if missing == "folder":
+        shutil.rmtree(folder)
+    else:
+        (folder / APPROVAL_FILE).unlink()
+    assert rollback(asking).version == "1"
+    champion = champion_of(asking)
+    assert champion is not None
+    assert WarmModels(asking).load(champion).version == "1"
+
+
+def test_what_is_changed_in_the_registry_harms_no_approval_that_is_here(asking: Settings) -> None:
+    registry = Registry.of(asking)
+    approved(asking, "1")
+    registry.crown(["1"])
+    sync_champion(asking)
+    registry.note("1", APPROVAL_TAG, "yes")
+    assert sync_champion(asking) == "1"
+    champion = champion_of(asking)
+    assert champion is not None
+    assert WarmModels(asking).load(champion).version == "1"
 
 
 def test_the_command_approves_with_a_key_in_a_file(

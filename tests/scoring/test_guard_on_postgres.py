@@ -16,6 +16,7 @@ from sentinel.experiments.lineup import LineUp, started
 from sentinel.experiments.stops import STOPPED_BY, Stop
 from sentinel.experiments.store import change_line_up, migrate_line_ups, open_line_ups
 from sentinel.ledger.open import grant_to_scorers, migrate_ledger
+from sentinel.pipeline.experiment_judging import promote_experiment
 from sentinel.pipeline.experiments import history, line_up_of, stop
 from sentinel.policy.store import migrate_policies
 from sentinel.scoring.lineups import LineUpInCharge
@@ -128,6 +129,8 @@ def test_a_scorer_can_start_and_change_nothing(owner: Settings, scorer: Settings
     run_experiments(owner, STRICT)
     with pytest.raises(LedgerUnavailable, match="lacks a right"):
         change_line_up(scorer, lambda _: LineUp(), by="me", why="mine", at_us=1)
+    with pytest.raises(LedgerUnavailable, match="nothing was promoted"):
+        promote_experiment(scorer, "strict", by="me", why="mine")
     assert line_up_of(owner).find("strict") is not None
 
 
@@ -141,3 +144,30 @@ def test_a_ledger_that_was_not_migrated_yet_has_no_stops(owner: Settings, scorer
     store.close()
     assert found is not None
     assert found.find("strict") is not None
+
+
+def test_a_scorer_that_may_not_read_stops_yet_follows_the_line_up_without_them(
+    owner: Settings, scorer: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first change after an upgrade makes their table; rights come with `ledger migrate`."""
+    run_experiments(owner, STRICT)
+    with psycopg.connect(owner.ledger.url, autocommit=True) as connection:
+        name = sql.Identifier(owner.ledger.namespace, "line_up_stops")
+        role = sql.Identifier(owner.ledger.scorer_role)
+        connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(name, role))
+    line_ups = LineUpInCharge(scorer, models=None)  # type: ignore[arg-type]  # it loads none here
+    line_ups.start()
+    run_experiments(owner, STRICT, MILD)
+    assert line_ups.look()
+    assert [one.name for one in line_ups.line_up.experiments] == ["strict", "mild"]
+    assert len([r for r in caplog.records if "sentinel ledger migrate" in r.getMessage()]) == 1
+    said = Stop(name="mild", started_at_us=MILD.started_at_us, why="a breach", at_us=9)
+    store = open_line_ups(scorer)
+    with pytest.raises(LedgerUnavailable, match="lacks a right"):
+        store.stop(said)
+    grant_to_scorers(owner)
+    store.stop(said)
+    store.close()
+    assert line_ups.look()
+    assert [one.name for one in line_ups.line_up.experiments] == ["strict"]
+    line_ups.close()

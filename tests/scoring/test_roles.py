@@ -21,6 +21,7 @@ from sentinel.log.entries import FLAG_DEGRADED, DecisionGroup, GroupKind, decode
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.exploration import ControlGroup, ExplorationKey
 from sentinel.policy.ruling import Policy
+from sentinel.scoring.roles import score_roles, score_together
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.scorer import Scorer
 from sentinel.settings import LedgerSettings, Settings
@@ -100,6 +101,54 @@ def test_a_challenger_decides_on_its_share_and_the_log_holds_both_scores(
             assert np.isfinite(said["night"][row])
             decided += taken
     assert 60 < decided < 140
+
+
+def test_a_stop_between_two_steps_of_a_batch_mixes_no_scores(settings: Settings) -> None:
+    """A guardrail's thread may stop a model while a batch is being scored."""
+    run_experiments(settings, AB, SHADOW)
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        scorer = runtime.writer.scorer
+        panel, sent = scorer.panel, [card(runtime, f"p{n}", n) for n in range(40)]
+        vectors = scorer.state.peek(sent).vectors
+        said = score_together(panel, vectors)
+        assert said is not None
+        given = (panel, vectors, said.scores[0], said.probabilities[0], sent)
+        before = score_roles(*given, said=said)
+        panel.failed["ab"] = "it was stopped"
+        after = score_roles(*given, said=said)
+        assert before is not None
+        assert after is not None
+        assert after.models == before.models
+        assert after.probabilities.tobytes() == before.probabilities.tobytes()
+        later = score_roles(*given, said=score_together(panel, vectors))
+        assert later is not None
+        assert [model.name for model in later.models] == ["night"]
+        assert later.probabilities[1].tobytes() == before.probabilities[2].tobytes()
+
+    within(settings, claim)
+
+
+def test_what_is_stopped_decides_no_more_while_a_champion_takes_long(settings: Settings) -> None:
+    """A state is opened for minutes beside the one that serves; nobody waits for that."""
+    run_experiments(settings, AB, SHADOW)
+
+    async def claim(runtime: ScoringRuntime) -> list[dict[str, Any]]:
+        late = await asyncio.to_thread(runtime._load_served, PLAN)
+        async with runtime._changing:  # as while the state of a new champion's plan is opened
+            other = Experiment(name="other", kind="shadow", version="13")
+            await asyncio.to_thread(run_experiments, settings, AB, SHADOW, other)
+            await until(lambda: runtime.line_ups.line_up.find("other") is not None)
+            await asyncio.to_thread(run_experiments, settings, SHADOW, other)
+            await until(lambda: "ab" in runtime.writer.scorer.panel.failed)
+            assert late is not None
+            state = await asyncio.to_thread(runtime._states.open, PLAN)
+            await runtime._take_over_state(Scorer(state, late.panel, late.policy, late.key))
+            answers = await decide_on(runtime, [card(runtime, f"p{n}", n) for n in range(40)])
+        await until(lambda: len(runtime.writer.scorer.panel.others) == 2)
+        return answers
+
+    assert {answer["model_version"] for answer in within(settings, claim)} == {"1"}
 
 
 def test_the_queryable_tables_and_a_repeat_give_the_deciders_answer(settings: Settings) -> None:

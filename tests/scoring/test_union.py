@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import Any
 
 import msgspec
@@ -15,12 +16,22 @@ from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, Ratio, RequestFeature
 from sentinel.features.plan.union import union_plan
-from sentinel.models.plans import find_plan
-from sentinel.models.serving import model_folder
+from sentinel.models.plans import find_plan, keep_union, union_path
+from sentinel.models.serving import (
+    CHAMPION_ROLE,
+    ServedModel,
+    Serving,
+    model_folder,
+    write_serving,
+)
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.labelled_payments import labelled_payments, served_over
 from sentinel.pipeline.verify import verify
+from sentinel.policy.exploration import ControlGroup, ExplorationKey
+from sentinel.policy.ruling import Policy
+from sentinel.scoring import state_beside
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.settings import Settings
 from testkit.experiments import install_version, run_experiments
@@ -43,6 +54,11 @@ OTHER = Plan(
 )
 UNION = union_plan(PLAN, OTHER)
 NEW = Experiment(name="new", kind="challenger", version="31", share=0.5)
+ALIKE = "customer_60min_count"
+"""A name that two plans give to different features."""
+NAMED = Plan(
+    (view(aggregate(ALIKE, "distinct_count", DAY_US, column="merchant_id", capacity=32)),), ()
+)
 TEXT = Plan((), (RequestFeature("risk", "category", "risk", ("high",)),))
 
 
@@ -51,6 +67,7 @@ def versions(made: Settings) -> None:
     install_version(made, OTHER, "31", lines=NOTHING_PASSES)
     install_version(made, PLAN, "32")
     install_version(made, TEXT, "33")
+    install_version(made, NAMED, "34")
 
 
 def serves(runtime: ScoringRuntime, plan: Plan) -> bool:
@@ -150,6 +167,103 @@ def test_the_union_is_there_after_a_restart_and_gone_after_the_experiment(
     assert groups_of(settings)[-1].plan_hash == PLAN.hash
     assert not (settings.state_dir / UNION.hash).exists()
     assert find_plan(settings, UNION.hash) == UNION  # what was decided can be explained
+
+
+def test_a_restart_waits_for_no_features_of_an_experiment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion decides from its own snapshot, as it did when the process ended."""
+    monkeypatch.setattr(state_beside, "FEW_ENTRIES", 10)
+
+    async def decided(runtime: ScoringRuntime) -> None:
+        await decide_on(runtime, [card(runtime, f"p{n}", n % 5) for n in range(50)])
+
+    within(settings, decided)
+    run_experiments(settings, NEW)  # the process ends before their state is computed
+
+    async def again(runtime: ScoringRuntime) -> None:
+        assert serves(runtime, PLAN)
+        assert "being computed from the log" in (runtime.problem_with_experiment("new") or "")
+        await until(lambda: serves(runtime, UNION))
+        assert runtime.problem_with_experiment("new") is None
+        await decide_on(runtime, [card(runtime, f"q{n}", n % 5) for n in range(50)])
+
+    within(settings, again)
+    counted = groups_of(settings)[-1].vector_array()[:, UNION.feature_names.index("count_7d")]
+    assert counted.max() >= 10
+    assert (settings.state_dir / UNION.hash).exists()
+    run_experiments(settings)  # it is stopped while no process runs
+    monkeypatch.setattr(state_beside, "FEW_ENTRIES", 20_000)  # so few are replayed at once
+
+    async def without(runtime: ScoringRuntime) -> None:
+        assert serves(runtime, PLAN)
+        assert not (settings.state_dir / UNION.hash).exists()
+        assert (settings.state_dir / PLAN.hash).exists()
+
+    within(settings, without)
+
+
+def test_a_restart_after_a_promotion_goes_on_with_the_union(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the new champion's own plan is opened beside it."""
+    monkeypatch.setattr(state_beside, "FEW_ENTRIES", 10)
+    models = settings.models_dir.resolve()
+    settings.models_dir.unlink()
+    shutil.copytree(models, settings.models_dir)
+    run_experiments(settings, NEW)
+
+    async def decided(runtime: ScoringRuntime) -> None:
+        assert serves(runtime, UNION)
+        await decide_on(runtime, [card(runtime, f"p{n}", n % 5) for n in range(50)])
+
+    within(settings, decided)
+    champion = ServedModel(version="31", folder=model_folder(settings, "31").name)
+    write_serving(settings, Serving(roles={CHAMPION_ROLE: champion}, plan_hash=OTHER.hash))
+    run_experiments(settings)
+
+    async def promoted(runtime: ScoringRuntime) -> list[dict[str, Any]]:
+        assert serves(runtime, UNION)
+        first = await decide_on(runtime, [card(runtime, "q", 1)])
+        await until(lambda: serves(runtime, OTHER))
+        return first + await decide_on(runtime, [card(runtime, "r", 1)])
+
+    answers = within(settings, promoted)
+    assert {answer["model_version"] for answer in answers} == {"31"}
+    assert not (settings.state_dir / UNION.hash).exists()
+    of_union, alone = groups_of(settings)[-2:]
+    assert (of_union.plan_hash, alone.plan_hash) == (UNION.hash, OTHER.hash)
+    before = of_union.vector_array()[0, matching_columns(UNION, OTHER)]
+    assert alone.vector_array()[0, 0] == before[0] + 1  # payments of the card in seven days
+
+
+def test_a_union_whose_file_is_damaged_is_kept_anew(settings: Settings) -> None:
+    keep_union(settings, UNION)
+    union_path(settings, UNION.hash).write_bytes(b"")
+    assert find_plan(settings, UNION.hash) is None
+    keep_union(settings, UNION)
+    assert find_plan(settings, UNION.hash) == UNION
+
+
+def test_the_control_group_counts_by_the_champions_feature_of_a_name(settings: Settings) -> None:
+    """A challenger that was promoted over a union may call a feature as another plan does."""
+    run_experiments(settings, msgspec.structs.replace(NEW, version="34"))
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        scorer = runtime.writer.scorer
+        assert serves(runtime, union_plan(PLAN, NAMED))
+        group = ControlGroup(share=0.05, count_feature=ALIKE, most_count=1)
+        policy = Policy(NOTHING_PASSES, control=group)
+        champion = runtime.models.load_beside("34", to_serve=True)
+        panel = runtime.line_ups.panel(champion, lambda _: policy, scorer.program.plan)
+        key = ExplorationKey(b"0123456789abcdef")
+        runtime.writer.take_over(Scorer(scorer.state, panel, policy, key))
+        await decide_on(runtime, [card(runtime, f"p{n}", 1) for n in range(20)])
+
+    within(settings, claim)
+    # All of one card are at one merchant, however many they are.
+    for group in groups_of(settings):
+        assert group.columns.eligible_array(len(group.transactions)).all()
 
 
 def test_a_plan_that_cannot_be_served_beside_the_champions_is_refused_by_name(

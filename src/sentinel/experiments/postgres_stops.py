@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from sentinel.experiments.lineup import MOST_TEXT, Experiment
@@ -9,6 +10,10 @@ from sentinel.experiments.stops import Stop
 from sentinel.ledger.connections import Connection
 from sentinel.ledger.database import Database
 from sentinel.ledger.tables_beside import TablesBeside
+
+log = logging.getLogger(__name__)
+
+_warned: set[str] = set()  # a process has one ledger, and opens its line-up often
 
 
 class Stops:
@@ -20,10 +25,12 @@ class Stops:
 
     def __init__(self, database: Database) -> None:
         self._tables = TablesBeside(database, "line_up_stops")
+        self._shown = database.shown
+        self._readable = False
 
     def of(self, experiments: Iterable[Experiment]) -> tuple[Stop, ...]:
         """Stops of these experiments, in the order in which they came; none while there is no
-        table.
+        table, or no right to read it, which a warning says once.
 
         Raises:
             LedgerUnavailable: The database cannot be used right now.
@@ -34,6 +41,8 @@ class Stops:
 
         def ask(connection: Connection) -> tuple[Stop, ...]:
             if not self._tables.are_made(connection):
+                return ()
+            if not self._may_read(connection):
                 return ()
             rows = connection.execute(
                 self._tables.named(
@@ -49,6 +58,22 @@ class Stops:
             )
 
         return self._tables.run(ask, "read the stops of experiments in")
+
+    def _may_read(self, connection: Connection) -> bool:
+        """Whether this role may read stops: the line-up is followed without them if it may not."""
+        if not self._readable:
+            query = "SELECT has_table_privilege('{ns}.line_up_stops', 'SELECT')"
+            row = connection.execute(self._tables.named(query)).fetchone()
+            self._readable = bool(row and row[0])
+        if not self._readable and self._shown not in _warned:
+            _warned.add(self._shown)
+            log.warning(
+                "Stops of experiments in %s cannot be read: this role has no right to. Run "
+                "`sentinel ledger migrate` as the role that owns the ledger. What a guardrail "
+                "stops goes on in other scorers until then.",
+                self._shown,
+            )
+        return self._readable
 
     def add(self, stop: Stop) -> None:
         """Stop an experiment; nothing if it was stopped already.

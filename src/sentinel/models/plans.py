@@ -9,12 +9,12 @@ and proofs find the columns of a model in it.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 from sentinel.domain import DefinitionError
 from sentinel.features.plan.plan import Plan
+from sentinel.models.serving import write_durably
 from sentinel.settings import Settings
 
 PLANS: Final = "plans"
@@ -26,18 +26,19 @@ def union_path(settings: Settings, plan_hash: str) -> Path:
 
 
 def keep_union(settings: Settings, plan: Plan) -> None:
-    """Keep a union, unless it is kept already.
+    """Keep a union on disk, unless it is kept already. A file that cannot be read is made anew.
 
     Raises:
         OSError: It cannot be written.
     """
     path = union_path(settings, plan.hash)
-    if path.exists():
-        return
+    try:
+        if Plan.load(path).hash == plan.hash:
+            return
+    except DefinitionError:
+        pass  # it is not there, or cannot be read
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")  # another process may be at it, too
-    plan.save(partial)
-    partial.replace(path)
+    write_durably(path, plan)
 
 
 def kept_unions(settings: Settings, most: int) -> list[Plan]:

@@ -81,11 +81,21 @@ def require_approval(
         return
     signed = check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
     text = registry.version(version).tags.get(APPROVAL_TAG, "")
+    problem = ""
     try:
-        check_approval(text, approvers, signed)
+        approval = check_approval(text, approvers, signed).approval
     except ModelNotSigned as error:
+        problem = str(error)
+    else:
+        if approval.by and approval.by == (approval.asked_by or request.by):
+            problem = (
+                f"Version {version} was approved by {approval.by}, who asks for its promotion, "
+                "too: a second person has to. Approve it with `sentinel models approve "
+                f"{version}`."
+            )
+    if problem:
         registry.note(version, AWAITING_TAG, msgspec.json.encode(request).decode())
-        raise GateWaits(f"{error} The champion stays until then.") from None
+        raise GateWaits(f"{problem} The champion stays until then.")
     write_approval(folder, text)
     registry.note(version, AWAITING_TAG, "")
 

@@ -54,7 +54,7 @@ def approve_and_promote(
     return promote_challenger(
         settings,
         version,
-        instead_of=request.instead_of,
+        instead_of=request.instead_of or "",
         by=request.by,
         why=request.why,
         reference=request.reference,

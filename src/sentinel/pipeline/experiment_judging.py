@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from sentinel.domain import ConfigurationError, GateWaits, NotFound
+from sentinel.domain import ConfigurationError, GateWaits, LedgerUnavailable, NotFound
 from sentinel.experiments.assignment import unit_of
 from sentinel.experiments.judgement import ExperimentState, judge
 from sentinel.experiments.judging import Rules
@@ -188,6 +188,7 @@ def promote_experiment(
         NotFound: It does not run.
         GateWaits: Another champion serves by now, or the version awaits approval.
         ConfigurationError: Its model never decided on a payment, so nothing was judged.
+        LedgerUnavailable: The line-up cannot be changed from here; nothing was promoted.
         ModelNotSigned, NoModel, Unavailable: See `sentinel.pipeline.promotion`.
     """
     history = _history(settings)
@@ -199,11 +200,27 @@ def promote_experiment(
             "as a challenger, or put it through the gate: `sentinel promote "
             f"{experiment.version}`."
         )
+    _require_right_to_change(settings, name)
     promoted = promote_challenger(
         settings, experiment.version, instead_of=instead_of, by=by, why=why, experiment=name
     )
     end_experiment(settings, experiment, by=by, why=why)
     return promoted
+
+
+def _require_right_to_change(settings: Settings, name: str) -> None:
+    """See that the line-up can be written, before a champion is made that is still in it."""
+    store = open_line_ups(settings)
+    try:
+        store.add(lambda _: None)
+    except LedgerUnavailable as error:
+        raise LedgerUnavailable(
+            f"{error} A promotion ends the experiment, so nothing was promoted. Where scorers may "
+            f"only read the line-up, use `sentinel experiment promote {name}` as the role that "
+            "owns the ledger."
+        ) from None
+    finally:
+        store.close()
 
 
 def promote_judged(

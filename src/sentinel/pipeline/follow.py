@@ -125,6 +125,8 @@ def fetch_version(
     with open_registry(settings) as server:
         wanted = server.version(settings.mlflow.model_name, version)
         _bring(settings, server, wanted, to_serve=to_serve, into=into)
+        if into is None:
+            _take_approval(settings, folder_of(settings, version), wanted)
     return (into or settings.models_dir) / folder_of(settings, version).name
 
 
@@ -272,7 +274,7 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
         folder = settings.models_dir / serving.folder
         here = read_signature(folder)
         if run_of(folder) == champion.run_id and here and champion.signature in ("", here):
-            _take_approval(folder, champion)
+            _take_approval(settings, folder, champion)
             return champion.version
         if not _bring(settings, server, champion, to_serve=True) and folder == folder_of(
             settings, champion.version
@@ -281,7 +283,7 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
     else:
         _bring(settings, server, champion, to_serve=True)
     folder = folder_of(settings, champion.version)
-    _take_approval(folder, champion)
+    _take_approval(settings, folder, champion)
     check_approved(settings, folder, champion.version)
     with changing(settings):
         rollback = untold_rollback(settings)
@@ -291,10 +293,22 @@ def _sync(settings: Settings, server: RegistryReader) -> str | None:
     return champion.version
 
 
-def _take_approval(folder: Path, wanted: RegisteredVersion) -> None:
-    """Put the registry's approval into a folder that is here; whoever needs one checks it."""
-    if wanted.approval and read_approval(folder) != wanted.approval:
-        write_approval(folder, wanted.approval)
+def _take_approval(settings: Settings, folder: Path, wanted: RegisteredVersion) -> None:
+    """Put the registry's approval into a folder that is here; whoever needs one checks it.
+
+    One that is here and good stays: the registry's may have been changed.
+    """
+    here = read_approval(folder)
+    if not wanted.approval or here == wanted.approval:
+        return
+    if here and approvers_of(settings):
+        try:
+            check_approved(settings, folder, wanted.version)
+        except ModelNotSigned:
+            pass
+        else:
+            return
+    write_approval(folder, wanted.approval)
 
 
 def _sync_line_up(

@@ -15,7 +15,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from sentinel.domain import GateWaits, NoModel, SentinelError, Unavailable, WorkspaceError
+from sentinel.domain import (
+    GateWaits,
+    ModelNotSigned,
+    NoModel,
+    SentinelError,
+    Unavailable,
+    WorkspaceError,
+)
 from sentinel.ledger.history_scores import HistoryScores, Scored
 from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.registry import Registry
@@ -152,7 +159,8 @@ def promote_challenger(
     Args:
         settings: The deployment.
         version: In the registry.
-        instead_of: The champion that it was judged against; None for whichever there is.
+        instead_of: The champion that it was judged against, empty if there was none; None for
+            whichever there is.
         by, why, experiment: See `sentinel.pipeline.approvals.ApprovalRequest`.
         reference: The version whose procedure later candidates are held against; empty: this one.
         progress: Told of the stages "labels", "backfill" and "history".
@@ -170,7 +178,13 @@ def promote_challenger(
         registry = Registry.of(settings)
         champions = registry.champions()
         replaced = champions[-1] if champions else None
-        if instead_of is not None and replaced != instead_of:
+        if instead_of == "" and replaced is not None:
+            raise GateWaits(
+                f"Version {version} was to be the first champion, and version {replaced} has "
+                f"become that meanwhile. `sentinel promote {version}` asks the gate which one is "
+                "better."
+            )
+        if instead_of and replaced != instead_of:
             raise GateWaits(
                 f"Version {version} was judged against champion {instead_of}, and the champion is "
                 f"{replaced} by now. It is judged against that one from here on."
@@ -234,7 +248,13 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
                     fetch_version(settings, version, to_serve=True)
             # Says what is wrong where the folder alone has to do.
             check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
-            check_approved(settings, folder, version)
+            try:
+                check_approved(settings, folder, version)
+            except ModelNotSigned:  # it may have been approved elsewhere since it served here
+                if away is not None:
+                    raise
+                fetch_version(settings, version, to_serve=True)
+                check_approved(settings, folder, version)
             _step_back(settings, champions)
             _withdraw_trials(settings, champions[-1])
             if away is None:

@@ -139,13 +139,14 @@ def score_roles(
         scores, probabilities: float64 (n,), the champion's.
         transactions: (n,).
         all_roles: Whether those that decide on none of the payments score them, too.
-        said: What `score_together` gave.
+        said: What `score_together` gave. A model that failed since then is asked once more: the
+            rows of what was said are those of all models.
 
     Returns:
         None if no other model is there.
     """
     others = panel.others
-    if panel.failed:
+    if panel.failed and said is None:
         others = tuple(other for other in others if other.name not in panel.failed)
     if not others:
         return None

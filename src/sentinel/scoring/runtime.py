@@ -26,12 +26,13 @@ from sentinel.ledger.index import LedgerIndex, number_features
 from sentinel.ledger.open import named_on_command_line, open_reader
 from sentinel.models.champion import champion_of
 from sentinel.models.explanations import Words, compile_words
-from sentinel.models.plans import kept_unions
+from sentinel.models.plans import kept_unions, union_path
 from sentinel.models.serving import SERVING_FILE, serving_of, serving_stamp
 from sentinel.models.thresholds import Thresholds
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.policy.exploration import ExplorationKey
 from sentinel.policy.ruling import Policy
+from sentinel.scoring import state_beside
 from sentinel.scoring.champions import RegistryWatch, WarmModels
 from sentinel.scoring.guard import LOOK_SECONDS as GUARD_SECONDS
 from sentinel.scoring.guard import Guard
@@ -49,7 +50,7 @@ from sentinel.scoring.voids import VoidRecorder
 from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
 from sentinel.state.base import FeatureState, SnapshotWritten, Vectors
-from sentinel.state.snapshot_file import drop_snapshots
+from sentinel.state.snapshot_file import drop_snapshots, sequence_of, snapshots_of
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +213,7 @@ class ScoringRuntime:
         self.labels = LabelRecorder(self.writer)
         self.voids = VoidRecorder(self.writer, self.reader, self._alone)
         self._note_scorer(scorer)
+        self._plan_wanted.set()  # it may have begun with fewer features than the line-up wants
         self._start_indexer()
         self._tasks = [
             asyncio.create_task(self._watch_champion(), name="watch-champion"),
@@ -299,7 +301,7 @@ class ScoringRuntime:
     def _first_scorer(self, progress: Callable[[int, int], None] | None) -> Scorer:
         self.policies.start()
         self.line_ups.start()
-        served = self._load_served()
+        served = self._first_served()
         if served is None:
             scorer = Scorer(
                 self._states.open(Plan.load(self.settings.plan_path), progress), Panel()
@@ -313,9 +315,35 @@ class ScoringRuntime:
             )
             self._bands = served.bands
         scorer.warm()
+        wanted = self.line_ups.plan
         for plan in reversed(kept_unions(self.settings, MOST_PLANS)):
             self._note_plan(plan)
+            if wanted is None or plan.hash not in (wanted.hash, scorer.program.plan.hash):
+                # Of a process that ended before it could.
+                drop_snapshots(self.settings.state_dir, plan.hash)
         return scorer
+
+    def _first_served(self) -> Served | None:
+        """What serves from the start on.
+
+        Where the state of the line-up's plan is far behind the log, and that of another plan with
+        the champion's features is not, vectors are of that one, and the former is opened beside it.
+        """
+        served = self._load_served()
+        if served is None or self.settings.state.backend != "embedded":
+            return served
+        own, running = served.model.plan, None
+        newest = self._snapshot_of(served.panel.plan) + state_beside.FEW_ENTRIES
+        for plan in (own, *kept_unions(self.settings, MOST_PLANS)):
+            through = self._snapshot_of(plan)
+            if through > newest and (matching_columns(plan, own) >= 0).all():
+                running, newest = plan, through
+        return served if running is None else self._load_served(running)
+
+    def _snapshot_of(self, plan: Plan) -> int:
+        """The last entry of the newest snapshot of a plan; 0 if there is none."""
+        found = snapshots_of(self.settings.state_dir, plan.hash)
+        return sequence_of(found[0]) if found else 0
 
     def _load_served(self, running: Plan | None = None) -> Served | None:
         """The models in charge and the policy that goes with them; None without a champion.
@@ -447,6 +475,7 @@ class ScoringRuntime:
         if served.panel.plan.hash == self.writer.scorer.program.plan.hash:
 
             def swap() -> None:
+                self._ask_no_more(served.panel)
                 scorer = Scorer(self.writer.scorer.state, served.panel, served.policy, served.key)
                 self.writer.take_over(scorer)
 
@@ -488,12 +517,17 @@ class ScoringRuntime:
             log.info("Version %d of the policy holds from now on.", version.version)
 
     async def _watch_line_up(self) -> None:
+        """Take over line-ups; what was stopped decides no more even while a champion takes long."""
+        waits = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 if await asyncio.to_thread(self.line_ups.look):
-                    self._ask_no_more()
+                    self._ask_no_more(self.writer.scorer.panel)
+                    waits = True
+                if waits and not self._changing.locked():
                     async with self._changing:
+                        waits = False
                         await self._take_over_line_up()
             except Exception:
                 log.exception("The line-up could not be looked at; trying again.")
@@ -510,9 +544,8 @@ class ScoringRuntime:
             except Exception:
                 log.exception("Guardrails could not be looked at; trying again.")
 
-    def _ask_no_more(self) -> None:
+    def _ask_no_more(self, panel: Panel) -> None:
         """Models whose experiment was stopped decide no more, however long a new panel takes."""
-        panel = self.writer.scorer.panel
         for other in panel.others:
             before = panel.line_up.find(other.name)
             now = self.line_ups.line_up.find(other.name)
@@ -573,6 +606,7 @@ class ScoringRuntime:
 
             def take_over() -> None:
                 self._states.catch_up(scorer.state)
+                self._ask_no_more(scorer.panel)  # what was stopped since it was put together
                 self.writer.take_over(scorer)
 
             old = self.writer.scorer
@@ -623,13 +657,22 @@ class ScoringRuntime:
                 or model is None
                 or policy is None
             ):
-                await asyncio.to_thread(state.close)
+                await asyncio.to_thread(self._discard, state)
                 return True
             panel = await asyncio.to_thread(self._panel, model, policy, plan)
             await self._take_over_state(Scorer(state, panel, policy, before.key))
         self._note_scorer(self.writer.scorer)
         log.info("Vectors are of plan %s from now on.", plan.hash)
         return True
+
+    def _discard(self, state: FeatureState) -> None:
+        """Give up a state that was opened beside the one that serves."""
+        state.close()
+        plan_hash = state.program.plan.hash
+        wanted, serving = self.line_ups.plan, self.writer.scorer.program.plan
+        unused = wanted is not None and plan_hash not in (wanted.hash, serving.hash)
+        if unused and union_path(self.settings, plan_hash).exists():
+            drop_snapshots(self.settings.state_dir, plan_hash)
 
     async def _take_snapshots(self) -> None:
         while True:

@@ -130,9 +130,12 @@ class Scorer:
         self.policy = policy
         self.key = key
         control = None if policy is None or key is None else policy.control
-        self._count_column = (
-            None if control is None or champion is None else control.count_column(panel.plan)
-        )
+        column = None
+        if control is not None and champion is not None:
+            column = control.count_column(champion.plan)
+            if column is not None and panel.columns is not None:  # a union may call it otherwise
+                column = int(panel.columns[column])
+        self._count_column = column
 
     def with_state(self, state: FeatureState) -> Scorer:
         """The same models and policy over another state of the same plan."""
