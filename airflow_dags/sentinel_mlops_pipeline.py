@@ -291,7 +291,8 @@ def train(
 
     with told_apart(), progress_bar(out) as progress:
         folder, why = Path(dataset["folder"]), retraining["why"]
-        trained = train(settings_of(params), folder, why=why, progress=progress)
+        counts = not bool((params or {})["dry_run"])
+        trained = train(settings_of(params), folder, why=why, counts=counts, progress=progress)
     training_report(out, trained)
     return {"version": trained.version, "run_id": trained.run_id, "run_url": trained.run_url}
 
@@ -372,10 +373,14 @@ def learn_online(params: dict[str, Any] | None = None) -> dict[str, Any]:
         out.print("Nothing is learnt online: the setting online.learn is off.")
         return {"base": None, "days": 0}
     from sentinel.cli.online_report import online_report
+    from sentinel.models.champion import champion_of
     from sentinel.pipeline.online_learning import learn
     from sentinel.pipeline.online_shadow import publish
     from sentinel.sources.progress import progress_bar
 
+    if champion_of(settings) is None:
+        out.print("Nothing serves yet, so there is no model to learn beside.")
+        return {"base": None, "days": 0}
     with told_apart(), progress_bar(out) as progress:
         learnt = learn(settings, progress=progress)
     online_report(out, learnt)

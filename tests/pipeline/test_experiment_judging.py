@@ -183,6 +183,21 @@ def test_the_experiment_of_a_version_that_became_champion_otherwise_ends(better:
     _serve(better, "1")
 
 
+def test_a_challenger_whose_model_scores_nothing_for_a_week_is_ended(better: Settings) -> None:
+    """Else a candidate of the nightly run would wait for it for ever."""
+    ghost = _experiment(BETTER, name="ghost")
+    _start(better, ghost)
+    (settled,) = settle(better, dry_run=True)
+    assert (settled.verdict, settled.action) == ("stop", "stopped")
+    assert "has scored no payment in the last 7 days of the log" in settled.why
+    said = status(better, "ghost").judgement
+    assert said is not None
+    assert said.why == settled.why
+    last_week = BETTER.start_us + (BETTER.days - 6) * DAY_US
+    _start(better, _experiment(BETTER, name="ghost", started_at_us=last_week))
+    assert settle(better, dry_run=True)[0].action == "none", "its files may be on their way"
+
+
 def test_what_a_promoted_challenger_was_promoted_for_stays_known(better: Settings) -> None:
     one = _experiment(BETTER)
     _start(better, one)

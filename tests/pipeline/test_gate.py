@@ -19,6 +19,7 @@ from sentinel.pipeline.contestants import Contestant
 from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge, report_path
 from sentinel.pipeline.gate_report import GateReport
 from sentinel.pipeline.promotion import promote, rollback
+from sentinel.pipeline.retraining import waits_at_the_gate
 from sentinel.pipeline.training import train
 from sentinel.pipeline.trials import Trial, Trials
 from sentinel.settings import MlflowSettings, Settings
@@ -73,6 +74,11 @@ def test_what_passes_waits_while_a_challenger_is_judged_against_the_champion(
     with pytest.raises(GateWaits, match="waits for experiment ab, which is judged against") as told:
         promote(deployment, "1")
     assert "--despite-experiments" in str(told.value)
+    assert "ends the experiment after experiments.most_days" in str(told.value)
+    deployment.experiments.stop = False
+    with pytest.raises(GateWaits, match="nothing ends the experiment by itself"):
+        promote(deployment, "1")
+    deployment.experiments.stop = True
     report = GateReport.load(report_path(deployment, "1"))
     assert (report.passed, report.verdict, report.held_by) == (True, "waits", ("ab",))
     assert Registry.of(deployment).champions() == ["1", "2"]
@@ -107,6 +113,8 @@ def test_another_procedure_waits_while_little_truth_has_matured(deployment: Sett
     registry = Registry.of(deployment)
     assert registry.champions() == ["1", "2"]
     assert registry.version("3").tags["gate"].startswith("waits: ")
+    assert waits_at_the_gate(deployment, "3")
+    assert not waits_at_the_gate(deployment, "2")
     (trial,) = trials_of(deployment)
     assert (trial.version, trial.reference, trial.opened_us) == ("3", "1", early)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from sentinel.domain import WorkspaceError
+from sentinel.cli.online_report import online_report
+from sentinel.domain import ConfigurationError, WorkspaceError
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.decided import Decided
 from sentinel.models.families.leaf_refit import refitted_leaves, tree_scores
@@ -24,7 +27,7 @@ from sentinel.pipeline.candidate_folder import save_candidate
 from sentinel.pipeline.datasets import Dataset, dataset_of, split_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.online_figures import figures_of, known_at
-from sentinel.pipeline.online_learning import begin, go_on, newly_known
+from sentinel.pipeline.online_learning import Learnt, begin, go_on, learn, newly_known
 from sentinel.pipeline.online_state import OnlinePlace, OnlineState
 from sentinel.settings import OnlineSettings, Settings
 from tests.pipeline.test_refitting import DAYS, MATURE, ROWS, SETTINGS, Log, log_of
@@ -226,6 +229,41 @@ def test_a_learner_of_river_that_is_saved_and_loaded_goes_on_bit_for_bit() -> No
         learner.learn(X[500:900], fraud[500:900], np.full(400, 3.0))
     assert one.state() == other.state()
     assert one.score(X[900:950]).tobytes() == other.score(X[900:950]).tobytes()
+
+
+def test_a_day_without_payments_is_passed_over(tmp_path: Path) -> None:
+    log = log_of(turns=False)
+    times = log.payments.event_time_us.copy()
+    closed = DAYS - MATURE - 10
+    times[times // DAY_US == closed] += DAY_US
+    log = replace(log, payments=replace(log.payments, event_time_us=times))
+    place, state = learnt(tmp_path, log)
+    assert state.next_day == DAYS
+    scored = [day for day, _ in place.scores(state)]
+    assert scored == [day for day in range(state.first_day, DAYS) if day != closed]
+    assert figures_of(place_of(tmp_path)[0], place, state, log).payments > 0
+
+
+def test_learners_that_go_on_take_no_other_base_without_being_told_to_begin_anew(
+    tmp_path: Path,
+) -> None:
+    settings, _ = place_of(tmp_path)
+    learnt(tmp_path, log_of(turns=False), days=1)
+    with pytest.raises(ConfigurationError, match=r"sentinel learn --restart --base 7"):
+        learn(settings, base="7")
+
+
+def test_what_has_matured_without_a_fraud_is_not_said_to_be_immature(tmp_path: Path) -> None:
+    log = log_of(turns=False)
+    log = replace(log, labels=replace(log.labels, fraud=np.zeros_like(log.labels.fraud)))
+    place, state = learnt(tmp_path, log)
+    settings = SETTINGS.model_copy(update={"workspace": tmp_path})
+    figures = figures_of(settings, place, state, log)
+    assert (figures.payments > 0, figures.frauds) == (True, 0)
+    shown = io.StringIO()
+    online_report(Console(width=80, file=shown), Learnt(state, figures, place))
+    said = " ".join(shown.getvalue().split())
+    assert "No figures: no fraud is known among what was scored" in said
 
 
 def test_learners_that_were_changed_on_disk_do_not_go_on(tmp_path: Path) -> None:

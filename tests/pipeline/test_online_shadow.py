@@ -28,13 +28,15 @@ def test_the_trees_of_a_day_score_as_a_shadow_and_are_no_candidate(tmp_path: Pat
     now_us = START_US + 60 * DAY_US
     train(settings, now_us=now_us, threads=1, baselines=False)
     promote(settings, now_us=now_us)
-    learnt = learn(settings)
+    learnt = learn(settings, most_days=45)
     assert learnt.state.base == "1"
     assert learnt.figures.frauds > 50
     assert {"base", "refit", "river"} <= set(learnt.figures.average_precision)
 
     assert publish(settings, learnt) == "Version 2 scores every payment as shadow online."
+    assert publish(settings, learnt).startswith("Version 2 goes on as shadow online: the trees")
     registry = Registry.of(settings)
+    assert [one.version for one in registry.versions()] == ["2", "1"], "one version of these trees"
     assert registry.candidate().version == "1", "a promotion without a number does not take it"
     shadow = line_up_of(settings).find(SHADOW)
     assert shadow is not None

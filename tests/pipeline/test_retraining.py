@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from sentinel.models.artifact import load_manifest
 from sentinel.models.decided import Decided
 from sentinel.models.registry import Registry
 from sentinel.models.registry_place import mlflow_place
+from sentinel.models.signing_keys import SigningKey
+from sentinel.pipeline.approvals import request_of
 from sentinel.pipeline.datasets import dataset_of, split_of
 from sentinel.pipeline.fitting import fit_and_measure
 from sentinel.pipeline.follow import fetch_version
@@ -25,6 +28,7 @@ from sentinel.pipeline.last_training import (
     LastTraining,
     RetrainingRequest,
     keep_training,
+    last_answer,
     last_training,
     request_retraining,
     requests_of,
@@ -35,6 +39,7 @@ from sentinel.pipeline.retraining_gain import (
     GAIN_TAG,
     RetrainingGain,
     gain_between,
+    least_represented,
     retraining_gain,
 )
 from sentinel.pipeline.scored_payments import BulkScorer
@@ -80,9 +85,19 @@ def test_enough_matured_frauds_make_one_due_and_before_that_the_pace_says_when()
         "of 28 days about 2026-01-09."
     )
     assert "nobody can say" in decide(fifty, LAST, [], now_us=START_US).words
+    rare = decide(policy(matured_frauds=10**9), LAST, [], now_us=START_US, frauds_a_day=1 / 28)
+    assert "at the pace of 28 days in more than ten years" in rare.words
     due = decide(fifty, LAST, [], now_us=START_US, frauds=50)
     assert due.why == "labels: 50 frauds have matured since version 7, 50 are enough"
     assert "never by itself" in decide(policy(on_drift=False), LAST, [], now_us=START_US).words
+
+
+def test_a_candidate_that_waits_at_the_gate_is_followed_by_another_the_next_night() -> None:
+    """Its wait is counted in nights, and each looks at a model of the night."""
+    monthly = policy(every_days=30)
+    assert not decide(monthly, LAST, [], now_us=START_US).due
+    answer = decide(monthly, LAST, [], now_us=START_US, waits=True)
+    assert answer.why.startswith("gate: version 7 waits at the gate")
 
 
 def test_reported_drift_is_a_reason_until_a_training_has_begun_after_it(tmp_path: Path) -> None:
@@ -121,9 +136,18 @@ def test_the_reason_is_in_the_tracked_run_and_a_night_without_one_is_a_success(
     labels = RetrainingSettings(every_days=0, matured_frauds=5)
     settings = settings.model_copy(update={"retraining": labels})
     first = retraining_due(settings)
-    trained = train(settings, threads=1, baselines=False, refitted=False, why=first.why)
+    assert last_answer(settings) == first
+    trained = train(
+        settings, threads=1, baselines=False, refitted=False, why=first.why, counts=False
+    )
     run = mlflow_place(settings).client().get_run(trained.run_id)
     assert run.data.tags["retraining"] == ("first: no training is known of")
+    assert retraining_due(settings).why == first.why, "a dry run is no training"
+    known_until_us = first.asked_at_us
+    keep_training(
+        settings, LastTraining(version="1", known_until_us=known_until_us, at_us=1, why=first.why)
+    )
+    assert last_answer(settings) is None, "what was due has been done"
     assert not retraining_due(settings).due
 
     given = {
@@ -136,6 +160,21 @@ def test_the_reason_is_in_the_tracked_run_and_a_night_without_one_is_a_success(
         assert ran.exit_code == 0, ran.output
         assert "No retraining is due." in " ".join(ran.output.split()), ran.output
     assert [one.version for one in Registry.of(settings).versions()] == ["1"]
+
+    given |= {
+        "SENTINEL_SIGNING__APPROVERS": SigningKey(bytes(range(32))).public,
+        "SENTINEL_TRAINING__WINDOW_DAYS": "365",
+        "SENTINEL_TRAINING__BOOTSTRAP_ROUNDS": "50",
+    }
+    ran = CliRunner().invoke(app, ["retrain", "--anyway"], env=given)
+    assert ran.exit_code == 0, ran.output
+    assert "It waits. Version 2 awaits approval" in ran.output
+    asked = request_of(Registry.of(settings).version("2").tags)
+    assert asked is not None
+    assert asked.by == getpass.getuser(), "who asked for a promotion may not approve it"
+    last = last_training(settings)
+    assert last is not None
+    assert last.version == "2"
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +243,16 @@ def test_without_a_control_group_nobody_knows_what_was_bought(
     assert gain.saved_minor is None
     assert gain.represented < 0.5 < with_it.represented
     assert "a control group makes more of them known" in gain.words(2, "EUR")
+
+
+def test_what_only_the_older_model_stopped_does_not_speak_for_what_the_newer_one_hides() -> None:
+    """Without a control group, what the newer one declines is unknown, and the rest is known."""
+    new, old = np.array([2, 2, 1, 0, 0, 0, 2, 0]), np.array([0, 0, 0, 1, 2, 2, 2, 0])
+    known_where_passed = (new == 0).astype(np.float64)
+    assert least_represented(new, old, known_where_passed) == 0.0
+    explored = np.array([3.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0])
+    assert least_represented(new, old, explored) == 1.0
+    assert least_represented(new, new, known_where_passed) == 1.0
 
 
 @pytest.mark.parametrize(

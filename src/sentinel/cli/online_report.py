@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.table import Table
 
+from sentinel.pipeline.online_figures import LEARNERS
+
 if TYPE_CHECKING:
+    from sentinel.pipeline.online_figures import OnlineFigures
     from sentinel.pipeline.online_learning import Learnt
 
 SHOWN_DAYS: Final = 14
@@ -26,9 +29,11 @@ def online_report(console: Console, learnt: Learnt) -> None:
         highlight=False,
     )
     if not figures.average_precision:
-        console.print("No figures yet: the truth of what was scored has not matured.")
+        console.print(_why_none(figures))
         return
-    names = list(figures.average_precision)
+    # The champion of some days only is among these, and not among those of all days.
+    said = {name for one in figures.days for name in one.average_precision}
+    names = [name for name in LEARNERS if name in said]
     days = Table(title="Average precision by day", title_justify="left")
     for column in ("day", "payments", "frauds", *names):
         days.add_column(column, justify="left" if column == "day" else "right")
@@ -48,6 +53,13 @@ def online_report(console: Console, learnt: Learnt) -> None:
         table.add_row(name, f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]")
     console.print(table)
     console.print(f"All days: {learnt.place.folder / 'figures.json'}", soft_wrap=True)
+
+
+def _why_none(figures: OnlineFigures) -> str:
+    if not figures.payments:
+        return "No figures yet: the truth of what was scored has not matured."
+    one = "no fraud" if not figures.frauds else "nothing but fraud"
+    return f"No figures: {one} is known among what was scored, so there is nothing to tell apart."
 
 
 def _day(day: int) -> str:

@@ -119,7 +119,7 @@ def promotion_report(console: Console, promoted: Promoted) -> None:
 def gain_report(console: Console, gain: RetrainingGain | None, settings: MoneySettings) -> None:
     """What the last retraining bought, in money."""
     if gain is None:
-        said = "No retraining has replaced a model yet, so there is none to say what it bought of."
+        said = "No retraining has replaced a model yet, so nobody can say what one bought."
     else:
         said = gain.words(settings.scale, settings.currency)
     console.print(said, soft_wrap=True, markup=False, highlight=False)

@@ -3,11 +3,12 @@
 A scorer runs it to answer over HTTP: judging reads the log from the start of an experiment on, and
 a promotion needs the registry and scores the history. The request comes on standard input as JSON,
 the answer goes to standard output: ``{"ok": ...}``, or ``{"error": ..., "code": ...}`` where it was
-refused.
+refused. Whatever a library prints goes to standard error, so that it is no part of the answer.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, Literal
 
@@ -57,13 +58,16 @@ def run(settings: Settings, wanted: Wanted) -> Any:
 def main() -> int:
     """Entry point; returns the exit status."""
     lower_priority()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Wanted)
     answer: dict[str, Any]
     try:
         answer = {"ok": run(load_settings(), wanted)}
     except SentinelError as error:
         answer = {"error": str(error), "code": error.code}
-    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    with answers:
+        answers.write(msgspec.json.encode(answer))
     return 0
 
 

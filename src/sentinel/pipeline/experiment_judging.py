@@ -13,11 +13,12 @@ import msgspec
 
 from sentinel.domain import ConfigurationError, GateWaits, LedgerUnavailable, NotFound
 from sentinel.experiments.assignment import unit_of
-from sentinel.experiments.judgement import ExperimentState, judge
+from sentinel.experiments.judgement import ExperimentState, Judgement, judge
 from sentinel.experiments.judging import Rules
 from sentinel.experiments.lineup import Experiment, LineUp, require, stopped
 from sentinel.experiments.observed import Observed, Observing
 from sentinel.experiments.store import change_line_up, open_line_ups
+from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.base import Ledger
 from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
 from sentinel.models.champion import champion_of
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 MOST_VERSIONS: Final = 2_000
 """Versions of the line-up that are looked back for shares of an experiment."""
 SETTLED_BY: Final = "sentinel experiment settle"
+SILENT_DAYS: Final = 7
+"""Days of the log in which payments were decided and a challenger's model scored none of them,
+after which it is taken not to run."""
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +71,9 @@ def status(settings: Settings, name: str, *, now_us: int | None = None) -> Exper
     found, running = _latest(history, name)
     ended = None if running else _end(history, found)
     judgement = None
-    if found.kind == "challenger":
+    if found.kind == "challenger" and running:
+        judgement = _judged(settings, history, found, now_us)
+    elif found.kind == "challenger":
         until_us = None if ended is None else ended.at_us
         observed = observe(settings, history, found, now_us, until_us=until_us)
         judgement = judge(observed, rules_of(settings))
@@ -84,6 +90,39 @@ def status(settings: Settings, name: str, *, now_us: int | None = None) -> Exper
 def rules_of(settings: Settings) -> Rules:
     """When experiments of a deployment are decided."""
     return Rules(most_days=settings.experiments.most_days)
+
+
+def _judged(
+    settings: Settings, history: list[LineUp], experiment: Experiment, now_us: int | None
+) -> Judgement:
+    """A challenger that is in the line-up, judged; one whose model does not run is to be ended."""
+    said = judge(observe(settings, history, experiment, now_us), rules_of(settings))
+    if said.verdict != "wait" or not _scores_nothing(settings, experiment, now_us):
+        return said
+    why = (
+        f"Version {experiment.version} has scored no payment in the last {SILENT_DAYS} days of the "
+        "log, so that nothing more will be known of it. `GET /experiments` says why it does not "
+        "run."
+    )
+    return msgspec.structs.replace(said, verdict="stop", why=why, days_missing=None)
+
+
+def _scores_nothing(settings: Settings, experiment: Experiment, now_us: int | None) -> bool:
+    """Whether payments were decided for days, and an experiment's model scored none of them."""
+    with ledger_reader(settings) as ledger:
+        end_us = ledger.last_received_at_us() + 1 if now_us is None else now_us
+        start_us = end_us - SILENT_DAYS * DAY_US
+        if experiment.started_at_us > start_us:
+            return False
+        decided = False
+        for group in ledger.groups(_before(ledger, start_us, ledger.last_sequence())):
+            if group.kind != GroupKind.DECISIONS or group.received_at_us < start_us:
+                continue
+            roles = decode_decisions(group.payload).columns.roles
+            if any(role.role == experiment.name for role in roles):
+                return False
+            decided = True
+        return decided
 
 
 def observe(
@@ -287,7 +326,7 @@ def settle(
         if serving is not None and serving.version == experiment.version:
             found.append(_is_champion(settings, experiment, dry_run=dry_run))
             continue
-        said = judge(observe(settings, history, experiment, now_us), rules_of(settings))
+        said = _judged(settings, history, experiment, now_us)
         action = "none"
         if said.verdict == "promote" and settings.experiments.promote and not promoted:
             action, promoted = "promoted", True

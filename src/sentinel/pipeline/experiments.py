@@ -102,16 +102,11 @@ def start(
     now_us = time.time_ns() // 1000
     experiment = msgspec.structs.replace(experiment, started_at_us=now_us, by=by, why=why)
     started(line_up_of(settings), experiment)  # says what cannot be before any work
-    champion = champion_of(settings)
-    if champion is None:
-        raise NoModel(
-            "An experiment runs beside a champion, and there is none. Promote one with `sentinel "
-            "promote`."
-        )
+    _champion(settings)
     version, report = experiment.version, None
     require_not_retired(version, Registry.of(settings).version(version).tags)
     folder = fetch_version(settings, version)
-    _check_plan(settings, version, folder, settings.models_dir / champion.folder)
+    require_plan_beside(settings, version, folder)
     if experiment.decides and not is_signed(settings, folder, version, None, to_serve=True):
         # It becomes no champion now, so that it waits for no other experiment.
         report = msgspec.structs.replace(evaluate(settings, version, progress=progress), held_by=())
@@ -129,8 +124,30 @@ def start(
     return Started(made, experiment, report)
 
 
-def _check_plan(settings: Settings, version: str, folder: Path, champion: Path) -> None:
-    """Raise PlanMismatch if a version takes features that cannot be computed here."""
+def _champion(settings: Settings) -> Path:
+    """The folder of what serves."""
+    champion = champion_of(settings)
+    if champion is None:
+        raise NoModel(
+            "An experiment runs beside a champion, and there is none. Promote one with `sentinel "
+            "promote`."
+        )
+    return settings.models_dir / champion.folder
+
+
+def require_plan_beside(settings: Settings, version: str, folder: Path) -> None:
+    """See that a version's features can be computed beside the champion's.
+
+    Args:
+        settings: The deployment.
+        version: For what is said.
+        folder: Of the version, or of another one with its plan.
+
+    Raises:
+        NoModel: Nothing serves.
+        PlanMismatch: They cannot.
+    """
+    champion = _champion(settings)
     own, served = (load_plan(one, load_manifest(one)) for one in (folder, champion))
     try:
         union = union_plan(served, own)

@@ -68,7 +68,7 @@ def judge(settings: Settings, report: GateReport) -> None:
     if report.provisional or PROVISIONAL_TAG in registry.version(report.version).tags:
         registry.note(report.version, PROVISIONAL_TAG, report.provisional)
     if report.held:
-        raise GateWaits(_held(report))
+        raise GateWaits(_held(settings, report))
     if report.state == "waits":
         raise GateWaits(_waiting(report))
     if not report.passed:
@@ -256,12 +256,18 @@ def _waiting(report: GateReport) -> str:
     )
 
 
-def _held(report: GateReport) -> str:
+def _held(settings: Settings, report: GateReport) -> str:
     first = report.held_by[0]
+    ends = "nothing ends the experiment by itself, since experiments.stop is false"
+    if settings.experiments.stop:
+        ends = (
+            "`sentinel experiment settle` ends the experiment after experiments.most_days of "
+            "mature payments at the latest"
+        )
     return (
         f"Version {report.version} waits: {report}. Another champion would begin the comparison "
-        "anew. The nightly run goes on training, and the experiment ends by itself at the latest "
-        f"after experiments.most_days. `sentinel experiment stop {first}` ends it now; `sentinel "
+        f"anew. The nightly run goes on training, and {ends}. "
+        f"`sentinel experiment stop {first}` ends it now; `sentinel "
         f"promote {report.version} --despite-experiments` does not wait, nor does any promotion "
         "with experiments.hold_promotion = false."
     )

@@ -1,7 +1,7 @@
 """What the workspace remembers of trainings: the last one, the last answer, and who asked for one.
 
     last_training.json              `LastTraining`
-    retraining.json                 `Due`, the last answer to "is a retraining due"
+    retraining.json                 `Due`, the last answer to "is a retraining due" since then
     retraining_requests/KIND.json   `RetrainingRequest`, until a training has begun after it
 
 A request is how another part of the platform, such as a drift detector, has a model trained: the
@@ -21,7 +21,7 @@ from sentinel.settings import Settings
 ASKED_FOR: Final = "asked for by hand"
 """Why a training was made that nobody gave a reason for."""
 
-Kind = Literal["first", "schedule", "labels", "drift", "hand"]
+Kind = Literal["first", "schedule", "labels", "gate", "drift", "hand"]
 RequestKind = Literal["drift"]
 
 _Kept = TypeVar("_Kept", bound=msgspec.Struct)
@@ -94,8 +94,9 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def keep_training(settings: Settings, training: LastTraining) -> None:
-    """Remember a training, and drop the requests that it answers."""
+    """Remember a training, and drop the requests that it answers and the answer from before it."""
     _write(settings.workspace / "last_training.json", training)
+    (settings.workspace / "retraining.json").unlink(missing_ok=True)
     for request in requests_of(settings):
         if request.at_us < training.at_us:
             _place(settings, request.kind).unlink(missing_ok=True)
@@ -112,7 +113,7 @@ def keep_answer(settings: Settings, answer: Due) -> None:
 
 
 def last_answer(settings: Settings) -> Due | None:
-    """What was answered last; None if nobody asked."""
+    """What was answered last; None if nobody has asked since the last training."""
     return _read(settings.workspace / "retraining.json", Due)
 
 

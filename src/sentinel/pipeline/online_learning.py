@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from sentinel.domain import ConfigurationError, NoModel
 from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.models.artifact import LIGHTGBM, load_manifest, load_plan
+from sentinel.models.artifact import LIGHTGBM, ModelManifest, load_manifest, load_plan
 from sentinel.models.dataset import Sample, weight_column
 from sentinel.models.families.leaf_refit import refitted_leaves, tree_scores
 from sentinel.models.registry import Registry
@@ -87,6 +87,8 @@ class Learnt(NamedTuple):
 class Champions:
     """The champion of a day: the newest that had learnt nothing of the day's payments.
 
+    One model is in memory at a time: days rise, so that an older champion is not asked again.
+
     Args:
         settings: The deployment.
         plan_hash: Champions of another plan take other vectors, and have no scores.
@@ -96,22 +98,27 @@ class Champions:
         self._settings = settings
         self._plan_hash = plan_hash
         self._versions = Registry.of(settings).champions()
-        self._models: dict[str, BulkScorer] = {}
+        self._manifests: dict[str, ModelManifest] = {}
+        self._scoring: tuple[str, BulkScorer] | None = None
 
     def score(self, day: int, X: Matrix) -> Floats:
         """Its probabilities, float64 (n_rows,); NaN where nobody was champion of that day."""
         for version in reversed(self._versions):
-            model = self._model(version)
-            about = model.manifest
+            about = self._manifest(version)
             if about.training.cutoff_us <= day * DAY_US and about.plan_hash == self._plan_hash:
-                probability, _ = model.score(X)
+                probability, _ = self._model(version).score(X)
                 return probability
         return np.full(len(X), np.nan)
 
+    def _manifest(self, version: str) -> ModelManifest:
+        if version not in self._manifests:
+            self._manifests[version] = load_manifest(fetch_version(self._settings, version))
+        return self._manifests[version]
+
     def _model(self, version: str) -> BulkScorer:
-        if version not in self._models:
-            self._models[version] = BulkScorer(fetch_version(self._settings, version))
-        return self._models[version]
+        if self._scoring is None or self._scoring[0] != version:
+            self._scoring = version, BulkScorer(fetch_version(self._settings, version))
+        return self._scoring[1]
 
 
 def learn(
@@ -136,7 +143,7 @@ def learn(
 
     Raises:
         NoModel: There is no champion, and no version was named.
-        ConfigurationError: The base is no LightGBM model.
+        ConfigurationError: The base is no LightGBM model, or the learners began with another one.
         WorkspaceError: Other learners run, or what was kept is broken.
         Unavailable: The registry does not answer.
     """
@@ -146,6 +153,12 @@ def learn(
         if state is None:
             place.clear()
             _bring_base(settings, place, base)
+        elif base is not None and base != state.base:
+            raise ConfigurationError(
+                f"The learners began with version {state.base} and go on with its trees. "
+                f"`sentinel learn --restart --base {base}` forgets what they learnt and begins "
+                f"with version {base}."
+            )
         manifest = load_manifest(place.folder / "base")
         plan = load_plan(place.folder / "base", manifest)
         known = labelled_payments(settings, plan=plan, progress=progress)
@@ -268,17 +281,18 @@ def go_on(
         progress("days", state.next_day - first, end_day - first)
         day = state.next_day
         rows = payments_of(known, day, settings.training.seed)
-        X = vectors(rows)
-        said = {
-            "rows": rows,
-            "stands_for": _stands_for(known, day, rows),
-            "base": tree_scores(base, X),
-            "refit": tree_scores(trees, X),
-            "river": river.score(X),
-        }
-        if champion is not None:
-            said["champion"] = champion(day, X)
-        place.keep_scores(day, said)
+        if len(rows):
+            X = vectors(rows)
+            said = {
+                "rows": rows,
+                "stands_for": _stands_for(known, day, rows),
+                "base": tree_scores(base, X),
+                "refit": tree_scores(trees, X),
+                "river": river.score(X),
+            }
+            if champion is not None:
+                said["champion"] = champion(day, X)
+            place.keep_scores(day, said)
         # What is known by the end of the day is what the next day's learners may know.
         window = known_at(known, day + 1, state.gap_us, settings.online.window_days)
         if window.frauds >= FEWEST_FRAUDS:

@@ -16,12 +16,13 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from sentinel.experiments.lineup import Experiment
+from sentinel.experiments.lineup import Experiment, started, stopped
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import TrainingWindow, load_manifest, load_plan, save_artifact
 from sentinel.models.families.leaf_refit import tree_scores
 from sentinel.models.procedure import Procedure
 from sentinel.pipeline import experiments
+from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import labelled_payments, served_over
 from sentinel.pipeline.online_figures import known_at
 from sentinel.pipeline.online_learning import MODEL_TEXT, Learnt
@@ -48,20 +49,35 @@ def publish(settings: Settings, learnt: Learnt, *, progress: ProgressCallback = 
         What was done, in a sentence.
 
     Raises:
+        ConfigurationError: As many experiments run as may.
+        NoModel: Nothing serves.
+        PlanMismatch: The trees take features that cannot be computed beside the champion's.
         Unavailable: The registry does not answer.
     """
     state, place = learnt.state, learnt.place
-    running = experiments.line_up_of(settings).find(SHADOW)
+    line_up = experiments.line_up_of(settings)
+    running = line_up.find(SHADOW)
     if running is not None and running.kind != "shadow":
         return (
             f"Experiment {SHADOW} is a {running.kind} of version {running.version}, which stays as "
             "it is; today's trees were not registered."
         )
+    trees, _ = place.learners(state)
+    data_hash = hashlib.sha256(trees.encode()).hexdigest()[:32]
+    if running is not None:
+        if load_manifest(fetch_version(settings, running.version)).data_hash == data_hash:
+            return (
+                f"Version {running.version} goes on as shadow {SHADOW}: the trees have not changed "
+                "since it was registered."
+            )
+        line_up = stopped(line_up, SHADOW)
+    # Says what cannot be before another version is registered.
+    started(line_up, Experiment(name=SHADOW, kind="shadow", version=state.base))
+    experiments.require_plan_beside(settings, state.base, place.folder / "base")
     days = state.next_day - state.first_day
     base = load_manifest(place.folder / "base")
     plan = load_plan(place.folder / "base", base)
     known = labelled_payments(settings, plan=plan, progress=progress)
-    trees, _ = place.learners(state)
     scored = [one["rows"] for _, one in place.scores(state)[-60:]]
     rows = np.unique(np.concatenate(scored))[-MOST_EQUATED:] if scored else np.empty(0, np.int64)
     if len(rows) < FEWEST_RECENT:
@@ -97,7 +113,7 @@ def publish(settings: Settings, learnt: Learnt, *, progress: ProgressCallback = 
                 frauds=window.frauds,
                 gap_us=state.gap_us,
             ),
-            data_hash=hashlib.sha256(trees.encode()).hexdigest()[:32],
+            data_hash=data_hash,
             created_at_us=time.time_ns() // 1000,
             run_id=run.run_id,
             notes=(f"The leaves of version {state.base}, refitted on {days} days.",),

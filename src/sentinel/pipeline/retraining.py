@@ -1,7 +1,7 @@
-"""Whether a retraining is due, and why: by schedule, by new labels, or because drift was reported.
+"""Whether a retraining is due: by schedule, by new labels, for a wait at the gate, or for drift.
 
-Any reason is enough. Days and maturity go by the clock of the log, so that a log that has stopped
-asks for nothing: there is nothing new to learn.
+Any reason is enough. Days and maturity go by the clock of the log. So a log that has stopped asks
+for nothing, since there is nothing new to learn, unless the schedule is every run.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import math
 from datetime import UTC, datetime
 from typing import Final
 
+from sentinel.domain import WorkspaceError
 from sentinel.features.plan.plan import DAY_US
+from sentinel.models.champion import champion_of
 from sentinel.models.dataset import sample
 from sentinel.models.splitting import maturity_of
+from sentinel.pipeline.gate import report_path
+from sentinel.pipeline.gate_report import GateReport
 from sentinel.pipeline.labelled_payments import (
     KnownPayments,
     labelled_payments,
@@ -33,6 +37,7 @@ from sentinel.sources.progress import ProgressCallback, no_progress
 
 PACE_DAYS: Final = 28
 """Days by whose matured frauds the next ones are foretold."""
+_FORETOLD_DAYS: Final = 3_650
 
 
 def retraining_due(
@@ -62,7 +67,8 @@ def retraining_due(
     if policy.matured_frauds and not 0 < policy.matured_frauds <= since:
         before = matured_frauds(settings, known, now - PACE_DAYS * DAY_US)
         pace = (counted - before) / PACE_DAYS
-    answer = decide(policy, last, asked, now_us=now, frauds=since, frauds_a_day=pace)
+    waits = last is not None and waits_at_the_gate(settings, last.version)
+    answer = decide(policy, last, asked, now_us=now, frauds=since, frauds_a_day=pace, waits=waits)
     keep_answer(settings, answer)
     return answer
 
@@ -75,6 +81,7 @@ def decide(
     now_us: int,
     frauds: int = 0,
     frauds_a_day: float = 0.0,
+    waits: bool = False,
 ) -> Due:
     """The decision itself.
 
@@ -85,6 +92,7 @@ def decide(
         now_us: The moment of knowledge, microseconds UTC.
         frauds: Frauds that have matured since the last training.
         frauds_a_day: How many matured a day lately.
+        waits: Whether the last candidate waits at the gate.
     """
     if last is None:
         first = Reason(kind="first", words="no training is known of")
@@ -108,6 +116,13 @@ def decide(
                 f"{policy.matured_frauds:,} are enough",
             )
         )
+    if waits:
+        reasons.append(
+            Reason(
+                kind="gate",
+                words=f"version {last.version} waits at the gate, which looks again at a fresh one",
+            )
+        )
     if policy.on_drift:
         reasons += [Reason(kind=one.kind, words=one.why) for one in asked]
     if reasons:
@@ -117,6 +132,21 @@ def decide(
         words=_when(policy, last, now_us, frauds, frauds_a_day),
         asked_at_us=now_us,
     )
+
+
+def waits_at_the_gate(settings: Settings, version: str) -> bool:
+    """Whether the gate's last word on a version was to wait, and it did not become champion.
+
+    A wait is counted in nights, each with a candidate of the night, so that it would not go on
+    without a training.
+    """
+    serving = champion_of(settings)
+    if serving is not None and serving.version == version:
+        return False
+    try:
+        return GateReport.load(report_path(settings, version)).verdict == "waits"
+    except WorkspaceError:
+        return False
 
 
 def matured_frauds(settings: Settings, known: KnownPayments, at_us: int) -> int:
@@ -155,8 +185,11 @@ def _when(
         missing = policy.matured_frauds - frauds
         pace = "none has matured lately, so nobody can say when"
         if frauds_a_day > 0:
-            about = now_us + math.ceil(missing / frauds_a_day) * DAY_US
-            pace = f"at the pace of {PACE_DAYS} days about {_day(about)}"
+            days = math.ceil(missing / frauds_a_day)
+            when = "in more than ten years"
+            if days <= _FORETOLD_DAYS:
+                when = f"about {_day(now_us + days * DAY_US)}"
+            pace = f"at the pace of {PACE_DAYS} days {when}"
         coming.append(f"by labels once {missing:,} more frauds have matured, {pace}")
     if policy.on_drift:
         coming.append("as soon as drift is reported")

@@ -3,8 +3,9 @@
 Both models rule on the payments that came after either had learnt anything, by the lines that hold:
 what the one stops and the other lets pass makes the difference. Truth is known of some of these
 payments, under the same rules and with the same weights as in training
-(`sentinel.models.dataset.sample`). Where the known ones stand for less than half of the
-payments on which the two differ, no figure is given: the newer model's own declines hide it.
+(`sentinel.models.dataset.sample`). Of those that only the newer one stops and of those that only
+the older one stops, the known ones have to stand for half each; else no figure is given. The newer
+model's own declines hide the first, and the second alone would make it look worse than it is.
 
 A retraining of last night has no matured payment yet. So the report is about the newest one whose
 payments hold enough known frauds, and says how many have come after it.
@@ -38,7 +39,7 @@ from sentinel.sources.progress import ProgressCallback, no_progress
 MOST_PAYMENTS: Final = 200_000
 """Payments that are looked at; of more, the latest."""
 REPRESENTED: Final = 0.5
-"""Share of the payments on which two models differ that known ones have to stand for."""
+"""Share of the payments that only one of two models stops that known ones have to stand for."""
 GAIN_TAG: Final = "retraining_gain"
 """Of a version in the registry: what it bought against the one that it replaced."""
 
@@ -58,7 +59,8 @@ class RetrainingGain(msgspec.Struct, frozen=True, kw_only=True):
         frauds: Known ones among them.
         effective_frauds: How many equally weighted ones say as much.
         differ: Share of the payments on which the two rule differently.
-        represented: Share of these that payments of known truth stand for.
+        represented: Share that payments of known truth stand for, of those that only the newer one
+            stops or of those that only the older one stops, whichever is less.
         saved_per_1000_minor: What the newer one saves of 1,000 payments, minor units; None if the
             truth is too little.
         saved_minor: The same of all payments of this time.
@@ -105,7 +107,7 @@ class RetrainingGain(msgspec.Struct, frozen=True, kw_only=True):
             f"{one.high / 10**scale:+,.{scale}f}] {currency}"
             for one in (found, per)
         )
-        sure = "" if found.low > 0 or found.high < 0 else " The interval holds nothing at all, too."
+        sure = "" if found.low > 0 or found.high < 0 else " The interval holds zero, too."
         return (
             f"Version {self.version} {what} {all_of_it} against version {self.replaced}, {each} "
             f"per 1,000 payments: {self.payments:,} mature payments of {period} with "
@@ -206,10 +208,10 @@ def gain_between(
     costs = stored_costs(settings)
     amount = payments.amount_minor[places].astype(np.float64)
     new, old = (_ruled(settings, known, one, costs, places, amount, progress) for one in pair[::-1])
-    differ, weight = (new > 0) != (old > 0), np.zeros(len(places))
+    weight = np.zeros(len(places))
     weight[chosen] = rows.weight
-    differing = int(np.count_nonzero(differ))
-    represented = float(weight[differ].sum()) / differing if differing else 1.0
+    differing = int(np.count_nonzero((new > 0) != (old > 0)))
+    represented = least_represented(new, old, weight)
     why_not = ""
     if rows.frauds < MIN_FRAUDS:
         why_not = (
@@ -217,8 +219,8 @@ def gain_between(
         )
     elif represented < REPRESENTED:
         why_not = (
-            f"of the {differing:,} payments on which the two differ, those of known truth stand "
-            f"for {represented:.0%}; a control group makes more of them known"
+            f"of the {differing:,} payments that only one of the two stops, on one side those of "
+            f"known truth stand for {represented:.0%}; a control group makes more of them known"
         )
     per_1000 = saved = None
     if not why_not:
@@ -260,6 +262,20 @@ def gain_between(
         costs=costs is not None,
         why_not=why_not,
     )
+
+
+def least_represented(new: Codes, old: Codes, weight: npt.NDArray[np.float64]) -> float:
+    """Share that known payments stand for, of those that one model alone stops; the lesser side's.
+
+    Args:
+        new, old: int64 (n,), outcome codes of two models.
+        weight: float64 (n,), how many payments each stands for; 0 where its truth is not known.
+
+    Returns:
+        1 where the two differ on nothing.
+    """
+    sides = (new > 0) & (old == 0), (old > 0) & (new == 0)
+    return min((float(weight[side].mean()) for side in sides if side.any()), default=1.0)
 
 
 def _ruled(

@@ -102,6 +102,7 @@ def train(
     parameters: Mapping[str, Any] | None = None,
     threads: int | None = None,
     why: str = ASKED_FOR,
+    counts: bool = True,
     progress: ProgressCallback = no_progress,
 ) -> Trained:
     """Train a model on what was known at a moment, and register it as the newest candidate.
@@ -119,6 +120,8 @@ def train(
             the last search over its family found.
         threads: Default: the cores of this machine.
         why: What made it due, for the tracked run (tag ``retraining``).
+        counts: Whether it is the last training from now on. That of a dry run is not: nobody will
+            promote its candidate, so that another one stays due.
         progress: Told of the stages "labels", "backfill", "vectors", "fit", "refit", "track",
             "lengths" and "baselines".
 
@@ -147,15 +150,16 @@ def train(
             better = build_dataset(settings, now_us=now_us, progress=progress)
             folder, data = better.folder, better.dataset
             trained = _candidate(settings, folder, data, better.known, options)
-    keep_training(
-        settings,
-        LastTraining(
-            version=trained.version,
-            known_until_us=_known_until(trained.dataset),
-            at_us=began_us,
-            why=why,
-        ),
-    )
+    if counts:
+        keep_training(
+            settings,
+            LastTraining(
+                version=trained.version,
+                known_until_us=_known_until(trained.dataset),
+                at_us=began_us,
+                why=why,
+            ),
+        )
     if baselines:
         found = measure_baselines(
             settings, trained.run_id, data, threads=threads, progress=progress

@@ -78,7 +78,8 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment as it was judged last.
 
     Attributes:
-        status: It; None if it is being judged for the first time.
+        status: It; None if it is being judged for the first time, or only an earlier one of its
+            name was judged.
         judged_at_us: When, microseconds UTC; None as above.
         judging: Whether a newer judgement is on its way.
         problem: Why the last job could not judge it; empty if it could.
@@ -155,6 +156,10 @@ class ExperimentJudge:
             if known.status is None or isinstance(known.error, NotFound):
                 raise known.error
         problem = "" if known.error is None else str(known.error)
+        status = known.status
+        if status is not None and started_at_us not in (None, status.experiment.started_at_us):
+            # It is of an earlier experiment of this name, and says nothing of the one that runs.
+            return Judged(status=None, judged_at_us=None, judging=judging, problem=problem)
         return Judged(
             status=known.status, judged_at_us=known.judged_at_us, judging=judging, problem=problem
         )
@@ -237,6 +242,11 @@ class ExperimentJudge:
             log.warning("Experiment %s was not promoted: %s", name, error)
             self._note(name, Promotion(state="failed", by=by, problem=str(error)))
             raise
+        except Exception as error:
+            log.exception("Experiment %s was not promoted.", name)
+            problem = f"It could not be promoted: {error!r}; the log says more."
+            self._note(name, Promotion(state="failed", by=by, problem=problem))
+            raise Unavailable(problem) from error
         finally:
             self._promoting = None
         self._known.pop(name, None)

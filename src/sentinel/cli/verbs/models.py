@@ -114,7 +114,8 @@ def retrain(
         out.print(answer.words, soft_wrap=True, markup=False)
         if not check and (answer.due or anyway):
             with progress_bar(err) as progress:
-                trained = run(settings, why=answer.why or ASKED_FOR, progress=progress)
+                why = answer.why or ASKED_FOR
+                trained = run(settings, why=why, counts=not dry_run, progress=progress)
             training_report(out, trained)
             with progress_bar(err) as progress:
                 report = measure(settings, trained.version, progress=progress)
@@ -123,7 +124,12 @@ def retrain(
                 judge(settings, report)
                 with progress_bar(err) as progress:
                     promoted = install(
-                        settings, report.version, report=report, dry_run=dry_run, progress=progress
+                        settings,
+                        report.version,
+                        report=report,
+                        dry_run=dry_run,
+                        by=getpass.getuser(),
+                        progress=progress,
                     )
                 promotion_report(out, promoted)
             except GateWaits as error:

@@ -1,0 +1,75 @@
+"""Judgements and promotions that a scorer asks for, whatever becomes of the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sentinel.domain import Unavailable
+from sentinel.experiments.lineup import Experiment
+from sentinel.pipeline.experiment_judging import end_experiment
+from sentinel.scoring.experiment_judge import ExperimentJudge
+from sentinel.settings import Settings
+from testkit.experiments import run_experiments
+
+
+def test_a_judgement_is_not_passed_off_as_that_of_a_later_experiment_of_the_name(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    first = Experiment(name="night", kind="shadow", version="2", started_at_us=5)
+    later = msgspec.structs.replace(first, version="3", started_at_us=6)
+    run_experiments(settings, first)
+
+    async def ask() -> None:
+        judge = ExperimentJudge(settings)
+        found = await judge.judged("night", 5, 60.0)
+        assert found.status is not None
+        assert found.status.experiment.version == "2"
+        end_experiment(settings, first, by="ann", why="enough")
+        run_experiments(settings, later)
+        found = await judge.judged("night", 6, 0.0)
+        assert (found.status, found.judged_at_us) == (None, None)
+
+    asyncio.run(ask())
+
+
+def test_a_promotion_whose_job_cannot_even_begin_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+
+    async def ask() -> None:
+        judge = ExperimentJudge(Settings(workspace=tmp_path))
+        for _ in range(2):  # the second is not told that one is under way
+            with pytest.raises(Unavailable, match="could not be promoted"):
+                await judge.promote("ab", by="ann", why="", force=False, wait_seconds=30.0)
+        said = judge.promotion("ab")
+        assert said is not None
+        assert said.state == "failed"
+
+    asyncio.run(ask())
+
+
+def test_what_a_library_prints_is_no_part_of_a_jobs_answer(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from sentinel.pipeline import experiment_job as job\n"
+        "def run(settings, wanted):\n"
+        "    print('Fetching ...'); os.write(1, b'from below')\n"
+        "    return {'version': '2', 'replaced': '1'}\n"
+        "job.run = run; sys.exit(job.main())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        input=b'{"do": "promote", "name": "ab"}',
+        env={"SENTINEL_WORKSPACE": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        check=True,
+    )
+    assert msgspec.json.decode(ran.stdout) == {"ok": {"version": "2", "replaced": "1"}}
+    assert b"Fetching" in ran.stderr
