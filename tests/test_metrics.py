@@ -31,10 +31,11 @@ def asked_for() -> Iterator[tuple[str, str]]:
         for panel in json.loads(board.read_text())["panels"]:
             for target in panel["targets"]:
                 yield f"{board.name}: {panel['title']}", target["expr"]
-    rules = yaml.safe_load((MONITORING / "prometheus" / "rules.yml").read_text())
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            yield f"rules.yml: {rule.get('alert', rule.get('record'))}", rule["expr"]
+    folder = MONITORING / "prometheus"
+    for name in yaml.safe_load((folder / "prometheus.yml").read_text())["rule_files"]:
+        for group in yaml.safe_load((folder / name).read_text())["groups"]:
+            for rule in group["rules"]:
+                yield f"{name}: {rule.get('alert', rule.get('record'))}", rule["expr"]
 
 
 def set_in_code() -> set[str]:

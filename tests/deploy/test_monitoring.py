@@ -22,7 +22,9 @@ from testkit.servers import Mail, needed, wait_until
 from tests.deploy.conftest import prepare
 from tests.deploy.servers import MONITORING, Alertmanager, Prometheus, adapted
 
-RULES: dict[str, Any] = yaml.safe_load((MONITORING / "prometheus" / "rules.yml").read_text())
+PROMETHEUS: dict[str, Any] = yaml.safe_load(
+    (MONITORING / "prometheus" / "prometheus.yml").read_text()
+)
 DASHBOARD: dict[str, Any] = json.loads(
     (MONITORING / "grafana" / "dashboards" / "sentinel.json").read_text()
 )
@@ -31,7 +33,10 @@ NAME = re.compile(r"\b(?:sentinel_\w+|process_\w+|sentinel:[\w:]+)\b")
 
 
 def rules() -> list[dict[str, Any]]:
-    return [rule for group in RULES["groups"] for rule in group["rules"]]
+    """Those of all files that Prometheus reads."""
+    files = [MONITORING / "prometheus" / name for name in PROMETHEUS["rule_files"]]
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def panel_queries() -> list[tuple[str, str]]:
@@ -103,11 +108,17 @@ def test_rules_pass_the_tools_that_prometheus_ships(tmp_path: Path) -> None:
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     cases = [case for path in CASES for case in yaml.safe_load(path.read_text())["tests"]]
-    asked = [case for test in cases for case in test["alert_rule_test"]]
+    asked = [case for test in cases for case in test.get("alert_rule_test", [])]
     alerts = {rule["alert"] for rule in rules() if "alert" in rule}
     assert {case["alertname"] for case in asked if case.get("exp_alerts")} == alerts
     quiet = {case["alertname"] for case in asked if not case.get("exp_alerts")}
     assert alerts - quiet == {"FewLabels"}  # a week long; its other half is the counter's
+
+
+def test_every_recorded_figure_has_a_case() -> None:
+    cases = [case for path in CASES for case in yaml.safe_load(path.read_text())["tests"]]
+    asked = {case["expr"] for test in cases for case in test.get("promql_expr_test", [])}
+    assert {rule["record"] for rule in rules() if "record" in rule} <= asked
 
 
 def test_every_alert_says_what_happened_and_what_to_do() -> None:
