@@ -115,7 +115,7 @@ def run(arguments: str = "", *, keep: bool = False) -> dict[str, Any]:
         began = time.monotonic()
         _call(["make", "-s", ".venv/.sentinel/base"], clone)
         installed = time.monotonic() - began
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         first, memory, answer, seen = _start(clone, ports, arguments, seconds=1500, watch=True)
         left = _left(clone)
         disk = _disk_usage(clone / ".sentinel")
@@ -150,6 +150,7 @@ def _start(
         "SENTINEL_API__PORT": str(ports[0]),
         "SENTINEL_MLFLOW__PORT": str(ports[1]),
         "SENTINEL_DASHBOARD__PORT": str(ports[2]),
+        "SENTINEL_MONITOR__PORT": str(ports[3]),
     }
     log = clone.parent / "up.log"
     began = time.monotonic()

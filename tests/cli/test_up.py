@@ -43,6 +43,7 @@ class Up:
                     "SENTINEL_API__PORT": str(ports[0]),
                     "SENTINEL_MLFLOW__PORT": str(ports[1]),
                     "SENTINEL_DASHBOARD__PORT": str(ports[2]),
+                    "SENTINEL_MONITOR__PORT": str(ports[3]),
                 },
             )
 
@@ -91,7 +92,7 @@ class Up:
 
 def test_up_survives_an_interrupted_first_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
     workspace, log = tmp_path / "w", tmp_path / "up.log"
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(4)]
 
     # Killed in the middle of the first run.
     first = Up(workspace, ports, log)

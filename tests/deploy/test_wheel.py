@@ -90,6 +90,7 @@ class Up:
                     "SENTINEL_API__PORT": str(port),
                     "SENTINEL_MLFLOW__PORT": str(free_port()),
                     "SENTINEL_DASHBOARD__PORT": str(free_port()),
+                    "SENTINEL_MONITOR__PORT": str(free_port()),
                     "COLUMNS": "80",
                 },
             )

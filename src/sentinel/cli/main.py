@@ -38,6 +38,7 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "dashboard": serving.dashboard,
     "mlflow": serving.mlflow,
     "follow": serving.follow,
+    "monitor": serving.monitor,
     "simulate": serving.simulate,
     "import": data.import_,
     "example": data.example,

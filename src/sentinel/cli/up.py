@@ -301,6 +301,7 @@ def up(
             (settings.api.port, "api"),
             (settings.mlflow.port, "mlflow"),
             (settings.dashboard.port, "dashboard"),
+            (settings.monitor.port, "monitor"),
         ):
             _check_port(port, name)
         first = FirstRun(settings, data, customers, days, time.time_ns() // 1000)
@@ -341,7 +342,7 @@ def _run(
         mlflow.wait_ready(_READY_SECONDS)
         first.train()
     err.print("Starting the scoring API, the dashboard and MLflow ...")
-    services = [_api(settings), _dashboard(settings), _follower(settings)]
+    services = [_api(settings), _dashboard(settings), _follower(settings), _monitor(settings)]
     for child in services:
         stack.start(child)
     services[0].wait_ready(_READY_SECONDS)
@@ -422,6 +423,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "SENTINEL_API__PORT": str(settings.api.port),
         "SENTINEL_MLFLOW__PORT": str(settings.mlflow.port),
         "SENTINEL_DASHBOARD__PORT": str(settings.dashboard.port),
+        "SENTINEL_MONITOR__PORT": str(settings.monitor.port),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -454,6 +456,11 @@ def _dashboard(settings: Settings) -> Child:
 
 def _follower(settings: Settings) -> Child:
     return _child(settings, "follower", [sys.executable, "-m", "sentinel.pipeline.follow"])
+
+
+def _monitor(settings: Settings) -> Child:
+    url = f"http://{settings.monitor.host}:{settings.monitor.port}/healthz"
+    return _child(settings, "monitor", [sys.executable, "-m", "sentinel.pipeline.monitor"], url)
 
 
 def _measuring(settings: Settings) -> Child:

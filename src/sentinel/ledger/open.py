@@ -16,6 +16,7 @@ from sentinel.ledger.database import Database, database_of, is_url
 from sentinel.ledger.sqlite import Checkpointer, SqliteLedger
 
 if TYPE_CHECKING:
+    from sentinel.ledger.held_lock import HeldLock
     from sentinel.ledger.postgres import PostgresLedger
     from sentinel.settings import Settings
 
@@ -116,6 +117,19 @@ def grant_to_scorers(settings: Settings) -> str:
 
     grants.grant_to_scorers(database_of(settings), role)
     return role
+
+
+def held_lock(settings: Settings, purpose: str) -> HeldLock | None:
+    """A lock on the ledger's database; None for a ledger in SQLite, where files will do.
+
+    Raises:
+        ConfigurationError: `ledger.url` is of no database.
+    """
+    if not settings.ledger.url:
+        return None
+    from sentinel.ledger.held_lock import HeldLock
+
+    return HeldLock(database_of(settings), purpose)
 
 
 def delete_ledger(settings: Settings) -> bool:

@@ -21,6 +21,7 @@ from sentinel.settings.learning import (
     SigningSettings,
     TrainingSettings,
 )
+from sentinel.settings.monitoring import MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
@@ -36,6 +37,7 @@ __all__ = [
     "LedgerSettings",
     "MlflowSettings",
     "MoneySettings",
+    "MonitorSettings",
     "OnlineSettings",
     "PolicySettings",
     "RetrainingSettings",

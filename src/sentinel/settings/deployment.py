@@ -23,6 +23,7 @@ from sentinel.settings.learning import (
     SigningSettings,
     TrainingSettings,
 )
+from sentinel.settings.monitoring import MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     services: ServicesSettings = ServicesSettings()
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
+    monitor: MonitorSettings = MonitorSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -97,6 +97,15 @@ def follow(workspace: Workspace = None) -> None:
         run_follower(settings_for(workspace))
 
 
+def monitor(workspace: Workspace = None) -> None:
+    """Watch over the deployment until Ctrl-C: drift, labels, alerts."""
+    from sentinel.pipeline.monitor import run_monitor
+
+    log_to_stderr()
+    with plain_errors():
+        run_monitor(settings_for(workspace))
+
+
 def simulate(
     workspace: Workspace = None,
     speed: Annotated[

@@ -1,0 +1,68 @@
+"""How the watches of the monitor's process do, as Prometheus samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class WatchState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a watch does.
+
+    Attributes:
+        name: Of the watch.
+        every_seconds: Its pause after a run.
+        runs, failures: Runs that ended well, and that raised.
+        running_seconds: For how long the present run has lasted; 0 between runs.
+        last_seconds: How long the last run took.
+        last_success_us: When a run last ended well, microseconds UTC; 0: never.
+        problem: Why the last run failed; empty if it did not.
+    """
+
+    name: str
+    every_seconds: float
+    runs: int
+    failures: int
+    running_seconds: float
+    last_seconds: float
+    last_success_us: int
+    problem: str
+
+
+class WatchMetrics(Collector):
+    """Samples of all watches.
+
+    Args:
+        states: Gives their states.
+    """
+
+    def __init__(self, states: Callable[[], Sequence[WatchState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterable[Metric]:
+        """Samples for a scrape."""
+        states = self._states()
+        runs = CounterMetricFamily(
+            "sentinel_watch_runs",
+            "Runs of the monitor's watches, by how they ended.",
+            labels=["watch", "result"],
+        )
+        succeeded = GaugeMetricFamily(
+            "sentinel_watch_last_success_timestamp_seconds",
+            "When a run of the watch last ended well; 0: never.",
+            labels=["watch"],
+        )
+        took = GaugeMetricFamily(
+            "sentinel_watch_last_run_seconds", "How long its last run took.", labels=["watch"]
+        )
+        for state in states:
+            runs.add_metric([state.name, "success"], state.runs)
+            runs.add_metric([state.name, "failure"], state.failures)
+            succeeded.add_metric([state.name], state.last_success_us / 1e6)
+            took.add_metric([state.name], state.last_seconds)
+        yield runs
+        yield succeeded
+        yield took

@@ -1,0 +1,12 @@
+"""Watching over a deployment: the monitor's process, and what it looks for."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class MonitorSettings(BaseModel):
+    host: str = Field(
+        "127.0.0.1", description="Address that the monitor serves `/metrics` and `/healthz` on."
+    )
+    port: int = Field(8600, description="Port of the monitor.", ge=1, le=65535)
