@@ -22,6 +22,7 @@ from rich.console import Console
 from sentinel.domain import GateRefused, GateWaits, SentinelError, Unavailable, WorkspaceError
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings
+from sentinel.telemetry.safe_records import make_records_safe
 
 out = Console(width=140, highlight=False, color_system=None)
 
@@ -129,6 +130,7 @@ def told_apart(table: str = "") -> Iterator[None]:
 def settings_of(params: dict[str, Any] | None) -> Settings:
     """The deployment's settings with the parameters of the run."""
     keep_files_private()
+    make_records_safe()
     given = params or {}
     days = given["window_days"]
     training = DEFAULTS.training.model_copy(

@@ -25,6 +25,7 @@ COPY feature_store /opt/feature_store
 COPY airflow_dags /opt/airflow/dags
 ENV PATH=/opt/sentinel/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
+    SENTINEL_LOGS__FORMAT=json \
     NUMBA_CACHE_DIR=/opt/sentinel/kernels \
     MPLCONFIGDIR=/tmp/matplotlib \
     AIRFLOW_HOME=/opt/airflow \

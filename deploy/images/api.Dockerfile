@@ -23,6 +23,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/sentin
 COPY --from=build /opt/sentinel /opt/sentinel
 ENV PATH=/opt/sentinel/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
+    SENTINEL_LOGS__FORMAT=json \
     NUMBA_CACHE_DIR=/opt/sentinel/kernels \
     SENTINEL_WORKSPACE=/var/lib/sentinel \
     SENTINEL_API__HOST=0.0.0.0

@@ -24,6 +24,7 @@ COPY --from=build /opt/sentinel /opt/sentinel
 COPY feature_store /opt/feature_store
 ENV PATH=/opt/sentinel/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
+    SENTINEL_LOGS__FORMAT=json \
     NUMBA_CACHE_DIR=/opt/sentinel/kernels \
     MPLCONFIGDIR=/tmp/matplotlib \
     SENTINEL_WORKSPACE=/var/lib/sentinel \

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sentinel.ingest.masked_log import MaskedFormatter
+from sentinel.telemetry.log_setup import TextFormatter
 from testkit.scratch import Server
 from tests.api.conftest import payment
 
@@ -67,7 +67,7 @@ def test_an_unforeseen_error_is_logged_with_a_mask(caplog: pytest.LogCaptureFixt
     except ValueError:
         logging.getLogger("sentinel").exception("failed for %s", SPELLINGS[1])
     (record,) = caplog.records
-    text = MaskedFormatter("%(message)s").format(record)
+    text = TextFormatter().format(record)
     assert "492912******1236" in text
     assert not any(said in text for said in SPELLINGS)
 

@@ -9,19 +9,42 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from click import get_current_context
 from pydantic import ValidationError
 from rich.console import Console
 
 from sentinel.domain import SentinelError
-from sentinel.ingest.masked_log import log_with_masks
 from sentinel.settings import Settings
+from sentinel.telemetry.context import begin_run
+from sentinel.telemetry.log_setup import logs_json, set_up_logs
+from sentinel.telemetry.safe_errors import shown
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def settings_for(workspace: Path | None = None) -> Settings:
-    """The settings of this run, with the workspace that the command line names."""
+def settings_for(workspace: Path | None = None, *, service: str = "") -> Settings:
+    """The settings of this run; from here on the process logs as they say.
+
+    Args:
+        workspace: The one that the command line names.
+        service: Name of a process that runs until it is stopped; empty for a job, of which a
+            terminal is shown warnings alone.
+    """
+    settings = _read_settings(workspace)
+    quiet = logging.NOTSET if service else logging.WARNING
+    if set_up_logs(settings.logs, service or _verb(), at_least=quiet) and not service:
+        begin_run()
+    return settings
+
+
+def _verb() -> str:
+    """What was called, such as "features backfill"."""
+    context = get_current_context(silent=True)
+    return "" if context is None else context.command_path.partition(" ")[2]
+
+
+def _read_settings(workspace: Path | None) -> Settings:
     try:
         if workspace is None:
             return Settings()
@@ -34,10 +57,16 @@ def settings_for(workspace: Path | None = None) -> Settings:
         raise AssertionError("unreachable") from None
 
 
-def log_to_stderr() -> None:
-    """Have what processes say of themselves written to stderr, with times."""
-    log_with_masks()
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def _tell(error: SentinelError) -> None:
+    """Say why a verb ends: to whoever sits before it all of it, to a log what a log may keep."""
+    if logs_json() and not sys.stderr.isatty():
+        said = shown(error)
+        if said == error.code:
+            said += ": the text may quote what came in; the command says it at a terminal."
+        logging.getLogger("sentinel").error("%s", said, extra={"error": error.code})
+        return
+    err.print("[bold red]sentinel:[/]", end=" ")
+    err.print(str(error), markup=False, soft_wrap=True)
 
 
 def fail(message: str, code: int = 1) -> None:
@@ -54,8 +83,7 @@ def plain_errors() -> Iterator[None]:
     except SentinelError as error:
         if os.environ.get("SENTINEL_DEBUG"):
             raise
-        err.print("[bold red]sentinel:[/]", end=" ")
-        err.print(str(error), markup=False, soft_wrap=True)
+        _tell(error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         err.print("Stopped.")

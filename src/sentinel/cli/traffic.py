@@ -207,17 +207,25 @@ def _send(
                     "%s 401: %s `sentinel keys create tools --for-tools` makes a key for the "
                     "traffic.",
                     route,
-                    answer.text,
+                    _code(answer),
                 )
                 time.sleep(_CLOSED_SECONDS)
                 continue
             if answer.status_code < 500:
                 if answer.status_code >= 400:
-                    log.warning("%s %s: %s", route, answer.status_code, answer.text)
+                    log.warning("%s %s: %s", route, answer.status_code, _code(answer))
                 return answer
             log.warning("%s %s; trying again.", route, answer.status_code)
         time.sleep(0.5)
     return None
+
+
+def _code(answer: httpx.Response) -> str:
+    """What a refusal is about; its text may quote the payment."""
+    try:
+        return str(answer.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return answer.reason_phrase
 
 
 def _request(entry: Transaction | Label) -> tuple[str, dict[str, object]]:

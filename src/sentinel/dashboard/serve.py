@@ -20,6 +20,7 @@ from sentinel.dashboard.login.throttle import Throttle
 from sentinel.dashboard.login.users import UserStore
 from sentinel.domain import ConfigurationError, SentinelError
 from sentinel.settings import Settings, load_settings
+from sentinel.telemetry.log_setup import set_up_logs
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ def _to_the_login() -> bytes:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = load_settings()
+    set_up_logs(settings.logs, "dashboard")
     try:
-        serve(load_settings())
+        serve(settings)
     except SentinelError as error:
         sys.exit(f"sentinel: {error}")

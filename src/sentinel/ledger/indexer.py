@@ -19,10 +19,10 @@ from typing import Final
 
 from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import ConfigurationError, LedgerUnavailable
-from sentinel.ingest.masked_log import log_with_masks
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import DEFAULT_NAMESPACE, checkpointer_of, named_exists, open_named
 from sentinel.private_files import keep_files_private
+from sentinel.telemetry.log_setup import set_up_as_child
 
 log = logging.getLogger("sentinel.indexer")
 
@@ -121,7 +121,7 @@ def main() -> None:
         help="end when this process is gone (default: the one that starts the indexer)",
     )
     arguments = parser.parse_args()
-    log_with_masks("%(name)s: %(message)s", logging.WARNING)
+    set_up_as_child("indexer")
     os.nice(_NICENESS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,6 +24,7 @@ from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import choose_window, train
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings, load_settings
+from sentinel.telemetry.log_setup import set_up_as_child
 
 _NICE = 15
 
@@ -90,6 +91,7 @@ def _dataset_of(settings: Settings, manifest: ModelManifest) -> Path | None:
 def main() -> int:
     """Entry point of ``python -m sentinel.pipeline.afterwards``; returns the exit status."""
     keep_files_private()
+    set_up_as_child("afterwards")
     os.nice(_NICE)  # whoever scores goes first
     try:
         said, status = measure_champion(load_settings()), 0

@@ -18,6 +18,7 @@ from sentinel.domain import SentinelError
 from sentinel.pipeline.experiment_judging import promote_judged, status
 from sentinel.settings import Settings, load_settings
 from sentinel.spare_time import lower_priority
+from sentinel.telemetry.log_setup import set_up_as_child
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ def run(settings: Settings, wanted: Wanted) -> Any:
 
 def main() -> int:
     """Entry point; returns the exit status."""
+    set_up_as_child("experiment-job")
     lower_priority()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

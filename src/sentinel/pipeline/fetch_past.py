@@ -20,6 +20,7 @@ from sentinel.models.registry_place import mlflow_place
 from sentinel.pipeline.follow import fetch_version
 from sentinel.scoring.past_models import fetched_models
 from sentinel.settings import Settings, load_settings
+from sentinel.telemetry.log_setup import set_up_as_child
 
 MOST_FETCHED: Final = 16
 """Folders of fetched models that are kept; a further one takes the place of the oldest."""
@@ -73,6 +74,7 @@ def _has_registry(settings: Settings) -> bool:
 
 def main() -> int:
     """Entry point; returns the exit status."""
+    set_up_as_child("fetch-past")
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=PastModel)
     answer: dict[str, str]
     try:

@@ -30,7 +30,6 @@ from sentinel.domain import (
 )
 from sentinel.experiments.lineup import NO_LINE_UP
 from sentinel.experiments.store import open_line_ups
-from sentinel.ingest.masked_log import log_with_masks
 from sentinel.models.approval import (
     APPROVAL_TAG,
     check_approval,
@@ -71,6 +70,7 @@ from sentinel.pipeline.served import (
 )
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings, load_settings
+from sentinel.telemetry.log_setup import set_up_logs
 
 log = logging.getLogger(__name__)
 
@@ -484,9 +484,9 @@ def run_follower(settings: Settings) -> None:
 def main() -> None:
     """Entry point of ``python -m sentinel.pipeline.follow``, without the command line's weight."""
     keep_files_private()
-    log_with_masks("%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    run_follower(load_settings())
+    settings = load_settings()
+    set_up_logs(settings.logs, "follow")
+    run_follower(settings)
 
 
 if __name__ == "__main__":

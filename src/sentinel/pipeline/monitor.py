@@ -21,13 +21,13 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import LedgerUnavailable, SentinelError, WorkspaceError
-from sentinel.ingest.masked_log import log_with_masks
 from sentinel.ledger.open import held_lock
 from sentinel.monitoring.watch_metrics import WatchMetrics
 from sentinel.pipeline.monitor_server import MonitorServer
 from sentinel.pipeline.watches import MakeWatch, MonitorContext, WatchThread, health_of
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings, load_settings
+from sentinel.telemetry.log_setup import set_up_logs
 
 if TYPE_CHECKING:
     from sentinel.ledger.held_lock import HeldLock
@@ -184,11 +184,11 @@ def main() -> None:
     """Entry point of ``python -m sentinel.pipeline.monitor``, without the command line's weight."""
     keep_files_private()
     keep_pandas_out()
-    log_with_masks()
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = load_settings()
+    set_up_logs(settings.logs, "monitor")
     os.nice(_NICENESS)
     try:
-        run_monitor(load_settings())
+        run_monitor(settings)
     except SentinelError as error:
         raise SystemExit(f"sentinel.pipeline.monitor: {error}") from None
 

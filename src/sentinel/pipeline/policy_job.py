@@ -20,6 +20,7 @@ from sentinel.policy.store import open_policies
 from sentinel.policy.terms_file import terms_of
 from sentinel.policy.versions import Terms
 from sentinel.settings import Settings, load_settings
+from sentinel.telemetry.log_setup import set_up_as_child
 
 
 class PolicyJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,7 @@ def _stored(settings: Settings, version: int | None) -> Terms:
 
 def main() -> int:
     """Entry point; returns the exit status."""
+    set_up_as_child("policy-job")
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=PolicyJob)
     answer: dict[str, object]
     try:

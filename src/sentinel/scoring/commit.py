@@ -16,6 +16,7 @@ from sentinel.ledger.base import Appended, Ledger
 from sentinel.log.entries import GroupKind
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.threads import Threads
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -166,11 +167,12 @@ class Commits:
         elif isinstance(error, AlreadyRecorded):
             problem = error
         else:
+            assert error is not None
             unavailable = (
                 error
                 if isinstance(error, LedgerUnavailable)
                 # A fault in a backend must not silence all answers.
-                else LedgerUnavailable(f"The ledger failed unexpectedly: {error!r}.")
+                else LedgerUnavailable(f"The ledger failed unexpectedly: {shown(error)}.")
             )
             problem = unavailable
             self._failed(unavailable)

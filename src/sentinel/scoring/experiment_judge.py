@@ -32,6 +32,7 @@ from sentinel.domain import (
 from sentinel.experiments.judgement import ExperimentState
 from sentinel.scoring.jobs import run_job
 from sentinel.settings import Settings
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -219,7 +220,7 @@ class ExperimentJudge:
             known.error, known.again_at = error, time.monotonic() + _PAUSE
         except Exception as error:
             log.exception("Experiment %s could not be judged.", name)
-            known.error = Unavailable(f"It could not be judged: {error!r}; the log says more.")
+            known.error = Unavailable(f"It could not be judged: {shown(error)}; the log says more.")
             known.again_at = time.monotonic() + _PAUSE
         else:
             ended = time.monotonic()
@@ -244,7 +245,7 @@ class ExperimentJudge:
             raise
         except Exception as error:
             log.exception("Experiment %s was not promoted.", name)
-            problem = f"It could not be promoted: {error!r}; the log says more."
+            problem = f"It could not be promoted: {shown(error)}; the log says more."
             self._note(name, Promotion(state="failed", by=by, problem=problem))
             raise Unavailable(problem) from error
         finally:

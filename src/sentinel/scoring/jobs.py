@@ -10,6 +10,7 @@ from typing import Final
 
 from sentinel.domain import Unavailable
 from sentinel.settings import Settings
+from sentinel.telemetry.context import handed_on
 
 MOST_ANSWER_BYTES: Final = 4_000_000
 """Of a job; one that says more has failed."""
@@ -39,7 +40,11 @@ async def run_job(module: str, request: bytes, settings: Settings, seconds: floa
         module,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "SENTINEL_WORKSPACE": str(settings.workspace.resolve())},
+        env={
+            **os.environ,
+            **handed_on(),
+            "SENTINEL_WORKSPACE": str(settings.workspace.resolve()),
+        },
     )
     try:
         said, _ = await asyncio.wait_for(process.communicate(request), seconds)

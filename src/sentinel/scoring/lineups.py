@@ -29,6 +29,7 @@ from sentinel.scoring.panel import Failures, Panel, PanelModel, Together
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.scoring.union import Union
 from sentinel.settings import Settings
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class LineUpInCharge:
                 others.append(member)
             except Exception as error:
                 known = isinstance(error, SentinelError)
-                problems[experiment.name] = str(error) if known else f"unexpected: {error!r}"
+                problems[experiment.name] = str(error) if known else f"unexpected: {shown(error)}"
                 missing[experiment.version] = stamp
                 if self.problems.get(experiment.name) != problems[experiment.name]:
                     log.warning(

@@ -31,6 +31,7 @@ from sentinel.state.redis.intents import Touched, touched_by
 from sentinel.state.redis.layout import state_name
 from sentinel.state.redis.records import Records
 from sentinel.state.redis.reloading import Reloaded, reload_record
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -376,6 +377,6 @@ class _Loop(threading.Thread):
                 self.problem = str(error)
             except Exception as error:
                 log.exception("Shared state could not be looked after; it is tried again.")
-                self.problem = repr(error)
+                self.problem = shown(error)
             else:
                 self.problem = None

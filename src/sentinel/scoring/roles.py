@@ -24,6 +24,7 @@ from sentinel.experiments.assignment import draw, units_of
 from sentinel.log.columns import DecisionColumns, RoleScores
 from sentinel.scoring.panel import Panel, PanelModel
 from sentinel.scoring.union import taken
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,9 @@ def score_roles(
 def drop(panel: Panel, other: PanelModel, error: Exception, doing: str) -> None:
     """Ask a model no more: it raised."""
     panel.failures.count += 1
-    panel.failed[other.name] = f"version {other.model.version} failed while it {doing}: {error!r}"
+    panel.failed[other.name] = (
+        f"version {other.model.version} failed while it {doing}: {shown(error)}"
+    )
     log.error(
         "Experiment %s scores no longer, the champion decides on its payments.",
         other.name,

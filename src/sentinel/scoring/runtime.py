@@ -51,6 +51,7 @@ from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
 from sentinel.state.base import FeatureState, SnapshotWritten, Vectors
 from sentinel.state.snapshot_file import drop_snapshots, sequence_of, snapshots_of
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -451,7 +452,7 @@ class ScoringRuntime:
                 self.model_problem = str(error)
                 log.warning("The new champion cannot serve; the old one stays. %s", error)
             except Exception as error:
-                self.model_problem = f"unexpected error: {error!r}"
+                self.model_problem = f"unexpected error: {shown(error)}"
                 log.exception("The new champion cannot serve; the old one stays.")
 
     def problem_with_model(self) -> str | None:

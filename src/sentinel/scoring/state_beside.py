@@ -30,6 +30,8 @@ from sentinel.scoring.recovery import recover
 from sentinel.settings import Settings
 from sentinel.spare_time import lower_priority
 from sentinel.state.embedded import sound_snapshot
+from sentinel.telemetry.log_setup import set_up_as_child
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def main() -> None:
     """Run as a process."""
     keep_files_private()
     keep_pandas_out()
+    set_up_as_child("state-beside")
     parser = argparse.ArgumentParser(prog=__name__, description=__doc__)
     parser.add_argument("--ledger", required=True, help="SQLite file or URL of the ledger")
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="PostgreSQL schema")
@@ -106,7 +109,7 @@ def main() -> None:
         )
         state.freeze(copy=False).write(arguments.state, leisurely=True)
     except (SentinelError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(shown(error))
 
 
 if __name__ == "__main__":

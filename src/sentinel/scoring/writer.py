@@ -476,10 +476,7 @@ class Writer:
 
     def _decide_left_behind(self, pending: Pending) -> None:
         transactions = [pending.transaction]
-        log.warning(
-            "Transaction %r was begun elsewhere and not recorded; it is decided without state.",
-            pending.transaction.transaction_id,
-        )
+        log.warning("A payment was begun elsewhere and not recorded; it is decided without state.")
         if self.unavailable is not None:
             self.scorer.state.settle(b"", transactions, None)
             self._reject_one(pending, StateUnavailable(self.unavailable))

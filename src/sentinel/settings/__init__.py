@@ -25,6 +25,7 @@ from sentinel.settings.monitoring import MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
+from sentinel.settings.telemetry import LogSettings
 
 __all__ = [
     "AccessSettings",
@@ -35,6 +36,7 @@ __all__ = [
     "FeastSettings",
     "LabelSettings",
     "LedgerSettings",
+    "LogSettings",
     "MlflowSettings",
     "MoneySettings",
     "MonitorSettings",

@@ -27,6 +27,7 @@ from sentinel.settings.monitoring import MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
+from sentinel.settings.telemetry import LogSettings
 
 
 class Settings(BaseSettings):
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
     monitor: MonitorSettings = MonitorSettings()
+    logs: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, log_to_stderr, out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_for
 from sentinel.cli.options import Workspace
 
 
@@ -66,9 +66,11 @@ def serve(workspace: Workspace = None) -> None:
     """Serve the scoring API until Ctrl-C."""
     from sentinel.api.server import serve as run
 
-    log_to_stderr()
     with plain_errors():
-        run(settings_for(workspace), ready=lambda url: out.print(f"Scoring at {url}"))
+        run(
+            settings_for(workspace, service="serve"),
+            ready=lambda url: out.print(f"Scoring at {url}"),
+        )
 
 
 def dashboard(workspace: Workspace = None) -> None:
@@ -76,34 +78,31 @@ def dashboard(workspace: Workspace = None) -> None:
     from sentinel.cli.services import run_dashboard
 
     with plain_errors():
-        run_dashboard(settings_for(workspace))
+        run_dashboard(settings_for(workspace, service="dashboard"))
 
 
 def mlflow(workspace: Workspace = None) -> None:
     """Serve MLflow until Ctrl-C, making its database and buckets where they are missing."""
     from sentinel.pipeline.mlflow_server import run_mlflow
 
-    log_to_stderr()
     with plain_errors():
-        run_mlflow(settings_for(workspace))
+        run_mlflow(settings_for(workspace, service="mlflow"))
 
 
 def follow(workspace: Workspace = None) -> None:
     """Keep the served model that of the registry until Ctrl-C."""
     from sentinel.pipeline.follow import run_follower
 
-    log_to_stderr()
     with plain_errors():
-        run_follower(settings_for(workspace))
+        run_follower(settings_for(workspace, service="follow"))
 
 
 def monitor(workspace: Workspace = None) -> None:
     """Watch over the deployment until Ctrl-C: drift, labels, alerts."""
     from sentinel.pipeline.monitor import run_monitor
 
-    log_to_stderr()
     with plain_errors():
-        run_monitor(settings_for(workspace))
+        run_monitor(settings_for(workspace, service="monitor"))
 
 
 def simulate(
@@ -116,9 +115,8 @@ def simulate(
     """Play live traffic to the scoring API until Ctrl-C."""
     from sentinel.cli.traffic import play, traffic_file
 
-    log_to_stderr()
     with plain_errors():
-        settings = settings_for(workspace)
+        settings = settings_for(workspace, service="simulate")
         if not traffic_file(settings).exists():
             err.print(
                 "This workspace's history was not simulated, so there is no traffic that would "

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sentinel.dashboard.login import pages
 from sentinel.dashboard.login.access import Access
 from sentinel.dashboard.login.users import NAMES, Session
+from sentinel.telemetry.pseudonyms import pseudonym
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Door:
         device = access.device_of(request)
         wait = access.throttle.take(name, address, device)
         if wait > 0:
-            log.warning("Too many tries to log in as %s from %s.", name, address)
+            log.warning("Too many tries to log in as %s from %s.", *map(pseudonym, (name, address)))
             problem = f"Too many tries. Try again in {wait:.0f} seconds."
             return self._login_page(problem, name, 429, wait)
         known = access.throttle.knows(device, name)
@@ -156,7 +157,7 @@ class Door:
         finally:
             self._waiting[known] -= 1
         if not right:
-            log.warning("A wrong password for %s from %s.", name, address)
+            log.warning("A wrong password for %s from %s.", *map(pseudonym, (name, address)))
             return self._login_page(_WRONG, name, 401)
         access.throttle.give_back(name, address, device)
         response = RedirectResponse("/", 303)

@@ -26,6 +26,7 @@ from sentinel.dashboard.login import pages
 from sentinel.dashboard.login.access import Access
 from sentinel.domain import ConfigurationError
 from sentinel.settings import DashboardSettings
+from sentinel.telemetry.pseudonyms import pseudonym
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +98,26 @@ class Oidc:
             return _told(_REFUSED, 403)
         response = HTMLResponse(pages.onward(), headers=_HEADERS)
         await self._access.admit(request, response, name, "oidc")
-        log.info("%s logged in by the identity provider.", name)
+        log.info("%s logged in by the identity provider.", pseudonym(name))
         return response
 
     def _name(self, claims: dict[str, Any]) -> str:
         """Whom the claims name; empty if that is nobody who may come in."""
         name = str(claims.get(self._claim) or "").strip().lower()
         if self._claim == "email" and claims.get("email_verified") is not True:
-            log.warning("The identity provider does not say that it verified %r.", name)
+            log.warning(
+                "The identity provider does not say that it verified the address of %s.",
+                pseudonym(name),
+            )
             return ""
         domain = "@" + name.rpartition("@")[2]
         if name and self._allowed & {name, domain, "*"}:
             return name
-        log.warning("%r is not among `dashboard.oidc_users`.", name)
+        log.warning(
+            "Who logged in is not among `dashboard.oidc_users`: %s, of the domain %r.",
+            pseudonym(name),
+            domain if "@" in name else "",
+        )
         return ""
 
 

@@ -1,0 +1,1 @@
+"""What processes say of themselves: log lines, ids that tie them together, traces."""

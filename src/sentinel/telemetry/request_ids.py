@@ -1,0 +1,98 @@
+"""Ids of requests: those that callers send, and those that are made for the others.
+
+A caller's id is kept if it is well-formed: ``X-Request-Id`` with 1 to 64 letters, digits, dots,
+dashes and underscores, else the trace id of a W3C ``traceparent``. An id that looks like a card
+number is not kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from sentinel.ingest.cards import masked
+
+REQUEST_ID: Final = b"x-request-id"
+TRACEPARENT: Final = b"traceparent"
+
+_TEXT: Final = "[A-Za-z0-9._-]{1,64}"
+_ID: Final = re.compile(_TEXT)
+_TRACEPARENT: Final = re.compile(
+    "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+)
+_SAMPLED: Final = 0x01
+
+
+class CallersIds(NamedTuple):
+    """What a caller says of its request.
+
+    Attributes:
+        request_id: The id; empty if none came that is well-formed.
+        trace_id, span_id: Of the caller's trace, in hexadecimal digits; empty if there is none.
+        sampled: The caller records its trace.
+    """
+
+    request_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    sampled: bool = False
+
+
+NO_IDS: Final = CallersIds()
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a text is well-formed as an id, and no card number.
+
+    >>> is_request_id("7f3a-91"), is_request_id("a b"), is_request_id("4111111111111111")
+    (True, False, False)
+    """
+    return _ID.fullmatch(text) is not None and masked(text) == text
+
+
+def ids_in(headers: Iterable[tuple[bytes, bytes]]) -> CallersIds:
+    """What the header fields of a request say; of several with one name, the first counts.
+
+    Args:
+        headers: Names in lower case.
+
+    >>> ids_in([(b"x-request-id", b"shop-17")]).request_id
+    'shop-17'
+    >>> ids_in([(b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01")]).request_id
+    'abababababababababababababababab'
+    """
+    request_id = trace_id = span_id = ""
+    sampled = False
+    for name, value in headers:
+        if name == REQUEST_ID and not request_id:
+            text = value.decode("latin-1")
+            request_id = text if is_request_id(text) else ""
+        elif name == TRACEPARENT and not trace_id:
+            found = _TRACEPARENT.fullmatch(value.decode("latin-1"))
+            if found is not None:
+                trace_id, span_id = found[1], found[2]
+                sampled = bool(int(found[3], 16) & _SAMPLED)
+    if not (request_id or trace_id):
+        return NO_IDS
+    return CallersIds(request_id or trace_id, trace_id, span_id, sampled)
+
+
+class RequestIds:
+    """Makes ids that no other process makes: 24 random hexadecimal digits, then a number."""
+
+    __slots__ = ("_next", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(12)
+        self._next = itertools.count(1).__next__
+
+    def make(self) -> str:
+        """A new id, which a W3C trace may have as its trace id.
+
+        >>> len(RequestIds().make())
+        32
+        """
+        return f"{self._prefix}{self._next() & 0xFFFFFFFF:08x}"
