@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from sentinel.cli.main import app
 from sentinel.domain import GateWaits, ModelError, ModelNotSigned
+from sentinel.experiments.lineup import Experiment
 from sentinel.models.approval import APPROVAL_TAG, read_approval
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
@@ -17,6 +18,7 @@ from sentinel.models.signature import APPROVAL_FILE
 from sentinel.models.signing_keys import SigningKey, signing_key_of
 from sentinel.pipeline.approvals import AWAITING_TAG, approve, request_of
 from sentinel.pipeline.approved_promotion import approve_and_promote
+from sentinel.pipeline.experiments import line_up_of, share, start
 from sentinel.pipeline.follow import sync_champion
 from sentinel.pipeline.promotion import promote_challenger, rollback
 from sentinel.pipeline.registered import registry_of
@@ -221,3 +223,23 @@ def test_the_command_approves_with_a_key_in_a_file(
     assert Registry.of(asking).version("1").tags[APPROVAL_TAG]
     assert not Registry.of(asking).version("1").tags.get(AWAITING_TAG)
     assert read_approval(folder_of(asking, "1")) == ""
+
+
+def test_who_decides_on_most_payments_needs_approval_as_a_champion_does(asking: Settings) -> None:
+    approved(asking, "1")
+    Registry.of(asking).crown(["1"])
+    sync_champion(asking)
+    half = Experiment(name="ab", kind="challenger", version="2", share=0.5)
+    segment = Experiment(
+        name="online", kind="segment", version="2", condition="attributes.channel == 'online'"
+    )
+    start(asking, half, by="ann", why="as many as the champion")
+    with pytest.raises(ModelNotSigned, match=r"awaits approval.*models approve 2.*50%"):
+        share(asking, "ab", 0.51, by="ann", why="more than the champion")
+    with pytest.raises(ModelNotSigned, match="A segment model"):
+        start(asking, segment, by="ann", why="it knows the shop")
+    assert [one.share for one in line_up_of(asking).experiments] == [0.5]
+    approved(asking, "2")
+    share(asking, "ab", 0.51, by="ann", why="more than the champion")
+    start(asking, segment, by="ann", why="it knows the shop")
+    assert [one.name for one in line_up_of(asking).experiments] == ["ab", "online"]

@@ -27,6 +27,8 @@ MOST_EXPERIMENTS: Final = 8
 """Experiments that run at once."""
 MOST_SHARE: Final = 0.95
 """The largest share of a challenger: the others are what it is compared with."""
+APPROVED_SHARE: Final = 0.5
+"""A challenger that decides on more than this share is approved as a champion is."""
 CANARY_SHARE: Final = 0.01
 """The largest share that a canary begins with."""
 CANARY_HOLD_SECONDS: Final = 3600.0
@@ -126,6 +128,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     def decides(self) -> bool:
         """Whether its model decides on some payments."""
         return self.kind != "shadow"
+
+    @property
+    def decides_on_most(self) -> bool:
+        """Whether its model may decide on most payments, and needs approval as a champion does.
+
+        A condition may hold for any share of the payments, so every segment model counts.
+        """
+        return self.kind == "segment" or self.share > APPROVED_SHARE
 
     def share_at(self, now_us: int) -> float:
         """The share at a time: a canary grows by itself."""

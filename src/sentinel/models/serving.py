@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from sentinel.domain import ModelFormatError
+from sentinel.models.signature import APPROVAL_FILE
 from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
 
@@ -116,12 +117,20 @@ def write_serving(settings: Settings, serving: Serving) -> None:
     write_durably(settings.models_dir / CHAMPION_FILE, serving.champion)
 
 
-def serving_stamp(settings: Settings) -> tuple[tuple[int, int], ...]:
-    """Changes whenever `serving_of` may say something else; costs two looks at the folder."""
+def serving_stamp(settings: Settings, folder: str = "") -> tuple[tuple[int, int], ...]:
+    """Changes whenever `serving_of` may say something else; costs three looks at folders.
+
+    Args:
+        settings: The deployment.
+        folder: Of the champion that it said: its approval may come later. Empty for none.
+    """
+    paths = [settings.models_dir / name for name in (SERVING_FILE, CHAMPION_FILE)]
+    if folder:
+        paths.append(settings.models_dir / folder / APPROVAL_FILE)
     found = []
-    for name in (SERVING_FILE, CHAMPION_FILE):
+    for path in paths:
         try:
-            status = (settings.models_dir / name).stat()
+            status = path.stat()
         except FileNotFoundError:
             found.append((0, 0))
         else:

@@ -277,6 +277,7 @@ def promote_judged(
         GateWaits: It was not shown to be better.
         SentinelError: See `promote_experiment`.
     """
+    champion = champion_of(settings)
     said = status(settings, name).judgement
     if said is not None and said.verdict != "promote" and not force:
         raise GateWaits(
@@ -284,7 +285,8 @@ def promote_judged(
             " promotes its version all the same."
         )
     reason = why or ("by hand" if said is None else said.why)
-    return promote_experiment(settings, name, by=by, why=reason)
+    judged_against = None if champion is None else champion.version
+    return promote_experiment(settings, name, by=by, why=reason, instead_of=judged_against)
 
 
 def end_experiment(settings: Settings, experiment: Experiment, *, by: str, why: str) -> None:

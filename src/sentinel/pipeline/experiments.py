@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.domain import DefinitionError, NoModel, PlanMismatch
+from sentinel.domain import DefinitionError, ModelNotSigned, NoModel, PlanMismatch
 from sentinel.experiments.lineup import (
+    APPROVED_SHARE,
     NO_LINE_UP,
     Experiment,
     LineUp,
@@ -29,7 +30,7 @@ from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import GateReport, evaluate, judge
 from sentinel.pipeline.retirement import require_not_retired
 from sentinel.pipeline.role_aliases import tell_roles
-from sentinel.pipeline.served import is_signed
+from sentinel.pipeline.served import check_approved, folder_of, is_signed
 from sentinel.pipeline.signing import sign_what_passed
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -95,7 +96,8 @@ def start(
         NoModel: The registry has no such version, or nothing serves.
         ModelError: The version is retired.
         GateRefused: Its model is to decide, and is worse than the champion.
-        ModelNotSigned: It was not trained by this deployment.
+        ModelNotSigned: It was not trained by this deployment, or is to decide on most payments and
+            awaits approval by a second key.
         PlanMismatch: It takes features that cannot be computed beside the champion's.
         Unavailable: MLflow does not answer.
     """
@@ -113,6 +115,8 @@ def start(
         judge(settings, report)
         signature = sign_what_passed(settings, folder, version, report)
         Registry.of(settings).note(version, SIGNATURE_TAG, signature)
+    if experiment.decides_on_most:
+        _require_approval(settings, version)
     made = change_line_up(
         settings,
         lambda line_up: started(line_up, experiment),
@@ -185,8 +189,29 @@ def share(settings: Settings, name: str, share: float, *, by: str, why: str) -> 
     Raises:
         NotFound: None of that name runs.
         ConfigurationError: It cannot be.
+        ModelNotSigned: It would decide on most payments, and awaits approval by a second key.
+        NoModel, Unavailable: See `sentinel.pipeline.follow.fetch_version`.
     """
+    after = require(with_share(line_up_of(settings), name, share), name)
+    if after.decides_on_most:
+        fetch_version(settings, after.version)
+        _require_approval(settings, after.version)
     return _change(settings, by, why, partial(with_share, name=name, share=share))
+
+
+def _require_approval(settings: Settings, version: str) -> None:
+    """See that a version may decide on most payments.
+
+    Raises:
+        ModelNotSigned: It awaits approval by a second key.
+    """
+    try:
+        check_approved(settings, folder_of(settings, version), version)
+    except ModelNotSigned as error:
+        raise ModelNotSigned(
+            f"{error} A segment model, and a challenger of more than {APPROVED_SHARE:.0%} of the "
+            "payments, need it as a champion does."
+        ) from None
 
 
 def _change(settings: Settings, by: str, why: str, change: partial[LineUp]) -> LineUp:

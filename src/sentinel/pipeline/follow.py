@@ -345,12 +345,24 @@ def _sync_line_up(
                 wanted = server.version(settings.mlflow.model_name, version)
                 _bring(settings, server, wanted, to_serve=to_serve)
                 log.info("Version %s is here for experiment %s.", version, experiment.name)
+            if experiment.decides_on_most:
+                _require_approval_here(settings, server, version)
             whole[version] = _stamp_of(folder, to_serve=to_serve)
         except (SentinelError, OSError) as error:
             problems[f"experiment {experiment.name}"] = str(error)
     for version in whole.keys() - {one.version for one in line_up.experiments}:
         del whole[version]
     return problems
+
+
+def _require_approval_here(settings: Settings, server: RegistryReader, version: str) -> None:
+    """See that a version of the line-up is approved here; the registry may have what is missing."""
+    folder = folder_of(settings, version)
+    try:
+        check_approved(settings, folder, version)
+    except ModelNotSigned:
+        _take_approval(settings, folder, server.version(settings.mlflow.model_name, version))
+        check_approved(settings, folder, version)
 
 
 def _warn_of_experiments(problems: dict[str, str]) -> None:

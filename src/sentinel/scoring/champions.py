@@ -59,26 +59,29 @@ class WarmModels:
             PlanMismatch: The folder's plan is not the one the model was trained with.
         """
         model = self._load(champion.folder, champion.version, to_serve=True)
-        approvers = approvers_of(self._settings)
-        if approvers:
-            text = read_approval(self._settings.models_dir / champion.folder)
-            check_approval(text, approvers, self._held[champion.folder].signed)
+        self._check_approved(champion.folder)
         others = [folder for folder in self._champions if folder != champion.folder]
         self._champions = [*others, champion.folder][-_HELD:]
         self._forget()
         return model
 
-    def load_beside(self, version: str, *, to_serve: bool) -> ServingModel:
+    def load_beside(self, version: str, *, to_serve: bool, approved: bool) -> ServingModel:
         """A version of the line-up; `keep_beside` says afterwards which of them stay.
 
         Args:
             version: Of the registry.
             to_serve: Whether it decides; a candidate will do otherwise.
+            approved: Whether it decides on most payments, so that a second key approves it where
+                the settings ask for that.
 
         Raises:
             ModelError: See `load`.
         """
-        return self._load(model_folder(self._settings, version).name, version, to_serve=to_serve)
+        name = model_folder(self._settings, version).name
+        model = self._load(name, version, to_serve=to_serve)
+        if approved:
+            self._check_approved(name)
+        return model
 
     def keep_beside(self, versions: Iterable[str]) -> None:
         """Keep these versions of the line-up in memory, and no others of it."""
@@ -118,6 +121,12 @@ class WarmModels:
             held = _Held(manifest, model, signed, to_serve)
             self._held[name] = held
         return held.model
+
+    def _check_approved(self, name: str) -> None:
+        approvers = approvers_of(self._settings)
+        if approvers:
+            text = read_approval(self._settings.models_dir / name)
+            check_approval(text, approvers, self._held[name].signed)
 
     def _forget(self) -> None:
         wanted = {*self._champions, *self._beside}

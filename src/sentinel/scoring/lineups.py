@@ -21,7 +21,7 @@ from sentinel.models.artifact import MANIFEST
 from sentinel.models.many_scorers import ManyScorers
 from sentinel.models.plans import keep_union
 from sentinel.models.serving import model_folder
-from sentinel.models.signature import SIGNATURE_FILE
+from sentinel.models.signature import APPROVAL_FILE, SIGNATURE_FILE
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from sentinel.scoring.champions import WarmModels
@@ -259,7 +259,9 @@ class LineUpInCharge:
                 f"version {experiment.version} is not here yet: {folder} is missing. A follower "
                 "(`sentinel follow`) fetches it from the registry."
             )
-        model = self._models.load_beside(experiment.version, to_serve=experiment.decides)
+        model = self._models.load_beside(
+            experiment.version, to_serve=experiment.decides, approved=experiment.decides_on_most
+        )
         condition = experiment.condition
         return PanelModel(
             name=experiment.name,
@@ -274,7 +276,7 @@ class LineUpInCharge:
     def _stamp(self, version: str) -> _Stamp:
         """Changes whenever the files of a version do."""
         folder, found = model_folder(self._settings, version), []
-        for name in (MANIFEST, SIGNATURE_FILE):
+        for name in (MANIFEST, SIGNATURE_FILE, APPROVAL_FILE):
             try:
                 found.append((folder / name).stat().st_mtime_ns)
             except OSError:

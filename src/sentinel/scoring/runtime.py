@@ -145,6 +145,7 @@ class ScoringRuntime:
         self._render_recorded = render_recorded
         self.policies = PolicyInCharge(settings)
         self._serving_seen: tuple[tuple[int, int], ...] = ()
+        self._serving_folder = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._indexer: subprocess.Popen[bytes] | None = None
         self._snapshot_sequence = 0
@@ -353,10 +354,14 @@ class ScoringRuntime:
             running: The plan of the state that there is, which serves on if the champion finds its
                 features in it.
         """
-        self._serving_seen = serving_stamp(self.settings)
+        self._serving_seen, self._serving_folder = serving_stamp(self.settings), ""
         serving = serving_of(self.settings)
         if serving is None:
             return None
+        # What is looked at before the model is read may only be too old.
+        folder = serving.champion.folder
+        approval = serving_stamp(self.settings, folder)[-1]
+        self._serving_seen, self._serving_folder = (*self._serving_seen, approval), folder
         model = self.models.load(serving.champion)
         if serving.plan_hash and serving.plan_hash != model.plan.hash:
             raise PlanMismatch(
@@ -442,7 +447,7 @@ class ScoringRuntime:
         while True:
             await asyncio.sleep(_CHAMPION_SECONDS)
             self._note_registry()
-            if serving_stamp(self.settings) == self._serving_seen:
+            if serving_stamp(self.settings, self._serving_folder) == self._serving_seen:
                 continue
             try:
                 async with self._changing:
