@@ -84,6 +84,9 @@ def test_a_promotion_waits_and_says_who_asked(asking: Settings) -> None:
     assert (request.by, request.why, request.instead_of) == ("ann", "it is better", None)
     with pytest.raises(ModelError, match="cannot be approved by ann"):
         approve(asking, "2", BOB, by="ann", why="I like it")
+    with pytest.raises(GateWaits):
+        promote_challenger(asking, "2", by="the nightly pipeline", why="settled")
+    assert request_of(registry.version("2").tags) == request, "who asked first stays known"
     assert approve(asking, "2", BOB, by="bob", why="so do I") == request
     view, _ = registry_of(asking)
     known = view.find("2")

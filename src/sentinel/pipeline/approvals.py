@@ -94,10 +94,17 @@ def require_approval(
                 f"{version}`."
             )
     if problem:
-        registry.note(version, AWAITING_TAG, msgspec.json.encode(request).decode())
+        # Who asked first for the same thing stays known: a nightly run asks every night.
+        first = request_of(registry.version(version).tags)
+        if first is None or _what(first) != _what(request):
+            registry.note(version, AWAITING_TAG, msgspec.json.encode(request).decode())
         raise GateWaits(f"{problem} The champion stays until then.")
     write_approval(folder, text)
     registry.note(version, AWAITING_TAG, "")
+
+
+def _what(request: ApprovalRequest) -> tuple[str | None, str, str]:
+    return (request.instead_of, request.reference, request.experiment)
 
 
 def approve(
