@@ -52,6 +52,12 @@ def asking(made: Settings, settings: Settings) -> Settings:
     return wanted
 
 
+def serving(runtime: ScoringRuntime) -> str:
+    model = runtime.writer.scorer.model
+    assert model is not None
+    return model.version
+
+
 def approve(settings: Settings, folder: Path) -> None:
     said = verify(read_signature(folder), trusted_keys_of(settings), "The model").statement
     approval = Approval(
@@ -74,9 +80,9 @@ def test_a_champion_that_was_refused_serves_as_soon_as_its_approval_is_here(
         named = {CHAMPION_ROLE: ServedModel(version="31", folder=folder.name)}
         await asyncio.to_thread(write_serving, asking, Serving(roles=named))
         await until(lambda: "awaits approval" in (runtime.problem_with_model() or ""))
-        assert runtime.writer.scorer.model.version == "1"
+        assert serving(runtime) == "1"
         await asyncio.to_thread(approve, asking, folder)
-        await until(lambda: runtime.writer.scorer.model.version == "31")
+        await until(lambda: serving(runtime) == "31")
         await until(lambda: runtime.problem_with_model() is None)
 
     within(asking, claim)

@@ -254,7 +254,7 @@ def test_the_control_group_counts_by_the_champions_feature_of_a_name(settings: S
         assert serves(runtime, union_plan(PLAN, NAMED))
         group = ControlGroup(share=0.05, count_feature=ALIKE, most_count=1)
         policy = Policy(NOTHING_PASSES, control=group)
-        champion = runtime.models.load_beside("34", to_serve=True)
+        champion = runtime.models.load_beside("34", to_serve=True, approved=False)
         panel = runtime.line_ups.panel(champion, lambda _: policy, scorer.program.plan)
         key = ExplorationKey(b"0123456789abcdef")
         runtime.writer.take_over(Scorer(scorer.state, panel, policy, key))
