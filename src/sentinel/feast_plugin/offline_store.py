@@ -26,13 +26,14 @@ from feast.repo_config import RepoConfig
 from pydantic import field_validator
 
 from sentinel.domain import InvalidQuery
+from sentinel.feast_plugin.monitoring import MonitoredStore
 from sentinel.feast_plugin.source import (
     MaterializedTable,
     TransactionLog,
     is_materialized,
     reads_the_log,
 )
-from sentinel.feast_plugin.workspace import find_workspace, settings_of
+from sentinel.feast_plugin.workspace import find_workspace, place_of, settings_of
 from sentinel.features.as_of import features_as_of, only_needed
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
@@ -41,7 +42,7 @@ from sentinel.ledger.open import open_reader
 from sentinel.retrieval.entity_frame import joined, rows_as_of, texts_of, with_features
 from sentinel.retrieval.frame_values import arrow_table, time_values
 from sentinel.retrieval.view_rows import newest_rows, rows_known_at
-from sentinel.retrieval.view_table import ViewTable, offline_root
+from sentinel.retrieval.view_table import ViewTable
 
 _CLASS_PATH = "sentinel.feast_plugin.offline_store.SentinelOfflineStore"
 _ROW = "__sentinel_row"
@@ -116,7 +117,7 @@ class TableRetrievalJob(SentinelRetrievalJob):
         return self._rows()
 
 
-class SentinelOfflineStore(DaskOfflineStore):
+class SentinelOfflineStore(MonitoredStore, DaskOfflineStore):
     """The offline store that Feast loads by class path."""
 
     @staticmethod
@@ -372,9 +373,7 @@ def _with_table_features(
 
 
 def _table(config: RepoConfig, name: str) -> ViewTable:
-    settings = settings_of(find_workspace(config.offline_store.workspace, config.repo_path))
-    path = config.offline_store.path
-    root = path if path and not path.startswith("${") else offline_root(settings)
+    root, settings = place_of(config)
     return ViewTable(root, name, settings)
 
 

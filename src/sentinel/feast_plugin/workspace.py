@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from feast.infra.registry.file import FileRegistryStore
-from feast.repo_config import RegistryConfig
+from feast.repo_config import RegistryConfig, RepoConfig
 
+from sentinel.retrieval.view_table import offline_root
 from sentinel.settings import Settings
 
 WORKSPACE_VARIABLE: Final = "SENTINEL_WORKSPACE"
@@ -53,6 +54,13 @@ def settings_of(workspace: Path) -> Settings:
     if given is not None and given.workspace.resolve() == workspace:
         return given
     return Settings(workspace=workspace)
+
+
+def place_of(config: RepoConfig) -> tuple[str, Settings]:
+    """Folder or ``s3://`` address of the offline store that Feast's settings name, and ours."""
+    settings = settings_of(find_workspace(config.offline_store.workspace, config.repo_path))
+    path: str = config.offline_store.path
+    return path if path and not path.startswith("${") else offline_root(settings), settings
 
 
 class WorkspaceRegistryStore(FileRegistryStore):

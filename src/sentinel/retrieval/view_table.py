@@ -77,7 +77,7 @@ class TableManifest(msgspec.Struct, frozen=True):
         return self.parts[-1].as_of_us if self.parts else 0
 
 
-class _Files(Protocol):
+class Files(Protocol):
     """Where a table's files are. Each is there whole or not at all."""
 
     def read(self, name: str) -> bytes | None: ...
@@ -109,11 +109,7 @@ class ViewTable:
 
     def __init__(self, root: str, name: str, settings: Settings) -> None:
         self.location = f"{root.rstrip('/')}/views/{name}"
-        self._files: _Files = (
-            _Bucket(self.location, settings)
-            if self.location.startswith("s3://")
-            else _Folder(Path(self.location))
-        )
+        self._files = files_at(self.location, settings)
         self.manifest = self._read_manifest()
 
     def begin(self, definition: str, ledger: str) -> TableManifest:
@@ -171,6 +167,13 @@ class ViewTable:
         return manifest if manifest.format == TABLE_FORMAT else None
 
 
+def files_at(location: str, settings: Settings) -> Files:
+    """The files in a folder or under an ``s3://`` address of the offline store."""
+    if location.startswith("s3://"):
+        return _Bucket(location, settings)
+    return _Folder(Path(location))
+
+
 def offline_root(settings: Settings) -> str:
     """Where the offline store is: a folder or an ``s3://`` address."""
     return settings.feast.offline_url or str(settings.offline_dir.resolve())
@@ -200,7 +203,7 @@ class _Folder:
             raise self._unusable(error) from error
 
     def names(self) -> list[str]:
-        return [path.name for path in self._folder.iterdir()]
+        return [path.name for path in self._folder.iterdir()] if self._folder.exists() else []
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
