@@ -52,6 +52,7 @@ format: $(DEV) ## Format the code and mend what the linter can
 docs: $(DEV) ## Renew the pages that are made from code
 	$(BIN)/python scripts/document_settings.py
 	$(BIN)/python scripts/document_aggregates.py
+	$(BIN)/python scripts/document_metrics.py
 
 .PHONY: pictures
 pictures: $(DEV) ## Draw the pictures of the docs anew

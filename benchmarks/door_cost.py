@@ -102,6 +102,7 @@ class _Way:
             self._application.problems,
             Connections(limits, limits.max_connections, limits.max_buffered_bytes),
             self._application.rates,
+            self._application.metrics.payment_answers,
         )
         self._extra = f"Authorization: Bearer {key}\r\n" if key else ""
         self._answered = asyncio.Event()

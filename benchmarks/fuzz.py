@@ -243,6 +243,7 @@ async def _run(settings: Settings, count: int, seed: int, found: Findings) -> No
         application.problems,
         connections,
         application.rates,
+        application.metrics.payment_answers,
     )
     fast_path.heads = Compared(found, application.door, application.rates)
     config = Config(cast("Any", application), lifespan="off", ws="none", access_log=False)

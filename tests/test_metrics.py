@@ -8,21 +8,26 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import document_metrics
 import yaml
 
-from sentinel.monitoring.metrics import ScoringMetrics
+from sentinel.monitoring.counting import OTHER
+from sentinel.monitoring.metrics import MOST_MODELS, ScoringMetrics
+from sentinel.monitoring.table import METRICS, SCORER
 
 ROOT = Path(__file__).resolve().parent.parent
 MONITORING = ROOT / "monitoring"
 NAME = re.compile(r"\bsentinel_\w+\b")
 SAMPLES = ("_total", "_bucket", "_sum", "_count", "_info", "")
-NOT_FIGURES = {"registry", "refresh", "started"}
+NOT_FIGURES = {"registry", "refresh", "started", "connections"}
 """Attributes that are no figures, or that stay as they were at the start."""
+FILLED = {"request_seconds", "payment_answers"}
+"""Figures that `answer` fills, and the protocol, which knows the dictionary alone."""
 
 
 def exposed() -> set[str]:
-    """Names of all samples that a scorer may answer with."""
-    return {family.name + suffix for family in ScoringMetrics().collect() for suffix in SAMPLES}
+    """Names of all samples that some process may answer with."""
+    return {row.name + suffix for row in METRICS for suffix in SAMPLES}
 
 
 def asked_for() -> Iterator[tuple[str, str]]:
@@ -78,4 +83,38 @@ def test_every_panel_and_alert_asks_for_what_is_exposed() -> None:
 def test_every_figure_is_set_by_somebody() -> None:
     figures = {name for name in vars(ScoringMetrics()) if not name.startswith("_")} - NOT_FIGURES
     assert len(figures) > 20
-    assert not figures - set_in_code()
+    assert not figures - FILLED - set_in_code()
+
+
+def test_the_page_of_metrics_is_what_the_table_says() -> None:
+    written = document_metrics.PAGE.read_text(encoding="utf-8")
+    assert document_metrics.page(written) == written, "run `make docs`"
+
+
+def test_a_scorer_collects_the_rows_of_the_table_and_nothing_else() -> None:
+    collected = {family.name: family for family in ScoringMetrics().collect()}
+    assert list(collected) == [row.name for row in SCORER]
+    for row in SCORER:
+        assert collected[row.name].documentation == row.words
+        assert collected[row.name].type == row.kind
+        for sample in collected[row.name].samples:
+            assert sample.labels.keys() - {"le"} == {*row.labels}, row.name
+
+
+def test_a_row_has_units_in_its_name_and_words_that_are_a_sentence() -> None:
+    assert len({row.name for row in METRICS}) == len(METRICS)
+    for row in METRICS:
+        assert row.words.endswith("."), row.name
+        if row.unit in ("seconds", "bytes"):
+            assert row.name.endswith(f"_{row.unit}"), row.name
+
+
+def test_models_beyond_the_bound_share_one_label() -> None:
+    metrics = ScoringMetrics()
+    for version in range(2 * MOST_MODELS):
+        counted = metrics.decisions.of((str(version), "champion", ""))
+        counted += (1, 0, 0)
+    (family,) = (f for f in metrics.collect() if f.name == "sentinel_decisions")
+    assert len(family.samples) == 3 * (MOST_MODELS + 1)
+    shared = {s.labels["outcome"]: s.value for s in family.samples if s.labels["version"] == OTHER}
+    assert shared == {"approve": MOST_MODELS, "review": 0, "decline": 0}

@@ -6,6 +6,7 @@ A new route is a file in `routes/` and a line here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, MutableMapping
 from importlib import metadata
 from typing import Any
@@ -77,6 +78,7 @@ class Application:
         gatekeeper: Says who calls; started already.
 
     Attributes:
+        metrics: Counts what is answered.
         door: Refuses what may not come in.
         problems: Renders errors.
         intake: Takes payments.
@@ -85,6 +87,7 @@ class Application:
     """
 
     def __init__(self, runtime: ScoringRuntime, gatekeeper: Gatekeeper) -> None:
+        self.metrics = runtime.metrics
         self.door = Door(runtime.settings.api, gatekeeper)
         self.problems = ProblemRenderer(runtime.metrics)
         self._large = LargeBodies()
@@ -142,6 +145,23 @@ class Application:
         self._large.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        status = 500
+
+        async def counting(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, counting)
+        finally:
+            admission = admission_of(scope["method"], scope["path"])
+            route = "unknown" if admission is None else admission.path
+            self.metrics.answer(route, status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
         path: str = scope["path"]
         if self._admin_port and not self._is_here(scope):

@@ -113,6 +113,11 @@ class Connections:
         self._discarding: dict[Watched, None] = {}
         self._discards = False
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return self._open
+
     def opened(self) -> ProblemError | None:
         """Count a new connection; None if there is room for it."""
         loop = asyncio.get_running_loop()

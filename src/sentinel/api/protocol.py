@@ -48,6 +48,7 @@ class FastPath:
         problems: Renders errors.
         connections: Counts and watches them.
         rates: How much each caller may send.
+        counts: Answers by path, counted here.
         admin_port: Where no payments come in; 0 = there is no such port.
     """
 
@@ -58,8 +59,10 @@ class FastPath:
         problems: ProblemRenderer,
         connections: Connections,
         rates: Rates,
+        counts: dict[str, int],
         admin_port: int = 0,
     ) -> None:
+        self.counts = counts
         self.rates = rates
         self.intake = intake
         self.door = door
@@ -386,6 +389,8 @@ class PaymentProtocol(asyncio.Protocol):
         start = self._answers.start(self._server_state.default_headers)
         end = b"\r\nconnection: close\r\n\r\n" if self._closing else END_OF_HEAD
         head = self._head
+        assert head is not None  # of what is answered
+        self._fast_path.counts[head.path] += 1
         if isinstance(head, PaymentHead) and head.limited:
             left = rate_headers(self._fast_path.rates.left(head.principal, self._peer()))
             end = b"".join(b"\r\n%b: %b" % header for header in left) + end

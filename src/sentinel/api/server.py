@@ -137,12 +137,14 @@ def _fast_path(application: Application, limits: ApiSettings) -> FastPath:
         min(limits.max_connections, _room_for_connections()),
         max(limits.max_buffered_bytes, application.door.largest_body),
     )
+    application.metrics.connections = lambda: connections.open
     return FastPath(
         application.intake,
         application.door,
         application.problems,
         connections,
         application.rates,
+        application.metrics.payment_answers,
         limits.admin_port,
     )
 

@@ -90,6 +90,12 @@ class Arena:
         return sum(len(keys) for keys in self.keys)
 
     @property
+    def entities_by_view(self) -> dict[str, int]:
+        """Number of records, by name of the view."""
+        views = self.program.plan.views
+        return {view.name: len(keys) for view, keys in zip(views, self.keys, strict=True)}
+
+    @property
     def used_bytes(self) -> int:
         return self.used * 8
 

@@ -423,7 +423,9 @@ class ScoringRuntime:
 
     async def _watch_index(self) -> None:
         while True:
+            due = time.perf_counter() + _WATCH_SECONDS
             await asyncio.sleep(_WATCH_SECONDS)
+            self.metrics.loop_lag_seconds = max(0.0, time.perf_counter() - due)
             if self._indexer is not None and self._indexer.poll() is not None:
                 log.warning("The indexer ended (%s); starting it again.", self._indexer.returncode)
                 self._start_indexer()
@@ -438,8 +440,13 @@ class ScoringRuntime:
             except SentinelError as error:
                 log.warning("Feature state is not looked after: %s", error)
             self.state_problem = state.problem
-            self.metrics.entities = state.entities
-            self.metrics.state_bytes = state.used_bytes
+            self.metrics.entities = state.entities_by_view
+            self.metrics.state_bytes = {
+                view: 8 * words * count
+                for (view, count), words in zip(
+                    self.metrics.entities.items(), state.program.record_words, strict=True
+                )
+            }
             self.metrics.state_held_bytes = state.held_bytes
             self.metrics.state_budget_bytes = state.budget_bytes
 

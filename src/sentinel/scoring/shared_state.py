@@ -96,6 +96,11 @@ class SharedState:
         return self.features.entities
 
     @property
+    def entities_by_view(self) -> Mapping[str, int]:
+        """See `FeatureState`: records that this scorer keeps folded."""
+        return self.features.entities_by_view
+
+    @property
     def used_bytes(self) -> int:
         """Most that they take."""
         return self.features.cache_bytes

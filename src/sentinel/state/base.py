@@ -119,6 +119,11 @@ class FeatureState(Protocol):
         ...
 
     @property
+    def entities_by_view(self) -> Mapping[str, int]:
+        """Number of records in this process, by view of the plan."""
+        ...
+
+    @property
     def used_bytes(self) -> int:
         """Size of the records in this process."""
         ...

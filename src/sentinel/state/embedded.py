@@ -144,6 +144,11 @@ class EmbeddedState:
         return self.arena.entities
 
     @property
+    def entities_by_view(self) -> dict[str, int]:
+        """See `FeatureState`."""
+        return self.arena.entities_by_view
+
+    @property
     def used_bytes(self) -> int:
         """Size of the records."""
         return self.arena.used_bytes

@@ -46,7 +46,12 @@ class RecordCache:
     @property
     def entities(self) -> int:
         """Records in the cache."""
-        return sum(len(slots) for slots in self._slot_of)
+        return sum(self.entities_by_view)
+
+    @property
+    def entities_by_view(self) -> list[int]:
+        """Records in the cache, of each view in the plan's order."""
+        return [len(slots) for slots in self._slot_of]
 
     def begin(self) -> None:
         """Begin a call: what it asks for stays until the next one begins."""

@@ -62,6 +62,13 @@ class SharedFeatures:
         return self._group.cache.entities
 
     @property
+    def entities_by_view(self) -> dict[str, int]:
+        """Records that are kept folded, by name of the view."""
+        views = self.program.plan.views
+        counts = self._group.cache.entities_by_view
+        return {view.name: count for view, count in zip(views, counts, strict=True)}
+
+    @property
     def cache_bytes(self) -> int:
         """Most that they take."""
         return self._group.cache.words.nbytes

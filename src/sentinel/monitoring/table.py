@@ -1,0 +1,281 @@
+"""The one table of all metrics: collectors and `docs/metrics.md` are made from it.
+
+A row per metric: its name in Prometheus, kind, labels and unit, the process that exports it, and
+what it says. `sentinel.monitoring.families` makes the samples.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+Kind = Literal["counter", "gauge", "histogram", "info"]
+Exporter = Literal["scorer", "monitor", "follower", "dashboard"]
+
+
+class MetricRow(NamedTuple):
+    """A metric.
+
+    Attributes:
+        name: Without Prometheus' suffixes (`_total`, `_bucket`, `_info`).
+        kind: Of the metric.
+        unit: What a value is counted in.
+        words: What it says, in a sentence.
+        labels: Names of its labels; how many values each may have is in docs/bounds.md.
+        exported_by: The process that answers with it at `/metrics`.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    words: str
+    labels: tuple[str, ...] = ()
+    exported_by: Exporter = "scorer"
+
+    @property
+    def sample(self) -> str:
+        """The name to ask Prometheus for.
+
+        >>> MetricRow("sentinel_voids", "counter", "payments", "Voids.").sample
+        'sentinel_voids_total'
+        """
+        suffixes = {"counter": "_total", "gauge": "", "histogram": "_bucket", "info": "_info"}
+        return self.name + suffixes[self.kind]
+
+
+_MODEL_LABELS: Final = ("version", "role", "experiment")
+
+SCORER: Final = (
+    # Requests: rate, errors, duration.
+    MetricRow(
+        "sentinel_requests",
+        "counter",
+        "requests",
+        "Requests answered, by route as the API declares it and HTTP status.",
+        ("route", "status"),
+    ),
+    MetricRow(
+        "sentinel_problems",
+        "counter",
+        "requests",
+        "Error answers, by route and status.",
+        ("route", "status"),
+    ),
+    MetricRow(
+        "sentinel_request_seconds",
+        "histogram",
+        "seconds",
+        "Time to answer requests other than payments, whose times are decision latencies.",
+        ("route",),
+    ),
+    MetricRow(
+        "sentinel_decision_latency_seconds",
+        "histogram",
+        "seconds",
+        "Arrival of a payment to its durable answer.",
+    ),
+    MetricRow(
+        "sentinel_repeated_requests",
+        "counter",
+        "requests",
+        "Requests answered from the record.",
+    ),
+    MetricRow(
+        "sentinel_conflicting_requests",
+        "counter",
+        "requests",
+        "Requests whose id stands for another body.",
+    ),
+    # Resources: use, saturation, errors.
+    MetricRow(
+        "sentinel_pending_requests", "gauge", "payments", "Payments that wait for their turn."
+    ),
+    MetricRow("sentinel_open_connections", "gauge", "connections", "Connections of clients."),
+    MetricRow(
+        "sentinel_event_loop_lag_seconds",
+        "gauge",
+        "seconds",
+        "How late the event loop came back from its last pause.",
+    ),
+    MetricRow("sentinel_commits", "counter", "commits", "Durable commits of the ledger."),
+    MetricRow(
+        "sentinel_commit_failures", "counter", "commits", "Commits of the ledger that failed."
+    ),
+    MetricRow(
+        "sentinel_commit_latency_seconds", "histogram", "seconds", "Time of a commit of the ledger."
+    ),
+    MetricRow(
+        "sentinel_ledger_sequence", "gauge", "entries", "Sequence of the last durable log entry."
+    ),
+    MetricRow(
+        "sentinel_indexed_sequence", "gauge", "entries", "Last entry in the queryable tables."
+    ),
+    MetricRow(
+        "sentinel_snapshot_sequence", "gauge", "entries", "Last entry in the newest snapshot."
+    ),
+    MetricRow("sentinel_start_time_seconds", "gauge", "seconds", "Unix time of the start."),
+    # Decisions.
+    MetricRow(
+        "sentinel_decisions",
+        "counter",
+        "payments",
+        "Decisions made, by outcome and by the model that decided: its version, its role "
+        "(champion, challenger, segment) and the experiment it is of.",
+        ("outcome", *_MODEL_LABELS),
+    ),
+    MetricRow(
+        "sentinel_fraud_probability",
+        "histogram",
+        "probability",
+        "Calibrated probabilities that were ruled on.",
+    ),
+    MetricRow(
+        "sentinel_degraded_decisions",
+        "counter",
+        "payments",
+        "Decisions made without feature state (no_state), or without the records of new entities "
+        "for which it has no room (no_room).",
+        ("reason",),
+    ),
+    MetricRow(
+        "sentinel_model_scores",
+        "counter",
+        "payments",
+        "Payments scored by models beside the champion, whether or not they decided.",
+        _MODEL_LABELS,
+    ),
+    MetricRow(
+        "sentinel_model_scoring_seconds",
+        "counter",
+        "seconds",
+        "Time that models beside the champion took for them.",
+        _MODEL_LABELS,
+    ),
+    MetricRow(
+        "sentinel_experiment_failures",
+        "counter",
+        "failures",
+        "Times that a model beside the champion raised, and was asked no more.",
+    ),
+    MetricRow(
+        "sentinel_experiment_payments_uncounted",
+        "counter",
+        "payments",
+        "Payments of experiments that guardrails left out, because too many waited.",
+    ),
+    # The control group.
+    MetricRow(
+        "sentinel_control_group_eligible",
+        "counter",
+        "payments",
+        "Payments of which the control group could have changed the outcome.",
+    ),
+    MetricRow(
+        "sentinel_control_group_explored",
+        "counter",
+        "payments",
+        "Payments that would have been stopped and were let through, so that their truth is known.",
+    ),
+    MetricRow(
+        "sentinel_control_group_amount_minor",
+        "counter",
+        "minor units",
+        "Amounts of the payments let through.",
+    ),
+    MetricRow(
+        "sentinel_control_group_expected_loss_minor",
+        "counter",
+        "minor units",
+        "What the control group costs: those amounts, each times its probability of fraud.",
+    ),
+    # Features and their state.
+    MetricRow(
+        "sentinel_event_age_seconds",
+        "histogram",
+        "seconds",
+        "From the time of a payment to its arrival: how stale features are that it changes.",
+    ),
+    MetricRow(
+        "sentinel_late_events",
+        "counter",
+        "payments",
+        "Payments older than the newest one of an entity.",
+    ),
+    MetricRow(
+        "sentinel_expired_events", "counter", "payments", "Payments too old to change any window."
+    ),
+    MetricRow(
+        "sentinel_new_entities",
+        "counter",
+        "records",
+        "Records of feature state made for new entities.",
+    ),
+    MetricRow(
+        "sentinel_batches_over_quota",
+        "counter",
+        "requests",
+        "Batches refused because they would add more entities than their sender may.",
+    ),
+    MetricRow(
+        "sentinel_state_entities",
+        "gauge",
+        "records",
+        "Records of entities in this process, by view.",
+        ("view",),
+    ),
+    MetricRow(
+        "sentinel_state_bytes",
+        "gauge",
+        "bytes",
+        "What they take, without their keys, by view.",
+        ("view",),
+    ),
+    MetricRow(
+        "sentinel_state_held_bytes",
+        "gauge",
+        "bytes",
+        "Memory that feature state takes, keys included, wherever it is kept.",
+    ),
+    MetricRow(
+        "sentinel_state_budget_bytes",
+        "gauge",
+        "bytes",
+        "Memory that it may take; at this size no new records are made. 0: no bound.",
+    ),
+    MetricRow(
+        "sentinel_state_rebuilds", "counter", "rebuilds", "Rebuilds of state from the ledger."
+    ),
+    MetricRow(
+        "sentinel_repairs_pending", "gauge", "records", "Records of shared state to be rebuilt."
+    ),
+    # Labels.
+    MetricRow("sentinel_labels", "counter", "labels", "Labels recorded, by verdict.", ("verdict",)),
+    MetricRow(
+        "sentinel_voids",
+        "counter",
+        "payments",
+        "Payments declared void. Decisions count them as before.",
+    ),
+    # The model.
+    MetricRow(
+        "sentinel_model", "info", "", "The model in charge.", ("name", "version", "plan_hash")
+    ),
+    MetricRow("sentinel_model_swaps", "counter", "models", "Models taken over from the registry."),
+    MetricRow(
+        "sentinel_model_swap_seconds",
+        "gauge",
+        "seconds",
+        "How long the last change of models took.",
+    ),
+    MetricRow(
+        "sentinel_model_problem", "gauge", "", "1 while the registry's champion cannot serve."
+    ),
+    MetricRow(
+        "sentinel_registry_answered_time_seconds",
+        "gauge",
+        "seconds",
+        "Unix time of the registry's last answer to the follower.",
+    ),
+)
+
+METRICS: Final = SCORER
+BY_NAME: Final = {row.name: row for row in METRICS}
