@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.deployment import Settings, load_settings
+from sentinel.settings.drift import DriftSettings
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
     LabelSettings,
@@ -32,6 +33,7 @@ __all__ = [
     "AirflowSettings",
     "ApiSettings",
     "DashboardSettings",
+    "DriftSettings",
     "ExperimentSettings",
     "FeastSettings",
     "LabelSettings",

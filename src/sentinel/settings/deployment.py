@@ -14,6 +14,7 @@ from pydantic_settings import (
 )
 
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
+from sentinel.settings.drift import DriftSettings
 from sentinel.settings.file_sources import SecretFileSource, WorkspaceFileSource
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     online: OnlineSettings = OnlineSettings()
+    drift: DriftSettings = DriftSettings()
     services: ServicesSettings = ServicesSettings()
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
