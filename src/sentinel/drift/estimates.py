@@ -244,7 +244,10 @@ def _after_concept_drift(
     return LabelFree(
         status="corrected by labels",
         why=f"{drifted} The estimate is what these labels make of the probabilities.",
-        figures=frame.figures(corrected(share, check.ratio)),
+        figures=msgspec.structs.replace(
+            frame.figures(corrected(share, check.ratio)),
+            average_precision=frame.figures(check.share).average_precision,
+        ),
         payments=payments,
         known_frauds=check.frauds,
     )
