@@ -11,6 +11,7 @@ says which values come from files.
 
 from __future__ import annotations
 
+from sentinel.settings.alerting import AlertSettings, DigestSettings
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.deployment import Settings, load_settings
 from sentinel.settings.drift import DriftSettings
@@ -31,8 +32,10 @@ from sentinel.settings.telemetry import LogSettings
 __all__ = [
     "AccessSettings",
     "AirflowSettings",
+    "AlertSettings",
     "ApiSettings",
     "DashboardSettings",
+    "DigestSettings",
     "DriftSettings",
     "ExperimentSettings",
     "FeastSettings",

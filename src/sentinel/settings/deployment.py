@@ -13,6 +13,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sentinel.settings.alerting import AlertSettings, DigestSettings
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.drift import DriftSettings
 from sentinel.settings.file_sources import SecretFileSource, WorkspaceFileSource
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     airflow: AirflowSettings = AirflowSettings()
     monitor: MonitorSettings = MonitorSettings()
     logs: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
+    digest: DigestSettings = DigestSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -106,6 +109,11 @@ class Settings(BaseSettings):
     def dashboard_path(self) -> Path:
         """The file of the dashboard's users and sessions."""
         return self.workspace / "dashboard.db"
+
+    @property
+    def alerts_path(self) -> Path:
+        """The file of the alerts of a deployment without Prometheus."""
+        return self.workspace / "alerts.db"
 
     @property
     def definitions_dir(self) -> Path:
