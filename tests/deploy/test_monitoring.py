@@ -182,6 +182,9 @@ def test_everything_asked_for_is_exported_by_a_scorer_or_the_monitor(scorer: Ser
     httpx.post(
         f"{scorer.url}/predict", json={}, timeout=60
     )  # error answers are counted from the first on
+    # State is counted by view, of views that have records.
+    payment = {"transaction_id": "counted", "amount_minor": 100, "card_id": "K2"}
+    httpx.post(f"{scorer.url}/predict", json=payment, timeout=60).raise_for_status()
     scraped = httpx.get(f"{scorer.url}/metrics", timeout=60).text
     scraped += shown_by_the_monitor()
     exported = set(re.findall(r"^(\w+)(?:\{| )", scraped, re.MULTILINE))

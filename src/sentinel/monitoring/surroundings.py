@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from sentinel.monitoring.families import Value, family
+from sentinel.monitoring.table import SURROUNDINGS
 
 
 class Surroundings(NamedTuple):
@@ -40,31 +43,16 @@ class SurroundingsMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Samples for a scrape."""
         seen = self._seen()
+        values: dict[str, Value | None] = {
+            "sentinel_redis_answers": seen.redis_answers,
+            "sentinel_label_silence_seconds": seen.labels_silent_seconds,
+            "sentinel_label_silence_accepted_seconds": seen.labels_accepted_seconds,
+        }
         if seen.disk is not None:
             folder, share = seen.disk
-            for name, words, value in (
-                ("used_share", "Share of the watched file system that is in use.", share),
-                (
-                    "full_share",
-                    "From which share on it is nearly full, as set.",
-                    seen.disk_full_share,
-                ),
-            ):
-                gauge = GaugeMetricFamily(f"sentinel_disk_{name}", words, labels=["path"])
-                gauge.add_metric([folder], value)
-                yield gauge
-        for name, words, known in (
-            ("redis_answers", "1 if Redis answers.", seen.redis_answers),
-            (
-                "label_silence_seconds",
-                "How long no label had come by the end of the log.",
-                seen.labels_silent_seconds,
-            ),
-            (
-                "label_silence_accepted_seconds",
-                "How long that may last by the feed's own rhythm, or as set.",
-                seen.labels_accepted_seconds,
-            ),
-        ):
-            if known is not None:
-                yield GaugeMetricFamily(f"sentinel_{name}", words, value=float(known))
+            values["sentinel_disk_used_share"] = {(folder,): share}
+            values["sentinel_disk_full_share"] = {(folder,): seen.disk_full_share}
+        for row in SURROUNDINGS:
+            value = values.get(row.name)
+            if value is not None:
+                yield family(row, value)
