@@ -42,6 +42,7 @@ VENDORS = {
     "mlflow": ["models/registry", "models/registry_place", "pipeline"],
     "numba": ["features", "models"],
     "psycopg": ["ledger"],
+    "opentelemetry": ["telemetry/tracing"],
     "optuna": ["pipeline"],
     "river": ["models/river_learner"],
     "hiredis": ["state"],

@@ -9,9 +9,12 @@ import pytest
 from sentinel.domain import Overloaded, Transaction
 from sentinel.scoring.pending import Pending
 from sentinel.scoring.queue import MAX_GROUP, SHARED_GROUP, PaymentQueue, QueueLimits
+from sentinel.telemetry.request_ids import NO_IDS
 
 
 class Client:
+    ids = NO_IDS
+
     def answered(self, body: bytes) -> None:
         raise AssertionError("nothing is answered here")
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sentinel.api.door import ON_EVERY_ANSWER, ON_JSON
 from sentinel.api.problems import Header, ProblemError, ProblemRenderer
+from sentinel.api.request_log import RequestLog
+from sentinel.telemetry.context import bound
+from sentinel.telemetry.request_ids import REQUEST_ID, RequestIds
+
+_REQUEST_ID: Final = REQUEST_ID + b": "
 
 
 class Answers:
@@ -13,10 +20,19 @@ class Answers:
 
     Args:
         problems: Renders errors.
+        request_ids: Makes ids for requests that came without one.
+        requests: Told of requests that are answered; None if nobody is.
+
+    Attributes:
+        request_ids, requests: The same.
     """
 
-    def __init__(self, problems: ProblemRenderer) -> None:
+    def __init__(
+        self, problems: ProblemRenderer, request_ids: RequestIds, requests: RequestLog | None = None
+    ) -> None:
         self._problems = problems
+        self.request_ids = request_ids
+        self.requests = requests
         self._date: list[Header] | None = None
         self._headers: list[Header] = []
         self._start = b""
@@ -27,11 +43,11 @@ class Answers:
             self._date = default_headers
             self._headers = [*default_headers, *ON_EVERY_ANSWER]
             json = [*self._headers, *ON_JSON, (b"content-type", b"application/json")]
-            self._start = _lines(200, json) + b"content-length: "
+            self._start = _lines(200, json) + _REQUEST_ID
         return self._headers
 
     def start(self, default_headers: list[Header]) -> bytes:
-        """The head of a 200 up to the length."""
+        """The head of a 200 up to the request's id; the length comes next."""
         if default_headers is not self._date:
             self.headers(default_headers)
         return self._start
@@ -43,6 +59,7 @@ class Answers:
         *,
         method: str = "unknown",
         path: str = "unknown",
+        request_id: str = "",
         close: bool,
     ) -> bytes:
         """The whole answer to a request that failed.
@@ -51,10 +68,14 @@ class Answers:
             error: What was raised.
             default_headers: Those of uvicorn.
             method, path: As far as they are known; the path is one that the API declares.
+            request_id: The request's; empty if it has none yet.
             close: The connection ends with it.
         """
-        problem = self._problems.render(error, method, path)
-        headers = [*self.headers(default_headers), *ON_JSON, *problem.headers]
+        request_id = request_id or self.request_ids.make()
+        with bound(request_id=request_id):
+            problem = self._problems.render(error, method, path)
+        known = (REQUEST_ID, request_id.encode())
+        headers = [*self.headers(default_headers), *ON_JSON, known, *problem.headers]
         if close:
             headers.append((b"connection", b"close"))
         return _lines(problem.status, headers) + b"\r\n" + problem.body

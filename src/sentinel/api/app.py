@@ -30,6 +30,7 @@ from sentinel.api.problems import (
     invalid,
     rate_headers,
 )
+from sentinel.api.request_log import request_log
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
 from sentinel.api.routes.experiment_results import experiment_results_router
@@ -54,6 +55,8 @@ from sentinel.api.routes.voids import VoidRoute
 from sentinel.domain import SentinelError
 from sentinel.ledger.index_readers import IndexReaders
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.telemetry.context import bound
+from sentinel.telemetry.request_ids import REQUEST_ID, RequestIds, ids_in
 
 _DESCRIPTION = """Real-time card-fraud detection: true sliding-window features, exact reasons on
 every decision, every decision durable before it is answered."""
@@ -83,6 +86,8 @@ class Application:
         problems: Renders errors.
         intake: Takes payments.
         rates: How much each caller may send.
+        request_ids: Makes ids for requests that came without one.
+        requests: Told of requests that are answered; None if nobody is.
         fastapi: Answers on all routes that are not raw.
     """
 
@@ -90,6 +95,8 @@ class Application:
         self.metrics = runtime.metrics
         self.door = Door(runtime.settings.api, gatekeeper)
         self.problems = ProblemRenderer(runtime.metrics)
+        self.request_ids = RequestIds()
+        self.requests = request_log(runtime.settings.logs.requests)
         self._large = LargeBodies()
         self.rates = Rates(runtime.settings.access)
         self.intake = Intake(runtime, self._large, self.rates)
@@ -145,6 +152,9 @@ class Application:
         self._large.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; its id is in the answer, and in what is logged meanwhile."""
+        request_id = ids_in(scope["headers"]).request_id or self.request_ids.make()
+        known = (REQUEST_ID, request_id.encode())
         began = time.perf_counter()
         status = 500
 
@@ -152,14 +162,21 @@ class Application:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [known, *message["headers"]]
             await send(message)
 
-        try:
-            await self._answer(scope, receive, counting)
-        finally:
-            admission = admission_of(scope["method"], scope["path"])
-            route = "unknown" if admission is None else admission.path
-            self.metrics.answer(route, status, time.perf_counter() - began)
+        with bound(request_id=request_id):
+            try:
+                await self._answer(scope, receive, counting)
+            finally:
+                admission = admission_of(scope["method"], scope["path"])
+                route = "unknown" if admission is None else admission.path
+                seconds = time.perf_counter() - began
+                self.metrics.answer(route, status, seconds)
+                if self.requests is not None:
+                    self.requests.answered(
+                        request_id, scope["method"], route, status, seconds, scope.get(PRINCIPAL)
+                    )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sentinel.access.limits import Rates
@@ -10,6 +10,7 @@ from sentinel.access.principals import Principal
 from sentinel.api.door import PAYMENT, PAYMENTS, Door, read_dry_run
 from sentinel.api.heads import Head, read_head
 from sentinel.domain import SentinelError
+from sentinel.telemetry.request_ids import NO_IDS, CallersIds, ids_of_text
 
 HEADS_KEPT: Final = 4_096
 """Heads of payments that are remembered."""
@@ -28,6 +29,7 @@ class PaymentHead:
         close: The connection ends after the answer.
         principal: Who sent it.
         limited: Its sender has a rate.
+        ids: What its sender calls it.
     """
 
     path: str
@@ -36,6 +38,7 @@ class PaymentHead:
     close: bool
     principal: Principal
     limited: bool
+    ids: CallersIds = NO_IDS
 
 
 class PaymentHeads:
@@ -69,17 +72,23 @@ class PaymentHeads:
             known = self._known.get(text)
             if known is not None:
                 return known
+            ids, kept = ids_of_text(text)
+            known = self._known.get(kept)
+            if known is not None:
+                return replace(known, ids=ids)
+        else:
+            ids, kept = NO_IDS, text
         head = read_head(text)
         self._door.check_head(head, own)
         payment = self._payment_head(head) if payments else None
         if payment is None:
             return head
-        self._known_bytes += len(text)
+        self._known_bytes += len(kept)
         if len(self._known) >= HEADS_KEPT or self._known_bytes > HEAD_BYTES_KEPT:
             self._forget()
-            self._known_bytes = len(text)
-        self._known[text] = payment
-        return payment
+            self._known_bytes = len(kept)
+        self._known[kept] = payment
+        return payment if ids is NO_IDS else replace(payment, ids=ids)
 
     def _payment_head(self, head: Head) -> PaymentHead | None:
         """The head of a payment; None if the ASGI application is to answer."""

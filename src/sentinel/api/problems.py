@@ -152,6 +152,11 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error."""
+    return problem_of(error).status
+
+
 @dataclass(frozen=True, slots=True)
 class ProblemAnswer:
     """The answer to a request that failed.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -27,9 +28,11 @@ from sentinel.api.door import PAYMENT, Door
 from sentinel.api.heads import CHUNKED, END_OF_HEAD, MOST_HEAD_BYTES, Head, check_beginning
 from sentinel.api.incoming import IncomingRequest
 from sentinel.api.payment_heads import PaymentHead, PaymentHeads
-from sentinel.api.problems import ProblemError, ProblemRenderer, rate_headers
+from sentinel.api.problems import ProblemError, ProblemRenderer, rate_headers, status_of
+from sentinel.api.request_log import RequestLog
 from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
+from sentinel.telemetry.request_ids import NO_IDS, CallersIds, RequestIds
 
 MOST_DISCARDED: Final = 33_554_432
 """Bytes that a refused client may still send, so that it comes to read the answer."""
@@ -50,6 +53,8 @@ class FastPath:
         rates: How much each caller may send.
         counts: Answers by path, counted here.
         admin_port: Where no payments come in; 0 = there is no such port.
+        request_ids: Makes ids for requests that came without one; default: a new maker.
+        requests: Told of requests that are answered; None if nobody is.
     """
 
     def __init__(
@@ -61,6 +66,9 @@ class FastPath:
         rates: Rates,
         counts: dict[str, int],
         admin_port: int = 0,
+        *,
+        request_ids: RequestIds | None = None,
+        requests: RequestLog | None = None,
     ) -> None:
         self.counts = counts
         self.rates = rates
@@ -69,7 +77,7 @@ class FastPath:
         self.connections = connections
         self.admin_port = admin_port
         self.heads = PaymentHeads(door, rates)
-        self.answers = Answers(problems)
+        self.answers = Answers(problems, request_ids or RequestIds(), requests)
 
     def protocol(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_options: Any
@@ -88,6 +96,7 @@ class PaymentProtocol(asyncio.Protocol):
     __slots__ = (
         "_answers",
         "_app_state",
+        "_began_ns",
         "_closing",
         "_config",
         "_cycle",
@@ -102,6 +111,7 @@ class PaymentProtocol(asyncio.Protocol):
         "_own",
         "_payments",
         "_reading",
+        "_request_id",
         "_rest",
         "_server_state",
         "_shared",
@@ -138,6 +148,8 @@ class PaymentProtocol(asyncio.Protocol):
         # What is being answered.
         self._head: Head | PaymentHead | None = None
         self._cycle: RequestResponseCycle | None = None
+        self._request_id = ""
+        self._began_ns = 0
         self._unsent = 0
         self._wait: Wait | None = None
         self._reading = False
@@ -322,9 +334,12 @@ class PaymentProtocol(asyncio.Protocol):
             self._wait.end(self)
             self._wait = None
         self._head = head
+        self._request_id = ""
         if isinstance(head, Head):
             self._ask(head, body)
             return
+        if self._answers.requests is not None:
+            self._began_ns = time.perf_counter_ns()
         if head.close:
             self._closing = True
         intake = self._fast_path.intake
@@ -383,10 +398,27 @@ class PaymentProtocol(asyncio.Protocol):
 
     # What goes out; see `Receiver`.
 
+    @property
+    def ids(self) -> CallersIds:
+        head = self._head
+        if not isinstance(head, PaymentHead):
+            return NO_IDS
+        return head.ids if head.ids.request_id else CallersIds(self.request_id)
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request that is being answered; made when it is first asked for."""
+        if not self._request_id:
+            head = self._head
+            given = head.ids.request_id if isinstance(head, PaymentHead) else ""
+            self._request_id = given or self._answers.request_ids.make()
+        return self._request_id
+
     def answered(self, body: bytes) -> None:
         if self._over:
             return
         start = self._answers.start(self._server_state.default_headers)
+        known = self.request_id.encode()
         end = b"\r\nconnection: close\r\n\r\n" if self._closing else END_OF_HEAD
         head = self._head
         assert head is not None  # of what is answered
@@ -394,20 +426,30 @@ class PaymentProtocol(asyncio.Protocol):
         if isinstance(head, PaymentHead) and head.limited:
             left = rate_headers(self._fast_path.rates.left(head.principal, self._peer()))
             end = b"".join(b"\r\n%b: %b" % header for header in left) + end
-        self._send(b"%b%d%b%b" % (start, len(body), end, body))
+        if self._answers.requests is not None:
+            self._tell(self._answers.requests, 200)
+        self._send(b"%b%b\r\ncontent-length: %d%b%b" % (start, known, len(body), end, body))
 
     def failed(self, error: Exception) -> None:
         if self._over or self._head is None:
             return
+        if self._answers.requests is not None:
+            self._tell(self._answers.requests, status_of(error))
         self._send(
             self._answers.problem(
                 error,
                 self._server_state.default_headers,
                 method="POST",
                 path=self._head.path,
+                request_id=self.request_id,
                 close=self._closing,
             )
         )
+
+    def _tell(self, requests: RequestLog, status: int) -> None:
+        head, seconds = self._head, (time.perf_counter_ns() - self._began_ns) / 1e9
+        if isinstance(head, PaymentHead):
+            requests.answered(self.request_id, "POST", head.path, status, seconds, head.principal)
 
     def _asgi_answered(self) -> None:
         self._cycle = None

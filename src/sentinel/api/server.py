@@ -146,6 +146,8 @@ def _fast_path(application: Application, limits: ApiSettings) -> FastPath:
         application.rates,
         application.metrics.payment_answers,
         limits.admin_port,
+        request_ids=application.request_ids,
+        requests=application.requests,
     )
 
 

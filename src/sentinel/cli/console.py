@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from click import get_current_context
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -39,9 +38,8 @@ def settings_for(workspace: Path | None = None, *, service: str = "") -> Setting
 
 
 def _verb() -> str:
-    """What was called, such as "features backfill"."""
-    context = get_current_context(silent=True)
-    return "" if context is None else context.command_path.partition(" ")[2]
+    """What was called, such as "import"."""
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "sentinel")
 
 
 def _read_settings(workspace: Path | None) -> Settings:
@@ -55,6 +53,14 @@ def _read_settings(workspace: Path | None) -> Settings:
         )
         fail(f"The settings are not valid. {lines}. See docs/settings.md.")
         raise AssertionError("unreachable") from None
+
+
+def announce(text: str) -> None:
+    """Say on the screen that a service is ready, or in its log where that is JSON."""
+    if logs_json():
+        logging.getLogger("sentinel").info("%s", text)
+    else:
+        out.print(text)
 
 
 def _tell(error: SentinelError) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from sentinel.drift.reference import DriftReference
 from sentinel.models.artifact import (
     JUDGED,
     ModelManifest,
@@ -32,7 +30,6 @@ def save_candidate(
     provisional: str = "",
     procedure: Procedure | None = None,
     parent: str = "",
-    reference: DriftReference | None = None,
 ) -> ModelManifest:
     """Write a candidate's folder: what would serve, and its twin where that is a refit.
 
@@ -43,7 +40,6 @@ def save_candidate(
         again: Its refit, which serves unless it was refused; None where none was made.
         name: In the registry.
         run_id, provisional, procedure, parent: See `ModelManifest`.
-        reference: What its payments looked like; None leaves it without, and its drift unseen.
 
     Returns:
         The manifest of what would serve.
@@ -54,11 +50,7 @@ def save_candidate(
     note = None if again is None else again.note
 
     def save(
-        place: Path,
-        which: Result | Refit,
-        training: TrainingWindow,
-        note: RefitNote | None,
-        beside: Sequence[str] = (),
+        place: Path, which: Result | Refit, training: TrainingWindow, note: RefitNote | None
     ) -> ModelManifest:
         return save_artifact(
             place,
@@ -80,18 +72,12 @@ def save_candidate(
             refit=note,
             code=this_code(),
             parent=parent,
-            beside=beside,
         )
 
-    beside = []
-    if reference is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        beside.append(reference.save(folder).name)
-
     if refitted is None:
-        return save(folder, result, measured, note, beside)
+        return save(folder, result, measured, note)
     save(folder / JUDGED, result, measured, None)
-    return save(folder, refitted, refitted.training, note, beside)
+    return save(folder, refitted, refitted.training, note)
 
 
 def measured_window(about: DatasetManifest) -> TrainingWindow:

@@ -22,6 +22,7 @@ class Group:
         scored: What was decided on them.
         latencies_us: From arrival to decision, of each.
         doubtful: Payments that were among them, and that the log holds from elsewhere.
+        scored_ns: When they were decided on, by `time.perf_counter_ns`.
     """
 
     pending: list[Pending]
@@ -29,6 +30,7 @@ class Group:
     scored: Scored
     latencies_us: list[int]
     doubtful: list[Transaction] = field(default_factory=list)
+    scored_ns: int = 0
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all but these rows."""

@@ -8,12 +8,19 @@ from typing import Final, Protocol
 from sentinel.domain import Transaction
 from sentinel.log.entries import FLAG_IS_FRAUD
 from sentinel.scoring.scorer import Scored
+from sentinel.telemetry.context import bound_ids
+from sentinel.telemetry.request_ids import CallersIds
 
 _NOBODY: Final[list[Receiver]] = []
 
 
 class Receiver(Protocol):
     """Who waits for a decision. Called once, on the event loop."""
+
+    @property
+    def ids(self) -> CallersIds:
+        """What the request is called, by who sent it or by us; asked for before the answer."""
+        ...
 
     def answered(self, body: bytes) -> None:
         """The decision is durable; ``body`` is the answer."""
@@ -76,6 +83,10 @@ class Pending:
         self.body = b""
         self.sequence = 0
 
+    def request_ids(self) -> list[str]:
+        """Ids of the requests that wait for it."""
+        return [receiver.ids.request_id for receiver in self.receivers]
+
     @property
     def probability(self) -> float:
         return float(self.scored.deciding_probabilities()[self.row])
@@ -108,9 +119,10 @@ class Pending:
 class FutureReceiver:
     """A receiver for code that awaits."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "ids")
 
     def __init__(self) -> None:
+        self.ids = CallersIds(bound_ids().get("request_id", ""))
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def answered(self, body: bytes) -> None:

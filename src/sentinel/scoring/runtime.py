@@ -46,6 +46,7 @@ from sentinel.scoring.queue import QueueLimits
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
 from sentinel.scoring.states import EmbeddedStates, States
+from sentinel.scoring.tellers import Tellers
 from sentinel.scoring.voids import VoidRecorder
 from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
@@ -143,6 +144,7 @@ class ScoringRuntime:
         self.registry = RegistryWatch(settings)
         self.started_at = time.time()
         self._render_recorded = render_recorded
+        self._tellers = Tellers(settings)
         self.policies = PolicyInCharge(settings)
         self._serving_seen: tuple[tuple[int, int], ...] = ()
         self._serving_folder = ""
@@ -210,6 +212,7 @@ class ScoringRuntime:
             limits=limits,
             new_entities=NewEntities(settings.state.new_entities_per_minute, self.metrics),
             watch_roles=self.guard.add,
+            tellers=self._tellers.all,
         )
         self._states.give_way(self.writer.pace.give_way)
         self.labels = LabelRecorder(self.writer)
@@ -251,6 +254,7 @@ class ScoringRuntime:
         self.reader.close()
         self.policies.close()
         self.line_ups.close()
+        await asyncio.to_thread(self._tellers.close)
 
     def _open_history(self) -> History:
         """Answers for imported history: from Redis where it is materialized there."""

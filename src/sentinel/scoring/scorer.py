@@ -6,6 +6,7 @@ state that has one writer is thrown away and made anew from the log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -42,6 +43,7 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
             two are those of the whole group.
         roles: What the models beside the champion said; None if there are none.
         union: The plan of the vectors; None if they are of the champion's.
+        began_ns, read_ns: When reading state began and had ended, by `time.perf_counter_ns`.
     """
 
     model: ServingModel
@@ -60,6 +62,8 @@ class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     untracked: Mapping[int, tuple[str, ...]] = {}
     roles: RolesScored | None = None
     union: Union | None = None
+    began_ns: int = 0
+    read_ns: int = 0
 
     @property
     def told_by(self) -> ServingModel | Union:
@@ -173,7 +177,9 @@ class Scorer:
             NoModel: Nothing has been promoted yet; state is untouched.
         """
         model = self.panel.require()
-        return self._score(model, transactions, self.state.add(transactions, known_only), self.key)
+        began_ns = time.perf_counter_ns()
+        reading = self.state.add(transactions, known_only)
+        return self._score(model, transactions, reading, self.key, began_ns=began_ns)
 
     def begin_decide(
         self,
@@ -196,11 +202,13 @@ class Scorer:
         if model is None:
             return False
 
+        began_ns = time.perf_counter_ns()
+
         def added(reading: Reading | None, error: Exception | None) -> None:
             scored: Scored | None = None
             if reading is not None:
                 try:
-                    scored = self._score(model, transactions, reading, self.key)
+                    scored = self._score(model, transactions, reading, self.key, began_ns=began_ns)
                 except Exception as problem:  # noqa: BLE001 -- whoever waits gets the error
                     error = problem
             done(scored, error)
@@ -236,7 +244,9 @@ class Scorer:
         key: ExplorationKey | None = None,
         *,
         all_roles: bool = True,
+        began_ns: int = 0,
     ) -> Scored:
+        read_ns = time.perf_counter_ns()
         assert self.policy is not None  # there is one with every champion
         vectors, column = reading.vectors, self._count_column
         panel = self.panel
@@ -284,6 +294,8 @@ class Scorer:
             reading.untracked,
             roles,
             panel.union,
+            began_ns or read_ns,
+            read_ns,
         )
 
     def _decide_by_roles(

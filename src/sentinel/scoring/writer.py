@@ -45,6 +45,7 @@ from sentinel.scoring.repeats import conflict, same_payment
 from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.tally import Tally
 from sentinel.scoring.threads import Threads
+from sentinel.scoring.told_groups import GroupTeller
 from sentinel.scoring.turn import Turn
 from sentinel.state.base import FeatureState, Hands
 
@@ -54,6 +55,8 @@ Render = Callable[[list[Transaction], Scored, list[int]], list[bytes]]
 """(transactions, scored, latencies_us) -> the bodies of the answers."""
 
 _FORGOTTEN_AT_ONCE: Final = 512
+_NAMED_AT_ONCE: Final = 20
+"""Payments of a group whose requests a line of the log names."""
 
 
 class Writer:
@@ -70,6 +73,7 @@ class Writer:
         clock: Stamps what arrives.
         new_entities: What senders may add to feature state.
         watch_roles: Told of each group that models beside the champion scored.
+        tellers: Told of each group that is durable and answered.
 
     Attributes:
         turn: Where jobs wait for theirs.
@@ -91,6 +95,7 @@ class Writer:
         clock: ReceiptClock | None = None,
         new_entities: NewEntities | None = None,
         watch_roles: Callable[[Scored], None] | None = None,
+        tellers: Sequence[GroupTeller] = (),
     ) -> None:
         self.scorer = scorer
         self.metrics = metrics
@@ -107,6 +112,7 @@ class Writer:
         self._rebuild = rebuild
         self._tally = Tally(metrics)
         self._watch_roles = watch_roles
+        self._tellers = tuple(tellers)
         metrics.refresh = self._refresh_metrics
         self._recent: dict[str, Pending] = {}
         self._queue = PaymentQueue(limits or QueueLimits())
@@ -347,10 +353,16 @@ class Writer:
 
     def _not_scored(self, group: list[Pending], error: Exception) -> None:
         self.turn.done()
-        self._reject(group, error)
         dry_run = group[0].dry_run
-        if not isinstance(error, Unavailable) and not dry_run and self.scorer.model is not None:
-            log.error("Scoring failed; state is rebuilt from the ledger.", exc_info=error)
+        if isinstance(error, Unavailable) or dry_run or self.scorer.model is None:
+            self._reject(group, error)
+        else:
+            log.error(
+                "Scoring failed; state is rebuilt from the ledger.",
+                exc_info=error,
+                extra={"request_ids": _request_ids(group)},
+            )
+            self._reject(group, error)
             self._fail(LedgerUnavailable("Scoring failed; state is being rebuilt."))
 
     def _scored(
@@ -368,7 +380,7 @@ class Writer:
             self._new_entities.charge(group, scored.new_records, self.scorer.state)
         for row, views in scored.untracked.items():
             transactions[row] = group[row].transaction = partly_tracked(transactions[row], views)
-        work = Group(group, transactions, scored, latencies)
+        work = Group(group, transactions, scored, latencies, scored_ns=now)
         if scored.repeated:
             # Another scorer has them, or had them when it died; only the log can tell.
             for row in scored.repeated:
@@ -394,15 +406,24 @@ class Writer:
             scorer.state.settle(ticket, transactions, appended, work.doubtful)
             if appended is None:
                 assert error is not None
+                log.warning(
+                    "A group of payments was not recorded. %s",
+                    error,
+                    extra={"entries": len(transactions), "request_ids": _request_ids(work.pending)},
+                )
                 self._reject(work.pending, error)
             else:
                 first = appended.first_sequence
+                asked = [teller.choose(work) for teller in self._tellers]
                 for row, pending in enumerate(work.pending):
                     pending.record(work.scored, row, first + row, bodies[row])
                 self._tally.add(work.pending, work.scored)
                 if self._watch_roles is not None and work.scored.roles is not None:
                     self._watch_roles(work.scored)
                 self._queue.seconds_each = self._commits.seconds_each
+                for teller, chosen in zip(self._tellers, asked, strict=True):
+                    if chosen:
+                        teller.told(work, chosen, first)
             self.turn.done()
 
         self._commits.append(
@@ -476,7 +497,10 @@ class Writer:
 
     def _decide_left_behind(self, pending: Pending) -> None:
         transactions = [pending.transaction]
-        log.warning("A payment was begun elsewhere and not recorded; it is decided without state.")
+        log.warning(
+            "A payment was begun elsewhere and not recorded; it is decided without state.",
+            extra={"request_ids": pending.request_ids()},
+        )
         if self.unavailable is not None:
             self.scorer.state.settle(b"", transactions, None)
             self._reject_one(pending, StateUnavailable(self.unavailable))
@@ -538,3 +562,7 @@ class Writer:
                 log.warning("State is rebuilt through entry %d.", state.sequence)
                 self.turn.schedule()
                 return
+
+
+def _request_ids(group: Sequence[Pending]) -> list[str]:
+    return [name for pending in group[:_NAMED_AT_ONCE] for name in pending.request_ids()]

@@ -11,10 +11,8 @@ says which values come from files.
 
 from __future__ import annotations
 
-from sentinel.settings.alerting import AlertSettings, DigestSettings
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.deployment import Settings, load_settings
-from sentinel.settings.drift import DriftSettings
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
     LabelSettings,
@@ -27,16 +25,13 @@ from sentinel.settings.monitoring import MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
-from sentinel.settings.telemetry import LogSettings
+from sentinel.settings.telemetry import LogSettings, TraceSettings
 
 __all__ = [
     "AccessSettings",
     "AirflowSettings",
-    "AlertSettings",
     "ApiSettings",
     "DashboardSettings",
-    "DigestSettings",
-    "DriftSettings",
     "ExperimentSettings",
     "FeastSettings",
     "LabelSettings",
@@ -55,6 +50,7 @@ __all__ = [
     "SigningSettings",
     "StateSettings",
     "TokenSettings",
+    "TraceSettings",
     "TrainingSettings",
     "load_settings",
 ]

@@ -13,9 +13,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from sentinel.settings.alerting import AlertSettings, DigestSettings
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
-from sentinel.settings.drift import DriftSettings
 from sentinel.settings.file_sources import SecretFileSource, WorkspaceFileSource
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
@@ -29,7 +27,7 @@ from sentinel.settings.monitoring import MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
-from sentinel.settings.telemetry import LogSettings
+from sentinel.settings.telemetry import LogSettings, TraceSettings
 
 
 class Settings(BaseSettings):
@@ -67,14 +65,12 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     online: OnlineSettings = OnlineSettings()
-    drift: DriftSettings = DriftSettings()
     services: ServicesSettings = ServicesSettings()
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
     monitor: MonitorSettings = MonitorSettings()
     logs: LogSettings = LogSettings()
-    alerts: AlertSettings = AlertSettings()
-    digest: DigestSettings = DigestSettings()
+    traces: TraceSettings = TraceSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -109,11 +105,6 @@ class Settings(BaseSettings):
     def dashboard_path(self) -> Path:
         """The file of the dashboard's users and sessions."""
         return self.workspace / "dashboard.db"
-
-    @property
-    def alerts_path(self) -> Path:
-        """The file of the alerts of a deployment without Prometheus."""
-        return self.workspace / "alerts.db"
 
     @property
     def definitions_dir(self) -> Path:

@@ -23,3 +23,18 @@ class LogSettings(BaseModel):
         ge=0,
         le=1,
     )
+
+
+class TraceSettings(BaseModel):
+    endpoint: str = Field(
+        "",
+        description="Where an OpenTelemetry collector receives OTLP over HTTP, such as "
+        "`http://collector:4318`; empty: no traces. Needs the extra `otel`.",
+    )
+    requests: float = Field(
+        0.01,
+        description="Share of the payments that are traced, beside those whose callers say in "
+        "`traceparent` that they record theirs.",
+        ge=0,
+        le=1,
+    )

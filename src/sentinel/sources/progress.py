@@ -1,7 +1,8 @@
-"""How far an import is, as a bar on a terminal and as lines elsewhere."""
+"""How far an import is: as a bar on a terminal, as lines elsewhere, or in a log of JSON."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -17,6 +18,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from sentinel.telemetry.log_setup import logs_json
+
+log = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with the stage, how much is done, and how much there is (None = unknown)."""
@@ -60,8 +65,8 @@ def progress_bar(console: Console | None = None) -> Iterator[ProgressCallback]:
     """A callback that shows progress while the block runs.
 
     On a terminal, one bar per stage; elsewhere one line when a stage begins and, if it counts
-    something, one that says how much there was. A stage that goes on after another one is not
-    announced again.
+    something, one that says how much there was. A process that logs JSON has these lines in its
+    log. A stage that goes on after another one is not announced again.
 
     Args:
         console: Where to show it; default: standard error.
@@ -86,16 +91,22 @@ def _lines(console: Console) -> Iterator[ProgressCallback]:
     counted: dict[str, int] = {}
     announced: set[str] = set()
 
+    def say(text: str) -> None:
+        if logs_json():
+            log.info("%s", text)
+        else:
+            console.print(text, highlight=False)
+
     def finish() -> None:
         for stage, done in counted.items():
-            console.print(f"{STAGE_WORDS.get(stage, stage)}: {done:,} done", highlight=False)
+            say(f"{STAGE_WORDS.get(stage, stage)}: {done:,} done")
         counted.clear()
 
     def show(stage: str, done: int, _total: int | None) -> None:
         if stage not in counted:
             finish()
         if stage not in announced:
-            console.print(f"{STAGE_WORDS.get(stage, stage)} ...", highlight=False)
+            say(f"{STAGE_WORDS.get(stage, stage)} ...")
             announced.add(stage)
         if stage not in _UNCOUNTED:
             counted[stage] = done

@@ -24,6 +24,10 @@ _TRACEPARENT: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
 )
 _SAMPLED: Final = 0x01
+_FIELDS: Final = re.compile(
+    rb"\r\n(x-request-id|traceparent|tracestate):[ \t]*([!-~]{1,512})(?=\r\n|\Z)",
+    re.IGNORECASE,
+)
 
 
 class CallersIds(NamedTuple):
@@ -78,6 +82,24 @@ def ids_in(headers: Iterable[tuple[bytes, bytes]]) -> CallersIds:
     if not (request_id or trace_id):
         return NO_IDS
     return CallersIds(request_id or trace_id, trace_id, span_id, sampled)
+
+
+def ids_of_text(head: bytes) -> tuple[CallersIds, bytes]:
+    r"""The ids in the head of a request that is not read yet, and the head without their fields.
+
+    Clients send the same head again and again, but for these fields. A field with other characters
+    than visible ones stays where it is, for the reader of heads to judge.
+
+    Args:
+        head: Up to the empty line, without the line ends before it.
+
+    >>> ids_of_text(b"GET / HTTP/1.1\r\nX-Request-Id: shop-17\r\nHost: a")[1]
+    b'GET / HTTP/1.1\r\nHost: a'
+    """
+    found = _FIELDS.findall(head)
+    if not found:
+        return NO_IDS, head
+    return ids_in([(name.lower(), value) for name, value in found]), _FIELDS.sub(b"", head)
 
 
 class RequestIds:

@@ -32,6 +32,7 @@ from sentinel.ingest.guard import Guard
 from sentinel.scoring.pending import FutureReceiver, Receiver
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.spare_time import Between
+from sentinel.telemetry.request_ids import CallersIds
 
 _EXAMPLE: Final = {
     "transaction_id": "tx-1001",
@@ -364,6 +365,10 @@ class _Place:
     def __init__(self, batch: _Batch, place: int) -> None:
         self._batch = batch
         self._place = place
+
+    @property
+    def ids(self) -> CallersIds:
+        return self._batch.receiver.ids
 
     def answered(self, body: bytes) -> None:
         self._batch.take(self._place, body)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.console import announce, err, plain_errors, settings_for
 from sentinel.cli.options import Workspace
 
 
@@ -69,7 +69,7 @@ def serve(workspace: Workspace = None) -> None:
     with plain_errors():
         run(
             settings_for(workspace, service="serve"),
-            ready=lambda url: out.print(f"Scoring at {url}"),
+            ready=lambda url: announce(f"Scoring at {url}"),
         )
 
 

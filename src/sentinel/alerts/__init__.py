@@ -1,1 +1,0 @@
-"""Alerts of a deployment without Prometheus: conditions, their states, and who is told how."""
