@@ -13,7 +13,8 @@ import yaml
 
 from sentinel.monitoring.counting import OTHER
 from sentinel.monitoring.metrics import MOST_MODELS, ScoringMetrics
-from sentinel.monitoring.table import METRICS, SCORER
+from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
+from sentinel.monitoring.table import METRICS, SCORER, SURROUNDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 MONITORING = ROOT / "monitoring"
@@ -99,6 +100,14 @@ def test_a_scorer_collects_the_rows_of_the_table_and_nothing_else() -> None:
         assert collected[row.name].type == row.kind
         for sample in collected[row.name].samples:
             assert sample.labels.keys() - {"le"} == {*row.labels}, row.name
+
+
+def test_what_the_monitor_sees_is_collected_as_the_table_says() -> None:
+    seen = Surroundings(("/data", 0.5), 0.9, True, 60.0, 3600.0)
+    collected = {one.name: one for one in SurroundingsMetrics(lambda: seen).collect()}
+    assert list(collected) == [row.name for row in SURROUNDINGS]
+    assert [one.samples[0].value for one in collected.values()] == [0.5, 0.9, 1.0, 60.0, 3600.0]
+    assert list(SurroundingsMetrics(Surroundings).collect()) == []  # nothing was seen yet
 
 
 def test_a_row_has_units_in_its_name_and_words_that_are_a_sentence() -> None:

@@ -145,12 +145,16 @@ chmod 444 secrets/*
 
 # In a sed replacement & and \ and the separator mean something.
 rm -f generated/alertmanager.yml
+webhook=$(value_of ALERTS_WEBHOOK)
+hooks="[]"
+[ -z "$webhook" ] || hooks="[{url: \"$webhook\", send_resolved: true}]"
 quoted() { printf '%s' "$1" | sed 's/[&|\\]/\\&/g'; }
 sed -e "s|smtp.example.com:587|$(quoted "${smtp_host:-localhost}"):$(quoted "${smtp_port:-587}")|" \
   -e "s|sentinel@example.com|$(quoted "$(value_of SMTP_FROM)")|" \
   -e "s|oncall@example.com|$(quoted "$(value_of ALERTS_TO)")|" \
   -e "s|smtp_auth_username: \"\"|smtp_auth_username: \"$(quoted "$(value_of SMTP_USER)")\"|" \
   -e "s|smtp_require_tls: true|smtp_require_tls: ${smtp_tls:-true}|" \
+  -e "s|webhook_configs: \[\]|webhook_configs: $(quoted "$hooks")|" \
   ../../monitoring/alertmanager/alertmanager.yml >generated/alertmanager.yml
 chmod 444 generated/alertmanager.yml
 chmod 755 generated

@@ -29,9 +29,16 @@ class Prometheus(LocalServer):
     """Prometheus with the deployed rules, scraping and alerting every second."""
 
     def __init__(
-        self, folder: Path, *, scorers: Sequence[str], alertmanager: str, key: str = "none"
+        self,
+        folder: Path,
+        *,
+        scorers: Sequence[str],
+        alertmanager: str,
+        key: str = "none",
+        monitor: str = "",
     ) -> None:
         super().__init__(folder)
+        self._monitor = monitor
         self._key = key
         self._scorers = scorers
         self._alertmanager = alertmanager
@@ -59,7 +66,10 @@ class Prometheus(LocalServer):
             '  - job_name: proxy\n    static_configs:\n      - targets: ["proxy:8405"]\n': "",
         }
         config = adapted(MONITORING / "prometheus" / "prometheus.yml", changes)
-        (self.folder / "prometheus.yml").write_text(config)
+        watched = '  - job_name: monitor\n    static_configs:\n      - targets: ["monitor:8600"]\n'
+        assert watched in config
+        there = watched.replace("monitor:8600", self._monitor) if self._monitor else ""
+        (self.folder / "prometheus.yml").write_text(config.replace(watched, there))
         (self.folder / "key").write_text(self._key)
 
     def command(self) -> Sequence[str]:

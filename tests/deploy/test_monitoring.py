@@ -14,8 +14,13 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
+from sentinel.alerts.catalogue import ALERTS
+from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
+from sentinel.monitoring.watch_metrics import WatchMetrics, WatchState
 from sentinel.pipeline.health import Finding, check_services
+from sentinel.pipeline.raised_alerts import acknowledge, raised
 from sentinel.settings import ServicesSettings, Settings
 from testkit.scratch import Server
 from testkit.servers import Mail, needed, wait_until
@@ -28,6 +33,7 @@ PROMETHEUS: dict[str, Any] = yaml.safe_load(
 DASHBOARD: dict[str, Any] = json.loads(
     (MONITORING / "grafana" / "dashboards" / "sentinel.json").read_text()
 )
+RUNBOOKS = MONITORING.parent / "docs" / "runbooks"
 CASES = sorted((MONITORING / "prometheus").glob("tests*.yml"))
 NAME = re.compile(r"\b(?:sentinel_\w+|process_\w+|sentinel:[\w:]+)\b")
 
@@ -125,7 +131,7 @@ def test_every_alert_says_what_happened_and_what_to_do() -> None:
     for rule in rules():
         if "alert" in rule:
             assert rule["labels"]["severity"] in {"page", "ticket"}
-            assert rule["annotations"].keys() == {"summary", "action"}
+            assert rule["annotations"].keys() == {"summary", "action", "runbook"}
 
 
 def test_alertmanagers_file_passes_its_tool(prepared: Path) -> None:
@@ -138,11 +144,49 @@ def test_alertmanagers_file_passes_its_tool(prepared: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_everything_asked_for_is_exported_by_a_scorer(scorer: Server) -> None:
+def shown_by_the_monitor() -> str:
+    """What collectors of the monitor show once all of it is known."""
+    registry = CollectorRegistry()
+    state = WatchState(
+        name="alerts",
+        every_seconds=1.0,
+        runs=1,
+        failures=0,
+        running_seconds=0.0,
+        last_seconds=0.1,
+        last_success_us=1,
+        problem="",
+    )
+    registry.register(WatchMetrics(lambda: [state]))
+    seen = Surroundings(("/data", 0.5), 0.9, True, 1.0, 2.0)
+    registry.register(SurroundingsMetrics(lambda: seen))
+    return generate_latest(registry).decode()
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    """Those that Prometheus raises, and those of a deployment without it."""
+    named = {
+        rule["alert"]: rule["annotations"]["runbook"] for rule in rules() if "alert" in rule
+    } | {alert.name: alert.runbook for alert in ALERTS.values()}
+    assert named == {name: f"docs/runbooks/{name}.md" for name in named}
+    pages = {path.stem: path.read_text() for path in RUNBOOKS.glob("*.md") if path.stem != "README"}
+    assert pages.keys() == named.keys()
+    parts = ["What it means", "What to look at", "What to do", "When to stop worrying"]
+    for name, text in pages.items():
+        assert text.startswith(f"# {name}\n")
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == parts
+        assert min(len(part.split()) for part in text.split("\n## ")[1:]) >= 8, name
+
+
+def test_everything_asked_for_is_exported_by_a_scorer_or_the_monitor(scorer: Server) -> None:
     httpx.post(
         f"{scorer.url}/predict", json={}, timeout=60
     )  # error answers are counted from the first on
+    # State is counted by view, of views that have records.
+    payment = {"transaction_id": "counted", "amount_minor": 100, "card_id": "K2"}
+    httpx.post(f"{scorer.url}/predict", json=payment, timeout=60).raise_for_status()
     scraped = httpx.get(f"{scorer.url}/metrics", timeout=60).text
+    scraped += shown_by_the_monitor()
     exported = set(re.findall(r"^(\w+)(?:\{| )", scraped, re.MULTILINE))
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = [(rule.get("alert", rule.get("record")), rule["expr"]) for rule in rules()]
@@ -193,7 +237,9 @@ def test_prometheus_answers_every_panel(prometheus: Prometheus, scorer: Server) 
     assert states <= {"ok", "unknown"}
 
 
-def test_an_alert_becomes_a_mail(alertmanager: Alertmanager, mail: Mail) -> None:
+def test_an_alert_becomes_a_mail_and_is_acknowledged_by_a_silence(
+    alertmanager: Alertmanager, mail: Mail
+) -> None:
     alert = {
         "labels": {"alertname": "NoScorer", "severity": "page"},
         "annotations": {"summary": "No scorer answers.", "action": "docker compose ps"},
@@ -201,6 +247,13 @@ def test_an_alert_becomes_a_mail(alertmanager: Alertmanager, mail: Mail) -> None
     httpx.post(f"{alertmanager.url}/api/v2/alerts", json=[alert], timeout=60).raise_for_status()
     wait_until(lambda: bool(mail.messages()), 300, "the mail")
     (message,) = mail.messages()
+    settings = Settings(services=ServicesSettings(alertmanager_url=alertmanager.url))
+    acknowledge(settings, "NoScorer", by="ann", why="restarting it", hours=1)
+    (listed,) = raised(settings).alerts
+    assert listed.acknowledged is not None
+    assert (listed.acknowledged.by, listed.acknowledged.why) == ("ann", "restarting it")
+    (silence,) = httpx.get(f"{alertmanager.url}/api/v2/silences", timeout=60).json()
+    assert (silence["createdBy"], silence["status"]["state"]) == ("ann", "active")
     assert "night@example.com" in message
     assert "[Sentinel page] NoScorer (firing)" in message
     assert "docker compose ps" in message

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sentinel.cli.verbs import (
+    alerts,
     data,
     experiment_results,
     experiments,
@@ -154,6 +155,14 @@ keys_app = typer.Typer(name="keys", help="Who may call the scoring API.", no_arg
 for name, verb in _KEYS.items():
     keys_app.command(name)(verb)
 app.add_typer(keys_app)
+
+alerts_app = typer.Typer(
+    name="alerts", help="What is wrong, and who is on it.", no_args_is_help=True
+)
+alerts_app.command("list")(alerts.list_)
+alerts_app.command("acknowledge")(alerts.acknowledge)
+alerts_app.command("test")(alerts.try_)
+app.add_typer(alerts_app)
 
 
 def main() -> None:

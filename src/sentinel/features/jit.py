@@ -21,7 +21,7 @@ KERNELS: list[Any] = []
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-_KERNEL_PACKAGES = ("features", "models", "state")
+_KERNEL_PACKAGES = ("drift", "features", "models", "state")
 
 
 @intrinsic

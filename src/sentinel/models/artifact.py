@@ -4,6 +4,8 @@
     plan.json       the feature plan of its vectors
     model.txt       LightGBM's own text format, or
     model.npz       the trees of any other family as flat arrays
+    drift_reference.npz  what its payments looked like, see `sentinel.drift.reference`; models of
+                    before there was one have none
     judged/         the same files of its twin, where the model is a refit: what was measured
 
 Nothing is pickled, and every file is checked against the hash in the manifest.
@@ -179,6 +181,7 @@ def save_artifact(
     refit: RefitNote | None = None,
     code: CodeVersion | None = None,
     parent: str = "",
+    beside: Sequence[str] = (),
 ) -> ModelManifest:
     """Write a model directory; the manifest comes last, so a directory with one is complete.
 
@@ -196,6 +199,8 @@ def save_artifact(
         created_at_us: Now, microseconds UTC.
         run_id, version: As far as they are known; see `stamp`.
         provisional, not_measured, notes, procedure, refit, code, parent: See `ModelManifest`.
+        beside: Names of further files, which the directory holds already and which belong to the
+            model: the manifest has their hashes, too.
 
     Raises:
         PlanMismatch: If the model's features are not the plan's, in the plan's order.
@@ -229,7 +234,10 @@ def save_artifact(
         data_hash=data_hash,
         created_at_us=created_at_us,
         libraries=_versions(),
-        files={path.name: _sha256(path) for path in (directory / PLAN, target)},
+        files={
+            path.name: _sha256(path)
+            for path in (directory / PLAN, target, *(directory / name for name in beside))
+        },
         provisional=provisional,
         not_measured=dict(not_measured or {}),
         notes=tuple(notes),
@@ -269,7 +277,7 @@ def load_manifest(directory: Path, *, plan_hash: str | None = None) -> ModelMani
             f"The model in {directory} has format {manifest.format}, this version reads "
             f"{ARTIFACT_FORMAT}. Train it anew with `sentinel train`."
         )
-    for file in (PLAN, _model_file(manifest.kind)):
+    for file in dict.fromkeys((PLAN, _model_file(manifest.kind), *manifest.files)):
         if file not in manifest.files or not (directory / file).is_file():
             raise ModelFormatError(
                 f"The model in {directory} lacks {file}. Fetch it from the registry again."

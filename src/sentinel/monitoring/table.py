@@ -277,5 +277,66 @@ SCORER: Final = (
     ),
 )
 
-METRICS: Final = SCORER
+WATCHES: Final = (
+    MetricRow(
+        "sentinel_watch_runs",
+        "counter",
+        "runs",
+        "Runs of the monitor's watches, by how they ended.",
+        ("watch", "result"),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_watch_last_success_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "When a run of the watch last ended well; 0: never.",
+        ("watch",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_watch_last_run_seconds",
+        "gauge",
+        "seconds",
+        "How long its last run took.",
+        ("watch",),
+        "monitor",
+    ),
+)
+
+SURROUNDINGS: Final = (
+    MetricRow(
+        "sentinel_disk_used_share",
+        "gauge",
+        "",
+        "Share of the watched file system that is in use.",
+        ("path",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_disk_full_share",
+        "gauge",
+        "",
+        "From which share on it is nearly full, as set.",
+        ("path",),
+        "monitor",
+    ),
+    MetricRow("sentinel_redis_answers", "gauge", "", "1 if Redis answers.", exported_by="monitor"),
+    MetricRow(
+        "sentinel_label_silence_seconds",
+        "gauge",
+        "seconds",
+        "How long no label had come by the end of the log.",
+        exported_by="monitor",
+    ),
+    MetricRow(
+        "sentinel_label_silence_accepted_seconds",
+        "gauge",
+        "seconds",
+        "How long that may last by the feed's own rhythm, or as set.",
+        exported_by="monitor",
+    ),
+)
+
+METRICS: Final = SCORER + WATCHES + SURROUNDINGS
 BY_NAME: Final = {row.name: row for row in METRICS}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from sentinel.drift.reference import DriftReference
 from sentinel.models.artifact import (
     JUDGED,
     ModelManifest,
@@ -30,6 +32,7 @@ def save_candidate(
     provisional: str = "",
     procedure: Procedure | None = None,
     parent: str = "",
+    reference: DriftReference | None = None,
 ) -> ModelManifest:
     """Write a candidate's folder: what would serve, and its twin where that is a refit.
 
@@ -40,6 +43,7 @@ def save_candidate(
         again: Its refit, which serves unless it was refused; None where none was made.
         name: In the registry.
         run_id, provisional, procedure, parent: See `ModelManifest`.
+        reference: What its payments looked like; None leaves it without, and its drift unseen.
 
     Returns:
         The manifest of what would serve.
@@ -50,7 +54,11 @@ def save_candidate(
     note = None if again is None else again.note
 
     def save(
-        place: Path, which: Result | Refit, training: TrainingWindow, note: RefitNote | None
+        place: Path,
+        which: Result | Refit,
+        training: TrainingWindow,
+        note: RefitNote | None,
+        beside: Sequence[str] = (),
     ) -> ModelManifest:
         return save_artifact(
             place,
@@ -72,12 +80,18 @@ def save_candidate(
             refit=note,
             code=this_code(),
             parent=parent,
+            beside=beside,
         )
 
+    beside = []
+    if reference is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside.append(reference.save(folder).name)
+
     if refitted is None:
-        return save(folder, result, measured, note)
+        return save(folder, result, measured, note, beside)
     save(folder / JUDGED, result, measured, None)
-    return save(folder, refitted, refitted.training, note)
+    return save(folder, refitted, refitted.training, note, beside)
 
 
 def measured_window(about: DatasetManifest) -> TrainingWindow:

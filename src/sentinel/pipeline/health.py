@@ -94,6 +94,8 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield "Prometheus", lambda: _prometheus(services.prometheus_url)
     if services.alertmanager_url:
         yield "Alertmanager", lambda: _answer(services.alertmanager_url, "/-/ready", "Alertmanager")
+    else:
+        yield "alerts", lambda: _alerts(settings)
     if services.grafana_url:
         yield "Grafana", lambda: _answer(services.grafana_url, "/api/health", "Grafana")
 
@@ -217,8 +219,22 @@ def _mlflow(settings: Settings) -> str:
 
 
 def _scorers(settings: Settings) -> Iterator[Check]:
-    """A check for each address that the API's name stands for: replicas share a name."""
-    host, port = settings.api.host, settings.api.port
+    """A check for each scorer."""
+    urls = scorer_urls(settings)
+    for number, url in enumerate(urls, 1):
+        name = "scoring API" if len(urls) == 1 else f"scoring API {number}"
+        yield name, partial(_scorer, url, OwnKey(settings).headers())
+
+
+def scorer_urls(settings: Settings, port: int | None = None) -> list[str]:
+    """A URL for each address that the API's name stands for: replicas share a name.
+
+    Args:
+        settings: The deployment.
+        port: Default: that of the scoring API.
+    """
+    host = settings.api.host
+    port = port or settings.api.port
     if host in _ANY_ADDRESS:
         addresses = ["127.0.0.1"]
     else:
@@ -227,10 +243,7 @@ def _scorers(settings: Settings) -> Iterator[Check]:
             addresses = sorted({str(entry[4][0]) for entry in found})
         except OSError:
             addresses = [host]
-    for number, address in enumerate(addresses, 1):
-        url = f"http://{reachable(address)}:{port}"
-        name = "scoring API" if len(addresses) == 1 else f"scoring API {number}"
-        yield name, partial(_scorer, url, OwnKey(settings).headers())
+    return [f"http://{reachable(address)}:{port}" for address in addresses]
 
 
 def _scorer(url: str, key: Mapping[str, str]) -> str:
@@ -279,6 +292,26 @@ def _airflow(url: str) -> str:
     if ill:
         raise Unavailable(f"{url}: {', '.join(ill)}; look at that service's log")
     return f"{url}, {', '.join(parts)} healthy"
+
+
+def _alerts(settings: Settings) -> str:
+    """Who is told of alerts, and whether that works."""
+    from sentinel.alerts.mail import addresses, mail_problem
+    from sentinel.alerts.store import AlertStore
+
+    alerts = settings.alerts
+    for name, delivery in AlertStore(settings.alerts_path).deliveries().items():
+        if delivery.problem:
+            raise Unavailable(f"nobody can be told by {name}: {delivery.problem}")
+    told = []
+    problem = mail_problem(alerts)
+    if not problem:
+        told.append(f"{', '.join(addresses(alerts.mail_to))} by {alerts.smtp_host}")
+    if alerts.webhook_url:
+        told.append(f"the webhook at {httpx.URL(alerts.webhook_url).host}")
+    if not told:
+        return f"nobody is told, since {problem}; `sentinel alerts list` shows them"
+    return f"told to {' and '.join(told)}; `sentinel alerts test` tries it"
 
 
 def _prometheus(url: str) -> str:

@@ -24,7 +24,7 @@ from sentinel.domain import LedgerUnavailable, SentinelError, WorkspaceError
 from sentinel.ledger.open import held_lock
 from sentinel.monitoring.watch_metrics import WatchMetrics
 from sentinel.pipeline.monitor_server import MonitorServer
-from sentinel.pipeline.watches import MakeWatch, MonitorContext, WatchThread, health_of
+from sentinel.pipeline.watches import MakeWatch, MonitorContext, Watch, WatchThread, health_of
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings, load_settings
 from sentinel.telemetry.log_setup import set_up_logs
@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WATCHES: Final[tuple[MakeWatch, ...]] = ()
+
+def _alerts(context: MonitorContext) -> Watch | None:
+    from sentinel.pipeline.alert_watch import alert_watch
+
+    return alert_watch(context)
+
+
+WATCHES: Final[tuple[MakeWatch, ...]] = (_alerts,)
 """Makers of all watches. Each one's modules are imported when it is made."""
 
 LOCK_FILE: Final = "monitor.lock"

@@ -38,6 +38,7 @@ from sentinel.pipeline.datasets import (
     load_dataset,
     split_of,
 )
+from sentinel.pipeline.drift_reference import reference_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.found_parameters import go_back, remembered_parameters
 from sentinel.pipeline.labelled_payments import (
@@ -375,6 +376,7 @@ def _track(
             provisional=provisional,
             procedure=procedure_of(settings, about, options.parameters),
             parent=next(iter(Registry.of(settings).champions()[-1:]), ""),
+            reference=reference_of(settings, data, result),
         )
         logged = run.model(folder, manifest, categorical=data.plan.categorical)
         run.metrics(result.figures.metrics, model_id=logged.model_id)

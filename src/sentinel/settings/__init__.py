@@ -11,8 +11,10 @@ says which values come from files.
 
 from __future__ import annotations
 
+from sentinel.settings.alerting import AlertSettings, DigestSettings
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
 from sentinel.settings.deployment import Settings, load_settings
+from sentinel.settings.drift import DriftSettings
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
     LabelSettings,
@@ -30,8 +32,11 @@ from sentinel.settings.telemetry import LogSettings, TraceSettings
 __all__ = [
     "AccessSettings",
     "AirflowSettings",
+    "AlertSettings",
     "ApiSettings",
     "DashboardSettings",
+    "DigestSettings",
+    "DriftSettings",
     "ExperimentSettings",
     "FeastSettings",
     "LabelSettings",

@@ -13,7 +13,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sentinel.settings.alerting import AlertSettings, DigestSettings
 from sentinel.settings.deciding import ExperimentSettings, PolicySettings, ScoringSettings
+from sentinel.settings.drift import DriftSettings
 from sentinel.settings.file_sources import SecretFileSource, WorkspaceFileSource
 from sentinel.settings.interfaces import AccessSettings, ApiSettings, DashboardSettings
 from sentinel.settings.learning import (
@@ -65,11 +67,14 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     online: OnlineSettings = OnlineSettings()
+    drift: DriftSettings = DriftSettings()
     services: ServicesSettings = ServicesSettings()
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
     monitor: MonitorSettings = MonitorSettings()
     logs: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
+    digest: DigestSettings = DigestSettings()
     traces: TraceSettings = TraceSettings()
 
     @classmethod
@@ -105,6 +110,11 @@ class Settings(BaseSettings):
     def dashboard_path(self) -> Path:
         """The file of the dashboard's users and sessions."""
         return self.workspace / "dashboard.db"
+
+    @property
+    def alerts_path(self) -> Path:
+        """The file of the alerts of a deployment without Prometheus."""
+        return self.workspace / "alerts.db"
 
     @property
     def definitions_dir(self) -> Path:

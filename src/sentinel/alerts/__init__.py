@@ -1,0 +1,1 @@
+"""Alerts of a deployment without Prometheus: conditions, their states, and who is told how."""

@@ -1,0 +1,195 @@
+"""Bins of each column of a vector, frozen from the payments that a model learnt from.
+
+A column's histogram is a run of *cells*. The first counts unknown values (NaN). A number's other
+cells lie between edges: about as many payments in each, and a value that many payments share has a
+cell of its own. A category's second cell counts *other* values, among them those that the reference
+never held; each further cell is one of the most frequent codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import ModelFormatError
+
+MOST_CELLS: Final = 32
+"""Cells of one column, at most."""
+CELLS: Final = 17
+"""Cells of a number unless said otherwise: unknown, and sixteen with as many payments each."""
+SCORE: Final = "score"
+"""The column after the features: the calibrated probability of the model."""
+BINS_FORMAT: Final = 1
+
+
+class ColumnBins(msgspec.Struct, frozen=True):
+    """The cells of one column.
+
+    Attributes:
+        name: The feature.
+        kind: Whether cells lie between ``values``, or are equal to one of them.
+        values: Rising, float32. Of a number: edges; a value on an edge belongs above it. Of a
+            category: codes.
+        definition: Hash of the feature's definition; empty if there is none.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    values: tuple[float, ...]
+    definition: str = ""
+
+    @property
+    def cells(self) -> int:
+        """How many cells it has, that of unknown values included."""
+        return len(self.values) + 2
+
+    def label(self, cell: int) -> str:
+        """What a cell holds, in words.
+
+        >>> column = ColumnBins("amount", "number", (5.0, 20.0))
+        >>> [column.label(cell) for cell in range(column.cells)]
+        ['unknown', 'below 5', '5 to 20', '20 and above']
+        """
+        if cell == 0:
+            return "unknown"
+        if self.kind == "category":
+            return "other values" if cell == 1 else f"code {self.values[cell - 2]:g}"
+        if not self.values:
+            return "known"
+        if cell == 1:
+            return f"below {self.values[0]:g}"
+        if cell == self.cells - 1:
+            return f"{self.values[-1]:g} and above"
+        return f"{self.values[cell - 2]:g} to {self.values[cell - 1]:g}"
+
+
+class Bins(msgspec.Struct, frozen=True, dict=True):
+    """The cells of all columns, one after the other.
+
+    Attributes:
+        columns: In the order of the vector; the last is `SCORE`.
+        format: Version of this layout.
+    """
+
+    columns: tuple[ColumnBins, ...]
+    format: int = BINS_FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != BINS_FORMAT:
+            raise ModelFormatError(
+                f"The bins of a drift reference have format {self.format}, this version reads "
+                f"{BINS_FORMAT}. Train the model anew, or use the version that wrote them."
+            )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int32]:
+        """int32 (columns + 1,): the cells of column c are ``starts[c]:starts[c + 1]``."""
+        sizes = [column.cells for column in self.columns]
+        return np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
+
+    @cached_property
+    def cells(self) -> int:
+        """Cells of all columns together."""
+        return int(self.starts[-1])
+
+    @cached_property
+    def is_category(self) -> npt.NDArray[np.bool_]:
+        """Which columns hold codes: bool (columns,)."""
+        return np.array([column.kind == "category" for column in self.columns], np.bool_)
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float32]:
+        """float32 (columns, most values of a column): edges or codes, then infinity."""
+        width = max((len(column.values) for column in self.columns), default=0)
+        table = np.full((len(self.columns), max(width, 1)), np.inf, np.float32)
+        for row, column in enumerate(self.columns):
+            table[row, : len(column.values)] = column.values
+        return table
+
+    def slice_of(self, name: str) -> slice:
+        """The cells of a column.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        if name not in self.names:
+            raise KeyError(name)
+        at = self.names.index(name)
+        return slice(int(self.starts[at]), int(self.starts[at + 1]))
+
+
+def freeze_bins(
+    X: npt.NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    categorical: Sequence[str] = (),
+    definitions: Sequence[str] = (),
+    cells: int = CELLS,
+) -> Bins:
+    """Choose the cells of each column by the rows of a reference.
+
+    Args:
+        X: float32 (n, columns), NaN = unknown.
+        names: Of the columns.
+        categorical: Names of those that hold codes.
+        definitions: Hash of each column's definition; may be left out.
+        cells: Of a number, that of unknown values included; from 3 to `MOST_CELLS`.
+
+    >>> X = np.array([[1, 2], [2, 2], [3, 7], [4, np.nan]], np.float32)
+    >>> bins = freeze_bins(X, ["amount", "country"], categorical=["country"], cells=3)
+    >>> [column.values for column in bins.columns]
+    [(3.0,), (2.0, 7.0)]
+    """
+    if not 3 <= cells <= MOST_CELLS:
+        raise ValueError(f"A column has 3 to {MOST_CELLS} cells, not {cells}.")
+    columns = []
+    for at, name in enumerate(names):
+        known = X[:, at][~np.isnan(X[:, at])]
+        if name in categorical:
+            kind: Literal["number", "category"] = "category"
+            values = _frequent(known, MOST_CELLS - 2)
+        else:
+            kind, values = "number", _edges(known, cells - 1)
+        definition = definitions[at] if at < len(definitions) else ""
+        columns.append(ColumnBins(name, kind, values, definition))
+    return Bins(tuple(columns))
+
+
+def _frequent(known: npt.NDArray[np.float32], most: int) -> tuple[float, ...]:
+    """The most frequent codes, rising."""
+    codes, counts = np.unique(known, return_counts=True)
+    chosen = np.sort(codes[np.argsort(-counts, kind="stable")[:most]])
+    return tuple(map(float, chosen))
+
+
+def _edges(known: npt.NDArray[np.float32], parts: int) -> tuple[float, ...]:
+    """Edges between about equal parts; a value of more than half a part has one of its own."""
+    if not known.size:
+        return ()
+    values, counts = np.unique(known, return_counts=True)
+    if len(values) <= parts:
+        return tuple(map(float, values[1:]))
+    part = known.size / parts
+    chosen: list[float] = []
+    filled = 0
+    for at, (value, count) in enumerate(zip(values.tolist(), counts.tolist(), strict=True)):
+        alone = count >= part
+        if at and filled and (alone or filled >= part) and len(chosen) < parts - 1:
+            chosen.append(value)
+            filled = 0
+        filled += count
+        if alone and at + 1 < len(values) and len(chosen) < parts - 1:
+            chosen.append(float(values[at + 1]))
+            filled = 0
+    return tuple(edge for edge in chosen if math.isfinite(edge))

@@ -1,0 +1,70 @@
+"""How far two histograms of the same cells are apart.
+
+All take counts or shares, float64 or integers (..., cells), and give float64 (...).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_LEAST: Final = 1e-4
+"""Share that an empty cell counts for in the population stability index."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def normalized(counts: npt.NDArray[Any]) -> Floats:
+    """Shares of counts; zeros where there are none.
+
+    >>> normalized(np.array([1, 3])).tolist()
+    [0.25, 0.75]
+    """
+    counts = np.asarray(counts, np.float64)
+    return np.asarray(counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-300))
+
+
+def total_variation(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> Floats:
+    """The share of payments that have another value: half the sum of all differences.
+
+    >>> float(total_variation(np.array([50, 50]), np.array([6, 2])))
+    0.25
+    """
+    return np.asarray(np.abs(normalized(was) - normalized(now)).sum(axis=-1) / 2)
+
+
+def stability_index(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> Floats:
+    """The population stability index: the symmetric Kullback-Leibler divergence, in nats.
+
+    An empty cell counts for a share of 0.0001, so that the index stays finite.
+    """
+    p, q = np.maximum(normalized(was), _LEAST), np.maximum(normalized(now), _LEAST)
+    return np.asarray(((q - p) * np.log(q / p)).sum(axis=-1))
+
+
+def jensen_shannon(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> Floats:
+    """The Jensen-Shannon distance: the root of the divergence in bits, from 0 to 1.
+
+    >>> float(jensen_shannon(np.array([1, 0]), np.array([0, 1])))
+    1.0
+    """
+    p, q = normalized(was), normalized(now)
+    middle = (p + q) / 2
+
+    def divergence(of: Floats) -> Floats:
+        ratio = np.where(of > 0, of / np.where(middle > 0, middle, 1.0), 1.0)
+        return np.asarray((of * np.log2(ratio)).sum(axis=-1))
+
+    return np.sqrt(np.clip((divergence(p) + divergence(q)) / 2, 0.0, 1.0))
+
+
+def kolmogorov_smirnov(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> Floats:
+    """The largest difference of the two cumulative distributions at the edges of cells.
+
+    >>> float(kolmogorov_smirnov(np.array([1, 1, 2]), np.array([2, 1, 1])))
+    0.25
+    """
+    apart = np.cumsum(normalized(was), axis=-1) - np.cumsum(normalized(now), axis=-1)
+    return np.asarray(np.abs(apart).max(axis=-1))

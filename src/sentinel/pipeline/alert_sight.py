@@ -1,0 +1,189 @@
+"""Looks at everything that alerts are about: scorers, Redis, the disk, labels and drift.
+
+It sees what `/metrics` of the scorers says and what lies in the workspace, and asks nothing of
+payments. Each part that cannot be seen is missing from what was seen, and keeps no other from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx
+import numpy as np
+from msgspec.structs import replace
+
+from sentinel.access.own_key import OwnKey
+from sentinel.alerts.conditions import ScorerSeen, Seen
+from sentinel.alerts.scraped import Growth, Looks, scraped
+from sentinel.alerts.states import SECOND_US
+from sentinel.domain import SentinelError
+from sentinel.features.plan.plan import DAY_US
+from sentinel.models.label_feed import SPAN_US, LabelFeed, label_feed
+from sentinel.pipeline.health import scorer_urls
+from sentinel.pipeline.history import read_arrivals
+from sentinel.pipeline.workspace import ledger_reader
+from sentinel.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS: Final = 5.0
+"""A scorer that takes longer to answer does not answer."""
+MOST_SCORERS: Final = 64
+"""Scorers that are looked at; further ones are named in the log."""
+
+_T = TypeVar("_T")
+
+
+class Sight:
+    """Looks again and again, and remembers what rates are told by.
+
+    Args:
+        settings: The deployment.
+
+    Attributes:
+        labels: How long no label has come.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._key = OwnKey(settings)
+        self._looks: dict[str, Looks] = {}
+        self.labels = LabelSilence(settings)
+
+    def look(self, now_us: int, usual: tuple[int, int] | None = None) -> tuple[Seen, Growth | None]:
+        """Look at everything.
+
+        Args:
+            now_us: When, microseconds UTC.
+            usual: Decisions of the last days, and those among them that stopped a payment.
+
+        Returns:
+            What was seen, and how the figures of all scorers grew since the look before; None if
+            that is not known.
+        """
+        scorers, grown = self._scorers(now_us)
+        return replace(self.around(now_us), scorers=scorers, usual=usual), grown
+
+    def around(self, now_us: int) -> Seen:
+        """Look at everything but the scorers.
+
+        Args:
+            now_us: When, microseconds UTC.
+        """
+        settings = self._settings
+        folder = Path(settings.alerts.disk_path or settings.workspace)
+        feed = _or_none("labels", self.labels.feed)
+        return Seen(
+            at_us=now_us,
+            scorers=(),
+            redis_problem=self._redis(),
+            disk=_or_none("the disk", lambda: (str(folder), used_share(folder))),
+            disk_full_share=settings.alerts.disk_full_share,
+            labels_silent_us=None if feed is None else feed.silent_us,
+            labels_accepted_us=None if feed is None else feed.limit_us,
+        )
+
+    def _scorers(self, now_us: int) -> tuple[list[ScorerSeen], Growth | None]:
+        """Every scorer, and how all grew together since the look before."""
+        settings = self._settings
+        urls = scorer_urls(settings, settings.api.admin_port or None)
+        if len(urls) > MOST_SCORERS:
+            log.warning("Alerts look at %d of %d scorers.", MOST_SCORERS, len(urls))
+        window_us = round(settings.alerts.window_seconds * SECOND_US)
+        self._looks = {url: self._looks.get(url) or Looks(window_us) for url in urls[:MOST_SCORERS]}
+        found, grown = [], []
+        with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:
+            for url, looks in self._looks.items():
+                try:
+                    answer = client.get(f"{url}/metrics", headers=self._key.headers())
+                    answer.raise_for_status()
+                    look = scraped(answer.text, now_us)
+                except (httpx.HTTPError, ValueError) as error:
+                    problem = f"{url} does not answer: {str(error) or type(error).__name__}"
+                    found.append(ScorerSeen(address=url, problem=problem))
+                    continue
+                rise = looks.add(look)
+                if rise is not None:
+                    grown.append(rise)
+                found.append(ScorerSeen(address=url, now=look, growth=looks.growth()))
+        return found, _together(grown)
+
+    def _redis(self) -> str | None:
+        """Why Redis does not answer; empty if it does; None without Redis."""
+        if self._settings.state.backend != "redis":
+            return None
+        from sentinel.state.redis.health import redis_health
+
+        try:
+            redis_health(self._settings.state.redis_url)
+        except SentinelError as error:
+            return str(error)
+        return ""
+
+
+class LabelSilence:
+    """How long no label has come, read from what the log gained since the last question.
+
+    Args:
+        settings: The deployment.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._through = 0
+        self._arrivals = np.empty(0, dtype=np.int64)
+
+    def feed(self) -> LabelFeed:
+        """How the feed of labels does by the end of the log.
+
+        Raises:
+            WorkspaceError, LedgerUnavailable: The log cannot be read.
+        """
+        with ledger_reader(self._settings) as ledger:
+            last = ledger.last_sequence()
+            now_us = ledger.last_received_at_us() + 1
+            if last > self._through:
+                fresh = read_arrivals(ledger.groups(self._through))
+                arrivals = np.unique(np.concatenate([self._arrivals, fresh]))
+                newest = int(arrivals[-1]) if len(arrivals) else 0
+                self._arrivals = arrivals[arrivals >= newest - SPAN_US - DAY_US]
+                self._through = last
+        given = self._settings.labels.max_silence_days
+        accepted = None if given == "auto" else round(given * DAY_US)
+        return label_feed(self._arrivals, now_us, accepted_us=accepted)
+
+
+def used_share(folder: Path) -> float:
+    """Which share of a folder's file system is in use, as `df` says it.
+
+    Raises:
+        OSError: There is no such folder.
+    """
+    usage = shutil.disk_usage(folder)
+    usable = usage.used + usage.free
+    return usage.used / usable if usable else 1.0
+
+
+def _or_none(what: str, look: Callable[[], _T]) -> _T | None:
+    """What was seen; None if it could not be, which is logged."""
+    try:
+        return look()
+    except (SentinelError, OSError) as error:
+        log.warning("Alerts about %s cannot be judged: %s", what, error)
+        return None
+
+
+def _together(grown: list[Growth]) -> Growth | None:
+    """The growth of all scorers."""
+    if not grown:
+        return None
+    names = ("decisions", "stopped", "degraded", "errors", "commit_failures")
+    return Growth(
+        seconds=max(one.seconds for one in grown),
+        latency_p99_seconds=None,
+        **{name: sum(getattr(one, name) for one in grown) for name in names},
+    )

@@ -1,0 +1,114 @@
+"""The watch that looks at everything alerts are about.
+
+Where Prometheus and Alertmanager raise alerts, it shows them what it sees. Elsewhere it judges, and
+tells people, itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from sentinel.alerts.conditions import Seen, judge
+from sentinel.alerts.scraped import Growth
+from sentinel.alerts.states import SECOND_US, Held, Key, Pace, moved_on
+from sentinel.alerts.store import AlertStore
+from sentinel.alerts.telling import channels, tell
+from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
+from sentinel.pipeline.alert_sight import Sight
+from sentinel.pipeline.watches import MonitorContext
+from sentinel.settings import Settings
+
+log = logging.getLogger(__name__)
+
+USUAL_HOURS: Final = 7 * 24
+"""Hours that the usual share of stopped payments is of."""
+DEPLOYMENT: Final = "Sentinel"
+_HOUR_US: Final = 3_600 * SECOND_US
+
+
+def alert_watch(context: MonitorContext) -> AlertWatch:
+    """The watch, which shows what it sees among the metrics of the monitor."""
+    watch = AlertWatch(context.settings)
+    context.registry.register(SurroundingsMetrics(lambda: watch.surroundings))
+    return watch
+
+
+class AlertWatch:
+    """Looks at everything, moves alerts on, and tells the channels that are set.
+
+    Args:
+        settings: The deployment.
+
+    Attributes:
+        name: Of the watch.
+        every_seconds: Pause between two runs.
+        labels: How long no label has come.
+        surroundings: What was seen last beside the scorers.
+    """
+
+    name = "alerts"
+
+    def __init__(self, settings: Settings) -> None:
+        self.every_seconds = settings.alerts.every_seconds
+        self._settings = settings
+        self._store = AlertStore(settings.alerts_path)
+        self._sight = Sight(settings)
+        self.labels = self._sight.labels
+        self._judges = not settings.services.alertmanager_url
+        self.surroundings = Surroundings()
+        self._channels = channels(settings.alerts, DEPLOYMENT)
+        self._pace = Pace(
+            page_us=round(settings.alerts.page_after_seconds * SECOND_US),
+            ticket_us=round(settings.alerts.ticket_after_seconds * SECOND_US),
+        )
+
+    def run(self, now_us: int) -> None:
+        """Look once, judge and tell.
+
+        Raises:
+            LedgerUnavailable, WorkspaceError: The file of alerts cannot be used.
+        """
+        if not self._judges:
+            self.surroundings = _surroundings(self._sight.around(now_us))
+            return
+        seen, grown = self._sight.look(now_us, self._store.outcomes())
+        self.surroundings = _surroundings(seen)
+        if grown is not None:
+            self._count(grown, now_us)
+        before = self._store.held()
+        after, left_out = moved_on(before, judge(seen), now_us, self._pace)
+        if left_out:
+            log.warning("There is no room for %d further alerts; see docs/bounds.md.", left_out)
+        if after != before:
+            self._store.keep(after)
+            _log_changes(before, after)
+        tell(self._store, self._settings.alerts, self._channels, now_us)
+
+    def _count(self, grown: Growth, now_us: int) -> None:
+        """Let decisions count for the usual share."""
+        if grown.decisions > 0:
+            self._store.count_outcomes(
+                now_us // _HOUR_US,
+                round(grown.decisions),
+                round(grown.stopped),
+                keep_hours=USUAL_HOURS,
+            )
+
+
+def _surroundings(seen: Seen) -> Surroundings:
+    silent, accepted = seen.labels_silent_us, seen.labels_accepted_us
+    return Surroundings(
+        disk=seen.disk,
+        disk_full_share=seen.disk_full_share,
+        redis_answers=None if seen.redis_problem is None else not seen.redis_problem,
+        labels_silent_seconds=None if silent is None else silent / SECOND_US,
+        labels_accepted_seconds=None if accepted is None else accepted / SECOND_US,
+    )
+
+
+def _log_changes(before: dict[Key, Held], after: dict[Key, Held]) -> None:
+    for key, one in after.items():
+        was = before[key].state if key in before else "none"
+        if one.state != was:
+            log.warning("Alert %s %s is %s: %s", *key, one.state, one.summary)

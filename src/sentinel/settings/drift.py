@@ -1,0 +1,35 @@
+"""Drift of what models are served: how often an alarm may be false, and what is too small."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class DriftSettings(BaseModel):
+    false_alarms_per_month: float = Field(
+        1 / 3,
+        description="Drift alarms that may be false, on average in a month over all features and "
+        "segments together. Fewer take a little longer: half as many, about 0.7 nats.",
+        gt=0,
+        le=100,
+    )
+    smallest_change: float = Field(
+        0.05,
+        description="Smallest change of a feature's distribution that is looked for, as the share "
+        "of payments that have another value (total variation distance).",
+        ge=0.01,
+        le=0.5,
+    )
+    reference_days: int = Field(
+        90,
+        description="Days before the end of a training whose payments become its model's "
+        "reference.",
+        ge=7,
+        le=400,
+    )
+    bins: int = Field(
+        17,
+        description="Bins of a numeric feature, that of unknown values included.",
+        ge=3,
+        le=32,
+    )

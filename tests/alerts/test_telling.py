@@ -1,0 +1,309 @@
+"""Real mail servers and real webhooks are told what changed, once, in few and readable messages."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Mailbox
+from aiosmtpd.smtp import AuthResult, Envelope, Session
+from pydantic import SecretStr
+
+from sentinel.alerts.mail import Letter, addresses, message_of, send
+from sentinel.alerts.notices import LONGEST_RETRY_SECONDS, retry_at_us
+from sentinel.alerts.states import Held
+from sentinel.alerts.store import Acknowledgement, AlertStore, Delivery
+from sentinel.alerts.telling import channels, tell
+from sentinel.domain import ConfigurationError, Unavailable
+from sentinel.settings import AlertSettings
+from testkit.ports import free_port
+from testkit.servers import Mail
+
+S = 1_000_000
+NOW = 1_790_000_000 * S
+HOUR = 3_600 * S
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Iterator[Mail]:
+    with Mail(tmp_path / "box") as server:
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AlertStore:
+    return AlertStore(tmp_path / "alerts.db")
+
+
+def settings_of(port: int, **more: object) -> AlertSettings:
+    return AlertSettings.model_validate(
+        {"smtp_host": "127.0.0.1", "smtp_port": port, "smtp_tls": "none",
+         "mail_to": "night@example.com, day@example.com", **more}
+    )  # fmt: skip
+
+
+def alert(name: str = "NoScorer", at_us: int = NOW, **more: object) -> Held:
+    one = {"name": name, "subject": "", "state": "firing", "summary": f"{name} <was> seen.",
+           "since_us": at_us, "fired_at_us": at_us, **more}  # fmt: skip
+    return Held(**one)  # type: ignore[arg-type]
+
+
+def keep(store: AlertStore, *alerts: Held) -> None:
+    store.keep({one.key: one for one in alerts})
+
+
+def run(store: AlertStore, settings: AlertSettings, now_us: int) -> None:
+    tell(store, settings, channels(settings, "Sentinel"), now_us)
+
+
+def parsed(mail: Mail) -> list[EmailMessage]:
+    found = [email.message_from_string(m, policy=email.policy.default) for m in mail.messages()]
+    return sorted(found, key=lambda one: str(one["Date"]))
+
+
+def body_of(message: EmailMessage, kind: str) -> str:
+    body = message.get_body((kind,))
+    assert body is not None
+    return str(body.get_content())
+
+
+def test_alerts_of_one_moment_are_one_mail_that_says_what_to_do(
+    mail: Mail, store: AlertStore
+) -> None:
+    settings = settings_of(mail.port, runbooks_url="https://docs.example.com/runbooks/")
+    keep(store, alert("StateNearlyFull"), alert("NoScorer", NOW + 5 * S))
+    run(store, settings, NOW + 9 * S)  # others may follow
+    assert mail.messages() == []
+    run(store, settings, NOW + 11 * S)
+    run(store, settings, NOW + 26 * S)
+    (message,) = parsed(mail)
+    assert message["Subject"] == "[Sentinel page] NoScorer and 1 more fire"
+    assert message["To"] == "night@example.com, day@example.com"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Importance"] == "high"
+    text = body_of(message, "plain")
+    html = body_of(message, "html")
+    for part in (text, html):
+        assert part.index("NoScorer") < part.index("StateNearlyFull")
+        assert "sentinel serve" in part
+        assert "https://docs.example.com/runbooks/NoScorer.md" in part
+    assert "NoScorer <was> seen." in text
+    assert "NoScorer &lt;was&gt; seen." in html
+
+
+def test_a_resolved_alert_is_told_once_and_in_the_same_thread(
+    mail: Mail, store: AlertStore
+) -> None:
+    settings = settings_of(mail.port)
+    keep(store, alert())
+    run(store, settings, NOW + 15 * S)
+    over = alert(state="resolved", since_us=0, resolved_at_us=NOW + 100 * S)
+    keep(store, over)
+    run(store, settings, NOW + 120 * S)  # the last mail is less than the interval ago
+    assert len(mail.messages()) == 1
+    run(store, settings, NOW + 400 * S)
+    run(store, settings, NOW + 900 * S)
+    first, second = parsed(mail)
+    assert second["Subject"] == "[Sentinel page] NoScorer is resolved"
+    assert "1 minute" in body_of(second, "plain")
+    assert first["References"] == second["References"]
+    assert second["Importance"] is None
+
+
+def test_an_alert_is_told_again_until_somebody_takes_it_on(mail: Mail, store: AlertStore) -> None:
+    settings = settings_of(mail.port)
+    keep(store, alert())
+    run(store, settings, NOW + 15 * S)
+    run(store, settings, NOW + HOUR)
+    run(store, settings, NOW + HOUR + 20 * S)
+    assert [m["Subject"] for m in parsed(mail)] == [
+        "[Sentinel page] NoScorer fires",
+        "[Sentinel page] NoScorer fires (still)",
+    ]
+    store.acknowledge(
+        Acknowledgement(name="NoScorer", by="ann", why="restarting", at_us=NOW + HOUR,
+                        until_us=NOW + 9 * HOUR)
+    )  # fmt: skip
+    run(store, settings, NOW + 3 * HOUR)
+    assert len(mail.messages()) == 2
+    run(store, settings, NOW + 9 * HOUR)
+    assert len(mail.messages()) == 3
+
+
+def test_an_alert_that_comes_and_goes_is_no_storm(mail: Mail, store: AlertStore) -> None:
+    settings = settings_of(mail.port)
+    for flap in range(30):  # for a quarter of an hour, every 30 seconds
+        at = NOW + flap * 30 * S
+        keep(store, alert(at_us=at))
+        run(store, settings, at + 12 * S)
+        keep(store, alert(at_us=at, state="resolved", since_us=0, resolved_at_us=at + 15 * S))
+        run(store, settings, at + 27 * S)
+    assert 2 <= len(mail.messages()) <= 4
+
+
+def test_a_mail_server_that_is_down_is_tried_again_and_gets_one_mail(
+    tmp_path: Path, store: AlertStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    settings = settings_of(port)
+    keep(store, alert())
+    at = NOW + 15 * S
+    for _ in range(200):
+        run(store, settings, at)
+        at += 15 * S
+    failed = store.deliveries()["mail"]
+    assert "does not answer" in failed.problem
+    assert 8 <= failed.attempts <= 14
+    assert f"127.0.0.1:{port} does not answer" in caplog.text
+    assert len(caplog.records) == failed.attempts
+    # Meanwhile another one came and went, and the first is over.
+    keep(
+        store,
+        alert("RedisDown", NOW + 20 * S),
+        alert(state="resolved", since_us=0, resolved_at_us=at),
+        alert("ErrorAnswers", NOW, state="resolved", since_us=0, resolved_at_us=NOW + 60 * S),
+    )
+    received = Mailbox(tmp_path / "late")
+    controller = Controller(received, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        run(store, settings, at + HOUR)
+        run(store, settings, at + HOUR + 20 * S)
+    finally:
+        controller.stop()
+    (message,) = received.mailbox
+    assert message["Subject"] == "[Sentinel page] RedisDown fires, 2 resolved"
+    assert store.deliveries()["mail"].problem == ""
+
+
+def test_pauses_between_attempts_grow_to_ten_minutes() -> None:
+    pauses = [retry_at_us(Delivery(attempts=n, failed_at_us=0)) / S for n in (1, 2, 3, 50)]
+    assert pauses == [5, 10, 20, LONGEST_RETRY_SECONDS]
+
+
+class Hook(HTTPServer):
+    """Takes what is posted; answers with a status."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Taking)
+        self.status = 200
+        self.taken: list[tuple[dict[str, str], bytes]] = []
+
+
+class Taking(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.taken.append((dict(self.headers.items()), body))
+        self.send_response(self.server.status)
+        self.send_header("location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with Hook() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_webhook_gets_signed_json_and_is_tried_again_where_it_refuses(
+    hook: Hook, store: AlertStore
+) -> None:
+    url = f"http://127.0.0.1:{hook.server_port}/alerts?token=hidden"
+    settings = AlertSettings(webhook_url=url, webhook_secret=SecretStr("shared"))
+    hook.status = 302
+    keep(store, alert())
+    run(store, settings, NOW + 15 * S)
+    problem = store.deliveries()["webhook"].problem
+    assert "answered 302" in problem
+    assert "hidden" not in problem
+    hook.status = 200
+    run(store, settings, NOW + 30 * S)
+    run(store, settings, NOW + 45 * S)
+    assert len(hook.taken) == 2
+    headers, body = hook.taken[1]
+    seconds = (NOW + 30 * S) // S
+    signed = hmac.new(b"shared", b"%d." % seconds + body, hashlib.sha256).hexdigest()
+    assert headers["Sentinel-Signature"] == f"t={seconds},v1={signed}"
+    (told,) = json.loads(body)["alerts"]
+    assert (told["name"], told["state"], told["severity"]) == ("NoScorer", "firing", "page")
+    assert told["runbook"] == "docs/runbooks/NoScorer.md"
+
+
+def test_one_channel_that_fails_does_not_keep_the_other_from_being_told(
+    mail: Mail, hook: Hook, store: AlertStore
+) -> None:
+    hook.status = 500
+    settings = settings_of(mail.port, webhook_url=f"http://127.0.0.1:{hook.server_port}/")
+    keep(store, alert())
+    run(store, settings, NOW + 15 * S)
+    assert len(mail.messages()) == 1
+    assert store.deliveries()["webhook"].attempts == 1
+
+
+class Asking:
+    """Lets one user in, and refuses mails to strangers."""
+
+    async def handle_RCPT(  # noqa: N802 -- aiosmtpd's name
+        self, server: object, session: Session, envelope: Envelope, address: str, options: list
+    ) -> str:
+        if address.startswith("stranger"):
+            return "550 no such user here"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
+def test_logins_and_refusals_are_told_in_words() -> None:
+    def authenticate(server, session, envelope, mechanism, data):
+        good = (data.login, data.password) == (b"sentinel", b"right")
+        return AuthResult(success=good, handled=False, message=None if good else "535 5.7.8 no")
+
+    port = free_port()
+    controller = Controller(
+        Asking(), hostname="127.0.0.1", port=port, authenticator=authenticate,
+        auth_required=True, auth_require_tls=False,
+    )  # fmt: skip
+    controller.start()
+    try:
+        letter = Letter(subject="s", text="t", html="<p>t</p>")
+
+        def sent(to: list[str], **more: object) -> str:
+            message = message_of(letter, sender="s@example.com", to=to, now_us=NOW)
+            return send(settings_of(port, **more), message)
+
+        login = {"smtp_user": "sentinel", "smtp_password": "right"}
+        assert "took it for ann@example.com" in sent(["ann@example.com"], **login)
+        with pytest.raises(ConfigurationError, match=r"refuses the login of sentinel"):
+            sent(["ann@example.com"], **(login | {"smtp_password": "wrong"}))
+        with pytest.raises(Unavailable, match=r"not for all: stranger@example.com: 550 no such"):
+            sent(["ann@example.com", "stranger@example.com"], **login)
+        with pytest.raises(Unavailable, match=r"refuses all recipients"):
+            sent(["stranger@example.com"], **login)
+        with pytest.raises(ConfigurationError, match=r"alerts.smtp_tls"):
+            sent(["ann@example.com"], **login, smtp_tls="starttls")
+    finally:
+        controller.stop()
+
+
+def test_a_recipient_that_is_no_address_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="'not an address' is no e-mail address"):
+        addresses("ann@example.com, not an address")

@@ -1,0 +1,153 @@
+"""Without Prometheus, too, people are told when something goes wrong, and when it is over."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from sentinel.alerts.store import AlertStore
+from sentinel.cli.main import app
+from sentinel.pipeline.alert_sight import LabelSilence
+from sentinel.pipeline.alert_watch import AlertWatch
+from sentinel.pipeline.health import checks
+from sentinel.settings import AlertSettings, LabelSettings, Settings
+from testkit.scratch import Server, fraud_label, make_workspace
+from testkit.servers import Mail
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(make_workspace(tmp_path_factory.mktemp("watched")))
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Iterator[Mail]:
+    with Mail(tmp_path / "box") as server:
+        yield server
+
+
+def watched(server: Server, mail: Mail | None = None, **more: object) -> Settings:
+    """The settings of a monitor beside a scorer, with short times."""
+    short = {
+        "window_seconds": 2, "page_after_seconds": 0.2, "ticket_after_seconds": 0.2,
+        "group_seconds": 0, "interval_seconds": 0, "smtp_host": "127.0.0.1" if mail else "",
+        "smtp_port": mail.port if mail else 25, "smtp_tls": "none", "mail_to": "ann@example.com",
+    }  # fmt: skip
+    settings = server.settings.model_copy(
+        update={
+            "api": server.settings.api.model_copy(update={"port": server.port}),
+            "alerts": AlertSettings.model_validate(short | more),
+        }
+    )
+    settings.alerts_path.unlink(missing_ok=True)
+    return settings
+
+
+def look_until(watch: AlertWatch, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        watch.run(time.time_ns() // 1_000)
+        time.sleep(0.1)
+
+
+def states(settings: Settings) -> dict[str, str]:
+    return {one.name: one.state for one in AlertStore(settings.alerts_path).held().values()}
+
+
+def test_a_scorer_that_is_killed_is_mailed_acknowledged_and_resolved(
+    scorer: Server, mail: Mail
+) -> None:
+    settings = watched(scorer, mail)
+    watch = AlertWatch(settings)
+    watch.run(time.time_ns() // 1_000)
+    assert states(settings) == {}
+    scorer.kill()
+    look_until(watch, lambda: len(mail.messages()) == 1)
+    assert states(settings) == {"NoScorer": "firing"}
+    command = ["--workspace", str(settings.workspace)]
+    cli = CliRunner(env={"COLUMNS": "80"})
+    done = cli.invoke(
+        app, ["alerts", "acknowledge", "NoScorer", "--by", "ann", "--why", "on it", *command]
+    )
+    assert done.exit_code == 0, done.output
+    listed = json.loads(cli.invoke(app, ["alerts", "list", "--json", *command]).stdout)
+    (alert,) = listed["alerts"]
+    assert (alert["name"], alert["state"]) == ("NoScorer", "firing")
+    assert (alert["acknowledged"]["by"], alert["acknowledged"]["why"]) == ("ann", "on it")
+    shown = cli.invoke(app, ["alerts", "list", *command]).stdout
+    assert "ann is on NoScorer" in shown
+    assert "docs/runbooks/NoScorer.md" in shown
+    scorer.start()
+    look_until(watch, lambda: len(mail.messages()) == 2)
+    assert states(settings) == {"NoScorer": "resolved"}
+    assert any("NoScorer is resolved" in message for message in mail.messages())
+    refused = cli.invoke(app, ["alerts", "acknowledge", "NoScorer", "--why", "late", *command])
+    assert refused.exit_code == 1
+    assert "No alert 'NoScorer' fires. None does." in refused.output
+
+
+def test_a_disk_that_is_nearly_full_is_told_with_its_folder(scorer: Server) -> None:
+    settings = watched(scorer, disk_full_share=0.000001)
+    look_until(AlertWatch(settings), lambda: states(settings) == {"DiskNearlyFull": "firing"})
+    (held,) = AlertStore(settings.alerts_path).held().values()
+    assert held.subject == str(settings.workspace)
+
+
+def test_labels_that_stop_are_told_and_labels_that_come_resolve_it(scorer: Server) -> None:
+    settings = watched(scorer).model_copy(
+        update={"labels": LabelSettings(max_silence_days=3 / 86_400)}
+    )
+    sent = 0
+
+    def pay(label: bool = False) -> None:
+        nonlocal sent
+        sent += 1
+        payment = {"transaction_id": f"p{sent}", "amount_minor": 100, "card_id": "K1"}
+        httpx.post(f"{scorer.url}/predict", json=payment).raise_for_status()
+        if label:
+            httpx.post(f"{scorer.url}/labels", json=fraud_label(f"p{sent}")).raise_for_status()
+
+    for _ in range(12):
+        pay(label=True)
+        time.sleep(0.01)
+    watch = AlertWatch(settings)
+    watch.run(time.time_ns() // 1_000)
+    assert states(settings) == {}
+
+    def paid_and_is(state: str) -> bool:
+        pay()
+        return states(settings) == {"LabelsStopped": state}
+
+    look_until(watch, lambda: paid_and_is("firing"))
+    pay(label=True)
+    look_until(watch, lambda: paid_and_is("resolved"))
+    # What was read bit by bit is what a reader of the whole log finds.
+    assert LabelSilence(settings).feed().newest_us == watch.labels.feed().newest_us
+
+
+def test_a_trial_says_what_happened_and_doctor_who_would_be_told(
+    scorer: Server, mail: Mail
+) -> None:
+    from sentinel.pipeline.raised_alerts import try_channels
+
+    silent = Settings(workspace=scorer.settings.workspace)
+    (tried,) = try_channels(silent)
+    assert not tried.well
+    assert "alerts.smtp_host is not set" in tried.said
+    assert "nobody is told, since alerts.smtp_host is not set" in dict(checks(silent))["alerts"]()
+    settings = watched(scorer, mail)
+    (tried,) = try_channels(settings)
+    assert tried.well
+    assert "took it for ann@example.com" in tried.said
+    assert "This is a trial." in mail.messages()[0]
+    assert "told to ann@example.com by 127.0.0.1" in dict(checks(settings))["alerts"]()
