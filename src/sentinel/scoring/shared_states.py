@@ -288,7 +288,12 @@ class SharedStates:
         loaded = Loaded(epoch, folded.sequence)
         through = step_of(folded.sequence, label=True)
         written = records.load(folded.arena, loaded, through, self._waiting(folded))
-        log.info("Loaded %d records through entry %d.", written, folded.sequence)
+        log.info(
+            "Loaded %d records through entry %d.",
+            written,
+            folded.sequence,
+            extra={"through": folded.sequence},
+        )
         return folded.known
 
     def _waiting(self, folded: EmbeddedState) -> dict[str, int]:
@@ -363,6 +368,7 @@ class SharedStates:
             log.warning(
                 "Redis has restarted; what changed from entry %d on is looked at.",
                 lost.followed + 1,
+                extra={"sequence": lost.followed + 1},
             )
             self._doubt_after(lost, state)
 

@@ -181,7 +181,12 @@ class VoidRecorder:
             self._writer.turn.release()
             raise
         appended = await self._commit(state, voids, anew, called_by)
-        log.info("%d payments are void from entry %d on.", len(ids), appended.first_sequence)
+        log.info(
+            "%d payments are void from entry %d on.",
+            len(ids),
+            appended.first_sequence,
+            extra={"sequence": appended.first_sequence, "entries": len(ids)},
+        )
         return appended.first_sequence
 
     async def _fold_most(self, anew: RecordsAnew) -> int:

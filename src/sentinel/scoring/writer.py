@@ -559,7 +559,11 @@ class Writer:
                 self._commits.last_sequence = max(self.last_sequence, state.sequence)
                 self.unavailable = None
                 self.metrics.rebuilds += 1
-                log.warning("State is rebuilt through entry %d.", state.sequence)
+                log.warning(
+                    "State is rebuilt through entry %d.",
+                    state.sequence,
+                    extra={"through": state.sequence},
+                )
                 self.turn.schedule()
                 return
 
