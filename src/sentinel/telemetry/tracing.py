@@ -1,8 +1,8 @@
 """Traces for OpenTelemetry: sent by OTLP over HTTP, from a thread of their own.
 
-Needs the extra ``otel`` of the package, and loads nothing of it before a trace is to be written. A
-process hands finished traces over; where they come faster than they can be sent they are dropped
-and counted.
+Needs the extra ``otel`` of the package, and loads nothing of it unless traces are wanted. A process
+hands finished traces over; where they come faster than they can be sent, they are dropped and
+counted.
 """
 
 from __future__ import annotations
