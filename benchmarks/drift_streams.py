@@ -90,13 +90,13 @@ def make_world(rng: np.random.Generator) -> World:
         known = last - first - 1
         usual: Floats
         if column.kind == "category":
-            usual = np.sort(rng.dirichlet(np.full(known - 1, 0.6)) + 1e-3)[::-1]
-            usual = np.concatenate(([0.0005], usual))
+            shares = np.sort(rng.dirichlet(np.full(known - 1, 0.6)) + 1e-3)[::-1]
+            usual = np.concatenate(([0.0005], shares))
         elif known <= 2:
             share = rng.uniform(0.03, 0.5)
             usual = np.array([1 - share, share])[:known]
         elif column.name.startswith("count"):
-            usual = 0.6 ** np.arange(known) + 0.02
+            usual = np.asarray(0.6 ** np.arange(known) + 0.02, np.float64)
         else:
             usual = rng.dirichlet(np.full(known, 20.0))
         missing = rng.uniform(0.02, 0.4) if rng.random() < 0.3 else 0.0005

@@ -20,8 +20,14 @@ import numpy.typing as npt
 
 from sentinel.domain import ModelFormatError
 from sentinel.drift.bins import Bins
-from sentinel.drift.questions import Questions, questions_of, shares
-from sentinel.drift.rhythm import Spread, by_hour_of_week, expected_shares, spread_of
+from sentinel.drift.questions import Questions, questions_of
+from sentinel.drift.rhythm import (
+    Spread,
+    by_hour_of_week,
+    expected_answers,
+    expected_shares,
+    spread_of,
+)
 from sentinel.drift.segments import Segment
 
 REFERENCE_FILE: Final = "drift_reference.npz"
@@ -81,7 +87,7 @@ class DriftReference:
     @cached_property
     def expected_answers(self) -> npt.NDArray[np.float32]:
         """float32 (168, segments, questions), each in (0, 1)."""
-        return _answers(self.expected, self.asked)
+        return expected_answers(self.expected, self.asked)
 
     @cached_property
     def digest(self) -> str:
@@ -166,20 +172,12 @@ def freeze_reference(
     """
     weekly = by_hour_of_week(hours, counts)
     asked = questions_of(bins)
-    answers = _answers(expected_shares(weekly, bins.starts), asked)
     return DriftReference(
         bins=bins,
         segments=segments,
         weekly=weekly,
-        spread=spread_of(hours, counts, answers, asked, bins.starts),
+        spread=spread_of(hours, counts, asked, bins.starts),
         first_hour=int(hours[0]) if len(hours) else 0,
         last_hour=int(hours[-1]) if len(hours) else 0,
         days=len(np.unique(hours // 24)),
     )
-
-
-def _answers(expected: npt.NDArray[np.float32], asked: Questions) -> npt.NDArray[np.float32]:
-    found = np.empty((*expected.shape[:2], len(asked)), np.float32)
-    for hour, cells in enumerate(expected):
-        found[hour] = np.clip(shares(cells.astype(np.float64), asked), 1e-6, 1 - 1e-6)
-    return found

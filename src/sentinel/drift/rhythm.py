@@ -19,17 +19,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.drift.questions import Questions
+from sentinel.drift.questions import Questions, shares
 from sentinel.features.jit import kernel
 
 HOURS: Final = 168
 """Of a week."""
 
-_MARGIN: Final = 1.3
-"""How many times the estimated variance between days is assumed."""
+_MARGIN: Final = 1.4
+"""How many times the estimated variance between days is assumed: it is an estimate of few days."""
 _POOLED_DAYS: Final = 20.0
 """Days that the variance of the whole column counts for, beside a question's own."""
 _POOLED_HOURS: Final = 200.0
+_MOST_WITHIN: Final = 10.0
 _CHANCE: Final = 1.2
 """Variance between hours, in that of independent payments, that is taken for chance."""
 
@@ -138,25 +139,50 @@ def _strength(counts: npt.NDArray[np.float64], towards: npt.NDArray[np.float64])
     return min(max(spread / (found - chance), 1.0), 1e9)
 
 
+def expected_answers(expected: Shares, asked: Questions) -> Shares:
+    """Shares of questions by those of cells: float32 (168, segments, questions), each in (0, 1)."""
+    found = np.empty((*expected.shape[:2], len(asked)), np.float32)
+    for hour, cells in enumerate(expected):
+        found[hour] = np.clip(shares(cells.astype(np.float64), asked), 1e-6, 1 - 1e-6)
+    return found
+
+
 def spread_of(
     hours: npt.NDArray[np.int64],
     counts: Counts,
-    expected: Shares,
     asked: Questions,
     starts: npt.NDArray[np.int32],
 ) -> Spread:
-    """How far the days of a reference stray from what was expected of their hours.
+    """How far the days of a reference stray from what is expected of their hours.
+
+    Every second week is held against what the other weeks let expect. So the errors of expected
+    shares are in the spread.
 
     Args:
         hours: int64 (n,), rising, since 1970.
         counts: uint32 (n, segments, cells).
-        expected: float32 (168, segments, questions).
         asked: The questions.
         starts: First cell of each column, and the end.
     """
-    sums = np.zeros((7, counts.shape[1], len(asked)))
-    _sums(hours, counts, expected, asked.low, asked.high, asked.starts, starts, sums)
-    within, within_df, between, information, days = sums[:5]
+    even = hours // HOURS % 2 == 0
+    whole = np.ones(len(hours), np.bool_)
+    own = np.zeros((5, counts.shape[1], len(asked)))
+    other = np.zeros_like(own)
+    for judged, known, into in ((whole, whole, own), (even, ~even, other), (~even, even, other)):
+        expected = expected_shares(by_hour_of_week(hours[known], counts[known]), starts)
+        _sums(
+            hours[judged],
+            np.ascontiguousarray(counts[judged]),
+            expected_answers(expected, asked),
+            asked.low,
+            asked.high,
+            asked.starts,
+            starts,
+            into,
+        )
+    # Half of the weeks know the rhythm less well than all do, all weeks know their own too well.
+    within, within_df = own[0] + other[0], own[1] + other[1]
+    between, information, days = other[2:]
     column = np.repeat(np.arange(len(asked.starts) - 1), np.diff(asked.starts))
 
     def of_question(values: Floats) -> Floats:
@@ -168,8 +194,9 @@ def spread_of(
 
     phi_all = of_column(within) / np.maximum(of_column(within_df), 1.0)
     phi = (within + _POOLED_HOURS * phi_all) / (within_df + _POOLED_HOURS)
-    phi = np.maximum(phi, 1.0)
-    excess = between - phi * days
+    phi = np.clip(phi, 1.0, _MOST_WITHIN)
+    # Errors of hours that cancel in a day are in `phi`; so no more than plain chance is taken off.
+    excess = between - days
     # From all questions of the column to this one in all segments, to this one in this segment.
     tau2 = np.maximum(of_column(excess) / np.maximum(of_column(information), 1e-9), 0.0)
     for level in (of_question, lambda values: values):
@@ -219,14 +246,16 @@ def _sums(
                     chance = events * share * (1.0 - share)
                     residual[question] += strays
                     variance[question] += chance
-                    pearson[question] += strays * strays / chance
-                    looked[question] += 1.0
+                    if chance > 0.02:  # so rare that one payment would say anything
+                        pearson[question] += strays * strays / chance
+                        looked[question] += 1.0
             if at + 1 == len(hours) or hours[at + 1] // 24 != hours[at] // 24:
                 for question in range(questions):
-                    if looked[question] > 0.0:
+                    if variance[question] > 0.0:
                         square = residual[question] ** 2 / variance[question]
-                        sums[0, segment, question] += pearson[question] - square
-                        sums[1, segment, question] += looked[question] - 1.0
+                        if looked[question] > 1.0:
+                            sums[0, segment, question] += max(pearson[question] - square, 0.0)
+                            sums[1, segment, question] += looked[question] - 1.0
                         sums[2, segment, question] += square
                         sums[3, segment, question] += variance[question]
                         sums[4, segment, question] += 1.0

@@ -7,9 +7,9 @@ from pydantic import BaseModel, Field
 
 class DriftSettings(BaseModel):
     false_alarms_per_month: float = Field(
-        1 / 3,
+        0.2,
         description="Drift alarms that may be false, on average in a month over all features and "
-        "segments together. Fewer take a little longer: half as many, about 0.7 nats.",
+        "segments together. Half as many take a few dozen more payments to find a change.",
         gt=0,
         le=100,
     )
