@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from testkit.scratch import Server, make_workspace
-from tests.deploy.servers import COMPOSE, MONITORING
+from testkit.watching import COMPOSE, MONITORING
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from sentinel.domain import SentinelError
 from sentinel.object_store.store import ObjectStore
 from sentinel.settings import Settings
 from testkit.servers import S3, Postgres, Redis, needed, program
+from testkit.watching import COMPOSE, ROOT, Door
 from tests.deploy.conftest import prepare
-from tests.deploy.servers import COMPOSE, ROOT, Door
 
 BIN = Path(sys.executable).parent
 TEXT = (COMPOSE / "compose.yaml").read_text()

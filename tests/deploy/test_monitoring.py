@@ -24,8 +24,8 @@ from sentinel.pipeline.raised_alerts import acknowledge, raised
 from sentinel.settings import ServicesSettings, Settings
 from testkit.scratch import Server
 from testkit.servers import Mail, needed, wait_until
+from testkit.watching import MONITORING, Alertmanager, Prometheus, adapted
 from tests.deploy.conftest import prepare
-from tests.deploy.servers import MONITORING, Alertmanager, Prometheus, adapted
 
 PROMETHEUS: dict[str, Any] = yaml.safe_load(
     (MONITORING / "prometheus" / "prometheus.yml").read_text()

@@ -10,8 +10,8 @@ import httpx
 
 from testkit.scratch import Server, make_workspace, serving
 from testkit.servers import wait_until
+from testkit.watching import Proxy
 from tests.api.hidden_requests import CASES, Case, answers_to, hidden_payment
-from tests.deploy.servers import Proxy
 
 
 def test_a_scorer_that_dies_costs_no_answer(scorer: Server, tmp_path: Path) -> None:

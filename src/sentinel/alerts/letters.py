@@ -5,6 +5,7 @@ Mail programs know little of HTML: tables, and styles at each element.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -19,6 +20,7 @@ from sentinel.alerts.store import Acknowledgement
 FONT: Final = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 INK, QUIET, PAPER, LINE = "#1d2733", "#66717e", "#f3f5f7", "#e3e7eb"
 _RED, _AMBER, _GREEN = "#b3372a", "#b97a10", "#2f7d4f"
+_COMMAND: Final = re.compile(r"`([^`]+)`")
 _SECONDS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -130,13 +132,14 @@ def _card(one: Held, notice: Notice, runbooks_url: str) -> str:
     )
     lines = [title, f'<div style="padding-top:8px">{escape(one.summary)}</div>']
     if one.state == "firing":
+        action = _COMMAND.sub(r"<b>\1</b>", escape(_action(one)))
         runbook = _runbook(one, runbooks_url)
         shown = escape(runbook)
         if runbooks_url:
             shown = (
                 f'<a href="{shown}" style="color:{INK}">{escape(ALERT_PAGE.format(one.name))}</a>'
             )
-        lines.append(f'<div style="padding-top:8px"><b>Do this:</b> {escape(_action(one))}</div>')
+        lines.append(f'<div style="padding-top:8px"><b>Do this:</b> {action}</div>')
         lines.append(f'<div style="padding-top:4px"><b>Runbook:</b> {shown}</div>')
     quiet = [_times(one, notice.at_us)]
     known = notice.acknowledged.get(one.name)

@@ -162,6 +162,7 @@ alerts_app = typer.Typer(
 alerts_app.command("list")(alerts.list_)
 alerts_app.command("acknowledge")(alerts.acknowledge)
 alerts_app.command("test")(alerts.try_)
+alerts_app.command("digest")(alerts.digest)
 app.add_typer(alerts_app)
 
 

@@ -41,7 +41,13 @@ def _alerts(context: MonitorContext) -> Watch | None:
     return alert_watch(context)
 
 
-WATCHES: Final[tuple[MakeWatch, ...]] = (_alerts,)
+def _digest(context: MonitorContext) -> Watch | None:
+    from sentinel.pipeline.digest import digest_watch
+
+    return digest_watch(context)
+
+
+WATCHES: Final[tuple[MakeWatch, ...]] = (_alerts, _digest)
 """Makers of all watches. Each one's modules are imported when it is made."""
 
 LOCK_FILE: Final = "monitor.lock"

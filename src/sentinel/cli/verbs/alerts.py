@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -58,3 +59,25 @@ def try_(workspace: Workspace = None) -> None:
             out.print(f"{one.channel}: {sign}: {one.said}", soft_wrap=True, markup=False)
         if not all(one.well for one in tried):
             raise SystemExit(1)
+
+
+def digest(
+    week: Annotated[
+        bool, typer.Option("--week/--day", help="The last whole week, or the last whole day.")
+    ] = False,
+    show: Annotated[
+        Path | None, typer.Option(help="Write it to this HTML file instead of sending it.")
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Send the digest of a day or a week now, or look at it; the monitor sends them by itself."""
+    from sentinel.pipeline.digest import as_file, digest, send_digest
+
+    with plain_errors():
+        settings = settings_for(workspace)
+        letter = digest(settings, "week" if week else "day")
+        if show is not None:
+            show.write_text(as_file(letter), encoding="utf-8")
+            out.print(f"Wrote {show}.", markup=False, soft_wrap=True)
+        else:
+            out.print(f"Sent: {send_digest(settings, letter)}.", markup=False, soft_wrap=True)

@@ -1,0 +1,91 @@
+"""A day and a week are summed up in a letter that is sent once."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sentinel.domain import ConfigurationError
+from sentinel.pipeline.digest import DigestWatch, as_file, digest
+from sentinel.settings import AlertSettings, DigestSettings, Settings
+from testkit.scratch import Server, fraud_label, make_workspace
+from testkit.servers import Mail
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Forty payments of today, three of which are known to be fraud."""
+    server = Server(make_workspace(tmp_path_factory.mktemp("digest")))
+    server.start()
+    try:
+        for number in range(40):
+            payment = {"transaction_id": f"d{number}", "amount_minor": 1_250, "card_id": "K1"}
+            httpx.post(f"{server.url}/predict", json=payment).raise_for_status()
+        for number in range(3):
+            label = fraud_label(f"d{number}")
+            httpx.post(f"{server.url}/labels", json=label).raise_for_status()
+        yield server.settings
+    finally:
+        server.kill()
+
+
+def at(days: int, hour: int = 9) -> int:
+    moment = datetime.fromtimestamp(time.time(), UTC).replace(hour=hour, minute=0) + days * DAY
+    return int(moment.timestamp()) * 1_000_000
+
+
+def test_the_figures_of_a_day_are_those_of_its_log(decided: Settings) -> None:
+    letter = digest(decided, "day", at(days=1))
+    assert f"{datetime.now(UTC):%-d %B %Y}: 40 payments" in letter.subject
+    assert "Decisions: 40 (none the day before)" in letter.text
+    assert "Money decided: 500 EUR" in letter.text
+    assert "Fraud that became known: 3 (38 EUR;" in letter.text
+    assert "What waits\n- Nothing waits for anybody." in letter.text
+    assert letter.pictures["decisions"].startswith(b"\x89PNG")
+    assert "cid:" not in as_file(letter)
+    after = digest(decided, "day", at(days=2)).text
+    assert "Decisions: 0 (-100% against the day before)" in after
+    assert "Precision of what was stopped: not known" in after
+
+
+def test_a_digest_is_sent_once_at_its_hour_even_after_restarts(
+    decided: Settings, tmp_path: Path
+) -> None:
+    with Mail(tmp_path / "box") as mail:
+        settings = decided.model_copy(
+            update={
+                "alerts": AlertSettings(
+                    smtp_host="127.0.0.1", smtp_port=mail.port, smtp_tls="none",
+                    mail_to="ann@example.com",
+                ),
+                "digest": DigestSettings(hour=8, weekly=False),
+            }
+        )  # fmt: skip
+        DigestWatch(settings).run(at(days=1, hour=7))
+        assert mail.messages() == []
+        for _ in range(3):
+            DigestWatch(settings).run(at(days=1, hour=8))
+        (text,) = mail.messages()
+    message = email.message_from_string(text, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    kinds = [part.get_content_type() for part in message.walk()]
+    assert kinds == [
+        "multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png",
+    ]  # fmt: skip
+    assert message["Message-ID"].startswith("<digest-day-")
+
+
+def test_a_place_that_is_none_is_named(decided: Settings) -> None:
+    wrong = decided.model_copy(update={"digest": DigestSettings(timezone="Nowhere/Here")})
+    with pytest.raises(ConfigurationError, match="Nowhere/Here"):
+        digest(wrong, "week")
