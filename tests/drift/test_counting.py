@@ -12,7 +12,9 @@ from sentinel.drift.bins import MOST_CELLS, Bins, ColumnBins, freeze_bins
 from sentinel.drift.counting import count_cells
 from sentinel.drift.segments import ALL, Segment, default_segments, members
 
-VALUES = st.one_of(st.sampled_from([0.0, 1.0, 2.0, float("nan")]), st.floats(-100, 100, width=32))
+VALUES = st.one_of(
+    st.sampled_from([0.0, 1.0, 2.0, float("nan"), float("inf")]), st.floats(-100, 100, width=32)
+)
 
 
 def cell_of(column: ColumnBins, value: float) -> int:

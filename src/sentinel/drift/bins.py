@@ -110,9 +110,8 @@ class Bins(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def values(self) -> npt.NDArray[np.float32]:
-        """float32 (columns, most values of a column): edges or codes, then infinity."""
-        width = max((len(column.values) for column in self.columns), default=0)
-        table = np.full((len(self.columns), max(width, 1)), np.inf, np.float32)
+        """float32 (columns, MOST_CELLS - 1): edges or codes, then infinity."""
+        table = np.full((len(self.columns), MOST_CELLS - 1), np.inf, np.float32)
         for row, column in enumerate(self.columns):
             table[row, : len(column.values)] = column.values
         return table
