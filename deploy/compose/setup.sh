@@ -77,7 +77,7 @@ derived() { # NAME CONTENT: follows others and .env
 }
 held() { cat "secrets/$1"; }
 
-for name in postgres sentinel scorer feast mlflow airflow redis grafana; do
+for name in postgres sentinel scorer monitor feast mlflow airflow redis grafana; do
   secret "${name}_password" "$(random 40)"
 done
 secret s3_access_key "$(random 20)"
@@ -102,6 +102,8 @@ secret model_trusted_keys ""
 derived ledger_url "postgresql://sentinel:$(held sentinel_password)@postgres:5432/sentinel"
 derived scorer_ledger_url \
   "postgresql://sentinel_scorer:$(held scorer_password)@postgres:5432/sentinel"
+derived monitor_ledger_url \
+  "postgresql://sentinel_monitor:$(held monitor_password)@postgres:5432/sentinel"
 derived feast_registry_url \
   "postgresql+psycopg://feast:$(held feast_password)@postgres:5432/feast_registry"
 derived mlflow_database_url "postgresql://mlflow:$(held mlflow_password)@postgres:5432/mlflow"
@@ -196,7 +198,8 @@ patiently() { # TRIES COMMAND...: until it succeeds, with five seconds between
 say "Starting the stores, MLflow (which makes its bucket) and the ledger's tables"
 docker compose up --detach postgres redis s3 mlflow
 patiently 36 ask_mlflow /health || die "MLflow does not answer: docker compose logs mlflow s3 postgres"
-# A database of an older version has no role for scorers yet.
+# A database of an older version has no roles for scorers and the monitor yet. One that runs was
+# started without the password of a role that is new: it is started anew then.
 docker compose exec -T postgres sh <postgres/roles.sh
 docker compose run --rm migrate
 docker compose run --rm keys

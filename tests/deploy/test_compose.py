@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -62,8 +63,8 @@ def test_it_is_what_compose_understands(prepared: Path) -> None:
 def test_every_system_is_there() -> None:
     wanted = (
         "postgres redis s3 seaweedfs mlflow airflow-api airflow-scheduler airflow-dag-processor"
-        " airflow-init migrate functions keys pipeline follower api proxy dashboard prometheus"
-        " grafana alertmanager"
+        " airflow-init migrate functions keys pipeline follower monitor api proxy dashboard"
+        " prometheus grafana alertmanager"
     )
     assert set(wanted.split()) <= SERVICES.keys()
     databases = (COMPOSE / "postgres" / "databases.sh").read_text()
@@ -249,6 +250,8 @@ def test_who_is_published_beside_another_reaches_it_by_no_network_of_theirs() ->
         ("api", "postgres"),
         ("api", "redis"),
         ("follower", "mlflow"),
+        ("monitor", "postgres"),
+        ("prometheus", "monitor"),
         ("mlflow", "postgres"),
         ("mlflow", "s3"),
         ("s3", "seaweedfs"),
@@ -390,8 +393,8 @@ def test_each_database_has_an_owner_who_can_open_no_other(prepared: Path, tmp_pa
         for _ in range(2):  # when the volume is empty, and again by every setup.sh
             done = subprocess.run(roles, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-        for database in owners:
-            url = f"postgresql://sentinel_scorer@127.0.0.1:{postgres.port}/{database}"
+        for role, database in itertools.product(("scorer", "monitor"), owners):
+            url = f"postgresql://sentinel_{role}@127.0.0.1:{postgres.port}/{database}"
             if database != "sentinel":
                 with pytest.raises(psycopg.OperationalError, match="permission denied"):
                     psycopg.connect(url)
@@ -404,9 +407,10 @@ def test_each_database_has_an_owner_who_can_open_no_other(prepared: Path, tmp_pa
 
 
 def test_a_scorer_is_given_no_key_that_changes_the_log_or_signs_a_model() -> None:
-    for name in ("api", "follower", "mlflow", "dashboard", "proxy"):
+    for name in ("api", "follower", "monitor", "mlflow", "dashboard", "proxy"):
         assert not secrets_of(name) & {"ledger_url", "sentinel_password", "model_signing_key"}, name
     assert "scorer_ledger_url" in secrets_of("api")
+    assert secrets_of("monitor") == {"monitor_ledger_url"}
 
 
 def test_of_seaweedfs_only_the_port_that_asks_for_keys_is_reached(tmp_path: Path) -> None:

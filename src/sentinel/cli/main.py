@@ -10,6 +10,7 @@ import typer
 from sentinel.cli.verbs import (
     alerts,
     data,
+    drift,
     experiment_results,
     experiments,
     features,
@@ -120,6 +121,20 @@ experiment_app = typer.Typer(
 for name, verb in _EXPERIMENTS.items():
     experiment_app.command(name)(verb)
 app.add_typer(experiment_app)
+
+_DRIFT: Mapping[str, Callable[..., Any]] = {
+    "status": drift.status,
+    "silence": drift.silence,
+    "plan": drift.plan,
+    "end": drift.end,
+    "rebuild": drift.rebuild,
+}
+drift_app = typer.Typer(
+    name="drift", help="What changed in the payments since training.", no_args_is_help=True
+)
+for name, verb in _DRIFT.items():
+    drift_app.command(name)(verb)
+app.add_typer(drift_app)
 
 _USERS: Mapping[str, Callable[..., Any]] = {
     "create": users.create,

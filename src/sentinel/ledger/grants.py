@@ -39,6 +39,50 @@ _NOTED_IN: Final = ("access_uses",)
 """When a key was last used, by key: the only rows that a scorer writes again."""
 
 
+_MONITOR_READS: Final = (
+    "alembic_version",
+    "groups",
+    "transactions",
+    "labels",
+    "policy_schema",
+    "policy_versions",
+    "line_up_schema",
+    "line_up_versions",
+    "line_up_stops",
+    "drift_schema",
+)
+_MONITOR_WRITES: Final = (
+    "drift_progress",
+    "drift_streams",
+    "drift_hours",
+    "drift_tallies",
+    "drift_changes",
+    "drift_notices",
+    "drift_requested",
+)
+
+Rights = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def grant_to_monitor(database: Database, role: str) -> None:
+    """Let a role read a ledger, its policy and line-up, and write the record of drift alone.
+
+    What else the role has in the schema is taken.
+
+    Args:
+        database: The ledger's, by the role that owns the tables. They are up to date.
+        role: That the monitor connects as.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `grant_to_scorers`.
+    """
+    rights = (
+        ("SELECT", _MONITOR_READS),
+        ("SELECT, INSERT, UPDATE, DELETE", _MONITOR_WRITES),
+    )
+    _grant(database, role, rights, "ledger.monitor_role", "the monitor")
+
+
 def grant_to_scorers(database: Database, role: str) -> None:
     """Let a role read a ledger, its keys, policy and line-up, and add to the ledger
     and to what guardrails have stopped.
@@ -54,12 +98,17 @@ def grant_to_scorers(database: Database, role: str) -> None:
         WorkspaceError: There is no such role, or this user may not grant.
         LedgerUnavailable: The database cannot be used right now.
     """
-    name, namespace = sql.Identifier(role), database.namespace
     rights = (
         ("SELECT, INSERT", _ADDED_TO),
         ("SELECT", _READ),
         ("SELECT, INSERT, UPDATE", _NOTED_IN),
     )
+    _grant(database, role, rights, "ledger.scorer_role", "scorers")
+
+
+def _grant(database: Database, role: str, rights: Rights, setting: str, whom: str) -> None:
+    """Give a role these rights in the schema, and no others."""
+    name, namespace = sql.Identifier(role), database.namespace
     try:
         with connect(database) as connection, connection.transaction():
             found = connection.execute(
@@ -69,8 +118,8 @@ def grant_to_scorers(database: Database, role: str) -> None:
             ).fetchone()
             if found == (True,):
                 raise ConfigurationError(
-                    f"ledger.scorer_role is {role}, which owns the ledger's tables or is a "
-                    "superuser. Name a role of its own for scorers."
+                    f"{setting} is {role}, which owns the ledger's tables or is a "
+                    f"superuser. Name a role of its own for {whom}."
                 )
             schema = sql.Identifier(namespace)
             take = sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, name)

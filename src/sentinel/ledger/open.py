@@ -119,6 +119,24 @@ def grant_to_scorers(settings: Settings) -> str:
     return role
 
 
+def grant_to_monitor(settings: Settings) -> str:
+    """Let the role of the monitor read a ledger in PostgreSQL and write the record of drift.
+
+    Returns:
+        The role; empty if the settings name none, or the ledger is in SQLite.
+
+    Raises:
+        ConfigurationError, WorkspaceError, LedgerUnavailable: See `sentinel.ledger.grants`.
+    """
+    role = settings.ledger.monitor_role
+    if not settings.ledger.url or not role:
+        return ""
+    from sentinel.ledger import grants
+
+    grants.grant_to_monitor(database_of(settings), role)
+    return role
+
+
 def held_lock(settings: Settings, purpose: str) -> HeldLock | None:
     """A lock on the ledger's database; None for a ledger in SQLite, where files will do.
 

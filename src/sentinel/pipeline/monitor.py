@@ -47,7 +47,13 @@ def _digest(context: MonitorContext) -> Watch | None:
     return digest_watch(context)
 
 
-WATCHES: Final[tuple[MakeWatch, ...]] = (_alerts, _digest)
+def _drift(context: MonitorContext) -> Watch | None:
+    from sentinel.pipeline.drift_watch import make_drift_watch
+
+    return make_drift_watch(context)
+
+
+WATCHES: Final[tuple[MakeWatch, ...]] = (_drift, _alerts, _digest)
 """Makers of all watches. Each one's modules are imported when it is made."""
 
 LOCK_FILE: Final = "monitor.lock"

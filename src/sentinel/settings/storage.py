@@ -22,6 +22,12 @@ class LedgerSettings(BaseModel):
         description="Role that scorers connect to PostgreSQL as; `sentinel ledger migrate` grants "
         "it reading and inserting, and nothing else. Empty: scorers use the owner of the tables.",
     )
+    monitor_role: str = Field(
+        "",
+        description="Role that the monitor connects to PostgreSQL as; `sentinel ledger migrate` "
+        "grants it reading the log and writing the record of drift, and nothing else. Empty: the "
+        "monitor uses the owner of the tables.",
+    )
     group_format: Literal[1, 2] = Field(
         2,
         description="Format of the decisions that are written. 1 while scorers of a version that "

@@ -54,13 +54,14 @@ def reset(
 
 
 def migrate_ledger(workspace: Workspace = None) -> None:
-    """Bring the tables of a ledger in PostgreSQL, of its keys, its policy and its line-up, up to
-    date; makes them where there are none. Grants the role of scorers what it needs, if the
-    settings name one.
+    """Bring the tables of a ledger in PostgreSQL, of its keys, its policy, its line-up and its
+    drift, up to date; makes them where there are none. Grants the roles of scorers and of the
+    monitor what they need, if the settings name them.
     """
     from sentinel.access.store import migrate_keys
+    from sentinel.drift.tables import migrate_drift
     from sentinel.experiments.store import migrate_line_ups
-    from sentinel.ledger.open import grant_to_scorers, ledger_name
+    from sentinel.ledger.open import grant_to_monitor, grant_to_scorers, ledger_name
     from sentinel.ledger.open import migrate_ledger as run
     from sentinel.policy.store import migrate_policies
 
@@ -70,7 +71,9 @@ def migrate_ledger(workspace: Workspace = None) -> None:
         migrate_keys(settings)
         migrate_policies(settings)
         migrate_line_ups(settings)
+        migrate_drift(settings)
         granted = grant_to_scorers(settings)
+        watching = grant_to_monitor(settings)
         if migrated is None:
             said = f"The ledger {ledger_name(settings)} is in SQLite: there is nothing to migrate."
         else:
@@ -85,3 +88,6 @@ def migrate_ledger(workspace: Workspace = None) -> None:
         out.print(said, markup=False, soft_wrap=True)
         if granted:
             out.print(f"Role {granted} may read it and add to it.", markup=False, soft_wrap=True)
+        if watching:
+            said = f"Role {watching} may read it and write the record of drift."
+            out.print(said, markup=False, soft_wrap=True)

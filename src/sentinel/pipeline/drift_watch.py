@@ -1,0 +1,218 @@
+"""The watch that follows the log for drift, and asks for a new model where it finds some."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.domain import SentinelError
+from sentinel.drift.following import DriftFollower, FindModel, FollowedModel, columns_by_plan
+from sentinel.drift.notices import HOUR_US
+from sentinel.drift.reference import DriftReference
+from sentinel.drift.store import DriftStore, RecordedChange, open_drift
+from sentinel.features.plan.definition_hashes import matching_columns
+from sentinel.features.plan.plan import DAY_US
+from sentinel.ledger.base import Ledger
+from sentinel.ledger.open import ledger_exists, open_reader
+from sentinel.models.artifact import load_manifest, load_plan
+from sentinel.models.plans import find_plan
+from sentinel.models.serving import model_folder
+from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
+from sentinel.pipeline.last_training import RetrainingRequest, request_retraining
+from sentinel.pipeline.watches import MonitorContext, Watch
+from sentinel.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS: Final = 10.0
+RECENT_HOURS: Final = 48
+"""A change that was found longer ago asks for no retraining: a record was made anew."""
+MOST_TOLD: Final = 5
+"""Changes that a request for a retraining names."""
+_DUTY: Final = 0.5
+"""While it is far behind, it rests for this share of the time that it worked."""
+_HOUSEKEEPING_SECONDS: Final = 600.0
+
+
+class DriftWatch:
+    """See `sentinel.pipeline.watches.Watch`.
+
+    Args:
+        context: The deployment; metrics are registered with it.
+    """
+
+    name = "drift"
+    every_seconds = EVERY_SECONDS
+
+    def __init__(self, context: MonitorContext) -> None:
+        self._settings = context.settings
+        self._stop = context.stop
+        self._store = open_drift(self._settings)
+        self._reader: Ledger | None = None
+        self._follower: DriftFollower | None = None
+        self._kept_house = -_HOUSEKEEPING_SECONDS
+        self._figures = DriftFigures()
+        context.registry.register(DriftMetrics(lambda: self._figures))
+
+    def run(self, now_us: int) -> None:
+        """Take in what came, test what is over, ask for a retraining where that is due."""
+        if self._reader is None:
+            if not ledger_exists(self._settings):
+                return
+            self._reader = open_reader(self._settings)
+            self._follower = DriftFollower(
+                self._store, self._reader, model_finder(self._settings), self._settings.drift
+            )
+        assert self._follower is not None
+        try:
+            self._follow(self._follower, self._reader, now_us)
+        except BaseException:
+            self._reader.close()
+            self._reader = self._follower = None
+            raise
+
+    def _follow(self, follower: DriftFollower, reader: Ledger, now_us: int) -> None:
+        follower.look_again()
+        while not self._stop.is_set():
+            began = time.monotonic()
+            if not follower.step():
+                break
+            for row, change in follower.found:
+                log.warning(
+                    "Drift: %s in %s changed. See `sentinel drift status`.",
+                    *(change.feature, change.segment),
+                    extra={"model_version": row.model_version},
+                )
+            self._note(follower, reader, now_us)
+            self._stop.wait(_DUTY * (time.monotonic() - began))
+        else:
+            return
+        ask_for_retraining(self._settings, self._store, now_us)
+        self._keep_house(follower)
+        self._note(follower, reader, now_us)
+
+    def _note(self, follower: DriftFollower, reader: Ledger, now_us: int) -> None:
+        streams = self._store.streams()
+        latest = streams[-1] if streams else None
+        on = [
+            one
+            for one in self._store.changes(now_us, stream=latest.id if latest else 0)
+            if one.change.ended_hour is None
+        ]
+        silenced = sum(one.silence is not None for one in on)
+        through = follower.progress.through if follower.progress else 0
+        evidence, threshold = follower.evidence or (0.0, 0.0)
+        self._figures = DriftFigures(
+            alarms=len(on) - silenced,
+            silenced=silenced,
+            evidence=evidence,
+            threshold=threshold,
+            tested_us=(latest.tested_hour + 1) * HOUR_US if latest else 0,
+            followed=through,
+            lag=max(0, reader.last_sequence() - through),
+            decisions=dict(follower.counted),
+            untested=latest is not None and bool(latest.problem),
+        )
+
+    def _keep_house(self, follower: DriftFollower) -> None:
+        """Make days of old hours, and drop what is older than is kept."""
+        if time.monotonic() - self._kept_house < _HOUSEKEEPING_SECONDS:
+            return
+        if follower.progress is None:
+            return
+        drift, clock_us = self._settings.drift, follower.progress.clock_us
+        before = int(clock_us - drift.hours_days * DAY_US) // HOUR_US
+        for stream in self._store.streams():
+            while not self._stop.is_set() and self._store.compact(stream, before_hour=before):
+                pass
+        self._store.drop_before(int(clock_us - drift.keep_days * DAY_US) // HOUR_US)
+        self._kept_house = time.monotonic()
+
+
+def make_drift_watch(context: MonitorContext) -> Watch:
+    """See `sentinel.pipeline.watches.MakeWatch`."""
+    return DriftWatch(context)
+
+
+def model_finder(settings: Settings) -> FindModel:
+    """Finds the references of models in their folders, and their features in served vectors."""
+
+    def find(name: str, version: str) -> FollowedModel | str:
+        if name != settings.mlflow.model_name:
+            return f"this deployment's model is {settings.mlflow.model_name}"
+        folder = model_folder(settings, version)
+        if not folder.is_dir():
+            return "its folder is not here"
+        try:
+            plan = load_plan(folder, load_manifest(folder))
+            reference = DriftReference.load(folder)
+        except (SentinelError, OSError) as error:
+            return f"it cannot be read ({error})"
+        if reference is None:
+            return "it was trained before references were kept, and has none"
+
+        def columns(plan_hash: str) -> npt.NDArray[np.int64] | None:
+            served = find_plan(settings, plan_hash)
+            if served is None:
+                return None
+            found = matching_columns(served, plan)
+            return found if bool((found >= 0).all()) else None
+
+        own = np.arange(len(plan.feature_names), dtype=np.int64)
+        if reference.bins.names[:-1] != tuple(plan.feature_names):
+            return "its reference is not of its own features"
+        return FollowedModel(reference, columns_by_plan(columns, {plan.hash: own}))
+
+    return find
+
+
+def ask_for_retraining(settings: Settings, store: DriftStore, now_us: int) -> None:
+    """Ask for a retraining because of changes that raise an alarm, once for each alarm.
+
+    Args:
+        settings: `retraining.on_drift` says whether drift asks for one.
+        store: The record of drift.
+        now_us: The clock, microseconds UTC.
+    """
+    if not settings.retraining.on_drift:
+        return
+    recent = [
+        one
+        for one in store.open_alarms(now_us)
+        if now_us - (one.change.at_hour + 1) * HOUR_US <= RECENT_HOURS * HOUR_US
+    ]
+    alarms = {(one.model_version, one.change.at_hour) for one in recent}
+    new = [alarm for alarm in sorted(alarms) if not store.requested(*alarm)]
+    if new:
+        request = RetrainingRequest(kind="drift", why=words_of(recent), at_us=now_us)
+        request_retraining(settings, request)
+        for alarm in new:
+            store.note_requested(*alarm)
+        log.info("A retraining was asked for: %s", request.why)
+
+
+def words_of(changes: Sequence[RecordedChange]) -> str:
+    """What changed, in a sentence: features, segments, and since when."""
+    told = sorted(changes, key=lambda one: -one.change.total_variation)
+    names = [f"{one.change.feature} in {one.change.segment}" for one in told[:MOST_TOLD]]
+    if len(told) > MOST_TOLD:
+        names.append(f"{len(told) - MOST_TOLD} more")
+    since = min(one.change.since_hour for one in changes)
+    return (
+        f"{', '.join(names)} changed since {hour_words(since)} UTC, for version "
+        f"{changes[0].model_version}"
+    )
+
+
+def hour_words(hour: int) -> str:
+    """An hour since 1970, in words.
+
+    >>> hour_words(490_000)
+    '2025-11-24 16:00'
+    """
+    return time.strftime("%Y-%m-%d %H:00", time.gmtime(hour * 3600))

@@ -1,0 +1,157 @@
+"""What the monitor does about drift: follows, tells, asks for a new model once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
+
+from sentinel.cli.main import app
+from sentinel.drift import following
+from sentinel.drift.notices import HOUR_US
+from sentinel.drift.store import DriftStore, open_drift
+from sentinel.ledger.open import open_writer
+from sentinel.pipeline.drift_status import status_of
+from sentinel.pipeline.drift_watch import DriftWatch
+from sentinel.pipeline.last_training import LastTraining, keep_training, requests_of
+from sentinel.pipeline.watches import MonitorContext
+from sentinel.settings import RetrainingSettings, Settings
+from testkit.drifting_log import MODEL, fill_hours, install_followed, reference_of
+
+NOW_US = time.time_ns() // 1000
+CHANGED = NOW_US // HOUR_US - 30
+"""When the payments of `drifted` change, hours since 1970."""
+REFERENCE = reference_of(until_hour=CHANGED - 48)
+run = CliRunner().invoke
+
+
+@pytest.fixture
+def drifted(tmp_path: Path) -> Settings:
+    """A workspace whose payments changed a day ago; nobody has followed its log."""
+    settings = Settings(workspace=tmp_path)
+    install_followed(settings, "1", REFERENCE)
+    with open_writer(settings) as ledger:
+        fill_hours(ledger, range(CHANGED - 48, CHANGED), per_hour=120)
+        fill_hours(ledger, range(CHANGED, CHANGED + 25), per_hour=120, shift=1.0)
+    return settings
+
+
+@pytest.fixture
+def store(drifted: Settings) -> Iterator[DriftStore]:
+    opened = open_drift(drifted)
+    yield opened
+    opened.close()
+
+
+def watch_of(settings: Settings) -> tuple[DriftWatch, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return DriftWatch(MonitorContext(settings, threading.Event(), registry)), registry
+
+
+def test_drift_asks_for_a_retraining_once_and_says_which(
+    drifted: Settings, store: DriftStore
+) -> None:
+    watch, registry = watch_of(drifted)
+    watch.run(NOW_US)
+    (request,) = requests_of(drifted)
+    assert request.kind == "drift"
+    assert "risk in all payments" in request.why
+    assert "for version 1" in request.why
+    keep_training(
+        drifted, LastTraining(version="2", known_until_us=0, at_us=NOW_US + 1, why=request.why)
+    )
+    assert requests_of(drifted) == []
+    watch.run(NOW_US + 2)
+    store.forget_counts()
+    again, _ = watch_of(drifted)
+    again.run(NOW_US + 3)
+    assert [one.change.feature for one in store.open_alarms(NOW_US)].count("risk") == 3
+    assert requests_of(drifted) == []
+    seen = {one.name: one.value for family in registry.collect() for one in family.samples}
+    assert seen["sentinel_drift_alarms"] == 3
+    assert seen["sentinel_drift_lag_entries"] == 0
+    assert seen["sentinel_drift_untested"] == 0
+
+
+@pytest.mark.parametrize("why_not", ["setting", "silence", "old"])
+def test_drift_asks_for_none_where_that_is_not_wanted(
+    drifted: Settings, store: DriftStore, why_not: str
+) -> None:
+    now_us, settings = NOW_US, drifted
+    if why_not == "setting":
+        settings = drifted.model_copy(update={"retraining": RetrainingSettings(on_drift=False)})
+    elif why_not == "silence":
+        options = ["--why", "a test", "--hours", "96", "--from", "2020-01-01", "--by", "ann"]
+        at = time.strftime("%Y-%m-%dT%H:%M", time.gmtime((CHANGED - 1) * 3600))
+        options[5] = at
+        done = run(app, ["drift", "silence", *options, "--workspace", str(drifted.workspace)])
+        assert done.exit_code == 0, done.output
+    else:
+        now_us += 72 * HOUR_US
+    watch_of(settings)[0].run(now_us)
+    assert len(store.changes(now_us)) == 3
+    assert requests_of(settings) == []
+
+
+def test_the_status_says_what_changed_what_is_silenced_and_what_is_not_counted(
+    drifted: Settings, store: DriftStore
+) -> None:
+    where = ["--workspace", str(drifted.workspace)]
+    assert "sentinel monitor" in run(app, ["drift", "status", *where]).stdout
+    with open_writer(drifted) as ledger:
+        fill_hours(ledger, [CHANGED + 26], version="0")
+    planned = ["drift", "plan", "--why", "a new merchant", "--feature", "risk", "--hours", "1"]
+    at = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(CHANGED * 3600))
+    assert run(app, [*planned, "--from", at, *where]).exit_code == 0
+    watch_of(drifted)[0].run(NOW_US)
+    said = run(app, ["drift", "status", *where]).stdout
+    assert "version 0: nothing is tested, since its folder is not here" in said
+    assert "54 without a reference" in said
+    assert "version 1: tested up to" in said
+    assert max(map(len, said.splitlines()[3:-1])) <= 120
+    found = status_of(drifted, store, NOW_US)
+    assert found.followed == found.entries
+    assert {one.plan.why for one in found.changes if one.plan} == {"a new merchant"}
+    assert found.alarms == 0  # version 0 decides now
+    done = run(app, ["drift", "end", "9", *where])
+    assert (done.exit_code, "no silence or planned change 9" in done.output) == (1, True)
+    assert run(app, ["drift", "silence", "--why", "x", "--from", "noon", *where]).exit_code == 2
+    assert run(app, ["drift", "rebuild", *where]).exit_code == 0
+    assert (store.progress().through, store.changes(NOW_US)) == (0, [])
+    assert len(store.notices()) == 1
+
+
+def test_a_watch_that_is_told_to_stop_ends_within_a_batch(
+    drifted: Settings, monkeypatch: pytest.MonkeyPatch, store: DriftStore
+) -> None:
+    monkeypatch.setattr(following, "BATCH_ROWS", 500)
+    stop = threading.Event()
+    watch = DriftWatch(MonitorContext(drifted, stop, CollectorRegistry()))
+    thread = threading.Thread(target=watch.run, args=(NOW_US,))
+    thread.start()
+    while not store.progress().through:
+        time.sleep(0.001)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert 0 < store.progress().through < 73 * 120
+
+
+def test_a_workspace_without_a_log_is_waited_for(tmp_path: Path) -> None:
+    settings = Settings(workspace=tmp_path)
+    watch, _ = watch_of(settings)
+    watch.run(NOW_US)
+    assert not (tmp_path / "drift.db").exists()
+    install_followed(settings, "1", REFERENCE)
+    with open_writer(settings) as ledger:
+        fill_hours(ledger, [CHANGED, CHANGED + 2])
+    watch.run(NOW_US)
+    store = open_drift(settings)
+    (stream,) = store.streams()
+    store.close()
+    assert (stream.model_name, stream.tested_hour) == (MODEL, CHANGED)
