@@ -28,7 +28,13 @@ VENDORS = {
     # A vendor -> the folders or modules that may import it, lazily or not.
     "aiosmtpd": [],
     "airflow": [],
-    "alembic": ["access/migrations", "experiments/migrations", "ledger", "policy/migrations"],
+    "alembic": [
+        "access/migrations",
+        "drift/migrations",
+        "experiments/migrations",
+        "ledger",
+        "policy/migrations",
+    ],
     "argon2": ["dashboard/login"],
     "authlib": ["dashboard/login"],
     "boto3": ["object_store"],

@@ -33,3 +33,15 @@ class DriftSettings(BaseModel):
         ge=3,
         le=32,
     )
+    late_minutes: float = Field(
+        15.0,
+        description="How long after its end an hour is tested, by the log's clock. Payments that "
+        "arrive later still are counted apart and tested nowhere; where a day's payments come in "
+        "one file, it is 1440 and more.",
+        ge=0,
+        le=2880,
+    )
+    hours_days: float = Field(
+        35.0, description="Days for which counts are kept hour by hour; then by the day.", ge=7
+    )
+    keep_days: float = Field(400.0, description="Days for which counts are kept at all.", ge=30)
