@@ -299,7 +299,7 @@ def test_a_change_is_recorded_silenced_explained_and_ended_with_its_model(
     assert {alarm.change.feature for alarm in alarms} == {"risk"}
     assert all(abs(alarm.change.since_hour - changed) <= 2 for alarm in alarms)
     assert all(alarm.change.at_hour < changed + 12 for alarm in alarms)
-    said = {"by": "ann", "said_at_us": now_us, "why": "a new merchant"}
+    said: dict[str, Any] = {"by": "ann", "said_at_us": now_us, "why": "a new merchant"}
     plan = one.store.add_notice(
         Notice(kind="plan", from_us=changed * HOUR_US, until_us=(changed + 1) * HOUR_US, **said)
     )

@@ -294,9 +294,10 @@ class DriftStore:
             where = "WHERE stream = %s AND first_hour >= %s AND first_hour < %s"
             rows = _hour_rows(execute(_HOURS + where, *span).fetchall())
             execute("DELETE FROM {t}hours " + where, *span)
-            events = np.sum([one.events for one in rows], axis=0, dtype=np.int64)
-            counts = np.sum([one.counts for one in rows], axis=0, dtype=np.uint32)
-            execute(_PUT_HOUR, stream.id, first, DAY_HOURS, _packed(events), _packed(counts))
+            events = np.stack([one.events for one in rows]).sum(axis=0, dtype=np.int64)
+            counts = np.stack([one.counts for one in rows]).sum(axis=0, dtype=np.uint32)
+            packed = (_packed(np.asarray(events)), _packed(np.asarray(counts)))
+            execute(_PUT_HOUR, stream.id, first, DAY_HOURS, *packed)
             return True
 
         return self._tables.change(write)
