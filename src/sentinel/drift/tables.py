@@ -79,7 +79,10 @@ CREATE TABLE {t}requested (
     PRIMARY KEY (model_version, at_hour)
 );
 """
-SQLITE_TABLES: Final = _TABLES.replace("{t}", "").replace("{blob}", "blob")
+# Readers hold the monitor up no more than it does them.
+SQLITE_TABLES: Final = "PRAGMA journal_mode = WAL;" + _TABLES.replace("{t}", "").replace(
+    "{blob}", "blob"
+)
 POSTGRES_TABLES: Final = _TABLES.replace("{blob}", "bytea")
 
 T = TypeVar("T")
