@@ -338,5 +338,82 @@ SURROUNDINGS: Final = (
     ),
 )
 
-METRICS: Final = SCORER + WATCHES + SURROUNDINGS
+MEASURED: Final = (
+    # Labels.
+    MetricRow(
+        "sentinel_label_feed_labels",
+        "counter",
+        "labels",
+        "Labels of the log that the monitor has read since its start, imported ones included.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_feed_newest_time_seconds",
+        "gauge",
+        "seconds",
+        "Unix time at which the newest label arrived; 0: none ever has.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_feed_stopped",
+        "gauge",
+        "",
+        "1 while the silence is longer than is accepted: training would stop.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_feed_sequence",
+        "gauge",
+        "entries",
+        "Last log entry that the monitor's look at labels has read; how far it is behind the log.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_immature_payments",
+        "gauge",
+        "payments",
+        "Decisions younger than labels.maturity_days: their truth may still come.",
+        (),
+        "monitor",
+    ),
+    # Parity.
+    MetricRow(
+        "sentinel_parity_samples",
+        "counter",
+        "rows",
+        "Served rows that were recomputed from the log.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_parity_values",
+        "counter",
+        "values",
+        "Values of these rows.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_parity_mismatches",
+        "counter",
+        "values",
+        "Values that were served and that the log does not say.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_parity_time_seconds",
+        "gauge",
+        "seconds",
+        "Unix time of the last such sample; 0: none since the start.",
+        (),
+        "monitor",
+    ),
+)
+
+METRICS: Final = SCORER + WATCHES + SURROUNDINGS + MEASURED
 BY_NAME: Final = {row.name: row for row in METRICS}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from sentinel.monitoring.families import families
+from sentinel.monitoring.table import WATCHES
 
 
 class WatchState(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,24 +48,19 @@ class WatchMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Samples for a scrape."""
         states = self._states()
-        runs = CounterMetricFamily(
-            "sentinel_watch_runs",
-            "Runs of the monitor's watches, by how they ended.",
-            labels=["watch", "result"],
+        return families(
+            WATCHES,
+            {
+                "sentinel_watch_runs": {
+                    (state.name, result): runs
+                    for state in states
+                    for result, runs in (("success", state.runs), ("failure", state.failures))
+                },
+                "sentinel_watch_last_success_timestamp_seconds": {
+                    (state.name,): state.last_success_us / 1e6 for state in states
+                },
+                "sentinel_watch_last_run_seconds": {
+                    (state.name,): state.last_seconds for state in states
+                },
+            },
         )
-        succeeded = GaugeMetricFamily(
-            "sentinel_watch_last_success_timestamp_seconds",
-            "When a run of the watch last ended well; 0: never.",
-            labels=["watch"],
-        )
-        took = GaugeMetricFamily(
-            "sentinel_watch_last_run_seconds", "How long its last run took.", labels=["watch"]
-        )
-        for state in states:
-            runs.add_metric([state.name, "success"], state.runs)
-            runs.add_metric([state.name, "failure"], state.failures)
-            succeeded.add_metric([state.name], state.last_success_us / 1e6)
-            took.add_metric([state.name], state.last_seconds)
-        yield runs
-        yield succeeded
-        yield took

@@ -53,7 +53,19 @@ def _drift(context: MonitorContext) -> Watch | None:
     return make_drift_watch(context)
 
 
-WATCHES: Final[tuple[MakeWatch, ...]] = (_drift, _alerts, _digest)
+def _label_feed(context: MonitorContext) -> Watch:
+    from sentinel.pipeline.label_feed_watch import watch_label_feed
+
+    return watch_label_feed(context)
+
+
+def _parity(context: MonitorContext) -> Watch | None:
+    from sentinel.pipeline.parity_watch import watch_parity
+
+    return watch_parity(context)
+
+
+WATCHES: Final[tuple[MakeWatch, ...]] = (_drift, _alerts, _digest, _label_feed, _parity)
 """Makers of all watches. Each one's modules are imported when it is made."""
 
 LOCK_FILE: Final = "monitor.lock"
