@@ -31,7 +31,7 @@ PROMETHEUS: dict[str, Any] = yaml.safe_load(
     (MONITORING / "prometheus" / "prometheus.yml").read_text()
 )
 DASHBOARD: dict[str, Any] = json.loads(
-    (MONITORING / "grafana" / "dashboards" / "sentinel.json").read_text()
+    (MONITORING / "grafana" / "dashboards" / "overview.json").read_text()
 )
 RUNBOOKS = MONITORING.parent / "docs" / "runbooks"
 CASES = sorted((MONITORING / "prometheus").glob("tests*.yml"))
