@@ -53,6 +53,7 @@ docs: $(DEV) ## Renew the pages that are made from code
 	$(BIN)/python scripts/document_settings.py
 	$(BIN)/python scripts/document_aggregates.py
 	$(BIN)/python scripts/document_metrics.py
+	$(BIN)/python scripts/build_dashboards.py
 
 .PHONY: pictures
 pictures: $(DEV) ## Draw the pictures of the docs anew

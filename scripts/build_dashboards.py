@@ -268,13 +268,13 @@ LEARNING: Final = Board(
             "Silence of labels",
             "From the newest label to the end of the log.",
             "s",
-            "max(sentinel_label_feed_silent_seconds)",
+            "max(sentinel_label_silence_seconds)",
         ),
         figure(
             "Accepted silence",
             "By the rhythm of the feed; 0: too few labels to know.",
             "s",
-            "max(sentinel_label_feed_accepted_seconds)",
+            "max(sentinel_label_silence_accepted_seconds)",
         ),
         figure(
             "Immature payments",

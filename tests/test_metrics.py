@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import build_dashboards
 import document_metrics
 import yaml
 
@@ -127,3 +128,23 @@ def test_models_beyond_the_bound_share_one_label() -> None:
     assert len(family.samples) == 3 * (MOST_MODELS + 1)
     shared = {s.labels["outcome"]: s.value for s in family.samples if s.labels["version"] == OTHER}
     assert shared == {"approve": MOST_MODELS, "review": 0, "decline": 0}
+
+
+def test_dashboards_are_what_their_code_builds() -> None:
+    files = {path.stem: path.read_text() for path in build_dashboards.FOLDER.glob("*.json")}
+    built = {name: build_dashboards.built(board) for name, board in build_dashboards.BOARDS.items()}
+    assert files == built, "run `make docs`"
+
+
+def test_panels_of_every_dashboard_lie_side_by_side() -> None:
+    for board in build_dashboards.BOARDS.values():
+        panels = json.loads(build_dashboards.built(board))["panels"]
+        cells = [
+            (x, y)
+            for place in (panel["gridPos"] for panel in panels)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        ]
+        assert len(set(cells)) == len(cells), board.title
+        assert max(x for x, _ in cells) < build_dashboards.COLUMNS
+        assert all(panel["title"] and panel["description"] for panel in panels)
