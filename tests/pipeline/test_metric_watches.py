@@ -70,10 +70,10 @@ def test_a_sample_of_served_rows_agrees_with_the_log(tmp_path: Path) -> None:
         for number in range(20):
             body = {"transaction_id": f"t{number}", "amount_minor": 100, "card_id": "K1"}
             httpx.post(f"{server.url}/predict", json=body, timeout=60).raise_for_status()
-    registry = CollectorRegistry()
-    rows = [row for row in MEASURED if row.name.startswith("sentinel_parity")]
-    watch = ParityWatch(settings, Figures(rows, registry), threading.Event(), 0.0)
-    watch.run(time.time_ns() // 1000)
+        registry = CollectorRegistry()
+        rows = [row for row in MEASURED if row.name.startswith("sentinel_parity")]
+        watch = ParityWatch(settings, Figures(rows, registry), threading.Event(), 0.0)
+        watch.run(time.time_ns() // 1000)
     assert figure(registry, "sentinel_parity_samples_total") >= 20
     assert figure(registry, "sentinel_parity_mismatches_total") == 0
     assert figure(registry, "sentinel_parity_time_seconds") == pytest.approx(time.time(), abs=120)

@@ -27,6 +27,8 @@ SAMPLE_ROWS: Final = 200
 """Of each kind of what is served."""
 FIRST_SECONDS: Final = 600.0
 """From the start to the first sample."""
+SAMPLE_SECONDS: Final = 3_600.0
+"""A sample that takes longer is ended."""
 MOST_SHARE: Final = 0.02
 """Of one processor's time, at most, for samples."""
 _ROWS: Final = tuple(row for row in MEASURED if row.name.startswith("sentinel_parity"))
@@ -98,6 +100,7 @@ class ParityWatch:
             stdout=subprocess.PIPE,
             env={**os.environ, **handed_on(), **given},
         )
+        until = time.monotonic() + SAMPLE_SECONDS
         try:
             while True:
                 try:
@@ -106,6 +109,11 @@ class ParityWatch:
                 except subprocess.TimeoutExpired:
                     if self._stop.is_set():
                         return None
+                    if time.monotonic() > until:
+                        raise Unavailable(
+                            f"A sample of served rows took longer than {SAMPLE_SECONDS:,.0f} s and "
+                            "was ended. See that what serves answers: `sentinel doctor`."
+                        ) from None
         finally:
             if process.poll() is None:
                 process.kill()
