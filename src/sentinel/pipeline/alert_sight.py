@@ -35,6 +35,9 @@ ANSWER_SECONDS: Final = 5.0
 MOST_SCORERS: Final = 64
 """Scorers that are looked at; further ones are named in the log."""
 
+MOST_CHANGES_NAMED: Final = 5
+"""Changes that an alert of drift names; `sentinel drift status` has all of them."""
+
 _T = TypeVar("_T")
 
 
@@ -85,6 +88,7 @@ class Sight:
             disk_full_share=settings.alerts.disk_full_share,
             labels_silent_us=None if feed is None else feed.silent_us,
             labels_accepted_us=None if feed is None else feed.limit_us,
+            drift=_or_none("drift", lambda: self._drift(now_us)),
         )
 
     def _scorers(self, now_us: int) -> tuple[list[ScorerSeen], Growth | None]:
@@ -123,6 +127,26 @@ class Sight:
         except SentinelError as error:
             return str(error)
         return ""
+
+    def _drift(self, now_us: int) -> dict[str, str]:
+        """What moved and is not silenced, in a sentence; nothing if all is as it was."""
+        from sentinel.drift.store import open_drift
+
+        store = open_drift(self._settings)
+        try:
+            changes = [one.change for one in store.open_alarms(now_us)]
+        finally:
+            store.close()
+        if not changes:
+            return {}
+        changes.sort(key=lambda one: one.total_variation, reverse=True)
+        named = ", ".join(
+            f"{one.feature} of {one.segment} by {one.total_variation:.2f}"
+            for one in changes[:MOST_CHANGES_NAMED]
+        )
+        more = len(changes) - MOST_CHANGES_NAMED
+        rest = f" and {more:,} more" if more > 0 else ""
+        return {"": f"Payments have changed (total variation): {named}{rest}."}
 
 
 class LabelSilence:
