@@ -16,6 +16,7 @@ from sentinel.drift import following
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.store import DriftStore, open_drift
 from sentinel.ledger.open import open_writer
+from sentinel.pipeline.alert_sight import Sight
 from sentinel.pipeline.drift_status import status_of
 from sentinel.pipeline.drift_watch import DriftWatch
 from sentinel.pipeline.last_training import LastTraining, keep_training, requests_of
@@ -72,6 +73,9 @@ def test_drift_asks_for_a_retraining_once_and_says_which(
     again.run(NOW_US + 3)
     assert [one.change.feature for one in store.open_alarms(NOW_US)].count("risk") == 3
     assert requests_of(drifted) == []
+    told = Sight(drifted).around(NOW_US).drift  # what alerts are made of
+    assert told is not None
+    assert "risk in all payments changed since" in told["risk in all payments"]
     seen = {one.name: one.value for family in registry.collect() for one in family.samples}
     assert seen["sentinel_drift_alarms"] == 3
     assert seen["sentinel_drift_lag_entries"] == 0
