@@ -55,6 +55,8 @@ ADMISSIONS: Final = (
     Admission("POST", "/experiments", frozenset({Scope.ADMIN})),
     Admission("POST", "/experiments/share", frozenset({Scope.ADMIN})),
     Admission("DELETE", "/experiments/{name}", frozenset({Scope.ADMIN})),
+    Admission("GET", "/drift", frozenset({Scope.MODELS, Scope.ADMIN})),
+    Admission("GET", "/drift/{feature}", frozenset({Scope.MODELS, Scope.ADMIN})),
     Admission("GET", "/policy", frozenset({Scope.MODELS, Scope.ADMIN})),
     Admission("GET", "/policy/history", frozenset({Scope.MODELS, Scope.ADMIN})),
     Admission("POST", "/policy/preview", frozenset({Scope.ADMIN})),

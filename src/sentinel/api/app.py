@@ -33,6 +33,7 @@ from sentinel.api.problems import (
 from sentinel.api.request_log import request_log
 from sentinel.api.routes.decision_detail import decision_router
 from sentinel.api.routes.decisions import DecisionRoutes
+from sentinel.api.routes.drift import drift_router
 from sentinel.api.routes.experiment_results import experiment_results_router
 from sentinel.api.routes.experiments import ExperimentRoutes
 from sentinel.api.routes.explanation import ExplanationRoute
@@ -134,6 +135,7 @@ class Application:
             models_router(runtime),
             experiments.router(),
             experiment_results_router(runtime),
+            drift_router(runtime),
             policy.router(),
             probes_router(runtime),
             metrics_router(runtime.metrics),

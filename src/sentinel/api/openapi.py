@@ -14,6 +14,7 @@ from sentinel.api.admission import ADMISSIONS, OPEN
 from sentinel.api.problems import Problem, problem_responses
 from sentinel.api.routes.decision_detail import DecisionDetail
 from sentinel.api.routes.decisions import KnownAnswer
+from sentinel.api.routes.drift import DRIFT
 from sentinel.api.routes.experiment_results import RESULTS
 from sentinel.api.routes.explanation_json import Explanation
 from sentinel.api.routes.raw import RawRoute
@@ -45,7 +46,7 @@ def _build(app: FastAPI, raw: Sequence[RawRoute]) -> dict[str, Any]:
     )
     types = [kind for route in raw for kind in (*route.requests, route.answer)]
     schemas, components = msgspec.json.schema_components(
-        [*types, Problem, KnownAnswer, DecisionDetail, Explanation, *RESULTS],
+        [*types, Problem, KnownAnswer, DecisionDetail, Explanation, *RESULTS, *DRIFT],
         ref_template="#/components/schemas/{name}",
     )
     by_type = dict(zip(types, schemas, strict=False))

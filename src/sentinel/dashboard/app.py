@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from sentinel.dashboard import experiments, frame, live
+from sentinel.dashboard import drift, experiments, frame, live
 
 # A file of ours: Streamlit would fetch an emoji or a material icon from elsewhere.
 _ICON = Path(__file__).with_name("shield.svg").read_text(encoding="utf-8")
@@ -15,6 +15,7 @@ st.set_page_config(page_title="Sentinel", page_icon=_ICON, layout="wide")
 _PAGES = [
     st.Page(live.page, title="Live", default=True),
     st.Page(experiments.page, title="Experiments", url_path="experiments"),
+    st.Page(drift.page, title="Drift", url_path="drift"),
 ]
 _chosen = st.navigation(_PAGES, position="hidden")
 frame.begin(_PAGES)

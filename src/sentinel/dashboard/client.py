@@ -22,6 +22,7 @@ from sentinel.dashboard.api_types import (
     Totals,
 )
 from sentinel.domain import Unavailable
+from sentinel.drift.overview import DriftOverview, FeatureDetail
 from sentinel.settings import ApiSettings
 
 T = TypeVar("T")
@@ -136,6 +137,14 @@ class ScoringApi:
         path = f"{_path(name)}/promote"
         answer = self._ask("POST", path, params=asked, good=(200, 202))
         return self._understood(path, answer, Promotion)
+
+    def drift(self) -> DriftOverview:
+        """What moved since the model was made, as the monitor has it."""
+        return self._read("/drift", DriftOverview)
+
+    def drift_of(self, feature: str) -> FeatureDetail:
+        """One feature, as it was and as it is."""
+        return self._read(f"/drift/{urllib.parse.quote(feature, safe='')}", FeatureDetail)
 
     def totals(self) -> Totals:
         """The scorer's counters since its start."""

@@ -18,7 +18,7 @@ from sentinel.models.report_words import (
     word,
 )
 
-_STYLE: Final = """
+STYLE: Final = """
 :root{color-scheme:light}*{box-sizing:border-box}
 body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;color:#1d2733;
 background:#f5f7f9;margin:0}
@@ -80,7 +80,7 @@ def html_page(facts: ReportFacts, manifest: ModelManifest, pictures: Mapping[str
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
         + "\n".join(part for part in parts if part)
         + "</main></body></html>\n"
     )

@@ -1,0 +1,114 @@
+"""Panels of the page of drift, as HTML."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from typing import Final
+
+from sentinel.drift.overview import DriftOverview, FeatureDetail, FeatureDrift, SeenChange
+
+_HOUR_US: Final = 3_600_000_000
+_MOST_CHANGES: Final = 30
+_MOST_FEATURES: Final = 24
+_MOST_NOTICES: Final = 20
+_LARGE: Final = 0.2
+"""A PSI that is shown in red."""
+
+
+def changes(found: DriftOverview) -> str:
+    """What changed, the newest first."""
+    on = sum(one.change.ended_hour is None for one in found.changes)
+    tested = f"tested until {_time(found.tested_until_us)} UTC" if found.tested_until_us else ""
+    head = f'<div class="s-title">Changes</div><div class="s-muted s-below">{on} on; {tested}</div>'
+    if not found.changes:
+        return head + '<div class="s-muted">No change was found.</div>'
+    lines = "".join(_change(one) for one in found.changes[:_MOST_CHANGES])
+    return f'{head}<div class="s-list">{lines}</div>'
+
+
+def _change(one: SeenChange) -> str:
+    change = one.change
+    said = "on" if change.ended_hour is None else f"back {_time(change.ended_hour * _HOUR_US)}"
+    said += f"; planned: {one.plan}" if one.plan else ""
+    said += f"; silent: {one.silence}" if one.silence else ""
+    return (
+        f'<div class="s-line"><div><span class="s-value">{escape(change.feature)}</span> '
+        f'<span class="s-muted">in {escape(change.segment)}</span><br>{escape(change.question)}: '
+        f"{change.was:.1%} &rarr; {change.now:.1%}; PSI {change.stability_index:.2f}, JS "
+        f"{change.jensen_shannon:.3f}, KS {change.kolmogorov_smirnov:.2f}</div>"
+        f'<div>since {_time(change.since_hour * _HOUR_US)}<br><span class="s-muted">{escape(said)}'
+        "</span></div></div>"
+    )
+
+
+def features(found: DriftOverview) -> str:
+    """Small multiples: each feature's distance from the reference, day by day."""
+    head = (
+        '<div class="s-title">Features, day by day</div><div class="s-muted s-below">A bar is a '
+        f"day: its distance from the reference (PSI), red above {_LARGE:g}. Figures are of the "
+        f"last seven days, {found.payments:,} payments.</div>"
+    )
+    panels = "".join(_panel(one) for one in found.features[:_MOST_FEATURES])
+    rest = len(found.features) - _MOST_FEATURES
+    more = f'<div class="s-muted">{rest} more lie nearer.</div>' if rest > 0 else ""
+    return f'{head}<div class="s-multiples">{panels}</div>{more}'
+
+
+def _panel(one: FeatureDrift) -> str:
+    top = max(_LARGE, max((day.stability_index for day in one.days), default=0.0))
+    bars = "".join(
+        f'<i class="{"s-hot" if day.stability_index > _LARGE else ""}" '
+        f'style="height:{max(2.0, 100.0 * day.stability_index / top):.0f}%"></i>'
+        for day in one.days
+    )
+    mark = " s-changed" if one.changed else ""
+    missing = (
+        f", unknown {one.missing_was:.1%} &rarr; {one.missing_now:.1%}"
+        if one.missing_was or one.missing_now
+        else ""
+    )
+    return (
+        f'<div class="s-small{mark}"><div class="s-value">{escape(one.feature)}</div>'
+        f'<div class="s-days">{bars}</div><div class="s-muted">PSI {one.stability_index:.3f}'
+        f"{missing}</div></div>"
+    )
+
+
+def notices(found: DriftOverview) -> str:
+    """Silences and planned changes, the newest first."""
+    head = '<div class="s-title">Said in advance</div>'
+    if not found.notices:
+        return (
+            f'{head}<div class="s-muted">No silence and no planned change. `sentinel drift plan` '
+            "says what will change, `sentinel drift silence` keeps alarms still.</div>"
+        )
+    lines = "".join(
+        f'<div class="s-line"><div>{"Silence" if one.kind == "silence" else "Planned"}: '
+        f'{escape(one.why)} <span class="s-muted">{escape(one.feature)} in {escape(one.segment)}, '
+        f"by {escape(one.by)}</span></div><div>{_time(one.from_us)} to {_time(one.until_us)}</div>"
+        "</div>"
+        for one in reversed(found.notices[-_MOST_NOTICES:])
+    )
+    return f'{head}<div class="s-list">{lines}</div>'
+
+
+def histogram(found: FeatureDetail) -> str:
+    """Shares of payments by cell: of the reference above, of the last seven days below."""
+    top = max(*found.was, *found.now, 1e-9)
+    lines = "".join(
+        f'<div class="s-step"><div><span>{escape(label)}</span><span class="s-value">{was:.1%} '
+        f'&rarr; {now:.1%}</span></div><div class="s-track"><i style="left:0;width:'
+        f'{100 * was / top:.1f}%;background:rgba(128,140,160,.55)"></i></div>'
+        f'<div class="s-track s-whole"><i style="left:0;width:{100 * now / top:.1f}%"></i></div>'
+        "</div>"
+        for label, was, now in zip(found.labels, found.was, found.now, strict=True)
+    )
+    return (
+        '<div class="s-muted">Grey: payments that the model learnt from; blue: the last seven '
+        f'days.</div><div class="s-steps">{lines}</div>'
+    )
+
+
+def _time(time_us: int) -> str:
+    return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m-%d %H:%M}"

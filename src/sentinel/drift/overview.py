@@ -1,0 +1,332 @@
+"""What a reader of drift sees: how far each feature is from the reference by now, and what changed.
+
+Figures describe, changes are tested: a distance may be large by chance, or small and yet no chance.
+Counts are read a day at a time, so that memory stays bounded whatever span is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sentinel.drift.bins import SCORE
+from sentinel.drift.detector import Change
+from sentinel.drift.distances import (
+    jensen_shannon,
+    kolmogorov_smirnov,
+    normalized,
+    stability_index,
+)
+from sentinel.drift.notices import Notice
+from sentinel.drift.reference import DriftReference
+from sentinel.drift.store import DAY_HOURS, DriftStore, RecordedChange, StreamRow
+
+HOUR_US: Final = 3_600_000_000
+DAYS: Final = 28
+"""Days that are shown unless said otherwise."""
+MOST_DAYS: Final = 90
+MOST_CHANGES: Final = 200
+"""Changes of one answer, the newest."""
+RECENT_DAYS: Final = 7
+"""The last days that figures of "now" are of."""
+
+LoadReference = Callable[[StreamRow], DriftReference | None]
+Counts = npt.NDArray[np.int64]
+
+
+class SeenChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change, with what was said of it.
+
+    Attributes:
+        change: What the detector named; hours count since 1970.
+        model_version: The champion whose payments changed.
+        silence: Why it raises no alarm; empty if it does, while it is on.
+        plan: What was planned that explains it; empty if nothing was said.
+    """
+
+    change: Change
+    model_version: str
+    silence: str = ""
+    plan: str = ""
+
+
+class FeatureDay(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature on one day, in all payments.
+
+    Attributes:
+        day: Since 1970.
+        payments: Counted.
+        stability_index: From the reference (PSI).
+        missing: Share of unknown values.
+    """
+
+    day: int
+    payments: int
+    stability_index: float
+    missing: float
+
+
+class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a feature is from the reference, in all payments of the last days.
+
+    Attributes:
+        feature: Its name; ``score`` is the probability of the model.
+        stability_index, jensen_shannon, kolmogorov_smirnov: Distances from the reference.
+        missing_was, missing_now: Share of unknown values.
+        new_was, new_now: Share of values that the reference does not list; 0 for numbers.
+        changed: Segments in which a change of it is on.
+        days: The oldest first.
+    """
+
+    feature: str
+    stability_index: float
+    jensen_shannon: float
+    kolmogorov_smirnov: float
+    missing_was: float
+    missing_now: float
+    new_was: float
+    new_now: float
+    changed: tuple[str, ...] = ()
+    days: tuple[FeatureDay, ...] = ()
+
+
+class DriftOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of drift.
+
+    Attributes:
+        missing: What is not there yet, and what to do; empty if all is.
+        model_version: Whose payments are held against its reference; empty if none.
+        followed_us: When the last entry was received that was taken in; 0 if none was.
+        tested_until_us: The end of the last hour that was tested; 0 before the first.
+        payments: Of the last days that "now" is of.
+        features: The farthest first.
+        changes: The newest first.
+        notices: Silences and planned changes.
+    """
+
+    missing: str = ""
+    model_version: str = ""
+    followed_us: int = 0
+    tested_until_us: int = 0
+    payments: int = 0
+    features: tuple[FeatureDrift, ...] = ()
+    changes: tuple[SeenChange, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+
+class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature, as it was and as it is.
+
+    Attributes:
+        overview: Its figures.
+        labels: What each cell of its histogram holds.
+        was, now: Share of payments in each cell: of the reference, and of the last days.
+        changes: Its changes, the newest first.
+    """
+
+    overview: FeatureDrift
+    labels: tuple[str, ...]
+    was: tuple[float, ...]
+    now: tuple[float, ...]
+    changes: tuple[SeenChange, ...] = ()
+
+
+class DriftView:
+    """Reads what a monitor has kept.
+
+    Args:
+        store: Where.
+        load_reference: Finds the reference of a stream's model; None if it has none.
+        days: How many are shown.
+    """
+
+    def __init__(
+        self, store: DriftStore, load_reference: LoadReference, *, days: int = DAYS
+    ) -> None:
+        self._store = store
+        self._load = load_reference
+        self._days = min(days, MOST_DAYS)
+
+    def overview(self, now_us: int) -> DriftOverview:
+        """All features and changes.
+
+        Args:
+            now_us: The clock, for silences.
+        """
+        notices = tuple(self._store.notices())
+        progress = self._store.progress()
+        streams = self._store.streams()
+        if not streams:
+            return DriftOverview(missing=_nothing(progress.through), notices=notices)
+        stream = streams[-1]
+        changes = self._seen(self._store.changes(now_us, most=MOST_CHANGES))
+        reference, missing = self._reference(stream)
+        features: tuple[FeatureDrift, ...] = ()
+        payments = 0
+        if reference is not None:
+            days = self._counts(stream, reference)
+            payments = int(_recent(days)[reference.bins.slice_of(SCORE)].sum()) if days else 0
+            features = self._features(reference, days, changes)
+            missing = missing or ("" if days else _NO_HOURS)
+        return DriftOverview(
+            missing=missing,
+            model_version=stream.model_version,
+            followed_us=progress.clock_us,
+            tested_until_us=(stream.tested_hour + 1) * HOUR_US if stream.tested_hour >= 0 else 0,
+            payments=payments,
+            features=features,
+            changes=changes,
+            notices=notices,
+        )
+
+    def feature(self, name: str, now_us: int) -> FeatureDetail | None:
+        """One feature; None if the model has none of that name, or nothing is known yet.
+
+        Args:
+            name: The feature, or ``score``.
+            now_us: The clock, for silences.
+        """
+        streams = self._store.streams()
+        reference = self._reference(streams[-1])[0] if streams else None
+        if reference is None or name not in reference.bins.names:
+            return None
+        days = self._counts(streams[-1], reference)
+        changes = self._seen(self._store.changes(now_us, most=MOST_CHANGES))
+        changes = tuple(one for one in changes if one.change.feature == name)
+        found = next(
+            (one for one in self._features(reference, days, changes) if one.feature == name), None
+        )
+        if found is None:
+            return None
+        column = reference.bins.columns[reference.bins.names.index(name)]
+        cells = reference.bins.slice_of(name)
+        return FeatureDetail(
+            overview=found,
+            labels=tuple(column.label(cell) for cell in range(column.cells)),
+            was=tuple(normalized(_expected(reference)[cells]).tolist()),
+            now=tuple(normalized(_recent(days)[cells]).tolist()),
+            changes=changes,
+        )
+
+    def recent_counts(self, stream: StreamRow, reference: DriftReference) -> Counts | None:
+        """Counts of the last days in all payments: int64 (cells,); None if there are none."""
+        days = self._counts(stream, reference)
+        return _recent(days) if days else None
+
+    def _reference(self, stream: StreamRow) -> tuple[DriftReference | None, str]:
+        """The reference of a stream, and what is missing."""
+        if stream.problem:
+            return None, _untested(stream)
+        reference = self._load(stream)
+        if reference is None or (stream.reference and reference.digest != stream.reference):
+            return None, (
+                f"The folder of version {stream.model_version} is not here, or its reference is "
+                "another one than was tested. `sentinel follow` fetches it where it is registered."
+            )
+        return reference, ""
+
+    def _counts(self, stream: StreamRow, reference: DriftReference) -> list[tuple[int, Counts]]:
+        """Day and counts in all payments, int64 (cells,), of the last days that have any."""
+        last = stream.tested_hour // DAY_HOURS
+        found = []
+        for day in range(last - self._days + 1, last + 1) if stream.tested_hour >= 0 else ():
+            total = np.zeros(reference.bins.cells, np.int64)
+            for row in self._store.hours(stream.id, day * DAY_HOURS, (day + 1) * DAY_HOURS):
+                if row.first_hour <= stream.tested_hour:
+                    total += row.counts[0]
+            if total.any():
+                found.append((day, total))
+        return found
+
+    def _features(
+        self,
+        reference: DriftReference,
+        days: Sequence[tuple[int, Counts]],
+        changes: Sequence[SeenChange],
+    ) -> tuple[FeatureDrift, ...]:
+        if not days:
+            return ()
+        expected, recent = _expected(reference), _recent(days)
+        found = []
+        for name, column in zip(reference.bins.names, reference.bins.columns, strict=True):
+            cells = reference.bins.slice_of(name)
+            was, now = normalized(expected[cells]), normalized(recent[cells])
+            codes = column.kind == "category"
+            found.append(
+                FeatureDrift(
+                    feature=name,
+                    stability_index=float(stability_index(was, now)),
+                    jensen_shannon=float(jensen_shannon(was, now)),
+                    kolmogorov_smirnov=float(kolmogorov_smirnov(was, now)),
+                    missing_was=float(was[0]),
+                    missing_now=float(now[0]),
+                    new_was=float(was[1]) if codes else 0.0,
+                    new_now=float(now[1]) if codes else 0.0,
+                    changed=tuple(
+                        one.change.segment
+                        for one in changes
+                        if one.change.feature == name and one.change.ended_hour is None
+                    ),
+                    days=tuple(
+                        FeatureDay(
+                            day=day,
+                            payments=int(counts[cells].sum()),
+                            stability_index=float(stability_index(was, normalized(counts[cells]))),
+                            missing=float(normalized(counts[cells])[0]),
+                        )
+                        for day, counts in days
+                    ),
+                )
+            )
+        return tuple(sorted(found, key=lambda one: (not one.changed, -one.stability_index)))
+
+    def _seen(self, changes: Sequence[RecordedChange]) -> tuple[SeenChange, ...]:
+        return tuple(
+            SeenChange(
+                change=one.change,
+                model_version=one.model_version,
+                silence="" if one.silence is None else one.silence.why or "silenced",
+                plan="" if one.plan is None else one.plan.why,
+            )
+            for one in changes
+        )
+
+
+def _expected(reference: DriftReference) -> npt.NDArray[np.float64]:
+    """Counts of the reference in all payments: float64 (cells,)."""
+    return reference.counts[0].astype(np.float64)
+
+
+def _recent(days: Sequence[tuple[int, Counts]]) -> Counts:
+    """Counts of cells of the last days together: int64 (cells,)."""
+    last = days[-1][0]
+    kept = [counts for day, counts in days if day > last - RECENT_DAYS]
+    return np.asarray(np.sum(kept, axis=0, dtype=np.int64))
+
+
+def _nothing(through: int) -> str:
+    if through:
+        return (
+            "The monitor follows the log and has met no decision of a model yet. Have payments "
+            "decided; drift shows from the first whole hour on."
+        )
+    return (
+        "No monitor has followed the log yet. Start one with `sentinel monitor`; `sentinel up` and "
+        "the containers do so by themselves."
+    )
+
+
+def _untested(stream: StreamRow) -> str:
+    return (
+        f"Payments of version {stream.model_version} are held against no reference: "
+        f"{stream.problem}. The next training makes one, with the model that it registers."
+    )
+
+
+_NO_HOURS: Final = (
+    "No hour of payments is whole yet. The first is tested a quarter of an hour after its end."
+)

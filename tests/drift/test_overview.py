@@ -1,0 +1,200 @@
+"""What a reader of drift sees is what the monitor kept; what is missing is said with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentinel.drift.bins import SCORE
+from sentinel.drift.counting import count_cells
+from sentinel.drift.detector import Change
+from sentinel.drift.estimates import LabelFree
+from sentinel.drift.notices import HOUR_US, Notice
+from sentinel.drift.overview import DriftOverview, DriftView
+from sentinel.drift.report_page import drift_page
+from sentinel.drift.segments import members
+from sentinel.drift.store import DriftStore, Step, StreamRow, open_drift
+from sentinel.settings import Settings
+from testkit.drifting_log import NAMES, SEGMENTS, START_HOUR, reference_of, vectors_of
+
+REFERENCE = reference_of()
+DAYS = 9
+NOW_US = (START_HOUR + DAYS * 24) * HOUR_US
+CHANGE = Change(
+    feature="risk",
+    segment="all payments",
+    at_hour=START_HOUR + 100,
+    since_hour=START_HOUR + 72,
+    question="risk above 0.7",
+    was=0.25,
+    now=0.5,
+    total_variation=0.3,
+    stability_index=0.4,
+    jensen_shannon=0.05,
+    kolmogorov_smirnov=0.3,
+    missing_was=0.05,
+    missing_now=0.05,
+    new_was=0.0,
+    new_now=0.0,
+    events=3_000,
+    evidence=12.0,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DriftStore]:
+    found = open_drift(Settings(workspace=tmp_path / "workspace"))
+    yield found
+    found.close()
+
+
+def stream_of(problem: str = "") -> StreamRow:
+    return StreamRow(
+        id=1,
+        model_name="sentinel-fraud",
+        model_version="7",
+        reference=REFERENCE.digest,
+        first_sequence=1,
+        last_sequence=DAYS * 24 * 60,
+        tested_hour=START_HOUR + DAYS * 24 - 1,
+        problem=problem,
+    )
+
+
+def filled(store: DriftStore, *, shift: float = 1.0, problem: str = "") -> None:
+    """Nine days of sixty payments an hour; from the fourth on, risk has moved."""
+    hours = {}
+    for hour in range(START_HOUR, START_HOUR + DAYS * 24):
+        random = np.random.default_rng(hour)
+        X = vectors_of(random, 60, shift=shift if hour >= START_HOUR + 72 else 0.0)
+        member = members(SEGMENTS, X, REFERENCE.bins.names)
+        counts = np.zeros((len(SEGMENTS), REFERENCE.bins.cells), np.uint32)
+        count_cells(REFERENCE.bins, X, member, counts)
+        hours[1, hour] = member.sum(axis=0).astype(np.int64), counts
+    store.keep(
+        Step(
+            begun=store.progress(),
+            through=DAYS * 24 * 60,
+            clock_us=NOW_US,
+            streams=[stream_of(problem)],
+            hours=hours,
+            changes=[(1, CHANGE)],
+        )
+    )
+
+
+def view_of(store: DriftStore) -> DriftView:
+    return DriftView(store, lambda _: REFERENCE)
+
+
+def test_without_a_monitor_it_says_how_to_start_one(store: DriftStore) -> None:
+    found = view_of(store).overview(NOW_US)
+    assert "`sentinel monitor`" in found.missing
+    assert (found.features, found.changes, found.model_version) == ((), (), "")
+
+
+def test_a_model_without_a_reference_says_where_one_comes_from(store: DriftStore) -> None:
+    filled(store, problem="it was trained before references were kept, and has none")
+    found = view_of(store).overview(NOW_US)
+    assert "has none. The next training makes one" in found.missing
+    assert found.features == ()
+
+
+def test_a_folder_that_is_not_here_is_said(store: DriftStore) -> None:
+    filled(store)
+    found = DriftView(store, lambda _: None).overview(NOW_US)
+    assert "The folder of version 7 is not here" in found.missing
+
+
+def test_the_feature_that_moved_comes_first_with_its_days(store: DriftStore) -> None:
+    filled(store)
+    found = view_of(store).overview(NOW_US)
+    assert (found.missing, found.model_version) == ("", "7")
+    assert {one.feature for one in found.features} == {*NAMES, SCORE}
+    risk = found.features[0]
+    assert risk.feature == "risk"
+    assert risk.changed == ("all payments",)
+    assert risk.stability_index > 0.2
+    # The days of before the change are near the reference, those since then are not.
+    by_day = [day.stability_index for day in risk.days]
+    assert max(by_day[:3]) < 0.05 < 0.2 < min(by_day[-5:])
+    assert sum(day.payments for day in risk.days) == DAYS * 24 * 60
+    amount = next(one for one in found.features if one.feature == "amount")
+    assert amount.stability_index < 0.02
+    assert found.payments == 7 * 24 * 60 or found.payments == sum(
+        day.payments for day in amount.days[-7:]
+    )
+
+
+def test_silences_and_plans_are_shown_at_the_changes_that_they_are_about(
+    store: DriftStore,
+) -> None:
+    filled(store)
+    window = {"said_at_us": 0, "from_us": 0, "until_us": NOW_US + HOUR_US, "by": "Ada"}
+    store.add_notice(Notice(kind="plan", why="a new merchant", feature="risk", **window))  # type: ignore[arg-type]
+    store.add_notice(Notice(kind="silence", why="a migration", segment="all*", **window))  # type: ignore[arg-type]
+    found = view_of(store).overview(NOW_US)
+    assert [(one.plan, one.silence) for one in found.changes] == [("a new merchant", "a migration")]
+    assert [one.kind for one in found.notices] == ["plan", "silence"]
+
+
+def test_a_feature_shows_its_histogram_beside_that_of_the_reference(store: DriftStore) -> None:
+    filled(store)
+    found = view_of(store).feature("risk", NOW_US)
+    assert found is not None
+    assert len(found.labels) == len(found.was) == len(found.now)
+    assert found.labels[0] == "unknown"
+    assert sum(found.was) == pytest.approx(1.0)
+    assert sum(found.now) == pytest.approx(1.0)
+    assert found.now[-1] > found.was[-1] + 0.1
+    assert [one.change.feature for one in found.changes] == ["risk"]
+    assert view_of(store).feature("no such feature", NOW_US) is None
+
+
+def test_hours_that_became_days_give_the_same_figures(store: DriftStore) -> None:
+    filled(store)
+    before = view_of(store).overview(NOW_US)
+    while store.compact(stream_of(), before_hour=START_HOUR + 6 * 24):
+        pass
+    assert view_of(store).overview(NOW_US) == before
+
+
+def test_the_page_holds_itself_and_says_what_is_known(store: DriftStore) -> None:
+    filled(store)
+    store.add_notice(
+        Notice(
+            kind="plan",
+            why="<b>a release</b>",
+            by="Ada",
+            said_at_us=0,
+            from_us=0,
+            until_us=NOW_US,
+        )
+    )
+    estimate = LabelFree(
+        status="not estimable", why="Too few.", figures=None, payments=1, known_frauds=0.0
+    )
+    page = drift_page(
+        view_of(store).overview(NOW_US),
+        shares={"risk": 0.004, "amount": 0.0},
+        moved=0.005,
+        estimate=estimate,
+        made_us=NOW_US,
+    )
+    assert "<h1>Drift of version 7</h1>" in page
+    assert "25.0% &rarr; 50.0%" in page
+    assert "80%" in page  # of the score's move
+    assert "Not estimable. Too few." in page
+    assert "&lt;b&gt;a release" in page
+    assert "<b>a release" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_page_without_anything_known_still_says_what_to_do() -> None:
+    empty = DriftOverview(missing="No monitor has followed the log yet.")
+    page = drift_page(empty, shares={}, moved=0.0, estimate=None, made_us=NOW_US)
+    assert "No monitor has followed the log yet." in page
+    assert "No change was found." in page
