@@ -11,6 +11,7 @@ from sentinel.cli.verbs import (
     alerts,
     data,
     drift,
+    drift_report,
     experiment_results,
     experiments,
     features,
@@ -124,6 +125,7 @@ app.add_typer(experiment_app)
 
 _DRIFT: Mapping[str, Callable[..., Any]] = {
     "status": drift.status,
+    "report": drift_report.report,
     "silence": drift.silence,
     "plan": drift.plan,
     "end": drift.end,
