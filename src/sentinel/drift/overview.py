@@ -298,7 +298,7 @@ class DriftView:
 
 def _expected(reference: DriftReference) -> npt.NDArray[np.float64]:
     """Counts of the reference in all payments: float64 (cells,)."""
-    return reference.counts[0].astype(np.float64)
+    return np.asarray(reference.counts[0], np.float64)
 
 
 def _recent(days: Sequence[tuple[int, Counts]]) -> Counts:

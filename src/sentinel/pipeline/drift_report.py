@@ -170,8 +170,9 @@ def _estimate(settings: Settings, model: _Judged, known: LabelledPayments) -> La
     recent = known.vectors(rows)
     early = day <= np.median(day) if len(day) else np.zeros(0, np.bool_)
     before: KnownPayments = _part(truth, early)
-    since: KnownPayments | None = _part(truth, ~early)
-    if since is None or min(before.effective_frauds, since.effective_frauds) < LEAST_FRAUDS:
+    later = _part(truth, ~early)
+    since: KnownPayments | None = later
+    if min(before.effective_frauds, later.effective_frauds) < LEAST_FRAUDS:
         before, since, early = truth, None, np.ones(len(day), np.bool_)
     lines = model.one.judged.thresholds
     return estimate_without_labels(

@@ -70,7 +70,7 @@ class _Reading:
         def load(stream: StreamRow) -> DriftReference | None:
             return DriftReference.load(model_folder(settings, stream.model_version))
 
-        self._make = lambda: DriftView(open_drift(settings), load)
+        self._settings, self._load = settings, load
         self._view: DriftView | None = None
         self._running = 0
         self._kept: tuple[float, DriftOverview] | None = None
@@ -99,7 +99,7 @@ class _Reading:
 
         def read() -> _T:
             if self._view is None:
-                self._view = self._make()
+                self._view = DriftView(open_drift(self._settings), self._load)
             return question(self._view)
 
         self._running += 1
