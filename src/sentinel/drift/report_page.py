@@ -34,6 +34,7 @@ def drift_page(
     moved: float,
     estimate: LabelFree | None,
     made_us: int,
+    without: str = "",
 ) -> str:
     """The report.
 
@@ -43,11 +44,14 @@ def drift_page(
         moved: How much higher it is by all that changed: recent mean less that of the reference.
         estimate: Of the model's figures before labels come; None if none was made.
         made_us: When, microseconds UTC.
+        without: Why the model's part is missing; empty if it is not.
     """
     title = "Drift" + (f" of version {overview.model_version}" if overview.model_version else "")
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="quiet">{escape(_about(overview))}</p>']
     if overview.missing:
         parts.append(f'<div class="card warn">{escape(overview.missing)}</div>')
+    if without:
+        parts.append(f'<div class="card warn">{escape(without)}</div>')
     parts += [
         "<h2>What changed</h2>",
         _changes(overview.changes),

@@ -108,7 +108,14 @@ def write_drift_report(
     target = settings.workspace / "reports" / "drift.html" if page is None else page
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(
-        drift_page(overview, shares=shares, moved=moved, estimate=estimate, made_us=now_us),
+        drift_page(
+            overview,
+            shares=shares,
+            moved=moved,
+            estimate=estimate,
+            made_us=now_us,
+            without=without,
+        ),
         encoding="utf-8",
     )
     return WrittenDrift(target, overview, estimate, without)
