@@ -166,12 +166,11 @@ def _estimate(settings: Settings, model: _Judged, known: LabelledPayments) -> La
     places = sample.rows[every]
     day = known.payments.event_time_us[places] // DAY_US
     vectors = known.vectors(places)
-    weight = np.ones(len(every)) if sample.weight is None else sample.weight[every]
     truth = KnownPayments(
         probability=model.score(vectors),
         day=day,
         fraud=np.asarray(sample.fraud[every], np.bool_),
-        weight=np.asarray(weight, np.float64),
+        weight=np.asarray(sample.weight[every], np.float64),
     )
     rows = _rows_since(known, known.end_us - RECENT_DAYS * DAY_US, MOST_CARRIED)
     recent = known.vectors(rows)
