@@ -188,7 +188,7 @@ def test_few_known_frauds_or_days_give_no_estimate_and_say_what_to_wait_for() ->
         weight=known.weight,
     )
     found = estimate_without_labels(none, without_truth(payments(16, 14)), LINES)
-    assert "hold 0 effective frauds" in found.why
+    assert "hold 0.0 effective frauds" in found.why
 
 
 def test_the_same_payments_give_the_same_estimate() -> None:

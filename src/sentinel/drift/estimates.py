@@ -165,7 +165,7 @@ def _lacking(known: KnownPayments, recent: ScoredPayments, frauds: float) -> str
     """What is missing for an estimate, and what to do; empty if nothing is."""
     if frauds < LEAST_FRAUDS:
         return (
-            f"The payments of known truth hold {frauds:.0f} effective frauds; an estimate needs "
+            f"The payments of known truth hold {frauds:.1f} effective frauds; an estimate needs "
             f"{LEAST_FRAUDS:.0f}. It comes by itself as labels arrive and mature."
         )
     for what, rows in (("known", known), ("recent", recent)):
@@ -194,7 +194,7 @@ def _unlike(alike: KnownPayments, payments: int) -> LabelFree:
         status="not estimable",
         why=(
             "Recent payments are unlike the known ones: of their kind only "
-            f"{alike.effective_frauds:.0f} effective frauds are known, and an estimate needs "
+            f"{alike.effective_frauds:.1f} effective frauds are known, and an estimate needs "
             f"{LEAST_FRAUDS:.0f}. Retrain once labels of such payments are mature."
         ),
         figures=None,
