@@ -34,6 +34,7 @@ from rich.console import Console
 from benchmarks import stack_shared
 from benchmarks.stack_needs import missing
 from sentinel.features.plan.plan import Plan
+from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.pipeline.compare_shared import compare_shared
 from sentinel.pipeline.importing import import_history
 from sentinel.scoring.runtime import load_plan
@@ -148,7 +149,12 @@ def followed_scorers(deployment: Deployment) -> Iterator[list[Server]]:
             settings = deployment.settings_of(f"scorer-{number}")
             settings.workspace.mkdir(parents=True)
             shutil.copy(deployment.settings.plan_path, settings.plan_path)
-            variables = deployment.variables | {"SENTINEL_WORKSPACE": str(settings.workspace)}
+            # Scorers have no private key: they are told which keys to trust.
+            trusted = " ".join(trusted_keys_of(deployment.settings).public)
+            variables = deployment.variables | {
+                "SENTINEL_WORKSPACE": str(settings.workspace),
+                "SENTINEL_SIGNING__TRUSTED_KEYS": trusted,
+            }
             follower = subprocess.Popen(
                 [sys.executable, "-m", "sentinel.pipeline.follow"],
                 env=os.environ | variables,
