@@ -14,8 +14,9 @@ import copy
 import json
 import os
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Final
@@ -42,6 +43,7 @@ STAYS: Final = (40, 10)
 GRADUAL_DAYS: Final = 30
 DISTANCE: Final = 0.10
 SCENARIOS: Final = ("sudden", "gradual", "new_category", "constant", "unit_change", "nulls")
+LEAST_COVERAGE: Final = 0.9
 RIVAL_WORLDS: Final = 2
 """Stable deployments on which the other rules are run, too; their false alarms are many."""
 
@@ -259,7 +261,11 @@ def run(worlds: int, changes: int, processes: int, labels: int, seed: int) -> di
             for at in range(worlds // 20)
         ]
         moved = [pool.submit(changed, seed + at) for at in range(changes)]
-        alarms = [future.result() for future in quiet]
+        alarms = []
+        for at, future in enumerate(quiet, 1):
+            alarms.append(future.result())
+            if at % max(1, worlds // 50) == 0:
+                print(f"{time.strftime('%H:%M:%S')} {at} of {worlds} worlds", file=sys.stderr)
         strained = [future.result()["ours"] for future in stress]
         found = [result for future in moved for result in future.result()]
     ours = [one["ours"] for one in alarms]
@@ -287,7 +293,25 @@ def run(worlds: int, changes: int, processes: int, labels: int, seed: int) -> di
     }
     if labels:
         result |= drift_labels.run(labels, labels, seed)
-    return result
+    return {**result, "missed": missed(result)}
+
+
+def missed(result: Mapping[str, Any]) -> list[str]:
+    """What was not reached of what must be, in words."""
+    found = result["events_to_find"]
+    wanted = {
+        "false_alarms_upper is {:.3g}, at most 1 may be": (result["false_alarms_upper"], 1.0),
+        "histogram_seconds is {:.3g}, at most 5 may be": (result["histogram_seconds"], 5.0),
+        "test_seconds is {:.3g}, at most .1 may be": (result["test_seconds"], 0.1),
+    }
+    if result["scenarios"]:
+        events = float("inf") if found is None else found
+        wanted["events_to_find is {:,.0f}, at most 2,000 may be"] = (events, 2_000.0)
+    said = [text.format(value) for text, (value, most) in wanted.items() if value > most]
+    coverage = result.get("label_free_coverage", 1.0)
+    if coverage < LEAST_COVERAGE:
+        said.append(f"label_free_coverage is {coverage:.3g}, at least {LEAST_COVERAGE} must be")
+    return said
 
 
 def report(result: dict[str, Any]) -> None:
@@ -313,24 +337,17 @@ def report(result: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks drift", description=__doc__)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--worlds", type=int, default=500, help="stable deployments")
     parser.add_argument("--changes", type=int, default=40, help="deployments that change")
     parser.add_argument("--labels", type=int, default=60, help="worlds of `drift_labels`; 0: none")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1_000, help="0 to 11 set the margins")
     options = parser.parse_args(argv)
     result = run(options.worlds, options.changes, options.processes, options.labels, options.seed)
+    report(result)
+    for text in result["missed"]:
+        print(text, file=sys.stderr)
     if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        report(result)
-    kept = (
-        result["false_alarms_upper"] <= 1
-        and (result["events_to_find"] or np.inf) <= 2_000
-        and result["histogram_seconds"] <= 5
-        and result["test_seconds"] <= 0.1
-    )
-    if not kept:
-        print("A target is not met: see false_alarms_upper, events_to_find and the seconds.")
-    return 0
+        print(json.dumps(result))
+    return 1 if result["missed"] else 0
