@@ -14,7 +14,8 @@ from sentinel.drift.segments import ALL
 from sentinel.models.artifact import load_manifest
 from sentinel.pipeline.candidate_folder import save_candidate
 from sentinel.pipeline.drift_reference import reference_of
-from tests.pipeline.test_online_learning import SETTINGS, base
+from tests.pipeline.test_online_learning import base
+from tests.pipeline.test_refitting import SETTINGS
 
 
 def test_a_candidate_has_the_reference_of_its_own_payments(tmp_path: Path) -> None:

@@ -21,10 +21,8 @@ from sentinel.alerts.conditions import ScorerSeen, Seen
 from sentinel.alerts.scraped import Growth, Looks, scraped
 from sentinel.alerts.states import SECOND_US
 from sentinel.domain import SentinelError
-from sentinel.drift.store import open_drift
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.label_feed import SPAN_US, LabelFeed, label_feed
-from sentinel.pipeline.drift_watch import words_of
 from sentinel.pipeline.health import scorer_urls
 from sentinel.pipeline.history import read_arrivals
 from sentinel.pipeline.workspace import ledger_reader
@@ -117,17 +115,6 @@ class Sight:
                     grown.append(rise)
                 found.append(ScorerSeen(address=url, now=look, growth=looks.growth()))
         return found, _together(grown)
-
-    def _drift(self, now_us: int) -> dict[str, str]:
-        """What moved, by feature and segment; nothing where drift was never followed."""
-        store = open_drift(self._settings)
-        try:
-            alarms = store.open_alarms(now_us)
-        finally:
-            store.close()
-        return {
-            f"{one.change.feature} in {one.change.segment}": f"{words_of([one])}." for one in alarms
-        }
 
     def _redis(self) -> str | None:
         """Why Redis does not answer; empty if it does; None without Redis."""
