@@ -21,6 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.domain import Transaction
+from sentinel.drift.bins import SCORE, freeze_bins
+from sentinel.drift.counting import count_cells
+from sentinel.drift.detector import DriftDetector, HourCounts
+from sentinel.drift.reference import freeze_reference
+from sentinel.drift.segments import ALL, Segment
 from sentinel.features import jit
 from sentinel.features.offline import OfflineFold
 from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, RequestFeature, View
@@ -34,7 +39,7 @@ from sentinel.models.thresholds import Thresholds
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
-from sentinel.settings import MoneySettings
+from sentinel.settings import DriftSettings, MoneySettings
 from sentinel.state.embedded import EmbeddedState, restore
 from sentinel.state.known_ids import KnownIds
 from sentinel.state.redis.effects import Effects
@@ -73,6 +78,19 @@ def compile_kernels(folder: Path) -> None:
     ManyScorers([model.many, model.many]).score(np.zeros((1, 2), dtype=np.float32))
     _shared(program)
     _old_ids(folder)
+    _drift()
+
+
+def _drift() -> None:
+    """What the monitor runs: four quiet weeks, and an hour after them."""
+    hours = np.arange(28 * 24)
+    bins = freeze_bins(np.arange(100, dtype=np.float32).reshape(50, 2), ["amount", SCORE])
+    segments = (Segment(ALL),)
+    counted = np.zeros((1, bins.cells), np.uint32)
+    count_cells(bins, np.ones((9, 2), np.float32), np.ones((9, 1), np.bool_), counted)
+    reference = freeze_reference(bins, segments, hours, np.tile(counted, (len(hours), 1, 1)))
+    after = HourCounts(int(hours[-1]) + 1, counted, np.array([9]))
+    DriftDetector(reference, DriftSettings()).advance(after)
 
 
 def _payment(number: int) -> Transaction:
