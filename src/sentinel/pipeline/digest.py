@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from sentinel.alerts.digest_letter import DigestFigures, digest_letter
 from sentinel.alerts.mail import Letter, addresses, mail_problem, message_of, send
 from sentinel.alerts.store import AlertStore
 from sentinel.domain import ConfigurationError, LabelsStopped, SentinelError, Verdict
@@ -28,8 +27,6 @@ from sentinel.log.entries import (
     outcome_codes,
 )
 from sentinel.models.registry_view import read_view
-from sentinel.pipeline import experiments, policies
-from sentinel.pipeline.approvals import request_of
 from sentinel.pipeline.label_watch import watch_labels
 from sentinel.pipeline.watches import MonitorContext
 from sentinel.pipeline.workspace import ledger_reader
@@ -137,6 +134,9 @@ def digest(settings: Settings, span: Span, now_us: int | None = None) -> Letter:
         WorkspaceError, LedgerUnavailable: There is no log, or it cannot be read.
         ConfigurationError: `digest.timezone` is no place.
     """
+    # A monitor that sends none today is spared what draws and trains.
+    from sentinel.alerts.digest_letter import DigestFigures, digest_letter
+
     now_us = time.time_ns() // 1_000 if now_us is None else now_us
     zone = _zone(settings)
     today = datetime.fromtimestamp(now_us / 1e6, zone).replace(
@@ -236,7 +236,8 @@ def _decisions(ledger: Ledger, start_us: int, end_us: int) -> Iterator[DecisionG
 
 
 def _changed(settings: Settings, start: datetime, end: datetime) -> list[str]:
-    """Policies and line-ups of the time, in words."""
+    """Policies, line-ups and versions of the time, in words."""
+    from sentinel.pipeline import experiments, policies
 
     def within(at_us: int) -> bool:
         return _us(start) <= at_us < _us(end)
@@ -264,6 +265,8 @@ def _changed(settings: Settings, start: datetime, end: datetime) -> list[str]:
 
 def _waits(settings: Settings) -> list[str]:
     """What waits for somebody."""
+    from sentinel.pipeline.approvals import request_of
+
     held = AlertStore(settings.alerts_path).held().values()
     found = [f"Alert {one.name} fires: {one.summary}" for one in held if one.state == "firing"]
     view = read_view(settings.models_dir)
