@@ -1,6 +1,6 @@
 """The monitor's look at the feed of labels: whether they arrive, and how much truth is to come.
 
-It reads each group of the log once for as long as the process lives. Labels are kept by the hour
+It reads each group of the log once for as long as the process lives. Labels are kept by the minute
 of their arrival and payments by the hour of their decision, for the time that counts.
 """
 
@@ -23,6 +23,8 @@ from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 
 MINUTE_US: Final = 60_000_000
+MOST_MINUTES: Final = SPAN_US // MINUTE_US
+"""Minutes in which labels came that are kept; older ones are forgotten."""
 _ROWS: Final = tuple(
     row
     for row in MEASURED
