@@ -10,11 +10,13 @@ from psycopg import sql
 
 from sentinel.access.postgres import TABLES, PostgresKeys
 from sentinel.documents.postgres import PostgresDocuments
-from sentinel.domain import ConfigurationError, WorkspaceError
+from sentinel.domain import ConfigurationError, LedgerUnavailable, WorkspaceError
+from sentinel.drift.store import DriftStore, Step
+from sentinel.drift.tables import PostgresTables, drift_tables
 from sentinel.experiments.store import LINE_UPS, line_up_tables
 from sentinel.ledger.base import LabelEffect, StateRebuild
 from sentinel.ledger.database import Database
-from sentinel.ledger.grants import grant_to_scorers
+from sentinel.ledger.grants import grant_to_monitor, grant_to_scorers
 from sentinel.ledger.postgres import PostgresLedger, migrate
 from sentinel.policy.store import POLICY, policy_tables
 from tests.ledger.material import NOON_US, append_history, append_labels, fill, label, transaction
@@ -37,6 +39,7 @@ def owner(postgres_url: str) -> Database:
     migrate(database, TABLES)
     migrate(database, policy_tables())
     migrate(database, line_up_tables())
+    migrate(database, drift_tables())
     return database
 
 
@@ -80,6 +83,32 @@ def test_a_scorer_does_all_its_work(scorer: Database) -> None:
     line_ups.close()
 
 
+def test_the_monitor_writes_the_record_of_drift_and_scorers_show_it(
+    owner: Database, scorer: Database, postgres_url: str
+) -> None:
+    role = f"monitor_{owner.namespace.rpartition('_')[2]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    grant_to_monitor(owner, role)
+    monitor = Database(as_role(postgres_url, role), owner.namespace, retry_seconds=1.0)
+    with PostgresLedger.open_writer(scorer, exclusive=False) as ledger:
+        append_history(ledger, [transaction(1, NOON_US)])
+    with PostgresLedger.open_reader(monitor) as ledger:  # samples of served rows read all of these
+        assert [group.entries for group in ledger.groups()] == [1]
+        assert list(ledger.rebuilds("plan")) == list(ledger.label_effects("plan")) == []
+    kept, shown = DriftStore(PostgresTables(monitor)), DriftStore(PostgresTables(scorer))
+    try:
+        kept.keep(Step(kept.progress(), through=1, clock_us=NOON_US))
+        assert shown.progress().through == 1
+        assert shown.streams() == shown.changes(NOON_US) == shown.notices() == []
+        assert shown.hours(1) == []
+        with pytest.raises(LedgerUnavailable, match="lacks a right"):
+            shown.forget_counts()
+    finally:
+        kept.close()
+        shown.close()
+
+
 FORBIDDEN = [
     "UPDATE {ns}.groups SET payload = ''",
     "DELETE FROM {ns}.groups",
@@ -108,6 +137,9 @@ FORBIDDEN = [
     "DELETE FROM {ns}.line_up_versions",
     "UPDATE {ns}.line_up_stops SET why = ''",
     "DELETE FROM {ns}.line_up_stops",
+    "INSERT INTO {ns}.drift_notices VALUES (1, '')",
+    "DELETE FROM {ns}.drift_changes",
+    "UPDATE {ns}.drift_progress SET through = 0",
     "UPDATE {ns}.alembic_version SET version_num = '0'",
     "CREATE TABLE {ns}.mine (n int)",
     "CREATE FUNCTION {ns}.mine() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from sentinel.access.store import migrate_keys
 from sentinel.domain import LedgerUnavailable, NotFound
+from sentinel.drift.tables import migrate_drift
 from sentinel.experiments.lineup import LineUp, started
 from sentinel.experiments.stops import STOPPED_BY, Stop
 from sentinel.experiments.store import change_line_up, migrate_line_ups, open_line_ups
@@ -60,6 +61,7 @@ def owner(settings: Settings, postgres_url: str) -> Settings:
     migrate_keys(made)
     migrate_policies(made)
     migrate_line_ups(made)
+    migrate_drift(made)
     grant_to_scorers(made)
     return made
 

@@ -25,6 +25,16 @@ _ADDED_TO: Final = (
     "label_effects",
     "line_up_stops",
 )
+_DRIFT: Final = (
+    "drift_progress",
+    "drift_streams",
+    "drift_hours",
+    "drift_tallies",
+    "drift_changes",
+    "drift_notices",
+    "drift_requested",
+)
+"""The record of drift: the monitor writes it, and scorers show it (`GET /drift`)."""
 _READ: Final = (
     "alembic_version",
     "access_version",
@@ -34,6 +44,8 @@ _READ: Final = (
     "policy_versions",
     "line_up_schema",
     "line_up_versions",
+    "drift_schema",
+    *_DRIFT,
 )
 _NOTED_IN: Final = ("access_uses",)
 """When a key was last used, by key: the only rows that a scorer writes again."""
@@ -49,16 +61,9 @@ _MONITOR_READS: Final = (
     "line_up_schema",
     "line_up_versions",
     "line_up_stops",
+    "state_rebuilds",
+    "label_effects",
     "drift_schema",
-)
-_MONITOR_WRITES: Final = (
-    "drift_progress",
-    "drift_streams",
-    "drift_hours",
-    "drift_tallies",
-    "drift_changes",
-    "drift_notices",
-    "drift_requested",
 )
 
 Rights = tuple[tuple[str, tuple[str, ...]], ...]
@@ -78,13 +83,13 @@ def grant_to_monitor(database: Database, role: str) -> None:
     """
     rights = (
         ("SELECT", _MONITOR_READS),
-        ("SELECT, INSERT, UPDATE, DELETE", _MONITOR_WRITES),
+        ("SELECT, INSERT, UPDATE, DELETE", _DRIFT),
     )
     _grant(database, role, rights, "ledger.monitor_role", "the monitor")
 
 
 def grant_to_scorers(database: Database, role: str) -> None:
-    """Let a role read a ledger, its keys, policy and line-up, and add to the ledger
+    """Let a role read a ledger, its keys, policy, line-up and drift, and add to the ledger
     and to what guardrails have stopped.
 
     What else the role has in the schema is taken.
