@@ -159,3 +159,28 @@ def test_a_workspace_without_a_log_is_waited_for(tmp_path: Path) -> None:
     (stream,) = store.streams()
     store.close()
     assert (stream.model_name, stream.tested_hour) == (MODEL, CHANGED)
+
+
+def test_a_run_ends_where_the_log_ended_though_payments_never_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    install_followed(settings, "1", REFERENCE)
+    real = following.DriftFollower.step
+    with open_writer(settings) as ledger:
+        fill_hours(ledger, [CHANGED])
+        hours = iter(range(CHANGED + 1, CHANGED + 9))
+
+        def step_while_payments_come(follower: following.DriftFollower) -> int:
+            taken = real(follower)
+            fill_hours(ledger, [next(hours)], per_hour=20)
+            return taken
+
+        monkeypatch.setattr(following.DriftFollower, "step", step_while_payments_come)
+        watch, _ = watch_of(settings)
+        for run_number in (1, 2):
+            watch.run(NOW_US)
+            store = open_drift(settings)
+            assert store.progress().through == ledger.last_sequence() - 20
+            store.close()
+            assert next(hours) == CHANGED + 2 * run_number

@@ -34,6 +34,8 @@ RECENT_HOURS: Final = 48
 """A change that was found longer ago asks for no retraining: a record was made anew."""
 MOST_TOLD: Final = 5
 """Changes that a request for a retraining names."""
+RUN_SECONDS: Final = 300.0
+"""A run that is far behind ends after so long; the next one goes on."""
 _DUTY: Final = 0.5
 """While it is far behind, it rests for this share of the time that it worked."""
 _HOUSEKEEPING_SECONDS: Final = 600.0
@@ -78,9 +80,12 @@ class DriftWatch:
 
     def _follow(self, follower: DriftFollower, reader: Ledger, now_us: int) -> None:
         follower.look_again()
+        # What comes meanwhile waits for the next run: payments that never pause would make this one
+        # endless, and a step of each few of them.
+        end, until = reader.last_sequence(), time.monotonic() + RUN_SECONDS
         while not self._stop.is_set():
             began = time.monotonic()
-            if not follower.step():
+            if began > until or not follower.step():
                 break
             for row, change in follower.found:
                 log.warning(
@@ -89,6 +94,8 @@ class DriftWatch:
                     extra={"model_version": row.model_version},
                 )
             self._note(follower, reader, now_us)
+            if follower.progress is not None and follower.progress.through >= end:
+                break
             self._stop.wait(_DUTY * (time.monotonic() - began))
         else:
             return
