@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,18 @@ def test_a_value_that_the_reference_never_held_is_another_value() -> None:
     counts = np.zeros((1, bins.cells), np.uint32)
     count_cells(bins, np.array([[7.0], [3.0]], np.float32), np.ones((2, 1), bool), counts)
     assert counts.tolist() == [[0, 1, 1, 0]]
+
+
+def test_infinite_values_are_no_edges_and_are_counted_in_the_outer_cells() -> None:
+    X = np.array([[0.0, np.inf], [np.inf, 2.0], [-np.inf, np.nan]], np.float32)
+    bins = freeze_bins(X, ["ratio", "code"], categorical=["code"])
+    assert msgspec.json.decode(msgspec.json.encode(bins), type=Bins) == bins
+    counts = np.zeros((1, bins.cells), np.uint32)
+    count_cells(bins, X, np.ones((3, 1), bool), counts)
+    assert counts.sum() == 6
+    assert counts[0, bins.slice_of("code")].tolist() == [1, 1, 1]
+    parts = default_segments(X, ["ratio", "code"], amount="ratio", categories=["code"])
+    assert msgspec.json.decode(msgspec.json.encode(parts), type=tuple[Segment, ...]) == parts
 
 
 def test_counts_that_do_not_fit_are_refused() -> None:

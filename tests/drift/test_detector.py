@@ -177,9 +177,13 @@ def test_a_reference_is_the_same_after_it_was_kept(
     assert kept.digest == reference.digest
     assert kept.bins == reference.bins
     assert np.array_equal(kept.expected_answers, reference.expected_answers)
-    (tmp_path / REFERENCE_FILE).write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(ModelFormatError, match="Train the model anew"):
-        DriftReference.load(tmp_path)
+    whole = (tmp_path / REFERENCE_FILE).read_bytes()
+    middle = len(whole) // 2
+    spoilt = whole[:middle] + bytes(64) + whole[middle + 64 :]
+    for broken in (b"PK\x03\x04 cut off", spoilt, whole[:middle]):
+        (tmp_path / REFERENCE_FILE).write_bytes(broken)
+        with pytest.raises(ModelFormatError, match="Train the model anew"):
+            DriftReference.load(tmp_path)
 
 
 def test_a_short_reference_says_that_nothing_can_be_tested() -> None:

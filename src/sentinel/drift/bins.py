@@ -154,7 +154,8 @@ def freeze_bins(
         raise ValueError(f"A column has 3 to {MOST_CELLS} cells, not {cells}.")
     columns = []
     for at, name in enumerate(names):
-        known = X[:, at][~np.isnan(X[:, at])]
+        # An infinite value belongs to the outer cells, or to a category's others; no edge is there.
+        known = X[:, at][np.isfinite(X[:, at])]
         if name in categorical:
             kind: Literal["number", "category"] = "category"
             values = _frequent(known, MOST_CELLS - 2)

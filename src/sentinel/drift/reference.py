@@ -8,6 +8,7 @@ then that their payments have changed, and the next training makes one.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,16 @@ REFERENCE_FORMAT: Final = 1
 
 LEAST_DAYS: Final = 14
 """With fewer days nothing says how far days stray."""
+
+_UNREADABLE: Final = (
+    ValueError,
+    KeyError,
+    EOFError,
+    OSError,
+    BadZipFile,
+    zlib.error,
+    msgspec.MsgspecError,
+)
 
 Counts = npt.NDArray[np.uint32]
 
@@ -146,7 +157,7 @@ class DriftReference:
                     last_hour=heading.last_hour,
                     days=heading.days,
                 )
-        except (ValueError, KeyError, EOFError, OSError, BadZipFile, msgspec.MsgspecError) as error:
+        except _UNREADABLE as error:
             raise ModelFormatError(
                 f"{path} is not a drift reference that this version can read: {error}. Train the "
                 "model anew; until then it is served without its drift being looked at."

@@ -101,7 +101,7 @@ def default_segments(
 
 
 def _bands(values: npt.NDArray[np.float32], name: str) -> list[Segment]:
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     if not known.size:
         return []
     inner = np.unique(np.quantile(known, np.arange(1, _BANDS) / _BANDS).astype(np.float32))
@@ -119,7 +119,7 @@ def _bands(values: npt.NDArray[np.float32], name: str) -> list[Segment]:
 
 
 def _values(values: npt.NDArray[np.float32], name: str) -> list[Segment]:
-    codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    codes, counts = np.unique(values[np.isfinite(values)], return_counts=True)
     enough = counts >= _SMALLEST_SHARE * max(len(values), 1)
     order = np.argsort(-counts, kind="stable")
     return [
