@@ -58,7 +58,12 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         return self.from_us <= at_us < self.until_us
 
     def touches(self, first_hour: int, last_hour: int) -> bool:
-        """Whether its window meets these hours since 1970, both included."""
+        """Whether its window meets these hours since 1970, both included.
+
+        One that was ended before it began has an empty window, which meets none.
+        """
+        if self.until_us <= self.from_us:
+            return False
         return self.from_us < (last_hour + 1) * HOUR_US and first_hour * HOUR_US < self.until_us
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
+import math
 import time
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,7 +20,9 @@ By = Annotated[str, typer.Option(help="Who says so; default: the user of the sys
 Feature = Annotated[str, typer.Option(help="Feature; `*` and `?` stand for any signs.")]
 SegmentName = Annotated[str, typer.Option(help="Segment; `*` and `?` stand for any signs.")]
 From = Annotated[str, typer.Option("--from", help="When it begins, UTC; default: now.")]
-Hours = Annotated[float, typer.Option(help="How long it lasts.", min=0.1)]
+MOST_HOURS: Final = 8_784.0
+"""A year: what holds for longer is said again."""
+Hours = Annotated[float, typer.Option(help="How long it lasts.", min=0.1, max=MOST_HOURS)]
 
 
 def status(as_json: AsJson = False, workspace: Workspace = None) -> None:
@@ -113,6 +116,9 @@ def _say(
     from sentinel.drift.notices import MOST_TEXT, Notice
     from sentinel.drift.store import open_drift
 
+    if math.isnan(hours):
+        err.print(f"--hours is a number from 0.1 to {MOST_HOURS:,.0f}.", markup=False)
+        raise SystemExit(2)
     with plain_errors():
         now_us = time.time_ns() // 1000
         from_us = now_us if not from_ else _moment_us(from_)
