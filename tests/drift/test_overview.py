@@ -97,9 +97,9 @@ def test_without_a_monitor_it_says_how_to_start_one(store: DriftStore) -> None:
 
 
 def test_a_model_without_a_reference_says_where_one_comes_from(store: DriftStore) -> None:
-    filled(store, problem="it was trained before references were kept, and has none")
+    filled(store, problem="its folder is not here; `sentinel follow` fetches it")
     found = view_of(store).overview(NOW_US)
-    assert "has none. The next training makes one" in found.missing
+    assert found.missing.endswith("not here; `sentinel follow` fetches it."), "and no other advice"
     assert found.features == ()
 
 

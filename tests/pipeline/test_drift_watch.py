@@ -82,6 +82,39 @@ def test_drift_asks_for_a_retraining_once_and_says_which(
     assert seen["sentinel_drift_untested"] == 0
 
 
+@pytest.mark.parametrize("mature", [False, True])
+def test_a_new_champion_asks_for_the_same_change_again_only_once_its_payments_are_mature(
+    drifted: Settings, store: DriftStore, mature: bool
+) -> None:
+    days = 0.5 if mature else 45.0  # the change was found a day ago
+    labels = drifted.labels.model_copy(update={"maturity_days": days})
+    settings = drifted.model_copy(update={"labels": labels})
+    watch_of(settings)[0].run(NOW_US)
+    (request,) = requests_of(settings)
+    trained = LastTraining(version="2", known_until_us=0, at_us=NOW_US + 1, why=request.why)
+    keep_training(settings, trained)
+    install_followed(settings, "2", REFERENCE)
+    with open_writer(settings) as ledger:
+        hours = range(CHANGED + 25, CHANGED + 37)
+        fill_hours(ledger, hours, per_hour=120, shift=1.0, version="2")
+    watch_of(settings)[0].run(NOW_US + 2)
+    found = store.open_alarms(NOW_US)
+    assert {(one.model_version, one.change.feature) for one in found} == {("2", "risk")}
+    assert len(requests_of(settings)) == mature
+
+
+def test_a_change_is_recent_however_long_late_payments_are_waited_for(
+    drifted: Settings, store: DriftStore
+) -> None:
+    waiting = drifted.drift.model_copy(update={"late_minutes": 2880.0})
+    settings = drifted.model_copy(update={"drift": waiting})
+    with open_writer(settings) as ledger:
+        fill_hours(ledger, [CHANGED + 75])
+    watch_of(settings)[0].run((CHANGED + 76) * HOUR_US)
+    assert store.open_alarms(NOW_US) != []
+    assert len(requests_of(settings)) == 1
+
+
 @pytest.mark.parametrize("why_not", ["setting", "silence", "old"])
 def test_drift_asks_for_none_where_that_is_not_wanted(
     drifted: Settings, store: DriftStore, why_not: str
@@ -184,3 +217,11 @@ def test_a_run_ends_where_the_log_ended_though_payments_never_pause(
             assert store.progress().through == ledger.last_sequence() - 20
             store.close()
             assert next(hours) == CHANGED + 2 * run_number
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e30", "0"])
+def test_a_silence_lasts_a_year_at_most(tmp_path: Path, hours: str) -> None:
+    asked = ["drift", "silence", "--why", "x", "--hours", hours, "--workspace", str(tmp_path)]
+    done = run(app, asked)
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert not (tmp_path / "drift.db").exists()

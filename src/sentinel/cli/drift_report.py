@@ -60,7 +60,7 @@ def _model_words(model: ModelDrift) -> str:
     stream, day = model.stream, model.last_day
     name = f"{stream.model_name} version {stream.model_version}"
     if stream.problem:
-        said = f"{name}: nothing is tested, since {stream.problem}."
+        said = f"{name}: nothing is tested, since {stream.problem.rstrip('.')}."
     elif stream.tested_hour < 0:
         said = f"{name}: no hour is over yet."
     else:

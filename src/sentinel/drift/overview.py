@@ -323,10 +323,11 @@ def _nothing(through: int) -> str:
 def _untested(stream: StreamRow) -> str:
     return (
         f"Payments of version {stream.model_version} are held against no reference: "
-        f"{stream.problem}. The next training makes one, with the model that it registers."
+        f"{stream.problem.rstrip('.')}."
     )
 
 
 _NO_HOURS: Final = (
-    "No hour of payments is whole yet. The first is tested a quarter of an hour after its end."
+    "No hour of payments is whole yet. The first is tested once the log has an entry from "
+    "`drift.late_minutes` after its end."
 )

@@ -34,6 +34,9 @@ RECENT_HOURS: Final = 48
 """A change that was found longer ago asks for no retraining: a record was made anew."""
 MOST_TOLD: Final = 5
 """Changes that a request for a retraining names."""
+NO_REFERENCE: Final = (
+    "it was trained before references were kept, and has none; the next training makes one"
+)
 RUN_SECONDS: Final = 300.0
 """A run that is far behind ends after so long; the next one goes on."""
 _DUTY: Final = 0.5
@@ -154,14 +157,14 @@ def model_finder(settings: Settings) -> FindModel:
             return f"this deployment's model is {settings.mlflow.model_name}"
         folder = model_folder(settings, version)
         if not folder.is_dir():
-            return "its folder is not here"
+            return "its folder is not here; `sentinel follow` fetches it where it is registered"
         try:
             plan = load_plan(folder, load_manifest(folder))
             reference = DriftReference.load(folder)
         except (SentinelError, OSError) as error:
             return f"it cannot be read ({error})"
         if reference is None:
-            return "it was trained before references were kept, and has none"
+            return NO_REFERENCE
 
         def columns(plan_hash: str) -> npt.NDArray[np.int64] | None:
             served = find_plan(settings, plan_hash)
@@ -181,6 +184,10 @@ def model_finder(settings: Settings) -> FindModel:
 def ask_for_retraining(settings: Settings, store: DriftStore, now_us: int) -> None:
     """Ask for a retraining because of changes that raise an alarm, once for each alarm.
 
+    A champion that is trained because of a change has a reference of before it, and finds the same
+    change again. What an earlier champion has asked for is not asked for again until payments of
+    after the change are mature, so that a training can learn from them.
+
     Args:
         settings: `retraining.on_drift` says whether drift asks for one.
         store: The record of drift.
@@ -188,19 +195,39 @@ def ask_for_retraining(settings: Settings, store: DriftStore, now_us: int) -> No
     """
     if not settings.retraining.on_drift:
         return
+    # An hour is tested late where payments are waited for: the change was found so much later.
+    waited_us = int(settings.drift.late_minutes * 60e6)
     recent = [
         one
         for one in store.open_alarms(now_us)
-        if now_us - (one.change.at_hour + 1) * HOUR_US <= RECENT_HOURS * HOUR_US
+        if now_us - waited_us - (one.change.at_hour + 1) * HOUR_US <= RECENT_HOURS * HOUR_US
     ]
     alarms = {(one.model_version, one.change.at_hour) for one in recent}
     new = [alarm for alarm in sorted(alarms) if not store.requested(*alarm)]
-    if new:
-        request = RetrainingRequest(kind="drift", why=words_of(recent), at_us=now_us)
+    if not new:
+        return
+    repeated = _answered(settings, store, now_us)
+    told = [one for one in recent if (one.change.feature, one.change.segment) not in repeated]
+    alarms = {(one.model_version, one.change.at_hour) for one in told}
+    if new := [alarm for alarm in new if alarm in alarms]:
+        request = RetrainingRequest(kind="drift", why=words_of(told), at_us=now_us)
         request_retraining(settings, request)
         for alarm in new:
             store.note_requested(*alarm)
         log.info("A retraining was asked for: %s", request.why)
+
+
+def _answered(settings: Settings, store: DriftStore, now_us: int) -> set[tuple[str, str]]:
+    """Features and segments whose change earlier champions have asked for a retraining for."""
+    streams = store.streams()
+    after = now_us - int(settings.labels.maturity_days * DAY_US)
+    return {
+        (one.change.feature, one.change.segment)
+        for one in store.changes(now_us)
+        if one.stream != streams[-1].id
+        and one.change.at_hour * HOUR_US >= after
+        and store.requested(one.model_version, one.change.at_hour)
+    }
 
 
 def words_of(changes: Sequence[RecordedChange]) -> str:
