@@ -286,6 +286,24 @@ def test_payments_of_hours_that_are_over_are_apart_and_those_within_the_wait_are
     }
 
 
+def test_hours_that_were_tested_stay_as_they_are_though_the_wait_is_made_longer(
+    settings: Settings, log: Ledger
+) -> None:
+    fill_hours(log, range(START_HOUR, START_HOUR + 5), degraded=False)
+    one = Following(settings)
+    one.to_the_end()
+    (stream,) = one.store.streams()
+    tested = {row.first_hour: row.counts.tolist() for row in one.store.hours(stream.id)}
+    assert stream.tested_hour == START_HOUR + 3
+    one.store.close()
+    fill_hours(log, [START_HOUR + 5], late_by_us=3 * HOUR_US, degraded=False, seed=8)
+    patient = Following(settings, late_minutes=1440.0)
+    patient.to_the_end()
+    kept = {row.first_hour: row.counts.tolist() for row in patient.store.hours(stream.id)}
+    assert kept == tested
+    assert patient.store.tallies()[MODEL, "1", START_HOUR + 5].late == 60
+
+
 def test_a_change_is_recorded_silenced_explained_and_ended_with_its_model(
     settings: Settings, log: Ledger
 ) -> None:

@@ -257,7 +257,8 @@ class DriftFollower:
         arrived = np.maximum(received, group.floor_us) // HOUR_US
         hours = np.minimum(happened // HOUR_US, arrived)
         degraded = (flags & FLAG_DEGRADED) != 0
-        late = ~degraded & (hours < self._first_open())
+        # Hours that were tested stay closed, also where the wait was made longer since.
+        late = ~degraded & (hours < max(self._first_open(), stream.row.tested_hour + 1))
         hours = np.where(late, arrived, hours)
         columns = None
         if stream.model is not None:
