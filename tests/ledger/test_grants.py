@@ -95,13 +95,13 @@ def test_the_monitor_writes_the_record_of_drift_and_scorers_show_it(
         append_history(ledger, [transaction(1, NOON_US)])
     with PostgresLedger.open_reader(monitor) as ledger:  # samples of served rows read all of these
         assert [group.entries for group in ledger.groups()] == [1]
-        assert list(ledger.rebuilds("plan")) == list(ledger.label_effects("plan")) == []
+        assert not list(ledger.rebuilds("plan"))
+        assert not list(ledger.label_effects("plan"))
     kept, shown = DriftStore(PostgresTables(monitor)), DriftStore(PostgresTables(scorer))
     try:
         kept.keep(Step(kept.progress(), through=1, clock_us=NOON_US))
         assert shown.progress().through == 1
-        assert shown.streams() == shown.changes(NOON_US) == shown.notices() == []
-        assert shown.hours(1) == []
+        assert not any((shown.streams(), shown.changes(NOON_US), shown.notices(), shown.hours(1)))
         with pytest.raises(LedgerUnavailable, match="lacks a right"):
             shown.forget_counts()
     finally:

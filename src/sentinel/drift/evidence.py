@@ -11,15 +11,16 @@ variable, and at least ``d**2 / 2``), ``phi`` is the variance within a day and `
 between days (`sentinel.drift.rhythm`). For Gaussian days of these variances it is the likelihood
 ratio of a moved share against days that stray by chance, so its expectation is at most one whatever
 hour it is looked at: one day, however many its payments, can never be worth more than what a day of
-chance allows. Real days are not Gaussian and their variances are estimates, so this holds about, and
-not exactly; `sentinel.drift.rhythm` keeps a margin for it, and ``benchmarks drift`` measures it.
+chance allows. Real days are not Gaussian and their variances are estimates, so this holds about,
+and not exactly; `sentinel.drift.rhythm` keeps a margin, and ``benchmarks drift`` measures it.
 
 A change may begin in any hour. The Shiryaev-Roberts sum ``M`` over all hours at which it may have
 begun follows ``M = L (M + 1)``, where ``L`` is what the capital grew by in this hour. With such a
-capital, without a change, ``M`` minus the hours so far has expectation at most zero, and so does every average of such
-sums, however much they depend on each other. So the first hour at which the average over all
-streams reaches ``A`` is expected after ``A`` hours or more: a setting of false alarms a month, and
-no correction for the number of features (Shin, Ramdas and Rinaldo, "E-detectors", 2023).
+capital, and without a change, ``M`` minus the hours so far has expectation at most zero, and so
+does every average of such sums, however much they depend on each other. So the first hour at which
+the average over all streams reaches ``A`` is expected after ``A`` hours or more: a setting of false
+alarms a month, and no correction for the number of features (Shin, Ramdas and Rinaldo,
+"E-detectors", 2023).
 """
 
 from __future__ import annotations
