@@ -17,10 +17,11 @@ from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_gro
 from sentinel.models.label_feed import FEWEST_ARRIVALS
 from sentinel.monitoring.figures import Figures
 from sentinel.monitoring.table import MEASURED
+from sentinel.pipeline import parity_watch
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.label_feed_watch import watch_label_feed
-from sentinel.pipeline.parity_watch import ParityWatch
-from sentinel.pipeline.watches import MonitorContext
+from sentinel.pipeline.parity_watch import FIRST_SECONDS, ParityWatch
+from sentinel.pipeline.watches import STUCK_SECONDS, MonitorContext, WatchThread
 from sentinel.settings import Settings
 from testkit.scratch import make_workspace, serving
 
@@ -78,3 +79,22 @@ def test_a_sample_of_served_rows_agrees_with_the_log(tmp_path: Path) -> None:
     assert figure(registry, "sentinel_parity_mismatches_total") == 0
     assert figure(registry, "sentinel_parity_time_seconds") == pytest.approx(time.time(), abs=120)
     assert watch.every_seconds >= settings.monitor.parity_hours * 3600
+
+
+def test_a_sample_that_takes_too_long_is_ended_and_the_watch_has_failed_until_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parity_watch.SAMPLE_SECONDS < STUCK_SECONDS  # no sample makes the monitor unwell
+    monkeypatch.setattr(parity_watch, "SAMPLE_SECONDS", 0.0)
+    settings = make_workspace(tmp_path / "w")
+    rows = [row for row in MEASURED if row.name.startswith("sentinel_parity")]
+    registry = CollectorRegistry()
+    watch = ParityWatch(settings, Figures(rows, registry), threading.Event(), 0.0)
+    thread = WatchThread(watch, threading.Event())
+    for _ in range(2):
+        thread.run_once()
+    state = thread.state()
+    assert (state.runs, state.failures) == (0, 2)
+    assert "took longer" in state.problem
+    assert FIRST_SECONDS <= watch.every_seconds < settings.monitor.parity_hours * 3600
+    assert figure(registry, "sentinel_parity_time_seconds") == 0

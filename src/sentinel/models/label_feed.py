@@ -21,7 +21,8 @@ Ints = npt.NDArray[np.int64]
 
 FEWEST_ARRIVALS: Final = 10
 """Of fewer moments at which labels arrived nothing is said."""
-SPAN_US: Final = 90 * DAY_US
+SPAN_DAYS: Final = 90
+SPAN_US: Final = SPAN_DAYS * DAY_US
 """Pauses of so long before the newest label count; an outage a year ago excuses none today."""
 USUAL_SHARE: Final = 0.95
 """A pause is usual if this share of all time lies in pauses no longer than it."""

@@ -23,8 +23,6 @@ from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 
 MINUTE_US: Final = 60_000_000
-MOST_MINUTES: Final = SPAN_US // MINUTE_US
-"""Minutes in which labels came that are kept; older ones are forgotten."""
 _ROWS: Final = tuple(
     row
     for row in MEASURED

@@ -25,9 +25,9 @@ from sentinel.telemetry.context import handed_on
 SAMPLE_ROWS: Final = 200
 """Of each kind of what is served."""
 FIRST_SECONDS: Final = 600.0
-"""From the start to the first sample."""
-SAMPLE_SECONDS: Final = 3_600.0
-"""A sample that takes longer is ended."""
+"""From the start to the first sample, and at least from one that failed to the next."""
+SAMPLE_SECONDS: Final = 300.0
+"""A sample that takes longer is ended; well below `watches.STUCK_SECONDS`."""
 MOST_SHARE: Final = 0.02
 """Of one processor's time, at most, for samples."""
 _ROWS: Final = tuple(row for row in MEASURED if row.name.startswith("sentinel_parity"))
@@ -65,18 +65,28 @@ class ParityWatch:
         self._figures = figures
         self._stop = stop
         self._next_at = time.monotonic() + first_seconds
+        self._problem = ""
         self._usual_seconds = settings.monitor.parity_hours * 3600
 
     def run(self, now_us: int) -> None:
-        """See `Watch`."""
-        if time.monotonic() < self._next_at or not self._settings.plan_path.exists():
+        """Draw a sample if one is due. While the last one failed, the watch has failed."""
+        if not self._settings.plan_path.exists():
+            return
+        if time.monotonic() < self._next_at:
+            if self._problem:
+                raise Unavailable(self._problem)
             return
         began = time.monotonic()
+        usual = FIRST_SECONDS
         try:
             sampled = self._sample()
+            self._problem, usual = "", self._usual_seconds
+        except Exception as error:
+            self._problem = str(error) or type(error).__name__
+            raise
         finally:  # one that failed is as costly as another
             took = time.monotonic() - began
-            self.every_seconds = max(self._usual_seconds, took / MOST_SHARE)
+            self.every_seconds = max(usual, took / MOST_SHARE)
             self._next_at = time.monotonic() + self.every_seconds
         if sampled is not None:
             self._figures.add(
@@ -99,6 +109,7 @@ class ParityWatch:
             stdout=subprocess.PIPE,
             env={**os.environ, **handed_on(), **given},
         )
+        assert process.stdout is not None
         until = time.monotonic() + SAMPLE_SECONDS
         try:
             while True:
@@ -111,12 +122,15 @@ class ParityWatch:
                     if time.monotonic() > until:
                         raise Unavailable(
                             f"A sample of served rows took longer than {SAMPLE_SECONDS:,.0f} s and "
-                            "was ended. See that what serves answers: `sentinel doctor`."
+                            "was ended. `sentinel features verify --sample "
+                            f"{SAMPLE_ROWS}` has no such bound, and `sentinel doctor` says "
+                            "whether what serves answers."
                         ) from None
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            process.stdout.close()
         if process.returncode:
             raise Unavailable(
                 f"A sample of served rows could not be recomputed: the process ended with status "
