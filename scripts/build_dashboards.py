@@ -345,6 +345,30 @@ DRIFT: Final = Board(
     "Sentinel: drift",
     (
         figure(
+            "Alarms",
+            "Changes of payments that are on and not silenced.",
+            "short",
+            "max(sentinel_drift_alarms)",
+        ),
+        figure(
+            "Largest change",
+            "Total-variation distance of the alarms; 0: there are none.",
+            "percentunit",
+            "max(sentinel_drift_largest_distance)",
+        ),
+        figure(
+            "Tested up to",
+            "End of the last hour that was tested; 56 years ago: none was.",
+            "dateTimeFromNow",
+            "max(1000 * sentinel_drift_tested_timestamp_seconds)",
+        ),
+        figure(
+            "Untested",
+            "1 while the model that decides has no reference that is long enough.",
+            "short",
+            "max(sentinel_drift_untested)",
+        ),
+        figure(
             "Parity",
             "Values of sampled rows that the log does not say; it is 0.",
             "short",
@@ -355,6 +379,45 @@ DRIFT: Final = Board(
             "Since the monitor's start.",
             "short",
             "sum(sentinel_parity_samples_total)",
+        ),
+        lines(
+            "Changes",
+            "Streams (a feature in a segment) that changed and have not come back.",
+            "short",
+            ("max(sentinel_drift_alarms)", "not silenced"),
+            ("max(sentinel_drift_changes)", "all"),
+        ),
+        lines(
+            "Evidence",
+            "Average of all streams, beside what raises an alarm; 0: nothing is tested.",
+            "short",
+            ("max(sentinel_drift_evidence)", "evidence"),
+            ("max(sentinel_drift_evidence_threshold)", "raises an alarm"),
+        ),
+        lines(
+            "Unknown values",
+            "Share of payments of this hour and the one before without the feature: the 20 that "
+            "are farthest from the reference.",
+            "percentunit",
+            ("max by (feature) (sentinel_drift_missing_share)", "{{feature}}"),
+        ),
+        lines(
+            "Followed decisions",
+            "What became of them; late and degraded ones are counted apart.",
+            "reqps",
+            (per_second("sentinel_drift_decisions_total", "result"), "{{result}}"),
+        ),
+        lines(
+            "Followed log",
+            "Entries taken in, by kind.",
+            "ops",
+            (per_second("sentinel_drift_entries_total", "kind"), "{{kind}}"),
+        ),
+        lines(
+            "Behind the log",
+            "Entries that were not taken in yet.",
+            "short",
+            ("max(sentinel_drift_lag_entries)", "entries"),
         ),
         lines(
             "Fraud probability",
@@ -437,7 +500,8 @@ INFRASTRUCTURE: Final = Board(
             "short",
             ("max(sentinel_ledger_sequence)", "ledger"),
             ("max(sentinel_snapshot_sequence)", "snapshot"),
-            ("max(sentinel_label_feed_sequence)", "monitor"),
+            ("max(sentinel_label_feed_sequence)", "monitor, labels"),
+            ("max(sentinel_drift_followed_sequence)", "monitor, drift"),
         ),
         lines(
             "Prometheus",

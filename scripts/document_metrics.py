@@ -12,8 +12,6 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 EXPORTERS = {
     "scorer": "Scorer: `/metrics` of the API",
     "monitor": "Monitor: `/metrics` of `sentinel monitor`",
-    "follower": "Follower of the registry: `/metrics` beside it",
-    "dashboard": "Dashboard: `/metrics` beside its door",
 }
 
 

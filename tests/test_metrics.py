@@ -12,10 +12,12 @@ import build_dashboards
 import document_metrics
 import yaml
 
+from sentinel.drift.missing import MOST_MISSING
 from sentinel.monitoring.counting import OTHER
+from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
 from sentinel.monitoring.metrics import MOST_MODELS, ScoringMetrics
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
-from sentinel.monitoring.table import METRICS, SCORER, SURROUNDINGS
+from sentinel.monitoring.table import BY_NAME, DRIFT, METRICS, SCORER, SURROUNDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 MONITORING = ROOT / "monitoring"
@@ -109,6 +111,26 @@ def test_what_the_monitor_sees_is_collected_as_the_table_says() -> None:
     assert list(collected) == [row.name for row in SURROUNDINGS]
     assert [one.samples[0].value for one in collected.values()] == [0.5, 0.9, 1.0, 60.0, 3600.0]
     assert list(SurroundingsMetrics(Surroundings).collect()) == []  # nothing was seen yet
+
+
+def test_drift_is_collected_as_the_table_says_once_it_is_known() -> None:
+    known = DriftFigures(
+        alarms=3,
+        changes=4,
+        largest_distance=0.2,
+        entries={"decisions": 7},
+        decisions={"late": 5},
+        missing={"risk": 0.05},
+    )
+    collected = {one.name: one for one in DriftMetrics(lambda: known).collect()}
+    assert list(collected) == [row.name for row in DRIFT]
+    for row in DRIFT:
+        assert collected[row.name].type == row.kind
+        assert collected[row.name].samples[0].labels.keys() == {*row.labels}, row.name
+    (share,) = collected["sentinel_drift_missing_share"].samples
+    assert (share.labels, share.value) == ({"feature": "risk"}, 0.05)
+    assert list(DriftMetrics(lambda: None).collect()) == []  # the log was not looked at yet
+    assert f"the {MOST_MISSING} features" in BY_NAME["sentinel_drift_missing_share"].words
 
 
 def test_a_row_has_units_in_its_name_and_words_that_are_a_sentence() -> None:

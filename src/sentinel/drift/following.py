@@ -138,6 +138,7 @@ class DriftFollower:
     Attributes:
         progress: How far the log was followed; None before the first step.
         counted: Decisions that this process took in, by what became of them.
+        entries: Entries of the log that it took in, by kind.
         found: Changes of the last step.
     """
 
@@ -156,6 +157,7 @@ class DriftFollower:
         self._clock_us = 0
         self.progress: Progress | None = None
         self.counted = dict.fromkeys(("counted", "degraded", "late", "uncounted"), 0)
+        self.entries = dict.fromkeys(GroupKind, 0)
         self.found: list[tuple[StreamRow, Change]] = []
 
     @property
@@ -165,13 +167,19 @@ class DriftFollower:
 
     @property
     def evidence(self) -> tuple[float, float] | None:
-        """Average evidence of the model that decided last, and what makes an alarm of it."""
-        streams = [one for one in self._streams.values() if one.detector is not None]
-        if not streams:
+        """Average evidence of the model that decided last, and what makes an alarm of it.
+
+        None if nothing is tested for that model.
+        """
+        if not self._streams:
             return None
-        detector = max(streams, key=lambda one: one.row.last_sequence).detector
-        assert detector is not None
-        return detector.average, detector.threshold
+        detector = max(self._streams.values(), key=lambda one: one.row.last_sequence).detector
+        return None if detector is None else (detector.average, detector.threshold)
+
+    def reference_of(self, stream: StreamRow) -> DriftReference | None:
+        """The reference of a stream; None if it has none, or is not in memory."""
+        found = self._streams.get((stream.model_name, stream.model_version))
+        return None if found is None or found.model is None else found.model.reference
 
     def step(self) -> int:
         """Take in a part of the log.
@@ -199,11 +207,13 @@ class DriftFollower:
     def _step(self) -> int:
         begun = self._load()
         self.found = []
+        entries = dict.fromkeys(GroupKind, 0)
         through, rows, until = begun.through, 0, time.monotonic() + BATCH_SECONDS
         for group in self._reader.groups(begun.through):
             if group.kind == GroupKind.DECISIONS:
                 self._take(group)
                 rows += group.entries
+            entries[group.kind] += group.entries
             through = group.first_sequence + group.entries - 1
             self._tell_time(max(self._clock_us, group.received_at_us))
             full = rows >= BATCH_ROWS or len(self._streams) > 2 * MOST_STREAMS
@@ -212,6 +222,8 @@ class DriftFollower:
         if through == begun.through:
             return 0
         self._keep(begun, through)
+        for kind, count in entries.items():
+            self.entries[kind] += count
         return through - begun.through
 
     def _load(self) -> Progress:

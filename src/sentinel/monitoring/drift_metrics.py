@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from sentinel.monitoring.families import families
+from sentinel.monitoring.table import DRIFT
 
 
 class DriftFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,63 +17,66 @@ class DriftFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         alarms: Changes that are on and not silenced, of the model that decides.
-        silenced: Changes that are on and silenced.
+        changes: Changes that are on, silenced ones included.
+        largest_distance: Largest total variation of the alarms; 0: there are none.
         evidence, threshold: Of all streams together, and what makes an alarm of it; 0: no test.
         tested_us: The end of the last hour that was tested, microseconds UTC; 0: none was.
+        untested: Whether nothing is tested for the model that decides.
         followed: Sequence of the last entry of the log that was taken in.
         lag: Entries of the log behind it.
-        decisions: Decisions that this process took in, by what became of them.
-        untested: Whether nothing is tested for the model that decides.
+        entries: Entries that this process took in, by kind.
+        decisions: Decisions among them, by what became of them.
+        missing: Shares of unknown values, by feature.
     """
 
     alarms: int = 0
-    silenced: int = 0
+    changes: int = 0
+    largest_distance: float = 0.0
     evidence: float = 0.0
     threshold: float = 0.0
     tested_us: int = 0
+    untested: bool = False
     followed: int = 0
     lag: int = 0
+    entries: Mapping[str, int] = {}
     decisions: Mapping[str, int] = {}
-    untested: bool = False
+    missing: Mapping[str, float] = {}
 
 
 class DriftMetrics(Collector):
-    """Samples of drift.
+    """Samples of drift. There are none before the log was looked at.
 
     Args:
-        figures: Gives them.
+        figures: Gives them; None before they are known, so that a monitor that has just started
+            does not say that all is well.
     """
 
-    def __init__(self, figures: Callable[[], DriftFigures]) -> None:
+    def __init__(self, figures: Callable[[], DriftFigures | None]) -> None:
         self._figures = figures
 
     def collect(self) -> Iterable[Metric]:
         """Samples for a scrape."""
         now = self._figures()
-        for name, text, value in (
-            ("alarms", "Changes of payments that are on and not silenced.", now.alarms),
-            ("silenced_changes", "Changes of payments that are on and silenced.", now.silenced),
-            ("evidence", "Average evidence of all streams against no change.", now.evidence),
-            ("evidence_threshold", "Evidence that raises an alarm; 0: no test.", now.threshold),
-            (
-                "tested_timestamp_seconds",
-                "End of the last hour that was tested; 0: none was.",
-                now.tested_us / 1e6,
-            ),
-            ("followed_sequence", "Last entry of the log that was taken in.", now.followed),
-            ("lag_entries", "Entries of the log that were not taken in yet.", now.lag),
-            (
-                "untested",
-                "1 while nothing is tested for the model that decides, for want of a reference.",
-                float(now.untested),
-            ),
-        ):
-            yield GaugeMetricFamily(f"sentinel_drift_{name}", text, value=value)
-        decisions = CounterMetricFamily(
-            "sentinel_drift_decisions",
-            "Decisions that were followed, by what became of them.",
-            labels=["result"],
+        if now is None:
+            return ()
+        return families(
+            DRIFT,
+            {
+                "sentinel_drift_alarms": now.alarms,
+                "sentinel_drift_changes": now.changes,
+                "sentinel_drift_largest_distance": now.largest_distance,
+                "sentinel_drift_evidence": now.evidence,
+                "sentinel_drift_evidence_threshold": now.threshold,
+                "sentinel_drift_tested_timestamp_seconds": now.tested_us / 1e6,
+                "sentinel_drift_untested": now.untested,
+                "sentinel_drift_followed_sequence": now.followed,
+                "sentinel_drift_lag_entries": now.lag,
+                "sentinel_drift_entries": {(kind,): count for kind, count in now.entries.items()},
+                "sentinel_drift_decisions": {
+                    (result,): count for result, count in now.decisions.items()
+                },
+                "sentinel_drift_missing_share": {
+                    (feature,): share for feature, share in now.missing.items()
+                },
+            },
         )
-        for result, count in now.decisions.items():
-            decisions.add_metric([result], count)
-        yield decisions

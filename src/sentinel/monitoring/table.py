@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
-Exporter = Literal["scorer", "monitor", "follower", "dashboard"]
+Exporter = Literal["scorer", "monitor"]
 
 
 class MetricRow(NamedTuple):
@@ -295,6 +295,14 @@ WATCHES: Final = (
         "monitor",
     ),
     MetricRow(
+        "sentinel_watch_pause_seconds",
+        "gauge",
+        "seconds",
+        "How long the watch rests after a run that ended well.",
+        ("watch",),
+        "monitor",
+    ),
+    MetricRow(
         "sentinel_watch_last_run_seconds",
         "gauge",
         "seconds",
@@ -415,5 +423,107 @@ MEASURED: Final = (
     ),
 )
 
-METRICS: Final = SCORER + WATCHES + SURROUNDINGS + MEASURED
+DRIFT: Final = (
+    MetricRow(
+        "sentinel_drift_alarms",
+        "gauge",
+        "changes",
+        "Changes of payments that are on and not silenced, of the model that decides.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_changes",
+        "gauge",
+        "changes",
+        "Changes that are on, silenced ones included.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_largest_distance",
+        "gauge",
+        "",
+        "Largest total-variation distance of the changes that are on and not silenced; 0: "
+        "there are none.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_evidence",
+        "gauge",
+        "",
+        "Average evidence of all streams against no change.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_evidence_threshold",
+        "gauge",
+        "",
+        "Evidence that raises an alarm; 0: nothing is tested.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_tested_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "Unix time of the end of the last hour that was tested; 0: none was.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_untested",
+        "gauge",
+        "",
+        "1 while nothing is tested for the model that decides, for want of a reference.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_followed_sequence",
+        "gauge",
+        "entries",
+        "Last entry of the log that was taken in.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_lag_entries",
+        "gauge",
+        "entries",
+        "Entries of the log that were not taken in yet.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_entries",
+        "counter",
+        "entries",
+        "Entries of the log that this process took in, by kind.",
+        ("kind",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_decisions",
+        "counter",
+        "payments",
+        "Decisions among them by what became of each: counted; degraded or late, and counted "
+        "apart; or uncounted, for want of a reference.",
+        ("result",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_drift_missing_share",
+        "gauge",
+        "",
+        "Share of unknown values among the payments of this hour and the one before, for the "
+        "20 features whose share is farthest from the reference's.",
+        ("feature",),
+        "monitor",
+    ),
+)
+
+METRICS: Final = SCORER + WATCHES + SURROUNDINGS + MEASURED + DRIFT
 BY_NAME: Final = {row.name: row for row in METRICS}

@@ -59,6 +59,9 @@ class WatchMetrics(Collector):
                 "sentinel_watch_last_success_timestamp_seconds": {
                     (state.name,): state.last_success_us / 1e6 for state in states
                 },
+                "sentinel_watch_pause_seconds": {
+                    (state.name,): state.every_seconds for state in states
+                },
                 "sentinel_watch_last_run_seconds": {
                     (state.name,): state.last_seconds for state in states
                 },

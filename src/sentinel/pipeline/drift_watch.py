@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from sentinel.domain import SentinelError
 from sentinel.drift.following import DriftFollower, FindModel, FollowedModel, columns_by_plan
+from sentinel.drift.missing import missing_shares
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.store import DriftStore, RecordedChange, open_drift
+from sentinel.drift.store import DriftStore, RecordedChange, StreamRow, open_drift
 from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.base import Ledger
@@ -61,7 +62,7 @@ class DriftWatch:
         self._reader: Ledger | None = None
         self._follower: DriftFollower | None = None
         self._kept_house = -_HOUSEKEEPING_SECONDS
-        self._figures = DriftFigures()
+        self._figures: DriftFigures | None = None
         context.registry.register(DriftMetrics(lambda: self._figures))
 
     def run(self, now_us: int) -> None:
@@ -114,20 +115,31 @@ class DriftWatch:
             for one in self._store.changes(now_us, stream=latest.id if latest else 0)
             if one.change.ended_hour is None
         ]
-        silenced = sum(one.silence is not None for one in on)
+        alarms = [one.change.total_variation for one in on if one.silence is None]
         through = follower.progress.through if follower.progress else 0
         evidence, threshold = follower.evidence or (0.0, 0.0)
         self._figures = DriftFigures(
-            alarms=len(on) - silenced,
-            silenced=silenced,
+            alarms=len(alarms),
+            changes=len(on),
+            largest_distance=max(alarms, default=0.0),
             evidence=evidence,
             threshold=threshold,
             tested_us=(latest.tested_hour + 1) * HOUR_US if latest else 0,
+            untested=latest is not None and bool(latest.problem),
             followed=through,
             lag=max(0, reader.last_sequence() - through),
+            entries={kind.name.lower(): count for kind, count in follower.entries.items()},
             decisions=dict(follower.counted),
-            untested=latest is not None and bool(latest.problem),
+            missing=self._missing(follower, latest),
         )
+
+    def _missing(self, follower: DriftFollower, latest: StreamRow | None) -> dict[str, float]:
+        """Unknown values of this hour, by the log's clock, and the one before."""
+        reference = follower.reference_of(latest) if latest else None
+        if latest is None or reference is None or follower.progress is None:
+            return {}
+        hour = follower.progress.clock_us // HOUR_US
+        return missing_shares(reference, self._store.hours(latest.id, hour - 1, hour + 1))
 
     def _keep_house(self, follower: DriftFollower) -> None:
         """Make days of old hours, and drop what is older than is kept."""
