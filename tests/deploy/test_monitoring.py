@@ -17,6 +17,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sentinel.alerts.catalogue import ALERTS
+from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
 from sentinel.monitoring.watch_metrics import WatchMetrics, WatchState
 from sentinel.pipeline.health import Finding, check_services
@@ -160,6 +161,7 @@ def shown_by_the_monitor() -> str:
     registry.register(WatchMetrics(lambda: [state]))
     seen = Surroundings(("/data", 0.5), 0.9, True, 1.0, 2.0)
     registry.register(SurroundingsMetrics(lambda: seen))
+    registry.register(DriftMetrics(DriftFigures))
     return generate_latest(registry).decode()
 
 
