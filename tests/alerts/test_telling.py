@@ -7,8 +7,10 @@ import email.policy
 import hashlib
 import hmac
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,7 +26,7 @@ from sentinel.alerts.notices import LONGEST_RETRY_SECONDS, retry_at_us
 from sentinel.alerts.states import Held
 from sentinel.alerts.store import Acknowledgement, AlertStore, Delivery
 from sentinel.alerts.telling import channels, tell
-from sentinel.domain import ConfigurationError, Unavailable
+from sentinel.domain import ConfigurationError, LedgerUnavailable, Unavailable
 from sentinel.settings import AlertSettings
 from testkit.ports import free_port
 from testkit.servers import Mail
@@ -271,6 +273,76 @@ class Asking:
         return "250 OK"
 
 
+class Leaving(Mailbox):
+    """Refuses strangers, keeps the other mails, and is rude at the farewell."""
+
+    handle_RCPT = Asking.handle_RCPT  # noqa: N815 -- aiosmtpd's name
+
+    async def handle_QUIT(self, server: object, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        return "451 not now"
+
+
+@pytest.fixture
+def leaving(tmp_path: Path) -> Iterator[tuple[Leaving, int]]:
+    handler, port = Leaving(tmp_path / "taken"), free_port()
+    controller = Controller(handler, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield handler, port
+    controller.stop()
+
+
+def test_those_who_got_a_mail_do_not_get_it_again_because_another_one_is_refused(
+    leaving: tuple[Leaving, int], store: AlertStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler, port = leaving
+    settings = settings_of(port, mail_to="ann@example.com, stranger@example.com")
+    keep(store, alert())
+    for number in range(1, 100):
+        run(store, settings, NOW + number * 15 * S)
+    assert len(handler.mailbox) == 1
+    assert "not for all: stranger@example.com" in store.deliveries()["mail"].problem
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "by mail to everybody" in line
+    assert "stranger" not in line
+
+
+def test_what_cannot_be_noted_is_not_told_again(
+    mail: Mail, hook: Hook, store: AlertStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinel.workspace_database._LOCK_SECONDS", 0.05)
+    settings = settings_of(mail.port, webhook_url=f"http://127.0.0.1:{hook.server_port}/")
+    keep(store, alert())
+    with closing(sqlite3.connect(tmp_path / "alerts.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerUnavailable, match="locked"):
+            run(store, settings, NOW + 15 * S)
+        for number in range(2, 20):
+            run(store, settings, NOW + number * 15 * S)
+        another.execute("ROLLBACK")
+    assert (len(mail.messages()), len(hook.taken)) == (1, 1)
+    run(store, settings, NOW + HOUR + 20 * S)  # told again, as it still fires
+    assert (len(mail.messages()), len(hook.taken)) == (2, 2)
+    again = AlertStore(tmp_path / "alerts.db")
+    assert {*again.told("mail"), *again.told("webhook")} == {("NoScorer", "")}
+
+
+def test_a_setting_that_no_mail_server_understands_keeps_no_webhook_from_being_told(
+    mail: Mail, hook: Hook, store: AlertStore
+) -> None:
+    url = f"http://127.0.0.1:{hook.server_port}/"
+    keep(store, alert())
+    run(store, settings_of(mail.port, webhook_url=url, mail_from="a\nb@example.com"), NOW + 15 * S)
+    assert len(hook.taken) == 1
+    assert "ValueError" in store.deliveries()["mail"].problem
+    with pytest.raises(ConfigurationError, match="smtp_password") as raised:
+        send(
+            settings_of(mail.port, smtp_host="mail..example.com"),
+            message_of(Letter(subject="s", text="t", html="<p>t</p>"), sender="s@example.com",
+                       to=["ann@example.com"], now_us=NOW),
+        )  # fmt: skip
+    assert "mail..example.com" in str(raised.value)
+
+
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
 def test_logins_and_refusals_are_told_in_words() -> None:
     def authenticate(server, session, envelope, mechanism, data):
@@ -305,5 +377,6 @@ def test_logins_and_refusals_are_told_in_words() -> None:
 
 
 def test_a_recipient_that_is_no_address_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="'not an address' is no e-mail address"):
-        addresses("ann@example.com, not an address")
+    for wrong in ("not an address", "bob@"):
+        with pytest.raises(ConfigurationError, match=f"'{wrong}' is no e-mail address"):
+            addresses(f"ann@example.com, {wrong}")

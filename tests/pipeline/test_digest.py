@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import email
 import email.policy
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sentinel.domain import ConfigurationError
+from sentinel.alerts.store import AlertStore
+from sentinel.domain import ConfigurationError, LedgerUnavailable
 from sentinel.pipeline.digest import DigestWatch, as_file, digest
 from sentinel.settings import AlertSettings, DigestSettings, Settings
 from testkit.scratch import Server, fraud_label, make_workspace
@@ -83,6 +86,33 @@ def test_a_digest_is_sent_once_at_its_hour_even_after_restarts(
         "multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png",
     ]  # fmt: skip
     assert message["Message-ID"].startswith("<digest-day-")
+
+
+def test_a_digest_that_cannot_be_noted_is_sent_once(
+    decided: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinel.workspace_database._LOCK_SECONDS", 0.05)
+    with Mail(tmp_path / "box") as mail:
+        settings = decided.model_copy(
+            update={
+                "alerts": AlertSettings(
+                    smtp_host="127.0.0.1", smtp_port=mail.port, smtp_tls="none",
+                    mail_to="ann@example.com",
+                ),
+                "digest": DigestSettings(hour=8, weekly=False),
+            }
+        )  # fmt: skip
+        watch, store = DigestWatch(settings), AlertStore(settings.alerts_path)
+        store.note_digest("another", at(days=3))
+        with closing(sqlite3.connect(settings.alerts_path, isolation_level=None)) as another:
+            another.execute("BEGIN IMMEDIATE")
+            for _ in range(3):
+                with pytest.raises(LedgerUnavailable, match="locked"):
+                    watch.run(at(days=3))
+            another.execute("ROLLBACK")
+        watch.run(at(days=3))
+        DigestWatch(settings).run(at(days=3))
+        assert len(mail.messages()) == 1
 
 
 def test_a_place_that_is_none_is_named(decided: Settings) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid, parseaddr
@@ -22,6 +24,12 @@ TIMEOUT_SECONDS: Final = 10.0
 MOST_RECIPIENTS: Final = 100
 _DOMAIN: Final = "sentinel.invalid"
 _LONGEST_ANSWER: Final = 300
+
+
+class TakenForSome(Unavailable):
+    """The mail server took a message for some of its recipients; these would get it twice if it
+    were sent again.
+    """
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +79,7 @@ def addresses(listed: str) -> list[str]:
     for one in found:
         try:
             Address(addr_spec=parseaddr(one)[1] or one)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, MessageError) as error:
             raise ConfigurationError(
                 f"{one!r} is no e-mail address. Addresses look like ann@example.com."
             ) from error
@@ -114,19 +122,22 @@ def send(settings: AlertSettings, message: EmailMessage) -> str:
     """Hand a message to the mail server; returns what it answered.
 
     Raises:
-        Unavailable: It cannot be reached, or took the message for none of the recipients or only
-            for some.
-        ConfigurationError: Its login or its certificate is not as the settings say.
+        TakenForSome: It took the message, but not for all of the recipients.
+        Unavailable: It cannot be reached, or took the message for none of the recipients.
+        ConfigurationError: Its login or its certificate is not as the settings say, or these hold
+            what no mail server can be asked for.
     """
     where = f"The mail server {settings.smtp_host}:{settings.smtp_port}"
     try:
-        with _connected(settings) as server:
+        server = _connected(settings)
+        try:
             if settings.smtp_user:
                 server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
             refused = server.send_message(message)
-            if refused:
-                some = "; ".join(f"{name}: {_said(*why)}" for name, why in refused.items())
-                raise Unavailable(f"{where} took it, but not for all: {some}")
+            with contextlib.suppress(OSError):  # smtplib's errors are such
+                server.quit()  # what was taken is taken, whatever is answered to that
+        finally:
+            server.close()
     except smtplib.SMTPAuthenticationError as error:
         raise ConfigurationError(
             f"{where} refuses the login of {settings.smtp_user}: "
@@ -151,6 +162,14 @@ def send(settings: AlertSettings, message: EmailMessage) -> str:
         raise Unavailable(
             f"{where} does not answer: {str(error) or type(error).__name__}"
         ) from error
+    except ValueError as error:  # its text may hold a part of the password
+        raise ConfigurationError(
+            f"{where} cannot be asked: {type(error).__name__}. Correct alerts.smtp_host, "
+            "alerts.smtp_user and alerts.smtp_password; name and password are ASCII."
+        ) from error
+    if refused:
+        some = "; ".join(f"{name}: {_said(*why)}" for name, why in refused.items())
+        raise TakenForSome(f"{where} took it, but not for all: {some}")
     return f"{settings.smtp_host}:{settings.smtp_port} took it for {message['To']}"
 
 

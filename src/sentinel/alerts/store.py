@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from sentinel.alerts.states import Held, Key
 from sentinel.workspace_database import WorkspaceDatabase
@@ -81,7 +82,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         sent_at_us: When it last took something; 0 if never.
         attempts: Failures since then.
         failed_at_us: The last of them.
-        problem: What was wrong; empty if nothing.
+        problem: What was wrong last; empty if nothing.
     """
 
     sent_at_us: int = 0
@@ -106,6 +107,7 @@ class AlertStore:
             holds="alerts",
             file_of="alerts",
         )
+        self._unwritten: dict[tuple[str, Key], Told] = {}
 
     def held(self) -> dict[Key, Held]:
         """All alerts."""
@@ -135,22 +137,39 @@ class AlertStore:
                     connection.execute("DELETE FROM acknowledged WHERE name = ?", (name,))
 
     def told(self, channel: str) -> dict[Key, Told]:
-        """What a channel was told last of each alert."""
+        """What a channel was told last of each alert, whether it could be written or not."""
         with self._file.open("ro") as connection:
-            if connection is None:
-                return {}
-            rows = connection.execute(
-                "SELECT name, subject, state, fired_at_us, at_us FROM told WHERE channel = ?",
-                (channel,),
-            ).fetchall()
-        return {(name, subject): Told(*rest) for name, subject, *rest in rows}
+            query = "SELECT name, subject, state, fired_at_us, at_us FROM told WHERE channel = ?"
+            rows = [] if connection is None else connection.execute(query, (channel,)).fetchall()
+        found = {(name, subject): Told(*rest) for name, subject, *rest in rows}
+        found.update({key: told for (by, key), told in self._unwritten.items() if by == channel})
+        return found
 
-    def note_told(self, channel: str, alerts: Iterable[Held], now_us: int) -> None:
-        """Remember that a channel took a message about alerts."""
-        rows = [(channel, *one.key, one.state, one.fired_at_us, now_us) for one in alerts]
+    def note_told(
+        self, channel: str, alerts: Iterable[Held], now_us: int, problem: str = ""
+    ) -> None:
+        """Remember that a channel took a message about alerts.
+
+        While the file cannot be written, as on a full disk, this process remembers it, so that
+        nobody is told again and again; it is written with what is told next.
+
+        Args:
+            channel: Its name.
+            alerts: What it was told of.
+            now_us: When, microseconds UTC.
+            problem: What was wrong all the same; empty if nothing.
+
+        Raises:
+            LedgerUnavailable, WorkspaceError: It could not be written.
+        """
+        for one in alerts:
+            told = Told(one.state, one.fired_at_us, now_us)
+            self._unwritten[channel, one.key] = told
+        rows = [(by, *key, *astuple(told)) for (by, key), told in self._unwritten.items()]
         with self._change() as connection:
             connection.executemany("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?, ?, ?)", rows)
-            _put_delivery(connection, channel, Delivery(sent_at_us=now_us))
+            _put_delivery(connection, channel, Delivery(sent_at_us=now_us, problem=problem))
+        self._unwritten.clear()
 
     def note_failed(self, channel: str, problem: str, now_us: int) -> Delivery:
         """Remember that a channel did not; returns how it does now."""
@@ -172,7 +191,7 @@ class AlertStore:
         with self._change() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?, ?, ?)",
-                msgspec.structs.astuple(acknowledgement),
+                astuple(acknowledgement),
             )
 
     def acknowledged(self, now_us: int) -> dict[str, Acknowledgement]:

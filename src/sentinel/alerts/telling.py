@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sentinel.alerts.letters import letter_of
-from sentinel.alerts.mail import addresses, mail_problem, message_of, send
+from sentinel.alerts.mail import TakenForSome, addresses, mail_problem, message_of, send
 from sentinel.alerts.notices import Notice, next_notice, retry_at_us
+from sentinel.alerts.states import Held, Key
 from sentinel.alerts.store import AlertStore
 from sentinel.alerts.webhook import body_of, post
 from sentinel.domain import SentinelError
@@ -51,40 +52,71 @@ def channels(settings: AlertSettings, deployment: str) -> dict[str, Channel]:
 
 
 def tell(
-    store: AlertStore, settings: AlertSettings, channels: Mapping[str, Channel], now_us: int
+    store: AlertStore,
+    settings: AlertSettings,
+    channels: Mapping[str, Channel],
+    now_us: int,
+    held: Mapping[Key, Held] | None = None,
 ) -> None:
     """Tell each channel what it is to know by now.
 
     A channel that fails is logged, noted for `sentinel alerts list` and `doctor`, and tried again
-    after a pause that grows; the others are told all the same.
+    after a pause that grows; the others are told all the same, even if nothing can be noted.
 
     Args:
         store: Alerts, and what was told of them.
         settings: Give the times.
         channels: By name.
         now_us: When, microseconds UTC.
+        held: Alerts as they are; default: as the store has them.
+
+    Raises:
+        LedgerUnavailable, WorkspaceError: What was told could not be noted in the file. The store
+            remembers it for as long as the process runs.
     """
-    held = list(store.held().values())
+    alerts = list((store.held() if held is None else held).values())
     acknowledged = store.acknowledged(now_us)
     deliveries = store.deliveries()
+    unwritten: SentinelError | None = None
     for name, channel in channels.items():
         known = deliveries.get(name)
         if known is not None and now_us < retry_at_us(known):
             continue
-        notice = next_notice(held, store.told(name), acknowledged, now_us, settings)
+        notice = next_notice(alerts, store.told(name), acknowledged, now_us, settings)
         if notice is None:
             continue
+        problem, taken = _sent(channel, notice)
         try:
-            channel(notice)
+            if taken:
+                store.note_told(name, notice.alerts, now_us, problem)
+                log.info("Told %d alerts by %s.", len(notice.alerts), name)
+            else:
+                failed = store.note_failed(name, problem, now_us)
+                pause = (retry_at_us(failed) - now_us) / 1e6
+                problem += f" It is tried again in {pause:.0f} s."
         except SentinelError as error:
-            failed = store.note_failed(name, str(error), now_us)
-            pause = (retry_at_us(failed) - now_us) / 1e6
+            unwritten = error
+        if problem:
             log.warning(
-                "Alerts could not be told by %s. %s It is tried again in %.0f s.",
+                "Alerts could not be told by %s%s. %s",
                 name,
-                _ADDRESS.sub("[an address]", str(error)),
-                pause,
+                " to everybody" if taken else "",
+                _ADDRESS.sub("[an address]", problem),
             )
-        else:
-            store.note_told(name, notice.alerts, now_us)
-            log.info("Told %d alerts by %s.", len(notice.alerts), name)
+    if unwritten is not None:
+        raise unwritten
+
+
+def _sent(channel: Channel, notice: Notice) -> tuple[str, bool]:
+    """What was wrong, empty if nothing, and whether the notice was taken."""
+    try:
+        channel(notice)
+    except TakenForSome as error:
+        return str(error), True
+    except SentinelError as error:
+        return str(error), False
+    except Exception as error:
+        # A setting that a library stumbles over must not keep the other channel from being told.
+        log.exception("A channel of alerts failed.")
+        return f"{type(error).__name__}; the log of the monitor says where.", False
+    return "", True

@@ -34,7 +34,8 @@ def alerts_report(console: Console, listing: Listing) -> None:
                 said = f"  {acknowledged_line(one.acknowledged)}"
                 console.print(said, markup=False, soft_wrap=True)
     for channel, problem in listing.problems.items():
-        console.print(f"\nNobody can be told by {channel}: {problem}", markup=False, soft_wrap=True)
+        said = f"\nNot told by {channel} as they should: {problem}"
+        console.print(said, markup=False, soft_wrap=True)
 
 
 def acknowledged_line(made: Acknowledgement) -> str:

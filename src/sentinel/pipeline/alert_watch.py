@@ -14,6 +14,7 @@ from sentinel.alerts.scraped import Growth
 from sentinel.alerts.states import SECOND_US, Held, Key, Pace, moved_on
 from sentinel.alerts.store import AlertStore
 from sentinel.alerts.telling import channels, tell
+from sentinel.domain import SentinelError
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
 from sentinel.pipeline.alert_sight import Sight
 from sentinel.pipeline.watches import MonitorContext
@@ -57,6 +58,7 @@ class AlertWatch:
         self.labels = self._sight.labels
         self._judges = not settings.services.alertmanager_url
         self.surroundings = Surroundings()
+        self._unwritten: dict[Key, Held] | None = None
         self._channels = channels(settings.alerts, DEPLOYMENT)
         self._pace = Pace(
             page_us=round(settings.alerts.page_after_seconds * SECOND_US),
@@ -66,6 +68,9 @@ class AlertWatch:
     def run(self, now_us: int) -> None:
         """Look once, judge and tell.
 
+        Where the file of alerts cannot be written, as on a full disk, alerts move on in this
+        process, and people are told all the same.
+
         Raises:
             LedgerUnavailable, WorkspaceError: The file of alerts cannot be used.
         """
@@ -74,16 +79,28 @@ class AlertWatch:
             return
         seen, grown = self._sight.look(now_us, self._store.outcomes())
         self.surroundings = _surroundings(seen)
-        if grown is not None:
-            self._count(grown, now_us)
-        before = self._store.held()
+        before = self._store.held() if self._unwritten is None else self._unwritten
         after, left_out = moved_on(before, judge(seen), now_us, self._pace)
         if left_out:
             log.warning("There is no room for %d further alerts; see docs/bounds.md.", left_out)
         if after != before:
-            self._store.keep(after)
             _log_changes(before, after)
-        tell(self._store, self._settings.alerts, self._channels, now_us)
+        problem = self._keep(after) if after != before or self._unwritten is not None else None
+        tell(self._store, self._settings.alerts, self._channels, now_us, after)
+        if problem is not None:
+            raise problem
+        if grown is not None:
+            self._count(grown, now_us)
+
+    def _keep(self, alerts: dict[Key, Held]) -> SentinelError | None:
+        """Write alerts, or remember them and return why they could not be written."""
+        try:
+            self._store.keep(alerts)
+        except SentinelError as error:
+            self._unwritten = alerts
+            return error
+        self._unwritten = None
+        return None
 
     def _count(self, grown: Growth, now_us: int) -> None:
         """Let decisions count for the usual share."""

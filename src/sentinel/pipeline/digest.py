@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from sentinel.alerts.mail import Letter, addresses, mail_problem, message_of, send
+from sentinel.alerts.mail import Letter, TakenForSome, addresses, mail_problem, message_of, send
 from sentinel.alerts.store import AlertStore
 from sentinel.domain import ConfigurationError, LabelsStopped, SentinelError, Verdict
 from sentinel.features.plan.plan import DAY_US
@@ -61,12 +61,16 @@ class DigestWatch:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = AlertStore(settings.alerts_path)
+        self._made: tuple[str, Letter] | None = None
+        self._sent: set[str] = set()
 
     def run(self, now_us: int) -> None:
         """Send what is due and was not sent.
 
         Raises:
             Unavailable, ConfigurationError: It could not be sent, and is tried again.
+            LedgerUnavailable, WorkspaceError: The log cannot be read, or it cannot be noted that a
+                digest was sent; this process remembers it.
         """
         settings = self._settings
         local = datetime.fromtimestamp(now_us / 1e6, _zone(settings))
@@ -79,11 +83,23 @@ class DigestWatch:
             key = f"{span}-{local.date().isoformat()}"
             if self._store.digest_sent(key):
                 continue
-            # The same id if it is sent twice after a crash: mail programs show it once.
-            letter_id = f"<digest-{key}@sentinel.invalid>"
-            send_digest(settings, digest(settings, span, now_us), letter_id)
+            if key not in self._sent:
+                self._send(span, key, now_us)
+                self._sent.add(key)
+                log.info("Sent the digest of the %s.", span)
             self._store.note_digest(key, now_us)
-            log.info("Sent the digest of the %s.", span)
+            self._sent.discard(key)
+
+    def _send(self, span: Span, key: str, now_us: int) -> None:
+        """Send a digest; the letter is made once, since that reads the whole log."""
+        if self._made is None or self._made[0] != key:
+            self._made = key, digest(self._settings, span, now_us)
+        try:
+            # The same id if it is sent twice after a crash: mail programs show it once.
+            send_digest(self._settings, self._made[1], f"<digest-{key}@sentinel.invalid>")
+        except TakenForSome as error:
+            log.warning("A digest did not reach everybody. %s", error)
+        self._made = None
 
 
 def send_digest(settings: Settings, letter: Letter, message_id: str = "") -> str:

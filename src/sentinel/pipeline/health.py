@@ -302,7 +302,7 @@ def _alerts(settings: Settings) -> str:
     alerts = settings.alerts
     for name, delivery in AlertStore(settings.alerts_path).deliveries().items():
         if delivery.problem:
-            raise Unavailable(f"nobody can be told by {name}: {delivery.problem}")
+            raise Unavailable(f"alerts are not told by {name} as they should: {delivery.problem}")
     told = []
     problem = mail_problem(alerts)
     if not problem:
