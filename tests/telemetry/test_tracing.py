@@ -10,6 +10,7 @@ import pytest
 
 from sentinel.telemetry.request_ids import CallersIds
 from sentinel.telemetry.tracing import TRACES_WAITING, Span, Trace, TraceWriter
+from testkit.otlp import OtlpReceiver
 from testkit.ports import free_port
 
 
@@ -37,6 +38,20 @@ def test_a_trace_that_cannot_be_sent_ends_with_the_process(
     began = time.perf_counter()
     writer.close()
     assert time.perf_counter() - began < 12
+
+
+def test_an_id_that_reads_as_a_negative_number_spoils_no_other_trace() -> None:
+    receiver = OtlpReceiver()
+    try:
+        writer = TraceWriter(receiver.url, "test")
+        now = time.perf_counter_ns()
+        for request_id in ("-" + "1" * 31, "e" * 32):
+            writer.take(Trace(Span("decide", now, now), (), CallersIds(request_id), {}))
+        writer.close()
+        assert len(receiver.of_trace("e" * 32, 1)) == 1
+        assert len(receiver.spans) == 2
+    finally:
+        receiver.close()
 
 
 def test_serving_loads_no_sdk_and_no_exporter() -> None:

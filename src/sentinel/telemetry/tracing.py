@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 TRACES_WAITING: Final = 1_024
 """Traces that wait to be sent; beyond it new ones are dropped."""
-_TRACE_DIGITS: Final = 32
+_TRACE_ID: Final = re.compile("[0-9a-fA-F]{32}")
 _SENT_SECONDS: Final = 1.0
 """A trace is sent so long after it is finished at the latest."""
 
@@ -171,10 +172,7 @@ def _trace_number(request_id: str) -> int:
 
     >>> _trace_number("0000000000000000000000000000000f"), _trace_number("shop-17")
     (15, 0)
+    >>> _trace_number("-1111111111111111111111111111111")
+    0
     """
-    if len(request_id) != _TRACE_DIGITS:
-        return 0
-    try:
-        return int(request_id, 16)
-    except ValueError:
-        return 0
+    return int(request_id, 16) if _TRACE_ID.fullmatch(request_id) else 0
