@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.alerts.catalogue import ALERTS
 from sentinel.alerts.conditions import CONDITIONS, ScorerSeen, Seen, judge
-from sentinel.alerts.scraped import Looks, scraped
+from sentinel.alerts.scraped import Growth, Looks, scraped
 from sentinel.alerts.states import KEEP_RESOLVED_US, MOST_ALERTS, Found, Held, Pace, moved_on
 from sentinel.alerts.store import Acknowledgement, AlertStore
 from sentinel.domain import WorkspaceError
@@ -139,6 +139,15 @@ def test_figures_of_a_scorer_raise_their_alert_and_no_other(
 
     assert looked({}) == []
     assert looked(later) == [name]
+
+
+@pytest.mark.parametrize(("stopped", "jumped"), [(4, False), (5, True)])
+def test_a_few_stopped_payments_are_no_jump(stopped: int, jumped: bool) -> None:
+    growth = Growth(seconds=300, decisions=60, stopped=stopped, degraded=0, errors=0,
+                    commit_failures=0, latency_p99_seconds=0.01)  # fmt: skip
+    one = ScorerSeen(address="a", now=scraped(figures(9), 9 * S), growth=growth)
+    judged = judge(Seen(at_us=9 * S, scorers=[one], usual=(10_000, 100)))
+    assert bool(judged["AlertShareJumped"]) is jumped
 
 
 def test_a_scorer_that_starts_anew_is_not_taken_for_one_that_forgets() -> None:

@@ -153,6 +153,28 @@ def test_an_alert_that_comes_and_goes_is_no_storm(mail: Mail, store: AlertStore)
     assert 2 <= len(mail.messages()) <= 4
 
 
+def test_what_followed_from_an_outage_is_not_told_when_the_outage_is_over(
+    mail: Mail, store: AlertStore
+) -> None:
+    settings = settings_of(mail.port, interval_seconds=0)
+    follows = alert("DegradedDecisions")
+    over = {"state": "resolved", "since_us": 0}
+    back = alert("RedisDown", resolved_at_us=NOW + 600 * S, **over)
+    keep(store, alert("RedisDown"), follows)
+    run(store, settings, NOW + 15 * S)
+    keep(store, back, follows)
+    run(store, settings, NOW + 620 * S)  # the window still holds what was degraded
+    keep(store, back, alert("DegradedDecisions", resolved_at_us=NOW + 880 * S, **over))
+    run(store, settings, NOW + 895 * S)
+    assert [m["Subject"] for m in parsed(mail)] == [
+        "[Sentinel page] RedisDown fires",
+        "[Sentinel page] RedisDown is resolved",
+    ]
+    keep(store, back, alert("DegradedDecisions", NOW + 910 * S))  # of its own
+    run(store, settings, NOW + 925 * S)
+    assert "DegradedDecisions fires" in parsed(mail)[2]["Subject"]
+
+
 def test_a_mail_server_that_is_down_is_tried_again_and_gets_one_mail(
     tmp_path: Path, store: AlertStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,6 +27,8 @@ FEWEST_USUAL: Final = 500
 """Decisions that the usual share is of, at least."""
 FEWEST_NOW: Final = 50
 """Decisions within the window that a jump is told by, at least."""
+FEWEST_STOPPED: Final = 5
+"""Those among them that stopped a payment, at least; fewer are chance."""
 
 Judged = Sequence[Found] | None
 
@@ -188,7 +190,7 @@ def _alert_share_jumped(seen: Seen) -> Judged:
     decisions = sum(one.decisions for one in grown)
     stopped = sum(one.stopped for one in grown)
     before, before_stopped = seen.usual
-    if before < FEWEST_USUAL or decisions < FEWEST_NOW:
+    if before < FEWEST_USUAL or decisions < FEWEST_NOW or stopped < FEWEST_STOPPED:
         return []
     # One more than there were: none stopped in a few hundred is no share of zero.
     usual, now = (before_stopped + 1) / (before + 1), stopped / decisions

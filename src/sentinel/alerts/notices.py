@@ -72,19 +72,21 @@ def next_notice(
         settings: Give the times.
     """
     held = list(held)
-    fires = {one.name for one in held if one.state == "firing"}
     new, ended, again = [], [], []
     for one in held:
         last = told.get(one.key)
         known = last is not None and last.fired_at_us == one.fired_at_us
-        if one.state == "firing" and (one.name in acknowledged or _follows(one, fires)):
+        if one.state == "firing" and (
+            one.name in acknowledged or _follows(one, held, now_us, settings)
+        ):
             continue
         if one.state == "firing" and (last is None or not known):
             new.append(one)
         elif one.state == "firing" and last is not None and _stale(one, last, now_us, settings):
             again.append(one)
         elif one.state == "resolved" and _untold_end(one, last, now_us):
-            ended.append(one)
+            if known or not _follows(one, held, one.fired_at_us, settings):
+                ended.append(one)
     if not (new or ended or again) or not _is_time(new, ended, again, told, now_us, settings):
         return None
     firing = _by_weight([*new, *again])[:MOST_TOLD]
@@ -105,9 +107,18 @@ def retry_at_us(delivery: Delivery) -> int:
     return delivery.failed_at_us + round(min(pause, LONGEST_RETRY_SECONDS) * SECOND_US)
 
 
-def _follows(one: Held, fires: Collection[str]) -> bool:
-    """Whether it follows from another alert that fires."""
-    return one.name in ALERTS and ALERTS[one.name].follows_from in fires
+def _follows(one: Held, held: Iterable[Held], at_us: int, settings: AlertSettings) -> bool:
+    """Whether it followed at a time from another alert that fired.
+
+    Rates are those of a window, so it goes on for so long after the other one is resolved.
+    """
+    first = ALERTS[one.name].follows_from if one.name in ALERTS else ""
+    window_us = round(settings.window_seconds * SECOND_US)
+    return any(
+        other.name == first
+        and (other.state == "firing" or at_us < other.resolved_at_us + window_us)
+        for other in held
+    )
 
 
 def _untold_end(one: Held, last: Told | None, now_us: int) -> bool:
