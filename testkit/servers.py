@@ -369,10 +369,15 @@ class Mlflow(LocalServer):
 
 
 class Mail:
-    """An SMTP server that keeps what it gets in a mailbox folder."""
+    """An SMTP server that keeps what it gets in a mailbox folder.
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+    Args:
+        folder: The mailbox.
+        port: Where it listens; default: a free one.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.port = port or free_port()
         self._handler = Mailbox(folder)
         self._controller = Controller(self._handler, hostname="127.0.0.1", port=self.port)
 

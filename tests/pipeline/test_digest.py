@@ -15,10 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sentinel.alerts.mail import Letter
 from sentinel.alerts.store import AlertStore
-from sentinel.domain import ConfigurationError, LedgerUnavailable
+from sentinel.domain import ConfigurationError, LedgerUnavailable, Unavailable
 from sentinel.pipeline.digest import DigestWatch, as_file, digest
 from sentinel.settings import AlertSettings, DigestSettings, Settings
+from testkit.ports import free_port
 from testkit.scratch import Server, fraud_label, make_workspace
 from testkit.servers import Mail
 
@@ -88,31 +90,39 @@ def test_a_digest_is_sent_once_at_its_hour_even_after_restarts(
     assert message["Message-ID"].startswith("<digest-day-")
 
 
-def test_a_digest_that_cannot_be_noted_is_sent_once(
-    decided: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_digest_that_cannot_be_noted_is_sent_once_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[str] = []
+
+    def make(settings: Settings, span: str, now_us: int) -> Letter:
+        made.append(span)
+        return Letter(subject=span, text=span, html=f"<p>{span}</p>")
+
+    monkeypatch.setattr("sentinel.pipeline.digest.digest", make)
     monkeypatch.setattr("sentinel.workspace_database._LOCK_SECONDS", 0.05)
-    with Mail(tmp_path / "box") as mail:
-        settings = decided.model_copy(
-            update={
-                "alerts": AlertSettings(
-                    smtp_host="127.0.0.1", smtp_port=mail.port, smtp_tls="none",
-                    mail_to="ann@example.com",
-                ),
-                "digest": DigestSettings(hour=8, weekly=False),
-            }
-        )  # fmt: skip
-        watch, store = DigestWatch(settings), AlertStore(settings.alerts_path)
-        store.note_digest("another", at(days=3))
+    alerts = {"smtp_host": "127.0.0.1", "smtp_tls": "none", "mail_to": "ann@example.com"}
+    port = free_port()
+    settings = Settings.model_validate(
+        {"workspace": tmp_path, "alerts": alerts | {"smtp_port": port}, "digest": {"weekly": False}}
+    )
+    watch, store = DigestWatch(settings), AlertStore(settings.alerts_path)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            watch.run(at(days=1))
+    assert made == ["day"]
+    with Mail(tmp_path / "box", port) as mail:
+        store.note_digest("another", at(days=1))
         with closing(sqlite3.connect(settings.alerts_path, isolation_level=None)) as another:
             another.execute("BEGIN IMMEDIATE")
             for _ in range(3):
                 with pytest.raises(LedgerUnavailable, match="locked"):
-                    watch.run(at(days=3))
+                    watch.run(at(days=1))
             another.execute("ROLLBACK")
-        watch.run(at(days=3))
-        DigestWatch(settings).run(at(days=3))
+        watch.run(at(days=1))
+        DigestWatch(settings).run(at(days=1))
         assert len(mail.messages()) == 1
+    assert made == ["day"]
 
 
 def test_a_place_that_is_none_is_named(decided: Settings) -> None:
