@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from rich.console import Console
 from sentinel.domain import GateRefused, GateWaits, SentinelError, Unavailable, WorkspaceError
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings
+from sentinel.telemetry.context import begin_run
 from sentinel.telemetry.safe_records import make_records_safe
 
 out = Console(width=140, highlight=False, color_system=None)
@@ -128,9 +130,13 @@ def told_apart(table: str = "") -> Iterator[None]:
 
 
 def settings_of(params: dict[str, Any] | None) -> Settings:
-    """The deployment's settings with the parameters of the run."""
+    """The deployment's settings with the parameters of the run.
+
+    Log lines of processes that a task starts have Airflow's id of the run as `run_id`.
+    """
     keep_files_private()
     make_records_safe()
+    begin_run(os.environ.get("AIRFLOW_CTX_DAG_RUN_ID", ""))
     given = params or {}
     days = given["window_days"]
     training = DEFAULTS.training.model_copy(

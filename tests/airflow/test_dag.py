@@ -28,7 +28,7 @@ ORDER = [
 BESIDE = ["refresh_policy", "settle_experiments", "last_retraining", "learn_online"]
 
 READ = """
-import json, sys, warnings
+import json, os, sys, warnings
 from airflow.sdk import DAG
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -37,7 +37,9 @@ heavy = sorted({"feast", "lightgbm", "mlflow", "numba", "pandas", "sklearn"} & s
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     dag = module.sentinel_mlops_pipeline()
+module.settings_of({"window_days": None, "model": "lightgbm"})
 print(json.dumps({
+    "run": os.environ["SENTINEL_RUN_ID"],
     "warnings": [str(w.message) for w in caught],
     "heavy": heavy,
     "catchup": dag.catchup,
@@ -73,6 +75,7 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
         "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CTX_DAG_RUN_ID": "manual__2026-11-26T03:00:00+00:00",  # as Airflow sets it
         "PYTHONPATH": str(DAGS),
         "SENTINEL_TRAINING__WINDOW_DAYS": "77",
         "SENTINEL_AIRFLOW__RETRIES": "4",
@@ -91,6 +94,10 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_it_is_read_without_a_warning_and_without_heavy_imports(dag: dict[str, Any]) -> None:
     assert dag["warnings"] == []
     assert dag["heavy"] == []
+
+
+def test_a_run_has_airflows_id_in_the_logs_of_what_it_starts(dag: dict[str, Any]) -> None:
+    assert dag["run"] == "manual__2026-11-26T03-00-00-00-00"
 
 
 def test_it_runs_at_midnight_one_run_at_a_time(dag: dict[str, Any]) -> None:

@@ -94,6 +94,24 @@ def test_each_line_is_an_object_that_says_who_spoke_and_in_which_run(tmp_path: P
     assert lines[-1]["level"] == "critical"
 
 
+SCHEDULED = """
+import subprocess, sys
+from sentinel.telemetry.context import begin_run
+
+begin_run("scheduled__2026-11-26T03:00:00+00:00")
+child = "import sys; from sentinel.telemetry.log_setup import set_up_as_child; "
+child += "set_up_as_child('child'); import logging; logging.warning('here')"
+subprocess.run([sys.executable, "-c", child])
+"""
+
+
+def test_what_a_scheduled_task_starts_has_the_schedulers_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCHEDULED], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.endswith("here run_id=scheduled__2026-11-26T03-00-00-00-00\n")
+
+
 def test_text_is_for_people_and_has_no_values_either(tmp_path: Path) -> None:
     lines = said_by("text", tmp_path)
     assert lines[0].partition(" INFO ")[2].startswith("sentinel.somewhere sound run_id=")

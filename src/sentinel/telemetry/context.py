@@ -7,17 +7,19 @@ They are bound for a block of code, and every line that is logged in it has them
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from sentinel.telemetry.request_ids import is_request_id
+from sentinel.telemetry.request_ids import LONGEST_ID, is_request_id
 
 RUN_VARIABLE: Final = "SENTINEL_RUN_ID"
 """The environment variable by which a process that starts another hands its run on."""
 
+_NO_ID: Final = re.compile("[^A-Za-z0-9._-]")
 _bound: ContextVar[dict[str, str] | None] = ContextVar("_bound", default=None)
 _process: Final[dict[str, str]] = {}
 
@@ -49,13 +51,16 @@ def handed_on() -> dict[str, str]:
     return {RUN_VARIABLE: run} if run else {}
 
 
-def begin_run() -> str:
+def begin_run(named: str = "") -> str:
     """The run of this process's job: that of the process that started it, else a new one.
 
     From now on all lines of this process have it as ``run_id``, and so have the processes that it
     starts.
+
+    Args:
+        named: What a scheduler calls the run. Characters that an id cannot have become dashes.
     """
-    given = os.environ.get(RUN_VARIABLE, "")
+    given = _NO_ID.sub("-", named)[:LONGEST_ID] or os.environ.get(RUN_VARIABLE, "")
     run = given if is_request_id(given) else secrets.token_hex(8)
     os.environ[RUN_VARIABLE] = _process["run_id"] = run
     return run

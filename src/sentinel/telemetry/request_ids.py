@@ -18,8 +18,9 @@ from sentinel.ingest.cards import masked
 REQUEST_ID: Final = b"x-request-id"
 TRACEPARENT: Final = b"traceparent"
 
-_TEXT: Final = "[A-Za-z0-9._-]{1,64}"
-_ID: Final = re.compile(_TEXT)
+LONGEST_ID: Final = 64
+"""Characters of an id, at most."""
+_ID: Final = re.compile(f"[A-Za-z0-9._-]{{1,{LONGEST_ID}}}")
 _TRACEPARENT: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
 )
