@@ -21,6 +21,7 @@ from sentinel.monitoring.table import MEASURED
 from sentinel.pipeline.watches import MonitorContext
 from sentinel.settings import Settings, load_settings
 from sentinel.telemetry.context import handed_on
+from sentinel.telemetry.log_setup import set_up_as_child
 
 SAMPLE_ROWS: Final = 200
 """Of each kind of what is served."""
@@ -151,6 +152,7 @@ def main() -> None:
     """Draw one sample and write what it found as a line of JSON."""
     from sentinel.pipeline.verify_sample import verify_sample  # Feast, which the monitor is spared
 
+    set_up_as_child("parity")
     found = verify_sample(load_settings(), SAMPLE_ROWS)
     said = msgspec.json.encode(Sampled(found.rows, found.values, found.mismatches))
     sys.stdout.write(said.decode() + "\n")
