@@ -130,6 +130,8 @@ class Sight:
 
     def _drift(self, now_us: int) -> dict[str, str]:
         """What moved and is not silenced, in a sentence; nothing if all is as it was."""
+        from sentinel.drift.store import open_drift
+
         store = open_drift(self._settings)
         try:
             changes = [one.change for one in store.open_alarms(now_us)]
