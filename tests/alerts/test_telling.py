@@ -158,13 +158,13 @@ def test_what_followed_from_an_outage_is_not_told_when_the_outage_is_over(
 ) -> None:
     settings = settings_of(mail.port, interval_seconds=0)
     follows = alert("DegradedDecisions")
-    over = {"state": "resolved", "since_us": 0}
-    back = alert("RedisDown", resolved_at_us=NOW + 600 * S, **over)
+    back = alert("RedisDown", state="resolved", since_us=0, resolved_at_us=NOW + 600 * S)
     keep(store, alert("RedisDown"), follows)
     run(store, settings, NOW + 15 * S)
     keep(store, back, follows)
     run(store, settings, NOW + 620 * S)  # the window still holds what was degraded
-    keep(store, back, alert("DegradedDecisions", resolved_at_us=NOW + 880 * S, **over))
+    end = {"state": "resolved", "since_us": 0, "resolved_at_us": NOW + 880 * S}
+    keep(store, back, alert("DegradedDecisions", NOW, **end))
     run(store, settings, NOW + 895 * S)
     assert [m["Subject"] for m in parsed(mail)] == [
         "[Sentinel page] RedisDown fires",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -13,10 +17,12 @@ from typer.testing import CliRunner
 
 from sentinel.alerts.store import AlertStore
 from sentinel.cli.main import app
+from sentinel.domain import LedgerUnavailable
 from sentinel.pipeline.alert_sight import LabelSilence
 from sentinel.pipeline.alert_watch import AlertWatch
 from sentinel.pipeline.health import checks
 from sentinel.settings import AlertSettings, LabelSettings, Settings
+from testkit.ports import free_port
 from testkit.scratch import Server, fraud_label, make_workspace
 from testkit.servers import Mail
 
@@ -94,6 +100,65 @@ def test_a_scorer_that_is_killed_is_mailed_acknowledged_and_resolved(
     refused = cli.invoke(app, ["alerts", "acknowledge", "NoScorer", "--why", "late", *command])
     assert refused.exit_code == 1
     assert "No alert 'NoScorer' fires. None does." in refused.output
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A scorer that knows no key."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def alone(folder: Path, port: int, mail: Mail) -> Settings:
+    """The settings of a monitor beside something that is no scorer of a workspace."""
+    at_once = {
+        "page_after_seconds": 0, "group_seconds": 0, "smtp_host": "127.0.0.1",
+        "smtp_port": mail.port, "smtp_tls": "none", "mail_to": "ann@example.com",
+    }  # fmt: skip
+    api = {"host": "127.0.0.1", "port": port, "admin_port": 0}
+    return Settings.model_validate({"workspace": folder, "api": api, "alerts": at_once})
+
+
+def test_a_scorer_that_refuses_the_monitors_key_is_not_taken_for_one_that_is_down(
+    tmp_path: Path, mail: Mail, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        settings = alone(tmp_path, server.server_port, mail)
+        watch = AlertWatch(settings)
+        for _ in range(3):
+            watch.run(time.time_ns() // 1_000)
+        server.shutdown()
+        thread.join()
+    assert states(settings) == {}
+    assert mail.messages() == []
+    assert caplog.text.count("it answers 401") == 1
+    assert caplog.text.count("Alerts about labels cannot be judged") == 1
+
+
+def test_people_are_told_once_while_the_file_of_alerts_cannot_be_written(
+    tmp_path: Path, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinel.workspace_database._LOCK_SECONDS", 0.05)
+    settings = alone(tmp_path, free_port(), mail)
+    AlertStore(settings.alerts_path).note_digest("another", 0)  # the file is there
+    watch = AlertWatch(settings)
+    with closing(sqlite3.connect(settings.alerts_path, isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        for _ in range(4):
+            with pytest.raises(LedgerUnavailable, match="locked"):
+                watch.run(time.time_ns() // 1_000)
+        another.execute("ROLLBACK")
+    assert len(mail.messages()) == 1
+    watch.run(time.time_ns() // 1_000)
+    assert states(settings) == {"NoScorer": "firing"}
+    assert len(mail.messages()) == 1
 
 
 def test_a_disk_that_is_nearly_full_is_told_with_its_folder(scorer: Server) -> None:

@@ -55,6 +55,7 @@ class Sight:
         self._settings = settings
         self._key = OwnKey(settings)
         self._looks: dict[str, Looks] = {}
+        self._unseen: dict[str, str] = {}
         self.labels = LabelSilence(settings)
 
     def look(self, now_us: int, usual: tuple[int, int] | None = None) -> tuple[Seen, Growth | None]:
@@ -79,16 +80,16 @@ class Sight:
         """
         settings = self._settings
         folder = Path(settings.alerts.disk_path or settings.workspace)
-        feed = _or_none("labels", self.labels.feed)
+        feed = self._or_none("labels", self.labels.feed)
         return Seen(
             at_us=now_us,
             scorers=(),
             redis_problem=self._redis(),
-            disk=_or_none("the disk", lambda: (str(folder), used_share(folder))),
+            disk=self._or_none("the disk", lambda: (str(folder), used_share(folder))),
             disk_full_share=settings.alerts.disk_full_share,
             labels_silent_us=None if feed is None else feed.silent_us,
             labels_accepted_us=None if feed is None else feed.limit_us,
-            drift=_or_none("drift", lambda: self._drift(now_us)),
+            drift=self._or_none("drift", lambda: self._drift(now_us)),
         )
 
     def _scorers(self, now_us: int) -> tuple[list[ScorerSeen], Growth | None]:
@@ -99,12 +100,20 @@ class Sight:
             log.warning("Alerts look at %d of %d scorers.", MOST_SCORERS, len(urls))
         window_us = round(settings.alerts.window_seconds * SECOND_US)
         self._looks = {url: self._looks.get(url) or Looks(window_us) for url in urls[:MOST_SCORERS]}
+        for gone in [what for what in self._unseen if "://" in what and what not in self._looks]:
+            del self._unseen[gone]
         found, grown = [], []
         with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:
             for url, looks in self._looks.items():
                 try:
                     answer = client.get(f"{url}/metrics", headers=self._key.headers())
+                    if answer.is_client_error:  # it answers, and does not let us see its figures
+                        why = f"it answers {answer.status_code}; its key may not read /metrics"
+                        self._note_unseen(url, why, why)
+                        found.append(ScorerSeen(address=url))
+                        continue
                     answer.raise_for_status()
+                    self._unseen.pop(url, None)
                     look = scraped(answer.text, now_us)
                 except (httpx.HTTPError, ValueError) as error:
                     problem = f"{url} does not answer: {str(error) or type(error).__name__}"
@@ -115,6 +124,21 @@ class Sight:
                     grown.append(rise)
                 found.append(ScorerSeen(address=url, now=look, growth=looks.growth()))
         return found, _together(grown)
+
+    def _or_none(self, what: str, look: Callable[[], _T]) -> _T | None:
+        """What was seen; None if it could not be, which is logged once for each reason."""
+        try:
+            found = look()
+        except (SentinelError, OSError) as error:
+            self._note_unseen(what, str(error), error)
+            return None
+        self._unseen.pop(what, None)
+        return found
+
+    def _note_unseen(self, what: str, why: str, said: object) -> None:
+        if self._unseen.get(what) != why:
+            log.warning("Alerts about %s cannot be judged: %s", what, said)
+        self._unseen[what] = why
 
     def _redis(self) -> str | None:
         """Why Redis does not answer; empty if it does; None without Redis."""
@@ -190,15 +214,6 @@ def used_share(folder: Path) -> float:
     usage = shutil.disk_usage(folder)
     usable = usage.used + usage.free
     return usage.used / usable if usable else 1.0
-
-
-def _or_none(what: str, look: Callable[[], _T]) -> _T | None:
-    """What was seen; None if it could not be, which is logged."""
-    try:
-        return look()
-    except (SentinelError, OSError) as error:
-        log.warning("Alerts about %s cannot be judged: %s", what, error)
-        return None
 
 
 def _together(grown: list[Growth]) -> Growth | None:
