@@ -39,6 +39,6 @@ def missing_shares(
     counts = np.sum([row.counts[whole, unknown] for row in rows], axis=0, dtype=np.int64)
     usual = reference.counts[whole]
     payments = max(1, int(usual[: reference.bins.starts[1]].sum()))
-    shares = counts / events
+    shares = np.asarray(counts / events)
     farthest = np.argsort(-np.abs(shares - usual[unknown] / payments), kind="stable")
     return {reference.bins.names[at]: float(shares[at]) for at in farthest[:most]}
