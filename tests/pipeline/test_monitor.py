@@ -119,7 +119,7 @@ def test_a_watch_that_hangs_or_raises_holds_no_other_up(
         seen = samples(url)
         ending.set()
     assert (broken.runs, hanging.runs) == (0, 1)
-    assert told["broken"]["problem"] == "ZeroDivisionError: no luck"
+    assert told["broken"]["problem"] == "ZeroDivisionError"  # its words may be a caller's value
     assert told["hanging"]["running_seconds"] > 0
     assert told["quick"]["problem"] == ""
     assert seen["sentinel_watch_runs_total", "quick", "success"] >= 10

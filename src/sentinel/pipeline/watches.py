@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry
 from sentinel.domain import SentinelError
 from sentinel.monitoring.watch_metrics import WatchState
 from sentinel.settings import Settings
+from sentinel.telemetry.safe_errors import shown
+from sentinel.telemetry.safe_records import without_numbers
 
 log = logging.getLogger(__name__)
 
@@ -180,8 +182,5 @@ def health_of(threads: Sequence[WatchThread]) -> Health:
 
 
 def _told(problem: BaseException | None) -> str:
-    if problem is None:
-        return ""
-    if isinstance(problem, SentinelError):
-        return str(problem)
-    return f"{type(problem).__name__}: {problem}"
+    """What `/healthz` says of a failure; like the log, it shows no value that came in."""
+    return "" if problem is None else without_numbers(shown(problem))
