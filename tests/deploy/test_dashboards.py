@@ -11,12 +11,22 @@ from typing import Any
 
 import build_dashboards
 import httpx
+import msgspec
+import numpy as np
 import pytest
 
+from sentinel.drift.bins import SCORE, freeze_bins
+from sentinel.drift.counting import count_cells
+from sentinel.drift.reference import DriftReference, freeze_reference
+from sentinel.drift.segments import ALL, Segment, members
 from sentinel.experiments.lineup import Experiment
+from sentinel.features.plan.plan import Plan
+from sentinel.models.champion import Champion
+from sentinel.models.serving import model_folder
 from testkit.experiments import install_version, run_experiments
 from testkit.ports import free_port
 from testkit.scratch import default_plan, make_workspace, serving
+from testkit.signed_models import sign_folder
 from testkit.watching import Prometheus
 
 ELSEWHERE: dict[str, str] = {}
@@ -28,6 +38,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     """Prometheus before a scorer with a shadow, and a monitor, while payments and labels come."""
     settings = make_workspace(tmp_path_factory.mktemp("dashboards") / "w")
     install_version(settings, default_plan(), "12", verdict="candidate")
+    install_version(settings, default_plan(), "7", verdict=None)
+    folder = model_folder(settings, "7")
+    reference_of(default_plan()).save(folder)
+    sign_folder(settings, folder)
+    champion = msgspec.json.encode(Champion(version="7", folder=folder.name))
+    (settings.models_dir / "champion.json").write_bytes(champion)
     run_experiments(settings, Experiment(name="night", kind="shadow", version="12"))
     port = free_port()
     given = {
@@ -55,22 +71,42 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             monitor.wait()
 
 
+def reference_of(plan: Plan) -> DriftReference:
+    """A reference of an hour: too short for a test, and long enough for counts."""
+    names = (*plan.feature_names, SCORE)
+    X = np.random.default_rng(1).normal(size=(200, len(names))).astype(np.float32)
+    segments = (Segment(ALL),)
+    bins = freeze_bins(X, names)
+    counts = np.zeros((1, 1, bins.cells), np.uint32)
+    count_cells(bins, X, members(segments, X, names), counts[0])
+    return freeze_reference(bins, segments, np.array([490_000]), counts)
+
+
 def load(url: str, prometheus: Prometheus) -> None:
     """Payments, a label and an error, again and again until all that is scraped has come twice."""
-    watched = 'increase(sentinel_watch_runs_total{watch="label-feed"}[1h])'
-    deadline = time.monotonic() + 120
+    waited_for = [
+        'increase(sentinel_watch_runs_total{watch="label-feed"}[1h])',
+        'increase(sentinel_drift_entries_total{kind="labels"}[1h])',
+        "sentinel_drift_missing_share",
+        "sentinel_label_silence_accepted_seconds",
+        "sentinel:slow_decisions:ratio_rate1h",
+    ]
+    deadline = time.monotonic() + 60
     number = 0
-    while time.monotonic() < deadline:
-        for _ in range(20):
-            number += 1
-            body = {"transaction_id": f"t{number}", "amount_minor": 100, "card_id": f"K{number}"}
-            httpx.post(f"{url}/predict", json=body, timeout=60).raise_for_status()
-        httpx.post(f"{url}/predict", json={}, timeout=60)
-        label = {"transaction_id": f"t{number}", "verdict": "fraud"}
-        httpx.post(f"{url}/labels", json=label, timeout=60).raise_for_status()
-        if ask(prometheus, watched) and ask(prometheus, "sentinel:slow_decisions:ratio_rate1h"):
-            return
-    raise AssertionError("The monitor was not scraped twice.")
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while time.monotonic() < deadline:
+            for _ in range(3):
+                number += 1
+                name = {"transaction_id": f"t{number}", "card_id": f"K{number}"}
+                client.post("/predict", json={**name, "amount_minor": 100}).raise_for_status()
+            client.post("/predict", json={})
+            label = {"transaction_id": f"t{number}", "verdict": "fraud"}
+            client.post("/labels", json=label).raise_for_status()
+            waited_for = [one for one in waited_for if not ask(prometheus, one)]
+            if not waited_for:
+                return
+            time.sleep(0.5)
+    raise AssertionError(f"There is no answer yet to {', '.join(waited_for)}.")
 
 
 def ask(prometheus: Prometheus, expression: str) -> list[Any]:
