@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sentinel.domain import GateRefused, NoModel, PlanMismatch, Unavailable
+from sentinel.drift.reference import REFERENCE_FILE
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.history_scores import HistoryScores
@@ -149,7 +150,7 @@ def test_the_version_has_a_signature_and_no_pickle(
     ).json()
     files = sorted(file["path"] for file in listing["files"])
     twin = ["judged"] if candidate.manifest.figures_of == "twin" else []
-    assert files == ["MLmodel", *twin, "manifest.json", "model.txt", "plan.json"]
+    assert files == ["MLmodel", REFERENCE_FILE, *twin, "manifest.json", "model.txt", "plan.json"]
 
 
 def test_evaluating_changes_nothing(candidate: Trained, deployment: Settings) -> None:
