@@ -91,9 +91,10 @@ def test_what_cannot_be_promoted_says_why(client: httpx.Client) -> None:
     shadow = client.post("/experiments/night/promote", params={"why": "it looks good"})
     assert shadow.status_code == 422
     assert "shares no payments with the champion" in shadow.json()["detail"]
-    # It is better, but no version of this deployment's registry: nothing has changed.
+    # It is better than what serves, and the registry knows no such champion: nothing has changed.
     unknown = client.post(f"/experiments/{NAME}/promote", params={"on_behalf_of": "ann"})
-    assert unknown.status_code == 503, unknown.text
+    assert unknown.status_code == 409, unknown.text
+    assert "the registry's champion is none by now" in unknown.json()["detail"]
     found = seen(client, NAME, 0)
     assert found["promotion"]["state"] == "failed"
     assert found["promotion"]["by"] == "ann (by anyone on this machine)"

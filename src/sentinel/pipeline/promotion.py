@@ -186,8 +186,9 @@ def promote_challenger(
             )
         if instead_of and replaced != instead_of:
             raise GateWaits(
-                f"Version {version} was judged against champion {instead_of}, and the champion is "
-                f"{replaced} by now. It is judged against that one from here on."
+                f"Version {version} was judged against champion {instead_of}, and the registry's "
+                f"champion is {replaced or 'none'} by now. It is judged against that one from here "
+                "on."
             )
         require_not_retired(version, registry.version(version).tags)
         folder = fetch_version(settings, version, to_serve=True)
