@@ -9,7 +9,8 @@ import pytest
 
 from sentinel.domain import ModelFormatError
 from sentinel.drift.bins import Bins, ColumnBins
-from sentinel.drift.detector import Change, DriftDetector, HourCounts
+from sentinel.drift.detector import DriftDetector, HourCounts
+from sentinel.drift.figures import Change
 from sentinel.drift.reference import REFERENCE_FILE, DriftReference, freeze_reference
 from sentinel.drift.segments import ALL, Segment
 from sentinel.settings import DriftSettings

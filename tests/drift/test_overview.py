@@ -10,10 +10,10 @@ import pytest
 
 from sentinel.drift.bins import SCORE
 from sentinel.drift.counting import count_cells
-from sentinel.drift.detector import Change
 from sentinel.drift.estimates import LabelFree
+from sentinel.drift.figures import Change, DriftOverview
 from sentinel.drift.notices import HOUR_US, Notice
-from sentinel.drift.overview import DriftOverview, DriftView
+from sentinel.drift.overview import DriftView
 from sentinel.drift.report_page import drift_page
 from sentinel.drift.segments import members
 from sentinel.drift.store import DriftStore, Step, StreamRow, open_drift

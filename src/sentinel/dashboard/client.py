@@ -22,7 +22,7 @@ from sentinel.dashboard.api_types import (
     Totals,
 )
 from sentinel.domain import Unavailable
-from sentinel.drift.overview import DriftOverview, FeatureDetail
+from sentinel.drift.figures import DriftOverview, FeatureDetail
 from sentinel.settings import ApiSettings
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import streamlit as st
 from sentinel.dashboard import drift_panels, frame, panels
 from sentinel.dashboard.client import api_url
 from sentinel.domain import Unavailable
-from sentinel.drift.overview import DriftOverview
+from sentinel.drift.figures import DriftOverview
 from sentinel.settings import load_settings
 
 REFRESH_SECONDS: Final = 30.0

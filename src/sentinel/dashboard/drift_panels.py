@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
-from sentinel.drift.overview import DriftOverview, FeatureDetail, FeatureDrift, SeenChange
+from sentinel.drift.figures import DriftOverview, FeatureDetail, FeatureDrift, SeenChange
 
 _HOUR_US: Final = 3_600_000_000
 _MOST_CHANGES: Final = 30

@@ -26,6 +26,7 @@ from sentinel.drift.distances import (
     total_variation,
 )
 from sentinel.drift.evidence import BETS, grow, prices, shifts
+from sentinel.drift.figures import Change
 from sentinel.drift.questions import shares, words
 from sentinel.drift.reference import DriftReference
 from sentinel.settings.drift import DriftSettings
@@ -51,44 +52,6 @@ class HourCounts:
     hour: int
     counts: npt.NDArray[np.uint32]
     events: npt.NDArray[np.int64]
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream that an alarm named.
-
-    Attributes:
-        feature, segment: Which.
-        at_hour: When it was named, hours since 1970.
-        since_hour: When it most likely began.
-        question: What moved most, in words.
-        was, now: Share of payments that answer the question with yes: expected, and since then.
-        total_variation, stability_index, jensen_shannon, kolmogorov_smirnov: How far the payments
-            since then are from what was expected of their hours.
-        missing_was, missing_now: Share of unknown values.
-        new_was, new_now: Share of values that the reference did not list; 0 for numbers.
-        events: Payments of the segment since it began.
-        evidence: Of the stream alone, logarithm.
-        ended_hour: When it had come back; None while it is on.
-    """
-
-    feature: str
-    segment: str
-    at_hour: int
-    since_hour: int
-    question: str
-    was: float
-    now: float
-    total_variation: float
-    stability_index: float
-    jensen_shannon: float
-    kolmogorov_smirnov: float
-    missing_was: float
-    missing_now: float
-    new_was: float
-    new_now: float
-    events: int
-    evidence: float
-    ended_hour: int | None = None
 
 
 class _Named(msgspec.Struct, frozen=True):

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from sentinel.domain import ModelError
 from sentinel.drift.counting import count_cells
-from sentinel.drift.detector import Change, DriftDetector, HourCounts
+from sentinel.drift.detector import DriftDetector, HourCounts
+from sentinel.drift.figures import Change
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.reference import DriftReference
 from sentinel.drift.segments import members

@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from sentinel.drift.bins import SCORE
-from sentinel.drift.detector import Change
 from sentinel.drift.distances import (
     jensen_shannon,
     kolmogorov_smirnov,
     normalized,
     stability_index,
 )
-from sentinel.drift.notices import Notice
+from sentinel.drift.figures import (
+    DriftOverview,
+    FeatureDay,
+    FeatureDetail,
+    FeatureDrift,
+    SeenChange,
+)
 from sentinel.drift.reference import DriftReference
 from sentinel.drift.store import DAY_HOURS, DriftStore, RecordedChange, StreamRow
 
@@ -36,103 +40,6 @@ RECENT_DAYS: Final = 7
 
 LoadReference = Callable[[StreamRow], DriftReference | None]
 Counts = npt.NDArray[np.int64]
-
-
-class SeenChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change, with what was said of it.
-
-    Attributes:
-        change: What the detector named; hours count since 1970.
-        model_version: The champion whose payments changed.
-        silence: Why it raises no alarm; empty if it does, while it is on.
-        plan: What was planned that explains it; empty if nothing was said.
-    """
-
-    change: Change
-    model_version: str
-    silence: str = ""
-    plan: str = ""
-
-
-class FeatureDay(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature on one day, in all payments.
-
-    Attributes:
-        day: Since 1970.
-        payments: Counted.
-        stability_index: From the reference (PSI).
-        missing: Share of unknown values.
-    """
-
-    day: int
-    payments: int
-    stability_index: float
-    missing: float
-
-
-class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a feature is from the reference, in all payments of the last days.
-
-    Attributes:
-        feature: Its name; ``score`` is the probability of the model.
-        stability_index, jensen_shannon, kolmogorov_smirnov: Distances from the reference.
-        missing_was, missing_now: Share of unknown values.
-        new_was, new_now: Share of values that the reference does not list; 0 for numbers.
-        changed: Segments in which a change of it is on.
-        days: The oldest first.
-    """
-
-    feature: str
-    stability_index: float
-    jensen_shannon: float
-    kolmogorov_smirnov: float
-    missing_was: float
-    missing_now: float
-    new_was: float
-    new_now: float
-    changed: tuple[str, ...] = ()
-    days: tuple[FeatureDay, ...] = ()
-
-
-class DriftOverview(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of drift.
-
-    Attributes:
-        missing: What is not there yet, and what to do; empty if all is.
-        model_version: Whose payments are held against its reference; empty if none.
-        followed_us: When the last entry was received that was taken in; 0 if none was.
-        tested_until_us: The end of the last hour that was tested; 0 before the first.
-        payments: Of the last days that "now" is of.
-        features: The farthest first.
-        changes: The newest first.
-        notices: Silences and planned changes.
-    """
-
-    missing: str = ""
-    model_version: str = ""
-    followed_us: int = 0
-    tested_until_us: int = 0
-    payments: int = 0
-    features: tuple[FeatureDrift, ...] = ()
-    changes: tuple[SeenChange, ...] = ()
-    notices: tuple[Notice, ...] = ()
-
-
-class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature, as it was and as it is.
-
-    Attributes:
-        overview: Its figures.
-        labels: What each cell of its histogram holds.
-        was, now: Share of payments in each cell: of the reference, and of the last days.
-        changes: Its changes, the newest first.
-    """
-
-    overview: FeatureDrift
-    labels: tuple[str, ...]
-    was: tuple[float, ...]
-    now: tuple[float, ...]
-    changes: tuple[SeenChange, ...] = ()
 
 
 class DriftView:

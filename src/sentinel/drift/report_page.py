@@ -8,8 +8,8 @@ from html import escape
 from typing import Final
 
 from sentinel.drift.estimates import Figures, LabelFree
+from sentinel.drift.figures import DriftOverview, FeatureDrift, SeenChange
 from sentinel.drift.notices import Notice
-from sentinel.drift.overview import DriftOverview, FeatureDrift, SeenChange
 from sentinel.models.intervals import Estimate
 from sentinel.models.report_page import STYLE
 

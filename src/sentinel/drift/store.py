@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import ConfigurationError, LedgerUnavailable, NotFound
-from sentinel.drift.detector import Change
+from sentinel.drift.figures import Change
 from sentinel.drift.notices import MOST_NOTICES, Notice, plan_of, silence_of
 from sentinel.drift.tables import DriftTables, Execute, open_tables
 from sentinel.settings import Settings

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from sentinel.domain import SentinelError
 from sentinel.drift.density_ratio import density_ratio
 from sentinel.drift.estimates import LEAST_FRAUDS, LabelFree, estimate_without_labels
-from sentinel.drift.overview import DAYS, DriftOverview, DriftView
+from sentinel.drift.figures import DriftOverview
+from sentinel.drift.overview import DAYS, DriftView
 from sentinel.drift.reference import DriftReference
 from sentinel.drift.report_page import drift_page
 from sentinel.drift.score_shares import moved_scores

@@ -12,7 +12,8 @@ from fastapi import APIRouter, Response
 from sentinel.api.problems import problem_responses
 from sentinel.api.routes.experiments import json_answer
 from sentinel.domain import LedgerUnavailable, NotFound, Overloaded
-from sentinel.drift.overview import DriftOverview, DriftView, FeatureDetail
+from sentinel.drift.figures import DriftOverview, FeatureDetail
+from sentinel.drift.overview import DriftView
 from sentinel.drift.reference import DriftReference
 from sentinel.drift.store import StreamRow, open_drift
 from sentinel.models.serving import model_folder
