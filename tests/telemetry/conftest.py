@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -39,6 +40,17 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield connection
 
 
-def lines_of(server: Server) -> list[dict[str, Any]]:
-    """The log of a server."""
-    return [json.loads(line) for line in server.log.read_text().splitlines()]
+def lines_of(server: Server, answered: Iterable[str]) -> list[dict[str, Any]]:
+    """The log of a server, once it tells of the requests with these ids.
+
+    A server writes the line of a request after its answer, so the answer may be here first.
+    """
+    awaited, latest = set(answered), time.monotonic() + 30
+    while True:
+        whole = server.log.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
+        missing = awaited - {line.get("request_id") for line in lines}
+        if not missing:
+            return lines
+        assert time.monotonic() < latest, f"no line of {sorted(missing)}"
+        time.sleep(0.02)

@@ -75,7 +75,8 @@ def test_a_scorer_and_its_indexer_log_no_value(
         answer = client.request(method, path, content=body or None, headers=headers)
         statuses.append(answer.status_code)
     assert {200, 400, 404, 409, 422} <= set(statuses), set(statuses)
-    lines = lines_of(server)  # each line is JSON
+    ids = [f"r-{number}" for number in range(len(statuses))]
+    lines = lines_of(server, answered=ids)  # each line is JSON
     assert {line["service"] for line in lines} <= {"serve", "indexer"}
     assert len([line for line in lines if line["message"] == "Answered."]) >= len(statuses)
     check(server.log.read_text(), "serve")

@@ -83,7 +83,7 @@ def test_an_id_leads_from_the_answer_to_the_entry_of_the_log(
     answer = client.post("/predict", json=body, headers={"X-Request-Id": "to-the-entry"})
     assert answer.status_code == 200
     client.get(f"/decisions/{body['transaction_id']}", headers={"X-Request-Id": "looked-up"})
-    lines = lines_of(server)
+    lines = lines_of(server, answered=["to-the-entry", "looked-up"])
     (decided,) = [line for line in lines if line.get("request_ids") == ["to-the-entry"]]
     (answered,) = [line for line in lines if line.get("request_id") == "to-the-entry"]
     assert (decided["message"], answered["message"]) == ("Decided.", "Answered.")
