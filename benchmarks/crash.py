@@ -34,7 +34,7 @@ from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
 from sentinel.scoring.recovery import recover
-from sentinel.scoring.runtime import load_plan
+from sentinel.scoring.served import load_plan
 from sentinel.settings import Settings
 from testkit.payments import payments
 from testkit.scratch import Server, make_workspace

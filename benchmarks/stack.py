@@ -37,7 +37,7 @@ from sentinel.features.plan.plan import Plan
 from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.pipeline.compare_shared import compare_shared
 from sentinel.pipeline.importing import import_history
-from sentinel.scoring.runtime import load_plan
+from sentinel.scoring.served import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 from testkit.airflow_server import Airflow, Run

@@ -67,7 +67,7 @@ def test_it_decides_nothing_here_even_if_the_line_up_cannot_be_written(
             later = await decide_on(runtime, [card(runtime, f"s{n}", n) for n in range(200)])
             assert {answer["model_version"] for answer in later} == {"1"}
             assert "cannot be written" in caplog.text
-            await runtime._take_over_line_up()  # as when the share of a canary grows
+            await runtime._swaps.take_over_line_up()  # as when the share of a canary grows
             assert runtime.problem_with_experiment("strict") is not None
             later = await decide_on(runtime, [card(runtime, f"t{n}", n) for n in range(200)])
             assert {answer["model_version"] for answer in later} == {"1"}

@@ -81,7 +81,7 @@ def test_nothing_is_forgotten_that_the_look_up_of_a_label_may_have_missed(
         )
         await asyncio.sleep(0)
         assert runtime.labels.may_forget(through) == 0
-        assert runtime.writer.recorded("t") is not None
+        assert runtime.writer.recent.recorded("t") is not None
         (receipt,) = await recording
         assert receipt.known_transaction
         assert runtime.labels.may_forget(through) == through

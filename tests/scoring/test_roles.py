@@ -134,8 +134,8 @@ def test_what_is_stopped_decides_no_more_while_a_champion_takes_long(settings: S
     run_experiments(settings, AB, SHADOW)
 
     async def claim(runtime: ScoringRuntime) -> list[dict[str, Any]]:
-        late = await asyncio.to_thread(runtime._load_served, PLAN)
-        async with runtime._changing:  # as while the state of a new champion's plan is opened
+        late = await asyncio.to_thread(runtime._loader.load, PLAN)
+        async with runtime._plans.changing:  # as while a new champion's plan is opened
             other = Experiment(name="other", kind="shadow", version="13")
             await asyncio.to_thread(run_experiments, settings, AB, SHADOW, other)
             await until(lambda: runtime.line_ups.line_up.find("other") is not None)
@@ -143,7 +143,7 @@ def test_what_is_stopped_decides_no_more_while_a_champion_takes_long(settings: S
             await until(lambda: "ab" in runtime.writer.scorer.panel.failed)
             assert late is not None
             state = await asyncio.to_thread(runtime._states.open, PLAN)
-            await runtime._take_over_state(Scorer(state, late.panel, late.policy, late.key))
+            await runtime._plans.take_over_state(Scorer(state, late.panel, late.policy, late.key))
             answers = await decide_on(runtime, [card(runtime, f"p{n}", n) for n in range(40)])
         await until(lambda: len(runtime.writer.scorer.panel.others) == 2)
         return answers

@@ -181,7 +181,7 @@ def test_a_batch_holds_up_a_single_payment_for_one_group(settings: Settings) -> 
         while not batch[0].future.done():
             await asyncio.sleep(0)
         await decide(runtime, payment(runtime, "single"))
-        pending = writer.recorded("single")
+        pending = writer.recent.recorded("single")
         assert pending is not None
         assert pending.sequence <= 4 * MAX_GROUP
         assert not batch[-1].future.done()

@@ -10,18 +10,18 @@ answer.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
 from sentinel.access.limits import Rates
 from sentinel.api.answers import Answers, too_slow
+from sentinel.api.application_call import call_of
 from sentinel.api.chunks import ChunkedBody
 from sentinel.api.connections import Connections, Wait
 from sentinel.api.door import PAYMENT, Door
@@ -39,7 +39,6 @@ MOST_DISCARDED: Final = 33_554_432
 FULL_READ_BYTES: Final = 256_000
 """What uvloop reads at once. A read of so many bytes says that there are more."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_log = logging.getLogger("uvicorn.error")
 
 
 class FastPath:
@@ -360,37 +359,17 @@ class PaymentProtocol(asyncio.Protocol):
 
     def _ask(self, head: Head, body: bytes) -> None:
         """Have the ASGI application answer."""
-        scope = {
-            "type": "http",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": head.method,
-            "scheme": "http",
-            "path": head.path,
-            "raw_path": head.raw_path,
-            "query_string": head.query,
-            "root_path": "",
-            "headers": head.fields,
-            "client": get_remote_addr(self._transport),
-            "server": get_local_addr(self._transport),
-            "state": self._app_state.copy(),
-        }
-        cycle = RequestResponseCycle(
-            scope=scope,  # type: ignore[arg-type]
-            transport=self._transport,
-            flow=self._flow,
-            logger=_log,
-            access_logger=_log,
-            access_log=False,
-            default_headers=self._answers.headers(self._server_state.default_headers),
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
+        cycle = call_of(
+            head,
+            body,
+            self._transport,
+            self._flow,
+            self._config,
+            self._app_state,
+            headers=self._answers.headers(self._server_state.default_headers),
             keep_alive=not (head.close or self._closing),
-            on_response=self._asgi_answered,
+            answered=self._asgi_answered,
         )
-        cycle.body = body  # type: ignore[assignment]
-        cycle.more_body = False
-        cycle.message_event.set()
         self._cycle = cycle
         task = self._loop.create_task(cycle.run_asgi(self._config.loaded_app))
         self._server_state.tasks.add(task)

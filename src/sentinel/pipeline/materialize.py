@@ -26,7 +26,7 @@ from sentinel.pipeline.scored_payments import BulkScorer, scored_payments
 from sentinel.pipeline.workspace import ledger_reader, only_one
 from sentinel.retrieval.view_table import TableManifest, ViewTable, offline_root
 from sentinel.retrieval.watermarks import Watermark
-from sentinel.scoring.runtime import load_plan
+from sentinel.scoring.served import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sentinel.domain import ConfigurationError
-from sentinel.scoring.runtime import load_plan
+from sentinel.scoring.served import load_plan
 from sentinel.settings import Settings
 from sentinel.state.redis.layout import VALUE_FORMAT
 from sentinel.state.redis.old_states import StoredState, drop_state, stored_states

@@ -30,7 +30,7 @@ from sentinel.pipeline.profiles import profile_rows
 from sentinel.pipeline.served_columns import ServedColumns
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.retrieval.view_table import ViewTable, offline_root
-from sentinel.scoring.runtime import load_plan
+from sentinel.scoring.served import load_plan
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 

@@ -10,7 +10,7 @@ import numpy as np
 from sentinel.domain import DefinitionError, StateUnavailable
 from sentinel.features.plan.program import compile_program
 from sentinel.retrieval.current import CurrentFeatures, Row
-from sentinel.scoring.runtime import load_plan
+from sentinel.scoring.served import load_plan
 from sentinel.settings import Settings
 from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.records import Records

@@ -10,6 +10,7 @@ holds until it can; each process watches for itself.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from sentinel.experiments.lineup import MOST_TEXT, Experiment, Guardrails, LineU
 from sentinel.experiments.stops import STOPPED_BY, Stop
 from sentinel.experiments.store import change_line_up, open_line_ups
 from sentinel.log.entries import FLAG_DEGRADED, outcome_codes
+from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.roles import RolesScored
 from sentinel.scoring.scorer import Scored
@@ -80,6 +82,19 @@ class Guard:
         self._breaches: dict[_Run, str] = {}
         self._readings: dict[_Run, tuple[Reading, ...]] = {}
         self.uncounted = 0
+
+    async def watch(self, metrics: ScoringMetrics) -> None:
+        """Look every so often, in a thread. Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            metrics.experiment_payments_uncounted = self.uncounted
+            waiting = self.take()  # of an experiment that has ended, nothing is left
+            if not self._line_up().experiments:
+                continue
+            try:
+                await asyncio.to_thread(self.look, waiting)
+            except Exception:
+                log.exception("Guardrails could not be looked at; trying again.")
 
     def add(self, scored: Scored) -> None:
         """Note a group that other models than the champion have scored."""

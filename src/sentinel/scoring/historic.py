@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from sentinel.ledger.history_scores import HistoricScore
+from sentinel.ledger.history_scores import HistoricScore, HistoryScores
 from sentinel.scoring.serving_model import ServingModel
-from sentinel.state.online_history import OnlineHistory
+from sentinel.settings import Settings
+
+if TYPE_CHECKING:
+    from sentinel.state.online_history import OnlineHistory
+
+
+class History(Protocol):
+    """Answers for transactions that were never decided on."""
+
+    def find(self, transaction_id: str) -> HistoricScore | None:
+        """The score of a historic transaction; None if it has none."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+
+def open_history(settings: Settings, model: Callable[[], ServingModel | None]) -> History:
+    """Answers for imported history: from Redis where it is materialized there.
+
+    Args:
+        settings: Where it is.
+        model: Gives the model in charge.
+    """
+    url = settings.feast.online_url
+    if not url:
+        return HistoryScores(settings.workspace / "scores.db")
+    from sentinel.state.online_history import OnlineHistory
+
+    return OnlineHistoryScores(OnlineHistory(url), model)
 
 
 class OnlineHistoryScores:
@@ -26,7 +57,7 @@ class OnlineHistoryScores:
         self._model = model
 
     def find(self, transaction_id: str) -> HistoricScore | None:
-        """The score of a historic transaction; None: it has none.
+        """The score of a historic transaction; None if it has none.
 
         Raises:
             StateUnavailable: Redis did not answer.

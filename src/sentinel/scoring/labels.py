@@ -172,7 +172,7 @@ class LabelRecorder:
             raise Overloaded(_BUSY.format(waiting=self._waiting, most=MOST_WAITING))
         future: asyncio.Future[list[LabelReceipt]] = asyncio.get_running_loop().create_future()
         self._waiting += len(labels)
-        floor = max(self._writer.forgotten_through, self._forgotten_through)
+        floor = max(self._writer.recent.forgotten_through, self._forgotten_through)
         request = _Request(labels, future, called_by, self._portion_size(), floor)
         self._under_way[id(request)] = request
         future.add_done_callback(lambda _: self._left(request))
@@ -279,7 +279,7 @@ class LabelRecorder:
             )
 
     def _transaction(self, request: _Request, transaction_id: str) -> Transaction | None:
-        recorded = self._writer.recorded(transaction_id)
+        recorded = self._writer.recent.recorded(transaction_id)
         if recorded is not None:
             return recorded.transaction
         return request.found.transactions.get(transaction_id)
@@ -291,7 +291,7 @@ class LabelRecorder:
     def _is_stale(self, request: _Request) -> bool:
         """Whether something may have left memory that was not in the tables at the look-up."""
         through = request.through
-        return through < self._writer.forgotten_through or through < self._forgotten_through
+        return through < self._writer.recent.forgotten_through or through < self._forgotten_through
 
     # Recording.
 

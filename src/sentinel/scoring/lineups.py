@@ -164,6 +164,13 @@ class LineUpInCharge:
         self._shares, self._missing, self.problems, self.plan = shares, missing, problems, plan
         return panel
 
+    def ask_no_more(self, panel: Panel) -> None:
+        """Models whose experiment was stopped decide no more, however long a new panel takes."""
+        for other in panel.others:
+            before, now = panel.line_up.find(other.name), self.line_up.find(other.name)
+            if before is None or now is None or before.started_at_us != now.started_at_us:
+                panel.failed[other.name] = "it was stopped"
+
     def _joined(self, plan: Plan, model: ServingModel) -> Plan:
         """The union of a plan and that of another model, kept where past decisions find it."""
         try:

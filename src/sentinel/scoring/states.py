@@ -10,6 +10,7 @@ from sentinel.features.plan.program import compile_program
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import open_writer
+from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.recovery import catch_up, recover
 from sentinel.scoring.state_beside import make_snapshot
 from sentinel.settings import Settings
@@ -68,6 +69,19 @@ class States(Protocol):
     def close(self) -> None:
         """Release what is held."""
         ...
+
+
+def states_of(settings: Settings, metrics: ScoringMetrics) -> States:
+    """Where state comes from, as the settings say: the one place that knows both kinds.
+
+    Raises:
+        ConfigurationError: The settings do not fit together.
+    """
+    if settings.state.backend == "redis":
+        from sentinel.scoring.shared_states import SharedStates
+
+        return SharedStates(settings, metrics)
+    return EmbeddedStates(settings)
 
 
 class EmbeddedStates:

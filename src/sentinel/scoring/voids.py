@@ -245,7 +245,7 @@ class VoidRecorder:
                 future.set_exception(error)
                 return
             state.apply_voids(ids, appended, anew)
-            self._writer.forget(ids)
+            self._writer.recent.forget(ids)
             self._writer.metrics.voids += len(ids)
             future.set_result(appended)
 

@@ -17,7 +17,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 
 from sentinel.domain import (
@@ -41,6 +40,7 @@ from sentinel.scoring.new_entities import NewEntities
 from sentinel.scoring.pace import Pace
 from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
 from sentinel.scoring.queue import PaymentQueue, QueueLimits
+from sentinel.scoring.recent import RecentPayments
 from sentinel.scoring.repeats import conflict, same_payment
 from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.tally import Tally
@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 Render = Callable[[list[Transaction], Scored, list[int]], list[bytes]]
 """(transactions, scored, latencies_us) -> the bodies of the answers."""
 
-_FORGOTTEN_AT_ONCE: Final = 512
 _NAMED_AT_ONCE: Final = 20
 """Payments of a group whose requests a line of the log names."""
 
@@ -79,7 +78,7 @@ class Writer:
         turn: Where jobs wait for theirs.
         pace: How what takes long gives way to single payments.
         unavailable: Why nothing can be decided right now; None if it can.
-        forgotten_through: Recorded answers up to here may be in the queryable tables alone.
+        recent: Payments by id until the queryable tables hold them.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Writer:
         self.metrics = metrics
         self.lookups = lookups
         self.unavailable: str | None = None
-        self.forgotten_through = 0
+        self.recent = RecentPayments()
         self._clock = clock or ReceiptClock(ledger.last_received_at_us())
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(ledger, metrics, self._fail, self._loop)
@@ -114,7 +113,6 @@ class Writer:
         self._watch_roles = watch_roles
         self._tellers = tuple(tellers)
         metrics.refresh = self._refresh_metrics
-        self._recent: dict[str, Pending] = {}
         self._queue = PaymentQueue(limits or QueueLimits())
         self._new_entities = new_entities or NewEntities(0, metrics)
         self._queue.raise_floor(ledger.last_received_at_us())
@@ -205,7 +203,7 @@ class Writer:
             raise StateUnavailable(self.unavailable)
         if not dry_run:
             identifier = transaction.transaction_id
-            earlier = self._recent.get(identifier)
+            earlier = self.recent.get(identifier)
             if earlier is not None:
                 if not same_payment(earlier.transaction, transaction):
                     self.metrics.conflicts += 1
@@ -221,15 +219,10 @@ class Writer:
             transaction, receiver, time.perf_counter_ns(), dry_run, batched, called_by
         )
         if not dry_run:
-            self._recent[identifier] = pending
+            self.recent[identifier] = pending
         self._queue.add(pending, batched=batched)
         self.turn.schedule()
         return None
-
-    def recorded(self, transaction_id: str) -> Pending | None:
-        """A decision that is durable but may not be in the queryable tables yet."""
-        found = self._recent.get(transaction_id)
-        return found if found is not None and found.sequence else None
 
     def commit(
         self,
@@ -261,26 +254,6 @@ class Writer:
         """Go on with another scorer. Only to be called while nothing is at work."""
         self.scorer = scorer
         self.turn.most_at_work = scorer.state.parallel
-
-    def forget_indexed(self, through: int) -> int:
-        """Drop some recorded answers that the queryable tables hold by now; how many."""
-        indexed = [
-            (identifier, pending.sequence)
-            for identifier, pending in islice(self._recent.items(), _FORGOTTEN_AT_ONCE)
-            if 0 < pending.sequence <= through
-        ]
-        for identifier, sequence in indexed:
-            self.forgotten_through = max(self.forgotten_through, sequence)
-            del self._recent[identifier]
-        return len(indexed)
-
-    def forget(self, transaction_ids: Sequence[str]) -> None:
-        """Drop recorded answers of payments that the queryable tables hold, and know more of."""
-        for identifier in transaction_ids:
-            found = self._recent.get(identifier)
-            if found is not None and found.sequence:
-                self.forgotten_through = max(self.forgotten_through, found.sequence)
-                del self._recent[identifier]
 
     async def close(self) -> None:
         """Answer what has arrived, then release the ledger."""
@@ -477,7 +450,7 @@ class Writer:
             elif answer.body is not None:
                 self._queue.come_back(pending)
                 self._answer_repeat(pending, answer.body)
-            elif answer.through < self.forgotten_through:
+            elif answer.through < self.recent.forgotten_through:
                 self._look_up(pending)  # it may have been indexed since
             else:
                 self._queue.come_back(pending)
@@ -488,7 +461,7 @@ class Writer:
         self.lookups.find_recorded(pending.transaction, done)
 
     def _answer_repeat(self, pending: Pending, body: bytes) -> None:
-        self._recent.pop(pending.transaction.transaction_id, None)
+        self.recent.pop(pending.transaction.transaction_id, None)
         self.metrics.repeats += 1
         pending.answer(body)
 
@@ -522,7 +495,7 @@ class Writer:
     def _reject(self, group: list[Pending], error: Exception) -> None:
         for pending in group:
             if not pending.dry_run:
-                self._recent.pop(pending.transaction.transaction_id, None)
+                self.recent.pop(pending.transaction.transaction_id, None)
             pending.fail(error)
 
     def _refresh_metrics(self) -> None:

@@ -161,7 +161,7 @@ def decision_router(runtime: ScoringRuntime, guard: Guard, readers: IndexReaders
     )
     async def decision(request: Request, transaction_id: str) -> Response:
         identifier = own_id(guard, request.scope[PRINCIPAL], transaction_id)
-        known = runtime.writer.recorded(identifier)
+        known = runtime.writer.recent.recorded(identifier)
         sequence = None if known is None else known.sequence
         body = await readers.ask(
             lambda reader: detail_json(runtime, reader, (identifier, transaction_id), sequence)
@@ -244,7 +244,7 @@ def detail_json(
     if found is None:
         return None
     group, decided = found.group, found.decided
-    decision = decision_in(decided, group.first_sequence, found.row, runtime.explain)
+    decision = decision_in(decided, group.first_sequence, found.row, runtime.plan_words.explain)
     t = found.transaction
     return msgspec.json.encode(
         DecisionDetail(

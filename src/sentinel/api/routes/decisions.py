@@ -195,7 +195,7 @@ class DecisionRoutes:
     async def _known(self, identifier: str, transaction_id: str) -> tuple[KnownAnswer, str]:
         spellings = dict.fromkeys((identifier, transaction_id))  # ids had others once
         for spelling in spellings:
-            recorded = self._runtime.writer.recorded(spelling)
+            recorded = self._runtime.writer.recent.recorded(spelling)
             if recorded is not None:
                 answer = _known_answer(spelling, recorded.is_fraud, recorded.probability)
                 return answer, recorded.scored.decider(recorded.row).version
@@ -256,7 +256,7 @@ def page_json(runtime: ScoringRuntime, page: IndexedPage, void: Container[str]) 
             "degraded": row.degraded,
             "model_version": row.model_version,
             "latency_us": row.latency_us,
-            "top_reason": runtime.feature_name(row.plan_hash, row.top_reason),
+            "top_reason": runtime.plan_words.feature_name(row.plan_hash, row.top_reason),
             "label": row.verdict,
             "void": row.transaction_id in void,
         }

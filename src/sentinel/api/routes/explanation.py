@@ -118,7 +118,7 @@ class ExplanationRoute:
 
     def _recent(self, identifier: str) -> int | None:
         """The place in the log of a decision that the index may not have yet."""
-        known = self._runtime.writer.recorded(identifier)
+        known = self._runtime.writer.recent.recorded(identifier)
         return None if known is None else known.sequence
 
     def _find(

@@ -130,7 +130,7 @@ def verify(
             from sentinel.features.arena import KEY_SEPARATOR
             from sentinel.pipeline.compare_shared import compare_shared
             from sentinel.pipeline.verify_shared import verify_shared
-            from sentinel.scoring.runtime import load_plan
+            from sentinel.scoring.served import load_plan
 
             plan = load_plan(settings)
             shared = verify_shared(settings, plan)
