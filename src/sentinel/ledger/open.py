@@ -34,11 +34,9 @@ def open_writer(settings: Settings) -> Ledger:
             or it cannot be written at all.
         LedgerUnavailable: It cannot be reached, or the disk is full or failing.
     """
-    ledger: SqliteLedger | PostgresLedger
     if settings.ledger.url:
-        ledger = _postgres().open_writer(database_of(settings), exclusive=_exclusive(settings))
-    else:
-        ledger = SqliteLedger.open_writer(settings.ledger_path)
+        return _open_postgres_writer(settings)
+    ledger = SqliteLedger.open_writer(settings.ledger_path)
     ledger.group_format = settings.ledger.group_format
     return ledger
 
@@ -55,9 +53,7 @@ def open_shared(settings: Settings) -> SharedLedger:
             "Several processes can write one ledger only in PostgreSQL and with shared state. Set "
             "SENTINEL_LEDGER__URL and SENTINEL_STATE__BACKEND=redis."
         )
-    ledger = _postgres().open_writer(database_of(settings), exclusive=False)
-    ledger.group_format = settings.ledger.group_format
-    return ledger
+    return _open_postgres_writer(settings)
 
 
 def open_reader(settings: Settings) -> Ledger:
@@ -68,9 +64,7 @@ def open_reader(settings: Settings) -> Ledger:
         WorkspaceError: There is no ledger yet, it is none, or a newer Sentinel wrote it.
         LedgerUnavailable: It cannot be read right now.
     """
-    if settings.ledger.url:
-        return _postgres().open_reader(database_of(settings))
-    return SqliteLedger.open_reader(settings.ledger_path)
+    return _open_reader(_place_of(settings))
 
 
 def ledger_exists(settings: Settings) -> bool:
@@ -79,9 +73,7 @@ def ledger_exists(settings: Settings) -> bool:
     Raises:
         LedgerUnavailable: The database cannot be reached.
     """
-    if settings.ledger.url:
-        return _postgres().exists(database_of(settings))
-    return settings.ledger_path.exists()
+    return _exists(_place_of(settings))
 
 
 def migrate_ledger(settings: Settings) -> tuple[str | None, str] | None:
@@ -192,21 +184,44 @@ def open_named(ledger: str, namespace: str = DEFAULT_NAMESPACE) -> Ledger:
     Raises:
         ConfigurationError, WorkspaceError, LedgerUnavailable: See `open_reader`.
     """
-    if is_url(ledger):
-        return _postgres().open_reader(Database(ledger, namespace))
-    return SqliteLedger.open_reader(Path(ledger))
+    return _open_reader(_place_named(ledger, namespace))
 
 
 def named_exists(ledger: str, namespace: str = DEFAULT_NAMESPACE) -> bool:
     """Whether there is a ledger at the path or the URL that a command line gave."""
-    if is_url(ledger):
-        return _postgres().exists(Database(ledger, namespace))
-    return Path(ledger).exists()
+    return _exists(_place_named(ledger, namespace))
 
 
 def checkpointer_of(ledger: str) -> Checkpointer | None:
     """What moves the ledger's write-ahead log along; None: its database does so by itself."""
     return None if is_url(ledger) else Checkpointer(Path(ledger))
+
+
+# Where it is: a file, or a schema of a database.
+
+
+def _place_of(settings: Settings) -> Path | Database:
+    return database_of(settings) if settings.ledger.url else settings.ledger_path
+
+
+def _place_named(ledger: str, namespace: str) -> Path | Database:
+    return Database(ledger, namespace) if is_url(ledger) else Path(ledger)
+
+
+def _open_reader(place: Path | Database) -> Ledger:
+    if isinstance(place, Database):
+        return _postgres().open_reader(place)
+    return SqliteLedger.open_reader(place)
+
+
+def _exists(place: Path | Database) -> bool:
+    return _postgres().exists(place) if isinstance(place, Database) else place.exists()
+
+
+def _open_postgres_writer(settings: Settings) -> PostgresLedger:
+    ledger = _postgres().open_writer(database_of(settings), exclusive=_exclusive(settings))
+    ledger.group_format = settings.ledger.group_format
+    return ledger
 
 
 def _exclusive(settings: Settings) -> bool:
