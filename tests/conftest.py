@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import debian, workers
+from tests import bytecode, debian, workers
 
 ROOT = Path(__file__).resolve().parent.parent
+
+bytecode.keep_in_a_folder()
 
 # `make test ARGS=...` hands its own arguments to every make below it; a test's make has its own.
 for _handed_on in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
