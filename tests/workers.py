@@ -25,8 +25,14 @@ TOGETHER = (
     "tests/object_store",
     "tests/pipeline",
 )
-APART = ("tests/pages/test_commands.py",)
-FIRST = ("tests/airflow", *APART, "tests/pipeline", "tests/mlops", "tests/dashboard")
+APART = ("tests/api/test_bad_input.py", "tests/pages/test_commands.py")
+FIRST = (
+    "tests/airflow",
+    "tests/pages/test_commands.py",
+    "tests/pipeline",
+    "tests/mlops",
+    "tests/dashboard",
+)
 
 
 def group_of(nodeid: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -29,10 +30,21 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind, decode_decisions
 from testkit.payments import payments
 from testkit.scratch import Server, make_workspace, serving
+from tests.api.test_routes import DECLARED
 
 EXAMPLES = 40
-# Each request starts a process that reads weeks of the log.
-WITH_A_PROCESS = {("POST", "/policy"), ("POST", "/policy/preview")}
+ROUTES = sorted(
+    f"{method.upper()} {path}"
+    for path, methods in json.loads(DECLARED.read_text())["paths"].items()
+    for method in methods
+)
+# Each request starts a process that reads the log.
+WITH_A_PROCESS = {
+    "GET /experiments/{name}",
+    "POST /experiments/{name}/promote",
+    "POST /policy",
+    "POST /policy/preview",
+}
 EXAMPLES_WITH_A_PROCESS = 8
 MUTATED = int(os.environ.get("SENTINEL_MUTATED_BODIES", "100000"))
 CHECKS = [
@@ -44,28 +56,36 @@ CHECKS = [
 ]
 
 
-def test_every_route_keeps_what_its_openapi_says(server: Server) -> None:
+@pytest.fixture(scope="module")
+def operations(server: Server) -> dict[str, Any]:
+    """What the running server says that it takes, by method and path."""
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
-    assert len(operations) >= 11
-    assert {(each.method.upper(), each.path) for each in operations} >= WITH_A_PROCESS
-    for operation in operations:
-        dear = (operation.method.upper(), operation.path) in WITH_A_PROCESS
-        for mode in GenerationMode:
+    found: list[Any] = [each.ok() for each in schema.get_all_operations()]  # type: ignore[union-attr]
+    return {f"{each.method.upper()} {each.path}": each for each in found}
 
-            @hypothesis.settings(
-                max_examples=EXAMPLES_WITH_A_PROCESS if dear else EXAMPLES,
-                deadline=None,
-                suppress_health_check=list(hypothesis.HealthCheck),
-            )
-            @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
-            def conforms(case: Any) -> None:
-                case.call_and_validate(checks=CHECKS, timeout=60)
 
-            try:
-                conforms()
-            except hypothesis.errors.Unsatisfiable:
-                continue  # a route without input has no wrong input
+def test_every_route_is_tried(operations: dict[str, Any]) -> None:
+    assert sorted(operations) == ROUTES
+    assert set(ROUTES) >= WITH_A_PROCESS
+
+
+@pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_route_keeps_what_its_openapi_says(
+    operations: dict[str, Any], route: str, mode: GenerationMode
+) -> None:
+    @hypothesis.settings(
+        max_examples=EXAMPLES_WITH_A_PROCESS if route in WITH_A_PROCESS else EXAMPLES,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(case=operations[route].as_strategy(generation_mode=mode))
+    def conforms(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=60)
+
+    # A route without input has no wrong input.
+    with contextlib.suppress(hypothesis.errors.Unsatisfiable):
+        conforms()
 
 
 @pytest.mark.slow

@@ -94,8 +94,10 @@ def test_the_service_tells_what_it_is_and_how_it_is(client: httpx.Client) -> Non
     assert health["status"] == "ok"
     assert health["model"]["version"] == "1"
     assert health["feature_store"]["features"] >= 40
+    outcome = client.post("/predict", json=payment()).json()["decision"]
     metrics = client.get("/metrics").text
-    assert 'sentinel_decisions_total{experiment="",outcome="approve",role="champion"' in metrics
+    counted = f'sentinel_decisions_total{{experiment="",outcome="{outcome}",role="champion"'
+    assert counted in metrics
     assert "sentinel_decision_latency_seconds_bucket" in metrics
     assert client.get("/nowhere").json()["code"] == "not_found"
 
