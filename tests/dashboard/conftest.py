@@ -11,6 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
+from testkit import browsing
 from testkit.scratch import Server
 from tests.dashboard import stage
 
@@ -51,7 +52,7 @@ class Stage:
 
 @pytest.fixture(scope="package")
 def stage_with_payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    if not stage.CHROMIUM.exists():
+    if not browsing.CHROMIUM.exists():
         pytest.skip("no Chromium: install the Debian packages chromium and fonts-dejavu-core")
     settings = stage.make_stage(tmp_path_factory.mktemp("dashboard"))
     server = Server(settings)
@@ -60,7 +61,7 @@ def stage_with_payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         try:
             made = Stage(server, url, stage.payments())
             made.send(PAYMENTS)
-            stage.wait_until_up(url)
+            browsing.wait_until_up(url)
             yield made
         finally:
             server.kill()
@@ -69,9 +70,9 @@ def stage_with_payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 @pytest.fixture(scope="package")
 def browser_process() -> Iterator[Browser]:
     """Chromium, for all tests."""
-    if not stage.CHROMIUM.exists():
+    if not browsing.CHROMIUM.exists():
         pytest.skip("no Chromium: install the Debian packages chromium and fonts-dejavu-core")
-    with stage.browser() as browser:
+    with browsing.browser() as browser:
         yield browser
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.dashboard.stage import browser
+from testkit.browsing import browser
 
 TARGET = Path("docs/images/dashboard.png")
 WIDTH = 1440

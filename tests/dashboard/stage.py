@@ -1,12 +1,8 @@
-"""A scorer with realistic payments, a dashboard beside it, and a browser to look at it."""
+"""A scorer with realistic payments, and a dashboard beside it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -17,7 +13,6 @@ import httpx
 import lightgbm as lgb
 import msgspec
 import numpy as np
-from playwright.sync_api import Browser, sync_playwright
 
 from sentinel.domain import Transaction
 from sentinel.features.plan.plan import Plan
@@ -28,21 +23,10 @@ from sentinel.models.intervals import Estimate
 from sentinel.models.thresholds import Thresholds
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
-from testkit.ports import free_port
+from testkit.browsing import dashboard_of
 from testkit.scratch import Server, default_plan
 from testkit.signed_models import sign_folder
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 MODEL_VERSION = "12"
 METRICS = {
     "average_precision": Estimate(0.71, 0.66, 0.76),
@@ -121,51 +105,3 @@ def dashboard(server: Server) -> Iterator[str]:
     """The `sentinel dashboard` command beside a scorer, just started; its address."""
     with dashboard_of(server.settings.workspace, SENTINEL_API__PORT=str(server.port)) as url:
         yield url
-
-
-@contextlib.contextmanager
-def dashboard_of(workspace: Path, port: int | None = None, **variables: str) -> Iterator[str]:
-    """The `sentinel dashboard` command with these variables, just started; its address."""
-    port = port or free_port()
-    log = workspace / "dashboard.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sentinel", "dashboard"],
-            env={
-                **os.environ,
-                "SENTINEL_WORKSPACE": str(workspace),
-                "SENTINEL_DASHBOARD__PORT": str(port),
-                **variables,
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_until_up(url: str, seconds: float = 300) -> None:
-    """Until a dashboard answers; raises TimeoutError otherwise."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/_stcore/health", timeout=30).status_code == 200:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"No dashboard at {url}; see dashboard.log in its workspace.")
-
-
-@contextlib.contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-        try:
-            yield chromium
-        finally:
-            chromium.close()

@@ -20,7 +20,7 @@ from sentinel.dashboard.login.users import UserStore
 from sentinel.dashboard.serve import access_for
 from sentinel.domain import ConfigurationError
 from sentinel.settings import DashboardSettings, Settings
-from tests.dashboard import stage
+from testkit.browsing import dashboard_of, wait_until_up
 
 NAME, PASSWORD = "ann", "four random words here"
 STREAM = "/_stcore/stream"
@@ -36,8 +36,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(workspace: Path) -> Iterator[str]:
     """A dashboard that has a user."""
-    with stage.dashboard_of(workspace, SENTINEL_DASHBOARD__PROXIES="127.0.0.2") as url:
-        stage.wait_until_up(url)
+    with dashboard_of(workspace, SENTINEL_DASHBOARD__PROXIES="127.0.0.2") as url:
+        wait_until_up(url)
         yield url
 
 
@@ -369,8 +369,8 @@ def test_a_new_login_ends_the_session_that_the_browser_had(browser: httpx.Client
 
 
 def test_without_users_it_is_open_to_this_machine_until_there_is_one(tmp_path: Path) -> None:
-    with stage.dashboard_of(tmp_path) as url:
-        stage.wait_until_up(url)
+    with dashboard_of(tmp_path) as url:
+        wait_until_up(url)
         assert "everybody on this machine" in (tmp_path / "dashboard.log").read_text()
         assert httpx.get(url).status_code == 200
         assert httpx.get(f"{url}/login").headers["location"] == "/"

@@ -8,24 +8,18 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from sentinel.dashboard.login.users import UserStore
 from sentinel.drift.notices import HOUR_US, Notice
 from sentinel.drift.store import open_drift
 from sentinel.models.serving import model_folder
+from testkit.browsing import dashboard_with_user, log_in, visit
 from testkit.scratch import Server, make_workspace, serving
-from tests.dashboard import stage
 from tests.drift.test_overview import NOW_US, REFERENCE, filled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-USER, PASSWORD = "ann", "four random words here"
-SOON_MS = 120_000
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if not stage.CHROMIUM.exists():
-        pytest.skip("no Chromium: install the Debian packages chromium and fonts-dejavu-core")
     settings = make_workspace(tmp_path_factory.mktemp("drift"))
     folder = model_folder(settings, "7")
     folder.mkdir(parents=True)
@@ -50,22 +44,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def page(browser_process: Browser, server: Server) -> Iterator[Page]:
-    workspace = server.settings.workspace
-    UserStore(workspace / "dashboard.db").create(USER, PASSWORD)
-    with stage.dashboard_of(workspace, SENTINEL_API__PORT=str(server.port)) as url:
-        stage.wait_until_up(url)
-        context = browser_process.new_context(viewport={"width": 1440, "height": 1500})
-        context.set_default_timeout(SOON_MS)
-        expect.set_options(timeout=SOON_MS)
-        opened = context.new_page()
+    with dashboard_with_user(server) as url, visit(browser_process, height=1500) as opened:
         opened.goto(url)
-        opened.get_by_label("User").fill(USER)
-        opened.get_by_label("Password").fill(PASSWORD)
-        opened.get_by_role("button", name="Log in").click()
+        log_in(opened)
         opened.get_by_role("link", name="Drift").click()
         yield opened
-        assert opened.get_by_test_id("stException").count() == 0
-        context.close()
 
 
 def test_what_moved_is_shown_with_its_days_its_plan_and_its_histogram(

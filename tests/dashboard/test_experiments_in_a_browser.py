@@ -9,21 +9,15 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from sentinel.dashboard.login.users import UserStore
+from testkit.browsing import dashboard_with_user, log_in, visit
 from testkit.judged import MATURITY, NAME, SHADOW, make_judged_workspace
 from testkit.scratch import Server, serving
-from tests.dashboard import stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-USER, PASSWORD = "ann", "four random words here"
-SOON_MS = 120_000
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if not stage.CHROMIUM.exists():
-        pytest.skip("no Chromium: install the Debian packages chromium and fonts-dejavu-core")
     settings = make_judged_workspace(tmp_path_factory.mktemp("experiments"))
     with serving(settings, environment=MATURITY) as running:
         yield running
@@ -31,30 +25,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def dashboard(server: Server) -> Iterator[str]:
-    """With a user, in the scorer's workspace."""
-    workspace = server.settings.workspace
-    UserStore(workspace / "dashboard.db").create(USER, PASSWORD)
-    with stage.dashboard_of(workspace, SENTINEL_API__PORT=str(server.port)) as url:
-        stage.wait_until_up(url)
+    with dashboard_with_user(server) as url:
         yield url
 
 
 @pytest.fixture
 def page(browser_process: Browser, dashboard: str) -> Iterator[Page]:
     """The page of experiments, opened by a user by the link of the first page."""
-    context = browser_process.new_context(viewport={"width": 1440, "height": 1500})
-    context.set_default_timeout(SOON_MS)
-    expect.set_options(timeout=SOON_MS)
-    opened = context.new_page()
-    opened.goto(dashboard)
-    opened.get_by_label("User").fill(USER)
-    opened.get_by_label("Password").fill(PASSWORD)
-    opened.get_by_role("button", name="Log in").click()
-    opened.get_by_role("link", name="Experiments").click()
-    expect(opened.locator("#experiment-about")).to_be_visible()
-    yield opened
-    assert opened.get_by_test_id("stException").count() == 0
-    context.close()
+    with visit(browser_process, height=1500) as opened:
+        opened.goto(dashboard)
+        log_in(opened)
+        opened.get_by_role("link", name="Experiments").click()
+        expect(opened.locator("#experiment-about")).to_be_visible()
+        yield opened
 
 
 def test_a_better_challenger_is_shown_with_its_interval_guardrails_and_estimates(

@@ -10,14 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from sentinel.dashboard.login.users import UserStore
+from testkit.browsing import PASSWORD, USER, dashboard_of, log_in, visit, wait_until_up
 from testkit.ports import free_port
-from tests.dashboard import stage
 from tests.dashboard.conftest import Stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-NAME, PASSWORD = "ann", "four random words here"
-SOON_MS = 120_000
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +24,18 @@ def closed(
     """A dashboard with a user, beside the scorer that all tests share."""
     folder = tmp_path_factory.mktemp("closed")
     store = UserStore(folder / "dashboard.db")
-    store.create(NAME, PASSWORD)
+    store.create(USER, PASSWORD)
     api = str(stage_with_payments.server.port)
-    with stage.dashboard_of(folder, SENTINEL_API__PORT=api) as url:
-        stage.wait_until_up(url)
+    with dashboard_of(folder, SENTINEL_API__PORT=api) as url:
+        wait_until_up(url)
         yield url, store
 
 
 @pytest.fixture
 def page(browser_process: Browser) -> Iterator[Page]:
     """A browser that nobody has used before."""
-    context = browser_process.new_context(viewport={"width": 1440, "height": 1000})
-    context.set_default_timeout(SOON_MS)
-    expect.set_options(timeout=SOON_MS)
-    page = context.new_page()
-    yield page
-    context.close()
-
-
-def log_in(page: Page, password: str = PASSWORD) -> None:
-    page.get_by_label("User").fill(NAME)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
+    with visit(browser_process) as opened:
+        yield opened
 
 
 def test_somebody_logs_in_sees_who_they_are_and_logs_out(
@@ -61,11 +48,11 @@ def test_somebody_logs_in_sees_who_they_are_and_logs_out(
     page.screenshot(path=tmp_path / "login.png")
     log_in(page, "a wrong password")
     expect(page.get_by_role("alert")).to_contain_text("do not belong together")
-    expect(page.get_by_label("User")).to_have_value(NAME)
+    expect(page.get_by_label("User")).to_have_value(USER)
     log_in(page)
     expect(page.get_by_text("Service health")).to_be_visible()
     expect(page.locator("tr[data-sequence]").first).to_be_visible()
-    expect(page.locator(".s-user")).to_contain_text(NAME)
+    expect(page.locator(".s-user")).to_contain_text(USER)
     assert page.evaluate("document.cookie").count("sentinel") == 0, "scripts read no session"
     page.screenshot(path=tmp_path / "dashboard.png")
     page.get_by_role("button", name="Log out").click()
@@ -81,7 +68,7 @@ def test_an_open_page_goes_to_the_login_when_its_session_ends(
     page.goto(url)
     log_in(page)
     expect(page.get_by_text("Service health")).to_be_visible()
-    store.end_sessions(NAME)
+    store.end_sessions(USER)
     expect(page).to_have_url(f"{url}/login?ended")
     expect(page.get_by_role("alert")).to_contain_text("session has ended")
     expect(page.get_by_text("Service health")).to_have_count(0)
@@ -93,11 +80,11 @@ def test_a_link_on_another_site_leads_into_the_session(
     url, _ = closed
     page.goto(url)
     log_in(page)
-    expect(page.locator(".s-user")).to_contain_text(NAME)
+    expect(page.locator(".s-user")).to_contain_text(USER)
     page.goto("about:blank")
     page.set_content(f'<a href="{url}">Go</a>')
     page.get_by_text("Go").click()
-    expect(page.locator(".s-user")).to_contain_text(NAME)
+    expect(page.locator(".s-user")).to_contain_text(USER)
 
 
 # --------------------------------------------------------------------------- identity provider
@@ -121,7 +108,7 @@ def federated(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A dashboard whose users an identity provider knows."""
     port = free_port()
     folder = tmp_path_factory.mktemp("federated")
-    with stage.dashboard_of(
+    with dashboard_of(
         folder,
         port,
         SENTINEL_DASHBOARD__PUBLIC_URL=f"http://localhost:{port}",
@@ -130,7 +117,7 @@ def federated(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         SENTINEL_DASHBOARD__OIDC_CLIENT_SECRET="secret",
         SENTINEL_DASHBOARD__OIDC_USERS="@example.com",
     ) as url:
-        stage.wait_until_up(url)
+        wait_until_up(url)
         yield f"http://localhost:{port}"
 
 
