@@ -187,7 +187,14 @@ def test_everything_asked_for_is_exported_by_a_scorer_or_the_monitor(scorer: Ser
     # State is counted by view, of views that have records.
     payment = {"transaction_id": "counted", "amount_minor": 100, "card_id": "K2"}
     httpx.post(f"{scorer.url}/predict", json=payment, timeout=60).raise_for_status()
-    scraped = httpx.get(f"{scorer.url}/metrics", timeout=60).text
+    scraped = ""
+
+    def counted() -> bool:  # twice a second
+        nonlocal scraped
+        scraped = httpx.get(f"{scorer.url}/metrics", timeout=60).text
+        return "sentinel_state_entities{" in scraped
+
+    wait_until(counted, 60, "records that are counted")
     scraped += shown_by_the_monitor()
     exported = set(re.findall(r"^(\w+)(?:\{| )", scraped, re.MULTILINE))
     recorded = {rule["record"] for rule in rules() if "record" in rule}

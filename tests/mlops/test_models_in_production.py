@@ -271,7 +271,7 @@ def test_a_damaged_champion_is_refused_and_the_old_one_stays(
         assert rollback(stack.settings).version == "2"
         wait_for(lambda: health(scorer)["status"] == "ok", "all to be well again")
     assert registry.champions() == ["1", "2"]
-    assert metric(scorer, "sentinel_model_problem") == 0
+    wait_for(lambda: metric(scorer, "sentinel_model_problem") == 0, "the metric")
 
 
 def test_a_rollback_needs_nothing_but_the_folder(stack: Stack, scorer: Server) -> None:
