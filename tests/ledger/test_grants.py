@@ -13,12 +13,12 @@ from sentinel.documents.postgres import PostgresDocuments
 from sentinel.domain import ConfigurationError, LedgerUnavailable, WorkspaceError
 from sentinel.drift.store import DriftStore, Step
 from sentinel.drift.tables import PostgresTables, drift_tables
-from sentinel.experiments.store import LINE_UPS, line_up_tables
+from sentinel.experiments.store import LINE_UPS
 from sentinel.ledger.base import LabelEffect, StateRebuild
 from sentinel.ledger.database import Database
 from sentinel.ledger.grants import grant_to_monitor, grant_to_scorers
 from sentinel.ledger.postgres import PostgresLedger, migrate
-from sentinel.policy.store import POLICY, policy_tables
+from sentinel.policy.store import POLICY
 from tests.ledger.material import NOON_US, append_history, append_labels, fill, label, transaction
 
 _numbers = itertools.count()
@@ -37,8 +37,8 @@ def owner(postgres_url: str) -> Database:
     database = Database(as_role(postgres_url, roles[0]), f"granted_{number}", retry_seconds=1.0)
     migrate(database)
     migrate(database, TABLES)
-    migrate(database, policy_tables())
-    migrate(database, line_up_tables())
+    migrate(database, POLICY.tables())
+    migrate(database, LINE_UPS.tables())
     migrate(database, drift_tables())
     return database
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -61,7 +62,9 @@ class Kind(Generic[D]):
         file: Of the workspace.
         application_id: Marks that file, in SQLite's header.
         table: In the schema of a ledger in PostgreSQL.
-        tables: Makes that table.
+        version_table: Of the revisions of that table.
+        migrations: The folder of these revisions.
+        revisions: Their names, oldest first.
     """
 
     what: str
@@ -70,7 +73,20 @@ class Kind(Generic[D]):
     file: str
     application_id: int
     table: str
-    tables: Callable[[], Tables]
+    version_table: str
+    migrations: Path
+    revisions: tuple[str, ...] = ("0001",)
+
+    def tables(self) -> Tables:
+        """The table of versions beside a ledger in PostgreSQL."""
+        from sentinel.ledger.schema import Tables
+
+        return Tables(
+            what=self.what,
+            folder=self.migrations,
+            version_table=self.version_table,
+            versions=self.revisions,
+        )
 
 
 class DocumentStore(Protocol[D]):

@@ -24,20 +24,7 @@ from sentinel.experiments.stops import Stop, without_stopped
 
 if TYPE_CHECKING:
     from sentinel.experiments.postgres_stops import Stops
-    from sentinel.ledger.schema import Tables
     from sentinel.settings import Settings
-
-
-def line_up_tables() -> Tables:
-    """The table of versions beside a ledger in PostgreSQL."""
-    from sentinel.ledger.schema import Tables
-
-    return Tables(
-        what="line-up",
-        folder=Path(__file__).with_name("migrations"),
-        version_table="line_up_schema",
-        versions=("0001", "0002"),
-    )
 
 
 LINE_UPS: Final = Kind(
@@ -47,7 +34,9 @@ LINE_UPS: Final = Kind(
     file="line-up.db",
     application_id=0x534E544C,  # "SNTL"
     table="line_up_versions",
-    tables=line_up_tables,
+    version_table="line_up_schema",
+    migrations=Path(__file__).with_name("migrations"),
+    revisions=("0001", "0002"),
 )
 
 

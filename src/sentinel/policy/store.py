@@ -9,20 +9,7 @@ from sentinel.documents.store import DocumentStore, Kind, migrate_documents, ope
 from sentinel.policy.versions import PolicyVersion, decode_version
 
 if TYPE_CHECKING:
-    from sentinel.ledger.schema import Tables
     from sentinel.settings import Settings
-
-
-def policy_tables() -> Tables:
-    """The table of versions beside a ledger in PostgreSQL."""
-    from sentinel.ledger.schema import Tables
-
-    return Tables(
-        what="policy",
-        folder=Path(__file__).with_name("migrations"),
-        version_table="policy_schema",
-        versions=("0001",),
-    )
 
 
 POLICY: Final = Kind(
@@ -32,7 +19,8 @@ POLICY: Final = Kind(
     file="policy.db",
     application_id=0x534E5450,  # "SNTP"
     table="policy_versions",
-    tables=policy_tables,
+    version_table="policy_schema",
+    migrations=Path(__file__).with_name("migrations"),
 )
 
 
