@@ -50,6 +50,25 @@ class LogBatch(NamedTuple):
     batch: pa.RecordBatch
 
 
+def sequence_before(ledger: Ledger, start_us: int, last: int) -> int:
+    """A sequence such that everything received from a moment on is behind it, found by halving.
+
+    Args:
+        ledger: The log.
+        start_us: The moment, microseconds UTC.
+        last: The last sequence to look at.
+    """
+    low, high = 0, last
+    while high - low > 1:
+        middle = (low + high) // 2
+        group = next(iter(ledger.groups(middle)), None)
+        if group is None or group.received_at_us >= start_us:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
 class Imported(NamedTuple):
     """What `append_import` did.
 

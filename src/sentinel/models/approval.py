@@ -13,14 +13,19 @@ a tag of the version, where the follower finds them.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
 from sentinel.domain import ModelNotSigned
-from sentinel.models.signature import APPROVAL_FILE, Signed, Statement
+from sentinel.models.signature import (
+    APPROVAL_FILE,
+    Signed,
+    Statement,
+    read_beside,
+    write_beside,
+)
 from sentinel.models.signing_keys import SigningKey, TrustedKeys
 
 APPROVAL_TAG: Final = "sentinel.approval"
@@ -126,18 +131,9 @@ def check_approval(text: str, approvers: TrustedKeys, signed: Signed) -> Approve
 
 def read_approval(folder: Path) -> str:
     """The approval of a folder; empty if it has none, or none that can be read."""
-    try:
-        return (folder / APPROVAL_FILE).read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return read_beside(folder, APPROVAL_FILE)
 
 
 def write_approval(folder: Path, text: str) -> None:
     """Put an approval beside the files that it is about, durably and at once."""
-    # Not in the folder: one that is left there would be a file too many.
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.approval")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / APPROVAL_FILE)
+    write_beside(folder, APPROVAL_FILE, text)

@@ -246,21 +246,31 @@ def hashes_of(folder: Path) -> dict[str, str]:
 
 def read_signature(folder: Path) -> str:
     """The signature of a folder; empty if it has none, or none that can be read."""
-    try:
-        return (folder / SIGNATURE_FILE).read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return read_beside(folder, SIGNATURE_FILE)
 
 
 def write_signature(folder: Path, text: str) -> None:
     """Put a signature beside the files that it is about, durably and at once."""
+    write_beside(folder, SIGNATURE_FILE, text)
+
+
+def read_beside(folder: Path, name: str) -> str:
+    """What stands beside the files of a model; empty if nothing does that can be read."""
+    try:
+        return (folder / name).read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def write_beside(folder: Path, name: str, text: str) -> None:
+    """Put a text beside the files of a model, durably and at once."""
     # Not in the folder: one that is left there would be a file too many.
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.sig")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.{name}")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(folder / SIGNATURE_FILE)
+    partial.replace(folder / name)
 
 
 def _small(what: str) -> str:

@@ -19,6 +19,7 @@ from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.imports import read_import
+from sentinel.ledger.log import sequence_before
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     Group,
@@ -170,7 +171,7 @@ def decided_payments(settings: Settings, terms: Terms, days: float) -> DecidedPa
         last = ledger.last_sequence()
         end_us = ledger.last_received_at_us() + 1
         start_us = max(0, end_us - round(days * DAY_US))
-        after = _sequence_before(ledger, start_us, last)
+        after = sequence_before(ledger, start_us, last)
         every = max(1, -(-(last - after) // MOST_ROWS))
         verdicts: dict[str, bool] = {}
         for group in ledger.groups(after):
@@ -180,19 +181,6 @@ def decided_payments(settings: Settings, terms: Terms, days: float) -> DecidedPa
             if number % every == 0:
                 reading.add(group, every)
     return reading.result(start_us, end_us)
-
-
-def _sequence_before(ledger: Ledger, start_us: int, last: int) -> int:
-    """A sequence such that everything received from a moment on is behind it."""
-    low, high = 0, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        group = next(iter(ledger.groups(middle)), None)
-        if group is None or group.received_at_us >= start_us:
-            high = middle
-        else:
-            low = middle
-    return low
 
 
 def _decisions(ledger: Ledger, after: int, last: int) -> Iterator[Group]:

@@ -20,6 +20,7 @@ from sentinel.experiments.observed import Observed, Observing
 from sentinel.experiments.store import change_line_up, open_line_ups
 from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.base import Ledger
+from sentinel.ledger.log import sequence_before
 from sentinel.log.entries import GroupKind, decode_decisions, decode_labels
 from sentinel.models.champion import champion_of
 from sentinel.pipeline.labelled_payments import maturity_us
@@ -115,7 +116,7 @@ def _scores_nothing(settings: Settings, experiment: Experiment, now_us: int | No
         if experiment.started_at_us > start_us:
             return False
         decided = False
-        for group in ledger.groups(_before(ledger, start_us, ledger.last_sequence())):
+        for group in ledger.groups(sequence_before(ledger, start_us, ledger.last_sequence())):
             if group.kind != GroupKind.DECISIONS or group.received_at_us < start_us:
                 continue
             roles = decode_decisions(group.payload).columns.roles
@@ -145,7 +146,7 @@ def observe(
     with ledger_reader(settings) as ledger:
         last = ledger.last_sequence()
         end_us = ledger.last_received_at_us() + 1 if now_us is None else now_us
-        after = _before(ledger, experiment.started_at_us, last)
+        after = sequence_before(ledger, experiment.started_at_us, last)
         begin = partial(
             Observing,
             experiment.name,
@@ -407,16 +408,3 @@ def _labels(ledger: Ledger, after: int) -> dict[str, tuple[bool, int]]:
             if before is None or before[0] != fraud:
                 said[label.transaction_id] = fraud, label.received_at_us
     return said
-
-
-def _before(ledger: Ledger, start_us: int, last: int) -> int:
-    """A sequence such that everything received from a moment on is behind it."""
-    low, high = 0, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        group = next(iter(ledger.groups(middle)), None)
-        if group is None or group.received_at_us >= start_us:
-            high = middle
-        else:
-            low = middle
-    return low

@@ -6,6 +6,7 @@ import datetime as dt
 import getpass
 import math
 import time
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
@@ -46,30 +47,29 @@ def status(as_json: AsJson = False, workspace: Workspace = None) -> None:
             drift_report(out, found)
 
 
-def silence(
-    why: Why,
-    hours: Hours = 24.0,
-    from_: From = "",
-    feature: Feature = "*",
-    segment: SegmentName = "*",
-    by: By = "",
-    workspace: Workspace = None,
-) -> None:
-    """Have changes recorded and raise no alarm for a while."""
-    _say("silence", why, hours, from_, feature, segment, by, workspace)
+def _noticing(kind: str, says: str) -> Callable[..., None]:
+    """A verb that says something in advance; typer shows ``says`` as its help."""
+
+    def verb(
+        why: Why,
+        hours: Hours = 24.0,
+        from_: From = "",
+        feature: Feature = "*",
+        segment: SegmentName = "*",
+        by: By = "",
+        workspace: Workspace = None,
+    ) -> None:
+        _say(kind, why, hours, from_, feature, segment, by, workspace)
+
+    verb.__name__, verb.__doc__ = kind, says
+    return verb
 
 
-def plan(
-    why: Why,
-    hours: Hours = 24.0,
-    from_: From = "",
-    feature: Feature = "*",
-    segment: SegmentName = "*",
-    by: By = "",
-    workspace: Workspace = None,
-) -> None:
-    """Say in advance what will change, such as a new merchant: it is shown at what it explains."""
-    _say("plan", why, hours, from_, feature, segment, by, workspace)
+silence = _noticing("silence", "Have changes recorded and raise no alarm for a while.")
+plan = _noticing(
+    "plan",
+    "Say in advance what will change, such as a new merchant: it is shown at what it explains.",
+)
 
 
 def end(
