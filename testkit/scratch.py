@@ -36,6 +36,13 @@ from testkit.ports import free_port
 from testkit.signed_models import sign_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+QUICK_TRAINING = {
+    "SENTINEL_TRAINING__BOOTSTRAP_ROUNDS": "50",
+    "SENTINEL_TRAINING__MAX_ROWS": "10000",
+    "SENTINEL_TRAINING__WINDOW_DAYS": "365",
+}
+"""Variables for tests of what comes before and after a training: few rows, one length of history,
+few resamplings."""
 
 
 def default_plan() -> Plan:

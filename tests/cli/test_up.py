@@ -18,6 +18,7 @@ import pytest
 from sentinel.dashboard.api_types import Totals
 from sentinel.dashboard.client import read_totals
 from testkit.ports import free_port
+from testkit.scratch import QUICK_TRAINING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HOUR_US = 3_600_000_000
@@ -40,6 +41,7 @@ class Up:
                 start_new_session=True,
                 env={
                     **os.environ,
+                    **QUICK_TRAINING,
                     "SENTINEL_API__PORT": str(ports[0]),
                     "SENTINEL_MLFLOW__PORT": str(ports[1]),
                     "SENTINEL_DASHBOARD__PORT": str(ports[2]),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from testkit.pages import Block, blocks_of, commands_of
+from testkit.scratch import QUICK_TRAINING
 from testkit.shapes import SHAPES
 from tests.pages import material
 from tests.pages.reader import Reader
@@ -32,13 +33,8 @@ NOT_RUN = {
     "make test": "it would run itself",
 }
 LANGUAGES = {"", "console", "json", "python", "sh", "sql", "text", "toml"}
-# A small world, one length of history, few resamplings: the pages are tried, not the models.
-SMALL = {
-    "ARGS": "--customers 1000 --days 120",
-    "SENTINEL_TRAINING__BOOTSTRAP_ROUNDS": "50",
-    "SENTINEL_TRAINING__MAX_ROWS": "10000",
-    "SENTINEL_TRAINING__WINDOW_DAYS": "365",
-}
+# A small world: the pages are tried, not the models.
+SMALL = {"ARGS": "--customers 1000 --days 120", **QUICK_TRAINING}
 
 
 def bare(command: str) -> str:
