@@ -7,46 +7,32 @@ the two models are. Of each claim the least favourable world counts.
 
 ``ten_small_losses``: ten candidates, one after the other, each 3 % worse than the champion of its
 time. What passes becomes champion; the reference moves only to one that is shown to be better.
+
+    python -m benchmarks gate --json                    # 1,000 waits in each of twenty worlds
+    python -m benchmarks gate --draws 100               # half a minute
+    python -m benchmarks gate --resume gate.jsonl       # can be cut and goes on
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.gate_worlds import Candidate, Outcome, average_precision, wait
+from benchmarks.gate_waits import Waits, World, draw_worlds
+from benchmarks.gate_worlds import Candidate, average_precision
 from sentinel.models.noninferiority import MARGIN, NIGHTS
 
-LIKENESS: Final = 0.8
 STEP: Final = 0.03
 CHAIN: Final = 10
 SEED: Final = 11
 
-Waits = list[Outcome]
-
-
-@dataclass(frozen=True)
-class Drawer:
-    """Draws waits.
-
-    Attributes:
-        draws: Of each world.
-        seed: Of the first.
-    """
-
-    draws: int
-    seed: int = SEED
-
-    def waits(self, candidate: Candidate, frauds: int, likeness: float = LIKENESS) -> Waits:
-        """Waits of a candidate in a world; the same arguments give the same waits."""
-        random = np.random.default_rng([self.seed, frauds, round(100 * likeness)])
-        return [wait(random, candidate, frauds, likeness) for _ in range(self.draws)]
+_CHAIN_STEPS: Final = 5
 
 
 def passes(waits: Waits) -> float:
@@ -54,39 +40,60 @@ def passes(waits: Waits) -> float:
     return sum(one.state == "passed" for one in waits) / len(waits)
 
 
-def measure(draws: int, *, seed: int = SEED) -> dict[str, Any]:
+def worlds() -> dict[str, dict[str, World]]:
+    """The worlds of each claim, by name."""
+    weaker, blind = Candidate.weaker(MARGIN), Candidate.blinded(MARGIN)
+    much = {"weaker": Candidate.weaker(0.25), "blind": Candidate.blinded(0.25)}
+    return {
+        "worse_10": {
+            "weaker, 40 frauds": World(weaker, 40),
+            "weaker, 100 frauds": World(weaker, 100),
+            "weaker, 300 frauds": World(weaker, 300),
+            "weaker, 300 frauds, unlike models": World(weaker, 300, 0.5),
+            "blind, 40 frauds": World(blind, 40),
+            "blind, 100 frauds": World(blind, 100),
+            "blind, 300 frauds": World(blind, 300),
+        },
+        "worse_25": {
+            f"{name}, {frauds} frauds": World(candidate, frauds)
+            for name, candidate in much.items()
+            for frauds in (40, 100)
+        },
+        "equal": {
+            "300 frauds": World(Candidate(), 300),
+            "300 frauds, unlike models": World(Candidate(), 300, 0.5),
+        },
+        "few": {str(frauds): World(Candidate(), frauds) for frauds in (40, 100)},
+        "chain": {
+            str(steps): World(Candidate.weaker(1.0 - (1.0 - STEP) ** steps), 300)
+            for steps in range(1, _CHAIN_STEPS + 1)
+        },
+    }
+
+
+def measure(
+    draws: int, *, seed: int = SEED, processes: int = 1, resume: Path | None = None
+) -> dict[str, Any]:
     """All figures.
 
     Args:
         draws: Waits for each world.
         seed: Of the draws.
+        processes: Worlds that are drawn at once.
+        resume: File that finished worlds are kept in and read from; None if nothing is kept.
     """
-    began = time.monotonic()
-    drawer = Drawer(draws, seed)
-    weaker, blind = Candidate.weaker(MARGIN), Candidate.blinded(MARGIN)
-    worse_10 = {
-        "weaker, 40 frauds": passes(drawer.waits(weaker, 40)),
-        "weaker, 100 frauds": passes(drawer.waits(weaker, 100)),
-        "weaker, 300 frauds": passes(drawer.waits(weaker, 300)),
-        "weaker, 300 frauds, unlike models": passes(drawer.waits(weaker, 300, 0.5)),
-        "blind, 40 frauds": passes(drawer.waits(blind, 40)),
-        "blind, 100 frauds": passes(drawer.waits(blind, 100)),
-        "blind, 300 frauds": passes(drawer.waits(blind, 300)),
+    asked = worlds()
+    every = [world for group in asked.values() for world in group.values()]
+    drawn = draw_worlds(every, draws=draws, seed=seed, processes=processes, resume=resume)
+    found = {
+        claim: {name: drawn[world].waits for name, world in group.items()}
+        for claim, group in asked.items()
     }
-    worse_25 = {
-        f"{name}, {frauds} frauds": passes(drawer.waits(candidate, frauds))
-        for name, candidate in (
-            ("weaker", Candidate.weaker(0.25)),
-            ("blind", Candidate.blinded(0.25)),
-        )
-        for frauds in (40, 100)
-    }
-    equal = {
-        "300 frauds": drawer.waits(Candidate(), 300),
-        "300 frauds, unlike models": drawer.waits(Candidate(), 300, 0.5),
-    }
-    few = {frauds: drawer.waits(Candidate(), frauds) for frauds in (40, 100)}
-    chain = _chain(drawer)
+    worse_10, worse_25 = (
+        {name: passes(waits) for name, waits in found[claim].items()}
+        for claim in ("worse_10", "worse_25")
+    )
+    equal, few = found["equal"], found["few"]
     return {
         "draws": draws,
         "nights": NIGHTS,
@@ -104,7 +111,7 @@ def measure(draws: int, *, seed: int = SEED) -> dict[str, Any]:
             name: float(np.median([one.night for one in waits])) for name, waits in equal.items()
         },
         "equal_below_300": {
-            str(frauds): {
+            frauds: {
                 "passes": passes(waits),
                 "asked_for_frauds": round(
                     float(np.median([one.needed for one in waits if one.needed] or [0.0]))
@@ -112,23 +119,25 @@ def measure(draws: int, *, seed: int = SEED) -> dict[str, Any]:
             }
             for frauds, waits in few.items()
         },
-        **chain,
-        "seconds": round(time.monotonic() - began, 1),
+        **_chain(list(found["chain"].values()), draws, seed),
+        "cpu_seconds": round(sum(one.cpu_seconds for one in set(drawn.values())), 1),
     }
 
 
-def _chain(drawer: Drawer) -> dict[str, Any]:
-    """Ten successive candidates, each a bit worse than the champion of its time."""
-    steps = 5
-    drawn = [
-        drawer.waits(Candidate.weaker(1.0 - (1.0 - STEP) ** (k + 1)), 300) for k in range(steps)
-    ]
-    random = np.random.default_rng(drawer.seed)
-    lost = np.empty(drawer.draws)
-    for draw in range(drawer.draws):
+def _chain(drawn: Sequence[Waits], draws: int, seed: int) -> dict[str, Any]:
+    """Ten successive candidates, each a bit worse than the champion of its time.
+
+    Args:
+        drawn: Waits of candidates that are one step worse than the reference, two steps, and so on.
+        draws: Of the ten.
+        seed: Of these draws.
+    """
+    random = np.random.default_rng(seed)
+    lost = np.empty(draws)
+    for draw in range(draws):
         below, given_away = 0, 0.0  # steps of the champion below the reference; before that
         for _ in range(CHAIN):
-            outcome = drawn[min(below, steps - 1)][random.integers(drawer.draws)]
+            outcome = drawn[min(below, len(drawn) - 1)][random.integers(draws)]
             if outcome.state != "passed":
                 continue
             below += 1
@@ -176,11 +185,21 @@ def report(found: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks gate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks gate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--draws", type=int, default=1000, help="waits for each world")
     parser.add_argument("--seed", type=int, default=SEED, help="of the draws")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="at once (default: cores)"
+    )
+    parser.add_argument(
+        "--resume", type=Path, help="file that finished worlds are kept in and read from"
+    )
     given = parser.parse_args(argv)
-    found = measure(given.draws, seed=given.seed)
+    found = measure(given.draws, seed=given.seed, processes=given.processes, resume=given.resume)
     print(json.dumps(found, indent=2) if given.json else report(found))
     return 0 if met(found) else 1

@@ -28,6 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kept_lines import keep, kept
 from benchmarks.loop_arms import PROCEDURE
 from benchmarks.loop_report import in_words, summary
 from benchmarks.loop_year import ARMS, Plan, run_arm
@@ -53,9 +54,7 @@ def main(argv: Sequence[str]) -> int:
         missing = [(seed, name) for seed in seeds for name in ARMS if (seed, name) not in done]
         for arm, found in _run(plan, missing, options.processes, options.resume):
             done[arm] = found
-            if options.resume:
-                with options.resume.open("a") as file:
-                    file.write(json.dumps(_about(plan) | _named(arm) | {"found": found}) + "\n")
+            keep(options.resume, _about(plan) | _named(arm) | {"found": found})
     complete = [seed for seed in seeds if all((seed, name) in done for name in ARMS)]
     if not complete:
         print("No seed is complete yet; run it again without --show.", file=sys.stderr)
@@ -119,30 +118,22 @@ def _named(arm: Arm) -> dict[str, Any]:
 
 def _kept(path: Path | None, plan: Plan) -> dict[Arm, dict[str, Any]]:
     """Results of an earlier run of the same plan and procedure."""
-    if path is None or not path.exists():
-        return {}
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    wanted = _about(plan)
-    return {
-        (line["seed"], line["arm"]): line["found"]
-        for line in lines
-        if {key: line.get(key) for key in wanted} == wanted
-    }
+    return {(line["seed"], line["arm"]): line["found"] for line in kept(path, _about(plan))}
 
 
 def _run(
     plan: Plan, arms: Sequence[Arm], processes: int, resume: Path | None
 ) -> Iterator[tuple[Arm, dict[str, Any]]]:
-    kept = {arm: _checkpoint(resume, arm) for arm in arms}
+    years = {arm: _checkpoint(resume, arm) for arm in arms}
     if processes <= 1 or len(arms) <= 1:
-        yield from ((arm, run_arm(plan, *arm, kept[arm])) for arm in arms)
+        yield from ((arm, run_arm(plan, *arm, years[arm])) for arm in arms)
         return
     # Each process has a core; libraries that start threads read this when they are loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
-        running = {pool.submit(run_arm, plan, *arm, kept[arm]): arm for arm in arms}
+        running = {pool.submit(run_arm, plan, *arm, years[arm]): arm for arm in arms}
         for ready in as_completed(running):
             yield running[ready], ready.result()
 
