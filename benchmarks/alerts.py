@@ -11,166 +11,52 @@ mended, until the mail that says so is there: `fired_seconds` and `mailed_second
 monitor alone. Times in rules and settings are divided by `--faster`, so that the benchmark takes
 minutes: with the deployed times, each waits longer by what its rule says.
 
+Drift has a deployment of its own (`benchmarks.alerts_drift`), whose scorer's clock runs through an
+hour in a fraction of a second: one field of its payments is sent as a constant, and some hours
+later is sent as before.
+
 Exit code 1 if an alert did not fire, was not mailed or was not resolved.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-import msgspec
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sentinel.alerts.store import AlertStore
-from sentinel.models.artifact import TrainingWindow, save_artifact
-from sentinel.models.calibration import Calibration
-from sentinel.models.champion import Champion
-from sentinel.models.thresholds import Thresholds
-from sentinel.settings import Settings
-from testkit.payments import payments
-from testkit.ports import free_port
-from testkit.scratch import Server, default_plan, fraud_label, make_workspace, synthetic_booster
-from testkit.servers import Mail, Redis, wait_until
-from testkit.signed_models import sign_folder
-from testkit.watching import MONITORING, Alertmanager, Prometheus
+from benchmarks.alerts_drift import drifting_world
+from benchmarks.alerts_world import Faults, Watched, world
+from testkit.servers import wait_until
 
 LONGEST_SECONDS: Final = 240.0
 """How long each of an alert's steps may take; then it has failed."""
-LABEL_SILENCE_SECONDS: Final = 6.0
-TMPFS_BYTES: Final = 8 << 20
-_EVERY_LABELLED: Final = 5
-
-Act = Callable[[], object]
 
 
-class Traffic:
-    """Decides payments one after the other, and labels some of them.
-
-    Args:
-        url: Of the scorer.
-
-    Attributes:
-        labels: Whether labels come.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.labels = True
-        self.decided = 0
-        self._url = url
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-
-    def __enter__(self) -> Traffic:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _send(self) -> None:
-        start_us = time.time_ns() // 1_000
-        bodies = payments(5, prefix=f"p{start_us}", start_us=start_us, customers=100, merchants=20)
-        with httpx.Client(timeout=5) as client:
-            for number, body in enumerate(bodies):
-                if self._stop.wait(0.05):
-                    return
-                body.pop("event_time", None)
-                with contextlib.suppress(httpx.HTTPError):
-                    client.post(f"{self._url}/predict", json=body).raise_for_status()
-                    self.decided += 1
-                    if self.labels and number % _EVERY_LABELLED == 0:
-                        label = fraud_label(str(body["transaction_id"]))
-                        client.post(f"{self._url}/labels", json=label).raise_for_status()
-
-
-@dataclass
-class World:
-    """A deployment with everything that may fail.
-
-    Attributes:
-        server: The scorer.
-        redis: What the monitor takes for the place of shared state; the scorer has its own.
-        traffic: Sends payments.
-        disk: A small file system that is watched.
-        mail: Gets the mails.
-        fires: Whether an alert fires, by its name.
-    """
-
-    server: Server
-    redis: Redis
-    traffic: Traffic
-    disk: Path
-    mail: Mail
-    fires: Callable[[str], bool]
-
-    def faults(self) -> dict[str, tuple[str, Act, Act]]:
-        """Name of the scenario -> its alert, what causes it, what ends it."""
-        filling = self.disk / "filling"
-        settings = self.server.settings
-        return {
-            "api_killed": ("NoScorer", self.server.kill, self.server.start),
-            "redis_stopped": ("RedisDown", self.redis.stop, self.redis.start),
-            "disk_nearly_full": (
-                "DiskNearlyFull",
-                lambda: filling.write_bytes(bytes(TMPFS_BYTES * 15 // 16)),
-                filling.unlink,
-            ),
-            "label_feed_stopped": (
-                "LabelsStopped",
-                lambda: setattr(self.traffic, "labels", False),
-                lambda: setattr(self.traffic, "labels", True),
-            ),
-            "alert_rate_jump": (
-                "AlertShareJumped",
-                lambda: _crown(settings, "2", review=0.0),
-                lambda: _crown(settings, "1", review=0.4),
-            ),
-        }
-
-    def subjects(self, alert: str) -> list[str]:
-        """Subjects of the mails about an alert."""
-        found = []
-        for text in self.mail.messages():
-            subject = re.search(r"^Subject: (.*(?:\n[ \t].*)*)", text, re.MULTILINE)
-            if subject and alert in text:
-                found.append(subject[1])
-        return found
-
-
-def measure(world: World, console: Console) -> dict[str, dict[str, float | None]]:
+def measure(
+    watched: Watched, faults: Faults, console: Console
+) -> dict[str, dict[str, float | None]]:
     """Cause and mend one fault after the other."""
     found = {}
-    for name, (alert, cause, mend) in world.faults().items():
+    for name, (alert, cause, mend) in faults.items():
         figures: dict[str, float | None] = dict.fromkeys(
             ("fired_seconds", "mailed_seconds", "resolved_seconds")
         )
         found[name] = figures
-        before = _resolutions(world, alert)
+        before = _resolutions(watched, alert)
         try:
             began = time.monotonic()
             cause()
-            wait_until(partial(world.fires, alert), LONGEST_SECONDS, alert)
+            wait_until(partial(watched.fires, alert), LONGEST_SECONDS, alert)
             figures["fired_seconds"] = _since(began)
-            wait_until(partial(_fired, world, alert), LONGEST_SECONDS, "its mail")
+            wait_until(partial(_fired, watched, alert), LONGEST_SECONDS, "its mail")
             figures["mailed_seconds"] = _since(began)
         except TimeoutError as error:
             console.print(f"{name}: {error}")
@@ -180,7 +66,7 @@ def measure(world: World, console: Console) -> dict[str, dict[str, float | None]
             continue
         try:
             wait_until(
-                partial(_resolved, world, alert, before),
+                partial(_resolved, watched, alert, before),
                 LONGEST_SECONDS,
                 "the mail that it is resolved",
             )
@@ -191,162 +77,22 @@ def measure(world: World, console: Console) -> dict[str, dict[str, float | None]
     return found
 
 
-def _fired(world: World, alert: str) -> bool:
+def _fired(watched: Watched, alert: str) -> bool:
     """Whether a mail says that it fires."""
-    return any("resolved" not in one for one in world.subjects(alert))
+    return any("resolved" not in one for one in watched.subjects(alert))
 
 
-def _resolved(world: World, alert: str, before: int) -> bool:
+def _resolved(watched: Watched, alert: str, before: int) -> bool:
     """Whether more mails than before say that it is resolved."""
-    return _resolutions(world, alert) > before
+    return _resolutions(watched, alert) > before
 
 
-def _resolutions(world: World, alert: str) -> int:
-    return sum("resolved" in one for one in world.subjects(alert))
+def _resolutions(watched: Watched, alert: str) -> int:
+    return sum("resolved" in one for one in watched.subjects(alert))
 
 
 def _since(began: float) -> float:
     return round(time.monotonic() - began, 2)
-
-
-def _crown(settings: Settings, version: str, *, review: float) -> None:
-    """Put a champion in charge that sends payments to review from a probability on."""
-    folder = f"alerts-{version}-{time.time_ns()}"
-    plan = default_plan()
-    save_artifact(
-        settings.models_dir / folder,
-        name="scratch",
-        plan=plan,
-        model=synthetic_booster(plan, trees=20, leaves=15),
-        kind=None,
-        calibration=Calibration(x=np.array([-6.0, 6.0]), y=np.array([0.002, 0.998])),
-        thresholds=Thresholds(fraud=max(review, 0.5), review=review, decline=0.999),
-        metrics={},
-        training=TrainingWindow(start_us=0, end_us=1, cutoff_us=1, rows=1, frauds=0),
-        data_hash="scratch",
-        created_at_us=1,
-        version=version,
-    )
-    sign_folder(settings, settings.models_dir / folder)
-    target = settings.models_dir / "champion.json"
-    partial = target.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode(Champion(version=version, folder=folder)))
-    partial.replace(target)
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 8 MB; needs root."""
-    folder.mkdir()
-    size = f"size={TMPFS_BYTES}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def monitor(settings: Settings, port: int, environment: Mapping[str, str]) -> Iterator[None]:
-    """The monitor's process beside a scorer."""
-    with (settings.workspace / "monitor.log").open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sentinel.pipeline.monitor"],
-            env={
-                **os.environ,
-                "SENTINEL_WORKSPACE": str(settings.workspace),
-                "SENTINEL_MONITOR__PORT": str(port),
-                **environment,
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-@contextlib.contextmanager
-def world(folder: Path, *, production: bool, faster: float) -> Iterator[World]:
-    """Everything started, with Prometheus and Alertmanager or without."""
-    settings = make_workspace(folder / "workspace")
-    server_port, monitor_port = free_port(), free_port()
-    with contextlib.ExitStack() as stack:
-        redis = stack.enter_context(Redis(folder / "redis"))
-        mail = stack.enter_context(Mail(folder / "mail"))
-        disk = stack.enter_context(small_disk(folder / "disk"))
-        server = Server(settings, port=server_port)
-        server.start()
-        stack.callback(server.kill)
-        traffic = stack.enter_context(Traffic(server.url))
-        variables = {
-            "SENTINEL_API__PORT": str(server_port),
-            "SENTINEL_STATE__BACKEND": "redis",
-            "SENTINEL_STATE__REDIS_URL": redis.url,
-            "SENTINEL_LABELS__MAX_SILENCE_DAYS": str(LABEL_SILENCE_SECONDS / 86_400),
-            "SENTINEL_ALERTS__DISK_PATH": str(disk),
-            "SENTINEL_ALERTS__EVERY_SECONDS": "1",
-        }
-        if production:
-            manager = stack.enter_context(
-                Alertmanager(folder / "alertmanager", _alertmanager_file(mail, faster))
-            )
-            variables["SENTINEL_SERVICES__ALERTMANAGER_URL"] = manager.url
-            stack.enter_context(monitor(settings, monitor_port, variables))
-            stack.enter_context(
-                Prometheus(
-                    folder / "prometheus",
-                    scorers=[f"127.0.0.1:{server_port}"],
-                    alertmanager=manager.address,
-                    monitor=f"127.0.0.1:{monitor_port}",
-                    faster=faster,
-                )
-            )
-
-            def fires(alert: str) -> bool:
-                answer = httpx.get(f"{manager.url}/api/v2/alerts", timeout=10)
-                return any(one["labels"]["alertname"] == alert for one in answer.json())
-
-        else:
-            variables |= {
-                "SENTINEL_ALERTS__WINDOW_SECONDS": str(300 / faster),
-                "SENTINEL_ALERTS__PAGE_AFTER_SECONDS": str(60 / faster),
-                "SENTINEL_ALERTS__TICKET_AFTER_SECONDS": str(600 / faster),
-                "SENTINEL_ALERTS__GROUP_SECONDS": "1",
-                "SENTINEL_ALERTS__INTERVAL_SECONDS": str(300 / faster),
-                "SENTINEL_ALERTS__SMTP_HOST": "127.0.0.1",
-                "SENTINEL_ALERTS__SMTP_PORT": str(mail.port),
-                "SENTINEL_ALERTS__SMTP_TLS": "none",
-                "SENTINEL_ALERTS__MAIL_TO": "night@example.com",
-            }
-            stack.enter_context(monitor(settings, monitor_port, variables))
-            store = AlertStore(settings.alerts_path)
-
-            def fires(alert: str) -> bool:
-                held = store.held().values()
-                return any(one.name == alert and one.state == "firing" for one in held)
-
-        # So many decisions tell the usual share of stopped payments.
-        wait_until(lambda: traffic.decided > 600, 600, "payments")
-        yield World(server, redis, traffic, disk, mail, fires)
-
-
-def _alertmanager_file(mail: Mail, faster: float) -> str:
-    text = (MONITORING / "alertmanager" / "alertmanager.yml").read_text()
-    changes = {
-        r"smtp\.example\.com:587": f"127.0.0.1:{mail.port}",
-        r"smtp_require_tls: true": "smtp_require_tls: false",
-        r"  smtp_auth_\w+: .*\n": "",
-        r"group_wait: 10s": "group_wait: 1s",
-        r"group_interval: 5m": f"group_interval: {max(1, round(300 / faster))}s",
-    }
-    for pattern, replacement in changes.items():
-        text, count = re.subn(pattern, replacement, text)
-        assert count, pattern
-    return text
 
 
 def main(argv: Sequence[str]) -> int:
@@ -360,13 +106,15 @@ def main(argv: Sequence[str]) -> int:
     for name in ("production", "embedded"):
         if arguments.only in (None, name):
             console.print(f"{name}:")
-            with (
-                tempfile.TemporaryDirectory(prefix="sentinel-alerts-") as folder,
-                world(
-                    Path(folder), production=name == "production", faster=arguments.faster
-                ) as here,
-            ):
-                scenarios[name] = measure(here, console)
+            scenarios[name] = {}
+            for begun in (world, drifting_world):
+                with (
+                    tempfile.TemporaryDirectory(prefix="sentinel-alerts-") as folder,
+                    begun(
+                        Path(folder), production=name == "production", faster=arguments.faster
+                    ) as (here, faults),
+                ):
+                    scenarios[name] |= measure(here, faults, console)
     result: dict[str, Any] = {"faster": arguments.faster, **scenarios}
     result["scenarios"] = scenarios.get("production", {})
     if arguments.json:
