@@ -262,7 +262,7 @@ def test_who_is_published_beside_another_reaches_it_by_no_network_of_theirs() ->
         *(
             ("pipeline", name)  # `sentinel doctor` asks all of them
             for name in (
-                *("postgres", "redis", "s3", "mlflow", "api", "proxy", "dashboard"),
+                *("postgres", "redis", "s3", "mlflow", "api", "proxy", "monitor", "dashboard"),
                 *("airflow-api", "prometheus", "alertmanager", "grafana"),
             )
         ),

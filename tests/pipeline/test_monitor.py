@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from sentinel.domain import LedgerUnavailable, WorkspaceError
+from sentinel.domain import LedgerUnavailable, SentinelError, WorkspaceError
+from sentinel.ledger.open import open_writer
 from sentinel.pipeline import monitor, watches
+from sentinel.pipeline.drift_watch import DriftWatch
+from sentinel.pipeline.health import checks
 from sentinel.pipeline.monitor import run_monitor
 from sentinel.pipeline.monitor_server import MOST_REQUESTS, MonitorServer
 from sentinel.pipeline.watches import (
@@ -34,6 +38,7 @@ from sentinel.pipeline.watches import (
 )
 from sentinel.settings import LedgerSettings, Settings
 from sentinel.settings.monitoring import MonitorSettings
+from testkit.drifting_log import START_HOUR, fill_hours
 from testkit.ports import free_port
 
 
@@ -249,3 +254,64 @@ def test_the_process_ends_within_seconds_of_sigterm_and_can_be_killed(tmp_path: 
         finally:
             process.kill()
             process.wait()
+
+
+def doctor(settings: Settings) -> tuple[bool, str]:
+    """What `sentinel doctor` says of the monitor."""
+    check = dict(checks(settings))["monitor"]
+    try:
+        return True, check()
+    except SentinelError as error:
+        return False, str(error)
+
+
+def test_the_doctor_says_whether_the_monitor_runs_and_how_each_watch_does(tmp_path: Path) -> None:
+    settings = here(tmp_path)
+    well, said = doctor(settings)
+    assert not well
+    assert "start it with `sentinel monitor`" in said
+    broken = threading.Event()
+
+    def may_fail() -> None:
+        if broken.is_set():
+            raise LedgerUnavailable("The ledger is away.")
+
+    feed = Counting("feed", 0.02, may_fail)
+    waiting = Counting("slow", 0.02, lambda: broken.wait(30))
+    makers: list[MakeWatch] = [
+        lambda _: feed, lambda _: waiting, DriftWatch
+    ]  # fmt: skip
+    with running(settings, makers) as url:
+        until(lambda: feed.runs > 0)
+        well, said = doctor(settings)
+        assert well, said
+        assert said.startswith(f"{url}, last successes: feed a moment ago, slow not yet, drift ")
+        assert "drift has not looked at the log yet" in said
+        broken.set()
+        until(lambda: not doctor(settings)[0])
+        assert "watch feed fails and is tried again: The ledger is away." in doctor(settings)[1]
+    with HTTPServer(("127.0.0.1", settings.monitor.port), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert doctor(settings) == (False, f"what answers at {url} is no monitor")
+        server.shutdown()
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Something else that listens where the monitor would."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_the_doctor_says_how_far_drift_is_behind_the_log(tmp_path: Path) -> None:
+    settings = here(tmp_path)
+    with open_writer(settings) as ledger:
+        fill_hours(ledger, range(START_HOUR, START_HOUR + 3))
+    with running(settings, [DriftWatch]):
+        until(lambda: "entry 180" in doctor(settings)[1])
+        assert doctor(settings)[1].endswith("; drift has followed the log to entry 180")

@@ -87,6 +87,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield "proxy", lambda: _answer(services.proxy_url, "/readyz", "the proxy")
     if not is_loopback(settings.api.host):
         yield "keys", lambda: _stranger(settings)
+    yield "monitor", lambda: _monitor(settings)
     yield "dashboard", lambda: _dashboard(settings)
     if services.airflow_url:
         yield "Airflow", lambda: _airflow(services.airflow_url)
@@ -276,6 +277,12 @@ def _stranger(settings: Settings) -> str:
     if status != httpx.codes.UNAUTHORIZED:
         raise ConfigurationError(f"a request without a key got {status} at {url}, 401 is expected")
     return "a request without a key is refused"
+
+
+def _monitor(settings: Settings) -> str:
+    from sentinel.pipeline.monitor_health import monitor_health
+
+    return monitor_health(f"http://{reachable(settings.monitor.host)}:{settings.monitor.port}")
 
 
 def _dashboard(settings: Settings) -> str:
