@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,12 +16,35 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from sentinel.alerts.mail import Letter
 from sentinel.alerts.store import AlertStore
-from sentinel.domain import ConfigurationError, LedgerUnavailable, Unavailable
+from sentinel.domain import (
+    ConfigurationError,
+    Label,
+    LedgerUnavailable,
+    Unavailable,
+    Verdict,
+    Void,
+)
+from sentinel.drift.notices import HOUR_US
+from sentinel.ledger.open import open_writer
+from sentinel.log.entries import (
+    LABEL_FORMAT,
+    VOID_FORMAT,
+    Group,
+    GroupKind,
+    LabelGroup,
+    VoidGroup,
+    encode_group,
+)
 from sentinel.pipeline.digest import DigestWatch, as_file, digest
+from sentinel.pipeline.digest_reviews import Reviews
+from sentinel.pipeline.drift_watch import DriftWatch
+from sentinel.pipeline.watches import MonitorContext
 from sentinel.settings import AlertSettings, DigestSettings, Settings
+from testkit.drifting_log import fill_hours, install_followed, reference_of
 from testkit.ports import free_port
 from testkit.scratch import Server, fraud_label, make_workspace
 from testkit.servers import Mail
@@ -56,6 +81,8 @@ def test_the_figures_of_a_day_are_those_of_its_log(decided: Settings) -> None:
     assert "Money decided: 500 EUR" in letter.text
     assert "Fraud that became known: 3 (38 EUR;" in letter.text
     assert "What waits\n- Nothing waits for anybody." in letter.text
+    assert "Reviews without a verdict: 0" in letter.text
+    assert "Changes of payments (drift): 0 on (0 found in the day)" in letter.text
     assert letter.pictures["decisions"].startswith(b"\x89PNG")
     assert "cid:" not in as_file(letter)
     after = digest(decided, "day", at(days=2)).text
@@ -129,3 +156,70 @@ def test_a_place_that_is_none_is_named(decided: Settings) -> None:
     wrong = decided.model_copy(update={"digest": DigestSettings(timezone="Nowhere/Here")})
     with pytest.raises(ConfigurationError, match="Nowhere/Here"):
         digest(wrong, "week")
+
+
+@pytest.fixture
+def drifted(tmp_path: Path) -> Settings:
+    """Three days of payments, of which a third goes to review; on the third day risk changes."""
+    settings = Settings(workspace=tmp_path / "drifted")
+    last = at(days=0, hour=0) // HOUR_US
+    install_followed(settings, "1", reference_of(until_hour=last - 72))
+    with open_writer(settings) as ledger:
+        fill_hours(ledger, range(last - 72, last - 24))
+        fill_hours(ledger, range(last - 24, last + 1), shift=1.0)
+    return settings
+
+
+def test_a_digest_says_what_drifted_and_what_waits(drifted: Settings) -> None:
+    now_us = at(days=0)
+    before = digest(drifted, "day", now_us).text
+    assert "Changes of payments (drift): 0 on" in before
+    context = MonitorContext(drifted, threading.Event(), CollectorRegistry())
+    DriftWatch(context).run(now_us)
+    text = digest(drifted, "day", now_us).text
+    assert re.search(r"Changes of payments \(drift\): 3 on \(3 found in the day\)", text)
+    assert re.search(r"What changed\n- Drift: risk in all payments and 2 more segments", text)
+    waits = text[text.index("What waits") :]
+    assert "Payments have changed in risk, and nobody silenced it" in waits
+    reviewed = 72 * 21
+    assert f"{reviewed:,} payments wait for a verdict in review, the oldest for 3 days." in waits
+
+
+def test_a_review_waits_until_a_label_or_a_void_answers_it() -> None:
+    def said(entries: list[Group]) -> tuple[int, int, int]:
+        reviews = Reviews()
+        for number in range(4):
+            reviews.add(f"d{number}", number + 10, 100)
+        found = reviews.open_after(entries)
+        return found.count, found.oldest_us, found.amount_minor
+
+    def group(kind: GroupKind, body: LabelGroup | VoidGroup) -> Group:
+        payload = encode_group(body)
+        return Group(first_sequence=1, entries=1, kind=kind, received_at_us=50, payload=payload)
+
+    label = Label(label_id="l", transaction_id="d0", verdict=Verdict.LEGITIMATE, received_at_us=50)
+    void = Void(transaction_id="d1", received_at_us=50, reason="sent twice")
+    answers = [
+        group(GroupKind.LABELS, LabelGroup(LABEL_FORMAT, [label])),
+        group(GroupKind.VOIDS, VoidGroup(VOID_FORMAT, [void], called_by="")),
+    ]
+    assert said([]) == (4, 10, 400)
+    assert said(answers) == (2, 12, 200)
+
+
+def test_a_deployment_that_has_only_begun_sends_no_digest_of_nothing(
+    decided: Settings, tmp_path: Path
+) -> None:
+    with Mail(tmp_path / "box") as mail:
+        alerts = AlertSettings(
+            smtp_host="127.0.0.1", smtp_port=mail.port, smtp_tls="none", mail_to="ann@example.com"
+        )
+        daily = DigestSettings(hour=8, weekly=False)
+        begun = decided.model_copy(update={"alerts": alerts, "digest": daily})
+        empty = begun.model_copy(update={"workspace": tmp_path / "nothing"})
+        DigestWatch(empty).run(at(days=0))  # no log yet, which is no failure
+        DigestWatch(begun).run(at(days=0))  # its first payments are of today
+        assert mail.messages() == []
+        DigestWatch(begun).run(at(days=5))  # a quiet day of one that has begun is news
+        (message,) = mail.messages()
+        assert "0 payments" in message

@@ -33,6 +33,10 @@ class DigestFigures(msgspec.Struct, frozen=True, kw_only=True):
         confirmed, judged: Stopped payments that labels of the time call fraud, and those that they
             say anything of.
         passed: Fraud among these labels that was approved.
+        reviews, reviews_minor: Payments sent to review in the last weeks that have no verdict, and
+            their amounts.
+        drift_found: Changes of payments that were found in the time.
+        drift_alarms: Changes that are on now, and that nobody silenced.
         bars: Of each part of the time, its name, decisions and stopped payments.
         changed, waits: Sentences.
         currency, scale: Of amounts.
@@ -52,6 +56,10 @@ class DigestFigures(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: int
     judged: int
     passed: int
+    reviews: int
+    reviews_minor: int
+    drift_found: int
+    drift_alarms: int
     bars: Sequence[tuple[str, int, int]]
     changed: Sequence[str]
     waits: Sequence[str]
@@ -125,6 +133,7 @@ def _tiles(figures: DigestFigures) -> list[tuple[str, str, str]]:
     precision = f"{figures.confirmed / figures.judged:.0%}" if figures.judged else "not known"
     span = figures.span
     stopped = f"{share:.2%}; {_against(figures.stopped, figures.stopped_before, span)}"
+    waiting = figures.money(figures.reviews_minor) if figures.reviews else ""
     known = f"{figures.money(figures.fraud_minor)}; {figures.passed:,} had been approved"
     return [
         (
@@ -140,6 +149,12 @@ def _tiles(figures: DigestFigures) -> list[tuple[str, str, str]]:
             "Precision of what was stopped",
             precision,
             f"of {figures.judged:,} with a verdict now",
+        ),
+        ("Reviews without a verdict", f"{figures.reviews:,}", waiting),
+        (
+            "Changes of payments (drift)",
+            f"{figures.drift_alarms:,} on",
+            f"{figures.drift_found:,} found in the {span}",
         ),
     ]
 

@@ -175,7 +175,7 @@ def decided_payments(settings: Settings, terms: Terms, days: float) -> DecidedPa
         every = max(1, -(-(last - after) // MOST_ROWS))
         verdicts: dict[str, bool] = {}
         for group in ledger.groups(after):
-            verdicts.update(_verdicts(group))
+            verdicts.update(verdicts_in(group))
         reading = _Reading(settings, terms, verdicts, start_us)
         for number, group in enumerate(_decisions(ledger, after, last)):
             if number % every == 0:
@@ -191,7 +191,7 @@ def _decisions(ledger: Ledger, after: int, last: int) -> Iterator[Group]:
             yield group
 
 
-def _verdicts(group: Group) -> Iterator[tuple[str, bool]]:
+def verdicts_in(group: Group) -> Iterator[tuple[str, bool]]:
     """Transaction and whether it is fraud, of the labels in a group."""
     if group.kind == GroupKind.LABELS:
         said: list[Label] = decode_labels(group.payload).labels

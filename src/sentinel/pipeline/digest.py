@@ -13,20 +13,26 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from sentinel.alerts.letters import lasting
 from sentinel.alerts.mail import Letter, TakenForSome, addresses, mail_problem, message_of, send
 from sentinel.alerts.store import AlertStore
 from sentinel.domain import ConfigurationError, LabelsStopped, SentinelError, Verdict
 from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.base import Ledger
+from sentinel.ledger.open import ledger_exists
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     DecisionGroup,
+    Group,
     GroupKind,
     decode_decisions,
     decode_labels,
     outcome_codes,
 )
+from sentinel.models.decided import REVIEW
 from sentinel.models.registry_view import read_view
+from sentinel.pipeline.digest_drift import drift_digest
+from sentinel.pipeline.digest_reviews import OpenReviews, Reviews
 from sentinel.pipeline.label_watch import watch_labels
 from sentinel.pipeline.watches import MonitorContext
 from sentinel.pipeline.workspace import ledger_reader
@@ -42,6 +48,8 @@ MOST_LABELS: Final = 500_000
 """Payments whose labels a digest counts; the log says if there were more."""
 EVERY_SECONDS: Final = 60.0
 DEPLOYMENT: Final = "Sentinel"
+OWN_LINES: Final = ("DriftFound", "LabelsStopped")
+"""Alerts that a digest has words of its own for."""
 
 
 class DigestWatch:
@@ -84,9 +92,12 @@ class DigestWatch:
             if self._store.digest_sent(key):
                 continue
             if key not in self._sent:
-                self._send(span, key, now_us)
+                if has_decisions(settings, span, now_us):
+                    self._send(span, key, now_us)
+                    log.info("Sent the digest of the %s.", span)
+                else:
+                    log.info("There is no digest of the %s: no payment was decided by then.", span)
                 self._sent.add(key)
-                log.info("Sent the digest of the %s.", span)
             self._store.note_digest(key, now_us)
             self._sent.discard(key)
 
@@ -143,6 +154,40 @@ def digest_watch(context: MonitorContext) -> DigestWatch | None:
     return DigestWatch(settings) if wanted and not mail_problem(alerts) else None
 
 
+def has_decisions(settings: Settings, span: Span, now_us: int) -> bool:
+    """Whether a payment was decided before the end of the last whole day or week, ever.
+
+    A deployment that has only begun has nothing to sum up.
+
+    Raises:
+        WorkspaceError, LedgerUnavailable: The log cannot be read.
+        ConfigurationError: `digest.timezone` is no place.
+    """
+    if not ledger_exists(settings):
+        return False
+    end_us = _us(_bounds(settings, span, now_us)[1])
+    with ledger_reader(settings) as ledger:
+        for group in ledger.groups():
+            if group.floor_us >= end_us:
+                return False
+            if group.kind == GroupKind.DECISIONS:
+                return group.received_at_us < end_us or _first_us(group) < end_us
+    return False
+
+
+def _first_us(group: Group) -> int:
+    return min(one.received_at_us for one in decode_decisions(group.payload).transactions)
+
+
+def _bounds(settings: Settings, span: Span, now_us: int) -> tuple[datetime, datetime]:
+    """The last whole day or week (from Monday on) before a moment; the end is exclusive."""
+    today = datetime.fromtimestamp(now_us / 1e6, _zone(settings)).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    end = today if span == "day" else today - timedelta(days=today.weekday())
+    return end - timedelta(days=1 if span == "day" else 7), end
+
+
 def digest(settings: Settings, span: Span, now_us: int | None = None) -> Letter:
     """The letter of the last whole day or week (from Monday on) before a moment.
 
@@ -154,17 +199,14 @@ def digest(settings: Settings, span: Span, now_us: int | None = None) -> Letter:
     from sentinel.alerts.digest_letter import DigestFigures, digest_letter
 
     now_us = time.time_ns() // 1_000 if now_us is None else now_us
-    zone = _zone(settings)
-    today = datetime.fromtimestamp(now_us / 1e6, zone).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    )
-    end = today if span == "day" else today - timedelta(days=today.weekday())
-    start = end - timedelta(days=1 if span == "day" else 7)
+    start, end = _bounds(settings, span, now_us)
     title = f"{start:%A, %-d %B %Y}" if span == "day" else f"Week from {start:%-d %B %Y}"
     with ledger_reader(settings) as ledger:
         figures = _counted(ledger, span, start, end)
-    changed = _changed(settings, start, end)
-    waits = _waits(settings)
+    reviews: OpenReviews = figures.pop("reviews")
+    drift = drift_digest(settings, _us(start), _us(end), now_us)
+    changed = [*_changed(settings, start, end), *drift.changed]
+    waits = [*_waits(settings), *_review_words(reviews, now_us), *drift.waits]
     return digest_letter(
         DigestFigures(
             title=title,
@@ -173,6 +215,10 @@ def digest(settings: Settings, span: Span, now_us: int | None = None) -> Letter:
             waits=waits,
             currency=settings.money.currency,
             scale=settings.money.scale,
+            reviews=reviews.count,
+            reviews_minor=reviews.amount_minor,
+            drift_found=drift.found,
+            drift_alarms=drift.alarms,
             **figures,
         ),
         deployment=DEPLOYMENT,
@@ -188,12 +234,15 @@ def _counted(ledger: Ledger, span: Span, start: datetime, end: datetime) -> dict
     width = (end_us - start_us) / parts
     bars = np.zeros((parts, 2), dtype=np.int64)
     count: Counter[str] = Counter()
-    for group in _decisions(ledger, min(before_us, end_us - LOOK_BACK_US), end_us):
+    reviews, since_us = Reviews(), min(before_us, end_us - LOOK_BACK_US)
+    for group in _decisions(ledger, since_us, end_us):
         outcomes = outcome_codes(group.flag_array())
         degraded = (group.flag_array() & FLAG_DEGRADED) > 0
         for payment, outcome, ill in zip(group.transactions, outcomes, degraded, strict=True):
             at, stopped = payment.received_at_us, int(outcome > 0)
             amount = abs(payment.amount_minor)
+            if outcome == REVIEW and end_us - LOOK_BACK_US <= at < end_us:
+                reviews.add(payment.transaction_id, at, amount)
             if start_us <= at < end_us:
                 bars[int((at - start_us) / width)] += (1, stopped)
                 count["money_minor"] += amount
@@ -219,6 +268,7 @@ def _counted(ledger: Ledger, span: Span, start: datetime, end: datetime) -> dict
         **{name: count[name] for name in known},
         "decisions": int(bars[:, 0].sum()),
         "stopped": int(bars[:, 1].sum()),
+        "reviews": reviews.open_after(_groups_since(ledger, end_us - LOOK_BACK_US)),
         "fraud": sum(verdict == Verdict.FRAUD for verdict in verdicts.values()),
         "bars": [(name, int(n), int(s)) for name, (n, s) in zip(names, bars, strict=True)],
     }
@@ -241,6 +291,10 @@ def _verdicts(ledger: Ledger, start_us: int, end_us: int) -> dict[str, Verdict]:
     if uncounted:
         log.warning("A digest counts %d labelled payments, and not %d.", MOST_LABELS, uncounted)
     return found
+
+
+def _groups_since(ledger: Ledger, start_us: int) -> Iterator[Group]:
+    return (group for group in ledger.groups() if group.received_at_us >= start_us)
 
 
 def _decisions(ledger: Ledger, start_us: int, end_us: int) -> Iterator[DecisionGroup]:
@@ -284,7 +338,11 @@ def _waits(settings: Settings) -> list[str]:
     from sentinel.pipeline.approvals import request_of
 
     held = AlertStore(settings.alerts_path).held().values()
-    found = [f"Alert {one.name} fires: {one.summary}" for one in held if one.state == "firing"]
+    found = [
+        f"Alert {one.name} fires: {one.summary}"
+        for one in held
+        if one.state == "firing" and one.name not in OWN_LINES
+    ]
     view = read_view(settings.models_dir)
     if view is not None:
         found += [
@@ -299,6 +357,14 @@ def _waits(settings: Settings) -> list[str]:
     except SentinelError as error:
         log.warning("The digest cannot tell how labels do. %s", error)
     return found
+
+
+def _review_words(reviews: OpenReviews, now_us: int) -> list[str]:
+    if not reviews.count:
+        return []
+    longest = lasting(now_us - reviews.oldest_us)
+    which = "payment waits" if reviews.count == 1 else "payments wait"
+    return [f"{reviews.count:,} {which} for a verdict in review, the oldest for {longest}."]
 
 
 def _us(moment: datetime) -> int:
