@@ -142,6 +142,31 @@ def test_an_alert_is_told_again_until_somebody_takes_it_on(mail: Mail, store: Al
     assert len(mail.messages()) == 3
 
 
+def test_what_fires_after_an_acknowledgement_is_told_although_its_name_was_taken_on(
+    mail: Mail, store: AlertStore
+) -> None:
+    settings = settings_of(mail.port, interval_seconds=0)
+    first = alert("DriftFound", subject="amount")
+    keep(store, first)
+    run(store, settings, NOW + 15 * S)
+    store.acknowledge(
+        Acknowledgement(name="DriftFound", by="ann", why="a release", at_us=NOW + 60 * S,
+                        until_us=NOW + 90 * HOUR)
+    )  # fmt: skip
+    keep(store, first, alert("DriftFound", NOW + HOUR, subject="country"))
+    for hours in (1, 30):
+        run(store, settings, NOW + hours * HOUR + 15 * S)
+    told = parsed(mail)
+    assert [m["Subject"] for m in told] == [
+        "[Sentinel ticket] DriftFound fires",
+        "[Sentinel ticket] DriftFound fires",
+        "[Sentinel ticket] DriftFound fires (still)",
+    ]
+    assert "DriftFound: country" in body_of(told[1], "plain")
+    assert "ann acknowledged it" not in body_of(told[1], "plain")
+    assert "amount" not in body_of(told[2], "plain")
+
+
 def test_an_alert_that_comes_and_goes_is_no_storm(mail: Mail, store: AlertStore) -> None:
     settings = settings_of(mail.port)
     for flap in range(30):  # for a quarter of an hour, every 30 seconds

@@ -268,6 +268,24 @@ def test_an_alert_becomes_a_mail_and_is_acknowledged_by_a_silence(
     assert "docker compose ps" in message
 
 
+def test_an_acknowledgement_silences_what_fires_and_not_what_comes_later(
+    alertmanager: Alertmanager,
+) -> None:
+    settings = Settings(services=ServicesSettings(alertmanager_url=alertmanager.url))
+
+    def fire(feature: str) -> None:
+        labels = {"alertname": "DriftFound", "severity": "ticket", "feature": feature}
+        alert = {"labels": labels, "annotations": {"summary": "moved", "action": "look"}}
+        httpx.post(f"{alertmanager.url}/api/v2/alerts", json=[alert], timeout=60).raise_for_status()
+
+    fire("amount")
+    acknowledge(settings, "DriftFound", by="ann", why="a release", hours=1)
+    fire("country")
+    on_it = {one.subject: one.acknowledged for one in raised(settings).alerts if one.subject}
+    assert on_it["amount"] is not None
+    assert on_it["country"] is None
+
+
 def test_the_doctor_asks_the_services_that_watch(
     prometheus: Prometheus, alertmanager: Alertmanager, scorer: Server
 ) -> None:

@@ -194,3 +194,22 @@ def test_a_short_reference_says_that_nothing_can_be_tested() -> None:
     assert "5 days" in short.too_short
     with pytest.raises(ModelFormatError, match="5 days"):
         DriftDetector(short, SETTINGS)
+
+
+def test_a_change_in_a_segment_that_gets_no_payments_any_more_ends(
+    reference: DriftReference,
+) -> None:
+    detector, payments = DriftDetector(reference, SETTINGS), Payments(9)
+    payments.shares[1][1][2:4] = 0.3, 0.6
+    named = run(detector, payments, range(LIVE, LIVE + 48))
+    assert "online" in {change.segment for change in named}
+    payments.shares[1] = [share.copy() for share in SHARES]
+    ended = {}
+    for hour in range(LIVE + 48, LIVE + 48 + 10 * 24):
+        here = payments.hour(hour)
+        here.counts[1], here.events[1] = 0, 0
+        detector.advance(here)
+        ended |= {change.segment: (hour, change.ended_by) for change in detector.ended}
+    assert ended["online"] == (LIVE + 48 + 7 * 24, "no payments")
+    assert detector.named == ()
+    assert DriftDetector.from_bytes(reference, SETTINGS, detector.to_bytes()).named == ()

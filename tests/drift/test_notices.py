@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel.drift.notices import HOUR_US, Notice, plan_of, silence_of
+from sentinel.drift.notices import AFTERWARDS_HOURS, HOUR_US, Notice, plan_of, silence_of
 from sentinel.drift.store import open_drift
 from sentinel.settings import Settings
 
@@ -38,7 +38,7 @@ def test_a_window_is_about_the_hours_that_it_meets(
 ) -> None:
     silence, plan = (notice(kind, from_us, until_us) for kind in ("silence", "plan"))
     found = range(20)
-    assert [h for h in found if silence_of([silence], "risk", "all", h, LATER_US)] == hours
+    assert [h for h in found if silence_of([silence], "risk", "all", 0, h, LATER_US)] == hours
     assert [h for h in found if plan_of([plan], "risk", "all", h, h)] == hours
 
 
@@ -49,4 +49,24 @@ def test_a_silence_that_is_ended_before_it_begins_never_holds(tmp_path: Path) ->
     store.end_notice(kept.id, begins_us - HOUR_US)
     ended = store.notices()
     store.close()
-    assert not any(silence_of(ended, "risk", "all", h, h * HOUR_US) for h in range(20))
+    assert not any(silence_of(ended, "risk", "all", h, h, h * HOUR_US) for h in range(20))
+
+
+@pytest.mark.parametrize(
+    ("since_hour", "at_hour", "silent"),
+    [
+        (103, 107, True),  # evidence of the silence alone
+        (99, 107, False),  # began before it
+        (106, 109, False),  # began after it
+        (105, 105 + AFTERWARDS_HOURS, True),
+        (105, 106 + AFTERWARDS_HOURS, False),  # has gone on for days since
+        (96, 150, True),  # known to the day, on which the silence was
+        (72, 150, False),
+    ],
+)
+def test_what_began_in_a_silence_raises_no_alarm_right_after_it(
+    since_hour: int, at_hour: int, silent: bool
+) -> None:
+    silence = notice("silence", 100 * HOUR_US, 106 * HOUR_US)
+    found = silence_of([silence], "risk", "all", since_hour, at_hour, LATER_US)
+    assert (found is not None) == silent

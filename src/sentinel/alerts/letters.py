@@ -13,7 +13,7 @@ from typing import Final
 
 from sentinel.alerts.catalogue import ALERTS
 from sentinel.alerts.mail import Letter
-from sentinel.alerts.notices import Notice
+from sentinel.alerts.notices import Notice, taken_on
 from sentinel.alerts.states import Held
 from sentinel.alerts.store import Acknowledgement
 
@@ -112,7 +112,7 @@ def _text(notice: Notice, deployment: str, runbooks_url: str) -> str:
         if one.state == "firing":
             lines += [f"Do: {_action(one)}", f"Runbook: {_runbook(one, runbooks_url)}"]
         lines.append(_times(one, notice.at_us))
-        known = notice.acknowledged.get(one.name)
+        known = taken_on(one, notice.acknowledged)
         if known is not None:
             lines.append(_taken_on(known))
         parts.append("\n".join(lines))
@@ -142,7 +142,7 @@ def _card(one: Held, notice: Notice, runbooks_url: str) -> str:
         lines.append(f'<div style="padding-top:8px"><b>Do this:</b> {action}</div>')
         lines.append(f'<div style="padding-top:4px"><b>Runbook:</b> {shown}</div>')
     quiet = [_times(one, notice.at_us)]
-    known = notice.acknowledged.get(one.name)
+    known = taken_on(one, notice.acknowledged)
     if known is not None:
         quiet.append(_taken_on(known))
     lines.append(

@@ -77,7 +77,7 @@ def next_notice(
         last = told.get(one.key)
         known = last is not None and last.fired_at_us == one.fired_at_us
         if one.state == "firing" and (
-            one.name in acknowledged or _follows(one, held, now_us, settings)
+            taken_on(one, acknowledged) is not None or _follows(one, held, now_us, settings)
         ):
             continue
         if one.state == "firing" and (last is None or not known):
@@ -97,6 +97,17 @@ def next_notice(
         repeated=not (new or ended),
         acknowledged=acknowledged,
     )
+
+
+def taken_on(one: Held, acknowledged: Mapping[str, Acknowledgement]) -> Acknowledgement | None:
+    """Who is on an alert; None if nobody is.
+
+    Args:
+        one: The alert.
+        acknowledged: By name.
+    """
+    known = acknowledged.get(one.name)
+    return known if known is not None and known.covers(one) else None
 
 
 def retry_at_us(delivery: Delivery) -> int:

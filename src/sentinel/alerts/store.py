@@ -63,7 +63,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody has taken an alert on: it is not told again until it is resolved.
 
     Attributes:
-        name: Of the alert.
+        name: Of the alert. Of several subjects it is about those that fired by then.
         by, why: Who, and what they say.
         at_us, until_us: From when to when it holds at most, microseconds UTC.
     """
@@ -73,6 +73,10 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     at_us: int
     until_us: int
+
+    def covers(self, one: Held) -> bool:
+        """Whether it is about an alert: of the same name, and fired before it."""
+        return one.name == self.name and 0 < one.fired_at_us <= self.at_us
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

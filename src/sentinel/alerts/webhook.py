@@ -16,7 +16,8 @@ import msgspec
 
 from sentinel.alerts.catalogue import ALERTS
 from sentinel.alerts.mail import TIMEOUT_SECONDS
-from sentinel.alerts.notices import Notice
+from sentinel.alerts.notices import Notice, taken_on
+from sentinel.alerts.states import Held
 from sentinel.domain import Unavailable
 from sentinel.settings import AlertSettings
 
@@ -38,7 +39,7 @@ def body_of(notice: Notice, *, deployment: str) -> bytes:
             "runbook": f"docs/runbooks/{one.name}.md",
             "fired_at_us": one.fired_at_us,
             "resolved_at_us": one.resolved_at_us or None,
-            "acknowledged": _taken_on(notice, one.name),
+            "acknowledged": _taken_on(notice, one),
         }
         for one in notice.alerts
     ]
@@ -88,6 +89,6 @@ def post(settings: AlertSettings, body: bytes, now_us: int) -> str:
     return f"the webhook at {host} answered {status}"
 
 
-def _taken_on(notice: Notice, name: str) -> dict[str, Any] | None:
-    known = notice.acknowledged.get(name)
+def _taken_on(notice: Notice, one: Held) -> dict[str, Any] | None:
+    known = taken_on(one, notice.acknowledged)
     return None if known is None else msgspec.to_builtins(known)

@@ -84,7 +84,7 @@ def _standing(one: RecordedChange, found: DriftStatus) -> str:
     if one.stream != current:
         said = f"of version {one.model_version}"
     elif one.change.ended_hour is not None:
-        said = "has come back"
+        said = one.change.ended_words
     elif one.silence is not None:
         said = f"silence {one.silence.id}"
     else:

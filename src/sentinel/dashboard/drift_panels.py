@@ -29,7 +29,8 @@ def changes(found: DriftOverview) -> str:
 
 def _change(one: SeenChange) -> str:
     change = one.change
-    said = "on" if change.ended_hour is None else f"back {_time(change.ended_hour * _HOUR_US)}"
+    ended = change.ended_hour
+    said = "on" if ended is None else f"{change.ended_by or 'back'} {_time(ended * _HOUR_US)}"
     said += f"; planned: {one.plan}" if one.plan else ""
     said += f"; silent: {one.silence}" if one.silence else ""
     return (

@@ -37,6 +37,8 @@ _DAYS_KEPT: Final = 28
 _HOURS_KEPT: Final = 72
 _DAYS_BACK: Final = 3
 """Whole days that must look like the reference again before a change has ended."""
+_QUIET_DAYS: Final = 7
+"""Days without a payment in its segment after which a change has ended, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,24 +288,40 @@ class DriftDetector:
         )
 
     def _end_changes(self, hour: int) -> None:
-        """Test streams again whose last whole days look like the reference."""
+        """Test streams again whose last whole days look like the reference, or held no payment.
+
+        Payments that come back to such a segment are tested anew: if they are as changed as those
+        before the pause, that is found again.
+        """
         today = hour // 24
-        days = [d for d in self._day_numbers if today - _DAYS_BACK <= d < today]
-        if len(days) < _DAYS_BACK:
-            return
         still = []
         for found in self._named:
-            if found.change.at_hour // 24 >= days[0]:
+            named_on = found.change.at_hour // 24
+            days = self._days_between(max(today - _DAYS_BACK, named_on + 1), today)
+            quiet = self._days_between(max(today - _QUIET_DAYS, named_on + 1), today)
+            back = len(days) == _DAYS_BACK and self._is_back(found, days)
+            gone = len(quiet) == _QUIET_DAYS and not self._payments(found, quiet)
+            if not back and not gone:
                 still.append(found)
                 continue
-            if self._is_back(found, days):
-                asked = self.reference.asked.starts
-                bets = slice(asked[found.column], asked[found.column + 1])
-                self._share_of_bet[found.segment, bets] = self._bet_shares[found.segment, bets]
-                self.ended.append(msgspec.structs.replace(found.change, ended_hour=hour))
-            else:
-                still.append(found)
+            asked = self.reference.asked.starts
+            bets = slice(asked[found.column], asked[found.column + 1])
+            self._share_of_bet[found.segment, bets] = self._bet_shares[found.segment, bets]
+            ended = msgspec.structs.replace(
+                found.change, ended_hour=hour, ended_by="" if back else "no payments"
+            )
+            self.ended.append(ended)
         self._named = still
+
+    def _days_between(self, first: int, end: int) -> list[int]:
+        """Days with payments, whatever their segment, from one day to before another."""
+        return [day for day in self._day_numbers if first <= day < end]
+
+    def _payments(self, found: _Named, days: list[int]) -> int:
+        """How many payments the segment of a change had on some days."""
+        starts = self.reference.bins.starts
+        cells = slice(int(starts[found.column]), int(starts[found.column + 1]))
+        return sum(int(self._days[d % _DAYS_KEPT, found.segment, cells].sum()) for d in days)
 
     def _is_back(self, found: _Named, days: list[int]) -> bool:
         """Whether the share is nearer to what was expected than to what it had become."""

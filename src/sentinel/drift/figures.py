@@ -22,7 +22,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         new_was, new_now: Share of values that the reference did not list; 0 for numbers.
         events: Payments of the segment since it began.
         evidence: Of the stream alone, logarithm.
-        ended_hour: When it had come back; None while it is on.
+        ended_hour: When it had come back, or its segment had had no payment for a week; None while
+            it is on.
+        ended_by: "no payments" if it was the latter; empty if not.
     """
 
     feature: str
@@ -43,6 +45,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     evidence: float
     ended_hour: int | None = None
+    ended_by: str = ""
+
+    @property
+    def ended_words(self) -> str:
+        """How it ended, in two words; empty while it is on."""
+        return "" if self.ended_hour is None else self.ended_by or "has come back"
 
 
 class SeenChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,9 @@ from typing import Final, Literal
 import msgspec
 
 HOUR_US: Final = 3_600_000_000
+DAY_HOURS: Final = 24
+AFTERWARDS_HOURS: Final = 72
+"""So long after a silence's end, what began in it raises no alarm."""
 MOST_TEXT: Final = 1_000
 MOST_NOTICES: Final = 10_000
 """Silences and plans that are kept."""
@@ -68,19 +71,31 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def silence_of(
-    notices: Iterable[Notice], feature: str, segment: str, at_hour: int, now_us: int
+    notices: Iterable[Notice],
+    feature: str,
+    segment: str,
+    since_hour: int,
+    at_hour: int,
+    now_us: int,
 ) -> Notice | None:
     """The silence that keeps a change from raising an alarm; None if there is none.
 
     Args:
         notices: All of them.
         feature, segment: Of the change.
-        at_hour: When it was found. A change of a silence's window raises no alarm after it either.
+        since_hour, at_hour: When it began, and when it was found. A change that was found in a
+            silence's window raises no alarm after it either, nor does one that began in it and was
+            found within `AFTERWARDS_HOURS` of its end: it is made of what was silenced.
         now_us: A silence that holds now keeps older changes still, too.
     """
+    # What began more than two days before it was found is known to the day.
+    known_to = DAY_HOURS if since_hour % DAY_HOURS == 0 and at_hour - since_hour >= 48 else 1
     for notice in notices:
         if notice.kind == "silence" and notice.is_about(feature, segment):
             if notice.holds_at(now_us) or notice.touches(at_hour, at_hour):
+                return notice
+            began_in_it = notice.touches(since_hour, since_hour + known_to - 1)
+            if began_in_it and at_hour * HOUR_US < notice.until_us + AFTERWARDS_HOURS * HOUR_US:
                 return notice
     return None
 

@@ -108,7 +108,8 @@ def _changes(changes: Sequence[SeenChange]) -> str:
 
 
 def _said(one: SeenChange) -> str:
-    words = "on" if one.change.ended_hour is None else f"back {_hour(one.change.ended_hour)}"
+    ended = one.change.ended_hour
+    words = "on" if ended is None else f"{one.change.ended_by or 'back'} {_hour(ended)}"
     if one.plan:
         words += f"; planned: {one.plan}"
     if one.silence:

@@ -130,6 +130,11 @@ class RecordedChange(msgspec.Struct, frozen=True, kw_only=True):
     silence: Notice | None
     plan: Notice | None
 
+    @property
+    def raises_alarm(self) -> bool:
+        """Whether it is on and not silenced; it alarms if its model is the one that decides."""
+        return self.change.ended_hour is None and self.silence is None
+
 
 @dataclass
 class Step:
@@ -407,11 +412,7 @@ class DriftStore:
         streams = self.streams()
         if not streams:
             return []
-        return [
-            one
-            for one in self.changes(now_us, stream=streams[-1].id)
-            if one.change.ended_hour is None and one.silence is None
-        ]
+        return [one for one in self.changes(now_us, stream=streams[-1].id) if one.raises_alarm]
 
     # -------------------------------------------------------------------------------- notices
 
@@ -537,6 +538,6 @@ def _recorded(
         stream=stream,
         model_version=version,
         change=change,
-        silence=silence_of(notices, *about, change.at_hour, now_us),
+        silence=silence_of(notices, *about, change.since_hour, change.at_hour, now_us),
         plan=plan_of(notices, *about, change.since_hour, change.at_hour),
     )

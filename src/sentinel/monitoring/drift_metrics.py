@@ -17,6 +17,7 @@ class DriftFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         alarms: Changes that are on and not silenced, of the model that decides.
+        feature_alarms: The same by feature; 0 where the changes have ended or are silenced.
         changes: Changes that are on, silenced ones included.
         largest_distance: Largest total variation of the alarms; 0: there are none.
         evidence, threshold: Of all streams together, and what makes an alarm of it; 0: no test.
@@ -30,6 +31,7 @@ class DriftFigures(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     alarms: int = 0
+    feature_alarms: Mapping[str, int] = {}
     changes: int = 0
     largest_distance: float = 0.0
     evidence: float = 0.0
@@ -63,6 +65,9 @@ class DriftMetrics(Collector):
             DRIFT,
             {
                 "sentinel_drift_alarms": now.alarms,
+                "sentinel_drift_feature_alarms": {
+                    (feature,): count for feature, count in now.feature_alarms.items()
+                },
                 "sentinel_drift_changes": now.changes,
                 "sentinel_drift_largest_distance": now.largest_distance,
                 "sentinel_drift_evidence": now.evidence,

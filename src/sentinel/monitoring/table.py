@@ -433,6 +433,15 @@ DRIFT: Final = (
         "monitor",
     ),
     MetricRow(
+        "sentinel_drift_feature_alarms",
+        "gauge",
+        "changes",
+        "The same by feature, 0 once a feature's changes have ended; 50 features, and the further "
+        "ones together.",
+        ("feature",),
+        "monitor",
+    ),
+    MetricRow(
         "sentinel_drift_changes",
         "gauge",
         "changes",

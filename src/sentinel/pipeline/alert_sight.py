@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
 import numpy as np
@@ -27,6 +27,9 @@ from sentinel.pipeline.health import scorer_urls
 from sentinel.pipeline.history import read_arrivals
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
+
+if TYPE_CHECKING:
+    from sentinel.drift.store import RecordedChange
 
 log = logging.getLogger(__name__)
 
@@ -153,24 +156,16 @@ class Sight:
         return ""
 
     def _drift(self, now_us: int) -> dict[str, str]:
-        """What moved and is not silenced, in a sentence; nothing if all is as it was."""
+        """What moved and is not silenced, a sentence for each feature; nothing if nothing did."""
+        from sentinel.drift.alarms import by_feature
         from sentinel.drift.store import open_drift
 
         store = open_drift(self._settings)
         try:
-            changes = [one.change for one in store.open_alarms(now_us)]
+            alarms = by_feature(store.open_alarms(now_us))
         finally:
             store.close()
-        if not changes:
-            return {}
-        changes.sort(key=lambda one: one.total_variation, reverse=True)
-        named = ", ".join(
-            f"{one.feature} of {one.segment} by {one.total_variation:.2f}"
-            for one in changes[:MOST_CHANGES_NAMED]
-        )
-        more = len(changes) - MOST_CHANGES_NAMED
-        rest = f" and {more:,} more" if more > 0 else ""
-        return {"": f"Payments have changed (total variation): {named}{rest}."}
+        return {feature: _changed_words(some) for feature, some in alarms.items()}
 
 
 class LabelSilence:
@@ -214,6 +209,18 @@ def used_share(folder: Path) -> float:
     usage = shutil.disk_usage(folder)
     usable = usage.used + usage.free
     return usage.used / usable if usable else 1.0
+
+
+def _changed_words(changes: Sequence[RecordedChange]) -> str:
+    """What moved, the farthest first."""
+    told = sorted((one.change for one in changes), key=lambda one: -one.total_variation)
+    named = ", ".join(
+        f"{one.feature} of {one.segment} by {one.total_variation:.2f}"
+        for one in told[:MOST_CHANGES_NAMED]
+    )
+    more = len(told) - MOST_CHANGES_NAMED
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f"Payments have changed (total variation): {named}{rest}."
 
 
 def _together(grown: list[Growth]) -> Growth | None:

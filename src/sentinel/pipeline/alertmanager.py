@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -40,15 +41,18 @@ class Alertmanager:
         found = self._ask("GET", "/api/v2/silences")
         return [one for one in found if one["status"]["state"] == "active"]
 
-    def silence(self, name: str, *, by: str, why: str, from_us: int, until_us: int) -> str:
-        """Silence an alert by its name; returns the id of the silence.
+    def silence(
+        self, labels: Mapping[str, str], *, by: str, why: str, from_us: int, until_us: int
+    ) -> str:
+        """Silence the alert that has these labels; returns the id of the silence.
 
         Raises:
             Unavailable: It does not answer.
         """
         body = {
             "matchers": [
-                {"name": "alertname", "value": name, "isRegex": False, "isEqual": True},
+                {"name": name, "value": value, "isRegex": False, "isEqual": True}
+                for name, value in labels.items()
             ],
             "startsAt": _iso(from_us),
             "endsAt": _iso(until_us),

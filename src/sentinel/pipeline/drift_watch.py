@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import SentinelError
+from sentinel.drift.alarms import alarm_counts
 from sentinel.drift.following import DriftFollower, FindModel, FollowedModel, columns_by_plan
 from sentinel.drift.missing import missing_shares
 from sentinel.drift.notices import HOUR_US
@@ -24,6 +25,7 @@ from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.plans import find_plan
 from sentinel.models.serving import model_folder
 from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
+from sentinel.pipeline.drift_words import hour_words
 from sentinel.pipeline.last_training import RetrainingRequest, request_retraining
 from sentinel.pipeline.watches import MonitorContext, Watch
 from sentinel.settings import Settings
@@ -110,16 +112,14 @@ class DriftWatch:
     def _note(self, follower: DriftFollower, reader: Ledger, now_us: int) -> None:
         streams = self._store.streams()
         latest = streams[-1] if streams else None
-        on = [
-            one
-            for one in self._store.changes(now_us, stream=latest.id if latest else 0)
-            if one.change.ended_hour is None
-        ]
-        alarms = [one.change.total_variation for one in on if one.silence is None]
+        every = self._store.changes(now_us, stream=latest.id if latest else 0)
+        on = [one for one in every if one.change.ended_hour is None]
+        alarms = [one.change.total_variation for one in on if one.raises_alarm]
         through = follower.progress.through if follower.progress else 0
         evidence, threshold = follower.evidence or (0.0, 0.0)
         self._figures = DriftFigures(
             alarms=len(alarms),
+            feature_alarms=alarm_counts(every),
             changes=len(on),
             largest_distance=max(alarms, default=0.0),
             evidence=evidence,
@@ -253,12 +253,3 @@ def words_of(changes: Sequence[RecordedChange]) -> str:
         f"{', '.join(names)} changed since {hour_words(since)} UTC, for version "
         f"{changes[0].model_version}"
     )
-
-
-def hour_words(hour: int) -> str:
-    """An hour since 1970, in words.
-
-    >>> hour_words(490_000)
-    '2025-11-24 16:00'
-    """
-    return time.strftime("%Y-%m-%d %H:00", time.gmtime(hour * 3600))

@@ -16,7 +16,7 @@ import msgspec
 from sentinel.alerts.catalogue import ALERTS
 from sentinel.alerts.letters import letter_of
 from sentinel.alerts.mail import addresses, mail_problem, message_of, send
-from sentinel.alerts.notices import Notice
+from sentinel.alerts.notices import Notice, taken_on
 from sentinel.alerts.states import Held
 from sentinel.alerts.store import Acknowledgement, AlertStore
 from sentinel.alerts.webhook import body_of, post
@@ -26,6 +26,8 @@ from sentinel.pipeline.alertmanager import Alertmanager
 from sentinel.settings import Settings
 
 _HOUR_US: Final = 3_600_000_000
+_SUBJECTS: Final = ("feature", "stream", "instance", "path")
+"""Labels that say what an alert of Prometheus is about."""
 
 
 class Raised(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +97,7 @@ def raised(settings: Settings) -> Listing:
             state=one.state,
             summary=one.summary,
             since_us=_in_state_since(one),
-            acknowledged=acknowledged.get(one.name) if one.state == "firing" else None,
+            acknowledged=taken_on(one, acknowledged) if one.state == "firing" else None,
         )
         for one in store.held().values()
     ]
@@ -109,6 +111,8 @@ def acknowledge(
     settings: Settings, name: str, *, by: str, why: str, hours: float
 ) -> Acknowledgement:
     """Take an alert on: it is not told again until it is resolved, or so many hours are over.
+
+    Of an alert with several subjects those are meant that fire now. One that fires later is told.
 
     Raises:
         NotFound: No such alert fires.
@@ -125,9 +129,12 @@ def acknowledge(
     until_us = now_us + round(hours * _HOUR_US)
     made = Acknowledgement(name=name, by=by, why=why.strip(), at_us=now_us, until_us=until_us)
     if settings.services.alertmanager_url:
-        Alertmanager(settings.services.alertmanager_url).silence(
-            name, by=by, why=made.why, from_us=now_us, until_us=until_us
-        )
+        server = Alertmanager(settings.services.alertmanager_url)
+        for alert in server.alerts():
+            if alert["labels"].get("alertname") == name:
+                server.silence(
+                    alert["labels"], by=by, why=made.why, from_us=now_us, until_us=until_us
+                )
     else:
         AlertStore(settings.alerts_path).acknowledge(made)
     return made
@@ -184,7 +191,7 @@ def _of_alertmanager(url: str) -> list[Raised]:
         found.append(
             Raised(
                 name=name,
-                subject=labels.get("instance", labels.get("path", "")),
+                subject=next((labels[one] for one in _SUBJECTS if one in labels), ""),
                 severity=labels.get("severity", "ticket"),
                 state="firing",
                 summary=alert["annotations"].get("summary", ""),
