@@ -1,6 +1,6 @@
 """A deployment whose payments drift: one field of them becomes a constant, and later is as before.
 
-A first model, which has no reference, decides three weeks of payments. Their vectors, as the log
+A first model, which has no reference, decides sixteen days of payments. Their vectors, as the log
 has them, become the reference of a second model, as a training would freeze it. Then the monitor
 starts, and payments go on, an hour of them at a time. All of it is decided by a real scorer; its
 clock is set on by an hour for each batch, so that the monitor's hourly tests are due.
@@ -47,7 +47,7 @@ PLAN: Final = Plan(
         ),
     ),
 )
-REFERENCE_DAYS: Final = 21
+REFERENCE_DAYS: Final = 16
 PER_HOUR: Final = 60
 HOUR_SECONDS: Final = 0.25
 """How long an hour of payments takes once the monitor watches."""

@@ -14,10 +14,15 @@ import yaml
 
 from sentinel.drift.missing import MOST_MISSING
 from sentinel.monitoring.counting import OTHER
-from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
+from sentinel.monitoring.drift_metrics import (
+    DriftFigures,
+    DriftMetrics,
+    LabelDriftFigures,
+    LabelDriftMetrics,
+)
 from sentinel.monitoring.metrics import MOST_MODELS, ScoringMetrics
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
-from sentinel.monitoring.table import BY_NAME, DRIFT, METRICS, SCORER, SURROUNDINGS
+from sentinel.monitoring.table import BY_NAME, DRIFT, LABEL_DRIFT, METRICS, SCORER, SURROUNDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 MONITORING = ROOT / "monitoring"
@@ -121,6 +126,7 @@ def test_drift_is_collected_as_the_table_says_once_it_is_known() -> None:
         entries={"decisions": 7},
         decisions={"late": 5},
         missing={"risk": 0.05},
+        feature_alarms={"risk": 2},
     )
     collected = {one.name: one for one in DriftMetrics(lambda: known).collect()}
     assert list(collected) == [row.name for row in DRIFT]
@@ -131,6 +137,15 @@ def test_drift_is_collected_as_the_table_says_once_it_is_known() -> None:
     assert (share.labels, share.value) == ({"feature": "risk"}, 0.05)
     assert list(DriftMetrics(lambda: None).collect()) == []  # the log was not looked at yet
     assert f"the {MOST_MISSING} features" in BY_NAME["sentinel_drift_missing_share"].words
+
+
+def test_drift_of_labels_is_collected_as_the_table_says_once_it_is_known() -> None:
+    known = LabelDriftFigures(alarms={"share": 1, "delay": 0}, tested_days=40)
+    collected = {one.name: one for one in LabelDriftMetrics(lambda: known).collect()}
+    assert list(collected) == [row.name for row in LABEL_DRIFT]
+    alarms = {s.labels["stream"]: s.value for s in collected[LABEL_DRIFT[0].name].samples}
+    assert alarms == {"share": 1, "delay": 0}
+    assert list(LabelDriftMetrics(lambda: None).collect()) == []
 
 
 def test_a_row_has_units_in_its_name_and_words_that_are_a_sentence() -> None:

@@ -204,7 +204,7 @@ def test_a_change_in_a_segment_that_gets_no_payments_any_more_ends(
     named = run(detector, payments, range(LIVE, LIVE + 48))
     assert "online" in {change.segment for change in named}
     payments.shares[1] = [share.copy() for share in SHARES]
-    ended = {}
+    ended: dict[str, tuple[int, str]] = {}
     for hour in range(LIVE + 48, LIVE + 48 + 10 * 24):
         here = payments.hour(hour)
         here.counts[1], here.events[1] = 0, 0

@@ -121,6 +121,11 @@ ALERTS: Final = {
             "ticket",
             "Run `sentinel drift status`: it says what moved, by how much and since when.",
         ),
+        Alert(
+            "LabelDriftFound",
+            "ticket",
+            "Run `sentinel drift status`: it says what labels have changed about, and since when.",
+        ),
     )
 }
 """By name; pages first."""

@@ -63,6 +63,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         usual: Decisions of the last days before the window, and those among them that stopped a
             payment.
         drift: Open alarms of drift: what moved, as a sentence each, by what it is about.
+        label_drift: The same of what labels say.
     """
 
     at_us: int
@@ -74,6 +75,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     labels_accepted_us: int | None = None
     usual: tuple[int, int] | None = None
     drift: Mapping[str, str] | None = None
+    label_drift: Mapping[str, str] | None = None
 
 
 def judge(seen: Seen) -> dict[str, Sequence[Found]]:
@@ -233,6 +235,12 @@ def _drift_found(seen: Seen) -> Judged:
     return [Found(about, said) for about, said in seen.drift.items()]
 
 
+def _label_drift_found(seen: Seen) -> Judged:
+    if seen.label_drift is None:
+        return None
+    return [Found(about, said) for about, said in seen.label_drift.items()]
+
+
 CONDITIONS: Final[Mapping[str, Callable[[Seen], Judged]]] = {
     "NoScorer": _no_scorer,
     "ScorerDown": _scorer_down,
@@ -251,6 +259,7 @@ CONDITIONS: Final[Mapping[str, Callable[[Seen], Judged]]] = {
     "AlertShareJumped": _alert_share_jumped,
     "LabelsStopped": _labels_stopped,
     "DriftFound": _drift_found,
+    "LabelDriftFound": _label_drift_found,
 }
 """A condition for each alert of `sentinel.alerts.catalogue`."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from sentinel.drift.label_figures import LabelFigures, day_words
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.store import RecordedChange
 from sentinel.pipeline.drift_status import DriftStatus, ModelDrift
@@ -53,7 +55,31 @@ def drift_report(out: Console, found: DriftStatus) -> None:
             markup=False,
             soft_wrap=True,
         )
-    out.print(f"Alarms that are on: {found.alarms}.")
+    for line in _label_lines(found.labels):
+        out.print(line, markup=False, soft_wrap=True)
+    labels = 0 if found.labels is None else len(found.labels.alarms)
+    out.print(f"Alarms that are on: {found.alarms + labels}.")
+
+
+def _label_lines(found: LabelFigures | None) -> Iterator[str]:
+    if found is None:
+        yield "Labels were not looked at yet."
+        return
+    if found.missing:
+        yield f"Labels: nothing is tested. {found.missing}"
+        return
+    yield (
+        f"Labels: {found.tested_days} days of payments were held against "
+        f"{day_words(found.reference_first_day)} to {day_words(found.reference_last_day)}; "
+        f"{'no change was found' if not found.changes else f'{len(found.changes)} changed'}."
+    )
+    for one in found.changes:
+        state = "alarm"
+        if one.ended_day is not None:
+            state = f"has come back by {day_words(one.ended_day)}"
+        elif one.silence:
+            state = f"silenced: {one.silence}"
+        yield f"  {one.words}; {state}{f'; planned: {one.plan}' if one.plan else ''}"
 
 
 def _model_words(model: ModelDrift) -> str:

@@ -43,6 +43,8 @@ def _figures() -> None:
         st.info(found.missing)
     with st.container(border=True, key="drift-changes"):
         st.html(drift_panels.changes(found))
+    with st.container(border=True, key="drift-labels"):
+        st.html(drift_panels.labels(found))
     if found.features:
         with st.container(border=True, key="drift-features"):
             st.html(drift_panels.features(found))

@@ -7,6 +7,7 @@ from html import escape
 from typing import Final
 
 from sentinel.drift.figures import DriftOverview, FeatureDetail, FeatureDrift, SeenChange
+from sentinel.drift.label_panel import label_bars, label_head, label_lines
 
 _HOUR_US: Final = 3_600_000_000
 _MOST_CHANGES: Final = 30
@@ -40,6 +41,25 @@ def _change(one: SeenChange) -> str:
         f"{change.jensen_shannon:.3f}, KS {change.kolmogorov_smirnov:.2f}</div>"
         f'<div>since {_time(change.since_hour * _HOUR_US)}<br><span class="s-muted">{escape(said)}'
         "</span></div></div>"
+    )
+
+
+def labels(found: DriftOverview) -> str:
+    """What labels say: what changed, and the four figures day by day."""
+    head = (
+        f'<div class="s-title">Labels</div><div class="s-muted s-below">'
+        f"{escape(label_head(found.labels))}</div>"
+    )
+    lines = "".join(
+        f'<div class="s-line"><div>{escape(words)}</div><div class="s-muted">{escape(state)}</div>'
+        "</div>"
+        for words, state in label_lines(found.labels)
+    )
+    bars = label_bars(found.labels, ("s-small", "s-days", "s-hot", "s-muted"))
+    return (
+        head
+        + (f'<div class="s-list">{lines}</div>' if lines else "")
+        + (f'<div class="s-multiples">{bars}</div>' if bars else "")
     )
 
 

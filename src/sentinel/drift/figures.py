@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sentinel.drift.label_figures import LabelFigures
 from sentinel.drift.notices import Notice
 
 
@@ -121,6 +122,7 @@ class DriftOverview(msgspec.Struct, frozen=True, kw_only=True):
         features: The farthest first.
         changes: The newest first.
         notices: Silences and planned changes.
+        labels: What labels say of change; None before anything is known.
     """
 
     missing: str = ""
@@ -131,6 +133,7 @@ class DriftOverview(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[FeatureDrift, ...] = ()
     changes: tuple[SeenChange, ...] = ()
     notices: tuple[Notice, ...] = ()
+    labels: LabelFigures | None = None
 
 
 class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):

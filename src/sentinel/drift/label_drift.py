@@ -204,6 +204,16 @@ def label_drift(days: LabelDays, reference_days: int, *, false_alarms_a_month: f
     return LabelDrift(tested_days=last + 1 - reference_days)
 
 
+def counted(days: LabelDays, stream: str) -> tuple[Floats, Floats]:
+    """What a stream counts, and among what: float64 (n_days,) each; NaN = not known yet."""
+    return {
+        "early share": (days.early, days.payments),
+        "share": (days.frauds, days.payments),
+        "share given probability": (days.frauds, days.expected),
+        "delay": (days.slow, days.frauds),
+    }[stream]
+
+
 class _Evidence:
     """The e-detectors of a stream: one for each size that is bet on, and when each began to grow.
 
@@ -266,12 +276,7 @@ class _Counted:
     @classmethod
     def of(cls, days: LabelDays, name: Stream, reference_days: int) -> _Counted:
         """A stream, with what its reference days say of it."""
-        count, among = {
-            "early share": (days.early, days.payments),
-            "share": (days.frauds, days.payments),
-            "share given probability": (days.frauds, days.expected),
-            "delay": (days.slow, days.frauds),
-        }[name]
+        count, among = counted(days, name)
         first = slice(0, reference_days)
         total = float(np.nansum(count[first]))
         share = total / max(float(np.nansum(among[first])), 1e-9)

@@ -65,10 +65,11 @@ class DriftView:
             now_us: The clock, for silences.
         """
         notices = tuple(self._store.notices())
+        labels = self._store.labels(now_us)
         progress = self._store.progress()
         streams = self._store.streams()
         if not streams:
-            return DriftOverview(missing=_nothing(progress.through), notices=notices)
+            return DriftOverview(missing=_nothing(progress.through), notices=notices, labels=labels)
         stream = streams[-1]
         changes = self._seen(self._store.changes(now_us, most=MOST_CHANGES))
         reference, missing = self._reference(stream)
@@ -88,6 +89,7 @@ class DriftView:
             features=features,
             changes=changes,
             notices=notices,
+            labels=labels,
         )
 
     def feature(self, name: str, now_us: int) -> FeatureDetail | None:

@@ -9,6 +9,8 @@ from typing import Final
 
 from sentinel.drift.estimates import Figures, LabelFree
 from sentinel.drift.figures import DriftOverview, FeatureDrift, SeenChange
+from sentinel.drift.label_figures import LabelFigures
+from sentinel.drift.label_panel import label_bars, label_head, label_lines
 from sentinel.drift.notices import Notice
 from sentinel.models.intervals import Estimate
 from sentinel.models.report_page import STYLE
@@ -55,6 +57,8 @@ def drift_page(
     parts += [
         "<h2>What changed</h2>",
         _changes(overview.changes),
+        "<h2>What labels say</h2>",
+        _labels(overview.labels),
         "<h2>What moves the score</h2>" if shares else "",
         _shares(shares, moved),
         "<h2>Before labels come</h2>" if estimate else "",
@@ -115,6 +119,20 @@ def _said(one: SeenChange) -> str:
     if one.silence:
         words += f"; silent: {one.silence}"
     return words
+
+
+def _labels(found: LabelFigures | None) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(words)}</td><td>{escape(state)}</td></tr>"
+        for words, state in label_lines(found)
+    )
+    table = f"<table><tr><th>what changed</th><th>state</th></tr>{rows}</table>" if rows else ""
+    if found is not None and not found.missing and not rows:
+        table = "<p>No change was found.</p>"
+    bars = label_bars(found, ("card", "bars", "hot", "i"))
+    return f'<div class="card"><p>{escape(label_head(found))}</p>{table}</div>' + (
+        f'<div class="small labels">{bars}</div>' if bars else ""
+    )
 
 
 def _shares(shares: Mapping[str, float], moved: float) -> str:

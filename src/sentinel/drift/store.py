@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.domain import ConfigurationError, LedgerUnavailable, NotFound
+from sentinel.domain import ConfigurationError, LedgerUnavailable, NotFound, WorkspaceError
 from sentinel.drift.figures import Change
+from sentinel.drift.label_figures import ALL_PAYMENTS, LabelChange, LabelFigures
 from sentinel.drift.notices import MOST_NOTICES, Notice, plan_of, silence_of
 from sentinel.drift.tables import DriftTables, Execute, open_tables
 from sentinel.settings import Settings
@@ -414,6 +415,50 @@ class DriftStore:
             return []
         return [one for one in self.changes(now_us, stream=streams[-1].id) if one.raises_alarm]
 
+    # --------------------------------------------------------------------------------- labels
+
+    def labels(self, now_us: int) -> LabelFigures | None:
+        """What labels say of change, with what was said of it; None before anything is known.
+
+        Args:
+            now_us: The clock, for silences.
+        """
+
+        def read(execute: Execute) -> LabelFigures | None:
+            if not self._tables.have_labels(execute):
+                return None
+            row = execute("SELECT document FROM {t}labels WHERE id = 1").fetchone()
+            if row is None:
+                return None
+            found = msgspec.json.decode(bytes(row[0]), type=LabelFigures)
+            notices = _notices(execute)
+            changes = tuple(_noticed(one, notices, now_us) for one in found.changes)
+            return msgspec.structs.replace(found, changes=changes)
+
+        return self._tables.ask(read, None)
+
+    def keep_labels(self, found: LabelFigures) -> None:
+        """Put what labels say in the place of what was kept.
+
+        Raises:
+            WorkspaceError: There is no table for it in PostgreSQL.
+        """
+        document = msgspec.json.encode(found)
+
+        def write(execute: Execute) -> None:
+            if not self._tables.have_labels(execute, make=True):
+                raise WorkspaceError(
+                    f"The record of drift in {self.shown} has no table of labels. `sentinel ledger "
+                    "migrate` makes it."
+                )
+            execute(
+                "INSERT INTO {t}labels VALUES (1, %s) "
+                "ON CONFLICT (id) DO UPDATE SET document = excluded.document",
+                document,
+            )
+
+        self._tables.change(write)
+
     # -------------------------------------------------------------------------------- notices
 
     def notices(self) -> list[Notice]:
@@ -527,6 +572,19 @@ def _stream(row: Sequence[Any]) -> StreamRow:
 def _notices(execute: Execute) -> list[Notice]:
     rows = execute("SELECT document FROM {t}notices ORDER BY id").fetchall()
     return [msgspec.json.decode(bytes(row[0]), type=Notice) for row in rows]
+
+
+def _noticed(change: LabelChange, notices: Sequence[Notice], now_us: int) -> LabelChange:
+    """A change of labels with what was said of the days that it is about."""
+    about = (change.name, ALL_PAYMENTS)
+    since, found = change.since_day * DAY_HOURS, (change.found_day + 1) * DAY_HOURS - 1
+    silence = silence_of(notices, *about, since, found, now_us)
+    plan = plan_of(notices, *about, since, found)
+    return msgspec.structs.replace(
+        change,
+        silence="" if silence is None else silence.why or "silenced",
+        plan="" if plan is None else plan.why,
+    )
 
 
 def _recorded(

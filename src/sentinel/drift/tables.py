@@ -79,10 +79,21 @@ CREATE TABLE {t}requested (
     PRIMARY KEY (model_version, at_hour)
 );
 """
-# Readers hold the monitor up no more than it does them.
-SQLITE_TABLES: Final = "PRAGMA journal_mode = WAL;" + _TABLES.replace("{t}", "").replace(
-    "{blob}", "blob"
+_LABEL_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS {t}labels (
+    id integer PRIMARY KEY CHECK (id = 1),
+    document {blob} NOT NULL
+);
+"""
+# Readers hold the monitor up no more than it does them. A file of before there was the table of
+# labels gets it by the first change: versions that do not know it leave it alone.
+SQLITE_LABEL_TABLES: Final = _LABEL_TABLES.replace("{t}", "").replace("{blob}", "blob")
+SQLITE_TABLES: Final = (
+    "PRAGMA journal_mode = WAL;"
+    + _TABLES.replace("{t}", "").replace("{blob}", "blob")
+    + SQLITE_LABEL_TABLES
 )
+POSTGRES_LABEL_TABLES: Final = _LABEL_TABLES.replace("{blob}", "bytea")
 POSTGRES_TABLES: Final = _TABLES.replace("{blob}", "bytea")
 
 T = TypeVar("T")
@@ -131,6 +142,15 @@ class DriftTables(Protocol):
         """
         ...
 
+    def have_labels(self, execute: Execute, *, make: bool = False) -> bool:
+        """Whether there is the table of labels, which records of before do not have.
+
+        Args:
+            execute: Of the transaction.
+            make: Make it where it is missing and this user may.
+        """
+        ...
+
     def close(self) -> None:
         """Release it."""
         ...
@@ -157,7 +177,7 @@ def drift_tables() -> Tables:
         what="drift",
         folder=Path(__file__).with_name("migrations"),
         version_table="drift_schema",
-        versions=("0001",),
+        versions=("0001", "0002"),
     )
 
 
@@ -202,6 +222,14 @@ class SqliteTables:
                 raise
             return done
 
+    def have_labels(self, execute: Execute, *, make: bool = False) -> bool:
+        """See `DriftTables`."""
+        if make:
+            execute(SQLITE_LABEL_TABLES)
+            return True
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'labels'"
+        return execute(query).fetchone() is not None
+
     def close(self) -> None:
         """Nothing is open between two questions."""
 
@@ -242,6 +270,12 @@ class PostgresTables:
         if not self._tables.run(self._tables.are_made, "find the record of drift in"):
             self._tables.make(drift_tables())
         return self._tables.run(write, "change the record of drift in")
+
+    def have_labels(self, execute: Execute, *, make: bool = False) -> bool:
+        """See `DriftTables`; here `sentinel ledger migrate` makes it."""
+        name = f"{self._prefix}labels"
+        row = execute("SELECT to_regclass(%s) IS NOT NULL", name).fetchone()
+        return bool(row and row[0])
 
     def close(self) -> None:
         """Release the connections."""

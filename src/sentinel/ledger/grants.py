@@ -33,6 +33,7 @@ _DRIFT: Final = (
     "drift_changes",
     "drift_notices",
     "drift_requested",
+    "drift_labels",
 )
 """The record of drift: the monitor writes it, and scorers show it (`GET /drift`)."""
 _READ: Final = (

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from sentinel.monitoring.families import families
-from sentinel.monitoring.table import DRIFT
+from sentinel.monitoring.table import DRIFT, LABEL_DRIFT
 
 
 class DriftFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,5 +83,49 @@ class DriftMetrics(Collector):
                 "sentinel_drift_missing_share": {
                     (feature,): share for feature, share in now.missing.items()
                 },
+            },
+        )
+
+
+class LabelDriftFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What labels say of change.
+
+    Attributes:
+        alarms: By stream, 1 while it has changed and nobody silenced it.
+        tested_days: Days of payments that were tested.
+        untested: Whether nothing can be tested yet.
+        as_of_us: The end of the log that it is of, microseconds UTC.
+    """
+
+    alarms: Mapping[str, int] = {}
+    tested_days: int = 0
+    untested: bool = False
+    as_of_us: int = 0
+
+
+class LabelDriftMetrics(Collector):
+    """Samples of drift of labels. There are none before labels were looked at.
+
+    Args:
+        figures: Gives them; None before they are known.
+    """
+
+    def __init__(self, figures: Callable[[], LabelDriftFigures | None]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        """Samples for a scrape."""
+        now = self._figures()
+        if now is None:
+            return ()
+        return families(
+            LABEL_DRIFT,
+            {
+                "sentinel_label_drift_alarms": {
+                    (stream,): alarms for stream, alarms in now.alarms.items()
+                },
+                "sentinel_label_drift_tested_days": now.tested_days,
+                "sentinel_label_drift_untested": now.untested,
+                "sentinel_label_drift_as_of_timestamp_seconds": now.as_of_us / 1e6,
             },
         )

@@ -534,5 +534,40 @@ DRIFT: Final = (
     ),
 )
 
-METRICS: Final = SCORER + WATCHES + SURROUNDINGS + MEASURED + DRIFT
+LABEL_DRIFT: Final = (
+    MetricRow(
+        "sentinel_label_drift_alarms",
+        "gauge",
+        "changes",
+        "1 while what labels say has changed and nobody silenced it, by what changed.",
+        ("stream",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_drift_tested_days",
+        "gauge",
+        "days",
+        "Days of payments that were held against the reference, as labels tell them.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_drift_untested",
+        "gauge",
+        "",
+        "1 while nothing is tested, for want of mature days and frauds.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_drift_as_of_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "Unix time of the end of the log that the test is of.",
+        (),
+        "monitor",
+    ),
+)
+
+METRICS: Final = SCORER + WATCHES + SURROUNDINGS + MEASURED + DRIFT + LABEL_DRIFT
 BY_NAME: Final = {row.name: row for row in METRICS}

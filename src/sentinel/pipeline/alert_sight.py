@@ -93,6 +93,7 @@ class Sight:
             labels_silent_us=None if feed is None else feed.silent_us,
             labels_accepted_us=None if feed is None else feed.limit_us,
             drift=self._or_none("drift", lambda: self._drift(now_us)),
+            label_drift=self._or_none("drift of labels", lambda: self._label_drift(now_us)),
         )
 
     def _scorers(self, now_us: int) -> tuple[list[ScorerSeen], Growth | None]:
@@ -166,6 +167,18 @@ class Sight:
         finally:
             store.close()
         return {feature: _changed_words(some) for feature, some in alarms.items()}
+
+    def _label_drift(self, now_us: int) -> dict[str, str]:
+        """What labels have changed about and is not silenced, in a sentence for each stream."""
+        from sentinel.drift.store import open_drift
+
+        store = open_drift(self._settings)
+        try:
+            found = store.labels(now_us)
+        finally:
+            store.close()
+        alarms = () if found is None else found.alarms
+        return {one.stream: f"Labels have changed: {one.words}." for one in alarms}
 
 
 class LabelSilence:

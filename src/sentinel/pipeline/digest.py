@@ -48,7 +48,7 @@ MOST_LABELS: Final = 500_000
 """Payments whose labels a digest counts; the log says if there were more."""
 EVERY_SECONDS: Final = 60.0
 DEPLOYMENT: Final = "Sentinel"
-OWN_LINES: Final = ("DriftFound", "LabelsStopped")
+OWN_LINES: Final = ("DriftFound", "LabelDriftFound", "LabelsStopped")
 """Alerts that a digest has words of its own for."""
 
 

@@ -46,6 +46,7 @@ def drift_digest(settings: Settings, start_us: int, end_us: int, now_us: int) ->
     store = open_drift(settings)
     try:
         every, alarms = store.changes(now_us), store.open_alarms(now_us)
+        labels = store.labels(now_us)
     finally:
         store.close()
 
@@ -64,6 +65,9 @@ def drift_digest(settings: Settings, start_us: int, end_us: int, now_us: int) ->
             f"{f' and {more} more features' if more > 0 else ''}, and nobody silenced it: "
             "`sentinel drift report` says how far and what it does to the model."
         )
+    if labels is not None and labels.alarms:
+        told = "; ".join(one.words for one in labels.alarms)
+        waits.append(f"Labels have changed, and nobody silenced it: {told}.")
     return DriftDigest(
         found=len(found), alarms=len(alarms), changed=tuple(changed), waits=tuple(waits)
     )

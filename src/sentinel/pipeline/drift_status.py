@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sentinel.drift.label_figures import LabelFigures
 from sentinel.drift.notices import HOUR_US, Notice
 from sentinel.drift.store import DriftStore, RecordedChange, StreamRow, Tally
 from sentinel.ledger.open import ledger_exists, open_reader
@@ -34,6 +35,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
         changes: The latest ones, newest first.
         alarms: How many of them are on, not silenced, and of the model that decides now.
         notices: Silences and planned changes whose windows are not over.
+        labels: What labels say of change, without its days; None before anything is known.
     """
 
     followed: int
@@ -43,6 +45,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[RecordedChange, ...]
     alarms: int
     notices: tuple[Notice, ...]
+    labels: LabelFigures | None = None
 
 
 def status_of(settings: Settings, store: DriftStore, now_us: int) -> DriftStatus:
@@ -56,7 +59,7 @@ def status_of(settings: Settings, store: DriftStore, now_us: int) -> DriftStatus
     Raises:
         LedgerUnavailable, WorkspaceError: The record or the log cannot be read.
     """
-    progress = store.progress()
+    progress, labels = store.progress(), store.labels(now_us)
     entries = 0
     if ledger_exists(settings):
         with open_reader(settings) as reader:
@@ -78,4 +81,5 @@ def status_of(settings: Settings, store: DriftStore, now_us: int) -> DriftStatus
         changes=tuple(store.changes(now_us, most=100)),
         alarms=len(store.open_alarms(now_us)),
         notices=tuple(one for one in store.notices() if one.until_us > now_us),
+        labels=None if labels is None else msgspec.structs.replace(labels, days=()),
     )

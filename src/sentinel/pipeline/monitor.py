@@ -53,6 +53,12 @@ def _drift(context: MonitorContext) -> Watch | None:
     return make_drift_watch(context)
 
 
+def _label_drift(context: MonitorContext) -> Watch | None:
+    from sentinel.pipeline.label_drift_watch import make_label_drift_watch
+
+    return make_label_drift_watch(context)
+
+
 def _label_feed(context: MonitorContext) -> Watch:
     from sentinel.pipeline.label_feed_watch import watch_label_feed
 
@@ -65,7 +71,14 @@ def _parity(context: MonitorContext) -> Watch | None:
     return watch_parity(context)
 
 
-WATCHES: Final[tuple[MakeWatch, ...]] = (_drift, _alerts, _digest, _label_feed, _parity)
+WATCHES: Final[tuple[MakeWatch, ...]] = (
+    _drift,
+    _alerts,
+    _digest,
+    _label_feed,
+    _label_drift,
+    _parity,
+)
 """Makers of all watches. Each one's modules are imported when it is made."""
 
 LOCK_FILE: Final = "monitor.lock"
