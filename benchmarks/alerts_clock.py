@@ -15,6 +15,7 @@ import numpy as np
 
 from sentinel.cli.main import app
 from sentinel.scoring import writer
+from sentinel.scoring.clock import ReceiptClock
 from testkit.scratch import Server
 
 VARIABLE = "BENCHMARK_CLOCK"
@@ -52,7 +53,7 @@ class ClockedServer(Server):
 
 def main() -> None:
     told = SetClock(Path(os.environ[VARIABLE]))
-    writer.ReceiptClock = partial(writer.ReceiptClock, wall=told, steady=told)  # type: ignore[misc,assignment]
+    vars(writer)["ReceiptClock"] = partial(ReceiptClock, wall=told, steady=told)
     app(["serve"])
 
 

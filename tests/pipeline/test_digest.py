@@ -127,6 +127,7 @@ def test_a_digest_that_cannot_be_noted_is_sent_once_and_made_once(
         return Letter(subject=span, text=span, html=f"<p>{span}</p>")
 
     monkeypatch.setattr("sentinel.pipeline.digest.digest", make)
+    monkeypatch.setattr("sentinel.pipeline.digest.has_decisions", lambda *_: True)
     monkeypatch.setattr("sentinel.workspace_database._LOCK_SECONDS", 0.05)
     alerts = {"smtp_host": "127.0.0.1", "smtp_tls": "none", "mail_to": "ann@example.com"}
     port = free_port()
@@ -178,7 +179,9 @@ def test_a_digest_says_what_drifted_and_what_waits(drifted: Settings) -> None:
     DriftWatch(context).run(now_us)
     text = digest(drifted, "day", now_us).text
     assert re.search(r"Changes of payments \(drift\): 3 on \(3 found in the day\)", text)
-    assert re.search(r"What changed\n- Drift: risk in all payments and 2 more segments", text)
+    assert re.search(
+        r"\n- Drift: risk in .+ and 2 more segments changed since .+ UTC \(risk: ", text
+    )
     waits = text[text.index("What waits") :]
     assert "Payments have changed in risk, and nobody silenced it" in waits
     reviewed = 72 * 21

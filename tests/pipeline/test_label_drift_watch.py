@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
-from sentinel.alerts.conditions import judge
+from sentinel.alerts.conditions import CONDITIONS
 from sentinel.cli.main import app
 from sentinel.domain import Label, Verdict, Void
 from sentinel.drift.overview import DriftView
@@ -33,7 +33,7 @@ from sentinel.log.entries import (
 from sentinel.pipeline.alert_sight import Sight
 from sentinel.pipeline.digest import digest
 from sentinel.pipeline.label_days import decided_labels
-from sentinel.pipeline.label_drift_watch import LabelDriftWatch
+from sentinel.pipeline.label_drift_watch import LabelDriftWatch, label_figures
 from sentinel.pipeline.watches import MonitorContext
 from sentinel.settings import LabelSettings, LedgerSettings, Settings
 from testkit.drifting_log import group_of
@@ -118,8 +118,8 @@ def test_more_fraud_is_found_and_shown_by_the_status_the_report_and_metrics(
 
 
 def test_it_is_an_alert_and_a_line_of_the_digest_until_it_is_silenced(changed: Settings) -> None:
-    seen = Sight(changed).around(NOW_US)
-    (found,) = judge(seen)["LabelDriftFound"]
+    judge = CONDITIONS["LabelDriftFound"]
+    (found,) = judge(Sight(changed).around(NOW_US)) or ()
     assert found.summary.startswith("Labels have changed: ")
     text = digest(changed, "day", NOW_US).text
     assert "Labels have changed, and nobody silenced it: " in text
@@ -130,7 +130,7 @@ def test_it_is_an_alert_and_a_line_of_the_digest_until_it_is_silenced(changed: S
     watch.run(NOW_US)
     labels = {"stream": found.subject}
     assert registry.get_sample_value("sentinel_label_drift_alarms", labels) == 0
-    assert judge(Sight(changed).around(NOW_US))["LabelDriftFound"] == []
+    assert judge(Sight(changed).around(NOW_US)) == []
     said = run(app, ["drift", "status", "--workspace", str(changed.workspace)]).stdout
     assert "silenced: a campaign" in " ".join(said.split())
     assert "nobody silenced it" not in digest(changed, "day", NOW_US).text
@@ -179,9 +179,13 @@ def test_payments_weigh_what_training_lets_them_weigh(
     assert rows.label_us.tolist()[3] == -1
     assert rows.probability.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert len(later.time_us) == 4
-    watch, registry = watch_of(settings)
-    watch.run(NOW_US)  # in PostgreSQL, too, where the migration has made the table
-    assert registry.get_sample_value("sentinel_label_drift_untested") == 1
+    store = open_drift(settings)
+    assert store.labels(NOW_US) is None
+    store.keep_labels(label_figures(settings, "1", 0))  # in PostgreSQL a migration made the table
+    found = store.labels(NOW_US)
+    store.close()
+    assert found is not None
+    assert "Labels that mature bring them" in found.missing
 
 
 def test_a_record_of_before_there_were_labels_gets_the_table(tmp_path: Path) -> None:
