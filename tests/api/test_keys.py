@@ -19,6 +19,7 @@ from sentinel.access.store import KeyStore, now_us, open_store
 from sentinel.api.admission import ADMISSIONS, OPEN, Admission, admission_of
 from sentinel.settings import Settings
 from testkit.scratch import Server, make_workspace, serving
+from testkit.servers import wait_until
 from tests.api.conftest import payment
 
 EFFECT_SECONDS = 1.0
@@ -39,6 +40,17 @@ class Site:
         given = KeyRights(scopes=frozenset(scopes), **rights)
         return create_key(self.store, self.pepper, f"key-{self._number}", given)
 
+    def make_known(self, *scopes: Scope, **rights: Any) -> str:
+        """A new key that the server knows of."""
+        key = self.make(*scopes, **rights)
+        self.wait_until_known(key)
+        return key
+
+    def wait_until_known(self, key: str) -> None:
+        with self.client(key) as client:
+            nowhere = "/no/such/route"
+            wait_until(lambda: client.get(nowhere).status_code == 404, 30, "the key to act")
+
     def client(self, key: str) -> httpx.Client:
         headers = {"authorization": f"Bearer {key}"}
         return httpx.Client(base_url=self.server.url, headers=headers, timeout=60)
@@ -55,8 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def every(site: Site) -> Iterator[dict[Scope, httpx.Client]]:
     """A client for each scope, whose key has that one alone."""
-    clients = {scope: site.client(site.make(scope)) for scope in Scope}
-    time.sleep(EFFECT_SECONDS)
+    clients = {scope: site.client(site.make_known(scope)) for scope in Scope}
     yield clients
     for client in clients.values():
         client.close()
@@ -149,9 +160,9 @@ def test_without_a_key_nothing_is_open_but_probes_and_the_description(
 
 
 def test_what_is_no_good_key_is_refused(site: Site, every: dict[Scope, httpx.Client]) -> None:
-    good = site.make(Scope.SCORE)
     ended = site.make(Scope.SCORE, expires_at_us=now_us() + 200_000)
-    time.sleep(EFFECT_SECONDS)
+    good = site.make_known(Scope.SCORE)
+    time.sleep(0.2)
     headers: list[dict[str, str]] = [
         {"authorization": value}
         for value in (
@@ -182,8 +193,7 @@ def test_what_is_no_good_key_is_refused(site: Site, every: dict[Scope, httpx.Cli
 
 
 def test_a_revoked_key_ends_within_a_second_on_a_connection_that_is_in_use(site: Site) -> None:
-    key = site.make(Scope.SCORE)
-    time.sleep(EFFECT_SECONDS)
+    key = site.make_known(Scope.SCORE)
     with site.client(key) as client:
         body = payment()
         assert [client.post("/predict", json=body).status_code for _ in range(3)] == [200] * 3
@@ -200,13 +210,13 @@ def test_a_revoked_key_ends_within_a_second_on_a_connection_that_is_in_use(site:
 def test_a_rotated_key_and_the_one_before_are_good_together(site: Site) -> None:
     old = site.make(Scope.SCORE)
     new = rotate_key(site.store, site.pepper, old.partition(".")[0], grace_hours=0.5 / 3600)
-    time.sleep(0.4)
-    with site.client(new) as client:
+    site.wait_until_known(new)
+    with site.client(new) as client, site.client(old) as before:
         assert client.post("/predict", json=payment()).status_code == 200
-        time.sleep(EFFECT_SECONDS)
+        wait_until(
+            lambda: before.post("/predict", json=payment()).status_code == 401, 30, "its end"
+        )
         assert client.post("/predict", json=payment()).status_code == 200
-    with site.client(old) as client:
-        assert client.post("/predict", json=payment()).status_code == 401
 
 
 def test_the_first_key_closes_a_door_that_was_open(tmp_path: Path) -> None:
@@ -217,9 +227,8 @@ def test_the_first_key_closes_a_door_that_was_open(tmp_path: Path) -> None:
         assert client.get("/decisions").status_code == 200
         site = Site(server, settings)
         site.make(Scope.SCORE)
-        time.sleep(EFFECT_SECONDS)
+        wait_until(lambda: client.get("/decisions").status_code == 401, 30, "the key to act")
         assert client.post("/predict", json=payment()).status_code == 401
-        assert client.get("/decisions").status_code == 401
 
 
 def test_a_server_that_others_could_reach_does_not_start_without_a_key(tmp_path: Path) -> None:
@@ -252,9 +261,8 @@ def eventually(client: httpx.Client, path: str, test: Any) -> dict[str, Any]:
 
 
 def test_who_called_is_recorded_with_each_decision_and_label(site: Site) -> None:
-    shop = site.make(Scope.SCORE, Scope.DECISIONS)
-    bank = site.make(Scope.LABEL, origins=("chargeback",))
-    time.sleep(EFFECT_SECONDS)
+    shop = site.make_known(Scope.SCORE, Scope.DECISIONS)
+    bank = site.make_known(Scope.LABEL, origins=("chargeback",))
     with site.client(shop) as scoring, site.client(bank) as labelling:
         one, two = payment(), payment()
         scored = scoring.post("/predict", json=one).json()
@@ -281,8 +289,7 @@ def test_who_called_is_recorded_with_each_decision_and_label(site: Site) -> None
 
 
 def test_a_key_for_labels_of_one_origin_records_no_other(site: Site) -> None:
-    key = site.make(Scope.LABEL, origins=("chargeback", "analyst"))
-    time.sleep(EFFECT_SECONDS)
+    key = site.make_known(Scope.LABEL, origins=("chargeback", "analyst"))
     with site.client(key) as client:
         label = {"transaction_id": "t-origin", "verdict": "fraud"}
         assert client.post("/labels", json={**label, "origin": "analyst"}).status_code == 200
@@ -293,8 +300,7 @@ def test_a_key_for_labels_of_one_origin_records_no_other(site: Site) -> None:
 
 def test_a_sender_uses_its_own_ids_and_sees_no_others(site: Site) -> None:
     rights = (Scope.SCORE, Scope.DRY_RUN, Scope.LABEL, Scope.DECISIONS, Scope.FEATURES)
-    a, b = (site.make(*rights, sender=f"shop-{name}:") for name in "ab")
-    time.sleep(EFFECT_SECONDS)
+    a, b = (site.make_known(*rights, sender=f"shop-{name}:") for name in "ab")
     with site.client(a) as own, site.client(b) as other:
         body = payment(transaction_id="shop-a:1")
         assert own.post("/predict", json=body).status_code == 200
@@ -339,8 +345,7 @@ def test_where_ids_are_tokens_a_sender_is_held_to_what_it_sent(tmp_path: Path) -
     with serving(settings, environment=tokens) as server:
         site = Site(server, settings)
         rights = (Scope.SCORE, Scope.DECISIONS, Scope.LABEL)
-        with site.client(site.make(*rights, sender="a:")) as client:
-            time.sleep(EFFECT_SECONDS)
+        with site.client(site.make_known(*rights, sender="a:")) as client:
             assert client.post("/predict", json=payment(transaction_id="a:1")).status_code == 200
             token = client.get("/predict/a:1").json()["transaction_id"]
             assert token.startswith("tok1_")

@@ -30,6 +30,7 @@ from sentinel.pipeline.health import check_services
 from sentinel.retrieval.scorer_reader import ScorerReader
 from sentinel.settings import ApiSettings, Settings
 from testkit.scratch import make_workspace, serving
+from testkit.servers import wait_until
 
 
 class Keys:
@@ -128,7 +129,7 @@ def test_own_clients_send_the_key_of_the_workspace(tmp_path: Path) -> None:
         assert "wants a key" in doctor(settings)
 
         keys.run("create", "tools", "--for-tools")
-        time.sleep(1.0)
+        wait_until(lambda: "ready to score" in doctor(settings), 30, "the key to act")
         with closing(ScoringApi(server.url, own_key=OwnKey(settings))) as dashboard:
             assert dashboard.health().status == "ok"
             assert dashboard.decisions().decisions == ()

@@ -31,6 +31,7 @@ from testkit.small_models import PLAN
 
 DAY_US = 86_400_000_000
 START_US = 1_764_000_000_000_000
+ENTRIES = 1_000
 
 
 def due(pace: Pace, seconds: float, behind_us: int = 3 * DAY_US) -> int:
@@ -105,9 +106,11 @@ def by_amount(settings: Settings) -> None:
     install_champion(settings, PLAN, booster.model_to_string(), "1")
 
 
-def play_for(settings: Settings, url: str, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    play(settings, url, speed=1e9, stop=lambda: time.monotonic() > until)
+def play_some(settings: Settings, url: str) -> None:
+    """Play until the log has so many more entries that frauds are charged back."""
+    with ledger_reader(settings) as ledger:
+        enough = ledger.last_sequence() + ENTRIES
+        play(settings, url, speed=1e9, stop=lambda: ledger.last_sequence() >= enough)
 
 
 def noted(settings: Settings) -> Traffic:
@@ -124,9 +127,9 @@ def test_traffic_hears_what_was_decided_and_goes_on_with_it(tmp_path: Path) -> N
         SimulatorConfig.ending(now_us - 60 * DAY_US, days=1, customers=60, fraud_rate=0.1),
     )
     with serving(settings) as server:
-        play_for(settings, server.url, 2.0)
+        play_some(settings, server.url)
         between = noted(settings)
-        play_for(settings, server.url, 2.0)
+        play_some(settings, server.url)
     after = noted(settings)
     assert between.memory.withheld
     assert set(between.memory.withheld) < set(after.memory.withheld)
