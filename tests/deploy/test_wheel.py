@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from testkit.ports import free_port
+from testkit.scratch import QUICK_TRAINING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -86,6 +87,7 @@ class Up:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={k: v for k, v in os.environ.items() if not k.startswith("SENTINEL_")}
+                | QUICK_TRAINING
                 | {
                     "SENTINEL_API__PORT": str(port),
                     "SENTINEL_MLFLOW__PORT": str(free_port()),
