@@ -8,7 +8,9 @@ processor before the first line of a server runs.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / ".pytest_cache" / "bytecode"
@@ -22,3 +24,9 @@ def keep_in_a_folder() -> None:
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(FOLDER)
         sys.dont_write_bytecode = False
+
+
+def forget_temporary_modules() -> None:
+    """Drop the bytecode of modules in folders of earlier runs, whose names come no more."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    shutil.rmtree(FOLDER / folder.relative_to(folder.anchor), ignore_errors=True)

@@ -38,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
     config.addinivalue_line("markers", "browser: opens a page in Chromium")
     config.pluginmanager.register(workers.Plugin(), "sentinel-workers")
+    if not hasattr(config, "workerinput"):
+        bytecode.forget_temporary_modules()
     if not Path(os.environ["PATH"]).name.startswith(debian.PREFIX):
         folder = debian.path_of_a_bare_machine()
         if folder is not None:
