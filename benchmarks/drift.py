@@ -17,8 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from benchmarks import drift_labels
+from benchmarks.drift_pieces import find_pieces
 from benchmarks.drift_streams import COLUMNS, PARTS, Drawing, World, make_world
 from benchmarks.peers.drift_rules import AdwinRule, StabilityRule
 from sentinel.drift.bins import Bins, freeze_bins
@@ -46,6 +46,8 @@ SCENARIOS: Final = ("sudden", "gradual", "new_category", "constant", "unit_chang
 LEAST_COVERAGE: Final = 0.9
 RIVAL_WORLDS: Final = 2
 """Stable deployments on which the other rules are run, too; their false alarms are many."""
+PROCEDURES: Final = {"stable": 1, "stable, beside others": 1, "heavy tails": 1, "changed": 1}
+"""Another number makes `--resume` pass over the results of before."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -251,23 +253,35 @@ def summary(results: list[dict[str, Any]], rule: str) -> dict[str, Any]:
     return {"events": median(0), "hours": median(1), "found": round(share, 3)}
 
 
-def run(worlds: int, changes: int, processes: int, labels: int, seed: int) -> dict[str, Any]:
+def piece(kind: str, seed: int) -> Any:
+    """One deployment, or one world of estimates; see `PROCEDURES`."""
+    if kind == "changed":
+        return changed(seed)
+    changes = {"tails": 5.0, "memory": 0.4} if kind == "heavy tails" else {}
+    return stable(seed, kind == "stable, beside others", changes)
+
+
+def run(
+    worlds: int, changes: int, processes: int, labels: int, seed: int, resume: Path | None = None
+) -> dict[str, Any]:
     begin(seed)  # compiles once, for all processes
     started = time.perf_counter()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        quiet = [pool.submit(stable, seed + at, at < RIVAL_WORLDS, {}) for at in range(worlds)]
-        stress = [
-            pool.submit(stable, seed + at, False, {"tails": 5.0, "memory": 0.4})
-            for at in range(worlds // 20)
-        ]
-        moved = [pool.submit(changed, seed + at) for at in range(changes)]
-        alarms = []
-        for at, future in enumerate(quiet, 1):
-            alarms.append(future.result())
-            if at % max(1, worlds // 50) == 0:
-                print(f"{time.strftime('%H:%M:%S')} {at} of {worlds} worlds", file=sys.stderr)
-        strained = [future.result()["ours"] for future in stress]
-        found = [result for future in moved for result in future.result()]
+    quiet = [
+        ("stable, beside others" if at < RIVAL_WORLDS else "stable", seed + at)
+        for at in range(worlds)
+    ]
+    stress = [("heavy tails", seed + at) for at in range(worlds // 20)]
+    moved = [("changed", seed + at) for at in range(changes)]
+    kept = find_pieces(
+        piece,
+        [*quiet, *stress, *moved],
+        procedures=PROCEDURES,
+        processes=processes,
+        resume=resume,
+    )
+    alarms = [kept[one] for one in quiet]
+    strained = [kept[one]["ours"] for one in stress]
+    found = [result for one in moved for result in kept[one]]
     ours = [one["ours"] for one in alarms]
     rules = ("ours", "psi", "adwin")
     scenarios = {
@@ -343,8 +357,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", type=int, default=60, help="worlds of `drift_labels`; 0: none")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1_000, help="0 to 11 set the margins")
+    parser.add_argument(
+        "--resume", type=Path, help="file that results are kept in, and read from by the next run"
+    )
     options = parser.parse_args(argv)
-    result = run(options.worlds, options.changes, options.processes, options.labels, options.seed)
+    result = run(
+        options.worlds,
+        options.changes,
+        options.processes,
+        options.labels,
+        options.seed,
+        options.resume,
+    )
     report(result)
     for text in result["missed"]:
         print(text, file=sys.stderr)

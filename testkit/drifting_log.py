@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sentinel.domain import Transaction
 from sentinel.drift.bins import SCORE, freeze_bins
 from sentinel.drift.counting import count_cells
-from sentinel.drift.following import FollowedModel
 from sentinel.drift.notices import HOUR_US
+from sentinel.drift.open_streams import FollowedModel
 from sentinel.drift.reference import DriftReference, freeze_reference
 from sentinel.drift.segments import Segment, members
 from sentinel.features.plan.plan import Plan, RequestFeature
@@ -65,11 +65,12 @@ def reference_of(
     per_hour: int = 120,
     days: int = REFERENCE_DAYS,
     until_hour: int = START_HOUR,
+    shift: float = 0.0,
 ) -> DriftReference:
     """A reference of payments that do not change."""
     random = np.random.default_rng(seed)
     hours = np.arange(until_hour - days * 24, until_hour, dtype=np.int64)
-    X = vectors_of(random, per_hour * len(hours))
+    X = vectors_of(random, per_hour * len(hours), shift=shift)
     bins = freeze_bins(X, (*NAMES, SCORE), cells=9)
     counts = np.zeros((len(hours), len(SEGMENTS), bins.cells), np.uint32)
     for at in range(len(hours)):

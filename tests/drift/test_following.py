@@ -18,8 +18,9 @@ import pytest
 from sentinel.domain import LedgerUnavailable
 from sentinel.drift import following
 from sentinel.drift.counting import count_cells
-from sentinel.drift.following import DriftFollower, FindModel, FollowedModel
+from sentinel.drift.following import DriftFollower
 from sentinel.drift.notices import HOUR_US, Notice
+from sentinel.drift.open_streams import FindModel, FollowedModel
 from sentinel.drift.segments import members
 from sentinel.drift.store import DriftStore, Step, Tally, open_drift
 from sentinel.ledger.base import Ledger
@@ -255,10 +256,11 @@ def test_a_new_champion_begins_new_streams_and_one_without_a_reference_is_named(
         ("2", "", "it has none"),
         ("3", other.digest, ""),
     ]
-    assert [len(one.store.hours(stream.id)) for stream in streams] == [5, 0, 4]
+    # The first one's hours go on with the features of what the others decided.
+    assert [len(one.store.hours(stream.id)) for stream in streams] == [12, 0, 4]
     uncounted = {key[1]: t.uncounted for key, t in one.store.tallies().items() if t.uncounted}
     assert uncounted == {"2": 54}  # of an hour; the others are degraded
-    assert one.follower.streams == 1  # what decides no more is not held in memory
+    assert one.follower.streams == 2  # what decides now, and what features are held against
 
 
 def test_payments_of_hours_that_are_over_are_apart_and_those_within_the_wait_are_not(
@@ -336,7 +338,8 @@ def test_a_change_is_recorded_silenced_explained_and_ended_with_its_model(
     assert one.store.open_alarms(now_us) == alarms_with(alarms, plan)
     fill_hours(log, range(changed + 24, changed + 26), version="2")
     one.to_the_end()
-    assert one.store.open_alarms(now_us) == []  # another model decides
+    # Another model decides, and payments are no more like those of before.
+    assert one.store.open_alarms(now_us) == alarms_with(alarms, plan)
 
 
 def alarms_with(alarms: list[Any], plan: Notice) -> list[Any]:

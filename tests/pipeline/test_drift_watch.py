@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ from sentinel.drift.missing import missing_shares
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.store import DriftStore, HourRow, open_drift
 from sentinel.ledger.open import open_writer
+from sentinel.models.serving import model_folder
 from sentinel.pipeline.alert_sight import Sight
 from sentinel.pipeline.drift_status import status_of
 from sentinel.pipeline.drift_watch import DriftWatch
 from sentinel.pipeline.last_training import LastTraining, keep_training, requests_of
+from sentinel.pipeline.retired import drop_retired
 from sentinel.pipeline.watches import MonitorContext
 from sentinel.settings import RetrainingSettings, Settings
 from testkit.drifting_log import MODEL, fill_hours, install_followed, reference_of
@@ -124,7 +127,7 @@ def test_features_whose_unknown_values_are_farthest_from_the_reference_come_firs
 
 
 @pytest.mark.parametrize("mature", [False, True])
-def test_a_new_champion_asks_for_the_same_change_again_only_once_its_payments_are_mature(
+def test_a_change_that_a_new_champion_does_not_end_asks_again_once_its_payments_are_mature(
     drifted: Settings, store: DriftStore, mature: bool
 ) -> None:
     days = 0.5 if mature else 45.0  # the change was found a day ago
@@ -140,8 +143,13 @@ def test_a_new_champion_asks_for_the_same_change_again_only_once_its_payments_ar
         fill_hours(ledger, hours, per_hour=120, shift=1.0, version="2")
     watch_of(settings)[0].run(NOW_US + 2)
     found = store.open_alarms(NOW_US)
-    assert {(one.model_version, one.change.feature) for one in found} == {("2", "risk")}
+    assert {(one.model_version, one.change.feature) for one in found} == {("1", "risk")}
     assert len(requests_of(settings)) == mature
+    keep_training(
+        settings, LastTraining(version="3", known_until_us=0, at_us=NOW_US + 3, why="drift")
+    )
+    watch_of(settings)[0].run(NOW_US + 4)
+    assert requests_of(settings) == []
 
 
 def test_a_change_is_recent_however_long_late_payments_are_waited_for(
@@ -195,13 +203,29 @@ def test_the_status_says_what_changed_what_is_silenced_and_what_is_not_counted(
     found = status_of(drifted, store, NOW_US)
     assert found.followed == found.entries
     assert {one.plan.why for one in found.changes if one.plan} == {"a new merchant"}
-    assert found.alarms == 0  # version 0 decides now
+    assert found.alarms == 3  # version 0 decides now; payments are as they were
     done = run(app, ["drift", "end", "9", *where])
     assert (done.exit_code, "no silence or planned change 9" in done.output) == (1, True)
     assert run(app, ["drift", "silence", "--why", "x", "--from", "noon", *where]).exit_code == 2
     assert run(app, ["drift", "rebuild", *where]).exit_code == 0
     assert (store.progress().through, store.changes(NOW_US)) == (0, [])
     assert len(store.notices()) == 1
+
+
+def test_the_model_that_drift_is_measured_from_stays_on_disk(
+    drifted: Settings, store: DriftStore
+) -> None:
+    for version in ("2", "3", "4", "5"):
+        install_followed(drifted, version, REFERENCE)
+    with open_writer(drifted) as ledger:
+        fill_hours(ledger, [CHANGED + 26], version="5")
+    long_ago = time.time() - 400 * 86_400
+    for version, age in (("1", 2), ("2", 1)):
+        os.utime(model_folder(drifted, version), (long_ago - age, long_ago - age))
+    watch_of(drifted)[0].run(NOW_US)
+    assert drop_retired(drifted) == [model_folder(drifted, "2")]
+    assert model_folder(drifted, "1").is_dir()
+    assert {one.model_version for one in store.open_alarms(NOW_US)} == {"1"}
 
 
 def test_a_watch_that_is_told_to_stop_ends_within_a_batch(

@@ -90,6 +90,9 @@ class DriftDetector:
             until a false alarm is expected, at least.
         evidence: float64 (segments, columns), of each stream.
         hour: The last one that was tested; -1 before the first.
+        columns: Evidence is averaged over so many in each segment. More or fewer than the
+            reference has where this detector tests a part of what a model's payments have, and
+            another one the rest: the two together then raise as many false alarms as are set.
         ended: Changes that the last `advance` saw come back.
     """
 
@@ -102,11 +105,13 @@ class DriftDetector:
         self.ended: list[Change] = []
         segments, cells = reference.counts.shape
         asked, bins = reference.asked, reference.bins
+        self.columns = len(bins.columns)
         self.evidence = np.zeros((segments, len(bins.columns)))
         answers = reference.expected_answers
         self._named: list[_Named] = []
         self._shift, self._price = bets_of(reference, settings.smallest_change)
-        self._bet_shares = shares_of_bets(self._shift, asked.starts)
+        self._all_shares = shares_of_bets(self._shift, asked.starts)
+        self._bet_shares = self._all_shares
         self._share_of_bet = self._bet_shares.copy()
         self._sums = np.zeros((segments, len(asked), BETS), np.float32)
         self._residual = np.zeros((segments, len(asked)))
@@ -126,7 +131,28 @@ class DriftDetector:
     @property
     def average(self) -> float:
         """The evidence of all streams together: the average, held against the threshold."""
-        return float(self.evidence.mean())
+        return float(self.evidence.sum() / self._streams)
+
+    @property
+    def _streams(self) -> int:
+        return len(self.evidence) * self.columns
+
+    def test_columns(self, tested: npt.NDArray[np.bool_]) -> None:
+        """Test some columns and no others from the next hour on; evidence of others is dropped.
+
+        Args:
+            tested: bool (columns of the reference,).
+        """
+        asked = self.reference.asked.starts
+        of_question = np.repeat(tested, np.diff(asked))
+        shares = np.where(of_question[:, None], self._all_shares, np.float32(0.0))
+        self._bet_shares = np.ascontiguousarray(shares, np.float32)
+        self._share_of_bet = self._bet_shares.copy()
+        for named in self._named:
+            first, last = asked[named.column : named.column + 2]
+            self._share_of_bet[named.segment, first:last] = 0.0
+        self._sums[:, ~of_question] = 0.0
+        self.evidence[:, ~tested] = 0.0
 
     def advance(self, hour: HourCounts) -> list[Change]:
         """Test one more hour.
@@ -178,7 +204,7 @@ class DriftDetector:
         """
         flat = self.evidence.ravel()
         order = np.argsort(-flat, kind="stable")
-        taken = np.cumsum(flat[order]) / flat.size
+        taken = np.cumsum(flat[order]) / self._streams
         enough = (taken >= self.threshold) & (taken[-1] - taken < self.threshold)
         count = int(np.argmax(enough)) + 1
         columns = self.evidence.shape[1]

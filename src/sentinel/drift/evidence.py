@@ -123,20 +123,30 @@ def grow(
         share_of_bet: float32 (segments, questions, BETS): weight in the average of its stream; 0
             for bets that are not made, and for streams that are not tested.
         residual, information: float64 (segments, questions), of this day so far; changed.
-        sums: float32 (segments, questions, BETS), the Shiryaev-Roberts sums; changed.
+        sums: float32 (segments, questions, BETS), the Shiryaev-Roberts sums; changed. Those of a
+            column that no payment of the hour has stay as they are.
         evidence: float64 (segments, columns), the average sum of a stream; changed.
     """
     segments, cells = counts.shape
     bets = shift.shape[2]
     before = np.zeros(cells + 1)
     factors = np.zeros(len(low) * bets, np.float32)
+    kept = np.zeros(len(low) * bets, np.float32)
     for segment in range(segments):
         for cell in range(cells):
             before[cell + 1] = before[cell] + counts[segment, cell]
-        if before[starts[1]] == 0.0:
+        if before[cells] == 0.0:
             continue
+        absent = 0
         for column in range(len(starts) - 1):
             events = before[starts[column + 1]] - before[starts[column]]
+            if events == 0.0:
+                absent += 1
+                for question in range(asked[column], asked[column + 1]):
+                    for bet in range(bets):
+                        factors[question * bets + bet] = 0.0
+                        kept[question * bets + bet] = sums[segment, question, bet]
+                continue
             for question in range(asked[column], asked[column + 1]):
                 share = float(expected[segment, question])
                 old_u, old_i = residual[segment, question], information[segment, question]
@@ -157,6 +167,11 @@ def grow(
         sums_here = sums[segment].reshape(-1)
         shares_here = share_of_bet[segment].reshape(-1)
         _compound(factors, sums_here, shares_here)
+        if absent > 0:
+            for column in range(len(starts) - 1):
+                if before[starts[column + 1]] == before[starts[column]]:
+                    for at in range(asked[column] * bets, asked[column + 1] * bets):
+                        sums_here[at] = kept[at]
         for column in range(len(starts) - 1):
             total = np.float32(0.0)
             for at in range(asked[column] * bets, asked[column + 1] * bets):

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import ModelError
-from sentinel.drift.counting import count_cells
+from sentinel.drift.anchor import Anchor, covered, why_moved
 from sentinel.drift.detector import DriftDetector, HourCounts
 from sentinel.drift.figures import Change
 from sentinel.drift.notices import HOUR_US
+from sentinel.drift.open_streams import Columns, FindModel, OpenStream, Rows
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.segments import members
-from sentinel.drift.store import Counts, DriftStore, Events, Progress, Step, StreamRow, Tally
+from sentinel.drift.store import DriftStore, Progress, Step, StreamRow, Tally
 from sentinel.ledger.base import Ledger
 from sentinel.log.entries import (
     FLAG_DEGRADED,
@@ -46,30 +44,8 @@ log = logging.getLogger(__name__)
 BATCH_ROWS: Final = 50_000
 """Decisions that are taken in between two transactions, at most; one group more may follow."""
 BATCH_SECONDS: Final = 2.0
-COUNT_ROWS: Final = 8_192
-"""Decisions of one model that wait to be counted together."""
 MOST_STREAMS: Final = 4
 """Models whose hours are open at once; decisions of a further one are not counted."""
-
-Rows = npt.NDArray[np.int64]
-Columns = npt.NDArray[np.int64]
-
-
-class FollowedModel(NamedTuple):
-    """A model whose decisions are counted.
-
-    Attributes:
-        reference: What its payments looked like.
-        columns: Finds its features in vectors of a plan, by the plan's hash: int64 (its features,);
-            None if the plan is not known or lacks some.
-    """
-
-    reference: DriftReference
-    columns: Callable[[str], Columns | None]
-
-
-FindModel = Callable[[str, str], FollowedModel | str]
-"""Finds a model by name and version; or says why its decisions cannot be counted."""
 
 
 class _Payment(msgspec.Struct, array_like=True, gc=False):
@@ -97,36 +73,6 @@ class _Decisions(msgspec.Struct, array_like=True):
 _decode = msgspec.msgpack.Decoder(_Decisions).decode
 
 
-@dataclass
-class _Stream:
-    """A stream in memory.
-
-    Attributes:
-        model: Its reference; None where nothing is counted.
-        detector: None where nothing is tested.
-        open: Counts of hours that were not tested, or not kept yet, by hour.
-        changed: Hours whose counts changed since the last transaction.
-        waiting: Vectors, scores and hours that wait to be counted.
-    """
-
-    row: StreamRow
-    model: FollowedModel | None
-    detector: DriftDetector | None
-    open: dict[int, tuple[Events, Counts]] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-    waiting: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Rows]] = field(
-        default_factory=list
-    )
-    rows_waiting: int = 0
-    touched: bool = False
-    tested: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has counts that are not tested yet."""
-        return bool(self.waiting) or any(hour > self.row.tested_hour for hour in self.open)
-
-
 class DriftFollower:
     """Follows the log for one deployment. For one thread.
 
@@ -151,10 +97,12 @@ class DriftFollower:
         self._find_model = find_model
         self._settings = settings
         self._late_us = int(settings.late_minutes * 60e6)
-        self._streams: dict[tuple[str, str], _Stream] = {}
+        self._streams: dict[tuple[str, str], OpenStream] = {}
         self._known: dict[tuple[str, str, str], StreamRow] = {}
         self._tallies: dict[tuple[str, str, int], Tally] = {}
         self._changes: list[tuple[int, Change]] = []
+        self._anchor: Anchor | None = None
+        self._anchor_moved = False
         self._clock_us = 0
         self.progress: Progress | None = None
         self.counted = dict.fromkeys(("counted", "degraded", "late", "uncounted"), 0)
@@ -168,14 +116,16 @@ class DriftFollower:
 
     @property
     def evidence(self) -> tuple[float, float] | None:
-        """Average evidence of the model that decided last, and what makes an alarm of it.
+        """Average evidence, and what makes an alarm of it; None if nothing is tested.
 
-        None if nothing is tested for that model.
+        The larger one of features and of the scores of the model that decided last.
         """
-        if not self._streams:
-            return None
-        detector = max(self._streams.values(), key=lambda one: one.row.last_sequence).detector
-        return None if detector is None else (detector.average, detector.threshold)
+        found = [
+            (one.detector.average, one.detector.threshold)
+            for one in (self._anchored(), self._latest())
+            if one is not None and one.detector is not None
+        ]
+        return max(found, default=None)
 
     def reference_of(self, stream: StreamRow) -> DriftReference | None:
         """The reference of a stream; None if it has none, or is not in memory."""
@@ -203,6 +153,7 @@ class DriftFollower:
         self._known.clear()
         self._tallies.clear()
         self._changes.clear()
+        self._anchor, self._anchor_moved = None, False
         self.progress = None
 
     def _step(self) -> int:
@@ -242,9 +193,14 @@ class DriftFollower:
             self._clock_us = found.clock_us
             for row in self._store.streams():
                 self._known[row.model_name, row.model_version, row.reference] = row
-            for row in list(self._known.values()):
-                if row.reference and self._store.open_hours(row):
-                    self._open(row.model_name, row.model_version)
+            self._anchor = self._store.anchor()
+            rows = list(self._known.values())
+            latest = max((row.last_sequence for row in rows), default=0)
+            for row in rows:
+                is_open = row.reference and self._store.open_hours(row)
+                key = (row.model_name, row.model_version)
+                if (is_open or row.last_sequence == latest) and key not in self._streams:
+                    self._open(*key)
             self.progress = found
         return self.progress
 
@@ -276,22 +232,26 @@ class DriftFollower:
         columns = None
         if stream.model is not None:
             columns = stream.model.columns(decided.plan_hash)
+            if columns is not None and (columns < 0).any():
+                columns = None
             self._note_problem(stream, decided.plan_hash, columns)
         counted = ~degraded & ~late if columns is not None else np.zeros(n, np.bool_)
         self._tally(key, hours, flags, counted, degraded, late)
-        if columns is None or not counted.any():
-            return
         vectors = np.frombuffer(decided.vectors, "<f4").reshape(n, -1)
         scores = np.frombuffer(decided.probabilities, "<f8").astype(np.float32)
-        own = len(columns) == vectors.shape[1] and bool((columns == np.arange(len(columns))).all())
-        if not counted.all():
-            vectors, scores, hours = vectors[counted], scores[counted], hours[counted]
-        stream.waiting.append((vectors if own else vectors.take(columns, axis=1), scores, hours))
-        stream.rows_waiting += len(scores)
-        if stream.rows_waiting >= COUNT_ROWS:
-            _count(stream)
+        if columns is not None:
+            stream.wait(columns, vectors, scores, hours, counted)
+        if self._anchor is None and stream.detector is not None:
+            self._move_anchor(stream)
+        anchor = self._anchored()
+        if anchor is None or anchor is stream or anchor.model is None:
+            return
+        columns = anchor.model.columns(decided.plan_hash)
+        if columns is not None and (columns >= 0).any():
+            counted = ~degraded & ~late & (hours > anchor.row.tested_hour)
+            anchor.wait(columns, vectors, None, hours, counted)
 
-    def _note_problem(self, stream: _Stream, plan_hash: str, columns: Columns | None) -> None:
+    def _note_problem(self, stream: OpenStream, plan_hash: str, columns: Columns | None) -> None:
         problem = stream.model.reference.too_short if stream.model is not None else ""
         if columns is None:
             problem = (
@@ -323,10 +283,13 @@ class DriftFollower:
             tally.reviewed += int((here & (outcomes == 1)).sum())
             tally.declined += int((here & (outcomes == 2)).sum())
 
-    def _open(self, name: str, version: str) -> _Stream:
+    def _open(self, name: str, version: str) -> OpenStream:
         """Bring the stream of a model into memory."""
+        key = (name, version)
         found = self._find_model(name, version)
-        if not isinstance(found, str) and self._counting() >= MOST_STREAMS:
+        anchor = self._anchor_row()
+        is_anchor = anchor is not None and (anchor.model_name, anchor.model_version) == key
+        if not isinstance(found, str) and self._counting() >= MOST_STREAMS and not is_anchor:
             found = f"more than {MOST_STREAMS} models decided within the hours that are open"
         reference = "" if isinstance(found, str) else found.reference.digest
         row = self._known.get((name, version, reference))
@@ -343,19 +306,21 @@ class DriftFollower:
                 problem="",
             )
             self._known[name, version, reference] = row
-        stream = _Stream(row, None, None)
+        stream = OpenStream(row, None, None)
         if isinstance(found, str):
             stream.row = msgspec.structs.replace(row, problem=found)
             log.info("Drift of version %s of %s is not counted: %s.", version, name, found)
         else:
             stream.model = found
             self._bring_detector(stream, found.reference)
+            self._streams[key] = stream
+            self._choose_tested(stream)
             for hour in self._store.open_hours(row):
                 stream.open[hour.first_hour] = (hour.events.copy(), hour.counts.copy())
-        self._streams[name, version] = stream
+        self._streams[key] = stream
         return stream
 
-    def _bring_detector(self, stream: _Stream, reference: DriftReference) -> None:
+    def _bring_detector(self, stream: OpenStream, reference: DriftReference) -> None:
         problem = reference.too_short
         if not problem:
             state = self._store.state(stream.row.id)
@@ -369,6 +334,66 @@ class DriftFollower:
                 log.warning("The detector of %s begins anew. %s", stream.row.model_version, error)
                 stream.detector = DriftDetector(reference, self._settings)
         stream.row = msgspec.structs.replace(stream.row, problem=problem)
+
+    # --------------------------------------------------------------------------------- anchor
+
+    def _latest(self) -> OpenStream | None:
+        """The stream of the model that decided last."""
+        return max(self._streams.values(), key=lambda one: one.row.last_sequence, default=None)
+
+    def _anchor_row(self) -> StreamRow | None:
+        if self._anchor is None:
+            return None
+        number = self._anchor.stream
+        return next((row for row in self._known.values() if row.id == number), None)
+
+    def _anchored(self) -> OpenStream | None:
+        """The stream that features are tested in, brought into memory; None if there is none."""
+        row = self._anchor_row()
+        if row is None:
+            return None
+        key = (row.model_name, row.model_version)
+        stream = self._streams.get(key) or self._open(*key)
+        return stream if stream.row.id == row.id else None
+
+    def _move_anchor(self, to: OpenStream) -> None:
+        self._anchor = Anchor(stream=to.row.id, from_hour=self._clock_us // HOUR_US)
+        self._anchor_moved = True
+        for stream in self._streams.values():
+            self._choose_tested(stream)
+
+    def _choose_tested(self, stream: OpenStream) -> None:
+        """Have a stream test what the anchor does not; the anchor tests all."""
+        if stream.detector is None or stream.model is None:
+            return
+        tested = np.ones(len(stream.model.reference.bins.columns), np.bool_)
+        row = self._anchor_row()
+        if row is not None and row.id != stream.row.id:
+            anchor = self._anchored()
+            if anchor is not None and anchor.model is not None and anchor.detector is not None:
+                tested = ~covered(stream.model.reference, anchor.model.reference)
+        stream.detector.test_columns(tested)
+
+    def _renew_anchor(self) -> None:
+        """Move the anchor to the model that decides, where that is due."""
+        latest, anchor = self._latest(), self._anchored()
+        if self._anchor is None or latest is None or latest is anchor:
+            return
+        if latest.detector is None or latest.model is None:
+            return
+        if anchor is None or anchor.detector is None:
+            why = "the folder of the model before is not here"
+        else:
+            anchor.detector.columns = self._columns_of_latest(anchor)
+            hours = self._first_open() - self._anchor.from_hour
+            days = self._settings.anchor_days
+            why = why_moved(anchor.detector, latest.model.reference, hours, days)
+        if why:
+            log.info(
+                "Features are held against the reference of version %s from now on: %s.",
+                *(latest.row.model_version, why),
+            )
+            self._move_anchor(latest)
 
     def _counting(self) -> int:
         return sum(stream.is_open for stream in self._streams.values())
@@ -385,14 +410,16 @@ class DriftFollower:
         if self._first_open() > before:
             for stream in self._streams.values():
                 self._test(stream, self._first_open())
+            self._renew_anchor()
 
-    def _test(self, stream: _Stream, first_open: int) -> None:
+    def _test(self, stream: OpenStream, first_open: int) -> None:
         """Test the hours of a stream that are over."""
-        _count(stream)
+        stream.count()
         over = sorted(h for h in stream.open if stream.row.tested_hour < h < first_open)
         for hour in over:
             events, counts = stream.open[hour]
             if stream.detector is not None:
+                stream.detector.columns = self._columns_of_latest(stream)
                 changes = stream.detector.advance(HourCounts(hour, counts, events))
                 for change in (*stream.detector.ended, *changes):
                     self._changes.append((stream.row.id, change))
@@ -402,6 +429,13 @@ class DriftFollower:
             stream.row = msgspec.structs.replace(stream.row, tested_hour=over[-1])
             stream.touched = True
 
+    def _columns_of_latest(self, stream: OpenStream) -> int:
+        """How many columns the payments of the model that decides have."""
+        latest = self._latest()
+        model = stream.model if latest is None or latest.model is None else latest.model
+        assert model is not None
+        return len(model.reference.bins.columns)
+
     # ----------------------------------------------------------------------------------- keep
 
     def _keep(self, begun: Progress, through: int) -> None:
@@ -409,14 +443,16 @@ class DriftFollower:
         step.tallies = self._tallies
         step.changes = self._changes
         for stream in self._streams.values():
-            _count(stream)
+            stream.count()
             if stream.touched:
                 step.streams.append(stream.row)
             if stream.tested and stream.detector is not None:
                 step.states[stream.row.id] = stream.detector.to_bytes()
             for hour in stream.changed:
                 step.hours[stream.row.id, hour] = stream.open[hour]
+        step.anchor = self._anchor if self._anchor_moved else None
         self._store.keep(step)
+        self._anchor_moved = False
         self.progress = begun._replace(through=through, clock_us=self._clock_us)
         for tally in self._tallies.values():
             for what in self.counted:
@@ -434,7 +470,8 @@ class DriftFollower:
             stream.changed.clear()
             for hour in [hour for hour in stream.open if hour <= row.tested_hour]:
                 del stream.open[hour]
-            if not stream.open and row.last_sequence != latest:
+            anchor = self._anchor.stream if self._anchor else 0
+            if not stream.open and row.last_sequence != latest and row.id != anchor:
                 del self._streams[key]
 
     def look_again(self) -> None:
@@ -442,51 +479,3 @@ class DriftFollower:
         for key, stream in list(self._streams.items()):
             if stream.model is None:
                 del self._streams[key]
-
-
-def _count(stream: _Stream) -> None:
-    """Count the vectors that wait."""
-    if not stream.waiting:
-        return
-    assert stream.model is not None
-    reference = stream.model.reference
-    bins, segments = reference.bins, reference.segments
-    vectors, scores, hours = (np.concatenate(parts) for parts in zip(*stream.waiting, strict=True))
-    stream.waiting.clear()
-    stream.rows_waiting = 0
-    X = np.empty((len(scores), len(bins.columns)), np.float32)
-    X[:, :-1], X[:, -1] = vectors, scores
-    member = members(segments, X, bins.names)
-    for hour in np.unique(hours):
-        here = hours == hour
-        if int(hour) not in stream.open:
-            stream.open[int(hour)] = (
-                np.zeros(len(segments), np.int64),
-                np.zeros((len(segments), bins.cells), np.uint32),
-            )
-        events, counts = stream.open[int(hour)]
-        count_cells(bins, X[here], member[here], counts)
-        events += member[here].sum(axis=0)
-        stream.changed.add(int(hour))
-
-
-def columns_by_plan(
-    find: Callable[[str], Columns | None], known: Mapping[str, Columns]
-) -> Callable[[str], Columns | None]:
-    """Finds columns once for each plan; a plan that was not found is looked for again.
-
-    Args:
-        find: Finds the columns of a plan by its hash.
-        known: Those that need no looking.
-    """
-    found = dict(known)
-
-    def columns(plan_hash: str) -> Columns | None:
-        if plan_hash not in found:
-            looked = find(plan_hash)
-            if looked is None:
-                return None
-            found[plan_hash] = looked
-        return found[plan_hash]
-
-    return columns

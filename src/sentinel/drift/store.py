@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import ConfigurationError, LedgerUnavailable, NotFound, WorkspaceError
+from sentinel.drift.anchor import Anchor
+from sentinel.drift.bins import SCORE
 from sentinel.drift.figures import Change
 from sentinel.drift.label_figures import ALL_PAYMENTS, LabelChange, LabelFigures
 from sentinel.drift.notices import MOST_NOTICES, Notice, plan_of, silence_of
@@ -148,6 +150,7 @@ class Step:
         states: Detectors' states by stream, where they went on.
         hours: By stream and hour, as they are now.
         tallies: To be added to those that are kept.
+        anchor: Where it moved to; None if it stays.
         changes: By stream: new ones, and those that ended.
     """
 
@@ -158,6 +161,7 @@ class Step:
     states: dict[int, bytes] = field(default_factory=dict)
     hours: dict[tuple[int, int], tuple[Events, Counts]] = field(default_factory=dict)
     tallies: dict[TallyKey, Tally] = field(default_factory=dict)
+    anchor: Anchor | None = None
     changes: list[tuple[int, Change]] = field(default_factory=list)
 
 
@@ -187,6 +191,8 @@ _PUT_CHANGE: Final = (
     "VALUES (%s, %s, %s, %s, %s) "
     "ON CONFLICT (stream, at_hour, segment, feature) DO UPDATE SET document = excluded.document"
 )
+_ANCHOR_ROW: Final = 0
+"""The row of the streams whose state is the anchor. Streams are counted from 1."""
 _COUNTED: Final = ("hours", "tallies", "changes", "streams")
 
 
@@ -224,6 +230,11 @@ class DriftStore:
 
         return self._tables.ask(read, b"")
 
+    def anchor(self) -> Anchor | None:
+        """Whose reference features are held against; None before the first."""
+        kept = self.state(_ANCHOR_ROW)
+        return msgspec.msgpack.decode(kept, type=Anchor) if kept else None
+
     def open_hours(self, stream: StreamRow) -> list[HourRow]:
         """The hours of a stream that were not tested yet."""
         return self.hours(stream.id, stream.tested_hour + 1)
@@ -241,6 +252,12 @@ class DriftStore:
                 execute(_PUT_STREAM, *msgspec.structs.astuple(stream), b"")
             for stream_id, state in step.states.items():
                 execute("UPDATE {t}streams SET state = %s WHERE id = %s", state, stream_id)
+            if step.anchor is not None:
+                execute(_PUT_STREAM, _ANCHOR_ROW, "", "", "", 0, 0, -1, "", b"")
+                execute(
+                    "UPDATE {t}streams SET state = %s WHERE id = %s",
+                    *(msgspec.msgpack.encode(step.anchor), _ANCHOR_ROW),
+                )
             for (stream_id, hour), (events, counts) in step.hours.items():
                 execute(_PUT_HOUR, stream_id, hour, 1, _packed(events), _packed(counts))
             for key, tally in step.tallies.items():
@@ -334,7 +351,10 @@ class DriftStore:
         """All streams; that of the latest decision comes last."""
 
         def read(execute: Execute) -> list[StreamRow]:
-            rows = execute(f"SELECT {_STREAM} FROM {{t}}streams ORDER BY last_sequence, id")
+            rows = execute(
+                f"SELECT {_STREAM} FROM {{t}}streams WHERE id > %s ORDER BY last_sequence, id",
+                _ANCHOR_ROW,
+            )
             return [_stream(row) for row in rows.fetchall()]
 
         return self._tables.ask(read, [])
@@ -406,14 +426,24 @@ class DriftStore:
         return self._tables.ask(read, [])
 
     def open_alarms(self, now_us: int) -> list[RecordedChange]:
-        """Changes that are on and not silenced, of the model that decides, newest first.
+        """Changes that are on and not silenced, newest first; see `changes_now`."""
+        return [one for one in self.changes_now(now_us) if one.raises_alarm]
 
-        What an earlier champion's payments did is held against its reference, and is over.
+    def changes_now(self, now_us: int) -> list[RecordedChange]:
+        """The latest changes of what decides now, newest first, whether on or not.
+
+        Those of features are held against the anchor, whichever model decides; those of the score
+        against the reference of the model that decides. What an earlier champion's scores did is
+        over.
         """
-        streams = self.streams()
+        streams, anchor = self.streams(), self.anchor()
         if not streams:
             return []
-        return [one for one in self.changes(now_us, stream=streams[-1].id) if one.raises_alarm]
+        found = self.changes(now_us, stream=streams[-1].id)
+        if anchor is not None and anchor.stream != streams[-1].id:
+            of_features = self.changes(now_us, stream=anchor.stream)
+            found += [one for one in of_features if one.change.feature != SCORE]
+        return sorted(found, key=lambda one: -one.change.at_hour)
 
     # --------------------------------------------------------------------------------- labels
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from sentinel.domain import SentinelError
 from sentinel.drift.alarms import alarm_counts
-from sentinel.drift.following import DriftFollower, FindModel, FollowedModel, columns_by_plan
+from sentinel.drift.following import DriftFollower
 from sentinel.drift.missing import missing_shares
 from sentinel.drift.notices import HOUR_US
+from sentinel.drift.open_streams import FindModel, FollowedModel, columns_by_plan
 from sentinel.drift.reference import DriftReference
 from sentinel.drift.store import DriftStore, RecordedChange, StreamRow, open_drift
 from sentinel.features.plan.definition_hashes import matching_columns
@@ -112,7 +113,7 @@ class DriftWatch:
     def _note(self, follower: DriftFollower, reader: Ledger, now_us: int) -> None:
         streams = self._store.streams()
         latest = streams[-1] if streams else None
-        every = self._store.changes(now_us, stream=latest.id if latest else 0)
+        every = self._store.changes_now(now_us)
         on = [one for one in every if one.change.ended_hour is None]
         alarms = [one.change.total_variation for one in on if one.raises_alarm]
         through = follower.progress.through if follower.progress else 0
@@ -182,8 +183,7 @@ def model_finder(settings: Settings) -> FindModel:
             served = find_plan(settings, plan_hash)
             if served is None:
                 return None
-            found = matching_columns(served, plan)
-            return found if bool((found >= 0).all()) else None
+            return matching_columns(served, plan)
 
         own = np.arange(len(plan.feature_names), dtype=np.int64)
         if reference.bins.names[:-1] != tuple(plan.feature_names):
@@ -196,9 +196,9 @@ def model_finder(settings: Settings) -> FindModel:
 def ask_for_retraining(settings: Settings, store: DriftStore, now_us: int) -> None:
     """Ask for a retraining because of changes that raise an alarm, once for each alarm.
 
-    A champion that is trained because of a change has a reference of before it, and finds the same
-    change again. What an earlier champion has asked for is not asked for again until payments of
-    after the change are mature, so that a training can learn from them.
+    A champion that is trained because of a change cannot have learnt what is mature later. So a
+    change that is on although another model decides asks once more, when payments of after it are
+    mature. Until then nothing is asked for because of the same feature in the same segment.
 
     Args:
         settings: `retraining.on_drift` says whether drift asks for one.
@@ -209,24 +209,53 @@ def ask_for_retraining(settings: Settings, store: DriftStore, now_us: int) -> No
         return
     # An hour is tested late where payments are waited for: the change was found so much later.
     waited_us = int(settings.drift.late_minutes * 60e6)
+    open_alarms = store.open_alarms(now_us)
     recent = [
         one
-        for one in store.open_alarms(now_us)
+        for one in open_alarms
         if now_us - waited_us - (one.change.at_hour + 1) * HOUR_US <= RECENT_HOURS * HOUR_US
     ]
     alarms = {(one.model_version, one.change.at_hour) for one in recent}
     new = [alarm for alarm in sorted(alarms) if not store.requested(*alarm)]
-    if not new:
+    matured = _matured(settings, store, open_alarms, now_us)
+    if not new and not matured:
         return
     repeated = _answered(settings, store, now_us)
     told = [one for one in recent if (one.change.feature, one.change.segment) not in repeated]
     alarms = {(one.model_version, one.change.at_hour) for one in told}
-    if new := [alarm for alarm in new if alarm in alarms]:
+    new = [alarm for alarm in new if alarm in alarms]
+    if not new:
+        told = []
+    new += matured
+    told += [one for changes in matured.values() for one in changes if one not in told]
+    if new:
         request = RetrainingRequest(kind="drift", why=words_of(told), at_us=now_us)
         request_retraining(settings, request)
         for alarm in new:
             store.note_requested(*alarm)
         log.info("A retraining was asked for: %s", request.why)
+
+
+def _matured(
+    settings: Settings, store: DriftStore, alarms: Sequence[RecordedChange], now_us: int
+) -> dict[tuple[str, int], list[RecordedChange]]:
+    """Changes that another model has not ended, and that can be learnt from since they were asked.
+
+    Returns:
+        By the version and the hour at which payments of after them were mature: those that have
+        asked for a retraining once, and not yet since that hour.
+    """
+    streams = store.streams()
+    hours = int(settings.labels.maturity_days * 24)
+    found: dict[tuple[str, int], list[RecordedChange]] = {}
+    for one in alarms:
+        mature = (one.model_version, one.change.at_hour + hours)
+        is_mature = (mature[1] + 1) * HOUR_US <= now_us
+        if one.stream == streams[-1].id or not is_mature or store.requested(*mature):
+            continue
+        if store.requested(one.model_version, one.change.at_hour):
+            found.setdefault(mature, []).append(one)
+    return found
 
 
 def _answered(settings: Settings, store: DriftStore, now_us: int) -> set[tuple[str, str]]:

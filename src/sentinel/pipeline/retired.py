@@ -3,7 +3,8 @@
 The modification time of a folder is when its model last served: it is set when the model begins to
 serve, every hour while it is in the line-up, and once more when another champion takes its place.
 So a folder is kept while a decision of the last `mlflow.keep_days` days can be its model's, and
-nobody has to read the log for that. What is dropped can be fetched from the registry again.
+nobody has to read the log for that. What is dropped can be fetched from the registry again. The
+model that drift is measured from (`sentinel.drift.anchor`) stays as long as it is that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sentinel.domain import ModelNotSigned, SentinelError
+from sentinel.drift.store import open_drift
 from sentinel.experiments.lineup import NO_LINE_UP
 from sentinel.experiments.store import open_line_ups
 from sentinel.models.serving import model_folder, serving_of
@@ -60,7 +62,7 @@ def drop_retired(settings: Settings) -> list[Path]:
         The folders that were dropped.
     """
     try:
-        stay = {*_serving(settings), *_line_up(settings)}
+        stay = {*_serving(settings), *_line_up(settings), *_anchor(settings)}
     except SentinelError:
         return []  # the next promotion drops them
     models, now = settings.models_dir, time.time()
@@ -98,6 +100,23 @@ def _line_up(settings: Settings) -> list[Path]:
     finally:
         store.close()
     return [model_folder(settings, one.version) for one in line_up.experiments]
+
+
+def _anchor(settings: Settings) -> list[Path]:
+    """The model whose reference the features of live payments are held against."""
+    store = open_drift(settings)
+    try:
+        anchor = store.anchor()
+        streams = store.streams() if anchor is not None else []
+    except SentinelError:
+        return []  # the monitor says so, and goes on with the reference of a newer model
+    finally:
+        store.close()
+    return [
+        model_folder(settings, one.model_version)
+        for one in streams
+        if anchor is not None and one.id == anchor.stream
+    ]
 
 
 def _may_have_served(settings: Settings, folder: Path) -> bool:

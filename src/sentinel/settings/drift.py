@@ -27,6 +27,14 @@ class DriftSettings(BaseModel):
         ge=7,
         le=400,
     )
+    anchor_days: float = Field(
+        90.0,
+        description="Days after which features are held against the reference of the model that "
+        "decides. Until then they are held against that of an earlier model, so that changes are "
+        "found which are slower than models are replaced.",
+        ge=7,
+        le=400,
+    )
     bins: int = Field(
         17,
         description="Bins of a numeric feature, that of unknown values included.",
