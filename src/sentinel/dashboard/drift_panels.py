@@ -55,7 +55,7 @@ def labels(found: DriftOverview) -> str:
         "</div>"
         for words, state in label_lines(found.labels)
     )
-    bars = label_bars(found.labels, ("s-small", "s-days", "s-hot", "s-muted"))
+    bars = label_bars(found.labels, ("s-small", "s-days", "s-hot", "s-muted"), days=60)
     return (
         head
         + (f'<div class="s-list">{lines}</div>' if lines else "")

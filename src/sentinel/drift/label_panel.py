@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from sentinel.drift.label_figures import STREAM_WORDS, LabelDay, LabelFigures, day_words
+from sentinel.drift.label_figures import (
+    MOST_DAYS_TOLD,
+    STREAM_WORDS,
+    LabelDay,
+    LabelFigures,
+    day_words,
+)
 
 _FIELDS: Final = {
     "early share": "early_share",
@@ -41,12 +47,15 @@ def label_lines(found: LabelFigures | None) -> list[tuple[str, str]]:
     return lines
 
 
-def label_bars(found: LabelFigures | None, classes: tuple[str, str, str, str]) -> str:
+def label_bars(
+    found: LabelFigures | None, classes: tuple[str, str, str, str], *, days: int = MOST_DAYS_TOLD
+) -> str:
     """A small multiple for each stream: a bar a day, those of a change in red.
 
     Args:
         found: What is known.
         classes: CSS classes of a panel, of its bars, of a bar in red, and of its words.
+        days: Bars of a panel, the latest.
     """
     if found is None:
         return ""
@@ -57,13 +66,13 @@ def label_bars(found: LabelFigures | None, classes: tuple[str, str, str, str]) -
             (one, value)
             for one in found.days
             if (value := getattr(one, _FIELDS[stream])) is not None
-        ]
+        ][-days:]
         if not known:
             continue
-        top = max(value for _, value in known) or 1.0
+        top = max(value for _, value in known)
         drawn = "".join(
             f'<i class="{hot if _in_change(found, stream, one) else ""}" style="height:'
-            f'{max(2.0, 100.0 * value / top):.0f}%" title="{day_words(one.day)}: '
+            f'{max(2.0, 100.0 * value / max(top, 1e-9)):.0f}%" title="{day_words(one.day)}: '
             f'{_figure(stream, value)} of {one.payments:,.0f} payments"></i>'
             for one, value in known
         )

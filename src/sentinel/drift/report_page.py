@@ -25,6 +25,7 @@ margin-left:4px}
 .on .tag{background:#f6dfd9;color:#8f2f18}
 .bars{display:flex;align-items:flex-end;gap:1px;height:56px}
 .bars i{flex:1;display:block;background:#1f5fa8;min-width:1px}.bars i.hot{background:#c8553d}
+.labels{margin-top:12px}.labels .bars{gap:0}.labels .bars i{min-width:0}
 .warn{border-left:4px solid #c8553d}
 """
 
@@ -208,11 +209,13 @@ def _panel(one: FeatureDrift) -> str:
         for day in one.days
     )
     span = f"{_day(one.days[0].day)} to {_day(one.days[-1].day)}" if one.days else ""
+    missing = _pair(one.missing_was, one.missing_now)
+    unknown = f", unknown {missing}" if missing else ""
     tag = f'<span class="tag">changed in {len(one.changed)}</span>' if one.changed else ""
     return (
         f'<div class="card {"on" if one.changed else ""}"><h3>{escape(one.feature)}{tag}</h3>'
         f'<div class="bars">{bars}</div><span class="i">{span}; top {top:.2f}; now PSI '
-        f"{one.stability_index:.3f}, unknown {_pair(one.missing_was, one.missing_now)}</span></div>"
+        f"{one.stability_index:.3f}{unknown}</span></div>"
     )
 
 
