@@ -30,12 +30,16 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind
 from sentinel.models.champion import champion_of
+from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.group import payload_of
 from sentinel.scoring.panel import Panel
+from sentinel.scoring.pending import Pending
 from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.serving_model import ServingModel
+from sentinel.scoring.tally import Tally
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
+from sentinel.telemetry.request_ids import NO_IDS
 from testkit.scratch import make_workspace
 
 GROUPS = (1, 8, 64, 200)
@@ -69,6 +73,18 @@ def _pack(transactions: list[Transaction], scored: Scored) -> bytes:
     return payload_of(transactions, scored, [0] * len(transactions))
 
 
+class _Nobody:
+    """Waits for no answer."""
+
+    ids = NO_IDS
+
+    def answered(self, body: bytes) -> None:
+        """Take it."""
+
+    def failed(self, error: Exception) -> None:
+        """Take it."""
+
+
 def measure(
     folder: Path, settings: Settings, bodies: Sequence[bytes], size: int
 ) -> dict[str, float]:
@@ -80,6 +96,7 @@ def measure(
     scorer = Scorer(state, Panel(model))
     scorer.warm()
     reading = ReadingRules(model.plan.number_columns, model.plan.category_columns)
+    tally, nobody = Tally(ScoringMetrics()), _Nobody()
     watch = Stopwatch()
     with contextlib.ExitStack() as opened:
         writer = opened.enter_context(SqliteLedger.open_writer(folder / f"ledger-{size}.db"))
@@ -94,6 +111,9 @@ def measure(
             payload = watch.run("pack", _pack, transactions, scored)
             watch.run("commit", writer.append, GroupKind.DECISIONS, len(group), now, payload)
             watch.run("answer", _answer, transactions, scored)
+            waiting = [Pending(one, nobody, time.perf_counter_ns(), False) for one in transactions]
+            watch.run("metrics", tally.add, waiting, scored)
+        watch.run("metrics", tally.count)
         index = LedgerIndex(folder / f"index-{size}.db", writer)
         opened.callback(index.close)
         watch.run("index", index.catch_up)

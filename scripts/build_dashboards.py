@@ -268,13 +268,13 @@ LEARNING: Final = Board(
             "Silence of labels",
             "From the newest label to the end of the log.",
             "s",
-            "max(sentinel_label_silence_seconds)",
+            "max(sentinel_label_feed_silent_seconds)",
         ),
         figure(
             "Accepted silence",
             "By the rhythm of the feed; 0: too few labels to know.",
             "s",
-            "max(sentinel_label_silence_accepted_seconds)",
+            "max(sentinel_label_feed_accepted_silence_seconds)",
         ),
         figure(
             "Immature payments",
@@ -294,6 +294,13 @@ LEARNING: Final = Board(
             "short",
             ("sum by (verdict) (increase(sentinel_labels_total[1h]))", "{{verdict}} in the hour"),
             ("sum(increase(sentinel_voids_total[1h]))", "voids in the hour"),
+        ),
+        lines(
+            "Delay of labels",
+            "From the arrival of a payment to its label at the API, beside the age of maturity.",
+            "s",
+            *quantiles("sentinel_label_delay_seconds", "verdict", " {{verdict}}"),
+            ("max(sentinel_label_maturity_seconds)", "mature"),
         ),
         lines(
             "Labels in the log",
@@ -316,6 +323,30 @@ LEARNING: Final = Board(
             (
                 "sum(increase(sentinel_control_group_expected_loss_minor_total[1h]))",
                 "expected loss",
+            ),
+        ),
+        lines(
+            "Control group by its truth",
+            "Of 30 days: payments that were let through, by what labels say of them.",
+            "short",
+            (
+                "max by (days, truth) (sentinel_control_group_payments)",
+                "{{truth}}, {{days}} 30 days",
+            ),
+        ),
+        lines(
+            "Realised loss of the control group",
+            "Minor units of 30 days: its budget, what it was expected to cost, and what labels "
+            "call fraud of it; of the last days much is not known yet.",
+            "short",
+            ("max(sentinel_control_group_budget_minor)", "budget"),
+            (
+                "max by (days) (sentinel_control_group_expected_cost_minor)",
+                "expected, {{days}} 30 days",
+            ),
+            (
+                "max by (days) (sentinel_control_group_realised_loss_minor)",
+                "realised, {{days}} 30 days",
             ),
         ),
         lines(
@@ -502,6 +533,58 @@ INFRASTRUCTURE: Final = Board(
             ("max(sentinel_snapshot_sequence)", "snapshot"),
             ("max(sentinel_label_feed_sequence)", "monitor, labels"),
             ("max(sentinel_drift_followed_sequence)", "monitor, drift"),
+        ),
+        lines(
+            "Dashboard: requests",
+            "At its door, by what they are for and status.",
+            "reqps",
+            (
+                per_second("sentinel_dashboard_requests_total", "page, status"),
+                "{{status}} {{page}}",
+            ),
+        ),
+        lines(
+            "Dashboard: time to answer",
+            "Without streams of updates.",
+            "s",
+            *quantiles("sentinel_dashboard_request_seconds", "page", " {{page}}"),
+        ),
+        lines(
+            "Dashboard: use",
+            "Pages that are open in browsers, and logins that wait.",
+            "short",
+            ("max(sentinel_dashboard_open_pages)", "open pages"),
+            ("max(sentinel_dashboard_waiting_logins)", "waiting logins"),
+        ),
+        lines(
+            "Follower: looks",
+            "At the registry, by how they ended.",
+            "ops",
+            (per_second("sentinel_follower_looks_total", "result"), "{{result}}"),
+        ),
+        lines(
+            "Follower: time of a look",
+            "With all that it fetched.",
+            "s",
+            *quantiles("sentinel_follower_look_seconds"),
+        ),
+        lines(
+            "Follower: behind the registry",
+            "Versions that are wanted and not here, how long ago all were known to be here, and "
+            "how long ago a look last ended well.",
+            "short",
+            ("max(sentinel_follower_lag_versions)", "versions"),
+            ("max(sentinel_follower_lag_seconds)", "seconds"),
+            (
+                "time() - max(sentinel_follower_last_success_timestamp_seconds > 0)",
+                "seconds since a good look",
+            ),
+        ),
+        lines(
+            "Scorer: telemetry",
+            "Lines about requests and traces that could not be made.",
+            "short",
+            ("sum(increase(sentinel_telemetry_failures_total[1h]))", "failures in the hour"),
         ),
         lines(
             "Prometheus",

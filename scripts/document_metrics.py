@@ -12,6 +12,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 EXPORTERS = {
     "scorer": "Scorer: `/metrics` of the API",
     "monitor": "Monitor: `/metrics` of `sentinel monitor`",
+    "dashboard": "Dashboard: `/metrics` at `dashboard.metrics_port`",
+    "follower": "Follower of the registry: `/metrics` of `sentinel follow` at `follower.port`",
 }
 
 

@@ -48,11 +48,14 @@ class Prometheus(LocalServer):
         alertmanager: str,
         key: str = "none",
         monitor: str = "",
+        dashboard: str = "",
+        follower: str = "",
         faster: float = 1.0,
     ) -> None:
         super().__init__(folder)
         self._faster = faster
-        self._monitor = monitor
+        self._beside = {"monitor:8600": monitor, "dashboard:8502": dashboard,
+                        "follower:8601": follower}  # fmt: skip
         self._key = key
         self._scorers = scorers
         self._alertmanager = alertmanager
@@ -80,10 +83,12 @@ class Prometheus(LocalServer):
             '  - job_name: proxy\n    static_configs:\n      - targets: ["proxy:8405"]\n': "",
         }
         config = adapted(MONITORING / "prometheus" / "prometheus.yml", changes)
-        watched = '  - job_name: monitor\n    static_configs:\n      - targets: ["monitor:8600"]\n'
-        assert watched in config
-        there = watched.replace("monitor:8600", self._monitor) if self._monitor else ""
-        (self.folder / "prometheus.yml").write_text(config.replace(watched, there))
+        for deployed, here in self._beside.items():
+            job = deployed.partition(":")[0]
+            watched = f'  - job_name: {job}\n    static_configs:\n      - targets: ["{deployed}"]\n'
+            assert watched in config
+            config = config.replace(watched, watched.replace(deployed, here) if here else "")
+        (self.folder / "prometheus.yml").write_text(config)
         (self.folder / "key").write_text(self._key)
 
         for path in self.folder.glob("*.yml"):

@@ -5,24 +5,43 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import build_dashboards
 import document_metrics
 import yaml
+from prometheus_client.core import Metric
 
 from sentinel.drift.missing import MOST_MISSING
+from sentinel.monitoring.control_group_metrics import (
+    ControlGroupFigures,
+    ControlGroupMetrics,
+    MonthOfControlGroup,
+)
 from sentinel.monitoring.counting import OTHER
+from sentinel.monitoring.door_metrics import MOST_STATUSES, DoorMetrics
 from sentinel.monitoring.drift_metrics import (
     DriftFigures,
     DriftMetrics,
     LabelDriftFigures,
     LabelDriftMetrics,
 )
+from sentinel.monitoring.follower_metrics import FollowerMetrics
 from sentinel.monitoring.metrics import MOST_MODELS, ScoringMetrics
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
-from sentinel.monitoring.table import BY_NAME, DRIFT, LABEL_DRIFT, METRICS, SCORER, SURROUNDINGS
+from sentinel.monitoring.table import (
+    BY_NAME,
+    CONTROL_GROUP,
+    DASHBOARD,
+    DRIFT,
+    FOLLOWER,
+    LABEL_DRIFT,
+    METRICS,
+    SCORER,
+    SURROUNDINGS,
+    MetricRow,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 MONITORING = ROOT / "monitoring"
@@ -111,10 +130,10 @@ def test_a_scorer_collects_the_rows_of_the_table_and_nothing_else() -> None:
 
 
 def test_what_the_monitor_sees_is_collected_as_the_table_says() -> None:
-    seen = Surroundings(("/data", 0.5), 0.9, True, 60.0, 3600.0)
+    seen = Surroundings(("/data", 0.5), 0.9, True)
     collected = {one.name: one for one in SurroundingsMetrics(lambda: seen).collect()}
     assert list(collected) == [row.name for row in SURROUNDINGS]
-    assert [one.samples[0].value for one in collected.values()] == [0.5, 0.9, 1.0, 60.0, 3600.0]
+    assert [one.samples[0].value for one in collected.values()] == [0.5, 0.9, 1.0]
     assert list(SurroundingsMetrics(Surroundings).collect()) == []  # nothing was seen yet
 
 
@@ -146,6 +165,54 @@ def test_drift_of_labels_is_collected_as_the_table_says_once_it_is_known() -> No
     alarms = {s.labels["stream"]: s.value for s in collected[LABEL_DRIFT[0].name].samples}
     assert alarms == {"share": 1, "delay": 0}
     assert list(LabelDriftMetrics(lambda: None).collect()) == []
+
+
+def test_the_control_group_is_collected_as_the_table_says_once_the_log_was_read() -> None:
+    month = MonthOfControlGroup(
+        expected_cost_minor=70.5, realised_loss_minor=100, payments={"fraud": 1, "unknown": 2}
+    )
+    known = ControlGroupFigures(budget_minor=500, months={"last": month, "mature": month})
+    collected = {one.name: one for one in ControlGroupMetrics(lambda: known).collect()}
+    assert_as_declared(collected, CONTROL_GROUP)
+    payments = collected["sentinel_control_group_payments"].samples
+    assert [sample.value for sample in payments] == [1, 2, 1, 2]
+    assert list(ControlGroupMetrics(lambda: None).collect()) == []
+
+
+def test_the_dashboards_door_and_the_follower_collect_what_the_table_says() -> None:
+    door = DoorMetrics()
+    for n in range(2 * MOST_STATUSES):
+        door.answered(f"/{n}", 200 + n, 0.01)  # paths are no labels, and labels have a bound
+    door.answered("/_stcore/stream", 101, None)
+    collected = {one.name: one for one in door.collect()}
+    assert_as_declared(collected, DASHBOARD)
+    asked = collected["sentinel_dashboard_requests"].samples
+    assert len(asked) == MOST_STATUSES + 1
+    assert {sample.labels["page"] for sample in asked} <= {"login", "other", "streamlit"}
+    assert sum(sample.value for sample in asked) == 2 * MOST_STATUSES + 1
+
+    follower = FollowerMetrics()
+    follower.looked(0.2, well=True, missing=0)
+    figures = {s.name: s.value for one in follower.collect() for s in one.samples}
+    assert (
+        figures["sentinel_follower_lag_seconds"] == figures["sentinel_follower_lag_versions"] == 0
+    )
+    follower.looked(0.1, well=False, missing=2)
+    follower.looked(0.1, well=False, missing=None)  # it cannot be told: what was known stays
+    collected = {one.name: one for one in follower.collect()}
+    assert_as_declared(collected, FOLLOWER)
+    (behind,) = collected["sentinel_follower_lag_versions"].samples
+    (since,) = collected["sentinel_follower_lag_seconds"].samples
+    assert behind.value == 2
+    assert since.value > 0
+
+
+def assert_as_declared(collected: Mapping[str, Metric], rows: Iterable[MetricRow]) -> None:
+    assert list(collected) == [row.name for row in rows]
+    for row in rows:
+        assert collected[row.name].type == row.kind
+        for sample in collected[row.name].samples:
+            assert sample.labels.keys() - {"le"} == {*row.labels}, row.name
 
 
 def test_a_row_has_units_in_its_name_and_words_that_are_a_sentence() -> None:

@@ -277,7 +277,7 @@ def test_a_webhook_gets_signed_json_and_is_tried_again_where_it_refuses(
     hook: Hook, store: AlertStore
 ) -> None:
     url = f"http://127.0.0.1:{hook.server_port}/alerts?token=hidden"
-    settings = AlertSettings(webhook_url=url, webhook_secret=SecretStr("shared"))
+    settings = AlertSettings(webhook_url=SecretStr(url), webhook_secret=SecretStr("shared"))
     hook.status = 302
     keep(store, alert())
     run(store, settings, NOW + 15 * S)

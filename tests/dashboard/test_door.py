@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,6 +22,7 @@ from sentinel.dashboard.serve import access_for
 from sentinel.domain import ConfigurationError
 from sentinel.settings import DashboardSettings, Settings
 from testkit.browsing import dashboard_of, wait_until_up
+from testkit.ports import free_port
 
 NAME, PASSWORD = "ann", "four random words here"
 STREAM = "/_stcore/stream"
@@ -34,9 +36,18 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(workspace: Path) -> Iterator[str]:
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def url(workspace: Path, metrics_port: int) -> Iterator[str]:
     """A dashboard that has a user."""
-    with dashboard_of(workspace, SENTINEL_DASHBOARD__PROXIES="127.0.0.2") as url:
+    with dashboard_of(
+        workspace,
+        SENTINEL_DASHBOARD__PROXIES="127.0.0.2",
+        SENTINEL_DASHBOARD__METRICS_PORT=str(metrics_port),
+    ) as url:
         wait_until_up(url)
         yield url
 
@@ -423,3 +434,42 @@ def test_the_command_says_why_it_does_not_start(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "`sentinel users create NAME`" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------- what is counted
+
+
+def test_the_door_counts_what_it_answers_and_what_is_open(
+    url: str, browser: httpx.Client, metrics_port: int
+) -> None:
+    def count(name: str, **labels: str) -> float:
+        text = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=60).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    asked, opened = "sentinel_dashboard_requests_total", "sentinel_dashboard_open_pages"
+    wrong = count(asked, page="login", status="401")
+    let_in = count(asked, page="streamlit", status="101")
+    others = count(asked, page="other")
+    assert log_in(browser, "not the password").status_code == 401
+    assert log_in(browser).status_code == 303
+    assert httpx.get(f"{url}/someone@example.com").status_code == 401
+    assert refused(url) == 401
+    before = count(opened)
+    with stream(url, cookie=cookie_of(browser)):
+        assert count(opened) == before + 1
+    deadline = time.monotonic() + 20
+    while count(opened) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert count(asked, page="login", status="401") == wrong + 1
+    assert count(asked, page="streamlit", status="101") == let_in + 1
+    assert count(asked, page="streamlit", status="401") >= 1
+    assert count(asked, page="other") == others + 1
+    assert count("sentinel_dashboard_request_seconds_count", page="login") >= 2
+    assert count("process_cpu_seconds_total") > 0
+    assert httpx.get(f"{url}/metrics").status_code == 401  # it is nowhere else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -29,13 +30,17 @@ from testkit.scratch import default_plan, make_workspace, serving
 from testkit.signed_models import sign_folder
 from testkit.watching import Prometheus
 
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    "time() - max(sentinel_follower_last_success_timestamp_seconds > 0)": "no registry answers here"
+}
 """Queries without an answer here, and the reason."""
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus before a scorer with a shadow, and a monitor, while payments and labels come."""
+    """Prometheus before a scorer with a shadow, a monitor, a dashboard, and a follower whose
+    registry is away, while payments and labels come.
+    """
     settings = make_workspace(tmp_path_factory.mktemp("dashboards") / "w")
     install_version(settings, default_plan(), "12", verdict="candidate")
     install_version(settings, default_plan(), "7", verdict=None)
@@ -45,16 +50,25 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     champion = msgspec.json.encode(Champion(version="7", folder=folder.name))
     (settings.models_dir / "champion.json").write_bytes(champion)
     run_experiments(settings, Experiment(name="night", kind="shadow", version="12"))
-    port = free_port()
+    ports = {name: free_port() for name in ("monitor", "dashboard", "metrics", "follower")}
     given = {
         "SENTINEL_WORKSPACE": str(settings.workspace),
         "SENTINEL_FEATURE_STORE": str(settings.feature_store),
-        "SENTINEL_MONITOR__PORT": str(port),
+        "SENTINEL_MONITOR__PORT": str(ports["monitor"]),
+        "SENTINEL_DASHBOARD__PORT": str(ports["dashboard"]),
+        "SENTINEL_DASHBOARD__METRICS_PORT": str(ports["metrics"]),
+        "SENTINEL_FOLLOWER__PORT": str(ports["follower"]),
+        "SENTINEL_MLFLOW__TRACKING_URI": f"http://127.0.0.1:{free_port()}",
     }
     with serving(settings) as scorer:
-        monitor = subprocess.Popen(
-            [sys.executable, "-m", "sentinel.pipeline.monitor"], env={**os.environ, **given}
-        )
+        beside = [
+            subprocess.Popen([sys.executable, "-m", module], env={**os.environ, **given})
+            for module in (
+                "sentinel.pipeline.monitor",
+                "sentinel.pipeline.follow",
+                "sentinel.dashboard.serve",
+            )
+        ]
         address = scorer.url.removeprefix("http://")
         folder = tmp_path_factory.mktemp("prometheus")
         try:
@@ -62,13 +76,16 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
                 folder,
                 scorers=[address],
                 alertmanager="127.0.0.1:9",
-                monitor=f"127.0.0.1:{port}",
+                monitor=f"127.0.0.1:{ports['monitor']}",
+                dashboard=f"127.0.0.1:{ports['metrics']}",
+                follower=f"127.0.0.1:{ports['follower']}",
             ) as server:
-                load(scorer.url, server)
+                load(scorer.url, f"http://127.0.0.1:{ports['dashboard']}", server)
                 yield server
         finally:
-            monitor.kill()
-            monitor.wait()
+            for process in beside:
+                process.kill()
+                process.wait()
 
 
 def reference_of(plan: Plan) -> DriftReference:
@@ -82,13 +99,15 @@ def reference_of(plan: Plan) -> DriftReference:
     return freeze_reference(bins, segments, np.array([490_000]), counts)
 
 
-def load(url: str, prometheus: Prometheus) -> None:
-    """Payments, a label and an error, again and again until all that is scraped has come twice."""
+def load(url: str, dashboard: str, prometheus: Prometheus) -> None:
+    """Payments, a label, an error and a page, again and again until all has been scraped twice."""
     waited_for = [
         'increase(sentinel_watch_runs_total{watch="label-feed"}[1h])',
         'increase(sentinel_drift_entries_total{kind="labels"}[1h])',
         "sentinel_drift_missing_share",
-        "sentinel_label_silence_accepted_seconds",
+        "sentinel_label_feed_accepted_silence_seconds > 0",
+        'rate(sentinel_dashboard_requests_total{page="live",status="200"}[30s])',
+        'rate(sentinel_follower_looks_total{result="failure"}[30s])',
         "sentinel:slow_decisions:ratio_rate1h",
     ]
     deadline = time.monotonic() + 60
@@ -102,6 +121,8 @@ def load(url: str, prometheus: Prometheus) -> None:
             client.post("/predict", json={})
             label = {"transaction_id": f"t{number}", "verdict": "fraud"}
             client.post("/labels", json=label).raise_for_status()
+            with contextlib.suppress(httpx.TransportError):  # it takes seconds to start
+                httpx.get(f"{dashboard}/", timeout=10)
             waited_for = [one for one in waited_for if not ask(prometheus, one)]
             if not waited_for:
                 return

@@ -18,9 +18,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from sentinel.alerts.catalogue import ALERTS
 from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
+from sentinel.monitoring.figures import Figures
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
 from sentinel.monitoring.watch_metrics import WatchMetrics, WatchState
 from sentinel.pipeline.health import Finding, check_services
+from sentinel.pipeline.label_feed_watch import LABEL_ROWS
 from sentinel.pipeline.raised_alerts import acknowledge, raised
 from sentinel.settings import ServicesSettings, Settings
 from testkit.scratch import Server
@@ -159,9 +161,10 @@ def shown_by_the_monitor() -> str:
         problem="",
     )
     registry.register(WatchMetrics(lambda: [state]))
-    seen = Surroundings(("/data", 0.5), 0.9, True, 1.0, 2.0)
+    seen = Surroundings(("/data", 0.5), 0.9, True)
     registry.register(SurroundingsMetrics(lambda: seen))
     registry.register(DriftMetrics(DriftFigures))
+    Figures(LABEL_ROWS, registry)
     return generate_latest(registry).decode()
 
 

@@ -288,6 +288,28 @@ def test_payments_of_hours_that_are_over_are_apart_and_those_within_the_wait_are
     }
 
 
+def test_payments_in_time_are_not_late_because_another_scorers_clock_was_ahead(
+    settings: Settings, log: Ledger
+) -> None:
+    fill_hours(log, [START_HOUR], degraded=False)
+    fill_hours(log, [START_HOUR + 6], per_hour=20, degraded=False)  # its clock is six hours ahead
+    fill_hours(log, [START_HOUR + 1, START_HOUR + 2], degraded=False)
+    day_us = 24 * HOUR_US
+    fill_hours(log, [START_HOUR + 3], late_by_us=day_us, degraded=False, seed=8)  # really late
+    one = Following(settings)
+    one.to_the_end()
+    tallies = {hour: t for (_, _, hour), t in one.store.tallies().items()}
+    assert {hour: (t.counted, t.late) for hour, t in tallies.items()} == {
+        START_HOUR: (60, 0),
+        START_HOUR + 6: (20 + 2 * 60, 60),
+    }
+    before = record_of(one.store)
+    one.store.forget_counts()
+    again = Following(settings)
+    again.to_the_end()
+    assert record_of(again.store) == before
+
+
 def test_hours_that_were_tested_stay_as_they_are_though_the_wait_is_made_longer(
     settings: Settings, log: Ledger
 ) -> None:

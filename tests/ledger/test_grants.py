@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from pathlib import Path
 
 import psycopg
 import pytest
+from prometheus_client import CollectorRegistry
 from psycopg import sql
 
 from sentinel.access.postgres import TABLES, PostgresKeys
@@ -17,8 +20,14 @@ from sentinel.experiments.store import LINE_UPS
 from sentinel.ledger.base import LabelEffect, StateRebuild
 from sentinel.ledger.database import Database
 from sentinel.ledger.grants import grant_to_monitor, grant_to_scorers
+from sentinel.ledger.open import held_lock
 from sentinel.ledger.postgres import PostgresLedger, migrate
+from sentinel.pipeline.monitor import LOCK_PURPOSE, WATCHES
+from sentinel.pipeline.watches import ClosedWatch, MonitorContext, WatchThread
 from sentinel.policy.store import POLICY
+from sentinel.settings import AlertSettings, DigestSettings, LedgerSettings
+from testkit.scratch import make_workspace
+from testkit.servers import Mail
 from tests.ledger.material import NOON_US, append_history, append_labels, fill, label, transaction
 
 _numbers = itertools.count()
@@ -83,14 +92,18 @@ def test_a_scorer_does_all_its_work(scorer: Database) -> None:
     line_ups.close()
 
 
-def test_the_monitor_writes_the_record_of_drift_and_scorers_show_it(
-    owner: Database, scorer: Database, postgres_url: str
-) -> None:
+@pytest.fixture
+def monitor(owner: Database, postgres_url: str) -> Database:
     role = f"monitor_{owner.namespace.rpartition('_')[2]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
     grant_to_monitor(owner, role)
-    monitor = Database(as_role(postgres_url, role), owner.namespace, retry_seconds=1.0)
+    return Database(as_role(postgres_url, role), owner.namespace, retry_seconds=1.0)
+
+
+def test_the_monitor_writes_the_record_of_drift_and_scorers_show_it(
+    monitor: Database, scorer: Database
+) -> None:
     with PostgresLedger.open_writer(scorer, exclusive=False) as ledger:
         append_history(ledger, [transaction(1, NOON_US)])
     with PostgresLedger.open_reader(monitor) as ledger:  # samples of served rows read all of these
@@ -107,6 +120,82 @@ def test_the_monitor_writes_the_record_of_drift_and_scorers_show_it(
     finally:
         kept.close()
         shown.close()
+
+
+def test_all_watches_of_the_monitor_do_their_work_as_its_role(
+    monitor: Database, scorer: Database, tmp_path: Path
+) -> None:
+    given = LedgerSettings(url=monitor.url, namespace=monitor.namespace, retry_seconds=1.0)
+    settings = make_workspace(tmp_path / "w", trees=2, leaves=4)
+    settings = settings.model_copy(update={"ledger": given, "digest": DigestSettings(hour=0)})
+    with PostgresLedger.open_writer(scorer, exclusive=False) as ledger:
+        fill(ledger)
+        last = ledger.last_sequence()
+    stop = threading.Event()
+    with Mail(tmp_path / "box") as mail:
+        told = AlertSettings(
+            smtp_host="127.0.0.1", smtp_port=mail.port, smtp_tls="none", mail_to="ann@example.com"
+        )
+        settings = settings.model_copy(update={"alerts": told})
+        context = MonitorContext(settings, stop, CollectorRegistry())
+        watches = [watch for make in WATCHES if (watch := make(context)) is not None]
+        assert len(watches) == len(WATCHES)
+        for _ in range(2):
+            for watch in watches:
+                thread = WatchThread(watch, stop)
+                thread.run_once()
+                assert thread.state().problem == "", watch.name
+        assert mail.messages()  # a digest, which reads policy, line-up and log
+    for watch in watches:
+        if isinstance(watch, ClosedWatch):
+            watch.close()
+    with PostgresLedger.open_reader(monitor) as ledger:  # samples of parity read these
+        assert not list(ledger.piece_effects("plan"))
+    shown = context.registry.get_sample_value
+    assert shown("sentinel_label_feed_sequence") == last
+    assert shown("sentinel_drift_followed_sequence") == last
+    assert shown("sentinel_drift_lag_entries") == 0
+    lock = held_lock(settings, LOCK_PURPOSE)
+    assert lock is not None
+    try:
+        assert lock.take()
+    finally:
+        lock.close()
+
+
+MAY_NOT_BE_SEEN = [
+    "SELECT * FROM {ns}.access_keys",
+    "SELECT * FROM {ns}.access_state",
+    "SELECT * FROM {ns}.access_uses",
+    "SELECT * FROM {ns}.tokens",
+]
+
+
+def test_the_monitor_changes_nothing_but_the_record_of_drift(
+    monitor: Database, scorer: Database
+) -> None:
+    with PostgresLedger.open_writer(scorer, exclusive=True) as ledger:
+        fill(ledger)
+        before = [bytes(group.payload) for group in ledger.groups()]
+    added = [
+        f"INSERT INTO {{ns}}.{table} OVERRIDING SYSTEM VALUE SELECT * FROM {{ns}}.{table} LIMIT 0"
+        for table in ("groups", "transactions", "labels", "state_rebuilds", "label_effects",
+                      "line_up_stops", "policy_versions", "line_up_versions")
+    ]  # fmt: skip
+    its_own = ("drift_notices", "drift_changes", "drift_progress")
+    forbidden = [one for one in FORBIDDEN if not any(table in one for table in its_own)]
+    with psycopg.connect(monitor.url, autocommit=True) as connection:
+        for statement in [*forbidden, *added, *MAY_NOT_BE_SEEN]:
+            asked = sql.SQL(statement).format(ns=sql.Identifier(monitor.namespace))
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(asked)
+    with (
+        pytest.raises(LedgerUnavailable),
+        PostgresLedger.open_writer(monitor, exclusive=False) as own,
+    ):
+        append_labels(own, [label(9, "tx-9", NOON_US)])
+    with PostgresLedger.open_reader(monitor) as ledger:
+        assert [bytes(group.payload) for group in ledger.groups()] == before
 
 
 FORBIDDEN = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import threading
 import time
@@ -13,15 +14,26 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from sentinel.alerts.store import AlertStore
 from sentinel.cli.main import app
 from sentinel.domain import LedgerUnavailable
-from sentinel.pipeline.alert_sight import LabelSilence
-from sentinel.pipeline.alert_watch import AlertWatch
+from sentinel.pipeline.alert_watch import AlertWatch, alert_watch
 from sentinel.pipeline.health import checks
+from sentinel.pipeline.history import read_arrivals
+from sentinel.pipeline.label_feed_watch import watch_label_feed
+from sentinel.pipeline.watches import LatestLabelFeed, MonitorContext
+from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import AlertSettings, LabelSettings, Settings
+from sentinel.telemetry.starting import (
+    FRESH_SECONDS,
+    LONGEST_SECONDS,
+    Starting,
+    StartingFile,
+    starting_of,
+)
 from testkit.ports import free_port
 from testkit.scratch import Server, fraud_label, make_workspace
 from testkit.servers import Mail
@@ -139,7 +151,6 @@ def test_a_scorer_that_refuses_the_monitors_key_is_not_taken_for_one_that_is_dow
     assert states(settings) == {}
     assert mail.messages() == []
     assert caplog.text.count("it answers 401") == 1
-    assert caplog.text.count("Alerts about labels cannot be judged") == 1
 
 
 def test_people_are_told_once_while_the_file_of_alerts_cannot_be_written(
@@ -154,9 +165,11 @@ def test_people_are_told_once_while_the_file_of_alerts_cannot_be_written(
         for _ in range(4):
             with pytest.raises(LedgerUnavailable, match="locked"):
                 watch.run(time.time_ns() // 1_000)
+        assert watch.receivers.settle(20)
         another.execute("ROLLBACK")
     assert len(mail.messages()) == 1
     watch.run(time.time_ns() // 1_000)
+    assert watch.receivers.settle(20)
     assert states(settings) == {"NoScorer": "firing"}
     assert len(mail.messages()) == 1
 
@@ -185,19 +198,28 @@ def test_labels_that_stop_are_told_and_labels_that_come_resolve_it(scorer: Serve
     for _ in range(12):
         pay(label=True)
         time.sleep(0.01)
-    watch = AlertWatch(settings)
-    watch.run(time.time_ns() // 1_000)
+    context = MonitorContext(settings, threading.Event(), CollectorRegistry())
+    labels, watch = watch_label_feed(context), alert_watch(context)
+    watch.run(time.time_ns() // 1_000)  # nothing was seen of labels yet
     assert states(settings) == {}
 
     def paid_and_is(state: str) -> bool:
         pay()
+        labels.run(time.time_ns() // 1_000)
         return states(settings) == {"LabelsStopped": state}
 
     look_until(watch, lambda: paid_and_is("firing"))
     pay(label=True)
+    unknown = LatestLabelFeed()
+    AlertWatch(settings, unknown).run(time.time_ns() // 1_000)
+    assert states(settings) == {"LabelsStopped": "firing"}  # while nobody knows, it stays as it is
     look_until(watch, lambda: paid_and_is("resolved"))
     # What was read bit by bit is what a reader of the whole log finds.
-    assert LabelSilence(settings).feed().newest_us == watch.labels.feed().newest_us
+    with ledger_reader(settings) as ledger:
+        newest = int(read_arrivals(ledger.groups()).max())
+    seen = context.label_feed.seen
+    assert seen is not None
+    assert seen.newest_us == newest
 
 
 def test_a_trial_says_what_happened_and_doctor_who_would_be_told(
@@ -216,3 +238,80 @@ def test_a_trial_says_what_happened_and_doctor_who_would_be_told(
     assert "took it for ann@example.com" in tried.said
     assert "This is a trial." in mail.messages()[0]
     assert "told to ann@example.com by 127.0.0.1" in dict(checks(settings))["alerts"]()
+
+
+def test_a_mail_server_that_hangs_holds_up_neither_the_webhook_nor_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentinel.alerts.mail.TIMEOUT_SECONDS", 4.0)
+    posted: list[bytes] = []
+
+    class Taking(Refusing):
+        def do_POST(self) -> None:
+            posted.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(204)
+            self.end_headers()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, HTTPServer(
+        ("127.0.0.1", 0), Taking
+    ) as hook:  # fmt: skip
+        thread = threading.Thread(target=hook.serve_forever, args=(0.02,))
+        thread.start()
+        settings = Settings.model_validate({
+            "workspace": tmp_path,
+            "api": {"port": free_port()},
+            "alerts": {
+                "page_after_seconds": 0, "group_seconds": 0, "interval_seconds": 0,
+                "smtp_host": "127.0.0.1", "smtp_port": silent.getsockname()[1],
+                "smtp_tls": "none", "mail_to": "ann@example.com",
+                "webhook_url": f"http://127.0.0.1:{hook.server_port}/",
+            },
+        })  # fmt: skip
+        watch = AlertWatch(settings)
+        began = time.monotonic()
+        for _ in range(5):
+            watch.run(time.time_ns() // 1_000)
+        looked = time.monotonic() - began
+        while not posted:
+            assert time.monotonic() - began < 3
+            time.sleep(0.01)
+        assert looked < 3
+        assert not watch.receivers.settle(0)  # the mail is still being tried
+        assert watch.receivers.settle(30)
+        hook.shutdown()
+        thread.join()
+    assert len(posted) == 1
+    problem = AlertStore(settings.alerts_path).deliveries()["mail"].problem
+    assert "does not answer" in problem
+
+
+def test_a_scorer_that_reads_a_long_log_at_its_start_wakes_nobody(
+    tmp_path: Path, mail: Mail
+) -> None:
+    settings = alone(tmp_path, free_port(), mail)
+    watch = AlertWatch(settings)
+    with StartingFile(tmp_path) as starting:
+        starting.progress(10, 1_000)
+        now_us = time.time_ns() // 1_000
+        watch.run(now_us)
+        assert states(settings) == {}
+        watch.run(now_us + round((FRESH_SECONDS + 1) * 1e6))  # it says nothing any more
+        assert states(settings) == {"NoScorer": "firing"}
+    assert starting_of(tmp_path) is None
+    assert watch.receivers.settle(20)
+    said = Starting(began_us=0, at_us=round(LONGEST_SECONDS * 1e6))
+    assert not said.is_at_work(round(LONGEST_SECONDS * 1e6) + 1)  # it has taken too long
+
+
+def test_a_scorer_says_that_it_starts_until_it_answers(scorer: Server) -> None:
+    workspace = scorer.settings.workspace
+    scorer.kill()
+    thread = threading.Thread(target=scorer.start)
+    thread.start()
+    seen = False
+    while thread.is_alive():
+        seen |= starting_of(workspace) is not None
+        time.sleep(0.002)
+    thread.join()
+    assert seen
+    assert starting_of(workspace) is None

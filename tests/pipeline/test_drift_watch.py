@@ -27,7 +27,8 @@ from sentinel.pipeline.last_training import LastTraining, keep_training, request
 from sentinel.pipeline.retired import drop_retired
 from sentinel.pipeline.watches import MonitorContext
 from sentinel.settings import RetrainingSettings, Settings
-from testkit.drifting_log import MODEL, fill_hours, install_followed, reference_of
+from testkit.drifting_log import MODEL, PLAN, fill_hours, install_followed, reference_of
+from testkit.experiments import install_version
 
 NOW_US = time.time_ns() // 1000
 CHANGED = NOW_US // HOUR_US - 30
@@ -290,3 +291,21 @@ def test_a_silence_lasts_a_year_at_most(tmp_path: Path, hours: str) -> None:
     done = run(app, asked)
     assert (done.exit_code, type(done.exception)) == (2, SystemExit)
     assert not (tmp_path / "drift.db").exists()
+
+
+def test_alarms_do_not_come_and_go_while_scorers_have_different_versions(
+    drifted: Settings, store: DriftStore
+) -> None:
+    install_version(drifted, PLAN, "2", verdict=None)  # without a reference: nothing is tested
+    watch, registry = watch_of(drifted)
+    watch.run(NOW_US)
+    found, hour = [], CHANGED + 25
+    for turn, order in enumerate(("21", "12", "21", "12")):
+        with open_writer(drifted) as ledger:
+            for version in order:
+                many = 40 if version == "1" else 20
+                fill_hours(ledger, [hour], per_hour=many, shift=1.0, version=version, seed=turn)
+        watch.run(NOW_US)
+        shown = (registry.get_sample_value(f"sentinel_drift_{n}") for n in ("alarms", "untested"))
+        found.append((*shown, len(store.open_alarms(NOW_US))))
+    assert found == [(3, 0, 3)] * 4

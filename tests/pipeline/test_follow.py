@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.domain import NoModel, Unavailable
 from sentinel.experiments.lineup import Experiment
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
-from sentinel.pipeline.follow import fetch_version, follow, sync_champion
-from sentinel.settings import Settings
+from sentinel.monitoring.follower_metrics import FollowerMetrics
+from sentinel.pipeline.follow import fetch_version, follow, show_metrics, sync_champion
+from sentinel.settings import FollowerSettings, Settings
 from testkit.experiments import run_experiments
 from testkit.ports import free_port
 from testkit.signed_models import let_through
@@ -304,3 +307,48 @@ def receive(connection: socket.socket) -> bytes:
         return connection.recv(65_536)
     except OSError:
         return b""
+
+
+def test_the_follower_tells_how_it_does_and_how_far_it_is_behind(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        register_small_model(settings, tmp_path / str(seed), seed=seed)
+    crown(settings, "1")
+    unjudged = Experiment(name="ab", kind="challenger", version="2", share=0.1)
+    run_experiments(settings, unjudged)
+    port = free_port()
+    settings = settings.model_copy(update={"follower": FollowerSettings(port=port)})
+    metrics, stop = FollowerMetrics(), threading.Event()
+    server = show_metrics(settings, metrics)
+    thread = threading.Thread(target=follow, args=(settings, stop, metrics))
+
+    def figures() -> dict[str, float]:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+        return {
+            sample.name + "".join(sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def wait_for(name: str, value: float) -> None:
+        deadline = time.monotonic() + 60
+        while figures()[name] != value:
+            assert time.monotonic() < deadline, figures()
+            time.sleep(0.1)
+
+    try:
+        assert figures()["sentinel_follower_last_success_timestamp_seconds"] == 0
+        thread.start()
+        wait_for("sentinel_follower_lag_versions", 1)  # version 2 may not decide yet
+        assert figures()["sentinel_follower_lag_seconds"] > 0
+        assert time.time() - figures()["sentinel_follower_last_success_timestamp_seconds"] < 60
+        let_through(settings, "2")
+        wait_for("sentinel_follower_lag_versions", 0)
+        assert figures()["sentinel_follower_lag_seconds"] == 0
+        assert figures()["sentinel_follower_looks_totalsuccess"] >= 2
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30).status_code == 200
+    finally:
+        stop.set()
+        thread.join()
+        server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import threading
 
@@ -21,7 +22,8 @@ from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
-from sentinel.settings import Settings
+from sentinel.scoring.told_groups import GroupLog
+from sentinel.settings import LogSettings, Settings
 from sentinel.state.base import FeatureState
 from sentinel.state.embedded import EmbeddedState
 from tests.features.plans import every_function
@@ -254,3 +256,47 @@ def test_a_champion_of_another_plan_than_the_one_that_is_named_does_not_serve(
         await decide(runtime, payment(runtime, "t"))
 
     within(settings, decides)
+
+
+@pytest.mark.parametrize("part", ["choose", "told"])
+def test_an_error_of_telemetry_changes_no_answer_and_keeps_no_turn(
+    settings: Settings, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no line for you")
+
+    monkeypatch.setattr(GroupLog, part, fail)
+    settings = settings.model_copy(update={"logs": LogSettings(requests=1.0)})
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        for n in range(3):
+            body = await asyncio.wait_for(decide(runtime, payment(runtime, f"p{n}", n)), 20)
+            assert f"p{n}".encode() in body
+        assert runtime.writer.turn.is_idle
+        assert runtime.metrics.telemetry_failures == 3
+
+    within(settings, claim)
+    assert caplog.text.count("could not be told of") == 1
+    assert_parity(settings, decisions=3)
+
+
+def test_a_log_that_fails_altogether_changes_no_answer(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: logging.LogRecord) -> bool:
+        raise OSError("the log is gone")
+
+    settings = settings.model_copy(update={"logs": LogSettings(requests=1.0)})
+    log = logging.getLogger(GroupLog.__module__)
+    caplog.set_level(logging.INFO, log.name)
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        log.addFilter(fail)
+        try:
+            for n in range(2):
+                await asyncio.wait_for(decide(runtime, payment(runtime, f"p{n}", n)), 20)
+        finally:
+            log.removeFilter(fail)
+        assert runtime.metrics.telemetry_failures == 2
+
+    within(settings, claim)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sentinel.api.request_log import RequestLog
 from sentinel.domain import InvalidTransaction, LedgerUnavailable
+from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.telemetry.safe_errors import shown, traced
 
 PROCESS = """
@@ -163,3 +166,24 @@ def test_every_process_sets_its_log_up_in_the_one_way(root: Path) -> None:
             assert "basicConfig" not in text, name
         if 'if __name__ == "__main__":' in text and name not in SAYS_NOTHING:
             assert "set_up_logs(" in text or "set_up_as_child(" in text, name
+
+
+def test_a_line_about_an_answer_that_cannot_be_written_stops_no_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: logging.LogRecord) -> bool:
+        raise OSError("the log is gone")
+
+    metrics = ScoringMetrics()
+    requests = RequestLog(1.0, metrics)
+    log = logging.getLogger(RequestLog.__module__)
+    caplog.set_level(logging.INFO, log.name)
+    log.addFilter(fail)
+    try:
+        for _ in range(2):
+            requests.answered("r-1", "POST", "/predict", 200, 0.001, None)
+    finally:
+        log.removeFilter(fail)
+    assert metrics.telemetry_failures == 2
+    requests.answered("r-1", "POST", "/predict", 200, 0.001, None)
+    assert (metrics.telemetry_failures, caplog.messages) == (2, ["Answered."])

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from sentinel.dashboard.login.users import UserStore
 from testkit.otlp import OtlpReceiver
+from testkit.ports import free_port
 from testkit.scratch import Server
 from tests.telemetry.conftest import lines_of
 
@@ -177,6 +185,59 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+TRAINING = f"""
+import sys
+from pathlib import Path
+from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.pipeline import fitting
+from sentinel.pipeline.importing import import_history
+from sentinel.pipeline.training import train
+from sentinel.settings import Settings, TrainingSettings
+from sentinel.sources import open_source
+from sentinel.telemetry.context import begin_run
+from sentinel.telemetry.log_setup import set_up_logs
+
+folder = Path(sys.argv[1])
+settings = Settings(
+    workspace=folder / "w", training=TrainingSettings(bootstrap_rounds=20, window_days=365)
+)
+set_up_logs(settings.logs, "train")
+begin_run()
+import_history(settings, open_source(str(folder / "labelled.toml")))
+features = (
+    RequestFeature(name="amount", kind="amount"),
+    RequestFeature(name="risk", kind="number", column="risk"),
+)
+Plan(views=(), request=features).save(settings.plan_path)
+trained = train(settings, threads=1, baselines=False)
+print(trained.version)
+
+def fail(*rows, **more):
+    raise KeyError("{MARK}-card", {AMOUNT})
+
+fitting.train = fail
+train(settings, threads=1, baselines=False)
+"""
+
+
+def test_a_training_that_goes_well_and_one_that_fails_log_no_value(tmp_path: Path) -> None:
+    rows = ["ref,created,amount,customer,card,ip,risk,fraud"]
+    for n in range(600):
+        moment = f"2026-01-{n // 20 + 1:02d}T{n % 20:02d}:00:00Z"
+        fraud = int(n % 10 == 0)
+        who = f"{MAIL},{MARK}-card{n % 7},{ADDRESS}"
+        rows.append(f"{MARK}-{n},{moment},717171.71,{who},{n % 9 + 3 * fraud},{fraud}")
+    (tmp_path / "payments.csv").write_text("\n".join(rows) + "\n")
+    labels = '\n[labels]\ncolumn = "fraud"\ndelay_days = 0.0\n'
+    (tmp_path / "labelled.toml").write_text(MAPPING + labels)
+    done = run("-c", TRAINING, str(tmp_path))
+    assert done.stdout.strip() == "1", done.stderr
+    assert done.returncode == 1
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert "KeyError" in last["traceback"], last
+    check(done.stderr, "trainings")
+
+
 def test_an_import_the_pipeline_and_the_follower_log_no_value(tmp_path: Path, root: Path) -> None:
     rows = ["ref,created,amount,customer,card,ip"]
     for n in range(300):
@@ -222,3 +283,154 @@ def test_an_import_the_pipeline_and_the_follower_log_no_value(tmp_path: Path, ro
     check(logs, "jobs and the follower")
     for line in logs.splitlines():
         json.loads(line)
+
+
+@contextmanager
+def process(folder: Path, name: str, *arguments: str, **environment: str) -> Iterator[Path]:
+    """A process that goes on, and where its log is; the log is checked at its end."""
+    log = folder / f"{name}.log"
+    given = {"SENTINEL_LOGS__FORMAT": "json", "SENTINEL_LOGS__LEVEL": "debug", **environment}
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **given},
+        )
+    try:
+        yield log
+    finally:
+        running.terminate()
+        running.wait(60)
+    check(log.read_text(), name)
+    for line in log.read_text().splitlines():
+        json.loads(line)
+
+
+def shown_at(url: str, *, until: str = "", seconds: float = 60.0) -> str:
+    """What an address shows, once it holds a text."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            text = httpx.get(url, timeout=30).text
+            if until in text:
+                return text
+        assert time.monotonic() < deadline, (url, until)
+        time.sleep(0.1)
+
+
+def test_the_monitor_shows_no_value_in_its_log_its_metrics_or_its_health(
+    server: Server, client: httpx.Client, tmp_path: Path
+) -> None:
+    sent = marked(transaction_id=f"{MARK}-watched")
+    assert client.post("/predict", json=sent).status_code == 200
+    label = {"transaction_id": f"{MARK}-watched", "verdict": "fraud", "origin": MARK}
+    assert client.post("/labels", json=label).status_code == 200
+    port = free_port()
+    mails = {
+        "SENTINEL_ALERTS__SMTP_HOST": "127.0.0.1",
+        "SENTINEL_ALERTS__SMTP_PORT": str(free_port()),
+        "SENTINEL_ALERTS__MAIL_TO": MAIL,
+        "SENTINEL_ALERTS__WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/{MARK}",
+        "SENTINEL_ALERTS__PAGE_AFTER_SECONDS": "0",
+        "SENTINEL_ALERTS__GROUP_SECONDS": "0",
+        "SENTINEL_ALERTS__EVERY_SECONDS": "0.5",
+        "SENTINEL_DIGEST__HOUR": "0",
+    }
+    place = {
+        "SENTINEL_WORKSPACE": str(server.settings.workspace),
+        "SENTINEL_FEATURE_STORE": str(server.settings.feature_store),
+        "SENTINEL_API__PORT": str(free_port()),  # no scorer answers there: an alert fires
+        "SENTINEL_MONITOR__PORT": str(port),
+    }
+    with process(tmp_path, "monitor", "sentinel.pipeline.monitor", **place, **mails) as log:
+        url = f"http://127.0.0.1:{port}"
+        read = 'sentinel_drift_entries_total{kind="labels"}'
+        shown = shown_at(f"{url}/metrics", until=read)
+        deadline = time.monotonic() + 60
+        while not {"by mail", "by webhook"} <= {
+            way for way in ("by mail", "by webhook") if way in log.read_text()
+        }:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        shown += shown_at(f"{url}/healthz")
+    check(shown, "what the monitor shows")
+
+
+def test_the_dashboards_door_logs_nobodys_name_password_address_or_path(tmp_path: Path) -> None:
+    password = f"{MARK} pass word"
+    UserStore(tmp_path / "dashboard.db").create(f"{MARK}-ann", password)
+    port, metrics = free_port(), free_port()
+    place = {
+        "SENTINEL_WORKSPACE": str(tmp_path),
+        "SENTINEL_DASHBOARD__PORT": str(port),
+        "SENTINEL_DASHBOARD__METRICS_PORT": str(metrics),
+        "SENTINEL_DASHBOARD__PROXIES": "127.0.0.1",
+    }
+    with process(tmp_path, "dashboard", "sentinel.dashboard.serve", **place) as log:
+        url = f"http://127.0.0.1:{port}"
+        shown_at(f"{url}/_stcore/health", until="ok")
+        headers = {"origin": url, "x-forwarded-for": ADDRESS, "user-agent": MARK}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as browser:
+            for name, word in ((f"{MARK}-ann", MARK), (MAIL, password), (f"{MARK}-ann", password)):
+                browser.post("/login", data={"name": name, "password": word})
+            for path in (f"/{MARK}", f"/drift?feature={MARK}", f"/auth/{MARK}"):
+                browser.get(path)
+                browser.get(path, headers={"host": f"{MARK}.example.com"})
+                browser.get(path, headers={"cookie": f"sentinel_session={MARK}"})
+            browser.post("/login", content=MARK.encode(), headers={"content-type": MARK})
+            browser.post("/logout")
+        shown = shown_at(f"http://127.0.0.1:{metrics}/metrics", until="sentinel_dashboard")
+        assert "A wrong password" in log.read_text()
+    check(shown, "the door's metrics")
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A registry whose answers, good and bad, hold marks where a person may write."""
+
+    def do_GET(self) -> None:
+        known = {
+            "name": MARK,
+            "tags": [{"key": "note", "value": f"asked by {MAIL}"}],
+            "aliases": [],
+        }
+        body = json.dumps({"registered_model": known, "model_versions": [known]})
+        self.answer(200 if "get" in self.path else 500, body)
+
+    def do_POST(self) -> None:
+        self.answer(400, json.dumps({"error_code": "X", "message": f"{MARK} of {MAIL}"}))
+
+    def answer(self, status: int, body: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_a_follower_shows_nothing_that_stands_in_the_registry(tmp_path: Path) -> None:
+    port = free_port()
+    with HTTPServer(("127.0.0.1", 0), Registry) as registry:
+        thread = threading.Thread(target=registry.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            place = {
+                "SENTINEL_WORKSPACE": str(tmp_path),
+                "SENTINEL_FOLLOWER__PORT": str(port),
+                "SENTINEL_MLFLOW__TRACKING_URI": f"http://127.0.0.1:{registry.server_port}",
+            }
+            with process(tmp_path, "follow", "sentinel.pipeline.follow", **place):
+                url = f"http://127.0.0.1:{port}"
+                looked = re.compile(r"^sentinel_follower_looks_total.* [1-9]", re.MULTILINE)
+                deadline = time.monotonic() + 60
+                while not looked.search(shown := shown_at(f"{url}/metrics")):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                shown += shown_at(f"{url}/healthz")
+            check(shown, "what the follower shows")
+        finally:
+            registry.shutdown()
+            thread.join()

@@ -41,6 +41,8 @@ def payment() -> dict[str, object]:
         ({"X-Request-Id": "x" * 65}, None),
         ({"traceparent": f"ff-{TRACE}-{SPAN}-00"}, None),
         ({"traceparent": f"00-{'0' * 32}-{SPAN}-00"}, None),
+        ({"traceparent": f"00-{'4111111111111111'.zfill(32)}-{SPAN}-01"}, None),
+        ({"traceparent": f"00-4111111111111111a{'0' * 15}-{SPAN}-01"}, None),
     ],
     ids=repr,
 )

@@ -39,12 +39,14 @@ class ScorerSeen(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         address: Its URL.
         problem: Why it did not answer; empty if it did.
+        starting: It does not answer because it still reads the log, and is at work on that.
         now: Its figures; None if they could not be read.
         growth: How they grew within the window; None if that is not known yet.
     """
 
     address: str
     problem: str = ""
+    starting: bool = False
     now: Scraped | None = None
     growth: Growth | None = None
 
@@ -87,6 +89,8 @@ def judge(seen: Seen) -> dict[str, Sequence[Found]]:
 def _no_scorer(seen: Seen) -> Judged:
     if any(not one.problem for one in seen.scorers):
         return []
+    if any(one.starting for one in seen.scorers):
+        return None  # it goes on by itself; what fires already goes on firing
     why = seen.scorers[0].problem
     return [Found("", f"No scorer answers: payments are not scored. {why}")]
 
@@ -221,7 +225,9 @@ def _disk_nearly_full(seen: Seen) -> Judged:
 
 
 def _labels_stopped(seen: Seen) -> Judged:
-    if seen.labels_silent_us is None or seen.labels_accepted_us is None:
+    if seen.labels_silent_us is None:
+        return None
+    if seen.labels_accepted_us is None:
         return []
     if seen.labels_silent_us <= seen.labels_accepted_us:
         return []

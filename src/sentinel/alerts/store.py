@@ -7,6 +7,7 @@ and written together is so in one transaction.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +97,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertStore:
-    """Alerts of a workspace; the file is made by the first change.
+    """Alerts of a workspace; the file is made by the first change. Threads may share it.
 
     Args:
         path: The file.
@@ -112,6 +113,7 @@ class AlertStore:
             file_of="alerts",
         )
         self._unwritten: dict[tuple[str, Key], Told] = {}
+        self._lock = threading.Lock()
 
     def held(self) -> dict[Key, Held]:
         """All alerts."""
@@ -146,7 +148,9 @@ class AlertStore:
             query = "SELECT name, subject, state, fired_at_us, at_us FROM told WHERE channel = ?"
             rows = [] if connection is None else connection.execute(query, (channel,)).fetchall()
         found = {(name, subject): Told(*rest) for name, subject, *rest in rows}
-        found.update({key: told for (by, key), told in self._unwritten.items() if by == channel})
+        with self._lock:
+            unwritten = self._unwritten.copy()
+        found.update({key: told for (by, key), told in unwritten.items() if by == channel})
         return found
 
     def note_told(
@@ -166,14 +170,18 @@ class AlertStore:
         Raises:
             LedgerUnavailable, WorkspaceError: It could not be written.
         """
-        for one in alerts:
-            told = Told(one.state, one.fired_at_us, now_us)
-            self._unwritten[channel, one.key] = told
-        rows = [(by, *key, *astuple(told)) for (by, key), told in self._unwritten.items()]
+        with self._lock:
+            for one in alerts:
+                self._unwritten[channel, one.key] = Told(one.state, one.fired_at_us, now_us)
+            written = self._unwritten.copy()
+        rows = [(by, *key, *astuple(told)) for (by, key), told in written.items()]
         with self._change() as connection:
             connection.executemany("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?, ?, ?)", rows)
             _put_delivery(connection, channel, Delivery(sent_at_us=now_us, problem=problem))
-        self._unwritten.clear()
+        with self._lock:
+            for key, told in written.items():
+                if self._unwritten.get(key) is told:
+                    del self._unwritten[key]
 
     def note_failed(self, channel: str, problem: str, now_us: int) -> Delivery:
         """Remember that a channel did not; returns how it does now."""

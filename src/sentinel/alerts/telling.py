@@ -42,7 +42,7 @@ def channels(settings: AlertSettings, deployment: str) -> dict[str, Channel]:
             )
 
         found[MAIL] = mail
-    if settings.webhook_url:
+    if settings.webhook_url.get_secret_value():
 
         def webhook(notice: Notice) -> str:
             return post(settings, body_of(notice, deployment=deployment), notice.at_us)

@@ -73,11 +73,12 @@ def post(settings: AlertSettings, body: bytes, now_us: int) -> str:
     secret = settings.webhook_secret.get_secret_value()
     if secret:
         headers[SIGNATURE] = signature(secret, body, now_us // 1_000_000)
-    host = httpx.URL(settings.webhook_url).host  # paths and queries may hold a token
+    url = settings.webhook_url.get_secret_value()
+    host = httpx.URL(url).host  # paths and queries may hold a token
     try:
         with (
             httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client,
-            client.stream("POST", settings.webhook_url, content=body, headers=headers) as answer,
+            client.stream("POST", url, content=body, headers=headers) as answer,
         ):
             status = answer.status_code
     except httpx.HTTPError as error:

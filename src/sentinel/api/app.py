@@ -97,7 +97,7 @@ class Application:
         self.door = Door(runtime.settings.api, gatekeeper)
         self.problems = ProblemRenderer(runtime.metrics)
         self.request_ids = RequestIds()
-        self.requests = request_log(runtime.settings.logs.requests)
+        self.requests = request_log(runtime.settings.logs.requests, runtime.metrics)
         self._large = LargeBodies()
         self.rates = Rates(runtime.settings.access)
         self.intake = Intake(runtime, self._large, self.rates)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 
 from sentinel.access.principals import Principal
+from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.telemetry.context import bound
+from sentinel.telemetry.guarded import said_once
 from sentinel.telemetry.sampling import is_sampled
 
 log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Writes the lines.
+    """Writes the lines. Where one cannot be written, the request is answered all the same.
 
     Args:
         share: Of the requests, 0 to 1.
+        metrics: Counts failures.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, metrics: ScoringMetrics) -> None:
         self._share = share
+        self._metrics = metrics
+        self._failing = False
 
     def answered(
         self,
@@ -39,21 +44,27 @@ class RequestLog:
             seconds: From its arrival to its answer.
             principal: Who asked; None if nobody knows.
         """
-        if not is_sampled(request_id, self._share):
-            return
-        with bound(request_id=request_id):
-            log.info(
-                "Answered.",
-                extra={
-                    "method": method,
-                    "route": route,
-                    "status": status,
-                    "duration_us": round(seconds * 1e6),
-                    "caller": principal.key_id if principal is not None else "",
-                },
-            )
+        try:
+            if not is_sampled(request_id, self._share):
+                return
+            with bound(request_id=request_id):
+                log.info(
+                    "Answered.",
+                    extra={
+                        "method": method,
+                        "route": route,
+                        "status": status,
+                        "duration_us": round(seconds * 1e6),
+                        "caller": principal.key_id if principal is not None else "",
+                    },
+                )
+        except Exception as error:  # noqa: BLE001 -- the answer goes out whatever happens here
+            self._metrics.telemetry_failures += 1
+            self._failing = said_once(log, "A request", error, said=self._failing)
+        else:
+            self._failing = False
 
 
-def request_log(share: float) -> RequestLog | None:
+def request_log(share: float, metrics: ScoringMetrics) -> RequestLog | None:
     """The log of requests; None where no requests are told of."""
-    return RequestLog(share) if share > 0 else None
+    return RequestLog(share, metrics) if share > 0 else None

@@ -29,6 +29,7 @@ from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import ConfigurationError
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import ApiSettings, Settings
+from sentinel.telemetry.starting import StartingFile
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,16 @@ async def _serve(
     address_file = settings.workspace / "scorer.json"
     async with _gatekeeper(settings) as gatekeeper:
         with _listeners(settings.api) as listeners:
-            runtime = await ScoringRuntime.open(
-                settings, render=render, render_recorded=render_recorded, progress=progress
-            )
+            with StartingFile(settings.workspace) as starting:
+
+                def going_on(done: int, of: int) -> None:
+                    starting.progress(done, of)
+                    if progress is not None:
+                        progress(done, of)
+
+                runtime = await ScoringRuntime.open(
+                    settings, render=render, render_recorded=render_recorded, progress=going_on
+                )
             try:
                 application = Application(runtime, gatekeeper)
                 config = uvicorn.Config(

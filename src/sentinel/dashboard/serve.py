@@ -19,6 +19,9 @@ from sentinel.dashboard.login.sessions import Sessions
 from sentinel.dashboard.login.throttle import Throttle
 from sentinel.dashboard.login.users import UserStore
 from sentinel.domain import ConfigurationError, SentinelError
+from sentinel.monitoring.door_metrics import DoorMetrics
+from sentinel.pipeline.monitor_server import MonitorServer, process_registry
+from sentinel.pipeline.watches import Health
 from sentinel.settings import Settings, load_settings
 from sentinel.telemetry.log_setup import set_up_logs
 
@@ -65,7 +68,10 @@ def serve(settings: Settings) -> None:
         )
     # Whose word on a client's address and on TLS counts. Uvicorn reads it from here.
     os.environ["FORWARDED_ALLOW_IPS"] = settings.dashboard.proxies
-    door = Middleware(Door, access=access, farewell=_to_the_login())
+    metrics = DoorMetrics()
+    if settings.dashboard.metrics_port:
+        show_metrics(settings, metrics)
+    door = Middleware(Door, access=access, farewell=_to_the_login(), metrics=metrics)
     app = App(_PAGES, middleware=[door])
     app.run(
         config={
@@ -76,6 +82,24 @@ def serve(settings: Settings) -> None:
             "browser.gatherUsageStats": False,
             "client.toolbarMode": "minimal",
         }
+    )
+
+
+def show_metrics(settings: Settings, metrics: DoorMetrics) -> MonitorServer:
+    """Serve `/metrics` at a port of its own, in threads: no path of it is the dashboard's.
+
+    Raises:
+        ConfigurationError: The port cannot be listened on.
+    """
+    registry = process_registry()
+    registry.register(metrics)
+    return MonitorServer(
+        settings.dashboard.host,
+        settings.dashboard.metrics_port,
+        registry,
+        lambda: Health(True, ()),
+        whose="The dashboard",
+        variables="SENTINEL_DASHBOARD__METRICS_PORT",
     )
 
 

@@ -227,8 +227,14 @@ class DriftFollower:
         hours = np.minimum(happened // HOUR_US, arrived)
         degraded = (flags & FLAG_DEGRADED) != 0
         # Hours that were tested stay closed, also where the wait was made longer since.
-        late = ~degraded & (hours < max(self._first_open(), stream.row.tested_hour + 1))
-        hours = np.where(late, arrived, hours)
+        closed = ~degraded & (hours < max(self._first_open(), stream.row.tested_hour + 1))
+        happened_in = hours
+        hours = np.where(closed, np.maximum(arrived, self._clock_us // HOUR_US), hours)
+        # A scorer whose clock was ahead closes hours for the others. What is not late by the clock
+        # of the scorer that decided on it is counted in the hour that is open.
+        ahead = self._clock_us > received
+        in_time = ahead & (happened_in >= (received - self._late_us) // HOUR_US)
+        late = closed & ~in_time
         columns = None
         if stream.model is not None:
             columns = stream.model.columns(decided.plan_hash)

@@ -67,10 +67,9 @@ class DriftView:
         notices = tuple(self._store.notices())
         labels = self._store.labels(now_us)
         progress = self._store.progress()
-        streams = self._store.streams()
-        if not streams:
+        stream = self._store.deciding()
+        if stream is None:
             return DriftOverview(missing=_nothing(progress.through), notices=notices, labels=labels)
-        stream = streams[-1]
         changes = self._seen(self._store.changes(now_us, most=MOST_CHANGES))
         reference, missing = self._reference(stream)
         features: tuple[FeatureDrift, ...] = ()
@@ -99,11 +98,11 @@ class DriftView:
             name: The feature, or ``score``.
             now_us: The clock, for silences.
         """
-        streams = self._store.streams()
-        reference = self._reference(streams[-1])[0] if streams else None
-        if reference is None or name not in reference.bins.names:
+        stream = self._store.deciding()
+        reference = self._reference(stream)[0] if stream is not None else None
+        if stream is None or reference is None or name not in reference.bins.names:
             return None
-        days = self._counts(streams[-1], reference)
+        days = self._counts(stream, reference)
         changes = self._seen(self._store.changes(now_us, most=MOST_CHANGES))
         changes = tuple(one for one in changes if one.change.feature == name)
         found = next(

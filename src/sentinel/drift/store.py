@@ -8,6 +8,7 @@ but notices can be made anew from the log (`DriftStore.forget_counts`).
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -21,7 +22,7 @@ from sentinel.drift.anchor import Anchor
 from sentinel.drift.bins import SCORE
 from sentinel.drift.figures import Change
 from sentinel.drift.label_figures import ALL_PAYMENTS, LabelChange, LabelFigures
-from sentinel.drift.notices import MOST_NOTICES, Notice, plan_of, silence_of
+from sentinel.drift.notices import HOUR_US, MOST_NOTICES, Notice, plan_of, silence_of
 from sentinel.drift.tables import DriftTables, Execute, open_tables
 from sentinel.settings import Settings
 
@@ -425,6 +426,28 @@ class DriftStore:
 
         return self._tables.ask(read, [])
 
+    def deciding(self) -> StreamRow | None:
+        """The stream of the model that decides; None if no decision was followed.
+
+        Scorers on different versions decide in turns, so that the newest decision says little: of
+        models that take turns it is the one that decided most in this hour and the one before, by
+        the log's clock. A model that has taken over altogether decides from its first payment on.
+        """
+        streams = self.streams()
+        if not streams:
+            return None
+        newest = streams[-1]
+        turns = [one for one in streams[:-1] if one.last_sequence > newest.first_sequence]
+        if not turns:
+            return newest
+        tallies = self.tallies(self.progress().clock_us // HOUR_US - 1)
+        decided: Counter[tuple[str, str]] = Counter()
+        for (name, version, _), tally in tallies.items():
+            decided[name, version] += tally.decided
+        return max(
+            (newest, *reversed(turns)), key=lambda one: decided[one.model_name, one.model_version]
+        )
+
     def open_alarms(self, now_us: int) -> list[RecordedChange]:
         """Changes that are on and not silenced, newest first; see `changes_now`."""
         return [one for one in self.changes_now(now_us) if one.raises_alarm]
@@ -436,11 +459,11 @@ class DriftStore:
         against the reference of the model that decides. What an earlier champion's scores did is
         over.
         """
-        streams, anchor = self.streams(), self.anchor()
-        if not streams:
+        deciding, anchor = self.deciding(), self.anchor()
+        if deciding is None:
             return []
-        found = self.changes(now_us, stream=streams[-1].id)
-        if anchor is not None and anchor.stream != streams[-1].id:
+        found = self.changes(now_us, stream=deciding.id)
+        if anchor is not None and anchor.stream != deciding.id:
             of_features = self.changes(now_us, stream=anchor.stream)
             found += [one for one in of_features if one.change.feature != SCORE]
         return sorted(found, key=lambda one: -one.change.at_hour)

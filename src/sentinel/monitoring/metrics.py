@@ -28,6 +28,9 @@ REQUEST_BOUNDS_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0)
 AGE_BOUNDS_US: Final = (
     np.array([0.1, 0.5, 1, 5, 30, 60, 300, 3_600, 21_600, 86_400, 604_800]) * 1e6
 ).astype(np.int64)
+LABEL_DELAY_BOUNDS_US: Final = (
+    np.array([1 / 24, 0.25, 1, 2, 4, 7, 14, 21, 30, 45, 60, 90, 120, 180]) * 86_400e6
+).astype(np.int64)
 PROBABILITY_BOUNDS: Final = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 OUTCOME_NAMES: Final = ("approve", "review", "decline")
 
@@ -85,7 +88,11 @@ class ScoringMetrics(Collector):
         self.rebuilds = 0
         self.experiment_failures = 0
         self.experiment_payments_uncounted = 0
+        self.telemetry_failures = 0
         self.labels = {"fraud": 0, "legitimate": 0}
+        self.label_delay = {
+            verdict: Histogram(LABEL_DELAY_BOUNDS_US, 1e-6) for verdict in self.labels
+        }
         self.voids = 0
         self.payment_answers = {"/predict": 0, "/predict/batch": 0}
         self.problems: dict[tuple[str, str], int] = {}
@@ -159,6 +166,7 @@ class ScoringMetrics(Collector):
             "sentinel_indexed_sequence": self.indexed_through,
             "sentinel_snapshot_sequence": self.snapshot_sequence,
             "sentinel_start_time_seconds": self.started,
+            "sentinel_telemetry_failures": self.telemetry_failures,
             "sentinel_decisions": {
                 (outcome, *labels): count
                 for labels, counts in self.decisions.items.items()
@@ -193,6 +201,9 @@ class ScoringMetrics(Collector):
             "sentinel_state_rebuilds": self.rebuilds,
             "sentinel_repairs_pending": self.repairs_pending,
             "sentinel_labels": {(verdict,): count for verdict, count in self.labels.items()},
+            "sentinel_label_delay_seconds": {
+                (verdict,): delays for verdict, delays in self.label_delay.items()
+            },
             "sentinel_voids": self.voids,
             "sentinel_model": {
                 "name": self.model_name,

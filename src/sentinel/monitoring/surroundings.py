@@ -1,4 +1,4 @@
-"""What the monitor sees around the scorers, for Prometheus: the disk, Redis, the feed of labels."""
+"""What the monitor sees around the scorers, for Prometheus: the disk and Redis."""
 
 from __future__ import annotations
 
@@ -19,15 +19,11 @@ class Surroundings(NamedTuple):
         disk: A folder, and which share of its file system is in use.
         disk_full_share: From which share on it is nearly full.
         redis_answers: Whether Redis does; None without Redis.
-        labels_silent_seconds, labels_accepted_seconds: How long no label has come, and how long
-            that may last.
     """
 
     disk: tuple[str, float] | None = None
     disk_full_share: float = 0.0
     redis_answers: bool | None = None
-    labels_silent_seconds: float | None = None
-    labels_accepted_seconds: float | None = None
 
 
 class SurroundingsMetrics(Collector):
@@ -43,11 +39,7 @@ class SurroundingsMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Samples for a scrape."""
         seen = self._seen()
-        values: dict[str, Value | None] = {
-            "sentinel_redis_answers": seen.redis_answers,
-            "sentinel_label_silence_seconds": seen.labels_silent_seconds,
-            "sentinel_label_silence_accepted_seconds": seen.labels_accepted_seconds,
-        }
+        values: dict[str, Value | None] = {"sentinel_redis_answers": seen.redis_answers}
         if seen.disk is not None:
             folder, share = seen.disk
             values["sentinel_disk_used_share"] = {(folder,): share}

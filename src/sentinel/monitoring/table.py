@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
-Exporter = Literal["scorer", "monitor"]
+Exporter = Literal["scorer", "monitor", "dashboard", "follower"]
 
 
 class MetricRow(NamedTuple):
@@ -113,6 +113,12 @@ SCORER: Final = (
         "sentinel_snapshot_sequence", "gauge", "entries", "Last entry in the newest snapshot."
     ),
     MetricRow("sentinel_start_time_seconds", "gauge", "seconds", "Unix time of the start."),
+    MetricRow(
+        "sentinel_telemetry_failures",
+        "counter",
+        "failures",
+        "Times that a line about a request, or a trace, could not be made. Answers do not change.",
+    ),
     # Decisions.
     MetricRow(
         "sentinel_decisions",
@@ -250,6 +256,13 @@ SCORER: Final = (
     # Labels.
     MetricRow("sentinel_labels", "counter", "labels", "Labels recorded, by verdict.", ("verdict",)),
     MetricRow(
+        "sentinel_label_delay_seconds",
+        "histogram",
+        "seconds",
+        "From the arrival of a payment to that of a label about it, by what the label says.",
+        ("verdict",),
+    ),
+    MetricRow(
         "sentinel_voids",
         "counter",
         "payments",
@@ -330,20 +343,6 @@ SURROUNDINGS: Final = (
         "monitor",
     ),
     MetricRow("sentinel_redis_answers", "gauge", "", "1 if Redis answers.", exported_by="monitor"),
-    MetricRow(
-        "sentinel_label_silence_seconds",
-        "gauge",
-        "seconds",
-        "How long no label had come by the end of the log.",
-        exported_by="monitor",
-    ),
-    MetricRow(
-        "sentinel_label_silence_accepted_seconds",
-        "gauge",
-        "seconds",
-        "How long that may last by the feed's own rhythm, or as set.",
-        exported_by="monitor",
-    ),
 )
 
 MEASURED: Final = (
@@ -361,6 +360,23 @@ MEASURED: Final = (
         "gauge",
         "seconds",
         "Unix time at which the newest label arrived; 0: none ever has.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_feed_silent_seconds",
+        "gauge",
+        "seconds",
+        "How long no label had come by the end of the log; 0: none ever has.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_feed_accepted_silence_seconds",
+        "gauge",
+        "seconds",
+        "How long that may last by the feed's own rhythm, or as set; 0: nothing is known of a "
+        "rhythm, and any silence is accepted.",
         (),
         "monitor",
     ),
@@ -385,6 +401,15 @@ MEASURED: Final = (
         "gauge",
         "payments",
         "Decisions younger than labels.maturity_days: their truth may still come.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_label_maturity_seconds",
+        "gauge",
+        "seconds",
+        "labels.maturity_days: a payment without a label counts as legitimate from then on. Labels "
+        "that take longer come too late for a training.",
         (),
         "monitor",
     ),
@@ -569,5 +594,131 @@ LABEL_DRIFT: Final = (
     ),
 )
 
-METRICS: Final = SCORER + WATCHES + SURROUNDINGS + MEASURED + DRIFT + LABEL_DRIFT
+CONTROL_GROUP: Final = (
+    MetricRow(
+        "sentinel_control_group_budget_minor",
+        "gauge",
+        "minor units",
+        "What the control group may cost in 30 days, as expected, by the policy; 0: none is "
+        "allowed.",
+        (),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_control_group_expected_cost_minor",
+        "gauge",
+        "minor units",
+        "Amounts that it let through in 30 days, each times its probability of fraud: the last "
+        "30 days, or the newest 30 that are mature.",
+        ("days",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_control_group_realised_loss_minor",
+        "gauge",
+        "minor units",
+        "Those of these amounts that labels call fraud by now.",
+        ("days",),
+        "monitor",
+    ),
+    MetricRow(
+        "sentinel_control_group_payments",
+        "gauge",
+        "payments",
+        "How many they are, by what labels say of them by now: fraud, legitimate, or nothing.",
+        ("days", "truth"),
+        "monitor",
+    ),
+)
+
+DASHBOARD: Final = (
+    MetricRow(
+        "sentinel_dashboard_requests",
+        "counter",
+        "requests",
+        "Requests that the dashboard's door answered or let in, by what they are for and status; "
+        "101: a page's stream of updates was let in.",
+        ("page", "status"),
+        "dashboard",
+    ),
+    MetricRow(
+        "sentinel_dashboard_request_seconds",
+        "histogram",
+        "seconds",
+        "From a request's arrival at the door to the end of its answer, without streams.",
+        ("page",),
+        "dashboard",
+    ),
+    MetricRow(
+        "sentinel_dashboard_open_pages",
+        "gauge",
+        "pages",
+        "Pages that are open in browsers, each with its stream of updates.",
+        (),
+        "dashboard",
+    ),
+    MetricRow(
+        "sentinel_dashboard_waiting_logins",
+        "gauge",
+        "logins",
+        "Logins that wait for their turn or are checked.",
+        (),
+        "dashboard",
+    ),
+)
+
+FOLLOWER: Final = (
+    MetricRow(
+        "sentinel_follower_looks",
+        "counter",
+        "looks",
+        "Looks at the registry and the line-up, by how they ended.",
+        ("result",),
+        "follower",
+    ),
+    MetricRow(
+        "sentinel_follower_look_seconds",
+        "histogram",
+        "seconds",
+        "Time of a look, with all that it fetched.",
+        (),
+        "follower",
+    ),
+    MetricRow(
+        "sentinel_follower_last_success_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "When a look last ended well, Unix time; 0: none has.",
+        (),
+        "follower",
+    ),
+    MetricRow(
+        "sentinel_follower_lag_versions",
+        "gauge",
+        "versions",
+        "Versions that registry or line-up want here, as far as it is known, and that are not.",
+        (),
+        "follower",
+    ),
+    MetricRow(
+        "sentinel_follower_lag_seconds",
+        "gauge",
+        "seconds",
+        "How long ago all that is wanted was last known to be here; 0: it is.",
+        (),
+        "follower",
+    ),
+)
+
+METRICS: Final = (
+    SCORER
+    + WATCHES
+    + SURROUNDINGS
+    + MEASURED
+    + CONTROL_GROUP
+    + DRIFT
+    + LABEL_DRIFT
+    + DASHBOARD
+    + FOLLOWER
+)
 BY_NAME: Final = {row.name: row for row in METRICS}

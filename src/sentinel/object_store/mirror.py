@@ -22,7 +22,7 @@ from sentinel.settings import Settings, load_settings
 
 _PARTS: Final = ("buckets", "workspace")
 # Follow from the ledger, or belong to a process that runs.
-_LEFT_OUT: Final = ("index.db", "logs", "scorer.json", "up.lock", "models")
+_LEFT_OUT: Final = ("index.db", "logs", "scorer.json", "starting.json", "up.lock", "models")
 
 
 def buckets_of(settings: Settings) -> list[str]:

@@ -1,7 +1,8 @@
 """Looks at everything that alerts are about: scorers, Redis, the disk, labels and drift.
 
-It sees what `/metrics` of the scorers says and what lies in the workspace, and asks nothing of
-payments. Each part that cannot be seen is missing from what was seen, and keeps no other from it.
+It sees what `/metrics` of the scorers says, what lies in the workspace, and what another watch saw
+of labels, and asks nothing of payments. Each part that cannot be seen is missing from what was
+seen, and keeps no other from it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
-import numpy as np
 from msgspec.structs import replace
 
 from sentinel.access.own_key import OwnKey
@@ -21,12 +21,10 @@ from sentinel.alerts.conditions import ScorerSeen, Seen
 from sentinel.alerts.scraped import Growth, Looks, scraped
 from sentinel.alerts.states import SECOND_US
 from sentinel.domain import SentinelError
-from sentinel.features.plan.plan import DAY_US
-from sentinel.models.label_feed import SPAN_US, LabelFeed, label_feed
 from sentinel.pipeline.health import scorer_urls
-from sentinel.pipeline.history import read_arrivals
-from sentinel.pipeline.workspace import ledger_reader
+from sentinel.pipeline.watches import LatestLabelFeed
 from sentinel.settings import Settings
+from sentinel.telemetry.starting import starting_of
 
 if TYPE_CHECKING:
     from sentinel.drift.store import RecordedChange
@@ -49,17 +47,15 @@ class Sight:
 
     Args:
         settings: The deployment.
-
-    Attributes:
-        labels: How long no label has come.
+        labels: What the watch of labels saw; default: nothing, and nothing is told of labels.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, labels: LatestLabelFeed | None = None) -> None:
         self._settings = settings
         self._key = OwnKey(settings)
         self._looks: dict[str, Looks] = {}
         self._unseen: dict[str, str] = {}
-        self.labels = LabelSilence(settings)
+        self._labels = labels or LatestLabelFeed()
 
     def look(self, now_us: int, usual: tuple[int, int] | None = None) -> tuple[Seen, Growth | None]:
         """Look at everything.
@@ -83,7 +79,7 @@ class Sight:
         """
         settings = self._settings
         folder = Path(settings.alerts.disk_path or settings.workspace)
-        feed = self._or_none("labels", self.labels.feed)
+        feed = self._labels.seen
         return Seen(
             at_us=now_us,
             scorers=(),
@@ -107,6 +103,7 @@ class Sight:
         for gone in [what for what in self._unseen if "://" in what and what not in self._looks]:
             del self._unseen[gone]
         found, grown = [], []
+        alone = len(urls) == 1  # and so the one whose workspace this is
         with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:
             for url, looks in self._looks.items():
                 try:
@@ -121,13 +118,19 @@ class Sight:
                     look = scraped(answer.text, now_us)
                 except (httpx.HTTPError, ValueError) as error:
                     problem = f"{url} does not answer: {str(error) or type(error).__name__}"
-                    found.append(ScorerSeen(address=url, problem=problem))
+                    starting = alone and self._starts(now_us)
+                    found.append(ScorerSeen(address=url, problem=problem, starting=starting))
                     continue
                 rise = looks.add(look)
                 if rise is not None:
                     grown.append(rise)
                 found.append(ScorerSeen(address=url, now=look, growth=looks.growth()))
         return found, _together(grown)
+
+    def _starts(self, now_us: int) -> bool:
+        """Whether the scorer of this workspace is at work on its start."""
+        starting = starting_of(self._settings.workspace)
+        return starting is not None and starting.is_at_work(now_us)
 
     def _or_none(self, what: str, look: Callable[[], _T]) -> _T | None:
         """What was seen; None if it could not be, which is logged once for each reason."""
@@ -179,38 +182,6 @@ class Sight:
             store.close()
         alarms = () if found is None else found.alarms
         return {one.stream: f"Labels have changed: {one.words}." for one in alarms}
-
-
-class LabelSilence:
-    """How long no label has come, read from what the log gained since the last question.
-
-    Args:
-        settings: The deployment.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._through = 0
-        self._arrivals = np.empty(0, dtype=np.int64)
-
-    def feed(self) -> LabelFeed:
-        """How the feed of labels does by the end of the log.
-
-        Raises:
-            WorkspaceError, LedgerUnavailable: The log cannot be read.
-        """
-        with ledger_reader(self._settings) as ledger:
-            last = ledger.last_sequence()
-            now_us = ledger.last_received_at_us() + 1
-            if last > self._through:
-                fresh = read_arrivals(ledger.groups(self._through))
-                arrivals = np.unique(np.concatenate([self._arrivals, fresh]))
-                newest = int(arrivals[-1]) if len(arrivals) else 0
-                self._arrivals = arrivals[arrivals >= newest - SPAN_US - DAY_US]
-                self._through = last
-        given = self._settings.labels.max_silence_days
-        accepted = None if given == "auto" else round(given * DAY_US)
-        return label_feed(self._arrivals, now_us, accepted_us=accepted)
 
 
 def used_share(folder: Path) -> float:

@@ -7,17 +7,19 @@ tells people, itself.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from sentinel.alerts.conditions import Seen, judge
+from sentinel.alerts.receivers import Receivers
 from sentinel.alerts.scraped import Growth
 from sentinel.alerts.states import SECOND_US, Held, Key, Pace, moved_on
 from sentinel.alerts.store import AlertStore
-from sentinel.alerts.telling import channels, tell
+from sentinel.alerts.telling import Channel, channels, tell
 from sentinel.domain import SentinelError
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
 from sentinel.pipeline.alert_sight import Sight
-from sentinel.pipeline.watches import MonitorContext
+from sentinel.pipeline.watches import LatestLabelFeed, MonitorContext
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,12 +27,14 @@ log = logging.getLogger(__name__)
 USUAL_HOURS: Final = 7 * 24
 """Hours that the usual share of stopped payments is of."""
 DEPLOYMENT: Final = "Sentinel"
+CLOSE_SECONDS: Final = 4.0
+"""How long the end of the monitor waits for a mail that is being sent."""
 _HOUR_US: Final = 3_600 * SECOND_US
 
 
 def alert_watch(context: MonitorContext) -> AlertWatch:
     """The watch, which shows what it sees among the metrics of the monitor."""
-    watch = AlertWatch(context.settings)
+    watch = AlertWatch(context.settings, context.label_feed)
     context.registry.register(SurroundingsMetrics(lambda: watch.surroundings))
     return watch
 
@@ -40,26 +44,26 @@ class AlertWatch:
 
     Args:
         settings: The deployment.
+        labels: What the watch of labels saw; see `Sight`.
 
     Attributes:
         name: Of the watch.
         every_seconds: Pause between two runs.
-        labels: How long no label has come.
+        receivers: Whom it tells.
         surroundings: What was seen last beside the scorers.
     """
 
     name = "alerts"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, labels: LatestLabelFeed | None = None) -> None:
         self.every_seconds = settings.alerts.every_seconds
         self._settings = settings
         self._store = AlertStore(settings.alerts_path)
-        self._sight = Sight(settings)
-        self.labels = self._sight.labels
+        self._sight = Sight(settings, labels)
         self._judges = not settings.services.alertmanager_url
         self.surroundings = Surroundings()
         self._unwritten: dict[Key, Held] | None = None
-        self._channels = channels(settings.alerts, DEPLOYMENT)
+        self.receivers = Receivers(channels(settings.alerts, DEPLOYMENT), self._tell)
         self._pace = Pace(
             page_us=round(settings.alerts.page_after_seconds * SECOND_US),
             ticket_us=round(settings.alerts.ticket_after_seconds * SECOND_US),
@@ -86,11 +90,18 @@ class AlertWatch:
         if after != before:
             _log_changes(before, after)
         problem = self._keep(after) if after != before or self._unwritten is not None else None
-        tell(self._store, self._settings.alerts, self._channels, now_us, after)
+        self.receivers.look(now_us, after)
         if problem is not None:
             raise problem
         if grown is not None:
             self._count(grown, now_us)
+
+    def close(self) -> None:
+        """Wait some seconds for what is being told."""
+        self.receivers.settle(CLOSE_SECONDS)
+
+    def _tell(self, name: str, channel: Channel, now_us: int, alerts: Mapping[Key, Held]) -> None:
+        tell(self._store, self._settings.alerts, {name: channel}, now_us, alerts)
 
     def _keep(self, alerts: dict[Key, Held]) -> SentinelError | None:
         """Write alerts, or remember them and return why they could not be written."""
@@ -114,13 +125,10 @@ class AlertWatch:
 
 
 def _surroundings(seen: Seen) -> Surroundings:
-    silent, accepted = seen.labels_silent_us, seen.labels_accepted_us
     return Surroundings(
         disk=seen.disk,
         disk_full_share=seen.disk_full_share,
         redis_answers=None if seen.redis_problem is None else not seen.redis_problem,
-        labels_silent_seconds=None if silent is None else silent / SECOND_US,
-        labels_accepted_seconds=None if accepted is None else accepted / SECOND_US,
     )
 
 

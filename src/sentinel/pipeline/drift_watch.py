@@ -68,6 +68,13 @@ class DriftWatch:
         self._figures: DriftFigures | None = None
         context.registry.register(DriftMetrics(lambda: self._figures))
 
+    def close(self) -> None:
+        """Leave the log and the record of drift."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = self._follower = None
+        self._store.close()
+
     def run(self, now_us: int) -> None:
         """Take in what came, test what is over, ask for a retraining where that is due."""
         if self._reader is None:
@@ -111,8 +118,7 @@ class DriftWatch:
         self._note(follower, reader, now_us)
 
     def _note(self, follower: DriftFollower, reader: Ledger, now_us: int) -> None:
-        streams = self._store.streams()
-        latest = streams[-1] if streams else None
+        latest = self._store.deciding()
         every = self._store.changes_now(now_us)
         on = [one for one in every if one.change.ended_hour is None]
         alarms = [one.change.total_variation for one in on if one.raises_alarm]

@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 
 from sentinel.domain import (
+    ConfigurationError,
     ModelError,
     ModelFormatError,
     ModelNotSigned,
@@ -50,6 +51,8 @@ from sentinel.models.signature import (
     write_signature,
 )
 from sentinel.models.signing_keys import TrustedKeys, approvers_of, trusted_keys_of
+from sentinel.monitoring.follower_metrics import FollowerMetrics
+from sentinel.pipeline.monitor_server import MonitorServer, process_registry
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
 from sentinel.pipeline.retired import note_line_up
@@ -68,6 +71,7 @@ from sentinel.pipeline.served import (
     run_of,
     untold_rollback,
 )
+from sentinel.pipeline.watches import Health
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings, load_settings
 from sentinel.telemetry.log_setup import set_up_logs
@@ -193,13 +197,17 @@ def _with_signature(known: KnownVersion, keys: TrustedKeys, approvers: TrustedKe
     return msgspec.structs.replace(known, approved=f"{approval.by}: {approval.why}")
 
 
-def follow(settings: Settings, stop: threading.Event) -> None:
+def follow(
+    settings: Settings, stop: threading.Event, metrics: FollowerMetrics | None = None
+) -> None:
     """Keep the served champion that of the registry, until told to stop.
 
     Args:
         settings: The deployment.
         stop: Set it to end.
+        metrics: Counts looks; default: a count that nobody sees.
     """
+    metrics = metrics or FollowerMetrics()
     problem = ""
     wait = POLL_SECONDS
     serving: str | None = None
@@ -210,11 +218,14 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     # One connection for all questions: opening one costs more than a question.
     with RegistryOverHttp(settings.tracking_uri) as server:
         while not stop.is_set():
+            began, wanting = time.perf_counter(), 1
             try:
                 try:
                     version = _sync(settings, server)
+                    wanting = 0
                 finally:  # experiments do not wait for a champion that cannot be fetched
                     missing = _sync_line_up(settings, server, whole)
+                    wanting += len(missing)
                     if missing != warned:
                         _warn_of_experiments(missing)
                         warned = missing
@@ -224,12 +235,15 @@ def follow(settings: Settings, stop: threading.Event) -> None:
                         log.warning("%s", said)
                     untold, looked = said, time.monotonic()
             except (SentinelError, OSError) as error:
+                known = None if isinstance(error, Unavailable) else wanting
+                metrics.looked(time.perf_counter() - began, well=False, missing=known)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("The served model stays as it is. %s", problem)
                     _note_problem(settings, server, error)
             else:
+                metrics.looked(time.perf_counter() - began, well=True, missing=wanting)
                 wait = POLL_SECONDS
                 if problem:
                     log.info("The registry's champion can be followed again.")
@@ -486,11 +500,39 @@ def _sweep(models: Path) -> None:
 
 
 def run_follower(settings: Settings) -> None:
-    """Follow the registry until the process is told to end."""
+    """Follow the registry until the process is told to end.
+
+    Raises:
+        ConfigurationError: The address of `/metrics` cannot be listened on.
+    """
     stop = threading.Event()
     for wanted in (signal.SIGINT, signal.SIGTERM):
         signal.signal(wanted, lambda *_: stop.set())
-    follow(settings, stop)
+    metrics = FollowerMetrics()
+    server = show_metrics(settings, metrics) if settings.follower.port else None
+    try:
+        follow(settings, stop, metrics)
+    finally:
+        if server is not None:
+            server.close()
+
+
+def show_metrics(settings: Settings, metrics: FollowerMetrics) -> MonitorServer:
+    """Serve `/metrics` and `/healthz` of the follower, in threads beside it.
+
+    Raises:
+        ConfigurationError: The address cannot be listened on.
+    """
+    registry = process_registry()
+    registry.register(metrics)
+    return MonitorServer(
+        settings.follower.host,
+        settings.follower.port,
+        registry,
+        lambda: Health(not metrics.is_stuck, ()),
+        whose="The follower",
+        variables="SENTINEL_FOLLOWER__HOST and SENTINEL_FOLLOWER__PORT",
+    )
 
 
 def main() -> None:
@@ -498,7 +540,10 @@ def main() -> None:
     keep_files_private()
     settings = load_settings()
     set_up_logs(settings.logs, "follow")
-    run_follower(settings)
+    try:
+        run_follower(settings)
+    except ConfigurationError as error:
+        raise SystemExit(f"sentinel.pipeline.follow: {error}") from None
 
 
 if __name__ == "__main__":

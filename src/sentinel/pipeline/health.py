@@ -314,8 +314,9 @@ def _alerts(settings: Settings) -> str:
     problem = mail_problem(alerts)
     if not problem:
         told.append(f"{', '.join(addresses(alerts.mail_to))} by {alerts.smtp_host}")
-    if alerts.webhook_url:
-        told.append(f"the webhook at {httpx.URL(alerts.webhook_url).host}")
+    webhook = alerts.webhook_url.get_secret_value()
+    if webhook:
+        told.append(f"the webhook at {httpx.URL(webhook).host}")
     if not told:
         return f"nobody is told, since {problem}; `sentinel alerts list` shows them"
     return f"told to {' and '.join(told)}; `sentinel alerts test` tries it"

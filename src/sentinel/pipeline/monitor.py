@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import LedgerUnavailable, SentinelError, WorkspaceError
 from sentinel.ledger.open import held_lock
 from sentinel.monitoring.watch_metrics import WatchMetrics
-from sentinel.pipeline.monitor_server import MonitorServer
+from sentinel.pipeline.monitor_server import MonitorServer, process_registry
 from sentinel.pipeline.watches import MakeWatch, MonitorContext, Watch, WatchThread, health_of
 from sentinel.private_files import keep_files_private
 from sentinel.settings import Settings, load_settings
@@ -111,9 +110,7 @@ def run_monitor(
     """
     if stop is None:
         stop = _stop_by_signals()
-    registry = CollectorRegistry()
-    for process_collector in (ProcessCollector, PlatformCollector, GCCollector):
-        process_collector(registry=registry)
+    registry = process_registry()
     with _alone_in_workspace(settings, stop), _alone_in_database(settings, stop) as lock:
         if stop.is_set():
             return

@@ -1,4 +1,7 @@
-"""The monitor's own `/metrics` and `/healthz`: one small server, in threads beside the watches."""
+"""`/metrics` and `/healthz` of a process that is no scorer: one small server, in own threads.
+
+The monitor has it always, the follower and the dashboard where their settings name a port.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 import msgspec
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from sentinel.domain import ConfigurationError
@@ -29,20 +32,29 @@ class MonitorServer:
         host, port: Where.
         registry: What `/metrics` shows.
         health: Asked for `/healthz`.
+        whose: The process, for the error.
+        variables: What to set to another address, for the error.
 
     Raises:
         ConfigurationError: The address cannot be listened on.
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: Callable[[], Health]
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        health: Callable[[], Health],
+        *,
+        whose: str = "The monitor",
+        variables: str = "SENTINEL_MONITOR__HOST and SENTINEL_MONITOR__PORT",
     ) -> None:
         try:
             self._server = _Server(host, port, registry, health)
         except OSError as error:
             raise ConfigurationError(
-                f"The monitor cannot listen on {host}:{port}: {error.strerror or error}. Set "
-                "SENTINEL_MONITOR__HOST and SENTINEL_MONITOR__PORT to an address that is free."
+                f"{whose} cannot listen on {host}:{port}: {error.strerror or error}. Set "
+                f"{variables} to an address that is free."
             ) from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True
@@ -116,3 +128,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Scrapes are not logged."""
+
+
+def process_registry() -> CollectorRegistry:
+    """A registry with what every process shows of itself: processor, memory, files, its Python."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry

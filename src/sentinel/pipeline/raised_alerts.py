@@ -171,7 +171,7 @@ def try_channels(settings: Settings) -> list[Tried]:
         tried.append(Tried(channel="mail", well=True, said=said))
     except SentinelError as error:
         tried.append(Tried(channel="mail", well=False, said=str(error)))
-    if alerts.webhook_url:
+    if alerts.webhook_url.get_secret_value():
         try:
             said = post(alerts, body_of(notice, deployment=DEPLOYMENT), now_us)
             tried.append(Tried(channel="webhook", well=True, said=said))

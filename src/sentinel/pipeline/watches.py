@@ -10,11 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry
 
 from sentinel.domain import SentinelError
+from sentinel.models.label_feed import LabelFeed
 from sentinel.monitoring.watch_metrics import WatchState
 from sentinel.settings import Settings
 from sentinel.telemetry.safe_errors import shown
@@ -56,18 +58,42 @@ class Watch(Protocol):
         ...
 
 
-class MonitorContext(NamedTuple):
+@runtime_checkable
+class ClosedWatch(Watch, Protocol):
+    """A watch that has something to end, in its thread after the last run."""
+
+    def close(self) -> None:
+        """End it, within seconds."""
+        ...
+
+
+class LatestLabelFeed:
+    """What the watch of the label feed saw last, for other watches.
+
+    Attributes:
+        seen: How the feed did by the end of the log; None before all of the log was read, and
+            while it cannot be read.
+    """
+
+    def __init__(self) -> None:
+        self.seen: LabelFeed | None = None
+
+
+@dataclass(frozen=True)
+class MonitorContext:
     """What the makers of watches are given. They reach no store, disk or network themselves.
 
     Attributes:
         settings: The deployment.
         stop: Set when the process is to end: whatever lasts looks at it, or waits on it.
         registry: What `/metrics` of the monitor shows; a watch registers its collectors here.
+        label_feed: What one watch sees of labels and others ask for.
     """
 
     settings: Settings
     stop: threading.Event
     registry: CollectorRegistry
+    label_feed: LatestLabelFeed = field(default_factory=LatestLabelFeed)
 
 
 MakeWatch = Callable[[MonitorContext], Watch | None]
@@ -123,6 +149,8 @@ class WatchThread:
         while not self._stop.is_set():
             self.run_once()
             self._stop.wait(self._pause())
+        if isinstance(self.watch, ClosedWatch):
+            self.watch.close()
 
     def run_once(self) -> None:
         """One guarded run."""

@@ -389,6 +389,11 @@ class LabelRecorder:
         transactions: dict[str, Transaction],
         elsewhere: Sequence[str] = (),
     ) -> None:
+        for label in new:
+            about = transactions.get(label.transaction_id)
+            if about is not None:
+                delay_us = label.received_at_us - about.received_at_us
+                self._writer.metrics.label_delay[label.verdict].add(delay_us)
         held = transactions.keys() | set(elsewhere)
         self._writer.scorer.state.apply_labels(new, appended, transactions)
         self._recorded(

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.group import Group
+from sentinel.telemetry.guarded import said_once
 from sentinel.telemetry.request_ids import CallersIds
 from sentinel.telemetry.sampling import is_sampled
 
@@ -65,3 +67,41 @@ class GroupLog:
                     "duration_us": work.latencies_us[row],
                 },
             )
+
+
+class GuardedTeller:
+    """Tells of groups by another teller; what that raises ends with it.
+
+    Lines and traces are no part of a decision: callers get their answers and the next group has its
+    turn, whatever happens here. Each failure is counted, the first one is logged.
+
+    Args:
+        teller: Who tells.
+        metrics: Counts failures.
+    """
+
+    def __init__(self, teller: GroupTeller, metrics: ScoringMetrics) -> None:
+        self._teller = teller
+        self._metrics = metrics
+        self._failing = False
+
+    def choose(self, work: Group) -> Asked:
+        """See `GroupTeller`; nobody is chosen where that fails."""
+        try:
+            return self._teller.choose(work)
+        except Exception as error:  # noqa: BLE001 -- the decision is made
+            self._failed(error)
+            return ()
+
+    def told(self, work: Group, asked: Asked, first_sequence: int) -> None:
+        """See `GroupTeller`."""
+        try:
+            self._teller.told(work, asked, first_sequence)
+        except Exception as error:  # noqa: BLE001 -- the decision is durable and answered
+            self._failed(error)
+        else:
+            self._failing = False
+
+    def _failed(self, error: Exception) -> None:
+        self._metrics.telemetry_failures += 1
+        self._failing = said_once(log, "A group of payments", error, said=self._failing)

@@ -45,7 +45,7 @@ from sentinel.scoring.repeats import conflict, same_payment
 from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.tally import Tally
 from sentinel.scoring.threads import Threads
-from sentinel.scoring.told_groups import GroupTeller
+from sentinel.scoring.told_groups import GroupTeller, GuardedTeller
 from sentinel.scoring.turn import Turn
 from sentinel.state.base import FeatureState, Hands
 
@@ -111,7 +111,7 @@ class Writer:
         self._rebuild = rebuild
         self._tally = Tally(metrics)
         self._watch_roles = watch_roles
-        self._tellers = tuple(tellers)
+        self._tellers = tuple(GuardedTeller(teller, metrics) for teller in tellers)
         metrics.refresh = self._refresh_metrics
         self._queue = PaymentQueue(limits or QueueLimits())
         self._new_entities = new_entities or NewEntities(0, metrics)
@@ -376,6 +376,12 @@ class Writer:
             if isinstance(error, AlreadyRecorded):
                 self._commit_others(work, frozenset(error.ids))
                 return
+            try:
+                finish(appended, error)
+            finally:  # whatever fails, the next group has its turn
+                self.turn.done()
+
+        def finish(appended: Appended | None, error: SentinelError | None) -> None:
             scorer.state.settle(ticket, transactions, appended, work.doubtful)
             if appended is None:
                 assert error is not None
@@ -397,7 +403,6 @@ class Writer:
                 for teller, chosen in zip(self._tellers, asked, strict=True):
                     if chosen:
                         teller.told(work, chosen, first)
-            self.turn.done()
 
         self._commits.append(
             GroupKind.DECISIONS,

@@ -23,7 +23,7 @@ from sentinel.settings.learning import (
     SigningSettings,
     TrainingSettings,
 )
-from sentinel.settings.monitoring import MonitorSettings
+from sentinel.settings.monitoring import FollowerSettings, MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
@@ -39,6 +39,7 @@ __all__ = [
     "DriftSettings",
     "ExperimentSettings",
     "FeastSettings",
+    "FollowerSettings",
     "LabelSettings",
     "LedgerSettings",
     "LogSettings",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 
 class AlertSettings(BaseModel):
@@ -25,10 +26,10 @@ class AlertSettings(BaseModel):
     mail_to: str = Field(
         "", description="Who gets them, with commas between. Empty: no mail is sent."
     )
-    webhook_url: str = Field(
-        "",
-        description="Address that alerts are posted to as JSON; empty: none.",
-        pattern=r"^(https?://[^\s]+)?$",
+    webhook_url: SecretStr = Field(
+        SecretStr(""),
+        description="Address that alerts are posted to as JSON; empty: none. With most services "
+        "whoever knows it may post, so that it is a secret: `SENTINEL_ALERTS__WEBHOOK_URL_FILE`.",
     )
     webhook_secret: SecretStr = Field(
         SecretStr(""),
@@ -72,6 +73,13 @@ class AlertSettings(BaseModel):
     disk_full_share: float = Field(
         0.9, description="Share of it in use from which on the disk is nearly full.", gt=0, le=1
     )
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_url(cls, given: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"(https?://[^\s]+)?", given.get_secret_value()):
+            raise ValueError("it is no address; one looks like https://example.com/alerts")
+        return given
 
 
 class DigestSettings(BaseModel):

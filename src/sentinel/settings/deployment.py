@@ -25,7 +25,7 @@ from sentinel.settings.learning import (
     SigningSettings,
     TrainingSettings,
 )
-from sentinel.settings.monitoring import MonitorSettings
+from sentinel.settings.monitoring import FollowerSettings, MonitorSettings
 from sentinel.settings.payment_values import MoneySettings, TokenSettings
 from sentinel.settings.services import AirflowSettings, MlflowSettings, ServicesSettings
 from sentinel.settings.storage import FeastSettings, LedgerSettings, S3Settings, StateSettings
@@ -40,6 +40,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         toml_file="sentinel.toml",
         extra="forbid",
+        hide_input_in_errors=True,  # a secret may be what is wrong
     )
 
     workspace: Path = Field(
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
     signing: SigningSettings = SigningSettings()
     airflow: AirflowSettings = AirflowSettings()
     monitor: MonitorSettings = MonitorSettings()
+    follower: FollowerSettings = FollowerSettings()
     logs: LogSettings = LogSettings()
     alerts: AlertSettings = AlertSettings()
     digest: DigestSettings = DigestSettings()

@@ -94,6 +94,12 @@ class AccessSettings(BaseModel):
 class DashboardSettings(BaseModel):
     host: str = Field("127.0.0.1", description="Address the dashboard binds to.")
     port: int = Field(8501, description="Port of the dashboard.", ge=1, le=65535)
+    metrics_port: int = Field(
+        0,
+        description="Port of the dashboard's own `/metrics`, at the address it binds to; 0: none.",
+        ge=0,
+        le=65535,
+    )
     metrics_url: str = Field(
         "",
         description="Where a scorer counts; empty: at the scoring API, or at its admin port where "

@@ -1,4 +1,6 @@
-"""Watching over a deployment: the monitor's process, and what it looks for."""
+"""Watching over a deployment: the monitor's process, what it looks for, and where the follower of
+the registry tells how it does.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +19,11 @@ class MonitorSettings(BaseModel):
         "0: no samples.",
         ge=0,
     )
+
+
+class FollowerSettings(BaseModel):
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that `sentinel follow` serves `/metrics` and `/healthz` on.",
+    )
+    port: int = Field(0, description="Its port; 0: it serves neither.", ge=0, le=65535)

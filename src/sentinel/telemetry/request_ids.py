@@ -2,7 +2,7 @@
 
 A caller's id is kept if it is well-formed: ``X-Request-Id`` with 1 to 64 letters, digits, dots,
 dashes and underscores, else the trace id of a W3C ``traceparent``. An id that looks like a card
-number is not kept.
+number is not kept, and the trace of a caller is not gone on with under such an id.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import secrets
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sentinel.ingest.cards import masked
+from sentinel.ingest.cards import masked, may_hold_card
+from sentinel.ingest.issuers import LONGEST, SHORTEST, is_card
 
 REQUEST_ID: Final = b"x-request-id"
 TRACEPARENT: Final = b"traceparent"
@@ -25,6 +26,7 @@ _TRACEPARENT: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
 )
 _SAMPLED: Final = 0x01
+_LONG_NUMBER: Final = re.compile(f"[0-9]{{{LONGEST + 1},}}")
 _FIELDS: Final = re.compile(
     rb"\r\n(x-request-id|traceparent|tracestate):[ \t]*([!-~]{1,512})(?=\r\n|\Z)",
     re.IGNORECASE,
@@ -50,12 +52,27 @@ NO_IDS: Final = CallersIds()
 
 
 def is_request_id(text: str) -> bool:
-    """Whether a text is well-formed as an id, and no card number.
+    """Whether a text is well-formed as an id, and holds no card number.
+
+    A card number among zeros is one, too: that is how one gets to the length of a trace id.
 
     >>> is_request_id("7f3a-91"), is_request_id("a b"), is_request_id("4111111111111111")
     (True, False, False)
+    >>> is_request_id("0" * 16 + "4111111111111111"), is_request_id("4111111111111111" + "0" * 16)
+    (False, False)
     """
-    return _ID.fullmatch(text) is not None and masked(text) == text
+    if _ID.fullmatch(text) is None:
+        return False
+    if not may_hold_card(text):
+        return True
+    return masked(text) == text and not any(map(_is_padded_card, _LONG_NUMBER.findall(text)))
+
+
+def _is_padded_card(digits: str) -> bool:
+    """Whether digits are a card number with zeros before or behind it."""
+    begin = digits.lstrip("0")
+    ends = range(SHORTEST, min(len(begin), LONGEST) + 1)
+    return any(is_card(begin[:end]) and not begin[end:].strip("0") for end in ends)
 
 
 def ids_in(headers: Iterable[tuple[bytes, bytes]]) -> CallersIds:
@@ -77,7 +94,7 @@ def ids_in(headers: Iterable[tuple[bytes, bytes]]) -> CallersIds:
             request_id = text if is_request_id(text) else ""
         elif name == TRACEPARENT and not trace_id:
             found = _TRACEPARENT.fullmatch(value.decode("latin-1"))
-            if found is not None:
+            if found is not None and is_request_id(found[1]):
                 trace_id, span_id = found[1], found[2]
                 sampled = bool(int(found[3], 16) & _SAMPLED)
     if not (request_id or trace_id):

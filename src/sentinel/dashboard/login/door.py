@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sentinel.dashboard.login import pages
 from sentinel.dashboard.login.access import Access
 from sentinel.dashboard.login.users import NAMES, Session
+from sentinel.monitoring.door_metrics import DoorMetrics
 from sentinel.telemetry.pseudonyms import pseudonym
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,17 @@ class Door:
         app: Streamlit.
         access: Who may come in.
         farewell: Last message of a websocket whose session has ended; sends the browser to /login.
+        metrics: Counts what comes in; default: a count that nobody sees.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, farewell: bytes = b"") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        farewell: bytes = b"",
+        metrics: DoorMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or DoorMetrics()
         self._app = app
         self._access = access
         self._farewell = farewell
@@ -68,11 +78,47 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, answer, or refuse."""
         if scope["type"] == "http":
-            await self._http(scope, receive, self._with_headers(scope, send))
+            await self._counted(scope, receive, self._with_headers(scope, send))
         elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
+            await self._counted_stream(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, status = time.perf_counter(), 0
+
+        async def send_and_see(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._http(scope, receive, send_and_see)
+        finally:
+            self._metrics.answered(scope["path"], status, time.perf_counter() - began)
+
+    async def _counted_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics, is_open = self._metrics, False
+
+        async def send_and_see(message: Message) -> None:
+            nonlocal is_open
+            kind = message["type"]
+            if kind == "websocket.accept":
+                is_open = True
+                metrics.open_pages += 1
+                metrics.answered(scope["path"], 101, None)
+            elif kind == "websocket.http.response.start":
+                metrics.answered(scope["path"], message["status"], None)
+            elif kind == "websocket.close" and not is_open:
+                metrics.answered(scope["path"], 403, None)
+            await send(message)
+
+        try:
+            await self._websocket(scope, receive, send_and_see)
+        finally:
+            if is_open:
+                metrics.open_pages -= 1
 
     # ----------------------------------------------------------------------------------- http
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,12 +196,14 @@ class Door:
         if self._waiting[known] >= MOST_LOGINS_WAITING:
             return self._login_page("Too many log in at this moment. Try again.", name, 503, 2)
         self._waiting[known] += 1
+        self._metrics.waiting_logins += 1
         try:
             # One at a time: each takes 64 MiB. Known browsers do not stand behind others.
             async with self._turns[known]:
                 right = await asyncio.to_thread(access.store.check, name, password)
         finally:
             self._waiting[known] -= 1
+            self._metrics.waiting_logins -= 1
         if not right:
             log.warning("A wrong password for %s from %s.", *map(pseudonym, (name, address)))
             return self._login_page(_WRONG, name, 401)
