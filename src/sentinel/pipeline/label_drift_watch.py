@@ -53,6 +53,10 @@ class LabelDriftWatch:
         self._figures: LabelDriftFigures | None = None
         context.registry.register(LabelDriftMetrics(lambda: self._figures))
 
+    def close(self) -> None:
+        """Leave the record of drift."""
+        self._store.close()
+
     def run(self, now_us: int) -> None:
         """Test days that are new, and tell what is on."""
         settings = self._settings
