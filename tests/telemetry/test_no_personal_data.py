@@ -418,7 +418,7 @@ class Registry(BaseHTTPRequestHandler):
 
 
 def test_a_follower_shows_no_address_that_stands_in_the_registry(tmp_path: Path) -> None:
-    """What a registry calls its models is no value of a payment; people's addresses may be in it."""
+    """Names of models are no values of payments; the addresses of people may stand beside them."""
     port = free_port()
     with HTTPServer(("127.0.0.1", 0), Registry) as registry:
         thread = threading.Thread(target=registry.serve_forever, args=(0.05,))
