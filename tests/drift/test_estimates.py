@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sentinel.drift.density_ratio import density_ratio
-from sentinel.drift.estimates import estimate_without_labels
+from sentinel.drift.estimates import estimate_without_labels, rate_of_days
 from sentinel.drift.score_table import (
     KnownPayments,
     ScoredPayments,
@@ -140,6 +140,9 @@ def test_enough_labels_of_a_changed_concept_correct_the_estimate() -> None:
     found = estimate_without_labels(known, without_truth(recent), LINES, since=since)
     assert found.status == "corrected by labels"
     assert found.figures is not None
+    # How frauds rank takes more labels than a correction of parts does.
+    assert str(found.figures.average_precision) == "unknown"
+    assert "Of average precision there is none" in found.why
     assert unaware.figures is not None
     for name, line in LINES.items():
         true = precision(recent, line)
@@ -162,6 +165,18 @@ def test_what_no_label_has_been_seen_of_stays_unknown_after_a_changed_concept() 
     assert found.figures is not None
     assert str(found.figures.precision["decline"]) == "unknown"
     assert str(found.figures.average_precision) == "unknown"
+
+
+def test_a_rate_of_two_weeks_covers_that_of_the_long_run_though_busy_days_stand_out() -> None:
+    random = np.random.default_rng(4)
+    covered = []
+    for _ in range(400):
+        payments = random.poisson(900, 14).astype(np.float64)
+        some = random.poisson(payments * 0.02 * np.exp(random.normal(-0.125, 0.5, 14)))
+        found = rate_of_days(some.astype(np.float64), payments)
+        assert found.value == some.sum() / payments.sum()  # of these days it is known
+        covered.append(holds(found, 0.02))
+    assert 0.92 < np.mean(covered) < 0.99
 
 
 def test_labels_since_the_reference_that_agree_leave_the_estimate_alone() -> None:

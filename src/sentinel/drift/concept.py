@@ -34,8 +34,6 @@ class ConceptCheck:
         frauds: Their effective number of frauds.
         ratio: float64 (rounds, n_bins), frauds that came per fraud that was expected; empty if not
             checked.
-        share: float64 (rounds, n_bins), the share of fraud that they show bin by bin: what ranking
-            needs, where the parts of ``ratio`` are too coarse. NaN in bins of which none is known.
     """
 
     checked: bool
@@ -43,7 +41,6 @@ class ConceptCheck:
     label_refuted: bool = False
     frauds: float = 0.0
     ratio: Floats = field(default_factory=lambda: np.empty((0, 0)))
-    share: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def drifted(self) -> bool:
@@ -97,7 +94,6 @@ def check_concept(
             _with_luck(_by_part(found, finer), _typical_weight(later, finer), random),
             _by_part(counts * share, finer),
         )[:, finer],
-        share=np.where(counts[0] > 0, fraud_shares(counts, counts * share, found), np.nan),
     )
 
 

@@ -8,8 +8,8 @@ drift), neither holds: labels that came since then refute both, and there is no 
 probabilities alone. Where enough of these labels are at hand, they correct the probabilities
 (prediction-powered inference: Angelopoulos et al., Science 382, 2023).
 
-Intervals come from a bootstrap over days, of known and of recent payments alike, with the truth of
-recent payments drawn anew in each round. They are of 95 %.
+Intervals but those of the alert rate come from a bootstrap over days, of known and of recent
+payments alike, with the truth of recent payments drawn anew in each round. They are of 95 %.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from sentinel.models.intervals import Estimate
 ROUNDS: Final = 400
 LEAST_FRAUDS: Final = 20.0
 """Effective frauds of known truth from which on there is an estimate."""
+NOT_ESTIMABLE: Final = Estimate(math.nan, math.nan, math.nan)
+"""A figure of which nothing can be said."""
 LEAST_DAYS: Final = 4
 """Days of known and of recent payments from which on there is an interval."""
 
@@ -49,7 +51,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         fraud_share: Share of payments that are fraud.
         average_precision: Of the ranking.
-        alert_rate: Share of payments at or above each line, by its name.
+        alert_rate: Share of payments at or above each line, by its name. The value is that of the
+            payments themselves, the interval that of the long run, were days to go on like these.
         precision: Share of fraud among these.
     """
 
@@ -243,10 +246,13 @@ def _after_concept_drift(
         )
     return LabelFree(
         status="corrected by labels",
-        why=f"{drifted} The estimate is what these labels make of the probabilities.",
+        why=(
+            f"{drifted} The estimate is what these labels make of the probabilities. Of average "
+            "precision there is none: they are too few to say how frauds rank now."
+        ),
         figures=msgspec.structs.replace(
             frame.figures(corrected(share, check.ratio)),
-            average_precision=frame.figures(check.share).average_precision,
+            average_precision=NOT_ESTIMABLE,
         ),
         payments=payments,
         known_frauds=check.frauds,
@@ -282,7 +288,9 @@ class _Frame:
         for name, line in self.lines.items():
             above = np.arange(len(self.edges) + 1) > np.searchsorted(self.edges, line)
             stopped = self.counts[:, above].sum(axis=1)
-            alerts[name] = self._interval(stopped / payments)
+            alerts[name] = rate_of_days(
+                self.recent.payments[:, above].sum(axis=1), self.recent.payments.sum(axis=1)
+            )
             with np.errstate(invalid="ignore"):
                 precision[name] = self._interval(frauds[:, above].sum(axis=1) / stopped)
         return Figures(
@@ -311,6 +319,32 @@ class _Frame:
         return Estimate(
             point, _further(point, drawn.low, wider), _further(point, drawn.high, wider)
         )
+
+
+def rate_of_days(some: Floats, payments: Floats) -> Estimate:
+    """The share of some payments, with an interval of 95 % for the share in the long run.
+
+    The share of these days is known. That of other days is not, and days differ with a tail to the
+    right: busy ones are far above the others. So the interval is that of the mean of a lognormal
+    variable (Cox's, with Student's quantile), whose spread is that between these days.
+
+    Args:
+        some, payments: float64 (n_days,), of each day.
+
+    >>> days = np.array([1000.0, 1000.0, 1000.0, 1000.0])
+    >>> found = rate_of_days(np.array([10.0, 20.0, 15.0, 15.0]), days)
+    >>> round(found.value, 4), round(found.low, 4), round(found.high, 4)
+    (0.015, 0.0097, 0.0232)
+    """
+    days, share = len(payments), float(some.sum() / payments.sum())
+    if share == 0.0 or days < 2:
+        return Estimate(share, share, share)
+    apart = some - share * payments
+    variance = days / (days - 1) * float((apart**2).mean()) / float(payments.mean()) ** 2
+    spread = math.log1p(variance / share**2)
+    error = math.sqrt((spread + spread**2 / 2 * days / (days - 1)) / days)
+    times = math.exp(float(student.isf(0.025, days - 1)) * error)
+    return Estimate(share, share / times, min(share * times, 1.0))
 
 
 def _further(point: float, end: float, wider: float) -> float:
