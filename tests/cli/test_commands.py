@@ -139,6 +139,21 @@ def test_a_busy_port_is_named_with_the_setting_that_changes_it(tmp_path: Path) -
     assert "SENTINEL_API__PORT" in done.stderr
 
 
+def test_a_busy_port_is_named_before_a_table_is_read(mapping: Path, tmp_path: Path) -> None:
+    table = mapping.with_name("payments.csv")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        workspace = tmp_path / "w"
+        arguments = ("up", "--data", str(table), "--workspace", str(workspace))
+        done = sentinel(*arguments, SENTINEL_MLFLOW__PORT=port)
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "Looking at every row" not in done.stderr
+    assert not (workspace / "mapping.toml").exists()
+
+
 def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
     done = sentinel("status", "--workspace", str(tmp_path), SENTINEL_API__PORT="0")
     assert done.returncode == 1

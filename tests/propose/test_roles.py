@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -278,3 +279,42 @@ def test_ids_that_look_like_cards_by_chance_are_proposed_as_exempt(tmp_path: Pat
     assert (roles.id.columns, roles.id.tokenize) == (("payment_ref",), False)
     proposal = propose([write(tmp_path / "payments.csv", columns)], tmp_path / "w")
     assert load_mapping(proposal.mapping).attributes.exempt == ("payment_ref",)
+
+
+def test_a_balance_with_a_decimal_comma_is_no_customer_and_is_left_out_with_the_reason() -> None:
+    rng = np.random.default_rng(6)
+    rows = 2_000
+    cents = np.round(rng.lognormal(3, 1, rows), 2)
+    columns: dict[str, list[str | None]] = {
+        "Belegnr": [f"B{n:06d}" for n in range(rows)],
+        "Buchungsdatum": [
+            f"{1 + n // 100:02d}.03.2024 {n // 60 % 24:02d}:{n % 60:02d}" for n in range(rows)
+        ],
+        "Betrag": [f"{c:.2f}".replace(".", ",") for c in cents],
+        "Kontonummer": [f"DE{n:06d}" for n in rng.integers(0, 90, rows).tolist()],
+        "Saldo": [f"{900 - c:.2f}".replace(".", ",") for c in cents],
+        "Betrugsfall": ["ja" if n % 40 == 0 else "nein" for n in range(rows)],
+        "Gemeldet am": ["30.05.2024" if n % 40 == 0 else None for n in range(rows)],
+    }
+    roles = decide(profile(columns), Answers())
+    assert entities(roles) == {"customer_id": ("Kontonummer",)}
+    assert "decimal comma" in roles.left_out["Saldo"]
+    assert roles.label is not None
+    assert roles.label.arrival is not None
+    assert roles.label.arrival.columns == ("Gemeldet am",)
+
+
+def test_an_estimated_number_of_values_is_said_to_be_about_right() -> None:
+    rng = np.random.default_rng(7)
+    rows = 60_000
+    cards = rng.integers(0, 20_000, rows).tolist()
+    columns = {
+        "id": [f"p{n}" for n in range(rows)],
+        "created": [f"2024-01-{1 + n // 3_000:02d}T{n // 60 % 24:02d}:00:00" for n in range(rows)],
+        "amount": ["1.50", "2.25"] * (rows // 2),
+        "card": [f"c{n}" for n in cards],
+        "merchant": [f"m{n % 90}" for n in range(rows)],
+    }
+    said = {e.entity: e.reason for e in decide(profile(columns), Answers()).entities}
+    assert re.search(r"about \d\d,\d00 values", said["card_id"])
+    assert "; 90 values" in said["merchant_id"]

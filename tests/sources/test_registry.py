@@ -46,3 +46,12 @@ def test_every_code_of_a_rejection_is_documented(root: Path) -> None:
     text = (root / "docs" / "sources.md").read_text()
     assert len(listed) == 19
     assert [code for code in listed if f"`{code}`" not in text] == []
+
+
+def test_a_table_in_place_of_its_mapping_is_told_from_an_unknown_source(tmp_path: Path) -> None:
+    table = tmp_path / "payments.csv"
+    table.write_text("ref,amount\na,1.00\n")
+    with pytest.raises(ConfigurationError, match=f"`sentinel propose {table}` writes one"):
+        open_source(str(table))
+    with pytest.raises(ConfigurationError, match=r"gone\.toml cannot be read: No such file"):
+        open_source(str(tmp_path / "gone.toml"))

@@ -112,14 +112,13 @@ def policy_words(policy: dict[str, Any]) -> str:
         "costs": ", where costs cross for this payment",
         "degraded": ", for decisions without state",
     }
-    return (
-        f"Reviewed from {_line_words(policy['review'])}, declined from "
-        f"{_line_words(policy['decline'])} on{by[policy['by']]}."
-    )
+    review = _line_words("reviewed", policy["review"])
+    decline = _line_words("declined", policy["decline"])
+    return f"{review.capitalize()}, {decline}{by[policy['by']]}."
 
 
-def _line_words(line: float) -> str:
-    return "no probability" if line >= 1 else f"{100 * line:.2f} %"
+def _line_words(what: str, line: float) -> str:
+    return f"never {what}" if line >= 1 else f"{what} from {100 * line:.2f} % on"
 
 
 def _bar(line: Any, contribution: float, largest: float, words: str) -> None:

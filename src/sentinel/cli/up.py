@@ -297,13 +297,7 @@ def up(
     with _alone(settings), _stopping() as stop:
         check_exposure(settings, has_keys=has_keys(settings))
         _check_disk(settings.workspace)
-        for port, name in (
-            (settings.api.port, "api"),
-            (settings.mlflow.port, "mlflow"),
-            (settings.dashboard.port, "dashboard"),
-            (settings.monitor.port, "monitor"),
-        ):
-            _check_port(port, name)
+        check_ports(settings)
         first = FirstRun(settings, data, customers, days, time.time_ns() // 1000)
         stack = Stack()
         try:
@@ -401,6 +395,21 @@ def _check_disk(folder: Path) -> None:
             f"Only {free / 1e9:.1f} GB are free at {folder.resolve()}; Sentinel needs 1 GB. Free "
             "some space, or name a folder on another disk with --workspace."
         )
+
+
+def check_ports(settings: Settings) -> None:
+    """See that the ports of all services are free.
+
+    Raises:
+        ConfigurationError: One is taken.
+    """
+    for port, name in (
+        (settings.api.port, "api"),
+        (settings.mlflow.port, "mlflow"),
+        (settings.dashboard.port, "dashboard"),
+        (settings.monitor.port, "monitor"),
+    ):
+        _check_port(port, name)
 
 
 def _check_port(port: int, name: str) -> None:

@@ -25,7 +25,8 @@ def page() -> None:
         st.html(panels.top("away", "", frame.user()), width="stretch")
         st.warning(str(error), icon=":material/cloud_off:")
         return
-    st.html(panels.top(health.status, found.model_version, frame.user()), width="stretch")
+    about = f"model version {found.model_version}" if found.model_version else ""
+    st.html(panels.top(health.status, about, frame.user()), width="stretch")
     _figures()
     if found.features:
         _one(found)

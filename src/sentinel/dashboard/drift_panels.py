@@ -20,8 +20,8 @@ _LARGE: Final = 0.2
 def changes(found: DriftOverview) -> str:
     """What changed, the newest first."""
     on = sum(one.change.ended_hour is None for one in found.changes)
-    tested = f"tested until {_time(found.tested_until_us)} UTC" if found.tested_until_us else ""
-    head = f'<div class="s-title">Changes</div><div class="s-muted s-below">{on} on; {tested}</div>'
+    tested = f"; tested until {_time(found.tested_until_us)} UTC" if found.tested_until_us else ""
+    head = f'<div class="s-title">Changes</div><div class="s-muted s-below">{on} on{tested}</div>'
     if not found.changes:
         return head + '<div class="s-muted">No change was found.</div>'
     lines = "".join(_change(one) for one in found.changes[:_MOST_CHANGES])
@@ -101,8 +101,9 @@ def notices(found: DriftOverview) -> str:
     head = '<div class="s-title">Said in advance</div>'
     if not found.notices:
         return (
-            f'{head}<div class="s-muted">No silence and no planned change. `sentinel drift plan` '
-            "says what will change, `sentinel drift silence` keeps alarms still.</div>"
+            f'{head}<div class="s-muted">No silence and no planned change. '
+            "<code>sentinel drift plan</code> says what will change, <code>sentinel drift "
+            "silence</code> keeps alarms still.</div>"
         )
     lines = "".join(
         f'<div class="s-line"><div>{"Silence" if one.kind == "silence" else "Planned"}: '

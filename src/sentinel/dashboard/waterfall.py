@@ -95,7 +95,7 @@ def _lines(policy: PolicyLines) -> str:
     if policy.by is None or policy.review is None or policy.decline is None:
         return "The policy that ruled is not known any more."
     review, decline = (
-        "no probability" if line >= 1 else words.percent(line)
-        for line in (policy.review, policy.decline)
+        f"never {what}" if line >= 1 else f"{what} from {words.percent(line)} on"
+        for what, line in (("reviewed", policy.review), ("declined", policy.decline))
     )
-    return f"Reviewed from {review}, declined from {decline} on."
+    return f"{review.capitalize()}, {decline}."

@@ -136,4 +136,4 @@ def _log_changes(before: dict[Key, Held], after: dict[Key, Held]) -> None:
     for key, one in after.items():
         was = before[key].state if key in before else "none"
         if one.state != was:
-            log.warning("Alert %s %s is %s: %s", *key, one.state, one.summary)
+            log.warning("Alert %s is %s: %s", " ".join(filter(None, key)), one.state, one.summary)

@@ -124,7 +124,10 @@ def send_digest(settings: Settings, letter: Letter, message_id: str = "") -> str
     to = settings.digest.mail_to or alerts.mail_to
     problem = mail_problem(alerts.model_copy(update={"mail_to": to}))
     if problem:
-        raise ConfigurationError(f"{problem}, so no mail is sent; see docs/alerts.md")
+        raise ConfigurationError(
+            f"{problem}, so no mail is sent; see docs/alerts.md. `sentinel alerts digest --show "
+            "FILE.html` writes it to a file."
+        )
     message = message_of(
         letter,
         sender=alerts.mail_from,

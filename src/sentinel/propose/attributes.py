@@ -9,7 +9,7 @@ import numpy as np
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
-from sentinel.propose.entities import PERSONAL, depends
+from sentinel.propose.entities import PERSONAL, depends, has_decimal_comma
 from sentinel.propose.roles import Answers, Attribute, Roles, Time
 from sentinel.propose.time_formats import ambiguous, moments, time_of
 
@@ -83,6 +83,8 @@ def _useless(roles: Roles, column: ColumnProfile) -> str:
         return f"constant ({column.examples[0] if column.examples else 'empty'})"
     if column.steady:
         return "an id in disguise: it counts the rows"
+    if has_decimal_comma(column):
+        return "numbers with a decimal comma, which attributes do not read: write a point"
     if column.card_like:
         return "holds raw card numbers, which must not be stored"
     if column.name in roles.homeless and names.has(column.name, PERSONAL):

@@ -16,6 +16,7 @@ from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Entity, Roles
+from sentinel.propose.sketch import EXACT_DISTINCT
 from sentinel.propose.time_formats import time_of
 
 _LEAST_DISTINCT: Final = 20
@@ -25,6 +26,7 @@ _TEXT_DISTINCT: Final = 60
 _CODED_DISTINCT: Final = 30
 _DEPENDS: Final = 0.98
 _ADDRESS: Final = re.compile(r"^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+)$")
+_DECIMAL_COMMA: Final = re.compile(r"^[-+]?(\d+|\d{1,3}([.' \u00a0]\d{3})+),\d{1,4}$")
 _BY_VALUES: Final = ("customer_id", "merchant_id", "device_id", "card_id")
 PERSONAL: Final = {"email", "mail", "phone", "mobile", "iban", "address", "ssn", "passport"}
 
@@ -86,6 +88,12 @@ def depends(profile: TableProfile, on: str, column: str) -> float:
     return float(usual.sum() / len(keys))
 
 
+def has_decimal_comma(column: ColumnProfile) -> bool:
+    """Whether a column of text holds numbers with a decimal comma."""
+    texts = column.examples
+    return column.type == "text" and bool(texts) and all(map(_DECIMAL_COMMA.match, texts))
+
+
 def _codes(text: pa.Array) -> npt.NDArray[np.int64]:
     indices = text.dictionary_encode().indices
     return np.asarray(pc.fill_null(indices, -1).to_numpy(zero_copy_only=False), np.int64)
@@ -143,7 +151,16 @@ def _named_reason(column: ColumnProfile, entity: str) -> str:
 
 
 def _recurrence(column: ColumnProfile) -> str:
-    return f"{column.distinct:,} values, a typical one recurs {column.typical_count:,.0f} times"
+    return (
+        f"{_many(column.distinct)} values, a typical one recurs {column.typical_count:,.0f} times"
+    )
+
+
+def _many(distinct: int) -> str:
+    """How many values there are; `about`, where a sketch has estimated it."""
+    return (
+        f"{distinct:,}" if distinct <= EXACT_DISTINCT else f"about {float(f'{distinct:.2g}'):,.0f}"
+    )
 
 
 def _entity(profile: TableProfile, entity: str, columns: tuple[str, ...], why: str) -> Entity:
@@ -233,6 +250,8 @@ def _recurs_like_an_entity(profile: TableProfile, column: ColumnProfile) -> bool
     if _is_number_address(column):
         return True
     if column.type == "text":
+        if has_decimal_comma(column):
+            return False  # a quantity, however often one comes again
         coded = all(re.search(r"\d", text) for text in column.examples)
         least = _CODED_DISTINCT if coded else _TEXT_DISTINCT
         return column.distinct >= least and column.lengths[1] <= 64

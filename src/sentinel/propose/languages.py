@@ -11,8 +11,10 @@ _ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     # who pays, with what, where, to whom
     "customer": ("cliente", "comprador", "kunde", "klient", "klant", "acheteur"),
     "customer number": ("kundennummer", "kundennr", "klantnummer"),
+    "account": ("cuenta", "konto", "compte", "conta", "conto", "rekening"),
+    "account number": ("kontonummer", "kontonr", "rekeningnummer"),
     "card": ("tarjeta", "karte", "carte", "cartao", "carta", "karta", "kaart"),
-    "card number": ("kartennummer", "kaartnummer"),
+    "card number": ("kartennummer", "kartennr", "kaartnummer"),
     "merchant": ("comercio", "händler", "haendler", "commercant", "esercente", "sprzedawca"),
     "store": ("tienda", "magasin", "loja", "negozio", "sklep", "winkel", "filiale"),
     "device": ("dispositivo", "gerät", "geraet", "appareil", "urzadzenie", "apparaat"),
@@ -34,7 +36,9 @@ _ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     "country": ("pais", "land", "paese", "kraj"),
     "city": ("ciudad", "stadt", "ville", "cidade", "citta", "miasto"),
     # what became of it
-    "fraud": ("fraude", "betrug", "frode", "oszustwo"),
+    "fraud": ("fraude", "betrug", "betrugsfall", "frode", "oszustwo"),
+    "reported": ("gemeldet", "reportado", "signale", "segnalato", "gemeld", "zgloszono"),
+    "balance": ("saldo", "solde", "kontostand"),
     "chargeback": ("contracargo", "rückbuchung", "rueckbuchung", "estorno", "impaye"),
     "dispute": ("disputa", "reklamation", "litige", "reklamacja"),
     "refund": ("devolucion", "reembolso", "erstattung", "remboursement", "rimborso", "zwrot"),

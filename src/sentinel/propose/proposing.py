@@ -107,7 +107,7 @@ def settle(examined: Examined, answers: Answers) -> Roles:
         roles.notes.append(f"{examined.broken:,} lines are broken: the import rejects them.")
     roles.notes += [f"{note}." for note in tables.main.notes]
     labelled = label.path if label else ""
-    roles.notes += [
+    roles.notes[:0] = [
         f"{other} is another table and not used: tables are not joined."
         for other, table in tables.others
         if table.files[0].path.resolve().as_posix() != labelled

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-_KEPT: Final = 1 << 14
+EXACT_DISTINCT: Final = 1 << 14
+"""So many different values of a column are counted exactly; more are estimated."""
 _SPACE: Final = 2.0**64
 
 
@@ -27,7 +28,7 @@ class Sketch:
     (2, True, [1, 6])
     """
 
-    def __init__(self, kept: int = _KEPT) -> None:
+    def __init__(self, kept: int = EXACT_DISTINCT) -> None:
         self._kept = kept
         self._limit = np.uint64(2**64 - 1)
         self._hashes = np.empty(0, np.uint64)

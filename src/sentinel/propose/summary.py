@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
 
+from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Amount, Entity, Question, Roles, Time
 
 WIDTH: Final = 80
@@ -15,6 +16,7 @@ LINES: Final = 24
 
 _LABEL: Final = 11
 _COLUMN: Final = 24
+_NOTES: Final = 3
 _UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "ms": "milliseconds"}
 
 
@@ -28,7 +30,7 @@ def summary(roles: Roles, endings: Iterable[str] = ()) -> str:
     profile = roles.profile
     ends = list(endings)
     days = f", {roles.days:,.1f} days" if roles.days else ""
-    lines = [f"{profile.name}: {profile.rows:,} rows, {len(profile.columns)} columns{days}"]
+    lines = [f"{profile.name}: {_counted(profile)}{days}"]
     if roles.known:
         lines.append(_row("recognised", roles.known))
     if roles.id:
@@ -44,7 +46,11 @@ def summary(roles: Roles, endings: Iterable[str] = ()) -> str:
     lines += [_entity_line(entity) for entity in roles.entities]
     lines += [_pair("no place", column, why) for column, why in roles.homeless.items()][:2]
     rest = LINES - len(lines) - len(ends)
-    notes = [_row("note", note) for note in roles.notes[:3]]
+    deep = 2 if rest >= 2 * _NOTES + 4 else 1
+    notes = [line for note in roles.notes[:_NOTES] for line in _listed("note", note, deep)]
+    more = len(roles.notes) - _NOTES
+    if more > 0:
+        notes.append(_row("", f"... and {more} more note{'s' * (more > 1)} in proposal.md"))
     body = [*_attribute_lines(roles, 3), *_leak_lines(roles, 4), *_left_out_lines(roles)]
     room = max(3, rest - len(notes))
     if len(body) > room:
@@ -63,6 +69,11 @@ def questions_text(questions: Iterable[Question]) -> str:
     return "\n".join(lines)
 
 
+def _counted(profile: TableProfile) -> str:
+    rows, columns = profile.rows, len(profile.columns)
+    return f"{rows:,} row{'s' * (rows != 1)}, {columns} column{'s' * (columns != 1)}"
+
+
 def report_markdown(roles: Roles) -> str:
     """The whole proposal: every column, what it becomes, and why."""
     profile = roles.profile
@@ -70,7 +81,7 @@ def report_markdown(roles: Roles) -> str:
     lines = [
         f"# What `sentinel propose` understood of {profile.name}",
         "",
-        f"{profile.rows:,} rows, {len(profile.columns)} columns, {roles.days:,.1f} days.",
+        f"{_counted(profile)}, {roles.days:,.1f} days.",
         *([f"Recognised: {roles.known}."] if roles.known else []),
         "",
         "| column | type | given | values | becomes | why |",

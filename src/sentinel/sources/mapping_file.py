@@ -83,7 +83,8 @@ def load_mapping(path: Path) -> Mapping:
             f"0x{error.object[error.start]:02X}. Save it as UTF-8."
         ) from None
     except OSError as error:
-        raise ConfigurationError(f"The mapping file {path} cannot be read: {error}.") from None
+        why = error.strerror or error
+        raise ConfigurationError(f"The mapping file {path} cannot be read: {why}.") from None
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

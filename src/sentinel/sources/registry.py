@@ -63,6 +63,11 @@ def open_source(name: str | Path, **options: Any) -> Source:
         return MappingSource.from_file(Path(text))
     opener = _OPENERS.get(text)
     if opener is None:
+        if Path(text).exists():
+            raise ConfigurationError(
+                f"{text} is no mapping file, which says what the columns of a table are. "
+                f"`sentinel propose {text}` writes one."
+            )
         hint = suggestion(text, SOURCE_NAMES) or (
             f"; use {', '.join(SOURCE_NAMES)}, or a mapping file that ends in .toml."
         )

@@ -53,11 +53,14 @@ def _mapping_of(data: Path, workspace: Path | None) -> Path:
     if data.suffix == ".toml":
         return data
     from sentinel.cli.propose import run as propose
+    from sentinel.cli.up import check_ports
     from sentinel.propose.proposing import MAPPING, proposed_before
     from sentinel.propose.roles import Answers
 
-    folder = settings_for(workspace).workspace
+    settings = settings_for(workspace)
+    folder = settings.workspace
     if not proposed_before([data], folder):
+        check_ports(settings)  # said before every row is read, which may take a minute
         propose([data], folder, Answers(), goes_on=True)
     return folder / MAPPING
 
