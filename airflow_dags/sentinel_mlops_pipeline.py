@@ -44,7 +44,7 @@ PARAMETERS = {
     "model": Param(
         DEFAULTS.training.trainer,
         type="string",
-        enum=["lightgbm", "xgboost", "random_forest"],
+        enum=["lightgbm", "xgboost", "random_forest", "lightgbm_forest"],
         values_display={
             "lightgbm": "LightGBM",
             "xgboost": "XGBoost",

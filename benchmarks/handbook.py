@@ -3,9 +3,10 @@
 Four folds: train 7 days, wait 7 for the labels, test 7, without the cards already known to be
 compromised (Le Borgne et al., 2022, chapters 3 to 5). Baselines get the book's fifteen features
 and its training week. The champion gets the definitions that `sentinel import handbook` installs,
-LightGBM, and as long a training window as there were labels for when the test began. Whatever was
-chosen was chosen on earlier folds, the last of which ends before the first training day of the
-first test fold: ``--tune`` prints them, and ``--search N`` looks for parameters on them.
+as long a training window as there were labels for when the test began, and of some families of
+models that which is best on earlier folds (`CHOICES`), the last of which ends before the first
+training day of the first test fold. ``--tune`` prints what else was chosen on them, and
+``--search N`` looks for parameters of the family on them.
 
 ``--keep FOLDER`` keeps what is finished, so that a run that was stopped goes on.
 """
@@ -79,38 +80,46 @@ BASELINES: Final[dict[str, Callable[[], Any]]] = {
 AS_TRAINED: Final[dict[str, Any]] = {"most_rows": 400_000, "stops_early": True}
 """How `sentinel train` fits: on so many payments, as long as the later ones gain by it."""
 
+SEARCH_ROWS: Final = 120_000
+"""Most payments that a model is fitted on where families or parameters are chosen."""
+
+CHOICES: Final[dict[str, dict[str, Any]]] = {
+    "lightgbm": {"family": "lightgbm", "most_rows": SEARCH_ROWS},
+    "lightgbm_forest": {"family": "lightgbm_forest", "most_rows": SEARCH_ROWS},
+}
+"""What the champion is chosen of on the validation folds; on the test folds it is the same, fitted
+on as many payments."""
+
 FAMILIES: Final[dict[str, dict[str, Any]]] = {
     "lightgbm as sentinel train fits it": AS_TRAINED,
+    "lightgbm on all payments": {},
     "logistic_regression": {"family": "logistic_regression", "most_rows": 100_000},
     "random_forest": {"family": "random_forest", "most_rows": 200_000},
     "xgboost": {"family": "xgboost", "most_rows": 200_000},
 }
 """What stands beside the champion on the same features and the same 90 days."""
 
-SEARCH_ROWS: Final = 120_000
-"""Most payments that a trial of a search is fitted on."""
-
 
 def _search(
-    data: Transactions, champion: Champion, trials: int, keep: Path | None
+    data: Transactions, champion: Champion, family: str, trials: int, keep: Path | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters that do best on the validation folds, and what the search says of itself."""
     started = time.perf_counter()
     folds = [fold(data, start) for start in VALIDATION_STARTS[::-1]]
-    space = trainer_of("lightgbm").space
+    space = trainer_of(family).space
 
     def changes(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value != space[name].usual}
 
     def measure(values: Mapping[str, Any], step: int) -> float:
         one = folds[step]
-        scores = champion.score(one, most_rows=SEARCH_ROWS, **changes(values))
+        scores = champion.score(one, **CHOICES[family], **changes(values))
         return average_precision(data.fraud[one.test], scores)
 
     with (
         tempfile.TemporaryDirectory(prefix="sentinel-handbook-") as scratch,
         open_study(
-            keep or Path(scratch), f"handbook-{champion.plan.hash}", space, seed=SEED
+            keep or Path(scratch), f"handbook-{family}-{champion.plan.hash}", space, seed=SEED
         ) as study,
     ):
         while (ended := len(study.ended)) < trials:
@@ -147,7 +156,10 @@ class Run:
     def result(self, trials: int) -> dict[str, Any]:
         """All figures of the test folds, as the JSON line holds them."""
         started = time.perf_counter()
-        chosen, search = self._search(trials) if trials else ({}, None)
+        validation = {name: self._validated(name) for name in CHOICES}
+        family = max(validation, key=lambda name: validation[name]["ap"])
+        found, search = self._search(family, trials) if trials else ({}, None)
+        chosen = {**CHOICES[family], **found}
         self.ours = self._scores("champion", self.champion, chosen)
         champion = self._figures("champion", [self.champion.plan.hash, chosen], self.ours)
         families = {
@@ -163,7 +175,8 @@ class Run:
         return {
             "rows": len(self.data.day),
             "features": len(self.champion.plan.feature_names),
-            "champion": {**champion, "parameters": chosen},
+            "champion": {**champion, "family": family, "parameters": found},
+            "validation": validation,
             "search": search,
             "families": families,
             "baselines": {
@@ -181,11 +194,30 @@ class Run:
             "seconds": round(time.perf_counter() - started, 1),
         }
 
-    def _search(self, trials: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        about = [self.champion.plan.hash, trials]
+    def _validated(self, name: str) -> dict[str, Any]:
+        """Figures of one of the `CHOICES` on the validation folds."""
+        folds = [fold(self.data, start) for start in VALIDATION_STARTS]
+        about = [self.champion.plan.hash, CHOICES[name]]
+
+        def score() -> list[Floats]:
+            _note(f"fits {name} on the validation folds")
+            return [self.champion.score(one, **CHOICES[name]) for one in folds]
 
         def make() -> dict[str, Any]:
-            chosen, said = _search(self.data, self.champion, trials, self.pieces.folder)
+            scores = self.pieces.scores(f"validation {name}", about, score)
+            *each, mean = Judge(self.data, folds).figures(scores)
+            return {
+                **{key: round(mean[key].value, 4) for key in FIGURES},
+                "folds": [round(one["ap"].value, 4) for one in each],
+            }
+
+        return self.pieces.record(f"validation {name}", about, make)
+
+    def _search(self, family: str, trials: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        about = [self.champion.plan.hash, family, trials]
+
+        def make() -> dict[str, Any]:
+            chosen, said = _search(self.data, self.champion, family, trials, self.pieces.folder)
             return {"chosen": chosen, "said": said}
 
         found = self.pieces.record("search", about, make)
@@ -270,7 +302,9 @@ def _table(result: dict[str, Any]) -> None:
     row("  the same, ours", baselines["random_forest"])
     difference(baselines["random_forest"])
     champion = result["champion"]
-    row(f"champion: LightGBM on {result['features']} features", champion)
+    for name, one in result["validation"].items():
+        row(f"validation folds: {name}", one)
+    row(f"champion: {champion['family']}, {result['features']} features", champion)
     for bound, side in enumerate(("from", "to")):
         row(f"  95 % interval {side}", {k: champion["interval"][k][bound] for k in FIGURES})
     for one in champion["folds"]:

@@ -136,7 +136,7 @@ def test_the_form_is_typed_explained_and_filled_from_the_settings(dag: dict[str,
         "dry_run": "boolean",
     }
     assert all(schema["title"] and schema["description"] for schema in params.values())
-    assert params["model"]["enum"] == ["lightgbm", "xgboost", "random_forest"]
+    assert params["model"]["enum"] == ["lightgbm", "xgboost", "random_forest", "lightgbm_forest"]
     assert dag["defaults"] == {
         "window_days": 77,
         "model": "lightgbm",

@@ -66,7 +66,7 @@ def save(directory: Path, kind: TrainerName = "lightgbm", **changes: Any) -> Mod
     return save_artifact(directory, **(given | changes))
 
 
-@pytest.mark.parametrize("kind", ["lightgbm", "xgboost", "random_forest"])
+@pytest.mark.parametrize("kind", ["lightgbm", "xgboost", "random_forest", "lightgbm_forest"])
 def test_what_was_saved_is_what_is_loaded(tmp_path: Path, kind: TrainerName) -> None:
     saved = save(tmp_path / "model", kind)
     manifest = load_manifest(tmp_path / "model", plan_hash=PLAN.hash)

@@ -19,6 +19,7 @@ from sentinel.models.ensemble import ModelFormatError, TreeEnsemble
 from sentinel.models.evaluation import average_precision
 from sentinel.models.families import installed
 from sentinel.models.families.installed import families, trainer_of
+from sentinel.models.families.lightgbm_forest import LightGBMForestModel
 from sentinel.models.families.xgboost import XGBoostModel, _matrix
 from sentinel.models.fitted import FittedModel
 from sentinel.models.shap_kernel import Explainer
@@ -166,7 +167,7 @@ def test_names_may_be_spelled_as_on_the_command_line(given: str, name: str) -> N
     assert trainer_of(given).name == name
 
 
-@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "random_forest", "logistic_regression"])
+@pytest.mark.parametrize("name", list(installed._OWN))
 def test_what_a_search_may_try_can_be_fitted_at_both_ends(name: str) -> None:
     X, y = world(1_500, 9)
     trainer = trainer_of(name)
@@ -177,6 +178,34 @@ def test_what_a_search_may_try_can_be_fitted_at_both_ends(name: str) -> None:
             name, X, y, feature_names=NAMES, parameters={**trainer.quick, **changes}, threads=1
         )
         assert np.isfinite(model.raw_score(X)).all()
+
+
+def test_a_forest_by_lightgbm_is_its_trees_mean_and_told_by_reasons_that_add_up() -> None:
+    X, y = world(6_000, 11)
+    forest = partial(
+        trainers.train,
+        "lightgbm_forest",
+        feature_names=NAMES,
+        categorical=CATEGORICAL,
+        threads=1,
+        parameters={"rounds": 40, "num_leaves": 127},
+    )
+    model = forest(X, y)
+    assert isinstance(model, LightGBMForestModel)
+    odd = odd_rows(1_003)
+    theirs = np.asarray(model.booster.predict(odd, raw_score=True)) / 40
+    np.testing.assert_allclose(model.raw_score(odd), theirs, rtol=1e-12, atol=1e-12)
+    trees = model.native()
+    assert trees.n_trees == 40
+    scorer = Scorer(trees)
+    assert scorer.raw_many(odd).tobytes() == model.raw_score(odd).tobytes()
+    explainer = Explainer(trees)
+    told = explainer.contributions(odd[:50]).sum(axis=1)
+    np.testing.assert_allclose(told, scorer.raw_many(odd[:50]), atol=1e-9)
+    again = forest(X, y)
+    assert again.raw_score(odd).tobytes() == model.raw_score(odd).tobytes()
+    later, truth = world(6_000, 12)
+    assert average_precision(truth, model.raw_score(later)) > 3 * truth.mean()
 
 
 PLUGIN = '''

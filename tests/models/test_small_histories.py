@@ -25,6 +25,7 @@ from sentinel.pipeline.datasets import Dataset, DatasetManifest, Period, Rows
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.settings import Settings, TrainingSettings
 
+ALL = ["lightgbm", "xgboost", "random_forest", "lightgbm_forest", "logistic_regression"]
 DEFAULTS = Settings(training=TrainingSettings(bootstrap_rounds=50))
 
 
@@ -275,7 +276,7 @@ def test_a_plan_without_features_is_named() -> None:
 # What is fitted on it
 
 
-@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "random_forest", "logistic_regression"])
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("rows", "frauds"), [(100, 1), (100, 3), (100, 40), (3_000, 30)])
 def test_every_trainer_takes_whatever_there_is(name: str, rows: int, frauds: int) -> None:
     log = log_of(rows, 2.0, frauds)
@@ -287,7 +288,7 @@ def test_every_trainer_takes_whatever_there_is(name: str, rows: int, frauds: int
     assert 0 < result.thresholds.review <= result.thresholds.decline
 
 
-@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "random_forest", "logistic_regression"])
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("categories", [0, 1, 3])
 def test_any_mixture_of_empty_and_constant_columns_is_taken(name: str, categories: int) -> None:
     log = log_of(600, 5.0, 60)

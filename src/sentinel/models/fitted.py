@@ -52,7 +52,7 @@ class FittedModel(ABC):
         """
         raise ModelError(
             f"{self.name} is a baseline to compare with; it is not served. "
-            "Set training.trainer to lightgbm, xgboost or random-forest."
+            "Set training.trainer to lightgbm, xgboost, random-forest or lightgbm-forest."
         )
 
 

@@ -34,8 +34,8 @@ def train(
     """Fit a model.
 
     Args:
-        name: The family: ``lightgbm``, ``xgboost``, ``random_forest``, ``logistic_regression``,
-            or what another package adds.
+        name: The family: ``lightgbm``, ``xgboost``, ``random_forest``, ``lightgbm_forest``,
+            ``logistic_regression``, or what another package adds.
         X: float32 (n_rows, n_features), NaN = unknown.
         y: (n_rows,), 1 = fraud.
         feature_names: In column order.

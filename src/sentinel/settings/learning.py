@@ -25,8 +25,8 @@ class LabelSettings(BaseModel):
 class TrainingSettings(BaseModel):
     trainer: str = Field(
         "lightgbm",
-        description="What candidates are trained with: `lightgbm`, `xgboost`, `random-forest`, or "
-        "a family that another package adds. Baselines are always beside it.",
+        description="What candidates are trained with: `lightgbm`, `xgboost`, `random-forest`, "
+        "`lightgbm-forest`, or a family that another package adds. Baselines are always beside it.",
         pattern="^[a-z][a-z0-9_-]*$",
     )
     window_days: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(

@@ -15,8 +15,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Family of the model: lightgbm, xgboost, random-forest, logistic, or an installed "
-            "one. Default: training.trainer of the settings."
+            help="Family of the model: lightgbm, xgboost, random-forest, lightgbm-forest, "
+            "logistic, or an installed one. Default: training.trainer of the settings."
         ),
     ] = None,
     search: Annotated[

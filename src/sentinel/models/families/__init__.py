@@ -4,6 +4,7 @@
     installed             which families there are, and how their names are spelled
     lightgbm, xgboost,    the families that come with Sentinel
     random_forest,
+    lightgbm_forest,
     logistic_regression
 
 A package adds a family without a change here: docs/trainers.md has CatBoost as the example.

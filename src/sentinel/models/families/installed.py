@@ -14,6 +14,7 @@ _OWN: Final = {
     "lightgbm": "sentinel.models.families.lightgbm:LightGBM",
     "xgboost": "sentinel.models.families.xgboost:XGBoost",
     "random_forest": "sentinel.models.families.random_forest:RandomForest",
+    "lightgbm_forest": "sentinel.models.families.lightgbm_forest:LightGBMForest",
     "logistic_regression": "sentinel.models.families.logistic_regression:LogisticRegression",
 }
 """The entry points of Sentinel itself, for a source tree that runs without being installed."""
