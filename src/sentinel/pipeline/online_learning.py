@@ -159,8 +159,9 @@ def learn(
                 f"`sentinel learn --restart --base {base}` forgets what they learnt and begins "
                 f"with version {base}."
             )
-        manifest = load_manifest(place.folder / "base")
-        plan = load_plan(place.folder / "base", manifest)
+        folder = place.base(state)
+        manifest = load_manifest(folder)
+        plan = load_plan(folder, manifest)
         known = labelled_payments(settings, plan=plan, progress=progress)
         vectors = partial(served_over, settings, known)
 
@@ -217,7 +218,7 @@ def begin(
         plan: Of the base.
         vectors: Gives the vectors of some rows, rising.
     """
-    manifest = load_manifest(place.folder / "base")
+    manifest = load_manifest(place.base())
     learnt = manifest.training
     first_day = -(-learnt.cutoff_us // DAY_US)
     gap_us = shown_maturity_us(settings, known, first_day * DAY_US)
@@ -238,8 +239,9 @@ def begin(
             next_day=first_day,
             trees_sha256="",
             river_sha256="",
+            base_sha256=place.base_sha256(),
         ),
-        (place.folder / "base" / MODEL_TEXT).read_text(),
+        (place.base() / MODEL_TEXT).read_text(),
         river.state(),
     )
 
@@ -272,7 +274,7 @@ def go_on(
     trees, kept = place.learners(state)
     river = RiverLearner(plan.feature_names, plan.categorical)
     river.restore(kept)
-    base = (place.folder / "base" / MODEL_TEXT).read_text()
+    base = (place.base(state) / MODEL_TEXT).read_text()
     end_day = known.end_us // DAY_US
     if most_days is not None:
         end_day = min(end_day, state.next_day + most_days)
@@ -320,9 +322,17 @@ def go_on(
 
 
 def newly_known(known: KnownPayments, day: int, gap_us: int) -> Sample:
-    """What training at the end of a day would learn from and at its beginning could not."""
+    """What training at a day's end would learn from, and not, or otherwise, at its beginning.
+
+    A label that was corrected is learnt again, as what it is now.
+    """
     before, after = known_at(known, day, gap_us), known_at(known, day + 1, gap_us)
-    return after.take(np.flatnonzero(~np.isin(after.rows, before.rows)))
+    if not len(before):
+        return after
+    place = np.searchsorted(before.rows, after.rows)
+    place[place == len(before)] = 0
+    as_before = (before.rows[place] == after.rows) & (before.fraud[place] == after.fraud)
+    return after.take(np.flatnonzero(~as_before))
 
 
 def payments_of(known: KnownPayments, day: int, seed: int) -> Ints:

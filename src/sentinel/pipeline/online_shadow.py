@@ -73,10 +73,11 @@ def publish(settings: Settings, learnt: Learnt, *, progress: ProgressCallback = 
         line_up = stopped(line_up, SHADOW)
     # Says what cannot be before another version is registered.
     started(line_up, Experiment(name=SHADOW, kind="shadow", version=state.base))
-    experiments.require_plan_beside(settings, state.base, place.folder / "base")
+    folder_of_base = place.base(state)
+    experiments.require_plan_beside(settings, state.base, folder_of_base)
     days = state.next_day - state.first_day
-    base = load_manifest(place.folder / "base")
-    plan = load_plan(place.folder / "base", base)
+    base = load_manifest(folder_of_base)
+    plan = load_plan(folder_of_base, base)
     known = labelled_payments(settings, plan=plan, progress=progress)
     scored = [one["rows"] for _, one in place.scores(state)[-60:]]
     rows = np.unique(np.concatenate(scored))[-MOST_EQUATED:] if scored else np.empty(0, np.int64)
@@ -86,7 +87,7 @@ def publish(settings: Settings, learnt: Learnt, *, progress: ProgressCallback = 
             "the trees; they were not registered."
         )
     X, _ = served_over(settings, known, rows)
-    was = tree_scores((place.folder / "base" / MODEL_TEXT).read_text(), X)
+    was = tree_scores((folder_of_base / MODEL_TEXT).read_text(), X)
     window = known_at(known, state.next_day, state.gap_us, settings.online.window_days)
     with (
         tracked_run(

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from sentinel.domain import WorkspaceError
+from sentinel.models.signature import hashes_of
 from sentinel.settings import Settings
 
 KEPT_DAYS: Final = 2
@@ -45,6 +46,7 @@ class OnlineState(msgspec.Struct, frozen=True, kw_only=True):
         next_day: Day whose payments are scored next.
         trees_sha256, river_sha256: Of the learners that score it, in hex.
         trees_rows: Payments that the last refit saw.
+        base_sha256: Of the base's files, in hex; empty if learners began before it was noted.
         format: Version of this layout.
     """
 
@@ -57,6 +59,7 @@ class OnlineState(msgspec.Struct, frozen=True, kw_only=True):
     trees_sha256: str
     river_sha256: str
     trees_rows: int = 0
+    base_sha256: str = ""
     format: int = 1
 
 
@@ -80,6 +83,25 @@ class OnlinePlace:
             return msgspec.json.decode(content, type=OnlineState)
         except msgspec.DecodeError as error:
             raise self._broken(f"its state cannot be read: {error}") from None
+
+    def base(self, state: OnlineState | None = None) -> Path:
+        """The folder of the model whose trees are refitted.
+
+        Args:
+            state: Where the learners are; None if they have not begun.
+
+        Raises:
+            WorkspaceError: It is not what it was when they began.
+        """
+        folder = self.folder / "base"
+        if state is not None and state.base_sha256 and self.base_sha256() != state.base_sha256:
+            raise self._broken("the model that they began with is not what it was")
+        return folder
+
+    def base_sha256(self) -> str:
+        """Of the names and contents of all files of the base, in hex."""
+        files = hashes_of(self.folder / "base")
+        return _sha256(msgspec.json.encode(files, order="sorted"))
 
     def learners(self, state: OnlineState) -> tuple[str, bytes]:
         """The trees and River's learner of the day that is reached.
