@@ -71,7 +71,10 @@ def test_a_payment_is_drawn_by_its_card_else_its_customer_else_itself() -> None:
 
 
 def test_a_canary_begins_with_a_hundredth_for_an_hour_and_grows_to_its_share() -> None:
-    canary = msgspec.structs.replace(AB, canary=Canary(), started_at_us=10 * HOUR_US)
+    steps = (11 * HOUR_US, 12 * HOUR_US, 13 * HOUR_US)
+    canary = msgspec.structs.replace(
+        AB, canary=Canary(grew_at_us=steps), started_at_us=10 * HOUR_US
+    )
     at = [canary.share_at(10 * HOUR_US + minutes * 60_000_000) for minutes in (0, 59, 60, 120, 999)]
     assert at == [0.01, 0.01, 0.05, 0.25, 0.5]
     assert canary.share_at(0) == 0.01  # a clock that is behind

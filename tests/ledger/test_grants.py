@@ -226,6 +226,8 @@ FORBIDDEN = [
     "DELETE FROM {ns}.line_up_versions",
     "UPDATE {ns}.line_up_stops SET why = ''",
     "DELETE FROM {ns}.line_up_stops",
+    "UPDATE {ns}.line_up_growths SET at_us = 0",
+    "DELETE FROM {ns}.line_up_growths",
     "INSERT INTO {ns}.drift_notices VALUES (1, '')",
     "DELETE FROM {ns}.drift_changes",
     "UPDATE {ns}.drift_progress SET through = 0",

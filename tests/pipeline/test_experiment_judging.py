@@ -76,6 +76,16 @@ def test_a_better_challenger_is_to_be_promoted_and_the_report_says_why(better: S
     assert max(map(len, text.splitlines()), default=0) <= 80
 
 
+def test_a_model_that_scores_nothing_is_said_not_to_be_served(better: Settings) -> None:
+    canary = _experiment(BETTER, name="missing", canary=Canary(grew_at_us=()))
+    _start(better, _experiment(BETTER), canary)
+    assert status(better, BETTER.name).not_served == ""
+    said = status(better, "missing").not_served
+    assert f"Version {canary.version} is not served" in said
+    assert "share does not grow" in said
+    assert "is not served" in _shown(better, "missing")
+
+
 def test_an_ended_experiment_keeps_its_figures_and_says_who_ended_it(better: Settings) -> None:
     one = _experiment(BETTER)
     _start(better, one)

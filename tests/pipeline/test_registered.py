@@ -9,19 +9,22 @@ import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli.main import app
-from sentinel.domain import ModelError, NoModel
+from sentinel.domain import ModelError, NoModel, WorkspaceError
 from sentinel.experiments.lineup import Experiment
 from sentinel.models.code_version import head_of, this_code
 from sentinel.models.lineage import noted_lineage
 from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Registry
 from sentinel.models.registry_view import retirement_of
+from sentinel.pipeline import experiments, retirement
 from sentinel.pipeline.experiments import start, stop
-from sentinel.pipeline.follow import fetch_version, sync_champion
+from sentinel.pipeline.follow import fetch_version, look, sync_champion
 from sentinel.pipeline.promotion import promote, promote_challenger, rollback
 from sentinel.pipeline.registered import registry_of
 from sentinel.pipeline.retirement import retire
 from sentinel.pipeline.served import folder_of
+from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
+from testkit.experiments import run_experiments
 from testkit.signed_models import let_through
 from testkit.small_models import register_small_model
 
@@ -196,3 +199,28 @@ def test_the_commit_of_a_checkout_is_read_as_git_writes_it(tmp_path: Path) -> No
     (own / "commondir").write_text("../..\n")
     (own / "HEAD").write_text("ref: refs/heads/main\n")
     assert head_of(worktree / ".git") == "bbbb"
+
+
+def test_a_version_is_not_retired_while_an_experiment_starts_with_it(
+    served: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = Experiment(name="night", kind="shadow", version="3")
+    monkeypatch.setattr(experiments, "START_WAIT_SECONDS", 0.1)
+    # The lock of a retirement is that of a start.
+    with (
+        only_one(served.workspace / "promotion.lock", "a retirement"),
+        pytest.raises(WorkspaceError, match="a retirement or the start of an experiment"),
+    ):
+        experiments.start(served, night, by="ann", why="x")
+    assert experiments.line_up_of(served).experiments == ()
+
+    # A scorer starts one over HTTP, which holds no lock: the retirement sees it and is taken back.
+    def look_as_a_scorer_starts(*given: object) -> str:
+        if experiments.line_up_of(served).find("night") is None:
+            run_experiments(served, night)
+        return look(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(retirement, "look", look_as_a_scorer_starts)
+    with pytest.raises(ModelError, match="Version 3 is in the line-up, in night"):
+        retire(served, "3", by="ann", why="x")
+    assert retirement_of(Registry.of(served).version("3").tags) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sentinel.domain import Unavailable
+from sentinel.domain import NotFound, Unavailable
 from sentinel.experiments.lineup import Experiment
 from sentinel.pipeline.experiment_judging import end_experiment
 from sentinel.scoring.experiment_judge import ExperimentJudge
@@ -44,14 +44,40 @@ def test_a_promotion_whose_job_cannot_even_begin_has_failed(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
 
+    settings = Settings(workspace=tmp_path)
+    run_experiments(settings, Experiment(name="ab", kind="challenger", version="2", share=0.1))
+
     async def ask() -> None:
-        judge = ExperimentJudge(Settings(workspace=tmp_path))
+        judge = ExperimentJudge(settings)
         for _ in range(2):  # the second is not told that one is under way
             with pytest.raises(Unavailable, match="could not be promoted"):
                 await judge.promote("ab", by="ann", why="", force=False, wait_seconds=30.0)
         said = judge.promotion("ab")
         assert said is not None
         assert said.state == "failed"
+
+    asyncio.run(ask())
+
+
+def test_a_name_that_no_experiment_ever_had_costs_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    first = Experiment(name="night", kind="shadow", version="2", started_at_us=5)
+    run_experiments(settings, first)
+    run_experiments(settings)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))  # a process cannot even begin
+
+    async def ask() -> None:
+        judge = ExperimentJudge(settings)
+        for name in ("nobody", "../night", "x" * 200, "champion"):
+            with pytest.raises(NotFound, match="There were: night"):
+                await judge.judged(name, None, 60.0)
+            with pytest.raises(NotFound, match="There were: night"):
+                await judge.promote(name, by="ann", why="", force=False, wait_seconds=60.0)
+            assert judge.promotion(name) is None
+        with pytest.raises(Unavailable, match="could not be judged"):
+            await judge.judged("night", None, 60.0)  # one that there was is judged
 
     asyncio.run(ask())
 

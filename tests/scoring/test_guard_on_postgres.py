@@ -13,7 +13,7 @@ from psycopg import sql
 from sentinel.access.store import migrate_keys
 from sentinel.domain import LedgerUnavailable, NotFound
 from sentinel.drift.tables import migrate_drift
-from sentinel.experiments.lineup import LineUp, started
+from sentinel.experiments.lineup import Canary, LineUp, started
 from sentinel.experiments.stops import STOPPED_BY, Stop
 from sentinel.experiments.store import change_line_up, migrate_line_ups, open_line_ups
 from sentinel.ledger.open import grant_to_scorers, migrate_ledger
@@ -125,6 +125,26 @@ def test_an_experiment_of_the_same_name_may_start_again(owner: Settings, scorer:
     assert running is not None
     assert [one.started_at_us for one in running.experiments] == [77]
     store.close()
+
+
+def test_a_canary_grows_for_all_scorers_and_the_history_tells_it(
+    owner: Settings, scorer: Settings
+) -> None:
+    canary = msgspec.structs.replace(
+        MILD,
+        share=0.04,
+        started_at_us=time.time_ns() // 1_000 - 3_600_000_000,
+        canary=Canary(hold_seconds=0.5, growth=2.0, grew_at_us=()),
+    )
+    run_experiments(owner, canary)
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        await until(lambda: runtime.writer.scorer.panel.others[0].share == 0.04)
+
+    within(scorer, claim)
+    assert line_up_of(owner).experiments[0].share_at(time.time_ns() // 1_000) == 0.04
+    stop(owner, "mild", by="ann", why="enough")
+    assert [one.by for one in history(owner, 9)] == ["ann", "canaries", "ann"]
 
 
 def test_a_scorer_can_start_and_change_nothing(owner: Settings, scorer: Settings) -> None:

@@ -33,6 +33,8 @@ def status_report(console: Console, status: ExperimentState, settings: MoneySett
         markup=False,
         highlight=False,
     )
+    if status.not_served:
+        console.print(status.not_served, soft_wrap=True, markup=False, highlight=False)
     if not status.running:
         console.print(f"{status.ended_why} ({status.ended_by})", soft_wrap=True, markup=False)
     if said is None:

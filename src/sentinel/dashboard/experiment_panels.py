@@ -42,6 +42,8 @@ def about(found: JudgedExperiment) -> str:
     lines = [said.why] if said is not None else []
     if said is not None and said.verdict == "wait" and said.looks:
         lines.append(_needs(said))
+    if status is not None and status.not_served:
+        lines.append(status.not_served)
     if here is not None and here.problem:
         lines.append(f"It does not run here: {here.problem}")
     if here is None and status is not None and status.ended_by:

@@ -93,6 +93,8 @@ class ExperimentState(msgspec.Struct, frozen=True, kw_only=True):
         running: Whether it runs.
         share: The share right now; 0 if it does not decide.
         ended_by, ended_why: Who stopped it and why; empty if it runs.
+        not_served: That its model has scored none of the latest payments although it is in the
+            line-up, in words; empty if it has, or if there were none.
         judgement: None for a shadow or a segment model: only challengers share payments with the
             champion by chance.
     """
@@ -103,6 +105,7 @@ class ExperimentState(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str
     ended_why: str
     judgement: Judgement | None
+    not_served: str = ""
 
 
 def judge(observed: Observed, rules: Rules) -> Judgement:

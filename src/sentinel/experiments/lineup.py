@@ -7,8 +7,9 @@ another one does:
 - a *shadow* scores all payments or a sample, and never decides;
 - a *segment* model decides on the payments that a condition holds for.
 
-A canary is a challenger that begins with a small share and grows by itself. A version of the
-line-up is never changed: starting, changing and stopping an experiment each make another one.
+A canary is a challenger that begins with a small share and grows by itself, while its model runs
+(`sentinel.experiments.growth`). A version of the line-up is never changed: starting, changing and
+stopping an experiment each make another one.
 """
 
 from __future__ import annotations
@@ -51,14 +52,30 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True):
         first_share: Its share at the start, at most `CANARY_SHARE`.
         hold_seconds: So long it stays at a share.
         growth: So many times as large is the next share, up to that of the experiment.
+        grew_at_us: When its share grew, microseconds UTC, oldest first: a scorer notes a step once
+            its model has run there at a share for `hold_seconds`. None for a canary of a line-up
+            from before such notes, whose share grows by the clock.
     """
 
     first_share: float = CANARY_SHARE
     hold_seconds: float = CANARY_HOLD_SECONDS
     growth: float = CANARY_GROWTH
+    grew_at_us: tuple[int, ...] | None = None
+
+    def share_at(self, now_us: int, started_at_us: int, most: float) -> float:
+        """The share at a time, at most ``most``.
+
+        >>> grown = Canary(grew_at_us=(50, 70))
+        >>> [grown.share_at(now, 1, 0.5) for now in (49, 50, 70, 10**18)]
+        [0.01, 0.05, 0.25, 0.25]
+        """
+        if self.grew_at_us is None:
+            return self.share_after(max(0.0, (now_us - started_at_us) / 1e6), most)
+        steps = sum(at_us <= now_us for at_us in self.grew_at_us)
+        return min(self.first_share * self.growth**steps, most)
 
     def share_after(self, seconds: float, most: float) -> float:
-        """The share after so long a time, at most ``most``.
+        """The share after so long a time by the clock, at most ``most``.
 
         >>> [Canary().share_after(hours * 3600, 0.5) for hours in (0, 0.9, 1, 2, 3)]
         [0.01, 0.01, 0.05, 0.25, 0.5]
@@ -138,15 +155,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind == "segment" or self.share > APPROVED_SHARE
 
     def share_at(self, now_us: int) -> float:
-        """The share at a time: a canary grows by itself."""
+        """The share at a time: a canary grows by itself, while its model runs."""
         if self.canary is None:
             return self.share
-        seconds = max(0.0, (now_us - self.started_at_us) / 1e6)
-        return self.canary.share_after(seconds, self.share)
+        return self.canary.share_at(now_us, self.started_at_us, self.share)
 
     def check(self) -> None:
         """Raise ConfigurationError if something of it cannot be."""
-        if not _NAME.fullmatch(self.name) or self.name in _TAKEN:
+        if not may_be_name(self.name):
             raise ConfigurationError(
                 f"{self.name!r} is no name for an experiment. A name has up to 64 of a-z, 0-9, "
                 "'-', '_' and '.', begins with a letter or a digit, and is none of "
@@ -192,6 +208,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
                 f"{where}: a canary begins with more than 0 and at most {CANARY_SHARE:g}, holds "
                 "each share for more than 0 seconds, and grows by more than 1 time."
             )
+
+
+def may_be_name(name: str) -> bool:
+    """Whether an experiment may have a name.
+
+    >>> may_be_name("ab"), may_be_name("champion"), may_be_name("../ab"), may_be_name("a" * 65)
+    (True, False, False, False)
+    """
+    return _NAME.fullmatch(name) is not None and name not in _TAKEN
 
 
 class LineUp(Document, frozen=True, kw_only=True):
@@ -242,6 +267,9 @@ def started(line_up: LineUp, experiment: Experiment) -> LineUp:
             f"first with `sentinel experiment stop {experiment.name}`, or choose another name: it "
             "draws other cards."
         )
+    if experiment.canary is not None:
+        canary = msgspec.structs.replace(experiment.canary, grew_at_us=())
+        experiment = msgspec.structs.replace(experiment, canary=canary)
     made = msgspec.structs.replace(line_up, experiments=(*line_up.experiments, experiment))
     made.check()
     return made

@@ -1,6 +1,7 @@
-"""Where versions of the line-up are kept, and what guardrails have stopped beside them.
+"""Where versions of the line-up are kept, and what scorers have stopped or let grow beside them.
 
-See `sentinel.documents.store` for the versions, and `sentinel.experiments.stops`.
+See `sentinel.documents.store` for the versions, `sentinel.experiments.stops`, and
+`sentinel.experiments.growth`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from sentinel.documents.store import (
     open_documents,
 )
 from sentinel.domain import LedgerUnavailable
+from sentinel.experiments.growth import Growth, with_steps
 from sentinel.experiments.lineup import NO_LINE_UP, LineUp, decode_line_up
 from sentinel.experiments.stops import Stop, without_stopped
 
 if TYPE_CHECKING:
+    from sentinel.experiments.postgres_growths import Growths
     from sentinel.experiments.postgres_stops import Stops
     from sentinel.settings import Settings
 
@@ -36,23 +39,31 @@ LINE_UPS: Final = Kind(
     table="line_up_versions",
     version_table="line_up_schema",
     migrations=Path(__file__).with_name("migrations"),
-    revisions=("0001", "0002"),
+    revisions=("0001", "0002", "0003"),
 )
 
 
 class LineUpStore:
     """The versions of a deployment's line-up. All methods are safe from any thread, and wait.
 
-    `read` and `history` leave out what guardrails have stopped beside the versions.
+    `read` and `history` leave out what guardrails have stopped beside the versions, and have the
+    shares that canaries have grown to.
 
     Args:
         documents: The versions.
         stops: What guardrails have stopped; None where scorers write the line-up themselves.
+        growths: Steps of canaries; None likewise.
     """
 
-    def __init__(self, documents: DocumentStore[LineUp], stops: Stops | None) -> None:
+    def __init__(
+        self,
+        documents: DocumentStore[LineUp],
+        stops: Stops | None = None,
+        growths: Growths | None = None,
+    ) -> None:
         self._documents = documents
         self._stops = stops
+        self._growths = growths
 
     def latest(self) -> int:
         """See `DocumentStore`."""
@@ -63,7 +74,9 @@ class LineUpStore:
         return self._documents.read()
 
     def in_force(self, stored: LineUp) -> LineUp:
-        """The newest version without what was stopped, which has its number."""
+        """The newest version with all steps and without what was stopped; it has its number."""
+        if self._growths is not None:
+            stored = with_steps(stored, self._growths.of(stored.experiments))
         stops = () if self._stops is None else self._stops.of(stored.experiments)
         return without_stopped(stored, stops)
 
@@ -75,7 +88,7 @@ class LineUpStore:
     def history(self, most: int, before: int | None = None) -> list[LineUp]:
         """The latest versions, newest first; see `DocumentStore`.
 
-        What was stopped stands first, as the version that the next change will write.
+        What was stopped or has grown stands first, as the version that the next change will write.
         """
         found = self._documents.history(most, before)
         if before is None and found:
@@ -86,14 +99,14 @@ class LineUpStore:
         return found
 
     def add(self, change: Change[LineUp]) -> LineUp | None:
-        """See `DocumentStore`. What was stopped is written first, as a version of its own."""
+        """See `DocumentStore`. What was stopped or has grown is a version of its own before it."""
 
-        def write_stops(before: LineUp | None) -> LineUp | None:
+        def write_what_is_beside(before: LineUp | None) -> LineUp | None:
             now = None if before is None else self.in_force(before)
             return None if now == before else now
 
         if self._stops is not None:
-            self._documents.add(write_stops)
+            self._documents.add(write_what_is_beside)
         return self._documents.add(change)
 
     def stop(self, stop: Stop) -> None:
@@ -107,11 +120,23 @@ class LineUpStore:
             raise LedgerUnavailable("A line-up in a file has no stops beside it.")
         self._stops.add(stop)
 
+    def grow(self, growth: Growth) -> None:
+        """Note a canary's step where this process may not write the line-up.
+
+        Raises:
+            LedgerUnavailable: The line-up is in a file, which has no steps beside it, or the
+                database cannot be used.
+        """
+        if self._growths is None:
+            raise LedgerUnavailable("A line-up in a file has no steps beside it.")
+        self._growths.add(growth)
+
     def close(self) -> None:
         """Release it."""
         self._documents.close()
-        if self._stops is not None:
-            self._stops.close()
+        for beside in (self._stops, self._growths):
+            if beside is not None:
+                beside.close()
 
 
 def open_line_ups(settings: Settings) -> LineUpStore:
@@ -120,13 +145,15 @@ def open_line_ups(settings: Settings) -> LineUpStore:
     Raises:
         ConfigurationError: `ledger.url` is of no database.
     """
-    stops = None
-    if settings.ledger.url:
-        from sentinel.experiments.postgres_stops import Stops
-        from sentinel.ledger.database import database_of
+    documents = open_documents(settings, LINE_UPS)
+    if not settings.ledger.url:
+        return LineUpStore(documents)
+    from sentinel.experiments.postgres_growths import Growths
+    from sentinel.experiments.postgres_stops import Stops
+    from sentinel.ledger.database import database_of
 
-        stops = Stops(database_of(settings))
-    return LineUpStore(open_documents(settings, LINE_UPS), stops)
+    database = database_of(settings)
+    return LineUpStore(documents, Stops(database), Growths(database))
 
 
 def migrate_line_ups(settings: Settings) -> None:

@@ -24,6 +24,7 @@ _ADDED_TO: Final = (
     "state_rebuilds",
     "label_effects",
     "line_up_stops",
+    "line_up_growths",
 )
 _DRIFT: Final = (
     "drift_progress",
@@ -62,6 +63,7 @@ _MONITOR_READS: Final = (
     "line_up_schema",
     "line_up_versions",
     "line_up_stops",
+    "line_up_growths",
     "state_rebuilds",
     "label_effects",
     "drift_schema",
@@ -91,7 +93,7 @@ def grant_to_monitor(database: Database, role: str) -> None:
 
 def grant_to_scorers(database: Database, role: str) -> None:
     """Let a role read a ledger, its keys, policy, line-up and drift, and add to the ledger
-    and to what guardrails have stopped.
+    and to what guardrails have stopped and canaries have grown to.
 
     What else the role has in the schema is taken.
 

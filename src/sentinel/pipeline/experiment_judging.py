@@ -11,8 +11,15 @@ from typing import Final
 
 import msgspec
 
-from sentinel.domain import ConfigurationError, GateWaits, LedgerUnavailable, NotFound
+from sentinel.domain import (
+    ConfigurationError,
+    GateWaits,
+    LedgerUnavailable,
+    NotFound,
+    WorkspaceError,
+)
 from sentinel.experiments.assignment import unit_of
+from sentinel.experiments.growth import told_steps
 from sentinel.experiments.judgement import ExperimentState, Judgement, judge
 from sentinel.experiments.judging import Rules
 from sentinel.experiments.lineup import Experiment, LineUp, require, stopped
@@ -34,6 +41,11 @@ log = logging.getLogger(__name__)
 MOST_VERSIONS: Final = 2_000
 """Versions of the line-up that are looked back for shares of an experiment."""
 SETTLED_BY: Final = "sentinel experiment settle"
+LATEST_SECONDS: Final = 600
+"""A model that scored none of the payments of so many seconds, the last of the log, is not
+served."""
+TAKEN_SECONDS: Final = 60
+"""What a scorer may take to follow the start of an experiment."""
 SILENT_DAYS: Final = 7
 """Days of the log in which payments were decided and a challenger's model scored none of them,
 after which it is taken not to run."""
@@ -85,6 +97,7 @@ def status(settings: Settings, name: str, *, now_us: int | None = None) -> Exper
         ended_by="" if ended is None else ended.by,
         ended_why="" if ended is None else ended.why,
         judgement=judgement,
+        not_served=_not_served(settings, found, now_us) if running else "",
     )
 
 
@@ -113,17 +126,40 @@ def _scores_nothing(settings: Settings, experiment: Experiment, now_us: int | No
     with ledger_reader(settings) as ledger:
         end_us = ledger.last_received_at_us() + 1 if now_us is None else now_us
         start_us = end_us - SILENT_DAYS * DAY_US
-        if experiment.started_at_us > start_us:
+        return experiment.started_at_us <= start_us and _none_scored(ledger, experiment, start_us)
+
+
+def _not_served(settings: Settings, experiment: Experiment, now_us: int | None) -> str:
+    """That a model does not run which would score all of the latest payments; empty if it does."""
+    if experiment.kind == "segment" or experiment.sample < 1.0:
+        return ""  # some payments are not for it
+    try:
+        with ledger_reader(settings) as ledger:
+            end_us = ledger.last_received_at_us() + 1 if now_us is None else now_us
+            taken_us = experiment.started_at_us + TAKEN_SECONDS * 1_000_000
+            start_us = max(end_us - LATEST_SECONDS * 1_000_000, taken_us)
+            if start_us >= end_us or not _none_scored(ledger, experiment, start_us):
+                return ""
+    except WorkspaceError:
+        return ""  # there is no log yet
+    grows = " Its share does not grow meanwhile." if experiment.canary is not None else ""
+    return (
+        f"Version {experiment.version} is not served: it has scored none of the latest payments."
+        f"{grows} `GET /experiments` says why."
+    )
+
+
+def _none_scored(ledger: Ledger, experiment: Experiment, start_us: int) -> bool:
+    """Whether payments were decided from a moment on, and an experiment scored none of them."""
+    decided = False
+    for group in ledger.groups(sequence_before(ledger, start_us, ledger.last_sequence())):
+        if group.kind != GroupKind.DECISIONS or group.received_at_us < start_us:
+            continue
+        roles = decode_decisions(group.payload).columns.roles
+        if any(role.role == experiment.name for role in roles):
             return False
-        decided = False
-        for group in ledger.groups(sequence_before(ledger, start_us, ledger.last_sequence())):
-            if group.kind != GroupKind.DECISIONS or group.received_at_us < start_us:
-                continue
-            roles = decode_decisions(group.payload).columns.roles
-            if any(role.role == experiment.name for role in roles):
-                return False
-            decided = True
-        return decided
+        decided = True
+    return decided
 
 
 def observe(
@@ -198,15 +234,23 @@ def shares(
         if any(_is_same(other, experiment) for other in one.experiments)
     ]
     starts = [one.at_us for one in versions]
+    steps = told_steps(history)
+
+    def share_of(one: Experiment, at_us: int) -> float:
+        told = steps.get((one.name, one.started_at_us))
+        if one.canary is not None and told is not None:
+            canary = msgspec.structs.replace(one.canary, grew_at_us=told)
+            one = msgspec.structs.replace(one, canary=canary)
+        return one.share_at(at_us)
 
     def share_at(at_us: int, ran: Collection[str]) -> float:
         line_up = versions[max(bisect_right(starts, at_us) - 1, 0)]
         rest, own = 1.0, None
         for other in line_up.experiments:
             if _is_same(other, experiment):
-                own = other.share_at(at_us)
+                own = share_of(other, at_us)
             elif own is not None and other.kind == "challenger" and other.name in ran:
-                rest *= 1.0 - other.share_at(at_us)
+                rest *= 1.0 - share_of(other, at_us)
         assert own is not None
         return own / (own + (1.0 - own) * rest)
 

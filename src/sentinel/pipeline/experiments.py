@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,8 +32,12 @@ from sentinel.pipeline.retirement import require_not_retired
 from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.pipeline.served import check_approved, folder_of, is_signed
 from sentinel.pipeline.signing import sign_what_passed
+from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
+
+START_WAIT_SECONDS: Final = 60.0
+"""How long a start waits for a promotion, a rollback or a retirement that is under way."""
 
 
 class Started(NamedTuple):
@@ -100,6 +104,8 @@ def start(
             awaits approval by a second key.
         PlanMismatch: It takes features that cannot be computed beside the champion's.
         Unavailable: MLflow does not answer.
+        WorkspaceError: A promotion, a rollback or a retirement took longer than
+            `START_WAIT_SECONDS`.
     """
     now_us = time.time_ns() // 1000
     experiment = msgspec.structs.replace(experiment, started_at_us=now_us, by=by, why=why)
@@ -117,13 +123,20 @@ def start(
         Registry.of(settings).note(version, SIGNATURE_TAG, signature)
     if experiment.decides_on_most:
         _require_approval(settings, version)
-    made = change_line_up(
-        settings,
-        lambda line_up: started(line_up, experiment),
-        by=by,
-        why=why,
-        at_us=time.time_ns() // 1000,
-    )
+    # The gate took its time: under the lock of `retire`, the version is still not retired.
+    with only_one(
+        settings.workspace / "promotion.lock",
+        "a promotion, a rollback, a retirement or the start of an experiment",
+        wait_seconds=START_WAIT_SECONDS,
+    ):
+        require_not_retired(version, Registry.of(settings).version(version).tags)
+        made = change_line_up(
+            settings,
+            lambda line_up: started(line_up, experiment),
+            by=by,
+            why=why,
+            at_us=time.time_ns() // 1000,
+        )
     tell_roles(settings)
     return Started(made, experiment, report)
 

@@ -49,6 +49,14 @@ def retire(settings: Settings, version: str, *, by: str, why: str) -> Retirement
         _require_unused(settings, registry, version)
         said = Retirement(by=by, why=why, at_us=time.time_ns() // 1000)
         registry.note(version, RETIRED_TAG, msgspec.json.encode(said).decode())
+        look(settings, server)
+        try:
+            # A scorer may have started an experiment with it before it could see the note.
+            _require_unused(settings, registry, version)
+        except ModelError:
+            registry.note(version, RETIRED_TAG, "")
+            look(settings, server)
+            raise
         champions = registry.champions()
         if version in champions:
             registry.crown(without(champions, version))

@@ -30,6 +30,7 @@ from sentinel.domain import (
     Unavailable,
 )
 from sentinel.experiments.judgement import ExperimentState
+from sentinel.experiments.names import Names
 from sentinel.scoring.jobs import run_job
 from sentinel.settings import Settings
 from sentinel.telemetry.safe_errors import shown
@@ -124,6 +125,7 @@ class ExperimentJudge:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._names = Names(settings)
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._judging: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(1)
@@ -144,6 +146,8 @@ class ExperimentJudge:
             SentinelError: It could not be judged, and never was.
             Overloaded: Too many are being judged.
         """
+        if name not in self._known and name not in self._judging and started_at_us is None:
+            await asyncio.to_thread(self._names.require, name)  # no process for any name
         known = self._known.get(name, _Known())
         other = known.status is not None and started_at_us != (
             known.status.experiment.started_at_us if known.status.running else None
@@ -187,6 +191,7 @@ class ExperimentJudge:
                 "shows it.",
                 retry_after_seconds=10.0,
             )
+        await asyncio.to_thread(self._names.require, name)
         self._note(name, Promotion(state="under way", by=by))
         task = asyncio.create_task(self._promote(name, by, why, force), name="promote-experiment")
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

@@ -24,6 +24,7 @@ from sentinel.models.serving import model_folder
 from sentinel.models.signature import APPROVAL_FILE, SIGNATURE_FILE
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
+from sentinel.scoring.canaries import Canaries
 from sentinel.scoring.champions import WarmModels
 from sentinel.scoring.panel import Failures, Panel, PanelModel, Together
 from sentinel.scoring.serving_model import ServingModel
@@ -72,6 +73,8 @@ class LineUpInCharge:
         self._union: Union | None = None
         self._together: Together | None = None
         self._failures = Failures()
+        self._canaries = Canaries(settings)
+        self._failed: dict[str, str] = {}
 
     def start(self) -> None:
         """Read the version that holds. One that cannot be read is as none: the champion decides.
@@ -91,8 +94,10 @@ class LineUpInCharge:
 
         That is so, too, when a guardrail has stopped something beside the line-up, when the share
         of a canary has grown, and when files of a model that could
-        not be loaded have changed. While the store is away, the version before stays.
+        not be loaded have changed. While the store is away, the version before stays. Canaries
+        whose models have run here for long enough grow first.
         """
+        self._canaries.grow(self.line_up.experiments, self._failed)
         try:
             latest = self._store.latest()
             if self._away:
@@ -162,6 +167,8 @@ class LineUpInCharge:
         here = {other.name for other in panel.others}
         problems.update({other.name: _FILLING for other in others if other.name not in here})
         self._shares, self._missing, self.problems, self.plan = shares, missing, problems, plan
+        self._canaries.run(one for one in experiments if one.name in here)
+        self._failed = panel.failed
         return panel
 
     def ask_no_more(self, panel: Panel) -> None:

@@ -245,6 +245,11 @@ class ExperimentRoutes:
         )
         self._check(experiment)
         made = await self._change(partial(started, experiment=experiment), by, wanted.why)
+        try:
+            self._check(experiment)
+        except (NotFound, InvalidQuery) as error:  # such as a retirement at the same time
+            await self._change(lambda line_up: stopped(line_up, wanted.name), by, str(error))
+            raise
         return msgspec.json.encode(made)
 
     async def share(self, body: bytes, _query: bytes, principal: Principal) -> bytes:
