@@ -1,4 +1,4 @@
-"""A random forest whose trees LightGBM grows, on bins, in a fraction of the time.
+"""A random forest whose trees LightGBM grows, on bins.
 
 Each tree is fitted on its own sample of payments, and each of its splits on a sample of features;
 a score is the mean of the trees' log-odds. It is held as trees whose leaves are divided by their
