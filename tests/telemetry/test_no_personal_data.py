@@ -199,7 +199,7 @@ from sentinel.telemetry.log_setup import set_up_logs
 
 folder = Path(sys.argv[1])
 settings = Settings(
-    workspace=folder / "w", training=TrainingSettings(bootstrap_rounds=20, window_days=365)
+    workspace=folder / "w", training=TrainingSettings(bootstrap_rounds=50, window_days=365)
 )
 set_up_logs(settings.logs, "train")
 begin_run()
