@@ -101,6 +101,7 @@ class Writer:
         self.lookups = lookups
         self.unavailable: str | None = None
         self.recent = RecentPayments()
+        self._recent = self.recent.by_id
         self._clock = clock or ReceiptClock(ledger.last_received_at_us())
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(ledger, metrics, self._fail, self._loop)
@@ -203,7 +204,7 @@ class Writer:
             raise StateUnavailable(self.unavailable)
         if not dry_run:
             identifier = transaction.transaction_id
-            earlier = self.recent.get(identifier)
+            earlier = self._recent.get(identifier)
             if earlier is not None:
                 if not same_payment(earlier.transaction, transaction):
                     self.metrics.conflicts += 1
@@ -219,7 +220,7 @@ class Writer:
             transaction, receiver, time.perf_counter_ns(), dry_run, batched, called_by
         )
         if not dry_run:
-            self.recent[identifier] = pending
+            self._recent[identifier] = pending
         self._queue.add(pending, batched=batched)
         self.turn.schedule()
         return None
@@ -466,7 +467,7 @@ class Writer:
         self.lookups.find_recorded(pending.transaction, done)
 
     def _answer_repeat(self, pending: Pending, body: bytes) -> None:
-        self.recent.pop(pending.transaction.transaction_id, None)
+        self._recent.pop(pending.transaction.transaction_id, None)
         self.metrics.repeats += 1
         pending.answer(body)
 
@@ -500,7 +501,7 @@ class Writer:
     def _reject(self, group: list[Pending], error: Exception) -> None:
         for pending in group:
             if not pending.dry_run:
-                self.recent.pop(pending.transaction.transaction_id, None)
+                self._recent.pop(pending.transaction.transaction_id, None)
             pending.fail(error)
 
     def _refresh_metrics(self) -> None:
