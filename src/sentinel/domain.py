@@ -260,6 +260,10 @@ class WorkspaceError(ConfigurationError):
     code = "workspace_error"
 
 
+class LedgerInUse(WorkspaceError):
+    """Another process writes the ledger, and only one may."""
+
+
 class InputError(SentinelError):
     code = "invalid_input"
 

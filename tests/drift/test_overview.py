@@ -197,4 +197,5 @@ def test_a_page_without_anything_known_still_says_what_to_do() -> None:
     empty = DriftOverview(missing="No monitor has followed the log yet.")
     page = drift_page(empty, shares={}, moved=0.0, estimate=None, made_us=NOW_US)
     assert "No monitor has followed the log yet." in page
-    assert "No change was found." in page
+    assert "Nothing was tested yet." in page
+    assert "No change was found." not in page

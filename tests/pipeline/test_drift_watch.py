@@ -189,7 +189,9 @@ def test_the_status_says_what_changed_what_is_silenced_and_what_is_not_counted(
     drifted: Settings, store: DriftStore
 ) -> None:
     where = ["--workspace", str(drifted.workspace)]
-    assert "sentinel monitor" in run(app, ["drift", "status", *where]).stdout
+    untested = run(app, ["drift", "status", *where]).stdout
+    assert "sentinel monitor" in untested
+    assert "Nothing was tested yet." in untested
     with open_writer(drifted) as ledger:
         fill_hours(ledger, [CHANGED + 26], version="0")
     planned = ["drift", "plan", "--why", "a new merchant", "--feature", "risk", "--hours", "1"]

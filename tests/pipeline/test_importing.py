@@ -71,6 +71,19 @@ def test_a_scorer_that_holds_the_ledger_is_named(tmp_path: Path) -> None:
         import_history(settings, SimulatorSource(WORLD), now_us=WORLD.end_us)
 
 
+def test_labels_beside_a_scorer_are_sent_to_it(tmp_path: Path) -> None:
+    settings = Settings(workspace=tmp_path / "workspace")
+    table = pa.table(
+        {"transaction_id": ["a"], "verdict": ["fraud"], "received_at": ["2026-02-09T10:00:00Z"]}
+    )
+    pyarrow.csv.write_csv(table, tmp_path / "labels.csv")
+    with (
+        SqliteLedger.open_writer(settings.ledger_path),
+        pytest.raises(WorkspaceError, match=r"Another process is writing .* POST /labels"),
+    ):
+        import_labels(settings, tmp_path / "labels.csv", now_us=WORLD.end_us)
+
+
 def test_labels_come_in_a_file_of_their_own(tmp_path: Path) -> None:
     settings = Settings(workspace=tmp_path / "workspace")
     import_history(settings, SimulatorSource(WORLD), now_us=WORLD.end_us)

@@ -45,8 +45,10 @@ def drift_report(out: Console, found: DriftStatus) -> None:
                 _standing(one, found),
             )
         out.print(table)
-    else:
+    elif any(model.stream.tested_hour >= 0 for model in found.models):
         out.print("No change was found.")
+    else:
+        out.print("Nothing was tested yet.")
     for notice in found.notices:
         what = "Silence" if notice.kind == "silence" else "Planned"
         out.print(
@@ -100,9 +102,10 @@ def _model_words(model: ModelDrift) -> str:
         )
         if count
     ]
-    return f"{said} Decisions of the last day: {day.decided:,}" + (
-        f", of them {', '.join(apart)}, which are not counted." if apart else "."
-    )
+    counted = f", of them {', '.join(apart)}, which are not counted." if apart else "."
+    if day.late:
+        counted += " A decision is late if its hour had been tested when it came in."
+    return f"{said} Decisions of the last day: {day.decided:,}{counted}"
 
 
 def _standing(one: RecordedChange, found: DriftStatus) -> str:

@@ -23,7 +23,8 @@ def changes(found: DriftOverview) -> str:
     tested = f"; tested until {_time(found.tested_until_us)} UTC" if found.tested_until_us else ""
     head = f'<div class="s-title">Changes</div><div class="s-muted s-below">{on} on{tested}</div>'
     if not found.changes:
-        return head + '<div class="s-muted">No change was found.</div>'
+        said = "No change was found." if found.tested_until_us else "Nothing was tested yet."
+        return f'{head}<div class="s-muted">{said}</div>'
     lines = "".join(_change(one) for one in found.changes[:_MOST_CHANGES])
     return f'{head}<div class="s-list">{lines}</div>'
 

@@ -21,8 +21,9 @@ REFRESH_SECONDS: Final = 3.0
 _LOOKED_BACK: Final = 100
 """Versions of the line-up in which experiments that have ended are looked for."""
 _START: Final = (
-    "No experiment runs. Start one with `sentinel experiment start NAME --version 7 --share 0.1 "
-    '--canary --why "new features"`, or `POST /experiments`.'
+    "No experiment runs. Start one with `sentinel experiment start NAME --version VERSION "
+    '--share 0.1 --canary --why "new features"`, or `POST /experiments`. Versions are those of '
+    "`sentinel models list`."
 )
 
 

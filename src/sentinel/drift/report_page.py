@@ -57,7 +57,7 @@ def drift_page(
         parts.append(f'<div class="card warn">{escape(without)}</div>')
     parts += [
         "<h2>What changed</h2>",
-        _changes(overview.changes),
+        _changes(overview.changes, tested=overview.tested_until_us > 0),
         "<h2>What labels say</h2>",
         _labels(overview.labels),
         "<h2>What moves the score</h2>" if shares else "",
@@ -91,9 +91,10 @@ def _about(overview: DriftOverview) -> str:
     )
 
 
-def _changes(changes: Sequence[SeenChange]) -> str:
+def _changes(changes: Sequence[SeenChange], tested: bool) -> str:
     if not changes:
-        return '<div class="card">No change was found.</div>'
+        said = "No change was found." if tested else "Nothing was tested yet."
+        return f'<div class="card">{said}</div>'
     rows = "".join(
         f"<tr><td>{escape(one.change.feature)}<br><span class=i>{escape(one.change.segment)}"
         f"</span></td><td>{_hour(one.change.since_hour)}</td><td>{_hour(one.change.at_hour)}</td>"

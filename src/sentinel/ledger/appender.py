@@ -14,6 +14,7 @@ from psycopg import sql
 
 from sentinel.domain import (
     AlreadyRecorded,
+    LedgerInUse,
     LedgerUnavailable,
     SentinelError,
     Verdict,
@@ -219,7 +220,7 @@ class Appender:
             connection.execute(_PLANS)
             prepare_append(connection, self._namespace)
             if not self._locked(connection):
-                raise WorkspaceError(
+                raise LedgerInUse(
                     f"Another process is writing the ledger {self._database.shown}. "
                     + (
                         "With embedded state only one may: stop it first, use another "

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
-from sentinel.domain import LedgerUnavailable, WorkspaceError
+from sentinel.domain import LedgerInUse, LedgerUnavailable, WorkspaceError
 from sentinel.ledger.base import Appended
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
 from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
@@ -87,7 +87,7 @@ class SqliteLedger:
             lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, thread_local=False)
             lock.acquire()
         except Timeout:
-            raise WorkspaceError(
+            raise LedgerInUse(
                 f"Another process is writing the ledger {path}. Stop it first, or use another "
                 "workspace."
             ) from None

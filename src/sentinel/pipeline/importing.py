@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentinel.domain import LedgerInUse
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import remember_rules
 from sentinel.ledger.base import Ledger
@@ -162,9 +163,14 @@ def import_labels(
         source = labels_of_mapping(path)
     else:
         source = labels_from_file(path) if columns is None else labels_from_file(path, columns)
-    return import_history(
-        settings, source, now_us=now_us, allow_rejects=allow_rejects, progress=progress
-    )
+    try:
+        return import_history(
+            settings, source, now_us=now_us, allow_rejects=allow_rejects, progress=progress
+        )
+    except LedgerInUse as error:
+        raise LedgerInUse(
+            f"{error} A scorer that runs takes labels itself: send them with POST /labels."
+        ) from None
 
 
 def known_transactions(settings: Settings) -> _Known | None:
