@@ -41,6 +41,7 @@ VENDORS = {
     "botocore": ["object_store"],
     "cryptography": ["models/signing_keys"],
     "duckdb": ["ledger", "pipeline", "retrieval", "sources"],
+    "evidently": ["pipeline/evidently_page"],
     "fastapi": ["api"],
     "feast": ["feast_plugin"],
     "httptools": ["api"],

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sentinel.domain import SentinelError
+from sentinel.domain import InvalidQuery, SentinelError
 from sentinel.drift.density_ratio import density_ratio
 from sentinel.drift.estimates import LEAST_FRAUDS, LabelFree, estimate_without_labels
 from sentinel.drift.figures import DriftOverview
@@ -32,6 +32,12 @@ from sentinel.models.artifact import load_trees
 from sentinel.models.serving import model_folder
 from sentinel.models.tree_kernel import Scorer
 from sentinel.pipeline.contestants import Contestant, held_out
+from sentinel.pipeline.evidently_page import (
+    MOST_ROWS,
+    need_evidently,
+    with_score,
+    write_evidently_page,
+)
 from sentinel.pipeline.labelled_payments import LabelledPayments, labelled_payments
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -56,12 +62,14 @@ class WrittenDrift:
         overview: What the monitor knows.
         estimate: Of the model's figures before labels come; None if none could be made.
         without: Why the model's part is missing; empty if it is not.
+        left_out: Columns that Evidently's page has not, since no value of them is known.
     """
 
     page: Path
     overview: DriftOverview
     estimate: LabelFree | None
     without: str
+    left_out: tuple[str, ...] = ()
 
 
 def drift_view(settings: Settings, *, days: int = DAYS) -> DriftView:
@@ -83,6 +91,7 @@ def write_drift_report(
     page: Path | None = None,
     *,
     days: int = DAYS,
+    evidently: Path | None = None,
     progress: ProgressCallback = no_progress,
 ) -> WrittenDrift:
     """Write the report.
@@ -91,12 +100,20 @@ def write_drift_report(
         settings: The deployment.
         page: The file; default: ``drift.html`` among the workspace's reports.
         days: How many are shown.
+        evidently: File for Evidently's page of the same payments; None for none.
         progress: Told of the stages of reading the log.
+
+    Raises:
+        ConfigurationError: Evidently's page is wanted and the extra is not installed.
+        InvalidQuery: That page is wanted and there are no payments to draw.
     """
+    if evidently is not None:
+        need_evidently()
     now_us = time.time_ns() // 1000
     overview = drift_view(settings, days=days).overview(now_us)
     shares: dict[str, float] = {}
     moved, estimate, without = 0.0, None, ""
+    judged: tuple[_Judged, LabelledPayments] | None = None
     if overview.model_version:
         try:
             folder = model_folder(settings, overview.model_version)
@@ -104,6 +121,7 @@ def write_drift_report(
             known = labelled_payments(settings, plan=model.one.plan, progress=progress)
             moved, shares = _score_moves(model, known, folder, overview)
             estimate = _estimate(settings, model, known)
+            judged = model, known
         except (SentinelError, OSError) as error:
             without = f"What drift does to the model could not be worked out: {error}"
     target = settings.workspace / "reports" / "drift.html" if page is None else page
@@ -119,7 +137,15 @@ def write_drift_report(
         ),
         encoding="utf-8",
     )
-    return WrittenDrift(target, overview, estimate, without)
+    left_out: tuple[str, ...] = ()
+    if evidently is not None:
+        if judged is None:
+            raise InvalidQuery(
+                f"The report was written to {target}, Evidently's page was not: "
+                f"{without or overview.missing}"
+            )
+        left_out = _evidently(evidently, *judged)
+    return WrittenDrift(target, overview, estimate, without, left_out)
 
 
 class _Judged:
@@ -154,6 +180,21 @@ def _score_moves(
         return 0.0, found
     now = float(model.score(known.vectors(rows)).mean())
     return now - float(model.score(known.vectors(before)).mean()), found
+
+
+def _evidently(page: Path, model: _Judged, known: LabelledPayments) -> tuple[str, ...]:
+    """Draw Evidently's page; give the columns that it has not."""
+    reference = DriftReference.load(model.one.folder)
+    if reference is None:
+        raise InvalidQuery("Evidently's page needs a model with a reference; train one anew.")
+    sides = []
+    for rows in (
+        _rows_between(known, reference.first_hour, reference.last_hour + 1, MOST_ROWS),
+        _rows_since(known, known.end_us - 7 * DAY_US, MOST_ROWS),
+    ):
+        vectors = known.vectors(rows)
+        sides.append(with_score(vectors, model.score(vectors)))
+    return write_evidently_page(page, reference.bins.columns, *sides)
 
 
 def _estimate(settings: Settings, model: _Judged, known: LabelledPayments) -> LabelFree:
@@ -207,10 +248,12 @@ def _rows_since(known: LabelledPayments, since_us: int, most: int) -> Ints:
     return rows[_thinned(len(rows), most)]
 
 
-def _rows_between(known: LabelledPayments, first_hour: int, end_hour: int) -> Ints:
+def _rows_between(
+    known: LabelledPayments, first_hour: int, end_hour: int, most: int = MOST_SCORED
+) -> Ints:
     hour = known.payments.event_time_us // 3_600_000_000
     rows = np.flatnonzero((hour >= first_hour) & (hour < end_hour))
-    return rows[_thinned(len(rows), MOST_SCORED)]
+    return rows[_thinned(len(rows), most)]
 
 
 def _thinned(count: int, most: int) -> Ints:

@@ -17,6 +17,13 @@ def report(
         typer.Option("--out", help="File; default: reports/drift.html of the workspace."),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=90, help="Days that are shown.")] = 28,
+    evidently: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also let Evidently draw its page of the same payments (the extra `evidently`).",
+        ),
+    ] = None,
     workspace: Workspace = None,
 ) -> None:
     """Write one page: what moved, how far, since when, and what that does to the model."""
@@ -26,7 +33,9 @@ def report(
         from sentinel.sources.progress import progress_bar
 
         with progress_bar(err) as progress:
-            done = write_drift_report(settings, page, days=days, progress=progress)
+            done = write_drift_report(
+                settings, page, days=days, evidently=evidently, progress=progress
+            )
         on = [one for one in done.overview.changes if one.change.ended_hour is None]
         for said in (done.overview.missing, done.without):
             if said:
@@ -40,3 +49,11 @@ def report(
                 markup=False,
             )
         out.print(f"Page: {done.page}", soft_wrap=True, markup=False)
+        if evidently is not None:
+            out.print(f"Evidently's page: {evidently}", soft_wrap=True, markup=False)
+        if done.left_out:
+            out.print(
+                f"Not on it, for no value is known then or now: {', '.join(done.left_out)}.",
+                soft_wrap=True,
+                markup=False,
+            )
