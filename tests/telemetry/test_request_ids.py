@@ -22,6 +22,7 @@ from tests.telemetry.conftest import lines_of
 _numbers = count(1)
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 MADE = re.compile("[0-9a-f]{32}")
+ROUTE = "/predict"
 
 
 def payment() -> dict[str, object]:
@@ -76,6 +77,22 @@ def test_what_is_no_request_is_answered_with_an_id_too(server: Server) -> None:
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 400")
     assert re.search(rb"\r\nx-request-id: [0-9a-f]{32}\r\n", answer)
+
+
+def test_what_is_refused_before_its_body_is_there_keeps_its_id_and_its_line(
+    server: Server,
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(
+            b"POST /predict?dry_run=perhaps HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"
+            b"Content-Type: application/json\r\nX-Request-Id: refused\r\n\r\n"
+        )
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 422 "), answer
+    assert b"\r\nx-request-id: refused\r\n" in answer
+    lines = lines_of(server, answered=["refused"])
+    (line,) = [one for one in lines if one.get("request_id") == "refused"]
+    assert (line["message"], line["status"], line["route"]) == ("Answered.", 422, ROUTE)
 
 
 def test_an_id_leads_from_the_answer_to_the_entry_of_the_log(

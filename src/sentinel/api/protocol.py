@@ -20,6 +20,7 @@ from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
 from sentinel.access.limits import Rates
+from sentinel.api.admission import admission_of
 from sentinel.api.answers import Answers, too_slow
 from sentinel.api.application_call import call_of
 from sentinel.api.chunks import ChunkedBody
@@ -32,7 +33,7 @@ from sentinel.api.problems import ProblemError, ProblemRenderer, rate_headers, s
 from sentinel.api.request_log import RequestLog
 from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
-from sentinel.telemetry.request_ids import NO_IDS, CallersIds, RequestIds
+from sentinel.telemetry.request_ids import NO_IDS, CallersIds, RequestIds, ids_in
 
 MOST_DISCARDED: Final = 33_554_432
 """Bytes that a refused client may still send, so that it comes to read the answer."""
@@ -296,8 +297,14 @@ class PaymentProtocol(asyncio.Protocol):
 
     def _begin_body(self, head: Head | PaymentHead, text: bytes, data: bytes) -> None:
         """Wait for the rest of a body, if it comes from one who may send it."""
+        if self._answers.requests is not None:
+            self._began_ns = time.perf_counter_ns()
         if isinstance(head, Head):
-            self._fast_path.door.admit(head.method, head.path, head.query, head.fields)
+            try:
+                self._fast_path.door.admit(head.method, head.path, head.query, head.fields)
+            except SentinelError as error:
+                self._refuse(error, head)
+                return
         chunks = None
         if head.length == CHUNKED:
             chunks = ChunkedBody(self._fast_path.door.limit_of(head.path))
@@ -483,13 +490,31 @@ class PaymentProtocol(asyncio.Protocol):
         else:
             self._end()
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: Exception, head: Head | PaymentHead | None = None) -> None:
         """Answer with an error, and end the connection when the client has read it.
 
         What the client still sends is read until then: bytes that nobody reads would reset the
         connection, and the answer would be lost.
+
+        Args:
+            error: Why.
+            head: Of the request; None for that of the body that is awaited, if there is one.
         """
-        answer = self._answers.problem(error, self._server_state.default_headers, close=True)
+        if head is None and self._incoming is not None:
+            head = self._incoming.head
+        refused = _refused(head, self._answers.request_ids)
+        if self._answers.requests is not None and head is not None:
+            seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
+            self._answers.requests.answered(*refused, status_of(error), seconds, None)
+        request_id, method, route = refused
+        answer = self._answers.problem(
+            error,
+            self._server_state.default_headers,
+            method=method,
+            path=route,
+            request_id=request_id,
+            close=True,
+        )
         self._over = True
         self._forget()
         self._shared.release(self)
@@ -527,3 +552,14 @@ class PaymentProtocol(asyncio.Protocol):
             held += self._incoming.held
         coming_in = self._incoming is not None or (self._head is None and not self._unsent)
         self._shared.hold(self, held, coming_in=coming_in)
+
+
+def _refused(head: Head | PaymentHead | None, made: RequestIds) -> tuple[str, str, str]:
+    """Id, method and route of a request that is refused, as far as they are known."""
+    if isinstance(head, PaymentHead):
+        return head.ids.request_id or made.make(), "POST", head.path
+    if head is None:
+        return made.make(), "unknown", "unknown"
+    admission = admission_of(head.method, head.path)
+    route = "unknown" if admission is None else admission.path
+    return ids_in(head.fields).request_id or made.make(), head.method, route
