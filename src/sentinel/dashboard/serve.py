@@ -71,7 +71,13 @@ def serve(settings: Settings) -> None:
     metrics = DoorMetrics()
     if settings.dashboard.metrics_port:
         show_metrics(settings, metrics)
-    door = Middleware(Door, access=access, farewell=_to_the_login(), metrics=metrics)
+    door = Middleware(
+        Door,
+        access=access,
+        farewell=_to("/login?ended"),
+        goodbye=_to("/login"),
+        metrics=metrics,
+    )
     app = App(_PAGES, middleware=[door])
     app.run(
         config={
@@ -103,10 +109,10 @@ def show_metrics(settings: Settings, metrics: DoorMetrics) -> MonitorServer:
     )
 
 
-def _to_the_login() -> bytes:
+def _to(page: str) -> bytes:
     """What Streamlit's own logout sends to a browser: go to another page."""
     message = ForwardMsg()
-    message.auth_redirect.url = "/login?ended"
+    message.auth_redirect.url = page
     return bytes(message.SerializeToString())
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -49,6 +50,8 @@ _HEADERS: Final = {
     "content-security-policy": "frame-ancestors 'none'; base-uri 'self'; object-src 'none'",
 }
 _LOCK_TO_TLS: Final = "max-age=31536000"
+_LOGGED_OUT: Final = 1_000
+"""Of so many sessions, the latest, it is known that their users logged out themselves."""
 
 
 class Door:
@@ -58,6 +61,7 @@ class Door:
         app: Streamlit.
         access: Who may come in.
         farewell: Last message of a websocket whose session has ended; sends the browser to /login.
+        goodbye: The same where the user has logged out; default: the farewell.
         metrics: Counts what comes in; default: a count that nobody sees.
     """
 
@@ -66,12 +70,14 @@ class Door:
         app: ASGIApp,
         access: Access,
         farewell: bytes = b"",
+        goodbye: bytes = b"",
         metrics: DoorMetrics | None = None,
     ) -> None:
         self._metrics = metrics or DoorMetrics()
         self._app = app
         self._access = access
-        self._farewell = farewell
+        self._farewell, self._goodbye = farewell, goodbye or farewell
+        self._logged_out: deque[bytes] = deque(maxlen=_LOGGED_OUT)
         self._turns = {known: asyncio.Semaphore(1) for known in (True, False)}
         self._waiting = {True: 0, False: 0}
 
@@ -217,6 +223,9 @@ class Door:
         if problem := self._access.foreign_origin(request):
             return _page(pages.told("Not logged out", problem), 403)
         response = RedirectResponse("/login", 303)
+        session = self._access.session_of(request)
+        if session is not None:
+            self._logged_out.append(session.digest)
         await self._access.dismiss(request, response)
         return response
 
@@ -263,8 +272,9 @@ class Door:
             if not ended.done():
                 return message.result()
             message.cancel()
-            if self._farewell:
-                await send({"type": "websocket.send", "bytes": self._farewell})
+            left = session is not None and session.digest in self._logged_out
+            if last := self._goodbye if left else self._farewell:
+                await send({"type": "websocket.send", "bytes": last})
             await send({"type": "websocket.close", "code": 1008, "reason": "The session ended."})
             return {"type": "websocket.disconnect", "code": 1008}
 
