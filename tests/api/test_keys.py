@@ -48,7 +48,9 @@ class Site:
 
     def wait_until_known(self, key: str) -> None:
         with self.client(key) as client:
-            nowhere = "/no/such/route"
+            nowhere = f"{self.server.url}/no/such/route"
+            # The first key closes a door that was open to all.
+            wait_until(lambda: httpx.get(nowhere).status_code == 401, 30, "the door to close")
             wait_until(lambda: client.get(nowhere).status_code == 404, 30, "the key to act")
 
     def client(self, key: str) -> httpx.Client:

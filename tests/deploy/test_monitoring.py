@@ -17,7 +17,12 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sentinel.alerts.catalogue import ALERTS
-from sentinel.monitoring.drift_metrics import DriftFigures, DriftMetrics
+from sentinel.monitoring.drift_metrics import (
+    DriftFigures,
+    DriftMetrics,
+    LabelDriftFigures,
+    LabelDriftMetrics,
+)
 from sentinel.monitoring.figures import Figures
 from sentinel.monitoring.surroundings import Surroundings, SurroundingsMetrics
 from sentinel.monitoring.watch_metrics import WatchMetrics, WatchState
@@ -163,7 +168,8 @@ def shown_by_the_monitor() -> str:
     registry.register(WatchMetrics(lambda: [state]))
     seen = Surroundings(("/data", 0.5), 0.9, True)
     registry.register(SurroundingsMetrics(lambda: seen))
-    registry.register(DriftMetrics(DriftFigures))
+    registry.register(DriftMetrics(lambda: DriftFigures(feature_alarms={"amount": 1})))
+    registry.register(LabelDriftMetrics(lambda: LabelDriftFigures(alarms={"share of fraud": 1})))
     Figures(LABEL_ROWS, registry)
     return generate_latest(registry).decode()
 
