@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +77,15 @@ class WorkspaceDatabase:
                 connection.close()
 
     def make(self) -> None:
-        """Make the file, whole or not at all; another process may do the same.
+        """Make the file, whole or not at all; another process or thread may do the same.
 
         Raises:
             WorkspaceError: It cannot be made.
         """
         if self.path.exists():
             return
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        own = f"{os.getpid()}.{threading.get_ident()}"
+        partial = self.path.with_name(f".{self.path.name}.{own}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial.unlink(missing_ok=True)
