@@ -72,7 +72,7 @@ def holds(transaction: Transaction, condition: Filter) -> bool:
 
 def entity_of(transaction: Transaction, view: View) -> tuple[str, ...] | None:
     """The entity key of a view, None if a part of it is unknown or its record does not hold it."""
-    if view.name in transaction.untracked:
+    if {view.name, "+".join(sorted(view.keys))} & set(transaction.untracked):
         return None
     parts = [getattr(transaction, key) for key in view.keys]
     return None if None in parts else tuple(parts)

@@ -95,7 +95,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
             Zero is legal, negative amounts are refunds.
         customer_id, card_id, merchant_id, device_id, ip_address: Entity keys, None if unknown.
         attributes: Everything else: category text or numbers by name.
-        untracked: Views whose records do not hold it, see `PartlyTracked`.
+        untracked: Entities whose records do not hold it, see `PartlyTracked`.
     """
 
     untracked: ClassVar[tuple[str, ...]] = ()
@@ -115,10 +115,12 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
 class PartlyTracked(Transaction, frozen=True, kw_only=True, array_like=True, gc=False):
     """A payment that came when feature state had no room for the records of its new entities.
 
-    Groups of the log hold these views in a column of their own (`DecisionColumns.untracked`).
+    Groups of the log hold these entities in a column of their own (`DecisionColumns.untracked`).
 
     Attributes:
-        untracked: Names of the views whose records do not hold it.
+        untracked: Entities whose records do not hold it, by their keys (``card_id``,
+            ``customer_id+merchant_id``), which are the same in all plans. Older logs have the
+            names of views.
     """
 
     untracked: tuple[str, ...] = ()  # type: ignore[misc]

@@ -11,6 +11,7 @@ import pytest
 
 from sentinel.domain import DefinitionError, Transaction
 from sentinel.features.arena import Arena
+from sentinel.features.offline import OfflineFold
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.definition_hashes import definition_hashes, matching_columns
 from sentinel.features.plan.functions import AMOUNT
@@ -25,6 +26,8 @@ from sentinel.features.plan.plan import (
 )
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD, compile_program
 from sentinel.features.plan.union import union_plan
+from sentinel.log.entries import partly_tracked
+from tests.features.logs import batch_of
 from tests.features.plans import aggregate, every_function, view
 
 CHAMPION: Final = every_function((HOUR_US, DAY_US))
@@ -106,6 +109,34 @@ def test_the_champions_names_stay_and_a_definition_is_there_once() -> None:
     # A name that stands for something else in the champion's plan gets digits behind it.
     channels = [name for name in union.feature_names if name.startswith("channel")]
     assert len(channels) == 2
+
+
+def test_what_a_union_had_no_room_for_is_left_out_by_each_of_its_plans() -> None:
+    """The log of a union is replayed by the plan of a challenger that was promoted since."""
+    union = union_plan(CHAMPION, OTHER)
+    program = compile_program(union)
+    folding = OnlineFold(program, Arena(program), 8)
+    log: list[Transaction] = []
+    rows: list[np.ndarray] = []
+    for i, payment in enumerate(payments(600)):
+        rows.append(folding.run([payment], KIND_ADD, (0,) if i % 3 else ())[0])
+        left_out = folding.left_out.get(0)
+        log.append(payment if left_out is None else partly_tracked(payment, left_out))
+    assert {name for payment in log for name in payment.untracked} == {
+        "card_id",
+        "customer_id",
+        "customer_id+merchant_id",
+    }
+    together = np.array(rows)
+    for plan in (CHAMPION, OTHER):
+        alone = compile_program(plan)
+        online = OnlineFold(alone, Arena(alone), 8)
+        columns = together[:, matching_columns(union, plan)].tobytes()
+        assert np.array([online.run([one], KIND_ADD)[0] for one in log]).tobytes() == columns
+        offline = OfflineFold(alone, Arena(alone))
+        batch = batch_of(log)
+        offline.book.scan([batch])
+        assert np.concatenate(list(offline.run([batch]))).tobytes() == columns
 
 
 def test_what_adds_nothing_changes_nothing() -> None:

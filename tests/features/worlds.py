@@ -232,7 +232,9 @@ def log_of(plan: Plan, drawn: list[Any]) -> tuple[Entry, ...]:
         ):
             if value is not None:
                 attributes[name] = value
-        untracked = [view.name for v, view in enumerate(plan.views) if (way // 32 + v) % 3 == 0]
+        left_out = [view for v, view in enumerate(plan.views) if (way // 32 + v) % 3 == 0]
+        # Older logs have names of views.
+        untracked = [view.entity if way // 16 == 13 else view.name for view in left_out]
         log.append(
             PartlyTracked(
                 untracked=tuple(untracked) if way // 16 in (13, 14) else (),

@@ -22,6 +22,7 @@ from sentinel.features.plan.program import (
 )
 from sentinel.ledger.log import append_import, read_log
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.columns import NO_COLUMNS, with_untracked
 from sentinel.log.entries import (
     FLAG_DEGRADED,
     GROUP_FORMAT,
@@ -31,6 +32,7 @@ from sentinel.log.entries import (
     GroupKind,
     LabelGroup,
     encode_group,
+    partly_tracked,
 )
 from sentinel.pipeline.served_replay import Effect, Rebuilt, ServedReplay, replay_served
 from sentinel.pipeline.verify import transactions_of
@@ -106,6 +108,7 @@ class World:
                 reason_contributions=np.zeros((n, N_REASONS), "<f4").tobytes(),
                 latencies_us=np.zeros(n, "<u4").tobytes(),
                 positions=np.stack([placed for _, _, placed in decided]).astype("<i8").tobytes(),
+                columns=with_untracked(NO_COLUMNS, [one.untracked for one, _, _ in decided]),
             )
         )
         return self.ledger.append(GroupKind.DECISIONS, n, self.now, payload).first_sequence
@@ -218,6 +221,22 @@ def test_what_a_phantom_touched_is_unverifiable_until_its_record_is_rebuilt(worl
     world.record([(later, *world.add(later))])
     again = world.replay()
     assert (again.mismatches, again.unverifiable) == (0, result.unverifiable), again.examples
+
+
+def test_records_that_could_not_be_made_hold_nothing_in_a_replay(world: World) -> None:
+    """What is compared are the payments after it."""
+    world.encoder.known_only = (0,)
+    without = world.payment("new")
+    vector, placed = world.add(without)
+    untracked = partly_tracked(without, [view.entity for view in world.plan.views])
+    world.encoder.known_only = ()
+    world.record([(untracked, vector, placed)], FLAG_DEGRADED)
+    for _ in range(3):
+        after = world.payment("new")
+        world.record([(after, *world.add(after))])
+    result = world.replay()
+    assert (result.decisions, result.degraded, result.mismatches) == (3, 1, 0), result.examples
+    assert result.unverifiable == 0
 
 
 def test_degraded_decisions_are_counted_not_compared(world: World) -> None:

@@ -354,7 +354,13 @@ def test_a_payment_that_makes_no_records_stands_in_those_that_there_are(home: Ho
     last = payment(5, START_US + 4, customer="c1", merchant="new")
     readings.append(home.add([last]))
     home.wait()
-    assert [dict(r.untracked) for r in readings] == [{}, {0: ("pair",)}, {}, {}, {}]
+    assert [dict(r.untracked) for r in readings] == [
+        {},
+        {0: ("customer_id+merchant_id",)},
+        {},
+        {},
+        {},
+    ]
     assert [r.flags.tolist() for r in readings] == [[0], [FLAG_DEGRADED], [0], [0], [0]]
     assert [len(r.new_records) for r in readings] == [2, 0, 0, 1, 0]
     # What it read is what the fold over the log reads, where its customer has no record.
@@ -370,7 +376,7 @@ def test_a_payment_that_makes_no_records_stands_in_those_that_there_are(home: Ho
 def test_rows_of_one_group_make_records_for_each_other(home: Home) -> None:
     group = [payment(n, START_US + n, customer=f"c{n % 2}") for n in range(3)]
     reading = home.add(group, (1, 2))
-    assert dict(reading.untracked) == {1: ("customer", "pair")}
+    assert dict(reading.untracked) == {1: ("customer_id", "customer_id+merchant_id")}
     assert home.add([payment(9, START_US + 9, customer="c0")], range(1)).untracked == {}
 
 

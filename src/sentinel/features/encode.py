@@ -161,7 +161,7 @@ class EventEncoder:
         self.notes_new = False
         self.new_records: list[tuple[int, int]] = []
         self.left_out: list[tuple[int, int]] = []
-        self._names = tuple(view.name for view in plan.views)
+        self._untracked_as = tuple(view.untracked_as for view in plan.views)
         self._views = tuple(
             (
                 i,
@@ -213,8 +213,8 @@ class EventEncoder:
                 offset = self._unknown(row, transaction, view, text, kind)
             offsets.append(offset)
         if transaction.untracked:
-            for view, name in enumerate(self._names):
-                if name in transaction.untracked:
+            for view, names in enumerate(self._untracked_as):
+                if not names.isdisjoint(transaction.untracked):
                     offsets[view] = NO_RECORD
         bits = 0
         for bit, conditions in self._filters:
@@ -246,7 +246,7 @@ class EventEncoder:
 
     def _unknown(self, row: int, transaction: Transaction, view: int, text: str, kind: int) -> int:
         """Where the record of an entity begins that the arena does not know."""
-        if transaction.untracked and self._names[view] in transaction.untracked:
+        if transaction.untracked and not self._untracked_as[view].isdisjoint(transaction.untracked):
             return NO_RECORD
         if kind != KIND_ADD:
             return self.arena.find(view, text)

@@ -15,7 +15,7 @@ from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.encode import _COMPARE, as_text, category_codes, is_boolean, text_hash
 from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter, View
 from sentinel.features.plan.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
 from sentinel.log.schema import ATTRIBUTE_PREFIX, UNTRACKED, UNTRACKED_SEPARATOR
 
@@ -58,7 +58,7 @@ def encode_batch(
         keys = [batch.column(key) for key in view.keys]
         joined = keys[0] if len(keys) == 1 else pc.binary_join_element_wise(*keys, KEY_SEPARATOR)
         if untracked is not None:
-            joined = pc.if_else(_names(untracked, view.name), pa.scalar(None, pa.string()), joined)
+            joined = pc.if_else(_names(untracked, view), pa.scalar(None, pa.string()), joined)
         events[:, EVENT_VIEWS + i] = _records(arena, i, joined)
     hashes = EVENT_VIEWS + 2 * len(plan.views)
     for i, column in enumerate(plan.distinct_columns):
@@ -84,10 +84,10 @@ def encode_batch(
     return events, given
 
 
-def _names(untracked: pa.Array, view: str) -> pa.Array:
+def _names(untracked: pa.Array, view: View) -> pa.Array:
     """Which rows name a view among those whose records do not hold them, bool (n_rows,)."""
-    lists = untracked.unique().drop_null()
-    with_view = [x for x in lists.to_pylist() if view in x.split(UNTRACKED_SEPARATOR)]
+    lists, names = untracked.unique().drop_null(), view.untracked_as
+    with_view = [x for x in lists.to_pylist() if not names.isdisjoint(x.split(UNTRACKED_SEPARATOR))]
     return pc.is_in(untracked, value_set=pa.array(with_view, pa.string()))
 
 

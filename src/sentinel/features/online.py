@@ -76,8 +76,8 @@ class OnlineFold:
 
     @property
     def left_out(self) -> dict[int, tuple[str, ...]]:
-        """Views whose records the last `run` did not make, by row; see ``known_only``."""
-        return names_by_row(self.program.plan, self._encoder.left_out)
+        """Entities whose records the last `run` did not make, by row; see ``known_only``."""
+        return entities_by_row(self.program.plan, self._encoder.left_out)
 
     def read(self, keys: Sequence[Mapping[str, str]], now_us: int) -> Vectors:
         """Features of entities at a time, without a transaction.
@@ -123,9 +123,9 @@ class OnlineFold:
         return out
 
 
-def names_by_row(plan: Plan, places: Iterable[tuple[int, int]]) -> dict[int, tuple[str, ...]]:
-    """Names of views by row, of pairs of a row and a view's number."""
+def entities_by_row(plan: Plan, places: Iterable[tuple[int, int]]) -> dict[int, tuple[str, ...]]:
+    """Entities of views by row (`View.entity`), of pairs of a row and a view's number."""
     found: dict[int, tuple[str, ...]] = {}
     for row, view in places:
-        found[row] = (*found.get(row, ()), plan.views[view].name)
+        found[row] = (*found.get(row, ()), plan.views[view].entity)
     return found

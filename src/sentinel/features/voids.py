@@ -239,7 +239,7 @@ def _touched(
         untracked = (row[UNTRACKED] or "").split(UNTRACKED_SEPARATOR)
         for number, view in enumerate(plan.views):
             entity = tuple(row[key] for key in view.keys)
-            if None not in entity and view.name not in untracked:
+            if None not in entity and view.untracked_as.isdisjoint(untracked):
                 records[number, KEY_SEPARATOR.join(entity)] = None
                 values.setdefault(view.keys, set()).add(entity)
     wanted = [

@@ -56,7 +56,7 @@ class DecisionColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         callers: Ids of those who sent the transactions.
         caller_rows: uint16 (n,): index into ``callers``. Empty: all rows are of ``callers[0]``, or
             of nobody known where there is none.
-        untracked: Views whose records do not hold some row, for want of room; see
+        untracked: Entities whose records do not hold some row, for want of room; see
             `sentinel.domain.PartlyTracked`.
         untracked_rows, untracked_views: uint16 (k,) each: the record that this one of
             ``untracked`` would have does not hold this row; rows rise.
@@ -84,7 +84,7 @@ class DecisionColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return _spread(n, self.rules, self.rule_rows, self.rule_ids)
 
     def untracked_by_row(self, n: int) -> list[tuple[str, ...]]:
-        """Views whose records do not hold it, by row."""
+        """Entities whose records do not hold it, by row."""
         return _spread(n, self.untracked, self.untracked_rows, self.untracked_views)
 
     def callers_by_row(self, n: int) -> list[str]:
@@ -122,11 +122,11 @@ def fired_rules(by_row: Sequence[Sequence[str]]) -> DecisionColumns:
 
 
 def with_untracked(columns: DecisionColumns, by_row: Sequence[Sequence[str]]) -> DecisionColumns:
-    """The columns, and those of the views whose records do not hold each row.
+    """The columns, and those of the entities whose records do not hold each row.
 
-    >>> columns = with_untracked(NO_COLUMNS, [(), ("cards", "devices"), ("devices",)])
+    >>> columns = with_untracked(NO_COLUMNS, [(), ("card_id", "device_id"), ("device_id",)])
     >>> columns.untracked_by_row(3)
-    [(), ('cards', 'devices'), ('devices',)]
+    [(), ('card_id', 'device_id'), ('device_id',)]
     """
     names, rows, views = _sparse(by_row)
     return msgspec.structs.replace(

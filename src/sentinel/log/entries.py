@@ -351,15 +351,15 @@ def decode_decisions(payload: bytes) -> DecisionGroup:
         return msgspec.structs.replace(group, flags=flags)
     if group.columns.untracked:
         by_row = group.columns.untracked_by_row(len(group.transactions))
-        for row, views in enumerate(by_row):
-            if views:
-                group.transactions[row] = partly_tracked(group.transactions[row], views)
+        for row, entities in enumerate(by_row):
+            if entities:
+                group.transactions[row] = partly_tracked(group.transactions[row], entities)
     return group
 
 
-def partly_tracked(transaction: Transaction, views: Sequence[str]) -> PartlyTracked:
-    """The transaction, which the records of some views do not hold."""
-    return PartlyTracked(**{**msgspec.structs.asdict(transaction), "untracked": tuple(views)})
+def partly_tracked(transaction: Transaction, entities: Sequence[str]) -> PartlyTracked:
+    """The transaction, which the records of some entities do not hold; see `PartlyTracked`."""
+    return PartlyTracked(**{**msgspec.structs.asdict(transaction), "untracked": tuple(entities)})
 
 
 def _as_written(transactions: list[Transaction], columns: DecisionColumns) -> list[Transaction]:

@@ -18,8 +18,10 @@ two that only batches have which need them:
     arrived_at_us               int64; when an imported entry arrived at its source, where that was
                                 before the end of the log, so that received_at_us was raised to it;
                                 null = at received_at_us
-    untracked                   string, transactions; names of the views whose records do not hold
-                                it, with commas between; null = none, as everywhere without it
+    untracked                   string, transactions; entities whose records do not hold it, each as
+                                its keys with + between (card_id, customer_id+merchant_id; names of
+                                views in older logs), with commas between; null = none, as
+                                everywhere without it
 
 and then any number of attribute columns named ``attributes.NAME``, of type ``string`` (a
 category) or ``float64`` (a number), null = not given. Attribute columns may differ from batch

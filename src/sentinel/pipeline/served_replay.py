@@ -533,7 +533,7 @@ class _Replay:
 
 
 def _key(view: View, transaction: Transaction) -> str | None:
-    if view.name in transaction.untracked:
+    if transaction.untracked and not view.untracked_as.isdisjoint(transaction.untracked):
         return None
     parts = [getattr(transaction, name) for name in view.keys]
     return None if None in parts else KEY_SEPARATOR.join(parts)

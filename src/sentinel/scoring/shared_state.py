@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import Label, StateUnavailable, Transaction
-from sentinel.features.online import names_by_row
+from sentinel.features.online import entities_by_row
 from sentinel.features.plan.program import FLAG_EXPIRED, FLAG_LATE, Program
 from sentinel.ledger.base import Appended
 from sentinel.log.entries import FLAG_DEGRADED, FLAG_EXPIRED_EVENT, FLAG_LATE_EVENT
@@ -191,7 +191,7 @@ class SharedState:
         flags = _flags_of(added.flags)
         untracked: Mapping[int, tuple[str, ...]] = {}
         if added.left_out:
-            untracked = names_by_row(self.program.plan, added.left_out)
+            untracked = entities_by_row(self.program.plan, added.left_out)
             flags[list(untracked)] |= FLAG_DEGRADED
         return Reading(
             vectors=added.vectors,

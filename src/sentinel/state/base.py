@@ -65,9 +65,9 @@ class Reading(msgspec.Struct, frozen=True, eq=False, gc=False):
             state was read.
         new_records: The row of each record that was made; a row that made several stands there as
             often.
-        untracked: Views that made no record for a row that makes none, by row. The vector is null
-            there, the row is flagged FLAG_DEGRADED, and the log has to say so, because the records
-            of these views do not hold the transaction: see `sentinel.domain.PartlyTracked`.
+        untracked: Entities without a record in a row that makes none (`View.entity`), by row. The
+            vector is null there, the row is flagged FLAG_DEGRADED, and the log has to say so,
+            because their records do not hold the transaction: see `sentinel.domain.PartlyTracked`.
     """
 
     vectors: Vectors

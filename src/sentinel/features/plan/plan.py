@@ -47,6 +47,9 @@ RequestKind = Literal["amount", "hour_of_day", "day_of_week", "category", "numbe
 
 UNKNOWN_CATEGORY_CODE: Final = 0
 
+ENTITY_SEPARATOR: Final = "+"
+"""Between the keys of an entity."""
+
 
 def default_hop_us(window_us: int) -> int:
     """The hop a window gets by default: the largest standard one of at most a twelfth of it.
@@ -119,6 +122,28 @@ class View(msgspec.Struct, frozen=True):
     name: str
     keys: tuple[str, ...]
     aggregates: tuple[Aggregate, ...]
+
+    @property
+    def entity(self) -> str:
+        """Whose record it is, the same in every plan, whatever a view is called.
+
+        >>> View("pairs", ("merchant_id", "customer_id"), ()).entity
+        'customer_id+merchant_id'
+        """
+        return ENTITY_SEPARATOR.join(sorted(self.keys))
+
+    @property
+    def untracked_as(self) -> frozenset[str]:
+        """What `Transaction.untracked` may call it: by its entity; in older logs by its name.
+
+        >>> sorted(View("cards", ("card_id",), ()).untracked_as)
+        ['card_id', 'cards']
+        >>> sorted(View("device_id", ("card_id",), ()).untracked_as)
+        ['card_id']
+        """
+        if set(self.name.split(ENTITY_SEPARATOR)) <= set(ENTITY_COLUMNS):
+            return frozenset({self.entity})  # its name would stand for the view of another entity
+        return frozenset({self.entity, self.name})
 
 
 class RequestFeature(msgspec.Struct, frozen=True, omit_defaults=True):
