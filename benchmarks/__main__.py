@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.endings import nothing_left_behind
+
 
 def benchmarks() -> dict[str, str]:
     """The first line of each benchmark's docstring by name: the modules that have a ``main``."""
@@ -32,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in known:
         print(f"There is no benchmark {argv[0]!r}; there are {', '.join(known)}.", file=sys.stderr)
         return 2
-    status: int = importlib.import_module(f"benchmarks.{argv[0]}").main(list(argv[1:]))
+    with nothing_left_behind():
+        status: int = importlib.import_module(f"benchmarks.{argv[0]}").main(list(argv[1:]))
     return status
 
 
