@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import msgspec
 import numpy as np
+import pytest
 
 from sentinel.drift.label_changes import BACK_DAYS, label_changes
 from sentinel.drift.label_drift import LabelDays, LabelledPayments
@@ -76,3 +80,25 @@ def test_a_reader_sees_each_figure_day_by_day_and_days_of_a_change_in_red() -> N
     assert 20 < html.count('class="hot"') < 60
     assert label_bars(None, ("", "", "", "")) == ""
     assert "not looked at yet" in label_head(None)
+
+
+@pytest.mark.parametrize("wave", [800.0, 50_000.0])
+def test_a_wave_of_fraud_is_kept_and_read_however_high(wave: float) -> None:
+    day = np.arange(60)
+    frauds = np.where(day < 45, 100.0, wave)
+    payments = np.full(60, 100_000.0)
+    days = LabelDays(
+        day=day, payments=payments, early=frauds, frauds=frauds, slow=0 * frauds,
+        expected=np.full(60, 100.0), squares=np.ones(60), early_lag=8, lag=21,
+    )  # fmt: skip
+    found = found_in(days)
+    (change,) = found.changes
+    assert change.since_day == 45
+    assert np.isfinite(change.evidence)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=LabelFigures) == found
+
+
+def test_what_the_reference_says_nothing_of_is_not_tested() -> None:
+    days = days_of({}, 90)
+    expected = np.where(np.arange(90) < REFERENCE_DAYS, np.nan, days.expected)
+    assert found_in(dataclasses.replace(days, expected=expected)).changes == ()

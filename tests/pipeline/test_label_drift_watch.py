@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -202,3 +203,24 @@ def test_a_record_of_before_there_were_labels_gets_the_table(tmp_path: Path) -> 
     store.close()
     assert found is not None
     assert (found.missing, found.alarms) == ("", ())
+
+
+def test_a_record_that_cannot_be_read_silences_no_other_alert_and_is_made_anew(
+    tmp_path: Path, changed: Settings
+) -> None:
+    settings = changed.model_copy(update={"workspace": tmp_path})
+    shutil.copytree(changed.workspace, tmp_path, dirs_exist_ok=True)
+    record = tmp_path / "drift.db"
+    with closing(sqlite3.connect(record)) as file, file:
+        file.execute("INSERT INTO notices VALUES (99, x'00')")
+    seen = Sight(settings).around(NOW_US)
+    assert seen.label_drift is None
+    assert seen.disk is not None
+    with closing(sqlite3.connect(record)) as file, file:
+        file.execute("DELETE FROM notices WHERE id = 99")
+        file.execute(
+            "UPDATE labels SET document = CAST(replace(document, 'before', 'was') AS BLOB)"
+        )
+    assert open_drift(settings).labels(NOW_US) is None
+    watch_of(settings)[0].run(NOW_US)
+    assert open_drift(settings).labels(NOW_US) == open_drift(changed).labels(NOW_US)

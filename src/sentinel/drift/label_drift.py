@@ -41,6 +41,8 @@ LEAST_DAYS: Final = 7
 
 _TIMES: Final = np.array([0.4, 0.6, 0.75, 1.33, 1.67, 2.5])
 """Sizes that are bet on: so many frauds for each that is expected."""
+_MOST: Final = 1e30
+"""Evidence is cut here."""
 _SURE: Final = 0.7
 """Of the intervals of the reference; see decision 621."""
 
@@ -234,7 +236,8 @@ class _Evidence:
             if not self.counted.known(at):
                 continue
             bets = self.counted.bets(at)
-            self.evidence = (self.evidence + 1.0) * np.exp(bets)
+            factors = np.exp(np.minimum(bets, np.log(_MOST)))
+            self.evidence = np.minimum((self.evidence + 1.0) * factors, _MOST)
             self._since = np.where(self._best <= 0.0, at, self._since)
             self._best = np.maximum(self._best, 0.0) + bets
         self._next = max(self._next, until)
@@ -275,9 +278,11 @@ class _Counted:
 
     @classmethod
     def of(cls, days: LabelDays, name: Stream, reference_days: int) -> _Counted:
-        """A stream, with what its reference days say of it."""
+        """A stream, with what its reference days say of it; if that is nothing, no day is known."""
         count, among = counted(days, name)
         first = slice(0, reference_days)
+        if not np.nansum(among[first]) > 0:
+            count = np.full(len(count), np.nan)
         total = float(np.nansum(count[first]))
         share = total / max(float(np.nansum(among[first])), 1e-9)
         usual = share * among

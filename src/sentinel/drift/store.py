@@ -7,6 +7,7 @@ but notices can be made anew from the log (`DriftStore.forget_counts`).
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ from sentinel.drift.label_figures import ALL_PAYMENTS, LabelChange, LabelFigures
 from sentinel.drift.notices import HOUR_US, MOST_NOTICES, Notice, plan_of, silence_of
 from sentinel.drift.tables import DriftTables, Execute, open_tables
 from sentinel.settings import Settings
+
+log = logging.getLogger(__name__)
 
 MOST_CHANGES: Final = 10_000
 """Changes that are kept; the oldest are dropped."""
@@ -471,7 +474,10 @@ class DriftStore:
     # --------------------------------------------------------------------------------- labels
 
     def labels(self, now_us: int) -> LabelFigures | None:
-        """What labels say of change, with what was said of it; None before anything is known.
+        """What labels say of change, with what was said of it.
+
+        None before anything is known, and where what is kept cannot be read: the watch of labels
+        makes it anew from the log.
 
         Args:
             now_us: The clock, for silences.
@@ -483,7 +489,15 @@ class DriftStore:
             row = execute("SELECT document FROM {t}labels WHERE id = 1").fetchone()
             if row is None:
                 return None
-            found = msgspec.json.decode(bytes(row[0]), type=LabelFigures)
+            try:
+                found = msgspec.json.decode(bytes(row[0]), type=LabelFigures)
+            except msgspec.MsgspecError as error:
+                log.warning(
+                    "What labels say of change cannot be read in %s, and the monitor makes it anew "
+                    "from the log: %s",
+                    *(self.shown, error),
+                )
+                return None
             notices = _notices(execute)
             changes = tuple(_noticed(one, notices, now_us) for one in found.changes)
             return msgspec.structs.replace(found, changes=changes)

@@ -139,6 +139,11 @@ class Sight:
         except (SentinelError, OSError) as error:
             self._note_unseen(what, str(error), error)
             return None
+        except Exception as error:  # whatever it is, it must not silence the other alerts
+            if self._unseen.get(what) != str(error):
+                log.exception("Alerts about %s cannot be judged.", what)
+            self._unseen[what] = str(error)
+            return None
         self._unseen.pop(what, None)
         return found
 
