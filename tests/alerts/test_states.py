@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from sentinel.alerts.conditions import CONDITIONS, ScorerSeen, Seen, judge
 from sentinel.alerts.scraped import Growth, Looks, scraped
 from sentinel.alerts.states import KEEP_RESOLVED_US, MOST_ALERTS, Found, Held, Pace, moved_on
 from sentinel.alerts.store import Acknowledgement, AlertStore
-from sentinel.domain import WorkspaceError
+from sentinel.domain import LedgerUnavailable, WorkspaceError
 
 S = 1_000_000
 PACE = Pace(page_us=60 * S, ticket_us=600 * S)
@@ -31,6 +33,18 @@ def test_an_alert_fires_once_its_condition_has_held_long_enough_and_is_resolved_
     held, _ = moved_on(held, WELL, 1_100 * S, PACE)
     assert (held[KEY].state, held[KEY].resolved_at_us) == ("resolved", 1_100 * S)
     assert moved_on(held, WELL, 1_100 * S + KEEP_RESOLVED_US, PACE)[0] == {}
+
+
+def test_a_clock_that_is_set_back_keeps_no_alert_from_firing_or_from_being_forgotten() -> None:
+    ahead = 100_000 * S
+    held, _ = moved_on({}, ILL, ahead, PACE)
+    held, _ = moved_on(held, ILL, 1_000 * S, PACE)
+    assert held[KEY].state == "pending"
+    held, _ = moved_on(held, ILL, 1_060 * S, PACE)
+    assert held[KEY].state == "firing"
+    held, _ = moved_on(held, WELL, ahead, PACE)
+    held, _ = moved_on(held, WELL, 2_000 * S, PACE)
+    assert moved_on(held, WELL, 2_000 * S + KEEP_RESOLVED_US, PACE)[0] == {}
 
 
 def test_what_holds_for_a_moment_only_is_forgotten() -> None:
@@ -179,6 +193,18 @@ def test_acknowledging_ends_with_the_alert_and_a_strangers_file_is_refused(tmp_p
     other.write_bytes(b"")
     with pytest.raises(WorkspaceError, match=r"no file of alerts"):
         AlertStore(other).held()
+
+
+def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
+    store = AlertStore(tmp_path / "alerts.db")
+    store.note_digest("the file is there", 0)
+    with closing(sqlite3.connect(tmp_path / "alerts.db")) as file, file:
+        file.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON acknowledged "
+            "BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END"
+        )
+    with pytest.raises(LedgerUnavailable, match="disk is full"):
+        store.acknowledge(Acknowledgement(name="A", by="ann", why="", at_us=3, until_us=100))
 
 
 def test_outcomes_are_counted_by_the_hour_and_old_hours_forgotten(tmp_path: Path) -> None:

@@ -167,6 +167,26 @@ def test_what_fires_after_an_acknowledgement_is_told_although_its_name_was_taken
     assert "amount" not in body_of(told[2], "plain")
 
 
+def test_a_clock_that_is_set_back_silences_nobody(mail: Mail, store: AlertStore) -> None:
+    settings, ahead = settings_of(mail.port, group_seconds=0), NOW + 24 * HOUR
+    keep(store, alert(at_us=ahead), alert("DiskNearlyFull", at_us=ahead))
+    run(store, settings, ahead + S)
+    keep(
+        store,
+        alert(at_us=ahead, state="resolved", since_us=0, resolved_at_us=NOW),
+        alert("DiskNearlyFull", at_us=ahead),
+        alert("RedisDown", at_us=ahead),
+    )
+    run(store, settings, NOW + 60 * S)
+    assert len(parsed(mail)) == 2
+    for name in ("NoScorer", "RedisDown", "DiskNearlyFull"):
+        assert name in mail.messages()[1] + mail.messages()[0]
+    store.note_failed("mail", "away", ahead)
+    keep(store, alert(at_us=NOW + HOUR))
+    run(store, settings, NOW + HOUR + 60 * S)
+    assert len(parsed(mail)) == 3
+
+
 def test_an_alert_that_comes_and_goes_is_no_storm(mail: Mail, store: AlertStore) -> None:
     settings = settings_of(mail.port)
     for flap in range(30):  # for a quarter of an hour, every 30 seconds

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
+from sentinel.alerts.states import Held
 from sentinel.alerts.store import AlertStore
 from sentinel.cli.main import app
 from sentinel.domain import LedgerUnavailable
@@ -24,6 +25,7 @@ from sentinel.pipeline.alert_watch import AlertWatch, alert_watch
 from sentinel.pipeline.health import checks
 from sentinel.pipeline.history import read_arrivals
 from sentinel.pipeline.label_feed_watch import watch_label_feed
+from sentinel.pipeline.raised_alerts import acknowledge
 from sentinel.pipeline.watches import LatestLabelFeed, MonitorContext
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import AlertSettings, LabelSettings, Settings
@@ -172,6 +174,35 @@ def test_people_are_told_once_while_the_file_of_alerts_cannot_be_written(
     assert watch.receivers.settle(20)
     assert states(settings) == {"NoScorer": "firing"}
     assert len(mail.messages()) == 1
+
+
+def test_people_are_told_once_while_the_file_of_alerts_cannot_be_read(
+    tmp_path: Path, mail: Mail
+) -> None:
+    settings = alone(tmp_path, free_port(), mail)
+    settings.alerts_path.write_bytes(b"no database at all " * 400)
+    watch = AlertWatch(settings)
+    for _ in range(3):
+        with pytest.raises(LedgerUnavailable, match="not a database"):
+            watch.run(time.time_ns() // 1_000)
+        assert watch.receivers.settle(20)
+    assert len(mail.messages()) == 1
+    settings.alerts_path.unlink()
+    watch.run(time.time_ns() // 1_000)
+    assert watch.receivers.settle(20)
+    assert states(settings) == {"NoScorer": "firing"}
+    assert len(mail.messages()) == 1
+
+
+def test_an_acknowledgement_covers_what_fired_by_a_clock_that_was_ahead(tmp_path: Path) -> None:
+    settings, store = Settings(workspace=tmp_path), AlertStore(tmp_path / "alerts.db")
+    later = time.time_ns() // 1_000 + 3_600_000_000
+    alert = Held(
+        name="NoScorer", subject="", state="firing", summary="", since_us=later, fired_at_us=later
+    )
+    store.keep({alert.key: alert})
+    acknowledge(settings, "NoScorer", by="ann", why="on it", hours=2)
+    assert store.acknowledged(later)["NoScorer"].covers(alert)
 
 
 def test_a_disk_that_is_nearly_full_is_told_with_its_folder(scorer: Server) -> None:

@@ -25,6 +25,7 @@ KEEP_MISSED_US: Final = 86_400 * SECOND_US
 """An alert that came and went while a channel was away is told if it ended within this time."""
 _FIRST_RETRY_SECONDS: Final = 5.0
 _HOUR_US: Final = 3_600 * SECOND_US
+_ENDLESS_US: Final = 1 << 62
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,21 +149,29 @@ def _is_time(
     settings: AlertSettings,
 ) -> bool:
     changes = [one.fired_at_us for one in new] + [one.resolved_at_us for one in ended]
-    if changes and now_us - min(changes) < settings.group_seconds * SECOND_US:
+    if (
+        changes
+        and max(_ago(at_us, now_us) for at_us in changes) < settings.group_seconds * SECOND_US
+    ):
         return False  # others may follow
     interval_us = round(settings.interval_seconds * SECOND_US)
-    latest = max((last.at_us for last in told.values()), default=0)
+    latest = max((last.at_us for last in told.values() if last.at_us <= now_us), default=0)
     if now_us - latest >= interval_us:
         return True
     # Within the interval only what is news: an alert that comes and goes is told once in it.
     return bool(again) or any(
-        one.key not in told or now_us - told[one.key].at_us >= interval_us for one in new
+        one.key not in told or _ago(told[one.key].at_us, now_us) >= interval_us for one in new
     )
+
+
+def _ago(at_us: int, now_us: int) -> int:
+    """How long ago something was; very long if the clock was set back since then."""
+    return now_us - at_us if at_us <= now_us else _ENDLESS_US
 
 
 def _stale(one: Held, last: Told, now_us: int, settings: AlertSettings) -> bool:
     hours = settings.repeat_page_hours if one.severity == "page" else settings.repeat_ticket_hours
-    return now_us - last.at_us >= round(hours * _HOUR_US)
+    return _ago(last.at_us, now_us) >= round(hours * _HOUR_US)
 
 
 def _by_weight(alerts: Iterable[Held]) -> tuple[Held, ...]:

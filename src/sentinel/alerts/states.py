@@ -101,6 +101,7 @@ def moved_on(
     Returns:
         The alerts, and how many further ones there was no room for.
     """
+    held = {key: _not_ahead(one, now_us) for key, one in held.items()}
     found = {(name, one.subject): one for name, some in judged.items() for one in some}
     after: dict[Key, Held] = {}
     for key, one in held.items():
@@ -122,6 +123,17 @@ def moved_on(
             )
         after[key] = _holding(before, seen, now_us, pace)
     return after, left_out
+
+
+def _not_ahead(one: Held, now_us: int) -> Held:
+    """An alert whose times the clock has reached; after it was set back they would not be soon."""
+    if max(one.since_us, one.resolved_at_us) <= now_us:
+        return one
+    return replace(
+        one,
+        since_us=min(one.since_us, now_us),
+        resolved_at_us=min(one.resolved_at_us, now_us),
+    )
 
 
 def _holding(before: Held, seen: Found, now_us: int, pace: Pace) -> Held:

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
 
 from sentinel.alerts.states import Held, Key
+from sentinel.domain import SentinelError
 from sentinel.workspace_database import WorkspaceDatabase
 
 APPLICATION_ID: Final = 0x534E414C
@@ -96,6 +97,22 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class Known(NamedTuple):
+    """What is known of a channel, and of who is on which alert.
+
+    Attributes:
+        told: What the channel was told last of each alert.
+        acknowledged: What holds now, by the name of the alert.
+        delivery: How the channel does; None if it was never used.
+        problem: Why the file could not be read; None if it was.
+    """
+
+    told: Mapping[Key, Told]
+    acknowledged: Mapping[str, Acknowledgement]
+    delivery: Delivery | None
+    problem: SentinelError | None = None
+
+
 class AlertStore:
     """Alerts of a workspace; the file is made by the first change. Threads may share it.
 
@@ -113,6 +130,7 @@ class AlertStore:
             file_of="alerts",
         )
         self._unwritten: dict[tuple[str, Key], Told] = {}
+        self._known: dict[str, Known] = {}
         self._lock = threading.Lock()
 
     def held(self) -> dict[Key, Held]:
@@ -148,9 +166,28 @@ class AlertStore:
             query = "SELECT name, subject, state, fired_at_us, at_us FROM told WHERE channel = ?"
             rows = [] if connection is None else connection.execute(query, (channel,)).fetchall()
         found = {(name, subject): Told(*rest) for name, subject, *rest in rows}
+        return found | self._unwritten_of(channel)
+
+    def _unwritten_of(self, channel: str) -> dict[Key, Told]:
         with self._lock:
-            unwritten = self._unwritten.copy()
-        found.update({key: told for (by, key), told in unwritten.items() if by == channel})
+            return {key: told for (by, key), told in self._unwritten.items() if by == channel}
+
+    def known(self, channel: str, now_us: int) -> Known:
+        """What there is to know before a channel is told.
+
+        While the file cannot be read it is what was read last, and what this process told since.
+        """
+        try:
+            found = Known(
+                told=self.told(channel),
+                acknowledged=self.acknowledged(now_us),
+                delivery=self.deliveries().get(channel),
+            )
+        except SentinelError as error:
+            before = self._known.get(channel, Known({}, {}, None))
+            told = {**before.told, **self._unwritten_of(channel)}
+            return before._replace(told=told, problem=error)
+        self._known[channel] = found
         return found
 
     def note_told(
@@ -263,7 +300,8 @@ class AlertStore:
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite has ended it where the disk is full
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 

@@ -11,7 +11,7 @@ from sentinel.alerts.letters import letter_of
 from sentinel.alerts.mail import TakenForSome, addresses, mail_problem, message_of, send
 from sentinel.alerts.notices import Notice, next_notice, retry_at_us
 from sentinel.alerts.states import Held, Key
-from sentinel.alerts.store import AlertStore
+from sentinel.alerts.store import AlertStore, Delivery
 from sentinel.alerts.webhook import body_of, post
 from sentinel.domain import SentinelError
 from sentinel.settings import AlertSettings
@@ -71,18 +71,17 @@ def tell(
         held: Alerts as they are; default: as the store has them.
 
     Raises:
-        LedgerUnavailable, WorkspaceError: What was told could not be noted in the file. The store
-            remembers it for as long as the process runs.
+        LedgerUnavailable, WorkspaceError: The file cannot be read, or what was told could not be
+            noted in it. The store remembers it for as long as the process runs.
     """
     alerts = list((store.held() if held is None else held).values())
-    acknowledged = store.acknowledged(now_us)
-    deliveries = store.deliveries()
     unwritten: SentinelError | None = None
     for name, channel in channels.items():
-        known = deliveries.get(name)
-        if known is not None and now_us < retry_at_us(known):
+        known = store.known(name, now_us)
+        unwritten = known.problem or unwritten
+        if known.delivery is not None and _waits(known.delivery, now_us):
             continue
-        notice = next_notice(alerts, store.told(name), acknowledged, now_us, settings)
+        notice = next_notice(alerts, known.told, known.acknowledged, now_us, settings)
         if notice is None:
             continue
         problem, taken = _sent(channel, notice)
@@ -105,6 +104,11 @@ def tell(
             )
     if unwritten is not None:
         raise unwritten
+
+
+def _waits(delivery: Delivery, now_us: int) -> bool:
+    """Whether a channel that failed is left alone for now; not where the clock was set back."""
+    return delivery.failed_at_us <= now_us < retry_at_us(delivery)
 
 
 def _sent(channel: Channel, notice: Notice) -> tuple[str, bool]:

@@ -63,6 +63,7 @@ class AlertWatch:
         self._judges = not settings.services.alertmanager_url
         self.surroundings = Surroundings()
         self._unwritten: dict[Key, Held] | None = None
+        self._last: dict[Key, Held] = {}
         self.receivers = Receivers(channels(settings.alerts, DEPLOYMENT), self._tell)
         self._pace = Pace(
             page_us=round(settings.alerts.page_after_seconds * SECOND_US),
@@ -72,8 +73,8 @@ class AlertWatch:
     def run(self, now_us: int) -> None:
         """Look once, judge and tell.
 
-        Where the file of alerts cannot be written, as on a full disk, alerts move on in this
-        process, and people are told all the same.
+        Where the file of alerts cannot be read or written, as on a full disk, alerts move on in
+        this process, and people are told all the same.
 
         Raises:
             LedgerUnavailable, WorkspaceError: The file of alerts cannot be used.
@@ -81,14 +82,15 @@ class AlertWatch:
         if not self._judges:
             self.surroundings = _surroundings(self._sight.around(now_us))
             return
-        seen, grown = self._sight.look(now_us, self._store.outcomes())
+        seen, grown = self._sight.look(now_us, self._usual())
         self.surroundings = _surroundings(seen)
-        before = self._store.held() if self._unwritten is None else self._unwritten
+        before = self._before()
         after, left_out = moved_on(before, judge(seen), now_us, self._pace)
         if left_out:
             log.warning("There is no room for %d further alerts; see docs/bounds.md.", left_out)
         if after != before:
             _log_changes(before, after)
+        self._last = after
         problem = self._keep(after) if after != before or self._unwritten is not None else None
         self.receivers.look(now_us, after)
         if problem is not None:
@@ -102,6 +104,22 @@ class AlertWatch:
 
     def _tell(self, name: str, channel: Channel, now_us: int, alerts: Mapping[Key, Held]) -> None:
         tell(self._store, self._settings.alerts, {name: channel}, now_us, alerts)
+
+    def _usual(self) -> tuple[int, int] | None:
+        """What the usual share of stopped payments is of; None if it cannot be read."""
+        try:
+            return self._store.outcomes()
+        except SentinelError:
+            return None
+
+    def _before(self) -> dict[Key, Held]:
+        """Alerts as the last look left them."""
+        if self._unwritten is None:
+            try:
+                return self._store.held()
+            except SentinelError:  # `_keep` tries the same file next, and says why it cannot
+                self._unwritten = self._last
+        return self._unwritten
 
     def _keep(self, alerts: dict[Key, Held]) -> SentinelError | None:
         """Write alerts, or remember them and return why they could not be written."""

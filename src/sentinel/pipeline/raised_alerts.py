@@ -121,7 +121,8 @@ def acknowledge(
     """
     if not why.strip():
         raise ConfigurationError("Say why, for the others who look: --why 'I am on it'.")
-    firing = sorted({one.name for one in raised(settings).alerts if one.state == "firing"})
+    fires = [one for one in raised(settings).alerts if one.state == "firing"]
+    firing = sorted({one.name for one in fires})
     if name not in firing:
         which = f"These do: {', '.join(firing)}." if firing else "None does."
         raise NotFound(f"No alert {name!r} fires. {which}")
@@ -136,6 +137,9 @@ def acknowledge(
                     alert["labels"], by=by, why=made.why, from_us=now_us, until_us=until_us
                 )
     else:
+        # What fired by a clock that was ahead is meant, too.
+        at_us = max(now_us, *(one.since_us for one in fires if one.name == name))
+        made = msgspec.structs.replace(made, at_us=at_us)
         AlertStore(settings.alerts_path).acknowledge(made)
     return made
 
