@@ -149,8 +149,8 @@ class Run:
         self.data = Transactions.read(path)
         self.folds = [fold(self.data, start) for start in TEST_STARTS]
         self.judge = Judge(self.data, self.folds)
-        self.champion = Champion(self.data, path)
-        self.default = Champion(self.data, path, DEFAULT)
+        self.champion = Champion(self.data, path, pieces=pieces)
+        self.default = Champion(self.data, path, DEFAULT, pieces=pieces)
         self.ours: list[Floats] = []
 
     def result(self, trials: int) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class Run:
             return [self.champion.score(one, **CHOICES[name]) for one in folds]
 
         def make() -> dict[str, Any]:
-            scores = self.pieces.scores(f"validation {name}", about, score)
+            scores = self.pieces.arrays(f"validation {name}", about, score)
             *each, mean = Judge(self.data, folds).figures(scores)
             return {
                 **{key: round(mean[key].value, 4) for key in FIGURES},
@@ -228,7 +228,7 @@ class Run:
             _note(f"fits {name}")
             return [champion.score(one, **options) for one in self.folds]
 
-        return self.pieces.scores(name, [champion.plan.hash, options], make)
+        return self.pieces.arrays(name, [champion.plan.hash, options], make)
 
     def _family(self, name: str, champion: Champion, options: Mapping[str, Any]) -> dict[str, Any]:
         scores = self._scores(name, champion, options)
@@ -240,7 +240,7 @@ class Run:
             book = book_features(self.data)
             return [_baseline(BASELINES[name], book, self.data, one) for one in self.folds]
 
-        return self._beside(f"book {name}", "", self.pieces.scores(f"book {name}", "", make))
+        return self._beside(f"book {name}", "", self.pieces.arrays(f"book {name}", "", make))
 
     def _figures(self, name: str, about: object, scores: list[Floats]) -> dict[str, Any]:
         def make() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.handbook_protocol import DELAY_DAYS, Floats, Fold, Transactions
 from benchmarks.parity_log import END_OF_TIME_US, REPOSITORY
+from benchmarks.pieces import Pieces
 from sentinel import feature_sets
 from sentinel.feast_plugin.compile import compile_definitions
 from sentinel.features.offline import LabelBook, OfflineFold
@@ -43,14 +44,24 @@ class Champion:
         data: The transactions, as the book has them.
         path: The same as a file, which our own source reads.
         definitions: Folder of the features' definitions.
+        pieces: Where the features are kept, so that a run that was stopped does not fold the log
+            again; None if nowhere.
     """
 
-    def __init__(self, data: Transactions, path: Path, definitions: Path = HANDBOOK) -> None:
+    def __init__(
+        self,
+        data: Transactions,
+        path: Path,
+        definitions: Path = HANDBOOK,
+        *,
+        pieces: Pieces | None = None,
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Feast says that stream views are young
             self.plan: Plan = compile_definitions(definitions)
         self.data = data
         self._path = path
+        self._pieces = pieces or Pieces(None)
         frauds = np.flatnonzero(data.fraud)
         self.labels = LabelLog(
             row=frauds,
@@ -67,7 +78,12 @@ class Champion:
     @cached_property
     def vectors(self) -> Matrix:
         """The features of every payment: float32 (n_rows, n_features)."""
-        return _vectors(self.plan, self._path, len(self.data.day))
+        n_rows = len(self.data.day)
+
+        def make() -> list[Matrix]:
+            return [_vectors(self.plan, self._path, n_rows)]
+
+        return self._pieces.arrays("vectors", [self.plan.hash, n_rows], make)[0]
 
     def score(
         self,

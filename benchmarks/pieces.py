@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Pieces:
@@ -26,10 +26,10 @@ class Pieces:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def scores(
-        self, name: str, depends_on: object, make: Callable[[], Sequence[Floats]]
-    ) -> list[Floats]:
-        """Arrays that were made before, else those that are made now: one for each fold."""
+    def arrays(
+        self, name: str, depends_on: object, make: Callable[[], Sequence[npt.NDArray[Number]]]
+    ) -> list[npt.NDArray[Number]]:
+        """Arrays that were made before, else those that are made now."""
         path = self._path(name, depends_on, ".npz")
         if path is not None and path.exists():
             with np.load(path) as kept:

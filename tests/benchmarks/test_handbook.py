@@ -173,11 +173,11 @@ def test_a_run_that_was_stopped_goes_on_from_its_pieces(tmp_path: Path) -> None:
         made.append(1)
         return [np.arange(3.0), np.arange(4.0)]
 
-    first = pieces.scores("a model", ["plan", {"rounds": 3}], scores)
-    again = Pieces(tmp_path).scores("a model", ["plan", {"rounds": 3}], scores)
+    first = pieces.arrays("a model", ["plan", {"rounds": 3}], scores)
+    again = Pieces(tmp_path).arrays("a model", ["plan", {"rounds": 3}], scores)
     assert len(made) == 1
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    pieces.scores("a model", ["plan", {"rounds": 4}], scores)
+    pieces.arrays("a model", ["plan", {"rounds": 4}], scores)
     assert len(made) == 2, "it depends on something else now"
     assert pieces.record("figures", 7, lambda: {"ap": 0.5}) == {"ap": 0.5}
     assert Pieces(tmp_path).record("figures", 7, dict) == {"ap": 0.5}
