@@ -86,6 +86,7 @@ SEARCH_ROWS: Final = 120_000
 CHOICES: Final[dict[str, dict[str, Any]]] = {
     "lightgbm": {"family": "lightgbm", "most_rows": SEARCH_ROWS},
     "lightgbm_forest": {"family": "lightgbm_forest", "most_rows": SEARCH_ROWS},
+    "random_forest": {"family": "random_forest", "most_rows": SEARCH_ROWS},
 }
 """What the champion is chosen of on the validation folds; on the test folds it is the same, fitted
 on as many payments."""
@@ -97,7 +98,8 @@ FAMILIES: Final[dict[str, dict[str, Any]]] = {
     "random_forest": {"family": "random_forest", "most_rows": 200_000},
     "xgboost": {"family": "xgboost", "most_rows": 200_000},
 }
-"""What stands beside the champion on the same features and the same 90 days."""
+"""What stands beside the champion and the choices that were not taken, on the same features and the
+same 90 days."""
 
 
 def _search(
@@ -162,8 +164,14 @@ class Run:
         chosen = {**CHOICES[family], **found}
         self.ours = self._scores("champion", self.champion, chosen)
         champion = self._figures("champion", [self.champion.plan.hash, chosen], self.ours)
+        others = {
+            f"{name} on {SEARCH_ROWS:,} payments": options
+            for name, options in CHOICES.items()
+            if name != family
+        }
         families = {
-            name: self._family(name, self.champion, options) for name, options in FAMILIES.items()
+            name: self._family(name, self.champion, options)
+            for name, options in {**others, **FAMILIES}.items()
         }
         name = "the first on the default definitions"
         families[name] = self._family(name, self.default, AS_TRAINED)
