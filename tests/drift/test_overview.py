@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
+from sentinel.cli.drift_report import drift_report
 from sentinel.drift.bins import SCORE
 from sentinel.drift.counting import count_cells
 from sentinel.drift.estimates import LabelFree
-from sentinel.drift.figures import Change, DriftOverview
+from sentinel.drift.figures import Change, DriftOverview, FeatureDay, FeatureDrift, SeenChange
 from sentinel.drift.notices import HOUR_US, Notice
 from sentinel.drift.overview import DriftView
 from sentinel.drift.report_page import drift_page
 from sentinel.drift.segments import members
 from sentinel.drift.store import DriftStore, Step, StreamRow, open_drift
+from sentinel.pipeline.drift_status import status_of
 from sentinel.settings import Settings
 from testkit.drifting_log import NAMES, SEGMENTS, START_HOUR, reference_of, vectors_of
 
@@ -191,6 +196,69 @@ def test_the_page_holds_itself_and_says_what_is_known(store: DriftStore) -> None
     assert "&lt;b&gt;a release" in page
     assert "<b>a release" not in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_page_shows_the_first_changes_and_the_others_when_they_are_asked_for() -> None:
+    many = [
+        SeenChange(
+            change=msgspec.structs.replace(
+                CHANGE, feature=f"feature_{n}", question=f"feature_{n}: 7 and above"
+            ),
+            model_version="7",
+        )
+        for n in range(50)
+    ]
+    found = DriftOverview(model_version="7", tested_until_us=NOW_US, changes=tuple(many))
+    page = drift_page(found, shares={}, moved=0.0, estimate=None, made_us=NOW_US)
+    at_once, _, asked_for = page.partition("<details>")
+    assert "30 more" in asked_for
+    assert [at_once.count(f"feature_{n}<") for n in (0, 19, 20)] == [1, 1, 0]
+    assert asked_for.count("feature_49<") == 1
+    # The row says which feature it is about; what moved need not say so again.
+    assert "<td class=said>7 and above: 25.0%" in page
+
+
+def test_a_day_of_few_payments_does_not_hide_the_others() -> None:
+    """A day that has just begun lies far away by chance."""
+    days = [
+        FeatureDay(day=20_000 + n, payments=400, stability_index=0.1, missing=0.0) for n in range(6)
+    ]
+    begun = FeatureDay(day=20_006, payments=12, stability_index=2.4, missing=0.0)
+    one = FeatureDrift(
+        feature="risk",
+        stability_index=0.1,
+        jensen_shannon=0.1,
+        kolmogorov_smirnov=0.1,
+        missing_was=0.0,
+        missing_now=0.0,
+        new_was=0.0,
+        new_now=0.0,
+        changed=(),
+        days=(*days, begun),
+    )
+    found = DriftOverview(model_version="7", tested_until_us=NOW_US, features=(one,))
+    page = drift_page(found, shares={"risk": -1e-7}, moved=0.005, estimate=None, made_us=NOW_US)
+    assert page.count('style="height:50%"') == 6
+    assert '<i class="few" style="height:100%"' in page
+    assert "top 0.20" in page
+    assert "-0%" not in page
+
+
+def test_the_screen_says_how_many_changes_it_leaves_out(store: DriftStore, tmp_path: Path) -> None:
+    filled(store)
+    status = status_of(Settings(workspace=tmp_path / "workspace"), store, NOW_US)
+    one = status.changes[0]
+    feature = "customer_merchant_seconds_since_last"
+    named = msgspec.structs.replace(
+        one, change=msgspec.structs.replace(one.change, feature=feature)
+    )
+    said = io.StringIO()
+    drift_report(
+        Console(file=said, width=80), msgspec.structs.replace(status, changes=(named,) * 30)
+    )
+    assert "These are the latest 20: `sentinel drift report`" in said.getvalue()
+    # A long name goes on in the next line, and is not cut.
+    assert "…" not in said.getvalue()
 
 
 def test_a_page_without_anything_known_still_says_what_to_do() -> None:

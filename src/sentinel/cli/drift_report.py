@@ -33,7 +33,8 @@ def drift_report(out: Console, found: DriftStatus) -> None:
     if found.changes:
         table = Table(title="Changes", title_justify="left")
         for name in ("feature", "segment", "since", "found", "TV", "now"):
-            table.add_column(name, justify="right" if name == "TV" else "left")
+            right = "right" if name == "TV" else "left"
+            table.add_column(name, justify=right, overflow="fold")
         for one in found.changes[:_MOST_CHANGES]:
             change = one.change
             table.add_row(
@@ -45,6 +46,12 @@ def drift_report(out: Console, found: DriftStatus) -> None:
                 _standing(one, found),
             )
         out.print(table)
+        if len(found.changes) > _MOST_CHANGES:
+            out.print(
+                f"These are the latest {_MOST_CHANGES}: `sentinel drift report` writes a page with "
+                "more.",
+                soft_wrap=True,
+            )
     elif any(model.stream.tested_hour >= 0 for model in found.models):
         out.print("No change was found.")
     else:

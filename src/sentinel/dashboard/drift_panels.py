@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
+from sentinel.drift.day_bars import CAPTION, day_bars
 from sentinel.drift.figures import DriftOverview, FeatureDetail, FeatureDrift, SeenChange
 from sentinel.drift.label_panel import label_bars, label_head, label_lines
 
@@ -13,8 +14,6 @@ _HOUR_US: Final = 3_600_000_000
 _MOST_CHANGES: Final = 30
 _MOST_FEATURES: Final = 24
 _MOST_NOTICES: Final = 20
-_LARGE: Final = 0.2
-"""A PSI that is shown in red."""
 
 
 def changes(found: DriftOverview) -> str:
@@ -67,9 +66,9 @@ def labels(found: DriftOverview) -> str:
 def features(found: DriftOverview) -> str:
     """Small multiples: each feature's distance from the reference, day by day."""
     head = (
-        '<div class="s-title">Features, day by day</div><div class="s-muted s-below">A bar is a '
-        f"day: its distance from the reference (PSI), red above {_LARGE:g}. Figures are of the "
-        f"last seven days, {found.payments:,} payments.</div>"
+        '<div class="s-title">Features, day by day</div>'
+        f'<div class="s-muted s-below">{CAPTION} Figures are of the last seven days, '
+        f"{found.payments:,} payments.</div>"
     )
     panels = "".join(_panel(one) for one in found.features[:_MOST_FEATURES])
     rest = len(found.features) - _MOST_FEATURES
@@ -78,12 +77,7 @@ def features(found: DriftOverview) -> str:
 
 
 def _panel(one: FeatureDrift) -> str:
-    top = max(_LARGE, max((day.stability_index for day in one.days), default=0.0))
-    bars = "".join(
-        f'<i class="{"s-hot" if day.stability_index > _LARGE else ""}" '
-        f'style="height:{max(2.0, 100.0 * day.stability_index / top):.0f}%"></i>'
-        for day in one.days
-    )
+    bars, _ = day_bars(one.days, ("s-hot", "s-few"))
     mark = " s-changed" if one.changed else ""
     missing = (
         f", unknown {one.missing_was:.1%} &rarr; {one.missing_now:.1%}"

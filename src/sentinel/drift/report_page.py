@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
+from sentinel.drift.day_bars import CAPTION, day_bars
 from sentinel.drift.estimates import Figures, LabelFree
 from sentinel.drift.figures import DriftOverview, FeatureDrift, SeenChange
 from sentinel.drift.label_figures import LabelFigures
@@ -17,6 +18,8 @@ from sentinel.models.report_page import STYLE
 
 _HOUR_US: Final = 3_600_000_000
 _MOST_PANELS: Final = 24
+_MOST_CHANGES: Final = 20
+"""Changes that are shown before one asks for the others."""
 _OWN: Final = """
 .small{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:12px}
 .small .card{padding:11px 13px}.on{border-color:#c8553d;border-width:2px}
@@ -27,6 +30,10 @@ margin-left:4px}
 .bars i{flex:1;display:block;background:#1f5fa8;min-width:1px}.bars i.hot{background:#c8553d}
 .labels{margin-top:12px}.labels .bars{gap:0}.labels .bars i{min-width:0}
 .warn{border-left:4px solid #c8553d}
+td.said,th.said{text-align:left;white-space:normal;min-width:130px}
+.changes td:first-child{min-width:230px}.small h3{overflow-wrap:anywhere}
+.bars i.few{background:#c3ccd5}
+summary{cursor:pointer;padding:8px 0}
 """
 
 
@@ -95,21 +102,30 @@ def _changes(changes: Sequence[SeenChange], tested: bool) -> str:
     if not changes:
         said = "No change was found." if tested else "Nothing was tested yet."
         return f'<div class="card">{said}</div>'
+    shown, rest = _change_table(changes[:_MOST_CHANGES]), changes[_MOST_CHANGES:]
+    if rest:
+        shown += f"<details><summary>{len(rest):,} more</summary>{_change_table(rest)}</details>"
+    return f'<div class="card">{shown}</div>'
+
+
+def _change_table(changes: Sequence[SeenChange]) -> str:
     rows = "".join(
         f"<tr><td>{escape(one.change.feature)}<br><span class=i>{escape(one.change.segment)}"
-        f"</span></td><td>{_hour(one.change.since_hour)}</td><td>{_hour(one.change.at_hour)}</td>"
-        f"<td>{escape(one.change.question)}: {one.change.was:.1%} &rarr; {one.change.now:.1%}</td>"
+        f"</span></td><td>{_moment(one.change.since_hour)}</td>"
+        f"<td>{_moment(one.change.at_hour)}</td>"
+        f"<td class=said>{escape(one.change.question.removeprefix(f'{one.change.feature}: '))}: "
+        f"{one.change.was:.1%} &rarr; {one.change.now:.1%}</td>"
         f"<td>{one.change.total_variation:.2f}</td><td>{one.change.stability_index:.2f}</td>"
         f"<td>{one.change.jensen_shannon:.3f}</td><td>{one.change.kolmogorov_smirnov:.2f}</td>"
         f"<td>{_pair(one.change.missing_was, one.change.missing_now)}</td>"
         f"<td>{_pair(one.change.new_was, one.change.new_now)}</td>"
-        f"<td>{escape(_said(one))}</td></tr>"
+        f"<td class=said>{escape(_said(one))}</td></tr>"
         for one in changes
     )
     return (
-        '<div class="card"><table><tr><th>what</th><th>since (UTC)</th><th>found</th>'
-        "<th>what moved most</th><th>TV</th><th>PSI</th><th>JS</th><th>KS</th><th>unknown</th>"
-        f"<th>new values</th><th>state</th></tr>{rows}</table></div>"
+        "<table class=changes><tr><th>what</th><th>since (UTC)</th><th>found</th>"
+        "<th class=said>what moved most</th><th>TV</th><th>PSI</th><th>JS</th><th>KS</th>"
+        f"<th>unknown</th><th>new values</th><th class=said>state</th></tr>{rows}</table>"
     )
 
 
@@ -141,8 +157,7 @@ def _shares(shares: Mapping[str, float], moved: float) -> str:
     if not shares:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{value:+.5f}</td>"
-        f"<td>{f'{value / moved:.0%}' if abs(moved) > 1e-9 else ''}</td></tr>"
+        f"<tr><td>{escape(name)}</td><td>{value:+.5f}</td><td>{_part(value, moved)}</td></tr>"
         for name, value in sorted(shares.items(), key=lambda item: -abs(item[1]))
     )
     return (
@@ -152,6 +167,13 @@ def _shares(shares: Mapping[str, float], moved: float) -> str:
         "up.</p><table><tr><th>feature</th><th>adds to the mean probability</th>"
         f"<th>share of its move</th></tr>{rows}</table></div>"
     )
+
+
+def _part(value: float, moved: float) -> str:
+    """A feature's part in the move of the score, without a sign where it rounds to nothing."""
+    if abs(moved) <= 1e-9:
+        return ""
+    return f"{round(value / moved, 2) + 0.0:.0%}"
 
 
 def _estimate(found: LabelFree | None) -> str:
@@ -195,20 +217,13 @@ def _panels(features: Sequence[FeatureDrift]) -> str:
     rest = len(features) - _MOST_PANELS
     more = f'<p class="quiet">{rest} more are in the table.</p>' if rest > 0 else ""
     return (
-        '<p class="quiet">A bar is a day: its distance from the reference (PSI), red above 0.2. A '
-        f'full bar is the distance given as top.</p><div class="small">{panels}</div>{more}'
+        f'<p class="quiet">{CAPTION} A full bar is the distance given as top.</p>'
+        f'<div class="small">{panels}</div>{more}'
     )
 
 
 def _panel(one: FeatureDrift) -> str:
-    top = max(0.2, max((day.stability_index for day in one.days), default=0.0))
-    bars = "".join(
-        f'<i class="{"hot" if day.stability_index > 0.2 else ""}" '
-        f'style="height:{max(2.0, 100 * day.stability_index / top):.0f}%" '
-        f'title="{_day(day.day)}: PSI {day.stability_index:.3f}, unknown {day.missing:.1%}, '
-        f'{day.payments:,} payments"></i>'
-        for day in one.days
-    )
+    bars, top = day_bars(one.days, ("hot", "few"))
     span = f"{_day(one.days[0].day)} to {_day(one.days[-1].day)}" if one.days else ""
     missing = _pair(one.missing_was, one.missing_now)
     unknown = f", unknown {missing}" if missing else ""
@@ -227,12 +242,13 @@ def _table(features: Sequence[FeatureDrift]) -> str:
         f"<tr><td>{escape(one.feature)}</td><td>{one.stability_index:.3f}</td>"
         f"<td>{one.jensen_shannon:.3f}</td><td>{one.kolmogorov_smirnov:.3f}</td>"
         f"<td>{_pair(one.missing_was, one.missing_now)}</td>"
-        f"<td>{_pair(one.new_was, one.new_now)}</td><td>{escape(', '.join(one.changed))}</td></tr>"
+        f"<td>{_pair(one.new_was, one.new_now)}</td>"
+        f"<td class=said>{escape(', '.join(one.changed))}</td></tr>"
         for one in features
     )
     return (
         '<div class="card"><table><tr><th>feature</th><th>PSI</th><th>JS</th><th>KS</th>'
-        "<th>unknown</th><th>new values</th><th>changed in</th></tr>"
+        "<th>unknown</th><th>new values</th><th class=said>changed in</th></tr>"
         f"{rows}</table></div>"
     )
 
@@ -255,6 +271,10 @@ def _notices(notices: Sequence[Notice]) -> str:
 
 def _pair(was: float, now: float) -> str:
     return f"{was:.1%} &rarr; {now:.1%}" if was or now else ""
+
+
+def _moment(hour: int) -> str:
+    return _hour(hour).replace(" ", "<br>")
 
 
 def _hour(hour: int) -> str:
