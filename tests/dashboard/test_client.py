@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from sentinel.dashboard import panels
-from sentinel.dashboard.api_types import Model
+from sentinel.dashboard.api_types import Estimate, MeasuredOn, Model
 from sentinel.dashboard.client import ScoringApi
 from sentinel.domain import Unavailable
 from sentinel.models.signing_keys import trusted_keys_of
@@ -121,6 +121,20 @@ def test_a_model_that_nobody_vouches_for_is_called_so() -> None:
     assert "Not signed" in panels.model(health(model=unsigned))
     provisional = msgspec.structs.replace(unsigned, signed="provisional", signed_by="ab12")
     assert "Provisional by the gate, signed by key ab12." in panels.model(health(model=provisional))
+
+
+def test_the_figures_of_a_model_say_how_many_frauds_they_rest_on() -> None:
+    given = Model(
+        loaded=True,
+        name="m",
+        version="1",
+        metrics={"average_precision": Estimate(0.71)},
+        measured_on=MeasuredOn(payments=23_456, frauds=211),
+    )
+    said = "on 23,456 payments with 211 known frauds, none of which it had seen"
+    assert said in panels.model(health(model=given))
+    of_before = msgspec.structs.replace(given, measured_on=None)
+    assert "on payments it had not seen" in panels.model(health(model=of_before))
 
 
 def test_attributes_that_no_feature_reads_stand_among_the_services() -> None:

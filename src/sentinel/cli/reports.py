@@ -42,7 +42,10 @@ def training_report(console: Console, trained: Trained) -> None:
 
     manifest = trained.manifest
     own = Figures(trained.metrics, manifest.not_measured)
-    title = f"Candidate version {trained.version}, with 95 % intervals"
+    rows = ""
+    if (on := manifest.measured_on) is not None:
+        rows = f" on {on.rows:,} payments with {on.frauds:,} known frauds that it has not seen"
+    title = f"Candidate version {trained.version}{rows}, with 95 % intervals"
     for note in trained.dataset.notes:
         console.print(note, soft_wrap=True)
     console.print(_metrics_table(title, {manifest.kind: own}))
@@ -79,7 +82,10 @@ def gate_report(console: Console, report: GateReport) -> None:
         columns[f"champion {report.champion}"] = Figures(
             report.champion_metrics, report.champion_not_measured
         )
-    title = f"On {report.rows:,} payments that neither was trained on, with 95 % intervals"
+    title = (
+        f"On {report.rows:,} payments with {report.frauds:,} known frauds that neither was trained "
+        "on, with 95 % intervals"
+    )
     console.print(_metrics_table(title, columns))
     _verdict(console, report)
 

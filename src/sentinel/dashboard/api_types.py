@@ -96,6 +96,13 @@ class Estimate(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
+class MeasuredOn(msgspec.Struct, frozen=True, kw_only=True):
+    """How many held-out payments, and known frauds among them, a model was measured on."""
+
+    payments: int
+    frauds: int
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The model in charge, with the metrics of its evaluation."""
 
@@ -106,6 +113,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int | None = None
     metrics: dict[str, Estimate] = {}
     not_measured: dict[str, str] = {}
+    measured_on: MeasuredOn | None = None
     refit: str | None = None
     provisional: str | None = None
     signed: str | None = None

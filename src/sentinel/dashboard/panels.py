@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from sentinel.dashboard import words
-from sentinel.dashboard.api_types import Decision, Estimate, Health, Model
+from sentinel.dashboard.api_types import Decision, Estimate, Health, MeasuredOn, Model
 from sentinel.dashboard.shape import Part, metric_rows, parts
 from sentinel.settings import MoneySettings
 
@@ -90,11 +90,22 @@ def model(health: Health) -> str:
     if not measured:
         measured = '<div class="s-muted">Its training recorded no metrics.</div>'
     return (
-        f"{title('Model in charge', 'on payments it had not seen')}"
+        f"{title('Model in charge', _measured_on(given.measured_on))}"
         f'<div class="s-line"><span class="s-value">{escape(given.name or "")}</span>'
         f'<span class="s-value">version {escape(given.version or "")}</span></div>'
         f'<div class="s-muted s-below">{escape(made)}</div>'
         f'<div class="s-muted s-below">{escape(_vouched(given))}</div>{measured}'
+    )
+
+
+def _measured_on(noted: MeasuredOn | None) -> str:
+    """What a model's figures rest on."""
+    if noted is None:
+        return "on payments it had not seen"
+    payments, frauds = words.count(noted.payments), words.count(noted.frauds)
+    return (
+        f"on {payments} payments with {frauds} known fraud{'' if noted.frauds == 1 else 's'}, none "
+        "of which it had seen"
     )
 
 

@@ -72,6 +72,17 @@ class TrainingWindow(msgspec.Struct, frozen=True, kw_only=True):
     gap_us: int | None = None
 
 
+class MeasuredOn(msgspec.Struct, frozen=True, kw_only=True):
+    """The held-out rows that a model's figures rest on.
+
+    Attributes:
+        rows, frauds: How many, and known frauds among them.
+    """
+
+    rows: int
+    frauds: int
+
+
 class RefitNote(msgspec.Struct, frozen=True, kw_only=True):
     """How a refit on all mature payments compares with the model that was measured, its twin.
 
@@ -110,6 +121,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         calibration: From raw score to probability.
         thresholds: Probabilities.
         metrics: On held-out rows, by name; of a refit, those of its twin.
+        measured_on: Those rows; None for models of before that was noted.
         training: What it learnt from.
         data_hash: Names the rows and labels it learnt from; of a refit, those of its twin.
         created_at_us: When it was made, microseconds UTC.
@@ -147,6 +159,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     refit: RefitNote | None = None
     code: CodeVersion | None = None
     parent: str = ""
+    measured_on: MeasuredOn | None = None
     format: int = ARTIFACT_FORMAT
 
     def calibrator(self) -> Calibration:
@@ -181,6 +194,7 @@ def save_artifact(
     refit: RefitNote | None = None,
     code: CodeVersion | None = None,
     parent: str = "",
+    measured_on: MeasuredOn | None = None,
     beside: Sequence[str] = (),
 ) -> ModelManifest:
     """Write a model directory; the manifest comes last, so a directory with one is complete.
@@ -198,7 +212,8 @@ def save_artifact(
         data_hash: Names the training data.
         created_at_us: Now, microseconds UTC.
         run_id, version: As far as they are known; see `stamp`.
-        provisional, not_measured, notes, procedure, refit, code, parent: See `ModelManifest`.
+        provisional, not_measured, notes, procedure, refit, code, parent, measured_on: See
+            `ModelManifest`.
         beside: Names of further files, which the directory holds already and which belong to the
             model: the manifest has their hashes, too.
 
@@ -245,6 +260,7 @@ def save_artifact(
         refit=refit,
         code=code,
         parent=parent,
+        measured_on=measured_on,
     )
     _write(directory, manifest)
     return manifest

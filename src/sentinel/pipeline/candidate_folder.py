@@ -9,6 +9,7 @@ from pathlib import Path
 from sentinel.drift.reference import DriftReference
 from sentinel.models.artifact import (
     JUDGED,
+    MeasuredOn,
     ModelManifest,
     RefitNote,
     TrainingWindow,
@@ -80,6 +81,7 @@ def save_candidate(
             refit=note,
             code=this_code(),
             parent=parent,
+            measured_on=MeasuredOn(rows=about.test.rows, frauds=about.test.frauds),
             beside=beside,
         )
 

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from sentinel.api.problems import ProblemError, problem_responses
-from sentinel.api.routes.models import provisional_of
+from sentinel.api.routes.models import MeasuredOnStatus, measured_on, provisional_of
 from sentinel.api.routes.payment_reading import unused_attributes
 from sentinel.scoring.runtime import ScoringRuntime
 
@@ -30,6 +30,11 @@ class ModelStatus(BaseModel):
     metrics: dict[str, Any] = {}
     not_measured: dict[str, str] = Field(
         {}, description="Figures that its held-out payments were too few for, and why."
+    )
+    measured_on: MeasuredOnStatus | None = Field(
+        None,
+        description="The held-out payments that `metrics` rest on; null: its training did not "
+        "note it.",
     )
     refit: str | None = Field(
         None,
@@ -127,6 +132,7 @@ def health_of(runtime: ScoringRuntime) -> Health:
             created_at_us=model.manifest.created_at_us,
             metrics=msgspec.to_builtins(model.manifest.metrics),
             not_measured=model.manifest.not_measured,
+            measured_on=measured_on(model.manifest),
             refit=None if model.manifest.refit is None else model.manifest.refit.words,
             provisional=provisional_of(runtime),
             signed=None if signed is None else signed.statement.verdict,

@@ -10,9 +10,17 @@ from pydantic import BaseModel, Field
 
 from sentinel.api.problems import problem_responses
 from sentinel.domain import NotFound
+from sentinel.models.artifact import ModelManifest
 from sentinel.models.lineage import lineage_of, noted_lineage
 from sentinel.models.registry_view import PROVISIONAL_TAG, KnownVersion, retirement_of
 from sentinel.scoring.runtime import ScoringRuntime
+
+
+class MeasuredOnStatus(BaseModel):
+    """Payments that a model was measured on."""
+
+    payments: int
+    frauds: int = Field(description="Known frauds among them.")
 
 
 class KnownModel(BaseModel):
@@ -85,6 +93,10 @@ class ModelDetail(KnownModel):
     features: list[str] = Field(description="What it looks at, in order.")
     metrics: dict[str, Any] = Field(description="Figures on its held-out payments.")
     not_measured: dict[str, str] = Field(description="Figures that there are not, and why.")
+    measured_on: MeasuredOnStatus | None = Field(
+        description="The held-out payments; null: its training did not note it, or it is not in "
+        "memory."
+    )
     lines: dict[str, float] = Field(description="Probabilities of its own bands.")
     lineage: Origin | None = Field(
         description="Data, plan, code and parent: by its signed manifest where it is in memory, "
@@ -162,9 +174,16 @@ def model_detail(runtime: ScoringRuntime, version: str) -> ModelDetail:
         features=[] if manifest is None else list(manifest.feature_names),
         metrics={} if manifest is None else msgspec.to_builtins(manifest.metrics),
         not_measured={} if manifest is None else manifest.not_measured,
+        measured_on=None if manifest is None else measured_on(manifest),
         lines={} if manifest is None else msgspec.to_builtins(manifest.thresholds),
         lineage=None if lineage is None else Origin(**msgspec.to_builtins(lineage)),
     )
+
+
+def measured_on(manifest: ModelManifest) -> MeasuredOnStatus | None:
+    """The payments that a model's figures rest on; None if its training did not note it."""
+    noted = manifest.measured_on
+    return None if noted is None else MeasuredOnStatus(payments=noted.rows, frauds=noted.frauds)
 
 
 def _known_model(runtime: ScoringRuntime, version: KnownVersion) -> KnownModel:
