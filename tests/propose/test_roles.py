@@ -281,7 +281,7 @@ def test_ids_that_look_like_cards_by_chance_are_proposed_as_exempt(tmp_path: Pat
     assert load_mapping(proposal.mapping).attributes.exempt == ("payment_ref",)
 
 
-def test_a_balance_with_a_decimal_comma_is_no_customer_and_is_left_out_with_the_reason() -> None:
+def test_a_balance_with_a_decimal_comma_is_no_customer_and_is_a_number() -> None:
     rng = np.random.default_rng(6)
     rows = 2_000
     cents = np.round(rng.lognormal(3, 1, rows), 2)
@@ -298,7 +298,13 @@ def test_a_balance_with_a_decimal_comma_is_no_customer_and_is_left_out_with_the_
     }
     roles = decide(profile(columns), Answers())
     assert entities(roles) == {"customer_id": ("Kontonummer",)}
-    assert "decimal comma" in roles.left_out["Saldo"]
+    (balance,) = [one for one in roles.attributes if one.column == "Saldo"]
+    assert (balance.kind, roles.decimal, roles.thousands) == ("number", ",", "")
+    # Beside numbers with a point it cannot be read: a mapping has one decimal point.
+    columns["Gewicht"] = [f"{n % 7}.25" for n in range(rows)]
+    mixed = decide(profile(columns), Answers())
+    assert "decimal comma" in mixed.left_out["Saldo"]
+    assert mixed.decimal == "."
     assert roles.label is not None
     assert roles.label.arrival is not None
     assert roles.label.arrival.columns == ("Gemeldet am",)

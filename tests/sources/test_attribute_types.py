@@ -18,7 +18,7 @@ def types_of(path: Path, *columns: str) -> list[str]:
     """Types of the columns, all of them attributes."""
     found = columns_of(find_files(path))
     names = {name: name for name in found.types}
-    types = infer_types(AttributesTable(), names, found.types, found.files)
+    types, _ = infer_types(AttributesTable(), names, found.types, found.files)
     return [types[column] for column in columns]
 
 

@@ -168,6 +168,48 @@ def test_an_amount_that_may_be_two_things_is_refused_with_advice(
     assert advice in report.reasons["invalid_amount"]
 
 
+WITH_COMMAS = (
+    "ref;sum;at;weight;price;code\n"
+    "1;12,50;2024-03-01;0,5;1.234,50;7,5a\n2;3,00;2024-03-01;-2;0,99;x\n3;4;2024-03-01;;n/a;y\n"
+)
+GERMAN = (
+    'id = "ref"\nfiles = { path = "pay.csv", delimiter = ";" }\n'
+    f'amount = {{ column = "sum", decimal = "," }}\n{AT}'
+)
+
+
+def test_numbers_of_attributes_may_have_a_decimal_comma_as_amounts_may(tmp_path: Path) -> None:
+    entries, report = imported(
+        tmp_path, WITH_COMMAS, GERMAN + '[attributes]\ndecimal = ","\nthousands = "."\n'
+    )
+    assert report.rejected == {}
+    found = [(e.get("attributes.weight"), e.get("attributes.price")) for e in entries]
+    assert found == [(0.5, 1234.5), (-2.0, 0.99), (None, None)]
+    assert [entry["attributes.code"] for entry in entries] == ["7,5a", "x", "y"]
+
+
+def test_numbers_with_an_undeclared_decimal_comma_are_pointed_out(tmp_path: Path) -> None:
+    entries, _ = imported(tmp_path, WITH_COMMAS, GERMAN)
+    assert entries[0]["attributes.weight"] == "0,5"
+    warnings = open_source(tmp_path / "m.toml").describe().warnings
+    told = [said for said in warnings if "attributes.decimal" in said]
+    assert ["'weight'" in told[0], "'price'" in told[1], len(told)] == [True, True, 2]
+    declared = GERMAN + '[attributes]\ntypes = { weight = "number" }\n'
+    _, report = imported(tmp_path, WITH_COMMAS, declared)
+    assert 'or attributes.decimal = ","' in report.reasons["invalid_attribute"]
+
+
+def test_a_point_where_the_comma_is_declared_is_no_number(tmp_path: Path) -> None:
+    """It may stand between thousands."""
+    table = "ref;sum;at;weight\n1;1;2024-03-01;0,5\n2;1;2024-03-01;1.234\n"
+    mapping = GERMAN + '[attributes]\ndecimal = ","\ntypes = { weight = "number" }\n'
+    entries, report = imported(tmp_path, table, mapping)
+    assert [entry["attributes.weight"] for entry in entries] == [0.5]
+    assert report.rejected == {"invalid_attribute": 1}
+    with pytest.raises(ConfigurationError, match=r"attributes\.decimal and attributes\.thousands"):
+        imported(tmp_path, table, GERMAN + '[attributes]\ndecimal = ","\nthousands = ","\n')
+
+
 MONEY = "ref,sum,at,ccy\n1,10.00,2024-03-01,USD\n2,73080,2024-03-01,JPY\n3,1.5,2024-03-01,usd\n"
 
 

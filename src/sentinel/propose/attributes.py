@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import numpy as np
+import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.propose import names
@@ -12,6 +13,7 @@ from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.entities import PERSONAL, depends, has_decimal_comma
 from sentinel.propose.roles import Answers, Attribute, Roles, Time
 from sentinel.propose.time_formats import ambiguous, moments, time_of
+from sentinel.sources.attributes import looks_like
 
 OWN_NAMES: Final = {
     *("transaction_id", "event_time_us", "received_at_us", "amount_minor", *ENTITY_COLUMNS),
@@ -34,6 +36,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
         if entity.by_values and profile.columns[entity.columns[0]].type == "integer"
     }
     used = roles.used() - numbers
+    commas = _with_commas(roles, used)
     taken_names = set(OWN_NAMES)
     attributes = []
     for name in answers.exclude:
@@ -41,7 +44,8 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
     for column in profile.columns.values():
         if column.name in used or column.name in roles.left_out:
             continue
-        reason = _useless(roles, column)
+        is_number = column.name in commas
+        reason = _useless(roles, column, is_number=is_number)
         if reason:
             roles.left_out[column.name] = reason
             continue
@@ -49,7 +53,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
         if time is not None and (column.type in ("text", "time") or _is_a_time(roles, column)):
             _time_attribute(roles, column, time, taken_names)
             continue
-        kind, reason = _kind(column)
+        kind, reason = ("number", "numbers with a decimal comma") if is_number else _kind(column)
         attributes.append(
             Attribute(
                 column.name,
@@ -63,6 +67,28 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
     roles.attributes = tuple(attributes)
 
 
+def _with_commas(roles: Roles, used: set[str]) -> set[str]:
+    """Columns of numbers with a decimal comma, which then is that of all attributes.
+
+    Where others have a decimal point, one mapping cannot read both, and these are left out.
+    """
+    free = [
+        column
+        for column in roles.profile.columns.values()
+        if column.name not in used and column.name not in roles.left_out
+    ]
+    found = {column.name for column in free if has_decimal_comma(column)}
+    if not found or any(column.type == "number" and column.decimals for column in free):
+        return set()
+    texts = {name: roles.profile.texts(name) for name in found}
+    grouped = any(pc.any(pc.match_substring(one, ".")).as_py() for one in texts.values())
+    thousands = "." if grouped else ""
+    found = {name for name in found if looks_like(texts[name], ",", thousands) == "number"}
+    if found:
+        roles.decimal, roles.thousands = ",", thousands
+    return found
+
+
 def _free_name(name: str, taken: set[str]) -> str:
     """A name that no other attribute has in any letter case."""
     wanted = name or "unnamed"
@@ -72,8 +98,14 @@ def _free_name(name: str, taken: set[str]) -> str:
     return wanted
 
 
-def _useless(roles: Roles, column: ColumnProfile) -> str:
-    """Why a column cannot help; empty if it may."""
+def _useless(roles: Roles, column: ColumnProfile, *, is_number: bool) -> str:
+    """Why a column cannot help; empty if it may.
+
+    Args:
+        roles: What is known by now.
+        column: Which.
+        is_number: Whether its texts are numbers with a decimal comma that can be read.
+    """
     profile = roles.profile
     if column.type == "empty":
         return "empty"
@@ -83,15 +115,15 @@ def _useless(roles: Roles, column: ColumnProfile) -> str:
         return f"constant ({column.examples[0] if column.examples else 'empty'})"
     if column.steady:
         return "an id in disguise: it counts the rows"
-    if has_decimal_comma(column):
-        return "numbers with a decimal comma, which attributes do not read: write a point"
+    if has_decimal_comma(column) and not is_number:
+        return "numbers with a decimal comma beside others with a point: write one of them"
     if column.card_like:
         return "holds raw card numbers, which must not be stored"
     if column.name in roles.homeless and names.has(column.name, PERSONAL):
         return f"a person's: it {roles.homeless[column.name]}"
     if column.type == "integer" and max(-column.low, column.high) >= _EXACT:
         return "an id in disguise: more digits than numbers keep"
-    number = column.type == "number"
+    number = column.type == "number" or is_number
     if not number and time_of(profile, column.name) is None:
         if column.unique and column.given > 20:
             return "an id in disguise: hardly a value recurs"
@@ -99,7 +131,12 @@ def _useless(roles: Roles, column: ColumnProfile) -> str:
             return "an id in disguise: hardly a value recurs"
         if column.type == "text" and column.lengths[1] > _LONG_TEXT and column.distinct > 200:
             return "free text"
-    if column.type == "text" and column.distinct > 50 and time_of(profile, column.name) is None:
+    if (
+        not number
+        and column.type == "text"
+        and column.distinct > 50
+        and time_of(profile, column.name) is None
+    ):
         for entity in roles.entities:
             if len(entity.columns) == 1 and _same(roles, entity.columns[0], column):
                 return f"an id in disguise: says the same as {entity.columns[0]!r}"

@@ -177,6 +177,10 @@ def _attributes(roles: Roles) -> list[str]:
     renamed = {a.column: a.name for a in roles.attributes if a.name != a.column}
     if renamed:
         lines.append(toml.line("rename", renamed))
+    if roles.decimal != ".":
+        lines.append(toml.line("decimal", roles.decimal, "of numbers in text"))
+    if roles.thousands:
+        lines.append(toml.line("thousands", roles.thousands))
     if roles.attributes:
         lines += ["", "[attributes.types]"]
         lines += [toml.line(a.column, a.kind, _why(a)) for a in roles.attributes]

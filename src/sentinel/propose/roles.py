@@ -223,6 +223,7 @@ class Roles:
         id, time, amount, label, outcome, entities: The choices; None where there is none (yet).
         homeless: Columns that look like entities and have no place among the five, with why.
         attributes, time_attributes: What else becomes a feature; the latter by name.
+        decimal, thousands: Separators in the text of attributes that are numbers.
         left_out: Column to the reason why it is not used.
         leaks: Suspects; each is in ``left_out`` as well, unless the user takes it in.
         pending: Columns that a question is about.
@@ -243,6 +244,8 @@ class Roles:
     homeless: dict[str, str] = field(default_factory=dict)
     attributes: tuple[Attribute, ...] = ()
     time_attributes: dict[str, Time] = field(default_factory=dict)
+    decimal: str = "."
+    thousands: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
     leaks: tuple[Leak, ...] = ()
     pending: set[str] = field(default_factory=set)

@@ -137,7 +137,7 @@ def _dressed(
     money = pc.utf8_rtrim(pc.replace_substring(pc.utf8_upper(money), " ", ""), ".")
     word = mask_of(pc.match_substring_regex(money, "^[A-Z]{3,4}$"))
     fine &= ~word | mask_of(pc.is_in(money, pa.array(sorted(CODES))))
-    digits, grouped = _without_groups(field("digits"), decimal_point, thousands)
+    digits, grouped = without_groups(field("digits"), decimal_point, thousands)
     fine &= grouped
     below = np.logical_or.reduce(negative) | (opened == 1)
     signed = pc.if_else(pa.array(below), pc.binary_join_element_wise("-", digits, ""), digits)
@@ -145,10 +145,15 @@ def _dressed(
     return pc.if_else(pa.array(fine), signed, text), fine, pc.if_else(named, money, nothing)
 
 
-def _without_groups(
+def without_groups(
     digits: pa.Array, decimal_point: str, thousands: str
 ) -> tuple[pa.Array, BoolMask]:
-    """Digits with a plain decimal point and without separators of groups, and which are fine."""
+    """Digits with a plain decimal point and without separators of groups, and which are fine.
+
+    >>> plain, fine = without_groups(pa.array(["1.234,5", "12,5", "1.234"]), ",", "")
+    >>> plain.to_pylist()[:2], fine.tolist()
+    (['1234.5', '12.5'], [True, True, False])
+    """
     digits = pc.utf8_trim_whitespace(digits)
     point = re.escape(decimal_point)
     end = rf"(?:{point}\d*)?(?:[eE][+-]?\d{{1,3}})?$"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.sources.base import AttributeType
-from sentinel.sources.columns import flat, is_text, mask_of, number_column
+from sentinel.sources.columns import flat, is_text, mask_of
 from sentinel.sources.mapping_file import AttributesTable
+from sentinel.sources.number_text import read_numbers
 from sentinel.sources.readers import TableFile
 from sentinel.sources.words import nothing_words
+
+_Look = Literal["number", "category", "otherwise"]
+"""How a column looks; ``otherwise``: as numbers with the other decimal point."""
 
 _NO_NUMBERS: Final = r"(?i)^\s*([+-]?0\d|true\s*$|false\s*$|[+-]?\d{17,}\s*$)"
 _SAMPLE_ROWS: Final = 10_000
@@ -54,7 +58,7 @@ def infer_types(
     attribute_of: Mapping[str, str],
     types: Mapping[str, pa.DataType],
     files: Sequence[TableFile],
-) -> dict[str, AttributeType]:
+) -> tuple[dict[str, AttributeType], list[str]]:
     """Attribute types: as the mapping or the files say; of text, as the first rows look.
 
     Args:
@@ -62,6 +66,10 @@ def infer_types(
         attribute_of: Column to attribute name.
         types: Columns of the data.
         files: All of them: the first rows of each are read where a column is text.
+
+    Returns:
+        Attribute to its type, and the columns of text that would be numbers with the other
+        decimal point.
     """
     found: dict[str, AttributeType] = {}
     open_columns: list[str] = []
@@ -77,10 +85,10 @@ def infer_types(
         else:
             found[attribute] = "category"
             open_columns.append(column)
-    seen = _first_looks(open_columns, files)
+    seen = _first_looks(table, open_columns, files)
     for column, looks in seen.items():
         found[attribute_of[column]] = "number" if looks == {"number"} else "category"
-    return found
+    return found, [column for column, looks in seen.items() if looks == {"otherwise"}]
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -96,10 +104,10 @@ def _is_mixed(column: str, schemas: Sequence[pa.Schema]) -> bool:
 
 
 def _first_looks(
-    columns: Sequence[str], files: Sequence[TableFile]
-) -> dict[str, set[AttributeType]]:
+    table: AttributesTable, columns: Sequence[str], files: Sequence[TableFile]
+) -> dict[str, set[_Look]]:
     """How the first rows of each file look, for the columns that say something there."""
-    seen: dict[str, set[AttributeType]] = {column: set() for column in columns}
+    seen: dict[str, set[_Look]] = {column: set() for column in columns}
     if not columns or not files:
         return seen
     rows = max(_LEAST_ROWS, min(_SAMPLE_ROWS, _ALL_SAMPLE_ROWS // len(files)))
@@ -114,26 +122,35 @@ def _first_looks(
             if _is_number(values.type):
                 seen[column].add("number")
             elif is_text(values.type) and _says_something(values):
-                seen[column].add(looks_like(values))
+                seen[column].add(_look(table, values))
     return seen
+
+
+def _look(table: AttributesTable, values: pa.Array) -> _Look:
+    if looks_like(values, table.decimal, table.thousands) == "number":
+        return "number"
+    other = "," if table.decimal == "." else "."
+    return "otherwise" if looks_like(values, other) == "number" else "category"
 
 
 def _says_something(values: pa.Array) -> bool:
     return bool(pc.any(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0)).as_py())
 
 
-def looks_like(column: pa.Array) -> AttributeType:
+def looks_like(column: pa.Array, decimal_point: str = ".", thousands: str = "") -> AttributeType:
     """Number if all texts are; but "007" is a code, and true and false are words.
 
     Words for "nothing" do not count.
 
     >>> looks_like(pa.array(["1", "NA"])), looks_like(pa.array(["007", "12"]))
     ('number', 'category')
+    >>> looks_like(pa.array(["1,5"])), looks_like(pa.array(["1,5"]), ",")
+    ('category', 'number')
     """
     if is_text(column.type):
         said = pc.is_null(nothing_words(column))
         column = pc.if_else(said, column, pa.scalar(None, column.type))
-    _, bad = number_column(column)
+    _, bad = read_numbers(column, decimal_point, thousands)
     given = mask_of(pc.is_valid(column))
     words = mask_of(pc.match_substring_regex(column, _NO_NUMBERS))
     return "number" if given.any() and not bad.any() and not words.any() else "category"

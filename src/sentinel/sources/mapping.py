@@ -42,6 +42,7 @@ from sentinel.sources.labels_file import (
     require_columns,
 )
 from sentinel.sources.mapping_file import (
+    AttributesTable,
     Mapping,
     TimeColumn,
     load_mapping,
@@ -95,7 +96,10 @@ class MappingSource(Source):
         made = [name for f in self.token_fields.values() for name in (f.bin, f.last_four) if name]
         added = [*made, *table.times, *([OUTCOME_ATTRIBUTE] if mapping.outcome is not None else [])]
         check_attribute_names([*self._attribute_of.values(), *added])
-        self.attributes = infer_types(table, self._attribute_of, self._types, self._full_files)
+        self.attributes, otherwise = infer_types(
+            table, self._attribute_of, self._types, self._full_files
+        )
+        self._warnings += [_other_point(column, table) for column in otherwise]
         for name in added:
             words = name == OUTCOME_ATTRIBUTE or name in made
             self.attributes[name] = "category" if words else "number"
@@ -323,6 +327,16 @@ class MappingSource(Source):
                 )
         if self.mapping.labels is None:
             self._warnings.append("there are no labels: models need some to learn from")
+
+
+def _other_point(column: str, table: AttributesTable) -> str:
+    """What is to be said of text that would be numbers with another decimal point."""
+    found, declared = (",", ".") if table.decimal == "." else (".", table.decimal)
+    return (
+        f"the attribute {column!r} is taken for words: its numbers have {found!r} where "
+        f"attributes.decimal is {declared!r}; if all numbers of the file do, set "
+        f'attributes.decimal = "{found}"'
+    )
 
 
 def _prefixes(mapping: Mapping, files: Sequence[TableFile]) -> dict[str, str]:

@@ -122,6 +122,7 @@ def parse_mapping(content: dict[str, Any], where: str, default_name: str = "mapp
     for name, column in _times(mapping).items():
         _check_time(column, name, where)
     _check_amount(mapping.amount, where)
+    _check_separators(mapping.attributes, "attributes", where)
     for name, table in mapping.entities.keys().items():
         if (table.bin or table.last_four) and len(several(table.column)) > 1:
             raise ConfigurationError(
@@ -259,12 +260,7 @@ def _check_amount(amount: AmountColumn, where: str) -> None:
         )
     if not 0 <= amount.scale <= 4:
         raise ConfigurationError(f"{where}: amount.scale is 0 to 4 decimals.")
-    if amount.decimal == amount.thousands:
-        raise ConfigurationError(f"{where}: amount.decimal and amount.thousands are the same.")
-    if len(amount.decimal) != 1 or len(amount.thousands) > 1:
-        raise ConfigurationError(
-            f"{where}: amount.decimal is one character and amount.thousands at most one."
-        )
+    _check_separators(amount, "amount", where)
     if amount.rates and amount.rate_column is not None:
         raise ConfigurationError(f"{where}: give amount.rates or amount.rate_column, not both.")
     if amount.rates and amount.currency_column is None:
@@ -284,6 +280,15 @@ def _check_amount(amount: AmountColumn, where: str) -> None:
     for code, rate in amount.rates.items():
         if not 0 < rate < float("inf"):
             raise ConfigurationError(f"{where}: amount.rates.{code} must be above 0.")
+
+
+def _check_separators(table: AmountColumn | AttributesTable, name: str, where: str) -> None:
+    if table.decimal == table.thousands:
+        raise ConfigurationError(f"{where}: {name}.decimal and {name}.thousands are the same.")
+    if len(table.decimal) != 1 or len(table.thousands) > 1:
+        raise ConfigurationError(
+            f"{where}: {name}.decimal is one character and {name}.thousands at most one."
+        )
 
 
 def _check_outcome(outcome: OutcomeTable, where: str) -> None:

@@ -27,6 +27,7 @@ from sentinel.sources.currencies import SIGNS, currencies_in
 from sentinel.sources.door import secret_columns, with_masks
 from sentinel.sources.mapping_file import Mapping, several
 from sentinel.sources.mapping_times import odd_times, read_times
+from sentinel.sources.number_text import read_numbers
 from sentinel.sources.observed import Kind, Observed
 from sentinel.sources.readers import RawBlock, TableFile
 from sentinel.sources.verdicts import outcome_column, verdict_column
@@ -259,7 +260,8 @@ class RowReader:
     def _numbers(
         self, column: str, values: pa.Array, found: list[Finding], seen: list[Observed]
     ) -> pa.Array:
-        numbers, bad = number_column(values)
+        table = self._mapping.attributes
+        numbers, bad = read_numbers(values, table.decimal, table.thousands)
         if not bad.any():
             return numbers
         words = nothing_words(values)
@@ -272,6 +274,9 @@ class RowReader:
                 f"the attribute {column!r} is a number by its first rows, but not here; "
                 f'set attributes.types: {column} = "category"'
             )
+            point = "," if table.decimal == "." else "."
+            if not read_numbers(values.filter(pa.array(bad)), point)[1].all():
+                reason += f', or attributes.decimal = "{point}" if numbers are written so'
             found.append(Finding("invalid_attribute", bad, reason))
         return numbers
 

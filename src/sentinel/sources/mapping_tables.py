@@ -177,6 +177,7 @@ class AttributesTable(Table, frozen=True):
     Attributes:
         include, exclude: Patterns such as ``id_*``; ``*`` = every column not used otherwise.
         types: ``category``, ``number`` or ``boolean`` where the data would be misread.
+        decimal, thousands: Separators in text of numbers.
         rename: Column to attribute name.
         tokenize: Attributes that are stored as tokens.
         exempt: Attributes whose values look like card numbers and are none.
@@ -186,6 +187,8 @@ class AttributesTable(Table, frozen=True):
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     types: dict[str, DeclaredType] = {}
+    decimal: str = "."
+    thousands: str = ""
     rename: dict[str, str] = {}
     tokenize: tuple[str, ...] = ()
     exempt: tuple[str, ...] = ()
