@@ -197,6 +197,7 @@ def _decoded(
         line = lines + bytes(error.object[: error.start]).decode(encoding, "ignore").count("\n")
         raise ConfigurationError(
             f"{path}: line {line} is no {encoding} text ({error.reason}); set files.encoding "
+            "(of labels: labels.encoding, or --encoding of `sentinel import-labels`) "
             'to the encoding of the file, such as "utf8", "latin-1" or "cp1252".'
         ) from None
 

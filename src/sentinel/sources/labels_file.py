@@ -43,6 +43,21 @@ from sentinel.sources.verdicts import verdict_column
 
 _DEFAULT_COLUMNS: Final = LabelColumns(column="verdict", arrival=TimeColumn(column="received_at"))
 
+
+def plain_labels(encoding: str = "utf8") -> LabelColumns:
+    """A table with the usual columns: ``transaction_id``, ``verdict``, ``received_at``.
+
+    Args:
+        encoding: Of its text, if it is text.
+
+    Raises:
+        ConfigurationError: Nobody knows the encoding.
+    """
+    columns = msgspec.structs.replace(_DEFAULT_COLUMNS, encoding=encoding)
+    columns.layout()
+    return columns
+
+
 _ADVICE: Final = (
     " Say in a mapping file which column is what: labels.transaction_id, labels.column, "
     "labels.arrival."

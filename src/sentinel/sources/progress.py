@@ -43,16 +43,22 @@ STAGE_WORDS: Final = {
     "lengths": "Comparing lengths of history",
     "search": "Searching for parameters",
     "baselines": "Training baselines",
+    "reference": "Fitting the reference's procedure to newer payments",
     "gate": "Judging the candidate",
     "report": "Making the report",
     "history": "Scoring the history",
+    "begin": "Teaching River's learner what was known before",
+    "days": "Learning day by day",
+    "figures": "Measuring the learners",
     "replay": "Replaying the log",
     "export": "Exporting",
     "upload": "Sending files",
     "download": "Fetching files",
 }
 
-_UNCOUNTED: Final = frozenset({"compile", "register", "fit", "track", "gate", "report"})
+_UNCOUNTED: Final = frozenset(
+    {"compile", "register", "fit", "refit", "track", "gate", "report", "figures"}
+)
 """Stages that begin and end, with nothing to count in between."""
 
 

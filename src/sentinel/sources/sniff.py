@@ -22,6 +22,8 @@ from sentinel.sources.table_file import TableFile, translated
 from sentinel.sources.table_set import columns_of
 
 _HEAD_BYTES: Final = 256 << 10
+_WHOLE_BYTES: Final = 64 << 20
+"""So much of a small table is looked at."""
 _LINES: Final = 200
 _DELIMITERS: Final = (",", ";", "\t", "|", "~", "^", "\x01", " ")
 _LONG_DELIMITERS: Final = ("||", "::", "~|~", "|~|")
@@ -95,6 +97,34 @@ def sniff(path: Path | str | Sequence[Path | str]) -> SniffedTable:
     if not columns.files:
         raise ConfigurationError(f"{first.path} is empty: there is no row to look at.")
     return SniffedTable(columns.files, layout, tuple(columns.types), tuple(notes), first.format)
+
+
+def encoding_of_text(path: Path | str) -> str:
+    """The encoding of the text of a small table that nobody described, by all of its letters.
+
+    Returns:
+        ``utf8`` where it is UTF-8, names its encoding by a mark, or is no text; also where files
+        of a folder differ, so that reading stops at what it cannot read.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    found: set[str] = set()
+    for file in find_files([Path(path)]):
+        if file.format == "parquet":
+            continue
+        with translated(file):
+            start = first_bytes(file.path, file.member, _WHOLE_BYTES)
+        encoding, mark = encoding_of(start, "utf8")
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(start[mark:])
+        except UnicodeDecodeError as error:
+            first = max(0, mark + error.start - _HEAD_BYTES // 2)
+            found.add(_older_encoding(start[first : first + _HEAD_BYTES])[0])
+        else:
+            if not start.isascii():
+                found.add("utf8")
+    return found.pop() if len(found) == 1 else "utf8"
 
 
 def _size(file: TableFile) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sentinel.cli.console import err, out, plain_errors, settings_for
 from sentinel.cli.options import AllowRejects, Workspace
+
+if TYPE_CHECKING:
+    from sentinel.sources.mapping_file import LabelColumns
 
 
 def propose(
@@ -163,6 +166,13 @@ def import_labels(
             "whose [labels] have a path."
         ),
     ],
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a table that is text, such as cp1252; default: UTF-8, or what its letters "
+            "show. In a mapping file it is labels.encoding."
+        ),
+    ] = None,
     allow_rejects: AllowRejects = 0.5,
     workspace: Workspace = None,
 ) -> None:
@@ -172,9 +182,36 @@ def import_labels(
 
     with plain_errors():
         settings = settings_for(workspace)
+        columns = _label_columns(path, encoding)
         import_and_report(
-            lambda progress: run(settings, path, allow_rejects=allow_rejects, progress=progress)
+            lambda progress: run(
+                settings, path, columns=columns, allow_rejects=allow_rejects, progress=progress
+            )
         )
+
+
+def _label_columns(path: Path, encoding: str | None) -> LabelColumns | None:
+    """How a table of labels is read; None where a mapping file says it."""
+    from sentinel.domain import ConfigurationError
+    from sentinel.sources.labels_file import plain_labels
+    from sentinel.sources.sniff import encoding_of_text
+
+    if path.suffix == ".toml":
+        if encoding is not None:
+            raise ConfigurationError(
+                f"--encoding is of a table without a mapping file; set labels.encoding in {path}."
+            )
+        return None
+    if encoding is None:
+        encoding = encoding_of_text(path)
+        if encoding != "utf8":
+            out.print(
+                f"The text of {path} is no UTF-8; it is read as {encoding}. --encoding says "
+                "another one.",
+                markup=False,
+                soft_wrap=True,
+            )
+    return plain_labels(encoding)
 
 
 def export(
