@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sentinel.settings import Settings
+from sentinel.sources.progress import STAGE_WORDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -254,6 +255,16 @@ def test_every_page_is_reached_from_the_readme() -> None:
 
 
 # --------------------------------------------------------------------------------------- settings
+
+
+def test_every_stage_of_progress_has_words() -> None:
+    named = {
+        stage
+        for path in (ROOT / "src").rglob("*.py")
+        for stage in re.findall(r'progress\("([a-z]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert {"backfill", "begin", "days"} <= named
+    assert named <= STAGE_WORDS.keys()
 
 
 def test_every_setting_is_documented() -> None:

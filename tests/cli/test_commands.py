@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from testkit.ports import free_port
+
 MAPPING = """
 id = "ref"
 
@@ -152,6 +154,95 @@ def test_a_busy_port_is_named_before_a_table_is_read(mapping: Path, tmp_path: Pa
     assert f"Port {port} is in use" in done.stderr
     assert "Looking at every row" not in done.stderr
     assert not (workspace / "mapping.toml").exists()
+
+
+def test_labels_in_an_older_encoding_are_read_and_it_is_said_which(
+    mapping: Path, tmp_path: Path
+) -> None:
+    workspace = ("--workspace", str(tmp_path / "w"))
+    rows = ROWS.replace("\na,", "\nbestellung-köln,")
+    (tmp_path / "payments.csv").write_text(rows)
+    done = sentinel("import", str(mapping), "--allow-rejects", "1", *workspace)
+    assert done.returncode == 0, done.stderr
+    table = tmp_path / "labels.csv"
+    plain = "".join(f"b{n},fraud,2026-02-01T00:00:00Z\n" for n in range(20_000))
+    text = f"transaction_id,verdict,received_at\n{plain}bestellung-köln,fraud,2026-02-01\n"
+    table.write_bytes(text.encode("cp1252"))
+    done = sentinel("import-labels", str(table), "--allow-rejects", "1", *workspace)
+    assert done.returncode == 0, done.stderr
+    assert "is no UTF-8; it is read as cp1252" in done.stdout
+    # The name with a letter beyond ASCII is that of a payment.
+    assert "20,000 of 20,001 labels are about payments that neither" in " ".join(
+        done.stdout.split()
+    )
+    done = sentinel("import-labels", str(table), "--encoding", "utf-8", *workspace)
+    assert done.returncode == 1
+    assert "line 20002 is no utf-8 text" in done.stderr
+    assert "--encoding" in done.stderr
+    done = sentinel("import-labels", str(mapping), "--encoding", "cp1252", *workspace)
+    assert done.returncode == 1
+    assert "set labels.encoding in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (("promote", "9"), "sentinel.pipeline.gate"),
+        (("evaluate", "9"), "sentinel.pipeline.gate"),
+        (("report", "9"), "sentinel.pipeline.model_report"),
+        (("compare", "9", "8"), "sentinel.pipeline.model_report"),
+        (("learn", "--base", "9"), "sentinel.pipeline.online_learning"),
+        (("models", "approve", "9", "--why", "x"), "sentinel.pipeline.approvals"),
+        (("models", "retire", "9", "--why", "x"), "sentinel.pipeline.retirement"),
+        (("models", "sign", "9"), "sentinel.pipeline.signing"),
+        (
+            ("experiment", "start", "new", "--version", "9", "--shadow", "--why", "x"),
+            "sentinel.pipeline.experiments",
+        ),
+    ],
+)
+def test_a_version_that_does_not_exist_is_said_before_anything_is_loaded(
+    arguments: tuple[str, ...], module: str, tmp_path: Path
+) -> None:
+    program = (
+        "import sys\n"
+        "from sentinel.cli.main import app\n"
+        "try:\n    app(sys.argv[2:])\n"
+        "finally:\n    print(sys.argv[1] in sys.modules, 'numba' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, module, *arguments, "--workspace", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=850,
+        check=False,
+        env={**os.environ, "SENTINEL_MLFLOW__PORT": str(free_port())},
+    )
+    assert done.returncode == 1, done.stderr
+    assert "has no version '9'" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_a_proposal_that_is_used_again_is_named(tmp_path: Path) -> None:
+    """An interrupted or second `sentinel up` proposes nothing anew."""
+    rows = "".join(
+        f"p{n},2026-01-{1 + n // 20:02d}T10:{n % 20:02d}:00Z,{n % 7}.50,c{n % 9},s{n % 5}\n"
+        for n in range(400)
+    )
+    table = tmp_path / "payments.csv"
+    table.write_text(ROWS.splitlines()[0] + "\n" + rows)
+    workspace = ("--workspace", str(tmp_path / "w"))
+    flags = ("--label", "none", "--currency", "EUR")
+    done = sentinel("propose", str(table), *workspace, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = sentinel("up", "--data", str(table), *workspace, SENTINEL_API__PORT=port)
+    assert f"{tmp_path / 'w' / 'mapping.toml'} was proposed for" in done.stdout
+    assert f"`sentinel propose {table} --workspace" in done.stdout
+    assert f"Port {port} is in use" in done.stderr
 
 
 def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:

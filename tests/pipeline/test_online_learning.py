@@ -121,6 +121,24 @@ def test_a_killed_learner_goes_on_with_the_same_weights(
     assert resumed.learners(again) == place.learners(state)
 
 
+def test_the_beginning_and_the_days_are_told_as_they_go_by(
+    whole: tuple[OnlinePlace, OnlineState], tmp_path: Path
+) -> None:
+    log, told = log_of(turns=True), list[tuple[str, int, int | None]]()
+
+    def note(stage: str, done: int, total: int | None) -> None:
+        told.append((stage, done, total))
+
+    settings, place = place_of(tmp_path)
+    state = begin(settings, place, log, log.plan, log.vectors, progress=note)
+    begun = [done for stage, done, _ in told if stage == "begin"]
+    assert begun[0] == 0
+    assert begun == sorted(begun)
+    assert told[-1] == ("begin", begun[-1], begun[-1])
+    go_on(settings, place, state, log, log.plan, log.vectors, most_days=2, progress=note)
+    assert [one for one in told if one[0] == "days"] == [("days", n, 2) for n in range(3)]
+
+
 def test_learners_adapt_where_frauds_change_and_the_base_does_not(
     whole: tuple[OnlinePlace, OnlineState], tmp_path: Path
 ) -> None:

@@ -42,6 +42,26 @@ def _verb() -> str:
     return next((word for word in sys.argv[1:] if not word.startswith("-")), "sentinel")
 
 
+def settings_with_versions(workspace: Path | None, *versions: str | None) -> Settings:
+    """The settings of a verb that takes versions of the registry.
+
+    A version that does not exist is said before libraries are loaded and the log is read.
+
+    Args:
+        workspace: What the command line names; None if it does not.
+        versions: By their numbers; None for one that was not named.
+
+    Raises:
+        NoModel: The registry lacks one.
+    """
+    settings = settings_for(workspace)
+    if any(version is not None for version in versions):
+        from sentinel.pipeline.registry_files import require_registered
+
+        require_registered(settings, *versions)
+    return settings
+
+
 def _read_settings(workspace: Path | None) -> Settings:
     try:
         if workspace is None:

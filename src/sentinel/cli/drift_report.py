@@ -33,8 +33,7 @@ def drift_report(out: Console, found: DriftStatus) -> None:
     if found.changes:
         table = Table(title="Changes", title_justify="left")
         for name in ("feature", "segment", "since", "found", "TV", "now"):
-            right = "right" if name == "TV" else "left"
-            table.add_column(name, justify=right, overflow="fold")
+            table.add_column(name, justify="right" if name == "TV" else "left", overflow="fold")
         for one in found.changes[:_MOST_CHANGES]:
             change = one.change
             table.add_row(

@@ -51,6 +51,8 @@ from sentinel.sources.progress import ProgressCallback, no_progress
 MODEL_TEXT: Final = "model.txt"
 MOST_FIRST: Final = 20_000
 """Payments that River's learner begins with, thinned."""
+TAUGHT_AT_ONCE: Final = 500
+"""Payments after which the beginning says how far it is."""
 MOST_A_DAY: Final = 2_000
 """Payments that it learns from on one day, thinned."""
 MOST_SCORED: Final = 5_000
@@ -136,7 +138,7 @@ def learn(
         base: Version whose trees are refitted, where the learners begin; default: the champion.
         restart: Whether they begin anew.
         most_days: Stop after so many days; default: at the end of the log.
-        progress: Told of the stages "labels", "backfill" and "days".
+        progress: Told of the stages "labels", "backfill", "begin", "days" and "figures".
 
     Returns:
         Where they are, and how they did.
@@ -169,7 +171,7 @@ def learn(
             return vectors(rows)[0]
 
         if state is None:
-            state = begin(settings, place, known, plan, get)
+            state = begin(settings, place, known, plan, get, progress=progress)
         champion = Champions(settings, plan.hash)
         state = go_on(
             settings,
@@ -182,7 +184,10 @@ def learn(
             most_days=most_days,
             progress=progress,
         )
-        return Learnt(state, figures_of(settings, place, state, known), place)
+        progress("figures", 0, 1)
+        figures = figures_of(settings, place, state, known)
+        progress("figures", 1, 1)
+        return Learnt(state, figures, place)
 
 
 def _bring_base(settings: Settings, place: OnlinePlace, version: str | None) -> None:
@@ -208,6 +213,8 @@ def begin(
     known: KnownPayments,
     plan: Plan,
     vectors: Vectors,
+    *,
+    progress: ProgressCallback = no_progress,
 ) -> OnlineState:
     """Begin on the first whole day of which the base has seen nothing.
 
@@ -217,6 +224,7 @@ def begin(
         known: The log.
         plan: Of the base.
         vectors: Gives the vectors of some rows, rising.
+        progress: Told of the stage "begin", in payments.
     """
     manifest = load_manifest(place.base())
     learnt = manifest.training
@@ -228,7 +236,7 @@ def begin(
     log_odds = math.log(share / (1.0 - share))
     river = RiverLearner(plan.feature_names, plan.categorical, intercept=log_odds)
     past = known_at(known, first_day, gap_us)
-    _teach(river, past, MOST_FIRST, settings.training.seed, vectors)
+    _teach(river, past, MOST_FIRST, settings.training.seed, vectors, progress)
     return place.keep(
         OnlineState(
             base=manifest.version,
@@ -353,9 +361,21 @@ def _stands_for(known: KnownPayments, day: int, rows: Ints) -> npt.NDArray[np.fl
     return np.full(len(rows), len(_of_day(known, day)) / max(len(rows), 1))
 
 
-def _teach(river: RiverLearner, rows: Sample, most: int, seed: int, vectors: Vectors) -> None:
+def _teach(
+    river: RiverLearner,
+    rows: Sample,
+    most: int,
+    seed: int,
+    vectors: Vectors,
+    progress: ProgressCallback = no_progress,
+) -> None:
     """Have River's learner see payments, thinned where there are many."""
     if not len(rows):
         return
     keep, weight = thinned(rows.fraud, most, seed=seed, weight=rows.weight)
-    river.learn(vectors(rows.rows[keep]), rows.fraud[keep], weight)
+    progress("begin", 0, len(keep))
+    X, fraud = vectors(rows.rows[keep]), rows.fraud[keep]
+    for first in range(0, len(keep), TAUGHT_AT_ONCE):
+        some = slice(first, first + TAUGHT_AT_ONCE)
+        river.learn(X[some], fraud[some], weight[some])
+        progress("begin", min(first + TAUGHT_AT_ONCE, len(keep)), len(keep))

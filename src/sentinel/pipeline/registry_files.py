@@ -53,6 +53,29 @@ def open_registry(settings: Settings) -> Iterator[RegistryReader]:
         yield server
 
 
+def require_registered(settings: Settings, *versions: str | None) -> None:
+    """See that the registry has versions, before anything is loaded or computed for them.
+
+    Where the registry is away, what needs it says so.
+
+    Args:
+        settings: The deployment.
+        versions: By their numbers; None for one that was not named.
+
+    Raises:
+        NoModel: It lacks one.
+    """
+    wanted = [version for version in versions if version is not None]
+    if not wanted:
+        return
+    with open_registry(settings) as server:
+        for version in wanted:
+            try:
+                server.version(settings.mlflow.model_name, version)
+            except Unavailable:
+                return
+
+
 class RegistryInFiles:
     """The registry in a workspace's own database and folder.
 

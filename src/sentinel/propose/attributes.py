@@ -53,7 +53,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
         if time is not None and (column.type in ("text", "time") or _is_a_time(roles, column)):
             _time_attribute(roles, column, time, taken_names)
             continue
-        kind, reason = ("number", "numbers with a decimal comma") if is_number else _kind(column)
+        kind, reason = _kind(column, is_number=is_number)
         attributes.append(
             Attribute(
                 column.name,
@@ -154,7 +154,11 @@ def _same(roles: Roles, entity: str, column: ColumnProfile) -> bool:
     )
 
 
-def _kind(column: ColumnProfile) -> tuple[Literal["number", "category", "boolean"], str]:
+def _kind(
+    column: ColumnProfile, *, is_number: bool
+) -> tuple[Literal["number", "category", "boolean"], str]:
+    if is_number:
+        return "number", "numbers with a decimal comma"
     if column.type == "boolean":
         return "boolean", "two values"
     if column.type in ("integer", "number"):

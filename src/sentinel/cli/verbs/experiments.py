@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_for, settings_with_versions
 from sentinel.cli.options import Workspace
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def start(
 
     A model that is to decide passes the gate first.
     """
-    from sentinel.cli.line_up_reports import line_up_report
-    from sentinel.cli.reports import gate_report
-    from sentinel.pipeline.experiments import start as run
-    from sentinel.sources.progress import progress_bar
-
     with plain_errors():
         wanted = _wanted(name, version, share, canary, shadow, sample, condition)
-        settings = settings_for(workspace)
+        settings = settings_with_versions(workspace, version)
+        from sentinel.cli.line_up_reports import line_up_report
+        from sentinel.cli.reports import gate_report
+        from sentinel.pipeline.experiments import start as run
+        from sentinel.sources.progress import progress_bar
+
         with progress_bar(err) as progress:
             made = run(settings, wanted, by=by or getpass.getuser(), why=why, progress=progress)
         if made.gate is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_for, settings_with_versions
 from sentinel.cli.options import Workspace
 
 
@@ -143,13 +143,13 @@ def evaluate(
     workspace: Workspace = None,
 ) -> None:
     """Compare a candidate with the champion on the same matured labels, and write the report."""
-    from sentinel.cli.reports import gate_report
-    from sentinel.pipeline.gate import evaluate as run
-    from sentinel.pipeline.gate import report_path
-    from sentinel.sources.progress import progress_bar
-
     with plain_errors():
-        settings = settings_for(workspace)
+        settings = settings_with_versions(workspace, version)
+        from sentinel.cli.reports import gate_report
+        from sentinel.pipeline.gate import evaluate as run
+        from sentinel.pipeline.gate import report_path
+        from sentinel.sources.progress import progress_bar
+
         with progress_bar(err) as progress:
             report = run(settings, version, progress=progress)
         gate_report(out, report)
@@ -171,15 +171,15 @@ def promote(
     workspace: Workspace = None,
 ) -> None:
     """Make a candidate the champion, if the gate lets it through."""
-    import msgspec
-
-    from sentinel.cli.reports import gate_report, promotion_report
-    from sentinel.pipeline.gate import evaluate, judge
-    from sentinel.pipeline.promotion import promote as run
-    from sentinel.sources.progress import progress_bar
-
     with plain_errors():
-        settings = settings_for(workspace)
+        settings = settings_with_versions(workspace, version)
+        import msgspec
+
+        from sentinel.cli.reports import gate_report, promotion_report
+        from sentinel.pipeline.gate import evaluate, judge
+        from sentinel.pipeline.promotion import promote as run
+        from sentinel.sources.progress import progress_bar
+
         with progress_bar(err) as progress:
             report = evaluate(settings, version, progress=progress)
         if despite_experiments:
@@ -218,7 +218,7 @@ def compare(
 
 def _report(workspace: Workspace, version: str | None, against: str | None) -> None:
     with plain_errors():
-        settings = settings_for(workspace)
+        settings = settings_with_versions(workspace, version, against)
         from sentinel.pipeline.model_report import report as run
         from sentinel.sources.progress import progress_bar
 
@@ -260,10 +260,11 @@ def sign(
     workspace: Workspace = None,
 ) -> None:
     """Vouch for a version of before models were signed, or sign one with another key."""
-    from sentinel.pipeline.signing import sign_versions
-
     with plain_errors():
-        for done in sign_versions(settings_for(workspace), version):
+        settings = settings_with_versions(workspace, version)
+        from sentinel.pipeline.signing import sign_versions
+
+        for done in sign_versions(settings, version):
             said = done.signed.statement
             out.print(
                 f"Version {said.version} is signed by key {done.signed.key_id}: {said.verdict}, "

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_with_versions
 from sentinel.cli.options import Workspace
 
 
@@ -37,13 +37,13 @@ def learn(
     Each payment is scored before its truth is known, and learnt from once training could. An
     interrupted run goes on where it was.
     """
-    from sentinel.cli.online_report import online_report
-    from sentinel.pipeline.online_learning import learn as run
-    from sentinel.pipeline.online_shadow import publish
-    from sentinel.sources.progress import progress_bar
-
     with plain_errors():
-        settings = settings_for(workspace)
+        settings = settings_with_versions(workspace, base)
+        from sentinel.cli.online_report import online_report
+        from sentinel.pipeline.online_learning import learn as run
+        from sentinel.pipeline.online_shadow import publish
+        from sentinel.sources.progress import progress_bar
+
         with progress_bar(err) as progress:
             learnt = run(settings, base=base, restart=restart, most_days=days, progress=progress)
         online_report(out, learnt)

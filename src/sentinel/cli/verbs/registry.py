@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_for, settings_with_versions
 from sentinel.cli.options import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
@@ -74,13 +74,13 @@ def approve(
 
     Whoever asked for the promotion, and the key that signed the version, cannot.
     """
-    from sentinel.cli.reports import promotion_report
-    from sentinel.models.signing_keys import key_in, signing_key_of
-    from sentinel.pipeline.approved_promotion import approve_and_promote
-    from sentinel.sources.progress import progress_bar
-
     with plain_errors():
-        settings = settings_for(workspace)
+        settings = settings_with_versions(workspace, version)
+        from sentinel.cli.reports import promotion_report
+        from sentinel.models.signing_keys import key_in, signing_key_of
+        from sentinel.pipeline.approved_promotion import approve_and_promote
+        from sentinel.sources.progress import progress_bar
+
         own = signing_key_of(settings) if key is None else key_in(key)
         with progress_bar(err) as progress:
             promoted = approve_and_promote(
@@ -101,10 +101,11 @@ def retire(
 
     What serves or is in the line-up cannot be retired. Decisions that it made stay explained.
     """
-    from sentinel.pipeline.retirement import retire as run
-
     with plain_errors():
-        run(settings_for(workspace), version, by=by or getpass.getuser(), why=why)
+        settings = settings_with_versions(workspace, version)
+        from sentinel.pipeline.retirement import retire as run
+
+        run(settings, version, by=by or getpass.getuser(), why=why)
         out.print(f"Version {version} is retired.", markup=False, highlight=False)
 
 

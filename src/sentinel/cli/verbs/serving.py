@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import announce, err, plain_errors, settings_for
+from sentinel.cli.console import announce, err, out, plain_errors, settings_for
 from sentinel.cli.options import Workspace
 
 
@@ -59,10 +60,19 @@ def _mapping_of(data: Path, workspace: Path | None) -> Path:
 
     settings = settings_for(workspace)
     folder = settings.workspace
-    if not proposed_before([data], folder):
+    mapping = folder / MAPPING
+    if proposed_before([data], folder):
+        again = shlex.join(["sentinel", "propose", str(data), "--workspace", str(folder)])
+        out.print(
+            f"{mapping} was proposed for {data} before and is used as it stands; nothing is "
+            f"proposed anew. `{again}` does that.",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
         check_ports(settings)  # said before every row is read, which may take a minute
         propose([data], folder, Answers(), goes_on=True)
-    return folder / MAPPING
+    return mapping
 
 
 def serve(workspace: Workspace = None) -> None:
