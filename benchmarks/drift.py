@@ -306,7 +306,13 @@ def run(
         "test_seconds": test_seconds(),
     }
     if labels:
-        result |= drift_labels.run(labels, labels, seed)
+        result |= drift_labels.run(
+            labels,
+            min(labels, drift_labels.LABEL_WORLDS),
+            seed,
+            processes=processes,
+            resume=resume,
+        )
     return {**result, "missed": missed(result)}
 
 
@@ -354,7 +360,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--worlds", type=int, default=500, help="stable deployments")
     parser.add_argument("--changes", type=int, default=40, help="deployments that change")
-    parser.add_argument("--labels", type=int, default=60, help="worlds of `drift_labels`; 0: none")
+    parser.add_argument(
+        "--labels",
+        type=int,
+        default=drift_labels.WORLDS,
+        help="worlds of `drift_labels`; 0: none",
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1_000, help="0 to 11 set the margins")
     parser.add_argument(
