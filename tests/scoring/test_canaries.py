@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sentinel.experiments.growth import Growth, grown, told_steps, with_steps
 from sentinel.experiments.lineup import NO_LINE_UP, Canary, Experiment, decode_line_up, started
 from sentinel.pipeline.experiments import history, line_up_of
+from sentinel.scoring.canaries import Canaries
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
 from testkit.experiments import install_version, run_experiments
@@ -79,6 +81,26 @@ def test_a_step_beside_the_line_up_that_comes_too_soon_counts_for_nothing() -> N
     soon = CANARY.started_at_us + 600_000_000  # ten minutes of the hour
     step = Growth(name="canary", started_at_us=CANARY.started_at_us, step=1, at_us=soon)
     assert with_steps(line_up, [step]) == line_up
+
+
+def test_a_scorer_whose_clock_is_behind_takes_steps_that_count(tmp_path: Path) -> None:
+    settings, hold_us = Settings(workspace=tmp_path), round(HELD * 1e6)
+    ahead_us = time.time_ns() // 1_000 + 3_600_000_000
+    run_experiments(settings, msgspec.structs.replace(CANARY, started_at_us=ahead_us))
+    before = line_up_of(settings)
+    canaries = Canaries(settings)
+    for _ in range(2):
+        experiments = line_up_of(settings).experiments
+        canaries.run(experiments)
+        time.sleep(HELD)
+        assert canaries.grow(experiments, ())
+    ((experiment, steps),) = told_steps([line_up_of(settings)]).items()
+    assert steps == (ahead_us + hold_us, ahead_us + 2 * hold_us)
+    beside = [
+        Growth(name=experiment[0], started_at_us=experiment[1], step=step, at_us=at_us)
+        for step, at_us in enumerate(steps, 1)
+    ]
+    assert told_steps([with_steps(before, beside)]) == {experiment: steps}
 
 
 def test_a_canary_of_a_line_up_from_before_grows_by_the_clock_as_it_did() -> None:

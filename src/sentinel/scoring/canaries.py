@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from sentinel.domain import NotFound, SentinelError
 from sentinel.experiments.growth import GROWN_BY, Growth, grown, next_step, why
-from sentinel.experiments.lineup import Experiment
+from sentinel.experiments.lineup import Canary, Experiment
 from sentinel.experiments.store import change_line_up, open_line_ups
 from sentinel.settings import Settings
 
@@ -57,7 +57,7 @@ class Canaries:
             since = self._since.get(held)
             if since is None or time.monotonic() - since < one.canary.hold_seconds:
                 continue
-            growth = next_step(one, time.time_ns() // 1_000)
+            growth = next_step(one, _step_us(one.started_at_us, one.canary))
             if growth is not None:
                 took |= self._take(one, growth, held)
         return took
@@ -91,6 +91,16 @@ class Canaries:
             return False
         log.info("%s", why(experiment, growth.step))
         return True
+
+
+def _step_us(started_at_us: int, canary: Canary) -> int:
+    """When a step is taken whose share was held; not sooner than the line-up lets it.
+
+    This machine's clock may be behind that of whoever started the experiment or took the step
+    before. A step that seems to come too soon would count for nothing, and keep its place.
+    """
+    before_us = (started_at_us, *(canary.grew_at_us or ()))[-1]
+    return max(time.time_ns() // 1_000, before_us + round(canary.hold_seconds * 1e6))
 
 
 def _held(experiment: Experiment) -> _Held | None:
