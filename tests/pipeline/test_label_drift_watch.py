@@ -10,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from sentinel.alerts.conditions import CONDITIONS
 from sentinel.cli.main import app
-from sentinel.domain import Label, Verdict, Void
+from sentinel.domain import Label, Verdict, Void, WorkspaceError
 from sentinel.drift.overview import DriftView
 from sentinel.drift.report_page import drift_page
 from sentinel.drift.store import open_drift
@@ -187,6 +188,29 @@ def test_payments_weigh_what_training_lets_them_weigh(
     store.close()
     assert found is not None
     assert "Labels that mature bring them" in found.missing
+
+
+def test_the_log_is_not_read_for_what_cannot_be_kept(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        workspace=tmp_path, ledger=LedgerSettings(url=postgres_url, namespace="no_labels")
+    )
+    at = START_US + np.arange(6) * 1_000_000
+    group = group_of(np.zeros((6, 3), np.float32), at, "t", "1", False, 0)
+    ids = [one.transaction_id for one in group.transactions]
+    with open_writer(settings) as ledger:
+        ledger.append(GroupKind.DECISIONS, 6, int(at[-1]), encode_group(group), transaction_ids=ids)
+    store = open_drift(settings)
+    store.forget_counts()  # makes the tables
+    store.close()
+    with psycopg.connect(postgres_url, autocommit=True) as older:
+        older.execute("DROP TABLE no_labels.drift_labels")
+    monkeypatch.setattr(
+        "sentinel.pipeline.label_drift_watch.label_figures", lambda *_: pytest.fail("it was read")
+    )
+    with pytest.raises(WorkspaceError, match="sentinel ledger migrate"):
+        watch_of(settings)[0].run(NOW_US)
 
 
 def test_a_record_of_before_there_were_labels_gets_the_table(tmp_path: Path) -> None:

@@ -504,6 +504,21 @@ class DriftStore:
 
         return self._tables.ask(read, None)
 
+    def make_labels(self) -> None:
+        """See that what labels say can be kept, before it is worked out from the whole log.
+
+        Raises:
+            WorkspaceError: There is no table for it in PostgreSQL.
+        """
+        self._tables.change(self._need_labels)
+
+    def _need_labels(self, execute: Execute) -> None:
+        if not self._tables.have_labels(execute, make=True):
+            raise WorkspaceError(
+                f"The record of drift in {self.shown} has no table of labels. `sentinel ledger "
+                "migrate` makes it."
+            )
+
     def keep_labels(self, found: LabelFigures) -> None:
         """Put what labels say in the place of what was kept.
 
@@ -513,11 +528,7 @@ class DriftStore:
         document = msgspec.json.encode(found)
 
         def write(execute: Execute) -> None:
-            if not self._tables.have_labels(execute, make=True):
-                raise WorkspaceError(
-                    f"The record of drift in {self.shown} has no table of labels. `sentinel ledger "
-                    "migrate` makes it."
-                )
+            self._need_labels(execute)
             execute(
                 "INSERT INTO {t}labels VALUES (1, %s) "
                 "ON CONFLICT (id) DO UPDATE SET document = excluded.document",

@@ -68,6 +68,7 @@ class LabelDriftWatch:
             end_us = ledger.last_received_at_us() + 1
         new = kept is None or kept.as_of_us // DAY_US < end_us // DAY_US
         if kept is None or new or kept.model_version != version:
+            self._store.make_labels()
             self._store.keep_labels(label_figures(settings, version, learnt_us))
             kept = self._tell_new(self._store, kept, now_us)
         self._figures = figures_of(kept)
