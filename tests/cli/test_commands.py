@@ -177,11 +177,11 @@ def test_labels_in_an_older_encoding_are_read_and_it_is_said_which(
     )
     done = sentinel("import-labels", str(table), "--encoding", "utf-8", *workspace)
     assert done.returncode == 1
-    assert "line 20002 is no utf-8 text" in done.stderr
+    assert "line 20002 is no UTF-8 text" in " ".join(done.stderr.split())
     assert "--encoding" in done.stderr
     done = sentinel("import-labels", str(mapping), "--encoding", "cp1252", *workspace)
     assert done.returncode == 1
-    assert "set labels.encoding in" in done.stderr
+    assert "set labels.encoding in" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

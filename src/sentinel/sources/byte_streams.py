@@ -213,5 +213,6 @@ def check_utf8(block: bytes, name: str, first_line: int) -> None:
         line = first_line + before.count(b"\n") + before.replace(b"\r\n", b"").count(b"\r")
         raise ConfigurationError(
             f"{name}: line {line} is no UTF-8 text (byte 0x{block[error.start]:02x}); set "
-            'files.encoding to the encoding of the file, such as "latin-1" or "cp1252".'
+            "files.encoding (of labels: labels.encoding, or --encoding of `sentinel "
+            'import-labels`) to the encoding of the file, such as "latin-1" or "cp1252".'
         ) from None
