@@ -14,6 +14,7 @@ from rich.console import Console
 from sentinel.cli.drift_report import drift_report
 from sentinel.drift.bins import SCORE
 from sentinel.drift.counting import count_cells
+from sentinel.drift.day_bars import LARGE, LEAST_PAYMENTS, day_bars
 from sentinel.drift.estimates import LabelFree
 from sentinel.drift.figures import Change, DriftOverview, FeatureDay, FeatureDrift, SeenChange
 from sentinel.drift.notices import HOUR_US, Notice
@@ -216,6 +217,18 @@ def test_a_page_shows_the_first_changes_and_the_others_when_they_are_asked_for()
     assert asked_for.count("feature_49<") == 1
     # The row says which feature it is about; what moved need not say so again.
     assert "<td class=said>7 and above: 25.0%" in page
+
+
+def test_the_first_payment_of_a_deployment_is_no_distance() -> None:
+    """Nothing is usual yet, and one payment lies far away from any reference."""
+    first = FeatureDay(day=20_000, payments=1, stability_index=11.8, missing=0.0)
+    bars, top = day_bars([first], ("hot", "few"))
+    assert top == LARGE
+    assert 'class="few"' in bars
+    full = FeatureDay(day=20_000, payments=LEAST_PAYMENTS, stability_index=0.5, missing=0.0)
+    bars, top = day_bars([full], ("hot", "few"))
+    assert top == 0.5
+    assert 'class="hot"' in bars
 
 
 def test_a_day_of_few_payments_does_not_hide_the_others() -> None:

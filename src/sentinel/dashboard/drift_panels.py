@@ -68,7 +68,7 @@ def features(found: DriftOverview) -> str:
     head = (
         '<div class="s-title">Features, day by day</div>'
         f'<div class="s-muted s-below">{CAPTION} Figures are of the last seven days, '
-        f"{found.payments:,} payments.</div>"
+        f"{found.payments:,} payment{'' if found.payments == 1 else 's'}.</div>"
     )
     panels = "".join(_panel(one) for one in found.features[:_MOST_FEATURES])
     rest = len(found.features) - _MOST_FEATURES

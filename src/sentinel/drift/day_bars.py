@@ -12,10 +12,12 @@ from sentinel.features.plan.plan import DAY_US
 
 LARGE: Final = 0.2
 """A PSI that is shown in red."""
+LEAST_PAYMENTS: Final = 30
+"""Of a day whose distance says anything."""
 CAPTION: Final = (
     f"A bar is a day: its distance from the reference (PSI), red above {LARGE:g}. A grey bar is a "
-    "day with less than a quarter of the usual payments, such as one that has just begun: few "
-    "payments lie far away by chance."
+    f"day with less than a quarter of the usual payments, or less than {LEAST_PAYMENTS}, such as "
+    "one that has just begun: few payments lie far away by chance."
 )
 
 
@@ -33,7 +35,8 @@ def day_bars(days: Sequence[FeatureDay], classes: tuple[str, str]) -> tuple[str,
     0.2
     """
     hot, few = classes
-    enough = median(day.payments for day in days) / 4 if days else 0.0
+    usual = median(day.payments for day in days) if days else 0.0
+    enough = max(usual / 4, LEAST_PAYMENTS)
     top = max(LARGE, max((d.stability_index for d in days if d.payments >= enough), default=0.0))
     bars = []
     for day in days:
