@@ -306,13 +306,15 @@ def run(
         "test_seconds": test_seconds(),
     }
     if labels:
-        result |= drift_labels.run(
+        of_labels = drift_labels.run(
             labels,
             min(labels, drift_labels.LABEL_WORLDS),
             seed,
             processes=processes,
             resume=resume,
         )
+        assert not result.keys() & of_labels.keys()
+        result |= of_labels
     return {**result, "missed": missed(result)}
 
 

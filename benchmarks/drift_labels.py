@@ -365,7 +365,7 @@ def run(
     return {
         **estimates([kept[one] for one in of_estimates]),
         "label_drift": labels_drift([kept[one] for one in of_labels]),
-        "worlds": worlds,
+        "estimate_worlds": worlds,
         "label_worlds": label_worlds,
         "seconds_of_labels": round(time.perf_counter() - began, 1),
     }

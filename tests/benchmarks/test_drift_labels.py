@@ -10,6 +10,7 @@ from sentinel.drift.score_table import KnownPayments
 
 def test_a_world_of_each_kind_is_held_against_its_labels() -> None:
     result = run(worlds=1, label_worlds=1)
+    assert result["estimate_worlds"] == result["label_worlds"] == 1
     names = {f"{shift} {size:+g}" for shift, size in SHIFTS}
     assert set(result["coverage"]) | {n for n in names if result["not_estimated"][n]} == names
     figures = [one for by_shift in result["coverage"].values() for one in by_shift.values()]
