@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,27 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from tests.ledger.material import NOON_US, append_decisions, append_history, new_ledger, transaction
 
+Start = Callable[[Path], subprocess.Popen[bytes]]
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sentinel.ledger.indexer"),
-            *("--ledger", str(folder / "ledger.db"), "--index", str(folder / "index.db")),
-        ],
-        stderr=subprocess.PIPE,
-    )
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the indexer of a folder's ledger; what still runs after the test is ended."""
+    with contextlib.ExitStack() as started:
+
+        def one(folder: Path) -> subprocess.Popen[bytes]:
+            indexer = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "sentinel.ledger.indexer"),
+                    *("--ledger", str(folder / "ledger.db"), "--index", str(folder / "index.db")),
+                ],
+                stderr=subprocess.PIPE,
+            )
+            started.enter_context(indexer)
+            started.callback(indexer.kill)
+            return indexer
+
+        yield one
 
 
 def _until(condition: Callable[[], bool], seconds: float = 300) -> None:
@@ -34,10 +47,10 @@ def _until(condition: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.05)
 
 
-def test_it_follows_the_ledger_until_terminated(tmp_path: Path) -> None:
+def test_it_follows_the_ledger_until_terminated(tmp_path: Path, start: Start) -> None:
     with new_ledger(tmp_path) as ledger:
         append_history(ledger, [transaction(0, NOON_US)])
-        indexer = _start(tmp_path)
+        indexer = start(tmp_path)
         index = LedgerIndex(tmp_path / "index.db", ledger)
         _until(lambda: index.indexed_through == 1)
         append_decisions(ledger, [transaction(i, NOON_US) for i in range(1, 50)])
@@ -48,10 +61,10 @@ def test_it_follows_the_ledger_until_terminated(tmp_path: Path) -> None:
         index.close()
 
 
-def test_killed_at_random_it_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_killed_at_random_it_goes_on_where_it_was(tmp_path: Path, start: Start) -> None:
     with new_ledger(tmp_path) as ledger:
         for i in range(6):
-            indexer = _start(tmp_path)
+            indexer = start(tmp_path)
             for j in range(20):
                 append_decisions(ledger, [transaction(100 * i + j, NOON_US)])
             time.sleep(0.1 * i)
@@ -111,8 +124,8 @@ def test_it_loads_what_it_needs_and_no_more(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_it_waits_for_a_ledger_that_is_not_there_yet(tmp_path: Path) -> None:
-    indexer = _start(tmp_path)
+def test_it_waits_for_a_ledger_that_is_not_there_yet(tmp_path: Path, start: Start) -> None:
+    indexer = start(tmp_path)
     time.sleep(0.5)
     with new_ledger(tmp_path) as ledger:
         append_decisions(ledger, [transaction(1, NOON_US)])
@@ -125,23 +138,25 @@ def test_it_waits_for_a_ledger_that_is_not_there_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["ledger.db", "index.db"])
-def test_a_file_of_another_kind_ends_it_with_a_word(tmp_path: Path, broken: str) -> None:
+def test_a_file_of_another_kind_ends_it_with_a_word(
+    tmp_path: Path, start: Start, broken: str
+) -> None:
     with new_ledger(tmp_path) as ledger:
         append_decisions(ledger, [transaction(1, NOON_US)])
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / (broken + suffix)).unlink(missing_ok=True)
     (tmp_path / broken).write_text("hello " * 1_000)
-    indexer = _start(tmp_path)
+    indexer = start(tmp_path)
     _, errors = indexer.communicate(timeout=300)
     assert indexer.returncode == 1
     assert b"not a SQLite database" in errors
     assert b"Traceback" not in errors
 
 
-def test_a_checkpoint_leaves_what_was_read_in_place(tmp_path: Path) -> None:
+def test_a_checkpoint_leaves_what_was_read_in_place(tmp_path: Path, start: Start) -> None:
     with new_ledger(tmp_path) as ledger:
         append_decisions(ledger, [transaction(1, NOON_US)])
-        indexer = _start(tmp_path)
+        indexer = start(tmp_path)
         _until((tmp_path / "index.db").exists)
         before = ledger.path.stat().st_size
         for i in range(2, 60):

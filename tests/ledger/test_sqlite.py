@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,36 @@ def test_a_first_start_that_was_cut_short_starts_again(tmp_path: Path) -> None:
         SqliteLedger.open_reader(path)
     with SqliteLedger.open_writer(path) as ledger:
         _append(ledger)
+
+
+def test_a_ledger_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) / "ledger.db" for number in range(50)]
+
+    def read_as_soon_as_it_is_there(path: Path) -> int:
+        while not path.exists():
+            pass
+        with SqliteLedger.open_reader(path) as ledger:
+            return ledger.last_sequence()
+
+    with ThreadPoolExecutor(1) as reading:
+        for path in paths:
+            read = reading.submit(read_as_soon_as_it_is_there, path)
+            SqliteLedger.open_writer(path).close()
+            assert read.result() == 0
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_what_a_start_cut_short_left_is_not_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    partial = SqliteLedger.open_writer(tmp_path / ".ledger.db.partial")
+    _append(partial)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{partial.path}{suffix}", f"{partial.path}{suffix}.copy")
+    partial.close()
+    for suffix in ("", "-wal"):
+        Path(f"{partial.path}{suffix}.copy").replace(f"{partial.path}{suffix}")
+    with SqliteLedger.open_writer(path) as ledger:
+        assert ledger.last_sequence() == 0
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
@@ -181,6 +213,7 @@ if sys.argv[2] == "go on":
     appended += 1
 print(appended, flush=True)
 import os
+import shutil
 os.kill(os.getpid(), 9)
 """
 

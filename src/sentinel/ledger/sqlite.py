@@ -17,7 +17,13 @@ from filelock import FileLock, Timeout
 from sentinel.domain import LedgerInUse, LedgerUnavailable, WorkspaceError
 from sentinel.ledger.base import Appended
 from sentinel.ledger.sqlite_errors import cannot_open, unavailable
-from sentinel.ledger.sqlite_file import FORMAT_VERSION, check_or_make, connect, open_for_reading
+from sentinel.ledger.sqlite_file import (
+    FORMAT_VERSION,
+    check_or_make,
+    connect,
+    make_where_missing,
+    open_for_reading,
+)
 from sentinel.log.entries import GROUP_FORMAT, Group, GroupKind, in_format, kind_of
 
 _INSERT: Final = "INSERT INTO groups VALUES (?, ?, ?, ?, ?)"
@@ -98,7 +104,8 @@ class SqliteLedger:
             ) from error
         connection: sqlite3.Connection | None = None
         try:
-            connection = connect(path, "rwc")
+            make_where_missing(path)
+            connection = connect(path, "rw")
             if not os.access(path, os.W_OK):  # SQLite would say so at the first append only
                 raise WorkspaceError(f"The ledger {path} is read-only; make it writable.")
             check_or_make(connection, path)

@@ -57,7 +57,10 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     try:
         connection = connect(path, "ro")
         if not _is_ledger(connection, path):
-            raise WorkspaceError(f"The ledger {path} is empty: its first start was cut short.")
+            raise WorkspaceError(
+                f"The ledger {path} is empty: its first start was cut short. Import transactions "
+                "or start Sentinel again; either makes it whole."
+            )
     except BaseException as error:
         if connection is not None:
             connection.close()
@@ -73,11 +76,11 @@ def _is_ledger(connection: sqlite3.Connection, path: Path) -> bool:
     Raises:
         WorkspaceError: It is something else.
     """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables == 0:
         return False
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise WorkspaceError(
             f"{path} is a SQLite file, but no Sentinel ledger. Move it away, or use another "
@@ -89,6 +92,33 @@ def _is_ledger(connection: sqlite3.Connection, path: Path) -> bool:
             "Install the version that wrote it, or use another workspace."
         )
     return True
+
+
+def make_where_missing(path: Path) -> None:
+    """Make an empty ledger, whole or not at all, so that no reader finds half of one.
+
+    The caller holds the writer's lock.
+
+    Raises:
+        WorkspaceError: The folder does not take it.
+    """
+    if path.exists():
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        for suffix in ("", "-wal", "-shm"):  # of a start that was cut short
+            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+        connection = connect(partial, "rwc")
+        try:
+            check_or_make(connection, partial)
+        finally:
+            connection.close()
+        partial.replace(path)
+    except OSError as error:
+        raise WorkspaceError(
+            f"The ledger {path} cannot be made: {error.strerror}. Make its folder writable, or "
+            "use another workspace."
+        ) from error
 
 
 def check_or_make(connection: sqlite3.Connection, path: Path) -> None:
