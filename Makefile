@@ -54,6 +54,7 @@ docs: $(DEV) ## Renew the pages that are made from code
 	$(BIN)/python scripts/document_aggregates.py
 	$(BIN)/python scripts/document_metrics.py
 	$(BIN)/python scripts/build_dashboards.py
+	$(BIN)/python scripts/dump_mlflow_tables.py
 
 .PHONY: pictures
 pictures: $(DEV) ## Draw the pictures of the docs anew

@@ -184,43 +184,73 @@ def test_labels_in_an_older_encoding_are_read_and_it_is_said_which(
     assert "set labels.encoding in" in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "module"),
-    [
-        (("promote", "9"), "sentinel.pipeline.gate"),
-        (("evaluate", "9"), "sentinel.pipeline.gate"),
-        (("report", "9"), "sentinel.pipeline.model_report"),
-        (("compare", "9", "8"), "sentinel.pipeline.model_report"),
-        (("learn", "--base", "9"), "sentinel.pipeline.online_learning"),
-        (("models", "approve", "9", "--why", "x"), "sentinel.pipeline.approvals"),
-        (("models", "retire", "9", "--why", "x"), "sentinel.pipeline.retirement"),
-        (("models", "sign", "9"), "sentinel.pipeline.signing"),
-        (
-            ("experiment", "start", "new", "--version", "9", "--shadow", "--why", "x"),
-            "sentinel.pipeline.experiments",
-        ),
-    ],
-)
-def test_a_version_that_does_not_exist_is_said_before_anything_is_loaded(
-    arguments: tuple[str, ...], module: str, tmp_path: Path
-) -> None:
-    program = (
-        "import sys\n"
-        "from sentinel.cli.main import app\n"
-        "try:\n    app(sys.argv[2:])\n"
-        "finally:\n    print(sys.argv[1] in sys.modules, 'numba' in sys.modules)\n"
-    )
+UNKNOWN = {
+    ("promote", "9"): "sentinel.pipeline.gate",
+    ("evaluate", "9"): "sentinel.pipeline.gate",
+    ("report", "9"): "sentinel.pipeline.model_report",
+    ("compare", "9", "8"): "sentinel.pipeline.model_report",
+    ("learn", "--base", "9"): "sentinel.pipeline.online_learning",
+    ("models", "approve", "9", "--why", "x"): "sentinel.pipeline.approvals",
+    ("models", "retire", "9", "--why", "x"): "sentinel.pipeline.retirement",
+    ("models", "sign", "9"): "sentinel.pipeline.signing",
+    (
+        *("experiment", "start", "new", "--version", "9"),
+        *("--shadow", "--why", "x"),
+    ): "sentinel.pipeline.experiments",
+}
+"""Verbs with a version that does not exist, and what none of them may load before it says so."""
+
+ASKED = """
+import json, sys
+from sentinel.cli.console import err
+from sentinel.cli.main import app
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    try:
+        app([*arguments, "--workspace", sys.argv[2]])
+    except SystemExit as ended:
+        code = ended.code
+    else:
+        code = 0
+    err.print(f"end of {number}")
+    print(json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def unknown_versions(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[tuple[str, ...], tuple[int, str, set[str]]]:
+    """Exit status, what was said and the modules that are loaded then, of verbs in one process.
+
+    Nothing is unloaded in between, so a module that one verb loads is loaded for all after it.
+    """
+    workspace = str(tmp_path_factory.mktemp("unknown"))
     done = subprocess.run(
-        [sys.executable, "-c", program, module, *arguments, "--workspace", str(tmp_path)],
+        [sys.executable, "-c", ASKED, json.dumps(list(UNKNOWN)), workspace],
         capture_output=True,
         text=True,
         timeout=850,
-        check=False,
-        env={**os.environ, "SENTINEL_MLFLOW__PORT": str(free_port())},
+        check=True,
+        env={**os.environ, "COLUMNS": "120", "SENTINEL_MLFLOW__PORT": str(free_port())},
     )
-    assert done.returncode == 1, done.stderr
-    assert "has no version '9'" in done.stderr
-    assert done.stdout.splitlines()[-1] == "False False"
+    said = re.split(r"end of \d+\n", done.stderr)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return {
+        arguments: (code, text, set(modules))
+        for arguments, text, (code, modules) in zip(UNKNOWN, said, found, strict=False)
+    }
+
+
+@pytest.mark.parametrize(("arguments", "module"), UNKNOWN.items())
+def test_a_version_that_does_not_exist_is_said_before_anything_is_loaded(
+    arguments: tuple[str, ...],
+    module: str,
+    unknown_versions: dict[tuple[str, ...], tuple[int, str, set[str]]],
+) -> None:
+    code, said, loaded = unknown_versions[arguments]
+    assert code == 1, said
+    assert "has no version '9'" in said
+    assert not {module, "numba"} & loaded
 
 
 def test_a_proposal_that_is_used_again_is_named(tmp_path: Path) -> None:

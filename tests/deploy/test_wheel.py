@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sentinel.features import jit
 from testkit.ports import free_port
 from testkit.scratch import QUICK_TRAINING
 
@@ -73,10 +74,17 @@ def installed(wheel: Path, uv: str, tmp_path_factory: pytest.TempPathFactory) ->
     return venv / "bin" / "sentinel"
 
 
+@pytest.fixture(scope="module")
+def kernels() -> Path:
+    """Where the checkout keeps its compiled kernels; an installed package finds them there."""
+    assert jit.CACHE_FOLDER is not None
+    return jit.CACHE_FOLDER.parent
+
+
 class Up:
     """One run of an installed `sentinel up` in a folder of its own."""
 
-    def __init__(self, sentinel: Path, folder: Path, *options: str) -> None:
+    def __init__(self, sentinel: Path, folder: Path, kernels: Path, *options: str) -> None:
         self.api = f"http://127.0.0.1:{(port := free_port())}"
         self._log = folder / "up.log"
         with self._log.open("wb") as output:
@@ -89,6 +97,7 @@ class Up:
                 env={k: v for k, v in os.environ.items() if not k.startswith("SENTINEL_")}
                 | QUICK_TRAINING
                 | {
+                    "NUMBA_CACHE_DIR": str(kernels),
                     "SENTINEL_API__PORT": str(port),
                     "SENTINEL_MLFLOW__PORT": str(free_port()),
                     "SENTINEL_DASHBOARD__PORT": str(free_port()),
@@ -164,10 +173,40 @@ def write_payments(file: Path, days: int = 60, a_day: int = 100) -> None:
             out.write(f"{line}\n")
 
 
-def test_up_in_an_empty_folder_serves_with_the_default_definitions(
-    installed: Path, tmp_path: Path
+PACK = """
+import numpy as np
+from sentinel.features import jit
+from sentinel.state.redis.fold import pack_record
+pack_record(np.arange(70), np.empty(80, dtype=np.int64))
+print(jit.__file__, jit.CACHE_FOLDER, sum(pack_record.stats.cache_hits.values()))
+"""
+
+
+def test_an_installed_package_finds_the_kernels_of_a_checkout(
+    installed: Path, kernels: Path, tmp_path: Path
 ) -> None:
-    with Up(installed, tmp_path, "--customers", "600", "--days", "120", "--no-traffic") as up:
+    found = {}
+    for python in (sys.executable, str(installed.with_name("python"))):
+        done = subprocess.run(
+            [python, "-c", PACK],
+            cwd=tmp_path,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(kernels)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        package, folder, hits = done.stdout.split()
+        found[python] = package
+        assert folder == str(jit.CACHE_FOLDER)
+    assert len(set(found.values())) == 2, "two packages"
+    assert hits == "1"
+
+
+def test_up_in_an_empty_folder_serves_with_the_default_definitions(
+    installed: Path, kernels: Path, tmp_path: Path
+) -> None:
+    size = ("--customers", "600", "--days", "120", "--no-traffic")
+    with Up(installed, tmp_path, kernels, *size) as up:
         up.wait(WAIT_SECONDS)
         assert httpx.get(f"{up.api}/health", timeout=60).json()["status"] == "ok"
         body = {"transaction_id": "t-1", "amount_minor": 4999, "card_id": "K1"}
@@ -182,9 +221,11 @@ def test_up_in_an_empty_folder_serves_with_the_default_definitions(
     ]
 
 
-def test_up_with_a_table_serves_a_model_of_it(installed: Path, tmp_path: Path) -> None:
+def test_up_with_a_table_serves_a_model_of_it(
+    installed: Path, kernels: Path, tmp_path: Path
+) -> None:
     write_payments(tmp_path / "payments.csv")
-    with Up(installed, tmp_path, "--data", "payments.csv") as up:
+    with Up(installed, tmp_path, kernels, "--data", "payments.csv") as up:
         up.wait(WAIT_SECONDS)
         assert httpx.get(f"{up.api}/health", timeout=60).json()["status"] == "ok"
         body = {

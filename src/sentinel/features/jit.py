@@ -21,6 +21,7 @@ KERNELS: list[Any] = []
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+_PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_PACKAGES = ("drift", "features", "models", "state")
 
 
@@ -74,12 +75,11 @@ def _cache_folder() -> tuple[Path | None, bool]:
     Returns:
         The folder, or None if there is none and none can be made; and whether it may be written.
     """
-    package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for name in _KERNEL_PACKAGES:
-        for path in sorted((package / name).rglob("*.py")):
+        for path in sorted((_PACKAGE / name).rglob("*.py")):
             digest.update(path.read_bytes())
-    parent = Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__")
+    parent = Path(os.environ.get("NUMBA_CACHE_DIR") or _PACKAGE / "__pycache__")
     folder = parent / f"kernels-{digest.hexdigest()[:16]}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,33 +91,54 @@ if CACHE_FOLDER is not None:
     numba.config.CACHE_DIR = str(CACHE_FOLDER)
 
 
-class _FoundLocator(UserProvidedCacheLocator):
+class _KernelLocator(UserProvidedCacheLocator):
+    """Where a kernel is kept: by its place in the package, wherever the package itself is.
+
+    So an installed package and a checkout of the same sources find each other's kernels.
+    """
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        folder = Path(py_file).resolve().parent
+        if folder.is_relative_to(_PACKAGE):
+            return ".".join(folder.relative_to(_PACKAGE).parts)
+        return str(super().get_suitable_cache_subpath(py_file))
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _KernelLocator:
+        """Without a try to write: `_cache_folder` has found out."""
+        return cls(py_func, py_file)
+
     def ensure_cache_path(self) -> None:
-        """Nothing is written there."""
+        Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
 
 
-class _FoundImpl(CompileResultCacheImpl):
-    _locator_classes = (_FoundLocator,)
+class _KernelImpl(CompileResultCacheImpl):
+    _locator_classes = (_KernelLocator,)
 
 
-class _FoundKernels(FunctionCache):
+class _Kernels(FunctionCache):
+    """Compiled kernels of a folder that this process writes, too."""
+
+    _impl_class = _KernelImpl
+
+
+class _FoundKernels(_Kernels):
     """Kernels that somebody else compiled, in a folder that this process cannot write.
 
     What is not among them, since it was compiled for another processor, is compiled in memory.
     """
-
-    _impl_class = _FoundImpl
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep nothing."""
 
 
 def _compiled(function: _Function, **more: Any) -> _Function:
-    # Without a folder of ours Numba would take one in the home of the user.
-    cache = CACHE_IS_WRITABLE or "NUMBA_CACHE_DIR" not in os.environ
-    dispatcher: Any = numba.njit(cache=cache, **_OPTIONS, **more)(function)
-    if CACHE_FOLDER is not None and not CACHE_IS_WRITABLE:
-        dispatcher._cache = _FoundKernels(function)
+    # Without a folder of ours Numba takes one in the home of the user, unless one was named.
+    elsewhere = CACHE_FOLDER is None and "NUMBA_CACHE_DIR" not in os.environ
+    dispatcher: Any = numba.njit(cache=elsewhere, **_OPTIONS, **more)(function)
+    if CACHE_FOLDER is not None:
+        dispatcher._cache = (_Kernels if CACHE_IS_WRITABLE else _FoundKernels)(function)
     KERNELS.append(dispatcher)
     return cast("_Function", dispatcher)
 

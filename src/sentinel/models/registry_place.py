@@ -20,6 +20,7 @@ import msgspec
 from filelock import FileLock
 
 from sentinel.domain import ModelError, Unavailable
+from sentinel.models.mlflow_tables import make_tables
 from sentinel.settings import Settings
 
 SCHEME: Final = "mlflow-artifacts:"
@@ -60,6 +61,7 @@ class MlflowPlace(msgspec.Struct, frozen=True):
         # The first client makes the tables, and no two may. What it makes must look as if a
         # server had made it, so that a server finds the files.
         with FileLock(f"{database}.lock"), _variable(_ARTIFACT_ROOT, f"{SCHEME}/"), _quiet():
+            make_tables(database)
             client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             client.search_experiments(max_results=1)
             return client

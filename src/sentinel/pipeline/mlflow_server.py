@@ -10,10 +10,14 @@ import logging
 import os
 import signal
 import sys
+from typing import Final
 
+from sentinel.models.mlflow_tables import make_tables
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_DATABASE: Final = "mlflow.db"
 
 
 def mlflow_server_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
@@ -60,7 +64,7 @@ def backend_store_uri(settings: Settings) -> str:
     """
     given = settings.mlflow.backend_store_uri.get_secret_value()
     if not given:
-        return f"sqlite:///{settings.workspace.resolve() / 'mlflow.db'}"
+        return f"sqlite:///{settings.workspace.resolve() / _DATABASE}"
     from sentinel.pipeline.mlflow_database import with_driver
 
     return with_driver(given)
@@ -89,6 +93,8 @@ def prepare_mlflow(settings: Settings) -> None:
     """
     from sentinel.pipeline.mlflow_database import prepare_database
 
+    if not settings.mlflow.backend_store_uri.get_secret_value():
+        make_tables(settings.workspace.resolve() / _DATABASE)
     prepare_database(backend_store_uri(settings), wait_seconds=settings.mlflow.start_seconds)
     destination = artifacts_destination(settings)
     buckets = {settings.s3.offline_bucket} - {""}
