@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind
 
 _WRITER = """
 import os, sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from sentinel.domain import LedgerUnavailable
 from sentinel.log.entries import GroupKind
 from sentinel.ledger.sqlite import SqliteLedger
+from sentinel.log.entries import GroupKind
 
 path, groups = Path(sys.argv[1]), int(sys.argv[2])
 ledger = SqliteLedger.open_writer(path)
@@ -101,13 +103,14 @@ def test_no_group_is_acknowledged_before_it_is_synced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after", ["go on", "crash"])
 def test_a_group_whose_sync_failed_never_comes_back(tmp_path: Path, after: str) -> None:
     path = tmp_path / "ledger.db"
+    SqliteLedger.open_writer(path).close()
     command = [sys.executable, "-c", _WRITER, str(path), "12"]
     if after == "crash":
         command.append("stop at the first failure")
     result = subprocess.run(
         [
             *("strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"),
-            *("-e", "inject=fdatasync:error=EIO:when=8"),
+            *("-e", "inject=fdatasync:error=EIO:when=6"),
             *command,
         ],
         capture_output=True,
@@ -116,5 +119,26 @@ def test_a_group_whose_sync_failed_never_comes_back(tmp_path: Path, after: str) 
     acknowledged = [int(line.split()[1]) for line in lines if line.startswith("ack ")]
     assert sum(line.startswith("failed") for line in lines) == 1
     assert _numbers(path) == acknowledged
+    assert acknowledged
     # Without the crash the number is used again, by a group that was acknowledged.
     assert lines[-1].startswith("ack " if after == "go on" else "failed "), lines
+
+
+@_needs_strace
+@pytest.mark.parametrize("when", range(1, 10))
+def test_a_start_whose_sync_failed_is_none(tmp_path: Path, when: int) -> None:
+    path = tmp_path / "ledger.db"
+    result = subprocess.run(
+        [
+            *("strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"),
+            *("-e", f"inject=fdatasync:error=EIO:when={when}"),
+            *(sys.executable, "-c", _WRITER, str(path), "1"),
+        ],
+        capture_output=True,
+    )
+    started = b"ready" in result.stdout
+    assert started or b"the disk failed" in result.stderr
+    assert path.exists() == started
+    with SqliteLedger.open_writer(path) as ledger:
+        assert ledger.last_sequence() == result.stdout.count(b"ack")
+        ledger.append(GroupKind.DECISIONS, 1, 10, b"x")

@@ -111,6 +111,7 @@ def make_where_missing(path: Path) -> None:
         connection = connect(partial, "rwc")
         try:
             check_or_make(connection, partial)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing would hide a failure
         finally:
             connection.close()
         partial.replace(path)
