@@ -16,7 +16,7 @@ LEAST_PAYMENTS: Final = 30
 """Of a day whose distance says anything."""
 CAPTION: Final = (
     f"A bar is a day: its distance from the reference (PSI), red above {LARGE:g}. A grey bar is a "
-    f"day with less than a quarter of the usual payments, or less than {LEAST_PAYMENTS}, such as "
+    f"day with less than a quarter of the usual payments, or fewer than {LEAST_PAYMENTS}, such as "
     "one that has just begun: few payments lie far away by chance."
 )
 
