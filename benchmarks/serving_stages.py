@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -47,18 +47,37 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+_EMPTY_RUNS: Final = 5_000
+
+
+def _nothing(*_: object) -> None:
+    """Nothing."""
+
+
 class Stopwatch:
     """CPU time of this thread by stage, in nanoseconds."""
 
     def __init__(self) -> None:
         self.spent: dict[str, int] = {}
+        self.runs: dict[str, int] = {}
 
     def run(self, stage: str, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a stage and count it."""
         began = time.thread_time_ns()
         result = call(*args, **kwargs)
         self.spent[stage] = self.spent.get(stage, 0) + time.thread_time_ns() - began
+        self.runs[stage] = self.runs.get(stage, 0) + 1
         return result
+
+    def net(self) -> dict[str, int]:
+        """What stages took without what it takes to watch one that does nothing."""
+        empty = Stopwatch()
+        for _ in range(_EMPTY_RUNS):
+            empty.run("nothing", _nothing, None, None)
+        own = empty.spent["nothing"] / _EMPTY_RUNS
+        return {
+            stage: max(ns - round(own * self.runs[stage]), 0) for stage, ns in self.spent.items()
+        }
 
 
 def _read(bodies: Sequence[bytes], now_us: int, reading: ReadingRules) -> list[Transaction]:
@@ -117,7 +136,7 @@ def measure(
         index = LedgerIndex(folder / f"index-{size}.db", writer)
         opened.callback(index.close)
         watch.run("index", index.catch_up)
-    spent = {stage: ns / 1000 / len(bodies) for stage, ns in watch.spent.items()}
+    spent = {stage: ns / 1000 / len(bodies) for stage, ns in watch.net().items()}
     # `decide` is features, score and reasons; the latter two were run once more by themselves.
     features = spent.pop("decide") - spent["score"] - spent["reasons"]
     return {"read": spent.pop("read"), "ids": spent.pop("ids"), "features": features} | spent
