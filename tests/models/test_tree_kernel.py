@@ -22,11 +22,13 @@ from sentinel.models.booster import (
     save_npz,
 )
 from sentinel.models.tree_kernel import Scorer
+from sentinel.models.tree_layout import MASK_WORDS
 
 CATEGORICAL = [3, 4]
 N_FEATURES = 6
 BASE = {"verbose": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 2}
 BAGGED = {"bagging_freq": 1, "bagging_fraction": 0.6}
+LEAVES_OF_ONE = {"min_data_in_leaf": 1, "min_sum_hessian_in_leaf": 0.0}
 MODELS: dict[str, dict[str, Any]] = {
     "binary": {"objective": "binary"},
     "scale_pos_weight": {"objective": "binary", "scale_pos_weight": 7.5, "sigmoid": 0.7},
@@ -39,6 +41,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "zero_as_missing": {"objective": "binary", "zero_as_missing": True},
     "no_missing": {"objective": "binary", "use_missing": False},
     "deep": {"objective": "binary", "num_leaves": 255, "min_data_in_leaf": 1, "max_depth": -1},
+    "leaves_32": {"objective": "binary", "num_leaves": 32, **LEAVES_OF_ONE},
+    "leaves_33": {"objective": "binary", "num_leaves": 33, **LEAVES_OF_ONE},
+    "leaves_64": {"objective": "binary", "num_leaves": 64, **LEAVES_OF_ONE},
+    "leaves_65": {"objective": "binary", "num_leaves": 65, **LEAVES_OF_ONE},
     "stumps": {"objective": "binary", "num_leaves": 2},
     "forest": {"objective": "binary", "boosting": "rf", **BAGGED},
     "dart": {"objective": "binary", "boosting": "dart"},
@@ -151,12 +157,24 @@ def test_a_model_without_splits_scores_its_constant() -> None:
     assert_scores_equal(booster, X)
 
 
-def test_every_batch_size_scores_a_row_alike() -> None:
-    booster = train(4, MODELS["binary"], n_trees=37)
+@pytest.mark.parametrize(
+    ("name", "words"), [("leaves_32", 1), ("leaves_33", 2), ("leaves_64", 2), ("leaves_65", 0)]
+)
+def test_trees_of_few_leaves_have_masks(name: str, words: int) -> None:
+    ensemble = parse_lightgbm(train(1, MODELS[name]).model_to_string())
+    assert np.diff(ensemble.leaf_offset).max() == MODELS[name]["num_leaves"]
+    _, _, plan = Scorer(ensemble).laid_out
+    assert plan[MASK_WORDS] == words
+
+
+@pytest.mark.parametrize("name", ["binary", "leaves_64", "deep"])
+def test_every_batch_size_scores_a_row_alike(name: str) -> None:
+    booster = train(4, MODELS[name], n_trees=37)
     scorer = Scorer(parse_lightgbm(booster.model_to_string()))
     X = make_rows(np.random.default_rng(5), 70)
     together = scorer.score_many(X)
-    for size in (1, 2, 15, 16, 17, 31, 33, 64):
+    np.testing.assert_array_equal(together, [scorer.score_one(x) for x in X])
+    for size in (1, 2, 3, 4, 5, 6, 15, 16, 17, 19, 20, 31, 33, 64):
         parts = [scorer.score_many(X[i : i + size]) for i in range(0, len(X), size)]
         np.testing.assert_array_equal(np.concatenate(parts), together)
     out = np.empty(70)

@@ -102,6 +102,38 @@ def at_most(typingctx: Any, array: Any, i: Any, bound: Any, n: Any) -> Any:
 
 
 @intrinsic
+def rule_out(typingctx: Any, array: Any, i: Any, bound: Any, left: Any, j: Any, mask: Any) -> Any:
+    """Where the float32 `array[i : i + 16]` is not `<= bound`: `left[j : j + 16] &= mask`.
+
+    `left` is int32 or int64, and of the uint64 `mask` it takes the lower bits; not bounds-checked.
+
+    Returns:
+        uint32: one bit for each lane, set where that was so.
+    """
+    n = 16
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = ir.VectorType(ir.IntType(left.dtype.bitwidth), n)
+        values = _pointer(
+            context, builder, signature.args[0], args[0], args[1], ir.VectorType(ir.FloatType(), n)
+        )
+        right = builder.fcmp_unordered(
+            ">", builder.load(values, align=4), _repeat(builder, args[2], n)
+        )
+        word = args[5]
+        if left.dtype.bitwidth < 64:
+            word = builder.trunc(word, words.element)
+        kept = builder.select(right, _repeat(builder, word, n), ir.Constant(words, [-1] * n))
+        place = _pointer(context, builder, signature.args[3], args[3], args[4], words)
+        align = left.dtype.bitwidth // 8
+        builder.store(builder.and_(builder.load(place, align=align), kept), place, align=align)
+        return builder.zext(builder.bitcast(right, ir.IntType(n)), ir.IntType(32))
+
+    signature = types.uint32(array, types.uintp, types.float32, left, types.uintp, types.uint64)
+    return signature, generate
+
+
+@intrinsic
 def total(typingctx: Any, lanes: Any) -> Any:
     """The sum of all lanes, from the first to the last."""
 

@@ -4,6 +4,7 @@ The reasons for this layout and its measurements are in docs/decisions/010-tree-
 In short: a row is float32, so `x <= threshold` is decided by the largest float32 not above the
 threshold, and a node fits in eight bytes. Sixteen walks advance together, so that the loads of one
 hide the latency of the others, and no step branches: a walk that has arrived stays on its leaf.
+Groups of rows find their leaves in small trees by masks instead (`mask_kernel`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
 from sentinel.models.ensemble import ZERO_THRESHOLD, TreeEnsemble
+from sentinel.models.mask_kernel import FEWEST_ROWS, has_masks, score_lanes, to_lane
 from sentinel.models.simd import njit
 from sentinel.models.tree_layout import (
     AVERAGE,
@@ -26,6 +28,7 @@ from sentinel.models.tree_layout import (
     GROUP_DEPTHS,
     LINK,
     N_GROUPS,
+    N_MASK_COLUMNS,
     N_SPECIAL,
     N_TREES,
     ORDER,
@@ -223,15 +226,39 @@ def _score_one(
 
 
 @njit
-def score_rows(
+def _score_by_masks(
+    X: NDArray[np.float32],
+    values: NDArray[np.float64],
+    plan: NDArray[np.int32],
+    out: NDArray[np.float64],
+) -> int:
+    """Score rows but for a few at the end by masks of leaves; returns how many."""
+    n_rows, n_features = X.shape
+    wide = np.empty(2 * n_features + plan[N_SPECIAL], np.float32)
+    lanes = np.zeros(plan[N_MASK_COLUMNS] * WALKS, np.float32)
+    sums = np.empty(WALKS)
+    first = 0
+    while n_rows - first >= FEWEST_ROWS:
+        rows = min(n_rows - first, WALKS)
+        for k in range(rows):  # lanes beyond them hold what they held, and nobody asks
+            _widen_all(X[first + k], plan, wide)
+            to_lane(wide, plan, lanes, k)
+        score_lanes(lanes, values, plan, sums)
+        for k in range(rows):
+            out[first + k] = sums[k]
+        first += rows
+    return first
+
+
+@njit
+def _walk_rows(
     X: NDArray[np.float32],
     nodes: NDArray[np.int32],
     values: NDArray[np.float64],
     plan: NDArray[np.int32],
-    respond: bool,
     out: NDArray[np.float64],
-) -> None:
-    """Walk sixteen rows down one tree at a time; rows that are left over walk alone."""
+) -> int:
+    """Walk sixteen rows down one tree at a time; returns how many rows were scored."""
     n_rows, n_features = X.shape
     whole = n_rows // WALKS * WALKS
     width = 2 * n_features + plan[N_SPECIAL]
@@ -255,7 +282,25 @@ def score_rows(
             else:
                 for k in range(WALKS):
                     out[first + k] += values[walks[k]]
-    for row in range(whole, n_rows):
+    return int(whole)
+
+
+@njit
+def score_rows(
+    X: NDArray[np.float32],
+    nodes: NDArray[np.int32],
+    values: NDArray[np.float64],
+    plan: NDArray[np.int32],
+    respond: bool,
+    out: NDArray[np.float64],
+) -> None:
+    """Score sixteen rows at a time; a few rows that are left over walk alone."""
+    n_rows = len(X)
+    if has_masks(plan):
+        done = _score_by_masks(X, values, plan, out)
+    else:
+        done = _walk_rows(X, nodes, values, plan, out)
+    for row in range(done, n_rows):
         out[row] = _score_row(X[row], nodes, values, plan)
     if respond:
         for row in range(n_rows):

@@ -14,6 +14,7 @@ from sentinel.models.ensemble import (
     ModelFormatError,
     TreeEnsemble,
 )
+from sentinel.models.mask_layout import masks_of
 
 # How many walks the scoring kernel advances together.
 WALKS = 16
@@ -21,7 +22,9 @@ WALKS = 16
 LINK_CODES = ("identity", "sigmoid", "exp", "softplus", "signed_square")
 # The int32 plan: this header, then what the offsets in it point to.
 N_FEATURES, SHIFT, N_TREES, N_GROUPS, N_SPECIAL, LINK, AVERAGE, FLOAT32_SUMS = range(8)
-ROOTS, DEPTHS, ORDER, GROUP_DEPTHS, SPECIAL, BOUNDS, BITS, HEADER = range(8, 16)
+MASK_WORDS, N_MASK_COLUMNS = 8, 9
+ROOTS, DEPTHS, ORDER, GROUP_DEPTHS, SPECIAL, BOUNDS, BITS = range(10, 17)
+MASK_COLUMNS, MASK_STARTS, SPLITS, FIRST_LEAVES, HEADER = range(17, 22)
 
 
 def floor_float32(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -80,7 +83,8 @@ def lay_out(
         nodes: int32 (2 * n_slots): per slot the bits of a float32 threshold, then the column and
             the distance to the left child; the right child follows the left one. A leaf is its
             own child and always goes left.
-        values: float64 (n_slots + 1): leaf values, then the slope of the response.
+        values: float64: leaf values (n_slots), then those that masks find, then the slope of the
+            response.
         plan: int32, the header and what it points to.
     """
     columns, special, bits = split_columns(ensemble)
@@ -97,7 +101,7 @@ def lay_out(
     # A leaf reads a column that is never NaN, so that it always goes left: to itself.
     slot_column = np.full(n_slots, ensemble.n_features, np.int64)
     slot_child = np.zeros(n_slots, np.int64)
-    values = np.zeros(n_slots + 1)
+    values = np.zeros(n_slots)
     depths = np.zeros(ensemble.n_trees, np.int32)
     for tree, root in enumerate(roots.tolist()):
         first, first_leaf = int(ensemble.node_offset[tree]), int(ensemble.leaf_offset[tree])
@@ -127,15 +131,18 @@ def lay_out(
     nodes[:, 0] = slot_threshold.view(np.uint32)
     nodes[:, 1] = (slot_column << shift) | slot_child
     kind, slope = ensemble.link
-    values[-1] = slope
     order = np.argsort(depths, kind="stable").astype(np.int32)
     order = np.pad(order, (0, -len(order) % WALKS), mode="edge")
     parts = [roots, depths, order, depths[order].reshape(-1, WALKS).max(axis=1)]
     bounds = thresholds[is_special][by_feature]
     parts += [special.ravel(), bounds.view(np.int32), bits]
+    masks = masks_of(ensemble, columns, thresholds)
+    parts += [masks.columns, masks.starts, masks.splits, masks.first_leaves + n_slots]
+    values = np.concatenate([values, masks.values, [slope]])
     # A special split reads a column of its own that says -inf for left and +inf for right.
     offsets = HEADER + np.cumsum([0] + [len(part) for part in parts[:-1]])
     facts = [ensemble.n_features, shift, ensemble.n_trees, len(parts[3]), len(special)]
     facts += [LINK_CODES.index(kind), int(ensemble.average_output), int(ensemble.float32_sums)]
+    facts += [masks.words, len(masks.columns)]
     plan = np.concatenate([facts, offsets, *parts]).astype(np.int32)
     return nodes.reshape(-1).view(np.int32), values, plan
