@@ -77,6 +77,11 @@ class Sizes:
     seconds: float
     rate: float
 
+    @property
+    def aftermath_seconds(self) -> float:
+        """Between scenarios: a host has taken freed memory back within nine seconds."""
+        return 1.5 * self.seconds
+
 
 FULL: Final = Sizes(1_000_000, 150_000, 200_000, 10_000, 10_000, 10_000, 8.0, 300.0)
 QUICK: Final = Sizes(2_000, 200, 600, 60, 100, 100, 0.5, 300.0)
