@@ -49,3 +49,16 @@ def day_bars(days: Sequence[FeatureDay], classes: tuple[str, str]) -> tuple[str,
             f'{day.payments:,} payments"></i>'
         )
     return "".join(bars), top
+
+
+def distance_words(stability_index: float, payments: int) -> str:
+    """A feature's distance from the reference, if there were enough payments to speak of one.
+
+    >>> distance_words(0.2512, 400)
+    'PSI 0.251'
+    >>> distance_words(9.21, 1)
+    'fewer than 30 payments'
+    """
+    if payments < LEAST_PAYMENTS:
+        return f"fewer than {LEAST_PAYMENTS} payments"
+    return f"PSI {stability_index:.3f}"

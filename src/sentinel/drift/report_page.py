@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
-from sentinel.drift.day_bars import CAPTION, day_bars
+from sentinel.drift.day_bars import CAPTION, day_bars, distance_words
 from sentinel.drift.estimates import Figures, LabelFree
 from sentinel.drift.figures import DriftOverview, FeatureDrift, SeenChange
 from sentinel.drift.label_figures import LabelFigures
@@ -72,7 +72,7 @@ def drift_page(
         "<h2>Before labels come</h2>" if estimate else "",
         _estimate(estimate),
         "<h2>Features, day by day</h2>" if overview.features else "",
-        _panels(overview.features),
+        _panels(overview.features, overview.payments),
         "<h2>All features</h2>" if overview.features else "",
         _table(overview.features),
         "<h2>Said in advance</h2>",
@@ -210,10 +210,10 @@ def _figures(figures: Figures) -> dict[str, Estimate]:
     return found
 
 
-def _panels(features: Sequence[FeatureDrift]) -> str:
+def _panels(features: Sequence[FeatureDrift], payments: int) -> str:
     if not features:
         return ""
-    panels = "".join(_panel(one) for one in features[:_MOST_PANELS])
+    panels = "".join(_panel(one, payments) for one in features[:_MOST_PANELS])
     rest = len(features) - _MOST_PANELS
     more = f'<p class="quiet">{rest} more are in the table.</p>' if rest > 0 else ""
     return (
@@ -222,7 +222,7 @@ def _panels(features: Sequence[FeatureDrift]) -> str:
     )
 
 
-def _panel(one: FeatureDrift) -> str:
+def _panel(one: FeatureDrift, payments: int) -> str:
     bars, top = day_bars(one.days, ("hot", "few"))
     span = f"{_day(one.days[0].day)} to {_day(one.days[-1].day)}" if one.days else ""
     missing = _pair(one.missing_was, one.missing_now)
@@ -230,8 +230,8 @@ def _panel(one: FeatureDrift) -> str:
     tag = f'<span class="tag">changed in {len(one.changed)}</span>' if one.changed else ""
     return (
         f'<div class="card {"on" if one.changed else ""}"><h3>{escape(one.feature)}{tag}</h3>'
-        f'<div class="bars">{bars}</div><span class="i">{span}; top {top:.2f}; now PSI '
-        f"{one.stability_index:.3f}{unknown}</span></div>"
+        f'<div class="bars">{bars}</div><span class="i">{span}; top {top:.2f}; now '
+        f"{distance_words(one.stability_index, payments)}{unknown}</span></div>"
     )
 
 

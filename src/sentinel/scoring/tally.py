@@ -18,13 +18,13 @@ from sentinel.log.entries import (
     outcome_codes,
 )
 from sentinel.monitoring.metrics import ModelLabels, ScoringMetrics
+from sentinel.policy.exploration import Control
 from sentinel.scoring.panel import PanelModel
 from sentinel.scoring.pending import Pending
+from sentinel.scoring.roles import RolesScored
 from sentinel.scoring.scorer import Scored
 
 _COUNTED_AT_ONCE: Final = 1024
-_AS_DECIDED: Final = b"\xff"
-"""In place of the outcome before the control group: there was none."""
 
 
 class Tally:
@@ -41,47 +41,37 @@ class Tally:
         self._begin()
 
     def _begin(self) -> None:
-        """Hold nothing. What is held are figures: payments would come back cold from memory."""
-        self._flags = bytearray()
-        self._probabilities = bytearray()
-        self._deciders = bytearray()
-        self._ages: list[int] = []
+        """Hold nothing. What is held is small: payments would come back cold from memory."""
+        self._flags: list[Flags] = []
+        self._probabilities: list[npt.NDArray[np.float64]] = []
+        self._controls: list[Control | None] = []
+        self._roles: list[RolesScored] = []
+        self._deciders: list[npt.NDArray[np.uint8] | None] = []
         self._latencies: list[int] = []
-        self._controls = 0
-        self._bases = bytearray()
-        self._eligible = bytearray()
+        self._ages: list[int] = []
         self._amounts: list[int] = []
-        self._beside: list[npt.NDArray[np.float64]] = []
-        self._took_ns: list[Sequence[int]] = []
 
     def add(self, group: Sequence[Pending], scored: Scored) -> None:
         """Count a group that was answered just now."""
         now = time.perf_counter_ns()
-        roles, control = scored.roles, scored.control
+        roles = scored.roles
         others = () if roles is None else roles.models
         if scored.model.version != self._version or others != self._others:
             self.count()  # what came before was of other models
             self._version, self._others = scored.model.version, others
-        self._flags += scored.flags.tobytes()
-        self._probabilities += scored.deciding_probabilities().tobytes()
-        if roles is None or roles.deciders is None:
-            self._deciders += bytes(len(group))
+        self._flags.append(scored.flags)
+        self._probabilities.append(scored.deciding_probabilities())
+        self._controls.append(scored.control)
+        if roles is None:
+            self._deciders.append(None)
         else:
-            self._deciders += roles.deciders.tobytes()
+            self._roles.append(roles)
+            self._deciders.append(roles.deciders)
         for pending in group:
             self._latencies.append(now - pending.arrived_ns)
             transaction = pending.transaction
             self._ages.append(transaction.received_at_us - transaction.event_time_us)
             self._amounts.append(transaction.amount_minor)
-        if roles is not None:
-            self._beside.append(roles.probabilities)
-            self._took_ns.append(roles.took_ns)
-        if control is None:
-            self._bases += _AS_DECIDED * len(group)
-        else:
-            self._controls += 1
-            self._bases += control.base_outcomes.tobytes()
-            self._eligible += control.eligible.tobytes()
         if scored.untracked:
             self._metrics.without_room += sum(
                 isinstance(pending.transaction, PartlyTracked) for pending in group
@@ -91,10 +81,10 @@ class Tally:
 
     def count(self) -> None:
         """Bring the metrics up to date."""
-        if not self._latencies:
+        if not self._flags:
             return
-        flags = np.frombuffer(bytes(self._flags), dtype=np.uint32)
-        probabilities = np.frombuffer(bytes(self._probabilities), dtype=np.float64)
+        flags = np.concatenate(self._flags)
+        probabilities = np.concatenate(self._probabilities)
         metrics = self._metrics
         metrics.probability.observe(probabilities)
         metrics.latency.observe(np.array(self._latencies, dtype=np.int64) // 1000)
@@ -103,31 +93,46 @@ class Tally:
         metrics.expired_events += int(np.count_nonzero(flags & FLAG_EXPIRED_EVENT))
         metrics.degraded += int(np.count_nonzero(flags & FLAG_DEGRADED))
         outcomes = outcome_codes(flags)
-        deciders = np.frombuffer(bytes(self._deciders), dtype=np.uint8)
+        self._count_outcomes(outcomes)
+        if self._roles:
+            self._count_roles()
+        if any(control is not None for control in self._controls):
+            self._count_control(outcomes, probabilities)
+        self._begin()
+
+    def _count_outcomes(self, outcomes: Flags) -> None:
+        deciders = np.concatenate(
+            [
+                np.zeros(len(flags), dtype=np.uint8) if of_group is None else of_group
+                for flags, of_group in zip(self._flags, self._deciders, strict=True)
+            ]
+            if any(of_group is not None for of_group in self._deciders)
+            else [np.zeros(len(outcomes), dtype=np.uint8)]
+        )
         for number in np.unique(deciders).tolist():
             labels = (self._version, "champion", "")
             if number:
                 labels = _labels(self._others[number - 1])
-            theirs = metrics.decisions.of(labels)
+            theirs = self._metrics.decisions.of(labels)
             theirs += np.bincount(outcomes[deciders == number], minlength=3)
-        if self._beside:
-            self._count_roles()
-        if self._controls:
-            self._count_control(outcomes, probabilities)
-        self._begin()
 
     def _count_roles(self) -> None:
-        scored = np.count_nonzero(~np.isnan(np.concatenate(self._beside, axis=1)), axis=1)
-        took_ns = np.sum(self._took_ns, axis=0)
+        said = np.concatenate([roles.probabilities for roles in self._roles], axis=1)
+        scored = np.count_nonzero(~np.isnan(said), axis=1)
+        took_ns = np.sum([roles.took_ns for roles in self._roles], axis=0)
         for row, other in enumerate(self._others):
             theirs = self._metrics.scored_beside.of(_labels(other))
             theirs += np.array((scored[row + 1], took_ns[row] * 1e-9))
 
     def _count_control(self, outcomes: Flags, probabilities: npt.NDArray[np.float64]) -> None:
         metrics = self._metrics
-        metrics.eligible += int(np.count_nonzero(np.frombuffer(bytes(self._eligible), np.bool_)))
-        bases = np.frombuffer(bytes(self._bases), dtype=np.uint8)
-        explored = np.flatnonzero((bases != outcomes) & (bases != _AS_DECIDED[0]))
+        before = [
+            outcome_codes(flags) if control is None else control.base_outcomes
+            for flags, control in zip(self._flags, self._controls, strict=True)
+        ]
+        eligible = [control.eligible for control in self._controls if control is not None]
+        metrics.eligible += int(np.count_nonzero(np.concatenate(eligible)))
+        explored = np.flatnonzero(np.concatenate(before) != outcomes)
         metrics.explored += len(explored)
         for row in explored.tolist():
             amount = self._amounts[row]
