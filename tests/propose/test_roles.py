@@ -251,6 +251,21 @@ def test_a_mark_of_something_else_is_not_taken_for_fraud() -> None:
     assert decide(profile(columns), Answers(label="none")).label is None
 
 
+def test_what_a_model_said_is_not_taken_for_the_truth() -> None:
+    columns = {k: v for k, v in payments().items() if k not in ("is_fraud", "case_opened")}
+    columns["y_pred"] = ["1" if n % 9 == 0 else "0" for n in range(len(columns["amount"]))]
+    columns["y_pred_proba"] = [f"0.{n % 97:02}" for n in range(len(columns["amount"]))]
+    roles = decide(profile(columns), Answers())
+    assert roles.label is None
+    assert any("By name 'y_pred', 'y_pred_proba' hold what a model said" in n for n in roles.notes)
+    columns["repaid"] = ["1" if n % 2 else "0" for n in range(len(columns["amount"]))]
+    assert any("('repaid' might" in note for note in decide(profile(columns), Answers()).notes)
+    told = decide(profile(columns), Answers(label="y_pred", use=("y_pred_proba",)))
+    assert told.label is not None
+    assert told.label.column == "y_pred"
+    assert not any("what a model said" in note for note in told.notes)
+
+
 def test_two_columns_called_amount_are_asked() -> None:
     columns = dict(payments())
     columns["amount_2"] = [f"{float(value) * 1.1:.2f}" for value in columns["amount"]]

@@ -234,6 +234,14 @@ def _leave_out_late(
         taken = [a.column for a in roles.attributes if a.column not in answers.use]
         doubt = mostly_in_frauds(roles.profile, taken, *found)
         roles.notes[:0] = [doubt] if doubt else []
+    said = [a.column for a in roles.attributes if names.has(a.column, names.PREDICTED)]
+    said = [name for name in said if name not in answers.use]
+    if said:
+        roles.notes.append(
+            f"By name {', '.join(map(repr, said))} hold{'s' if len(said) == 1 else ''} what a "
+            "model said of the payment: leave it out with --exclude unless it is known before the "
+            "decision."
+        )
     if roles.outcome is not None and roles.outcome.column in out:
         roles.outcome = None
 

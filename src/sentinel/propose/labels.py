@@ -53,6 +53,7 @@ def choose_label(roles: Roles, answers: Answers) -> None:
         return
     used = roles.used()
     possible = [c for c in columns.values() if c.name not in used and _possible(c)]
+    possible = [c for c in possible if not names.has(c.name, names.PREDICTED)]
     # A verdict is usually there for every payment.
     full = [c for c in possible if c.given == c.rows]
     strong = [c for c in possible if _named(c)]
@@ -76,11 +77,14 @@ def choose_label(roles: Roles, answers: Answers) -> None:
     else:
         alike = [c for c in columns.values() if c.constant and c.values and _named(c)]
         said = "No column says which payments were fraud"
+        if possible:
+            two = ", ".join(repr(c.name) for c in possible[:_SHOWN])
+            said += f" ({two} might, but not by name or values)"
         if alike:
             said = f"{alike[0].name!r} says the same of every payment ({alike[0].values[0][0]})"
         roles.notes.append(
-            f"{said}. A model needs to be told: add such a column, or a file of transaction_id "
-            "and verdict, and name it with --label."
+            f"{said}. A model needs to be told: name a column with --label, or bring a file of "
+            "transaction_id and verdict."
         )
 
 

@@ -72,6 +72,11 @@ NOT_LABEL: Final = {
     *("flagged", "flag", "score", "risk", "rule", "rules", "alert", "date", "time", "type"),
     *("amount", "reason", "code", "id", "count", "rate", "at"),
 }
+PREDICTED: Final = {
+    *("pred", "preds", "predicted", "prediction", "predictions", "predict", "yhat"),
+    *("proba", "prob", "probability"),
+}
+"""Of what a model said of the payment."""
 OUTCOME: Final = {
     *("status", "decision", "outcome", "result", "response", "approved", "declined", "flagged"),
     *("authorised", "authorized", "state", "accepted", "refused", "rejected", "blocked", "action"),

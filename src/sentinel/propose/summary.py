@@ -16,6 +16,7 @@ LINES: Final = 24
 
 _LABEL: Final = 11
 _COLUMN: Final = 24
+_NOTE_LINES: Final = 4
 _NOTES: Final = 3
 _UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "ms": "milliseconds"}
 
@@ -46,12 +47,12 @@ def summary(roles: Roles, endings: Iterable[str] = ()) -> str:
     lines += [_entity_line(entity) for entity in roles.entities]
     lines += [_pair("no place", column, why) for column, why in roles.homeless.items()][:2]
     rest = LINES - len(lines) - len(ends)
-    deep = 2 if rest >= 2 * _NOTES + 4 else 1
-    notes = [line for note in roles.notes[:_NOTES] for line in _listed("note", note, deep)]
-    more = len(roles.notes) - _NOTES
-    if more > 0:
-        notes.append(_row("", f"... and {more} more note{'s' * (more > 1)} in proposal.md"))
     body = [*_attribute_lines(roles, 3), *_leak_lines(roles, 4), *_left_out_lines(roles)]
+    least = 2 if rest >= 2 * _NOTES + 4 else 1
+    for deep in range(_NOTE_LINES, least - 1, -1):
+        notes = _note_lines(roles, deep)
+        if len(notes) + len(body) <= rest:
+            break
     room = max(3, rest - len(notes))
     if len(body) > room:
         body = [*body[: room - 1], _row("", "... the whole of it is in proposal.md")]
@@ -237,6 +238,15 @@ def _left_out_lines(roles: Roles) -> list[str]:
         else _row("left out", f"{', '.join(columns)}: {why}")
         for why, columns in by_reason.items()
     ]
+
+
+def _note_lines(roles: Roles, most: int) -> list[str]:
+    """The notes, each of so many lines at most."""
+    notes = [line for note in roles.notes[:_NOTES] for line in _listed("note", note, most)]
+    more = len(roles.notes) - _NOTES
+    if more > 0:
+        notes.append(_row("", f"... and {more} more note{'s' * (more > 1)} in proposal.md"))
+    return notes
 
 
 def _row(label: str, text: str) -> str:
