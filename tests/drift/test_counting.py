@@ -71,6 +71,19 @@ def test_a_value_that_the_reference_never_held_is_another_value() -> None:
     assert counts.tolist() == [[0, 1, 1, 0]]
 
 
+@pytest.mark.parametrize("constant", [0.0, 3.0, -1.5, 1e-42])
+def test_a_constant_has_cells_below_and_above_it(constant: float) -> None:
+    bins = freeze_bins(np.full((5, 1), constant, np.float32), ["version"])
+    (column,) = bins.columns
+    assert column.label(2) == f"{np.float32(constant):g}"
+    assert column.label(1).startswith("below")
+    assert column.label(3).startswith("above")
+    live = np.array([[np.nan], [constant - 1], [constant], [constant], [constant + 1]], np.float32)
+    counts = np.zeros((1, bins.cells), np.uint32)
+    count_cells(bins, live, np.ones((5, 1), bool), counts)
+    assert counts.tolist() == [[1, 1, 2, 1]]
+
+
 def test_infinite_values_are_no_edges_and_are_counted_in_the_outer_cells() -> None:
     X = np.array([[0.0, np.inf], [np.inf, 2.0], [-np.inf, np.nan]], np.float32)
     bins = freeze_bins(X, ["ratio", "code"], categorical=["code"])

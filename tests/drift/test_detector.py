@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sentinel.domain import ModelFormatError
-from sentinel.drift.bins import Bins, ColumnBins
+from sentinel.drift.bins import Bins, ColumnBins, freeze_bins
 from sentinel.drift.detector import DriftDetector, HourCounts
 from sentinel.drift.figures import Change
 from sentinel.drift.reference import REFERENCE_FILE, DriftReference, freeze_reference
@@ -213,3 +213,95 @@ def test_a_change_in_a_segment_that_gets_no_payments_any_more_ends(
     assert ended["online"] == (LIVE + 48 + 7 * 24, "no payments")
     assert detector.named == ()
     assert DriftDetector.from_bytes(reference, SETTINGS, detector.to_bytes()).named == ()
+
+
+class Constants:
+    """Hours of payments whose version is 3 and whose coupon is unknown; what becomes of them."""
+
+    bins = Bins(
+        (
+            freeze_bins(np.full((2, 1), 3, np.float32), ["version"]).columns[0],
+            ColumnBins("coupon", "number", ()),
+            ColumnBins("country", "category", (1.0,)),
+            ColumnBins("score", "number", (0.1,)),
+        )
+    )
+
+    def __init__(self, seed: int, an_hour: float = 100.0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.an_hour = an_hour
+        self.shares = {"version": [0, 0, 1.0, 0], "coupon": [1.0, 0], "country": [0, 0, 1.0]}
+
+    def hour(self, hour: int) -> HourCounts:
+        events = int(self.rng.poisson(self.an_hour))
+        columns = [self.rng.multinomial(events, share) for share in self.shares.values()]
+        columns.append(self.rng.multinomial(events, [0.0, 0.9, 0.1]))
+        counts = np.concatenate(columns)[None].astype(np.uint32)
+        return HourCounts(hour, counts, np.array([events]))
+
+    @classmethod
+    def reference(cls, days: int = 28) -> DriftReference:
+        payments, hours = cls(1), np.arange(FIRST, FIRST + days * 24)
+        counts = np.stack([payments.hour(int(hour)).counts for hour in hours])
+        return freeze_reference(cls.bins, (Segment(ALL),), hours, counts)
+
+
+@pytest.mark.parametrize(
+    ("feature", "becomes", "says"),
+    [
+        ("version", [0, 0, 0.9, 0.1], "version: above 3"),
+        ("version", [0, 0.1, 0.9, 0], "version: below 3"),
+        ("version", [0.1, 0, 0.9, 0], "version: unknown"),
+        ("coupon", [0.9, 0.1], "coupon: known"),
+        ("country", [0, 0.1, 0.9], "country: other values"),
+    ],
+)
+def test_what_never_varied_is_named_when_it_does_and_again_after_it_came_back(
+    feature: str, becomes: list[float], says: str
+) -> None:
+    detector, payments = DriftDetector(Constants.reference(), SETTINGS), Constants(2)
+    usual = payments.shares[feature]
+
+    def live(first: int, last: int) -> list[Change]:
+        hours = range(LIVE + first, LIVE + last)
+        return [change for hour in hours for change in detector.advance(payments.hour(hour))]
+
+    assert live(0, 72) == []
+    payments.shares[feature] = becomes
+    (found,) = live(72, 96)
+    assert (found.feature, found.question) == (feature, says)
+    assert abs(found.since_hour - (LIVE + 72)) <= 1
+    assert found.was < 0.001
+    assert found.now == pytest.approx(0.1, abs=0.04)
+    assert live(96, 240) == [], "one change is one alarm"
+    payments.shares[feature] = usual
+    assert live(240, 360) == []
+    assert detector.named == ()
+    payments.shares[feature] = becomes
+    assert [change.question for change in live(360, 400)] == [says]
+
+
+def test_a_few_payments_that_stray_from_what_never_varied_are_no_change() -> None:
+    detector, payments = DriftDetector(Constants.reference(), SETTINGS), Constants(3)
+    payments.shares |= {"version": [0.0001, 0, 0.9998, 0.0001], "coupon": [0.9998, 0.0002]}
+    hours = range(LIVE, LIVE + 60 * 24)
+    assert [change for hour in hours for change in detector.advance(payments.hour(hour))] == []
+    # One customer with twenty payments of a new version in an hour.
+    burst = payments.hour(LIVE + 60 * 24).counts
+    burst[0, 2] -= 20
+    burst[0, 3] += 20
+    assert detector.advance(HourCounts(LIVE + 60 * 24, burst, np.array([burst[0, :4].sum()]))) == []
+
+
+def test_a_short_reference_of_few_payments_bets_on_nothing_that_it_never_saw() -> None:
+    hours = np.arange(FIRST, FIRST + 14 * 24)
+    payments = Constants(4, an_hour=0.5)
+    counts = np.stack([payments.hour(int(hour)).counts for hour in hours])
+    reference = freeze_reference(Constants.bins, (Segment(ALL),), hours, counts)
+    detector = DriftDetector(reference, SETTINGS)
+    payments.shares["version"] = [0, 0, 0, 1.0]
+    assert [
+        change
+        for hour in range(LIVE, LIVE + 240)
+        for change in detector.advance(payments.hour(hour))
+    ] == []

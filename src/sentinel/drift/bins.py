@@ -64,9 +64,12 @@ class ColumnBins(msgspec.Struct, frozen=True):
             return "known"
         if cell == 1:
             return f"below {self.values[0]:g}"
+        low = self.values[cell - 2]
         if cell == self.cells - 1:
-            return f"{self.values[-1]:g} and above"
-        return f"{self.values[cell - 2]:g} to {self.values[cell - 1]:g}"
+            constant = self.cells == 4 and _edges_around(self.values[0])[1:] == (low,)
+            return f"above {self.values[0]:g}" if constant else f"{low:g} and above"
+        high = self.values[cell - 1]
+        return f"{low:g}" if _edges_around(low) == (low, high) else f"{low:g} to {high:g}"
 
 
 class Bins(msgspec.Struct, frozen=True, dict=True):
@@ -174,10 +177,15 @@ def _frequent(known: npt.NDArray[np.float32], most: int) -> tuple[float, ...]:
 
 
 def _edges(known: npt.NDArray[np.float32], parts: int) -> tuple[float, ...]:
-    """Edges between about equal parts; a value of more than half a part has one of its own."""
+    """Edges between about equal parts; a value of more than half a part has one of its own.
+
+    A constant has values below and above it.
+    """
     if not known.size:
         return ()
     values, counts = np.unique(known, return_counts=True)
+    if len(values) == 1:
+        return _edges_around(float(values[0]) + 0.0)[: parts - 1]
     if len(values) <= parts:
         return tuple(map(float, values[1:]))
     part = known.size / parts
@@ -193,3 +201,19 @@ def _edges(known: npt.NDArray[np.float32], parts: int) -> tuple[float, ...]:
             chosen.append(float(values[at + 1]))
             filled = 0
     return tuple(edge for edge in chosen if math.isfinite(edge))
+
+
+def _edges_around(value: float) -> tuple[float, ...]:
+    """Edges that part a value from all others; one if none lies above it.
+
+    Smaller than the smallest normal number nothing is told from zero: libraries may have the
+    processor take such numbers for it.
+
+    >>> _edges_around(3.0)
+    (3.0, 3.000000238418579)
+    """
+    with np.errstate(over="ignore"):
+        above = np.nextafter(np.float32(value), np.float32(np.inf))
+    if 0 <= above < np.finfo(np.float32).tiny:
+        above = np.finfo(np.float32).tiny
+    return tuple(edge for edge in (value, float(above)) if math.isfinite(edge))

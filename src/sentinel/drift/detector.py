@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import ModelFormatError
+from sentinel.drift.bets import bets_of, shares_of_bets
 from sentinel.drift.distances import (
     jensen_shannon,
     kolmogorov_smirnov,
@@ -25,7 +25,7 @@ from sentinel.drift.distances import (
     stability_index,
     total_variation,
 )
-from sentinel.drift.evidence import BETS, grow, prices, shifts
+from sentinel.drift.evidence import BETS, grow
 from sentinel.drift.figures import Change
 from sentinel.drift.questions import shares, words
 from sentinel.drift.reference import DriftReference
@@ -107,16 +107,14 @@ class DriftDetector:
         asked, bins = reference.asked, reference.bins
         self.columns = len(bins.columns)
         self.evidence = np.zeros((segments, len(bins.columns)))
-        answers = reference.expected_answers
         self._named: list[_Named] = []
-        self._shift, self._price = bets_of(reference, settings.smallest_change)
-        self._all_shares = shares_of_bets(self._shift, asked.starts)
+        self._bets = bets_of(reference, settings.smallest_change)
+        self._all_shares = shares_of_bets(self._bets.shift, asked.starts)
         self._bet_shares = self._all_shares
         self._share_of_bet = self._bet_shares.copy()
         self._sums = np.zeros((segments, len(asked), BETS), np.float32)
         self._residual = np.zeros((segments, len(asked)))
         self._information = np.zeros((segments, len(asked)))
-        self._answers = answers
         # Counts of the last hours and of days before them: when a change began, and how far it is.
         self._hours = np.zeros((_HOURS_KEPT, segments, cells), np.uint32)
         self._hour_numbers: list[int] = []
@@ -176,14 +174,14 @@ class DriftDetector:
         grow(
             np.ascontiguousarray(hour.counts, np.uint32),
             self.reference.bins.starts,
-            self._answers[hour.hour % 168],
+            self._bets.expected[hour.hour % 168],
             asked.low,
             asked.high,
             asked.starts,
-            self.reference.spread.phi,
+            self._bets.phi,
             self.reference.spread.tau2,
-            self._shift,
-            self._price,
+            self._bets.shift,
+            self._bets.price,
             self._share_of_bet,
             self._residual,
             self._information,
@@ -222,7 +220,7 @@ class DriftDetector:
         sums = self._sums[segment, first:last]
         question, bet = divmod(int(np.argmax(sums)), BETS)
         question += int(first)
-        shift = float(self._shift[segment, question, bet])
+        shift = float(self._bets.shift[segment, question, bet])
         since, counts, expected = self._since(segment, column, question, bet)
         cells = slice(int(reference.bins.starts[column]), int(reference.bins.starts[column + 1]))
         now, was = normalized(counts[cells]), normalized(expected[cells])
@@ -294,13 +292,14 @@ class DriftDetector:
             counts = self._hours[hour % _HOURS_KEPT, segment].astype(np.float64)
             expected = reference.expected[hour % 168, segment] * counts[cells].sum()
             blocks.append((hour, counts, np.asarray(expected, np.float64)))
-        shift = float(self._shift[segment, question, bet])
-        price = float(self._price[segment, question, bet])
+        shift = float(self._bets.shift[segment, question, bet])
+        price = float(self._bets.price[segment, question, bet])
+        bound = float(self._bets.bound[segment, question])
         inside = slice(int(asked.low[question]), int(asked.high[question]))
         gains = []
         for _, counts, expected in blocks:
             events = max(counts[cells].sum(), 1e-9)
-            share = expected[inside].sum() / events
+            share = max(expected[inside].sum() / events, bound)
             gains.append(
                 shift * (counts[inside].sum() - events * share)
                 - price * events * share * (1 - share)
@@ -359,7 +358,7 @@ class DriftDetector:
             slots = np.arange(day * 24, day * 24 + 24) % 168
             weekly = self.reference.weekly[slots, found.segment, cells].sum(axis=1)
             weights = weekly / max(float(weekly.sum()), 1e-9)
-            share = float(weights @ self._answers[slots, found.segment, found.question])
+            share = float(weights @ self._bets.expected[slots, found.segment, found.question])
             answer = shares(counts, self.reference.asked)[found.question]
             events = counts[cells].sum()
             residual += float(answer - events * share)
@@ -425,45 +424,3 @@ class DriftDetector:
             first, last = reference.asked.starts[named.column : named.column + 2]
             found._share_of_bet[named.segment, first:last] = 0.0
         return found
-
-
-def bets_of(
-    reference: DriftReference, smallest: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The shifts that are bet on in each segment, and what they cost.
-
-    Args:
-        reference: Whose shares would move.
-        smallest: Change of a share, in (0, 1).
-
-    Returns:
-        float32 (segments, questions, BETS), twice; see `sentinel.drift.evidence`.
-    """
-    asked, starts = reference.asked, reference.bins.starts
-    counts = reference.counts.astype(np.float64)
-    column = np.repeat(np.arange(len(asked.starts) - 1), np.diff(asked.starts))
-    before = np.zeros((len(counts), counts.shape[1] + 1))
-    np.cumsum(counts, axis=1, out=before[:, 1:])
-    events = (before[:, starts[1:]] - before[:, starts[:-1]])[:, column]
-    share = np.clip((shares(counts, asked) + 0.5) / (events + 1.0), 1e-6, 1 - 1e-6)
-    information = np.maximum(events * share * (1 - share), 1e-9)
-    phi, tau2 = (part.astype(np.float64) for part in reference.spread)
-    error = np.sqrt(phi / information + tau2 / max(reference.days, 1))
-    shift = shifts(share, error, smallest)
-    answers = reference.expected_answers
-    # A share of hours that hold next to no payments bounds nothing.
-    least = np.maximum(answers.min(axis=0), 1e-6).astype(np.float64)
-    most = np.minimum(answers.max(axis=0), 1 - 1e-6).astype(np.float64)
-    return shift.astype(np.float32), prices(shift, least, most).astype(np.float32)
-
-
-def shares_of_bets(
-    shift: npt.NDArray[np.float32], asked: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float32]:
-    """Equal shares for all bets of a stream that are made; float32 (segments, questions, BETS)."""
-    made = (shift != 0.0).astype(np.float64)
-    found = np.zeros(shift.shape, np.float32)
-    for first, last in pairwise(asked.tolist()):
-        number = made[:, first:last].sum(axis=(1, 2), keepdims=True)
-        found[:, first:last] = made[:, first:last] / np.maximum(number, 1.0)
-    return found

@@ -31,7 +31,8 @@ days are not normal. Chosen on the benchmark's deployments with seeds 0 to 11.""
 _POOLED_DAYS: Final = 20.0
 """Days that the variance of the whole column counts for, beside a question's own."""
 _POOLED_HOURS: Final = 200.0
-_MOST_WITHIN: Final = 10.0
+MOST_WITHIN: Final = 10.0
+"""Times the variance of independent payments, within a day, at most."""
 _CHANCE: Final = 1.2
 """Variance between hours, in that of independent payments, that is taken for chance."""
 
@@ -195,7 +196,7 @@ def spread_of(
 
     phi_all = of_column(within) / np.maximum(of_column(within_df), 1.0)
     phi = (within + _POOLED_HOURS * phi_all) / (within_df + _POOLED_HOURS)
-    phi = np.clip(phi, 1.0, _MOST_WITHIN)
+    phi = np.clip(phi, 1.0, MOST_WITHIN)
     # Errors of hours that cancel in a day are in `phi`; so no more than plain chance is taken off.
     excess = between - days
     # From all questions of the column to this one in all segments, to this one in this segment.
