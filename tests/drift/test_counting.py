@@ -71,6 +71,31 @@ def test_a_value_that_the_reference_never_held_is_another_value() -> None:
     assert counts.tolist() == [[0, 1, 1, 0]]
 
 
+def test_codes_are_told_by_the_texts_that_they_stand_for() -> None:
+    X = np.repeat(np.array([[2.0], [1.0], [0.0], [3.0]], np.float32), (40, 30, 20, 10), axis=0)
+    known = {"country": ("DE", "FR")}
+    (column,) = freeze_bins(X, ["country"], categorical=["country"], dictionaries=known).columns
+    told = ["unknown", "other values", "not in the dictionary", "DE", "FR", "code 3"]
+    assert [column.label(cell) for cell in range(column.cells)] == told
+    assert msgspec.json.decode(msgspec.json.encode(column), type=ColumnBins) == column
+    parts = default_segments(
+        X, ["country"], amount=None, categories=["country"], dictionaries=known
+    )
+    assert [part.name for part in parts[1:]] == [
+        "country is FR",
+        "country is DE",
+        "country is not in the dictionary",
+        "country is code 3",
+    ]
+
+
+def test_a_reference_without_words_has_the_bytes_that_it_had() -> None:
+    column = ColumnBins("country", "category", (1.0, 2.0), "d4")
+    written = b'{"name":"country","kind":"category","values":[1.0,2.0],"definition":"d4"}'
+    assert msgspec.json.encode(column) == written
+    assert msgspec.json.decode(written, type=ColumnBins).label(2) == "code 1"
+
+
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1.5, 1e-42])
 def test_a_constant_has_cells_below_and_above_it(constant: float) -> None:
     bins = freeze_bins(np.full((5, 1), constant, np.float32), ["version"])

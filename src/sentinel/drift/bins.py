@@ -9,7 +9,7 @@ never held; each further cell is one of the most frequent codes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentinel.domain import ModelFormatError
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE
 
 MOST_CELLS: Final = 32
 """Cells of one column, at most."""
@@ -37,12 +38,15 @@ class ColumnBins(msgspec.Struct, frozen=True):
         values: Rising, float32. Of a number: edges; a value on an edge belongs above it. Of a
             category: codes.
         definition: Hash of the feature's definition; empty if there is none.
+        words: Of a category: what each of the ``values`` stands for. References that were frozen
+            before there were words have none, and their hash must stay.
     """
 
     name: str
     kind: Literal["number", "category"]
     values: tuple[float, ...]
     definition: str = ""
+    words: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def cells(self) -> int:
@@ -59,7 +63,7 @@ class ColumnBins(msgspec.Struct, frozen=True):
         if cell == 0:
             return "unknown"
         if self.kind == "category":
-            return "other values" if cell == 1 else f"code {self.values[cell - 2]:g}"
+            return "other values" if cell == 1 else self.code_words(self.values[cell - 2])
         if not self.values:
             return "known"
         if cell == 1:
@@ -70,6 +74,12 @@ class ColumnBins(msgspec.Struct, frozen=True):
             return f"above {self.values[0]:g}" if constant else f"{low:g} and above"
         high = self.values[cell - 1]
         return f"{low:g}" if _edges_around(low) == (low, high) else f"{low:g} to {high:g}"
+
+    def code_words(self, code: float) -> str:
+        """What a code of a category stands for; the code where that is not known."""
+        if self.words and code in self.values:
+            return self.words[self.values.index(code)]
+        return f"code {code:g}"
 
 
 class Bins(msgspec.Struct, frozen=True, dict=True):
@@ -136,6 +146,7 @@ def freeze_bins(
     names: Sequence[str],
     *,
     categorical: Sequence[str] = (),
+    dictionaries: Mapping[str, Sequence[str]] | None = None,
     definitions: Sequence[str] = (),
     cells: int = CELLS,
 ) -> Bins:
@@ -145,6 +156,7 @@ def freeze_bins(
         X: float32 (n, columns), NaN = unknown.
         names: Of the columns.
         categorical: Names of those that hold codes.
+        dictionaries: Of those, by name: code 1 is the first text.
         definitions: Hash of each column's definition; may be left out.
         cells: Of a number, that of unknown values included; from 3 to `MOST_CELLS`.
 
@@ -159,14 +171,33 @@ def freeze_bins(
     for at, name in enumerate(names):
         # An infinite value belongs to the outer cells, or to a category's others; no edge is there.
         known = X[:, at][np.isfinite(X[:, at])]
+        words: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
         if name in categorical:
             kind: Literal["number", "category"] = "category"
             values = _frequent(known, MOST_CELLS - 2)
+            if dictionary := (dictionaries or {}).get(name):
+                words = tuple(text_of(code, dictionary) for code in values)
         else:
             kind, values = "number", _edges(known, cells - 1)
         definition = definitions[at] if at < len(definitions) else ""
-        columns.append(ColumnBins(name, kind, values, definition))
+        columns.append(ColumnBins(name, kind, values, definition, words))
     return Bins(tuple(columns))
+
+
+def text_of(code: float, dictionary: Sequence[str]) -> str:
+    """What a code of a category stands for.
+
+    Args:
+        code: From 1 on, else it is that of all texts that the dictionary does not hold.
+        dictionary: Texts in the order of their codes; empty if they are not known.
+
+    >>> [text_of(code, ["DE", "FR"]) for code in (0, 2, 3)]
+    ['not in the dictionary', 'FR', 'code 3']
+    """
+    if dictionary and code == UNKNOWN_CATEGORY_CODE:
+        return "not in the dictionary"
+    known = 1 <= code <= len(dictionary)
+    return dictionary[int(code) - 1] if known else f"code {code:g}"
 
 
 def _frequent(known: npt.NDArray[np.float32], most: int) -> tuple[float, ...]:

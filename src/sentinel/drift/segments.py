@@ -6,13 +6,15 @@ the rows of a training and of what is served, and nothing else of a payment is n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from sentinel.drift.bins import text_of
 
 MOST_SEGMENTS: Final = 10
 ALL: Final = "all payments"
@@ -78,6 +80,7 @@ def default_segments(
     *,
     amount: str | None,
     categories: Sequence[str] = (),
+    dictionaries: Mapping[str, Sequence[str]] | None = None,
     most: int = MOST_SEGMENTS,
 ) -> tuple[Segment, ...]:
     """All payments, three bands of the amount, and the most frequent values of categories.
@@ -87,12 +90,16 @@ def default_segments(
         names: Of its columns.
         amount: The column of the amount; None if there is none.
         categories: Columns that hold codes. Their most frequent values follow in turn.
+        dictionaries: Of those, by name: code 1 is the first text.
         most: Segments altogether.
     """
     found = [Segment(ALL)]
     if amount is not None:
         found += _bands(X[:, list(names).index(amount)], amount)
-    queues = [_values(X[:, list(names).index(name)], name) for name in categories]
+    known = dictionaries or {}
+    queues = [
+        _values(X[:, list(names).index(name)], name, known.get(name, ())) for name in categories
+    ]
     while any(queues) and len(found) < most:
         for queue in queues:
             if queue and len(found) < most:
@@ -118,12 +125,12 @@ def _bands(values: npt.NDArray[np.float32], name: str) -> list[Segment]:
     return found
 
 
-def _values(values: npt.NDArray[np.float32], name: str) -> list[Segment]:
+def _values(values: npt.NDArray[np.float32], name: str, dictionary: Sequence[str]) -> list[Segment]:
     codes, counts = np.unique(values[np.isfinite(values)], return_counts=True)
     enough = counts >= _SMALLEST_SHARE * max(len(values), 1)
     order = np.argsort(-counts, kind="stable")
     return [
-        Segment(f"{name} is code {codes[at]:g}", name, codes=(float(codes[at]),))
+        Segment(f"{name} is {text_of(codes[at], dictionary)}", name, codes=(float(codes[at]),))
         for at in order
         if enough[at]
     ]

@@ -63,10 +63,12 @@ def reference_of(settings: Settings, data: Dataset, result: Result) -> DriftRefe
     score = result.calibration.apply(result.model.raw_score(X)).astype(np.float32)
     X = np.column_stack((X, score))
     names = (*data.plan.feature_names, SCORE)
+    dictionaries = {f.name: f.categories for f in data.plan.request if f.kind == "category"}
     bins = freeze_bins(
         X,
         names,
         categorical=data.plan.categorical,
+        dictionaries=dictionaries,
         definitions=definitions_of(data.plan),
         cells=settings.drift.bins,
     )
@@ -75,6 +77,7 @@ def reference_of(settings: Settings, data: Dataset, result: Result) -> DriftRefe
         names,
         amount=next((f.name for f in data.plan.request if f.kind == "amount"), None),
         categories=data.plan.categorical,
+        dictionaries=dictionaries,
     )
     belongs = members(segments, X, names)
     present, starts = np.unique(hours, return_index=True)

@@ -104,7 +104,9 @@ def _frame(columns: Sequence[ColumnBins], rows: npt.NDArray[np.float32]) -> pd.D
     for at, column in enumerate(columns):
         values = rows[:, at].astype(np.float64)
         if column.kind == "category":
-            words = [None if np.isnan(value) else f"code {value:g}" for value in values.tolist()]
+            words = [
+                None if np.isnan(value) else column.code_words(value) for value in values.tolist()
+            ]
             table[column.name] = pd.Series(words, dtype=object)
         else:
             table[column.name] = values
