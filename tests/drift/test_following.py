@@ -21,8 +21,9 @@ from sentinel.drift.counting import count_cells
 from sentinel.drift.following import DriftFollower
 from sentinel.drift.notices import HOUR_US, Notice
 from sentinel.drift.open_streams import FindModel, FollowedModel
+from sentinel.drift.rows import Step, Tally
 from sentinel.drift.segments import members
-from sentinel.drift.store import DriftStore, Step, Tally, open_drift
+from sentinel.drift.store import DriftStore, open_drift
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.open import open_reader, open_writer
 from sentinel.log.entries import FLAG_DEGRADED

@@ -20,8 +20,9 @@ from sentinel.drift.figures import Change, DriftOverview, FeatureDay, FeatureDri
 from sentinel.drift.notices import HOUR_US, Notice
 from sentinel.drift.overview import DriftView
 from sentinel.drift.report_page import drift_page
+from sentinel.drift.rows import Step, StreamRow
 from sentinel.drift.segments import members
-from sentinel.drift.store import DriftStore, Step, StreamRow, open_drift
+from sentinel.drift.store import DriftStore, open_drift
 from sentinel.pipeline.drift_status import status_of
 from sentinel.settings import Settings
 from testkit.drifting_log import NAMES, SEGMENTS, START_HOUR, reference_of, vectors_of

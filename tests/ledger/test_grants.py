@@ -14,7 +14,8 @@ from psycopg import sql
 from sentinel.access.postgres import TABLES, PostgresKeys
 from sentinel.documents.postgres import PostgresDocuments
 from sentinel.domain import ConfigurationError, LedgerUnavailable, WorkspaceError
-from sentinel.drift.store import DriftStore, Step
+from sentinel.drift.rows import Step
+from sentinel.drift.store import DriftStore
 from sentinel.drift.tables import PostgresTables, drift_tables
 from sentinel.experiments.store import LINE_UPS
 from sentinel.ledger.base import LabelEffect, StateRebuild

@@ -17,7 +17,8 @@ from sentinel.cli.main import app
 from sentinel.drift import following
 from sentinel.drift.missing import missing_shares
 from sentinel.drift.notices import HOUR_US
-from sentinel.drift.store import DriftStore, HourRow, open_drift
+from sentinel.drift.rows import HourRow
+from sentinel.drift.store import DriftStore, open_drift
 from sentinel.ledger.open import open_writer
 from sentinel.models.serving import model_folder
 from sentinel.pipeline.alert_sight import Sight

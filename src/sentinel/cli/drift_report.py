@@ -11,7 +11,7 @@ from rich.table import Table
 
 from sentinel.drift.label_figures import LabelFigures, day_words
 from sentinel.drift.notices import HOUR_US
-from sentinel.drift.store import RecordedChange
+from sentinel.drift.rows import RecordedChange
 from sentinel.pipeline.drift_status import DriftStatus, ModelDrift
 
 _MOST_MODELS: Final = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sentinel.drift.store import RecordedChange
+from sentinel.drift.rows import RecordedChange
 
 MOST_FEATURES: Final = 50
 """Features that have an alert and a series of their own."""

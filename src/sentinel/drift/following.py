@@ -27,7 +27,8 @@ from sentinel.drift.figures import Change
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.open_streams import Columns, FindModel, OpenStream, Rows
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.store import DriftStore, Progress, Step, StreamRow, Tally
+from sentinel.drift.rows import Progress, Step, StreamRow, Tally
+from sentinel.drift.store import DriftStore
 from sentinel.ledger.base import Ledger
 from sentinel.log.entries import (
     FLAG_DEGRADED,

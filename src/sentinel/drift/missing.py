@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from sentinel.drift.reference import DriftReference
+from sentinel.drift.rows import HourRow
 from sentinel.drift.segments import ALL
-from sentinel.drift.store import HourRow
 
 MOST_MISSING: Final = 20
 """Features whose shares are told."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sentinel.drift.counting import count_cells
 from sentinel.drift.detector import DriftDetector
 from sentinel.drift.reference import DriftReference
+from sentinel.drift.rows import Counts, Events, StreamRow
 from sentinel.drift.segments import members
-from sentinel.drift.store import Counts, Events, StreamRow
 
 COUNT_ROWS: Final = 8_192
 """Decisions of one model that wait to be counted together."""

@@ -26,8 +26,10 @@ from sentinel.drift.figures import (
     FeatureDrift,
     SeenChange,
 )
+from sentinel.drift.notices import DAY_HOURS
+from sentinel.drift.reader import DriftReader
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.store import DAY_HOURS, DriftStore, RecordedChange, StreamRow
+from sentinel.drift.rows import RecordedChange, StreamRow
 
 HOUR_US: Final = 3_600_000_000
 DAYS: Final = 28
@@ -52,7 +54,7 @@ class DriftView:
     """
 
     def __init__(
-        self, store: DriftStore, load_reference: LoadReference, *, days: int = DAYS
+        self, store: DriftReader, load_reference: LoadReference, *, days: int = DAYS
     ) -> None:
         self._store = store
         self._load = load_reference

@@ -27,7 +27,7 @@ from sentinel.settings import Settings
 from sentinel.telemetry.starting import starting_of
 
 if TYPE_CHECKING:
-    from sentinel.drift.store import RecordedChange
+    from sentinel.drift.rows import RecordedChange
 
 log = logging.getLogger(__name__)
 

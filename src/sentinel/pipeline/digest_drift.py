@@ -9,7 +9,8 @@ import msgspec
 
 from sentinel.drift.alarms import by_feature
 from sentinel.drift.notices import HOUR_US
-from sentinel.drift.store import RecordedChange, open_drift
+from sentinel.drift.rows import RecordedChange
+from sentinel.drift.store import open_drift
 from sentinel.pipeline.drift_words import hour_words
 from sentinel.settings import Settings
 

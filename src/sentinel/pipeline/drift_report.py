@@ -24,9 +24,10 @@ from sentinel.drift.figures import DriftOverview
 from sentinel.drift.overview import DAYS, DriftView
 from sentinel.drift.reference import DriftReference
 from sentinel.drift.report_page import drift_page
+from sentinel.drift.rows import StreamRow
 from sentinel.drift.score_shares import moved_scores
 from sentinel.drift.score_table import KnownPayments, ScoredPayments
-from sentinel.drift.store import StreamRow, open_drift
+from sentinel.drift.store import open_drift
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import load_trees
 from sentinel.models.serving import model_folder

@@ -6,7 +6,8 @@ import msgspec
 
 from sentinel.drift.label_figures import LabelFigures
 from sentinel.drift.notices import HOUR_US, Notice
-from sentinel.drift.store import DriftStore, RecordedChange, StreamRow, Tally
+from sentinel.drift.reader import DriftReader
+from sentinel.drift.rows import RecordedChange, StreamRow, Tally
 from sentinel.ledger.open import ledger_exists, open_reader
 from sentinel.settings import Settings
 
@@ -48,7 +49,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
     labels: LabelFigures | None = None
 
 
-def status_of(settings: Settings, store: DriftStore, now_us: int) -> DriftStatus:
+def status_of(settings: Settings, store: DriftReader, now_us: int) -> DriftStatus:
     """What is known of drift.
 
     Args:

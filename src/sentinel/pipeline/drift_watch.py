@@ -17,7 +17,8 @@ from sentinel.drift.missing import missing_shares
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.open_streams import FindModel, FollowedModel, columns_by_plan
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.store import DriftStore, RecordedChange, StreamRow, open_drift
+from sentinel.drift.rows import RecordedChange, StreamRow
+from sentinel.drift.store import DriftStore, open_drift
 from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.plan import DAY_US
 from sentinel.ledger.base import Ledger

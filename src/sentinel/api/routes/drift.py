@@ -15,7 +15,8 @@ from sentinel.domain import LedgerUnavailable, NotFound, Overloaded
 from sentinel.drift.figures import DriftOverview, FeatureDetail
 from sentinel.drift.overview import DriftView
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.store import StreamRow, open_drift
+from sentinel.drift.rows import StreamRow
+from sentinel.drift.store import open_drift
 from sentinel.models.serving import model_folder
 from sentinel.scoring.runtime import ScoringRuntime
 
