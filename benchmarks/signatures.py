@@ -18,8 +18,8 @@ from sentinel.models.registry import MANIFEST_TAG, Registry
 from sentinel.models.serving import SERVING_FILE
 from sentinel.models.signature import SIGNATURE_FILE, SIGNATURE_TAG, sign, verify
 from sentinel.models.signing_keys import SigningKey, signing_key_of, trusted_keys_of
-from sentinel.pipeline.follow import sync_champion
 from sentinel.pipeline.registry_files import open_registry
+from sentinel.pipeline.registry_sync import sync_champion
 from sentinel.pipeline.served import folder_of
 from sentinel.scoring.champions import WarmModels
 from sentinel.settings import MlflowSettings, Settings

@@ -26,8 +26,9 @@ from sentinel.object_store.store import ObjectStore
 from sentinel.pipeline.approved_promotion import approve_and_promote
 from sentinel.pipeline.experiment_judging import promote_experiment
 from sentinel.pipeline.experiments import line_up_of, start
-from sentinel.pipeline.follow import fetch_version, follow
+from sentinel.pipeline.follow import follow
 from sentinel.pipeline.promotion import promote, rollback
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.served import folder_of
 from sentinel.pipeline.tracking import register_candidate, tracked_run
 from sentinel.pipeline.training import train

@@ -19,9 +19,9 @@ from sentinel.models.signing_keys import SigningKey, signing_key_of
 from sentinel.pipeline.approvals import AWAITING_TAG, approve, request_of
 from sentinel.pipeline.approved_promotion import approve_and_promote
 from sentinel.pipeline.experiments import line_up_of, share, start
-from sentinel.pipeline.follow import sync_champion
 from sentinel.pipeline.promotion import promote_challenger, rollback
 from sentinel.pipeline.registered import registry_of
+from sentinel.pipeline.registry_sync import sync_champion
 from sentinel.pipeline.retirement import retire
 from sentinel.pipeline.served import folder_of
 from sentinel.scoring.champions import WarmModels

@@ -15,7 +15,7 @@ from sentinel.domain import ConfigurationError, NoModel, SentinelError
 from sentinel.experiments.lineup import Experiment
 from sentinel.models.registry import Registry
 from sentinel.pipeline.experiments import history, line_up_of, share, start, stop
-from sentinel.pipeline.follow import sync_champion
+from sentinel.pipeline.registry_sync import sync_champion
 from sentinel.settings import Settings
 from testkit.signed_models import let_through
 from testkit.small_models import register_small_model

@@ -19,7 +19,9 @@ from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.monitoring.follower_metrics import FollowerMetrics
-from sentinel.pipeline.follow import fetch_version, follow, show_metrics, sync_champion
+from sentinel.pipeline.follow import follow, show_metrics
+from sentinel.pipeline.registry_fetch import fetch_version
+from sentinel.pipeline.registry_sync import sync_champion
 from sentinel.settings import FollowerSettings, Settings
 from testkit.experiments import run_experiments
 from testkit.ports import free_port

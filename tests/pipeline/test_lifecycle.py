@@ -26,11 +26,11 @@ from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Reg
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import evaluate
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.policies import preview
 from sentinel.pipeline.promotion import promote, rollback
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.training import Trained, train
 from sentinel.pipeline.verify import transactions_of, verify
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer

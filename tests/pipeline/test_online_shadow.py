@@ -14,11 +14,11 @@ from sentinel.models.families.leaf_refit import tree_scores
 from sentinel.models.registry import Registry
 from sentinel.models.tree_kernel import Scorer
 from sentinel.pipeline.experiments import line_up_of
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.online_learning import learn
 from sentinel.pipeline.online_shadow import SHADOW, publish
 from sentinel.pipeline.promotion import promote
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.training import train
 from tests.pipeline.decided_log import START_US, decided_log
 

@@ -17,9 +17,11 @@ from sentinel.models.registry import CANDIDATE, CHAMPION, PREVIOUS_CHAMPION, Reg
 from sentinel.models.registry_view import retirement_of
 from sentinel.pipeline import experiments, retirement
 from sentinel.pipeline.experiments import start, stop
-from sentinel.pipeline.follow import fetch_version, look, sync_champion
 from sentinel.pipeline.promotion import promote, promote_challenger, rollback
 from sentinel.pipeline.registered import registry_of
+from sentinel.pipeline.registry_fetch import fetch_version
+from sentinel.pipeline.registry_look import look
+from sentinel.pipeline.registry_sync import sync_champion
 from sentinel.pipeline.retirement import retire
 from sentinel.pipeline.served import folder_of
 from sentinel.pipeline.workspace import only_one

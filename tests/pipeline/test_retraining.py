@@ -22,7 +22,6 @@ from sentinel.models.signing_keys import SigningKey
 from sentinel.pipeline.approvals import request_of
 from sentinel.pipeline.datasets import dataset_of, split_of
 from sentinel.pipeline.fitting import fit_and_measure
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.last_training import (
     LastTraining,
@@ -34,6 +33,7 @@ from sentinel.pipeline.last_training import (
     requests_of,
 )
 from sentinel.pipeline.procedures import procedure_of
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.retraining import decide, matured_frauds, retraining_due
 from sentinel.pipeline.retraining_gain import (
     GAIN_TAG,

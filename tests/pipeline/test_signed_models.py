@@ -28,9 +28,10 @@ from sentinel.models.signing_keys import (
     signing_key_of,
     trusted_keys_of,
 )
-from sentinel.pipeline.follow import fetch_version, sync_champion
 from sentinel.pipeline.gate import GateReport
 from sentinel.pipeline.promotion import rollback
+from sentinel.pipeline.registry_fetch import fetch_version
+from sentinel.pipeline.registry_sync import sync_champion
 from sentinel.pipeline.served import folder_of
 from sentinel.pipeline.signing import adopt_what_serves, sign_versions, sign_what_passed
 from sentinel.scoring.champions import WarmModels

@@ -19,10 +19,10 @@ from sentinel.models.registry import Registry
 from sentinel.models.registry_place import mlflow_place
 from sentinel.models.registry_view import PROVISIONAL_TAG, read_view
 from sentinel.pipeline.afterwards import measure_champion
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import REFERENCE_TAG, GateReport, evaluate, judge, report_path
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.promotion import promote, rollback
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.training import train
 from sentinel.settings import MlflowSettings, Settings, TrainingSettings
 from sentinel.sources import open_source

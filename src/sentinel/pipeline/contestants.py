@@ -16,12 +16,12 @@ from sentinel.models.artifact import (
 from sentinel.models.dataset import Sample, sample, unclipped_column, weight_column
 from sentinel.models.evaluation import HeldOut
 from sentinel.models.tree_kernel import Scorer
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import (
     LabelledPayments,
     labelled_payments,
     shown_maturity_us,
 )
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback
 

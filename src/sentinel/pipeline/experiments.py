@@ -26,8 +26,8 @@ from sentinel.models.artifact import load_manifest, load_plan
 from sentinel.models.champion import champion_of
 from sentinel.models.registry import Registry
 from sentinel.models.signature import SIGNATURE_TAG
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.gate import GateReport, evaluate, judge
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.retirement import require_not_retired
 from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.pipeline.served import check_approved, folder_of, is_signed
@@ -203,7 +203,7 @@ def share(settings: Settings, name: str, share: float, *, by: str, why: str) -> 
         NotFound: None of that name runs.
         ConfigurationError: It cannot be.
         ModelNotSigned: It would decide on most payments, and awaits approval by a second key.
-        NoModel, Unavailable: See `sentinel.pipeline.follow.fetch_version`.
+        NoModel, Unavailable: See `sentinel.pipeline.registry_fetch.fetch_version`.
     """
     after = require(with_share(line_up_of(settings), name, share), name)
     if after.decides_on_most:

@@ -17,7 +17,7 @@ import msgspec
 
 from sentinel.domain import NoModel, SentinelError, Unavailable
 from sentinel.models.registry_place import mlflow_place
-from sentinel.pipeline.follow import fetch_version
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.scoring.past_models import fetched_models
 from sentinel.settings import Settings, load_settings
 from sentinel.telemetry.log_setup import set_up_as_child
@@ -44,7 +44,7 @@ def fetch(settings: Settings, wanted: PastModel) -> Path:
     Raises:
         NoModel: The registry has no such version.
         ModelNotSigned: No trusted key vouches for it.
-        Unavailable, ModelFormatError: See `sentinel.pipeline.follow.sync_champion`.
+        Unavailable, ModelFormatError: See `sentinel.pipeline.registry_sync.sync_champion`.
     """
     if not _has_registry(settings):
         raise NoModel("This workspace has no registry: no model was trained in it.")

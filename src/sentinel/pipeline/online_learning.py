@@ -34,7 +34,6 @@ from sentinel.models.registry import Registry
 from sentinel.models.river_learner import RiverLearner
 from sentinel.models.sampling import thinned
 from sentinel.pipeline.contestants import Contestant
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import (
     KnownPayments,
     labelled_payments,
@@ -43,6 +42,7 @@ from sentinel.pipeline.labelled_payments import (
 )
 from sentinel.pipeline.online_figures import OnlineFigures, figures_of, known_at
 from sentinel.pipeline.online_state import OnlinePlace, OnlineState
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.scored_payments import BulkScorer
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings

@@ -22,11 +22,11 @@ from sentinel.models.artifact import TrainingWindow, load_manifest, load_plan, s
 from sentinel.models.families.leaf_refit import tree_scores
 from sentinel.models.procedure import Procedure
 from sentinel.pipeline import experiments
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import labelled_payments, served_over
 from sentinel.pipeline.online_figures import known_at
 from sentinel.pipeline.online_learning import MODEL_TEXT, Learnt
 from sentinel.pipeline.refitting import FEWEST_RECENT, equated
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.tracking import register_candidate, tracked_run
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress

@@ -32,9 +32,11 @@ from sentinel.models.signing_keys import trusted_keys_of
 from sentinel.pipeline.approvals import ApprovalRequest, require_approval
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
-from sentinel.pipeline.follow import fetch_version, look, settle, sync_champion
 from sentinel.pipeline.gate import REFERENCE_TAG, GateReport, evaluate, judge
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
+from sentinel.pipeline.registry_look import look
+from sentinel.pipeline.registry_sync import settle, sync_champion
 from sentinel.pipeline.retirement import require_not_retired
 from sentinel.pipeline.scored_payments import ROWS, BulkScorer
 from sentinel.pipeline.served import (

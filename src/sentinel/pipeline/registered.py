@@ -6,8 +6,8 @@ from sentinel.domain import NoModel, SentinelError, Unavailable
 from sentinel.models.artifact import load_manifest
 from sentinel.models.lineage import Lineage, lineage_of, noted_lineage
 from sentinel.models.registry_view import KnownVersion, RegistryView, read_view
-from sentinel.pipeline.follow import look
 from sentinel.pipeline.registry_files import open_registry
+from sentinel.pipeline.registry_look import look
 from sentinel.pipeline.served import folder_of, run_of
 from sentinel.settings import Settings
 

@@ -19,8 +19,9 @@ from sentinel.experiments.store import open_line_ups
 from sentinel.models.registry import CHAMPION, Registry
 from sentinel.models.registry_view import RETIRED_TAG, Retirement, retirement_of
 from sentinel.models.serving import serving_of
-from sentinel.pipeline.follow import look, settle
 from sentinel.pipeline.registry_files import open_registry
+from sentinel.pipeline.registry_look import look
+from sentinel.pipeline.registry_sync import settle
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 

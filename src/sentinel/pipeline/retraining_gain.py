@@ -27,8 +27,8 @@ from sentinel.models.registry import Registry
 from sentinel.models.weights import effective_size
 from sentinel.pipeline.at_lines import stored_costs
 from sentinel.pipeline.contestants import held_out
-from sentinel.pipeline.follow import fetch_version
 from sentinel.pipeline.labelled_payments import LabelledPayments, labelled_payments, served_over
+from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.scored_payments import BulkScorer
 from sentinel.policy.economics import Costs, Economics
 from sentinel.policy.figures import Truth, differences_at_lines

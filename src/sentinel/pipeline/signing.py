@@ -34,8 +34,8 @@ from sentinel.models.signature import (
     write_signature,
 )
 from sentinel.models.signing_keys import TrustedKeys, signing_key_of, trusted_keys_of
-from sentinel.pipeline.follow import fetch_as_registered
 from sentinel.pipeline.gate_report import GateReport
+from sentinel.pipeline.registry_fetch import fetch_as_registered
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.served import changing, folder_of, is_whole
