@@ -97,12 +97,10 @@ def show_metrics(settings: Settings, metrics: DoorMetrics) -> MonitorServer:
     Raises:
         ConfigurationError: The port cannot be listened on.
     """
-    registry = process_registry()
-    registry.register(metrics)
     return MonitorServer(
         settings.dashboard.host,
         settings.dashboard.metrics_port,
-        registry,
+        process_registry(metrics),
         lambda: Health(True, ()),
         whose="The dashboard",
         variables="SENTINEL_DASHBOARD__METRICS_PORT",

@@ -20,7 +20,6 @@ class Growths:
 
     def __init__(self, database: Database) -> None:
         self._tables = TablesBeside(database, "line_up_growths")
-        self._readable = False
 
     def of(self, experiments: Iterable[Experiment]) -> tuple[Growth, ...]:
         """Steps of the canaries among these experiments, in their order; none while there is no
@@ -38,7 +37,7 @@ class Growths:
             return ()
 
         def ask(connection: Connection) -> tuple[Growth, ...]:
-            if not self._tables.are_made(connection) or not self._may_read(connection):
+            if not self._tables.are_made(connection) or not self._tables.may_be_read(connection):
                 return ()
             rows = connection.execute(
                 self._tables.named(
@@ -54,13 +53,6 @@ class Growths:
             )
 
         return self._tables.run(ask, "read the steps of canaries in")
-
-    def _may_read(self, connection: Connection) -> bool:
-        if not self._readable:
-            query = "SELECT has_table_privilege('{ns}.line_up_growths', 'SELECT')"
-            row = connection.execute(self._tables.named(query)).fetchone()
-            self._readable = bool(row and row[0])
-        return self._readable
 
     def add(self, growth: Growth) -> None:
         """Note a step; nothing if it was noted already.

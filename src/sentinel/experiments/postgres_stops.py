@@ -26,7 +26,6 @@ class Stops:
     def __init__(self, database: Database) -> None:
         self._tables = TablesBeside(database, "line_up_stops")
         self._shown = database.shown
-        self._readable = False
 
     def of(self, experiments: Iterable[Experiment]) -> tuple[Stop, ...]:
         """Stops of these experiments, in the order in which they came; none while there is no
@@ -61,11 +60,8 @@ class Stops:
 
     def _may_read(self, connection: Connection) -> bool:
         """Whether this role may read stops: the line-up is followed without them if it may not."""
-        if not self._readable:
-            query = "SELECT has_table_privilege('{ns}.line_up_stops', 'SELECT')"
-            row = connection.execute(self._tables.named(query)).fetchone()
-            self._readable = bool(row and row[0])
-        if not self._readable and self._shown not in _warned:
+        readable = self._tables.may_be_read(connection)
+        if not readable and self._shown not in _warned:
             _warned.add(self._shown)
             log.warning(
                 "Stops of experiments in %s cannot be read: this role has no right to. Run "
@@ -73,7 +69,7 @@ class Stops:
                 "stops goes on in other scorers until then.",
                 self._shown,
             )
-        return self._readable
+        return readable
 
     def add(self, stop: Stop) -> None:
         """Stop an experiment; nothing if it was stopped already.

@@ -26,6 +26,7 @@ class TablesBeside:
         self._first = first
         self._connections = Connections(database)
         self._made = False
+        self._readable = False
 
     def make(self, tables: Tables) -> None:
         """Make the tables, or bring them up to date; see `migrate`."""
@@ -42,6 +43,14 @@ class TablesBeside:
             row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
             self._made = bool(row and row[0])
         return self._made
+
+    def may_be_read(self, connection: Connection) -> bool:
+        """Whether this role may read the first of the tables, which is there."""
+        if not self._readable:
+            query = f"SELECT has_table_privilege('{{ns}}.{self._first}', 'SELECT')"
+            row = connection.execute(self.named(query)).fetchone()
+            self._readable = bool(row and row[0])
+        return self._readable
 
     def named(self, query: str) -> bytes:
         """A statement in which ``{ns}`` stands for the schema."""

@@ -117,12 +117,10 @@ def show_metrics(settings: Settings, metrics: FollowerMetrics) -> MonitorServer:
     Raises:
         ConfigurationError: The address cannot be listened on.
     """
-    registry = process_registry()
-    registry.register(metrics)
     return MonitorServer(
         settings.follower.host,
         settings.follower.port,
-        registry,
+        process_registry(metrics),
         lambda: Health(not metrics.is_stuck, ()),
         whose="The follower",
         variables="SENTINEL_FOLLOWER__HOST and SENTINEL_FOLLOWER__PORT",

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from sentinel.domain import ConfigurationError
 from sentinel.pipeline.watches import Health
@@ -130,9 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes are not logged."""
 
 
-def process_registry() -> CollectorRegistry:
-    """A registry with what every process shows of itself: processor, memory, files, its Python."""
+def process_registry(*own: Collector) -> CollectorRegistry:
+    """A registry with what every process shows of itself: processor, memory, files, its Python.
+
+    Args:
+        own: What this one shows besides.
+    """
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
+    for figures in own:
+        registry.register(figures)
     return registry

@@ -90,17 +90,7 @@ class LightGBM(Trainer):
         fitting = {**LIGHTGBM_PARAMETERS, **scaled_to(task.y, task.weight)}
         settings = {**fitting, "seed": task.seed, **task.parameters}
         rounds = int(settings.pop("rounds", MAX_ROUNDS if task.validation else FIXED_ROUNDS))
-        # Bins are made with the data, before there is a booster.
-        binning = {"max_bin": settings["max_bin"]} if "max_bin" in settings else None
-        data = lightgbm.Dataset(
-            task.X,
-            task.y,
-            weight=task.weight,
-            feature_name=[escaped(name) for name in task.feature_names],
-            categorical_feature=[escaped(name) for name in task.categorical],
-            params=binning,
-            free_raw_data=True,
-        )
+        data = data_of(task, settings)
         watched: list[lightgbm.Dataset] = []
         callbacks: list[Callable[..., Any]] = []
         if task.validation is not None:
@@ -120,6 +110,24 @@ class LightGBM(Trainer):
                 model_str=booster.model_to_string(num_iteration=booster.best_iteration)
             )
         return LightGBMModel(booster, task.feature_names, settings)
+
+
+def data_of(task: Task, settings: Mapping[str, Any]) -> lightgbm.Dataset:
+    """The rows of a task, as LightGBM takes them.
+
+    Args:
+        task: What to fit.
+        settings: Those of the fit: bins are made with the data, before there is a booster.
+    """
+    return lightgbm.Dataset(
+        task.X,
+        task.y,
+        weight=task.weight,
+        feature_name=[escaped(name) for name in task.feature_names],
+        categorical_feature=[escaped(name) for name in task.categorical],
+        params={"max_bin": settings["max_bin"]} if "max_bin" in settings else None,
+        free_raw_data=True,
+    )
 
 
 def scaled_to(y: npt.NDArray[Any], weight: Floats | None = None) -> dict[str, float]:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Final
 
 import lightgbm
 
-from sentinel.models.booster import escaped, parse_lightgbm
+from sentinel.models.booster import parse_lightgbm
 from sentinel.models.ensemble import TreeEnsemble
+from sentinel.models.families.lightgbm import data_of
 from sentinel.models.families.trainer import Between, Task, Trainer
 from sentinel.models.fitted import FittedModel, Floats, Matrix, shares
 from sentinel.models.tree_kernel import Scorer
@@ -84,16 +85,9 @@ class LightGBMForest(Trainer):
     def fit(self, task: Task) -> FittedModel:
         settings = {**self.defaults, "seed": task.seed, **task.parameters}
         trees = int(settings.pop("rounds"))
-        data = lightgbm.Dataset(
-            task.X,
-            task.y,
-            weight=task.weight,
-            feature_name=[escaped(name) for name in task.feature_names],
-            categorical_feature=[escaped(name) for name in task.categorical],
-            params={"max_bin": settings["max_bin"]} if "max_bin" in settings else None,
-            free_raw_data=True,
-        )
         booster = lightgbm.train(
-            {**settings, "num_threads": task.threads}, data, num_boost_round=trees
+            {**settings, "num_threads": task.threads},
+            data_of(task, settings),
+            num_boost_round=trees,
         )
         return LightGBMForestModel(booster, task.feature_names, settings)
