@@ -33,9 +33,10 @@ from sentinel.log.entries import GroupKind, partly_tracked
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.commit import CommitDone, Commits
+from sentinel.scoring.earlier import Earlier
 from sentinel.scoring.elsewhere import Elsewhere
 from sentinel.scoring.group import Group
-from sentinel.scoring.lookups import Lookups, RecordedAnswer
+from sentinel.scoring.lookups import Lookups
 from sentinel.scoring.new_entities import NewEntities
 from sentinel.scoring.pace import Pace
 from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
@@ -122,6 +123,14 @@ class Writer:
         lookups.between = self.pace.give_way
         self.take_over(scorer)
         self._closing = False
+        self._earlier = Earlier(
+            lookups,
+            self._queue,
+            self.recent,
+            self._answer_repeat,
+            self._reject_one,
+            self.turn.schedule,
+        )
         self._elsewhere = Elsewhere(
             lookups, self._queue, self._answer_repeat, self._reject_one, self._take_left_behind
         )
@@ -276,7 +285,7 @@ class Writer:
             ids = [pending.transaction.transaction_id for pending in group]
             known = self.scorer.state.known.add(ids)
             if known:
-                group = self._without_known(group, frozenset(known))
+                group = self._earlier.without(group, frozenset(known))
             if group:
                 known_only = self._new_entities.known_only(group, self.scorer.state)
                 self._score(group, partial(self.scorer.decide, known_only=known_only), known_only)
@@ -430,41 +439,6 @@ class Writer:
         self._commit_group(work)
 
     # Repeats.
-
-    def _without_known(self, group: list[Pending], known: frozenset[int]) -> list[Pending]:
-        """Have those payments of a group looked up that the log may hold; the others.
-
-        Args:
-            group: Payments in order.
-            known: The places of those whose ids were known before.
-        """
-        new = []
-        for place, pending in enumerate(group):
-            if place in known and not pending.is_new:
-                self._queue.leave(pending)
-                self._look_up(pending)
-            else:
-                new.append(pending)
-        return new
-
-    def _look_up(self, pending: Pending) -> None:
-        def done(answer: RecordedAnswer | None, error: Exception | None) -> None:
-            if answer is None:
-                assert error is not None
-                self._queue.come_back(pending)
-                self._reject_one(pending, error)
-            elif answer.body is not None:
-                self._queue.come_back(pending)
-                self._answer_repeat(pending, answer.body)
-            elif answer.through < self.recent.forgotten_through:
-                self._look_up(pending)  # it may have been indexed since
-            else:
-                self._queue.come_back(pending)
-                pending.is_new = True  # another id with the same hash is known
-                self._queue.put_back(pending)
-            self.turn.schedule()
-
-        self.lookups.find_recorded(pending.transaction, done)
 
     def _answer_repeat(self, pending: Pending, body: bytes) -> None:
         self._recent.pop(pending.transaction.transaction_id, None)
