@@ -27,7 +27,8 @@ from sentinel.access.scopes import Scope
 from sentinel.access.sqlite import SqliteKeys
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections
-from sentinel.api.protocol import FastPath, PaymentProtocol
+from sentinel.api.fast_path import FastPath
+from sentinel.api.protocol import PaymentProtocol
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.scoring.runtime import ScoringRuntime
 from testkit.payments import payments

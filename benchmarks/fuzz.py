@@ -37,9 +37,10 @@ from sentinel.access.scopes import ALL_SCOPES
 from sentinel.access.store import open_store
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections, Wait
+from sentinel.api.fast_path import FastPath
 from sentinel.api.heads import CHUNKED, Head
 from sentinel.api.payment_heads import PaymentHead, PaymentHeads
-from sentinel.api.protocol import FastPath, PaymentProtocol
+from sentinel.api.protocol import PaymentProtocol
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import GroupKind, decode_decisions

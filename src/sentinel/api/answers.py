@@ -6,17 +6,20 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from sentinel.api.admission import admission_of
 from sentinel.api.door import ON_EVERY_ANSWER, ON_JSON
-from sentinel.api.problems import Header, ProblemError, ProblemRenderer
+from sentinel.api.heads import Head
+from sentinel.api.payment_heads import PaymentHead
+from sentinel.api.problems import Header, ProblemError, ProblemRenderer, status_of
 from sentinel.api.request_log import RequestLog
 from sentinel.telemetry.context import bound
-from sentinel.telemetry.request_ids import REQUEST_ID, RequestIds
+from sentinel.telemetry.request_ids import REQUEST_ID, RequestIds, ids_in
 
 _REQUEST_ID: Final = REQUEST_ID + b": "
 
 
 class Answers:
-    """Writes the heads of answers, and whole answers to requests that failed.
+    """Writes the heads of answers, and whole answers to requests that failed or were refused.
 
     Args:
         problems: Renders errors.
@@ -80,6 +83,28 @@ class Answers:
             headers.append((b"connection", b"close"))
         return _lines(problem.status, headers) + b"\r\n" + problem.body
 
+    def refusal(
+        self,
+        error: Exception,
+        default_headers: list[Header],
+        head: Head | PaymentHead | None,
+        seconds: float,
+    ) -> bytes:
+        """The whole answer to a request that is refused before it is complete; it is logged.
+
+        Args:
+            error: Why.
+            default_headers: Those of uvicorn.
+            head: Of the request; None if it is not known, and the refusal is not logged then.
+            seconds: Since the request began.
+        """
+        request_id, method, path = _named(head, self.request_ids)
+        if self.requests is not None and head is not None:
+            self.requests.answered(request_id, method, path, status_of(error), seconds, None)
+        return self.problem(
+            error, default_headers, method=method, path=path, request_id=request_id, close=True
+        )
+
 
 def too_slow(part: str, seconds: float) -> ProblemError:
     """The error where a part of a request did not come in in time."""
@@ -89,6 +114,17 @@ def too_slow(part: str, seconds: float) -> ProblemError:
         "Request timeout",
         f"The {part} of the request did not come in within {seconds:g} s.",
     )
+
+
+def _named(head: Head | PaymentHead | None, made: RequestIds) -> tuple[str, str, str]:
+    """Id, method and route of a request that is refused, as far as they are known."""
+    if isinstance(head, PaymentHead):
+        return head.ids.request_id or made.make(), "POST", head.path
+    if head is None:
+        return made.make(), "unknown", "unknown"
+    admission = admission_of(head.method, head.path)
+    route = "unknown" if admission is None else admission.path
+    return ids_in(head.fields).request_id or made.make(), head.method, route
 
 
 def _lines(status: int, headers: list[Header]) -> bytes:

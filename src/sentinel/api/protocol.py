@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -19,71 +19,27 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from sentinel.access.limits import Rates
-from sentinel.api.admission import admission_of
-from sentinel.api.answers import Answers, too_slow
+from sentinel.api.answers import too_slow
 from sentinel.api.application_call import call_of
 from sentinel.api.chunks import ChunkedBody
-from sentinel.api.connections import Connections, Wait
-from sentinel.api.door import PAYMENT, Door
+from sentinel.api.connections import Wait
+from sentinel.api.door import PAYMENT
 from sentinel.api.heads import CHUNKED, END_OF_HEAD, MOST_HEAD_BYTES, Head, check_beginning
 from sentinel.api.incoming import IncomingRequest
-from sentinel.api.payment_heads import PaymentHead, PaymentHeads
-from sentinel.api.problems import ProblemError, ProblemRenderer, rate_headers, status_of
+from sentinel.api.payment_heads import PaymentHead
+from sentinel.api.problems import ProblemError, rate_headers, status_of
 from sentinel.api.request_log import RequestLog
-from sentinel.api.routes.payments import Intake
 from sentinel.domain import SentinelError
-from sentinel.telemetry.request_ids import NO_IDS, CallersIds, RequestIds, ids_in
+from sentinel.telemetry.request_ids import NO_IDS, CallersIds
+
+if TYPE_CHECKING:
+    from sentinel.api.fast_path import FastPath
 
 MOST_DISCARDED: Final = 33_554_432
 """Bytes that a refused client may still send, so that it comes to read the answer."""
 FULL_READ_BYTES: Final = 256_000
 """What uvloop reads at once. A read of so many bytes says that there are more."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class FastPath:
-    """What all connections share: the intake, the door, the heads seen so far, how to answer.
-
-    Args:
-        intake: Takes payments.
-        door: Refuses what may not come in.
-        problems: Renders errors.
-        connections: Counts and watches them.
-        rates: How much each caller may send.
-        counts: Answers by path, counted here.
-        admin_port: Where no payments come in; 0 = there is no such port.
-        request_ids: Makes ids for requests that came without one; default: a new maker.
-        requests: Told of requests that are answered; None if nobody is.
-    """
-
-    def __init__(
-        self,
-        intake: Intake,
-        door: Door,
-        problems: ProblemRenderer,
-        connections: Connections,
-        rates: Rates,
-        counts: dict[str, int],
-        admin_port: int = 0,
-        *,
-        request_ids: RequestIds | None = None,
-        requests: RequestLog | None = None,
-    ) -> None:
-        self.counts = counts
-        self.rates = rates
-        self.intake = intake
-        self.door = door
-        self.connections = connections
-        self.admin_port = admin_port
-        self.heads = PaymentHeads(door, rates)
-        self.answers = Answers(problems, request_ids or RequestIds(), requests)
-
-    def protocol(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_options: Any
-    ) -> PaymentProtocol:
-        """A protocol for a new connection; what uvicorn calls."""
-        return PaymentProtocol(self, config, server_state, app_state)
 
 
 class PaymentProtocol(asyncio.Protocol):
@@ -502,19 +458,9 @@ class PaymentProtocol(asyncio.Protocol):
         """
         if head is None and self._incoming is not None:
             head = self._incoming.head
-        refused = _refused(head, self._answers.request_ids)
-        if self._answers.requests is not None and head is not None:
-            seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
-            self._answers.requests.answered(*refused, status_of(error), seconds, None)
-        request_id, method, route = refused
-        answer = self._answers.problem(
-            error,
-            self._server_state.default_headers,
-            method=method,
-            path=route,
-            request_id=request_id,
-            close=True,
-        )
+        seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
+        default_headers = self._server_state.default_headers
+        answer = self._answers.refusal(error, default_headers, head, seconds)
         self._over = True
         self._forget()
         self._shared.release(self)
@@ -552,14 +498,3 @@ class PaymentProtocol(asyncio.Protocol):
             held += self._incoming.held
         coming_in = self._incoming is not None or (self._head is None and not self._unsent)
         self._shared.hold(self, held, coming_in=coming_in)
-
-
-def _refused(head: Head | PaymentHead | None, made: RequestIds) -> tuple[str, str, str]:
-    """Id, method and route of a request that is refused, as far as they are known."""
-    if isinstance(head, PaymentHead):
-        return head.ids.request_id or made.make(), "POST", head.path
-    if head is None:
-        return made.make(), "unknown", "unknown"
-    admission = admission_of(head.method, head.path)
-    route = "unknown" if admission is None else admission.path
-    return ids_in(head.fields).request_id or made.make(), head.method, route

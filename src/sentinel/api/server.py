@@ -23,7 +23,7 @@ from sentinel.access.opening import open_gatekeeper
 from sentinel.access.principals import Gatekeeper
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections
-from sentinel.api.protocol import FastPath
+from sentinel.api.fast_path import FastPath
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import ConfigurationError
