@@ -8,16 +8,20 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
 import httpx
 import pytest
 
+from sentinel.experiments.lineup import Experiment, LineUp
+from sentinel.experiments.store import change_line_up
 from sentinel.features import jit
+from testkit.experiments import install_version
 from testkit.payments import payments
-from testkit.scratch import Server, fraud_label, make_workspace
-from testkit.servers import Postgres, Redis
+from testkit.scratch import Server, default_plan, fraud_label, make_workspace, serving
+from testkit.servers import Postgres, Redis, wait_until
 from testkit.shared_scorers import send
 
 COMPILE = """
@@ -157,3 +161,39 @@ def test_a_scorer_needs_no_kernel_that_an_image_lacks(
     used = kernels_in((settings.workspace / "server.log").read_text())
     assert used
     assert used - compiled == set()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_first_line_up_is_not_held_up_by_kernels(tmp_path: Path) -> None:
+    plan = default_plan()
+    settings = make_workspace(tmp_path / "workspace", plan=plan)
+    settings = settings.model_copy(
+        update={"mlflow": settings.mlflow.model_copy(update={"model_name": "scratch"})}
+    )
+    install_version(settings, plan, "11")
+    challenger = Experiment(name="ab", kind="challenger", version="11", share=0.5)
+    environment = {
+        "NUMBA_DEBUG_CACHE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "SENTINEL_MLFLOW__MODEL_NAME": "scratch",
+    }
+    log = settings.workspace / "server.log"
+    with serving(settings, environment=environment) as server:
+        numbered = payments(3, prefix="before", customers=40)
+        send([server.url], islice(numbered, 60))
+        ready = kernels_in(log.read_text())
+        change_line_up(
+            settings,
+            lambda _: LineUp(experiments=(challenger,)),
+            by="test",
+            why="an experiment",
+            at_us=time.time_ns() // 1_000,
+        )
+
+        def decides() -> bool:
+            answers = send([server.url], islice(numbered, 20))
+            return any(answer["model_version"] == "11" for answer in answers.bodies.values())
+
+        wait_until(decides, 60, "the challenger to decide")
+        assert kernels_in(log.read_text()) - ready == set()

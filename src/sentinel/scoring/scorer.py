@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import Program
 from sentinel.log.entries import N_REASONS
+from sentinel.models.many_scorers import ManyScorers
 from sentinel.policy.exploration import Control, ExplorationKey, joined_control
 from sentinel.policy.ruling import Policy, Ruling
 from sentinel.scoring.panel import Panel
@@ -156,13 +157,18 @@ class Scorer:
         return self.panel.champion
 
     def warm(self) -> None:
-        """Compile or load every kernel of the path, without touching state."""
+        """Compile or load every kernel of the path, without touching state.
+
+        Those for several models, too: a line-up that comes later is not held up by them.
+        """
         self.state.warm()
         if self.model is not None:
             probe = Transaction(
                 transaction_id="warm-up", event_time_us=0, received_at_us=0, amount_minor=1
             )
             self.peek([probe])
+            row = np.full((1, len(self.model.plan.feature_names)), np.nan, dtype=np.float32)
+            ManyScorers([self.model.many]).score(row)
 
     def decide(
         self, transactions: Sequence[Transaction], known_only: Collection[int] = ()
