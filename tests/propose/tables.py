@@ -151,3 +151,43 @@ def pedidos(rows: int = 2_000) -> Columns:
             for t, f in zip(times, fraud, strict=True)
         ],
     }
+
+
+def transacoes(rows: int = 2_000) -> Columns:
+    """A Brazilian export: milliseconds, reais with their sign, refunds below 0, disputes."""
+    rng = np.random.default_rng(13)
+    ms = np.sort(rng.integers(0, 100 * 86_400_000, rows)) + int(START.timestamp()) * 1_000
+    person, shop = rng.integers(0, 150, rows).tolist(), rng.integers(0, 70, rows).tolist()
+    cents = rng.integers(100, 200_000, rows).tolist()
+    refund = (rng.random(rows) < 0.02).tolist()
+    return {
+        "NSU": [str(700_000_000 + 7 * n) for n in range(rows)],
+        "Data/Hora (ms)": [str(m) for m in ms.tolist()],
+        "Valor Transação": [
+            f"{'-' if r else ''}R$ {f'{c // 100:,}'.replace(',', '.')},{c % 100:02d}"
+            for c, r in zip(cents, refund, strict=True)
+        ],
+        "CPF do Portador": [f"000.000.{p:03d}-{p % 97:02d}" for p in person],
+        "Cartão": [f"tok_{p + 1_000:08x}" for p in person],
+        "Estabelecimento": [f"{s:06d} - Padaria {s}" for s in shop],
+        "Contestação": np.where(rng.random(rows) < 0.03, "Sim", "Não").tolist(),
+    }
+
+
+def umsaetze(rows: int = 2_000) -> Columns:
+    """A German export: compounds as names, an id of which seven stand there twice."""
+    rng = np.random.default_rng(14)
+    seconds = np.sort(rng.integers(0, 100 * 86_400, rows))
+    times = [START + timedelta(seconds=s) for s in seconds.tolist()]
+    customer, shop = rng.integers(0, 150, rows).tolist(), rng.integers(0, 70, rows).tolist()
+    cents = rng.integers(100, 200_000, rows).tolist()
+    return {
+        "Transaktions-Nr": [f"{n - (n % 250 == 1 and n > 250):012d}" for n in range(rows)],
+        "Buchungsdatum": [f"{t:%d.%m.%Y}" for t in times],
+        "Uhrzeit": [f"{t:%H:%M:%S}" for t in times],
+        "Betrag (EUR)": [f"{c // 100},{c % 100:02d}" for c in cents],
+        "Kundennr.": [f"K{c:06d}" for c in customer],
+        "Händlername": [f"Händler {s}" for s in shop],
+        "Gerätekennung": [f"G-{d:x}" for d in rng.integers(0, 300, rows).tolist()],
+        "Status": rng.choice(["genehmigt", "abgelehnt"], rows, p=[0.9, 0.1]).tolist(),
+    }

@@ -9,7 +9,7 @@ from sentinel.propose.languages import in_english
 from sentinel.propose.names import words_of
 from sentinel.propose.roles import Answers, Roles
 from sentinel.propose.time_formats import moments
-from tests.propose.tables import START, payments, pedidos, profile, torihiki
+from tests.propose.tables import START, payments, pedidos, profile, torihiki, transacoes, umsaetze
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,59 @@ def test_a_japanese_table_asks_nothing() -> None:
     assert (roles.amount.column, roles.amount.currency) == ("金額", "JPY")
     assert roles.label is not None
     assert (roles.label.column, roles.label.fraud_values) == ("不正フラグ", ("不正",))
+
+
+def test_an_export_from_brazil_asks_nothing() -> None:
+    roles = decide(profile(transacoes()), Answers())
+    assert not roles.questions
+    assert {e.entity: e.columns for e in roles.entities} == {
+        "customer_id": ("CPF do Portador",),
+        "card_id": ("Cartão",),
+        "merchant_id": ("Estabelecimento",),
+    }
+    assert roles.amount is not None
+    assert (roles.amount.column, roles.amount.currency) == ("Valor Transação", "BRL")
+    assert (roles.amount.decimal, roles.amount.thousands) == (",", ".")
+    assert roles.label is not None
+    assert (roles.label.column, roles.label.fraud_values) == ("Contestação", ("Sim",))
+
+
+def test_words_that_german_writes_as_one_are_told_apart() -> None:
+    roles = decide(profile(umsaetze()), Answers())
+    assert not roles.questions
+    assert {e.entity: e.columns for e in roles.entities} == {
+        "customer_id": ("Kundennr.",),
+        "merchant_id": ("Händlername",),
+        "device_id": ("Gerätekennung",),
+    }
+
+
+def test_a_payments_id_of_which_some_stand_there_twice_is_its_id() -> None:
+    roles = decide(profile(umsaetze()), Answers())
+    assert roles.id is not None
+    assert roles.id.columns == ("Transaktions-Nr",)
+    assert [note for note in roles.notes if note.startswith("7 rows have the 'Transaktions-Nr'")]
+
+
+@pytest.mark.parametrize(
+    ("written", "currency"),
+    [
+        ("R$ {},{}", "BRL"),
+        ("-R$ {},{}", "BRL"),
+        ("{},{} zł", "PLN"),
+        ("{},{} Kč", "CZK"),
+        ("CHF {}.{}", "CHF"),
+        ("A${}.{}", "AUD"),
+        ("kr {},{}", ""),
+        ("{},{}₺", "TRY"),
+    ],
+)
+def test_money_is_told_by_the_signs_that_an_import_reads(written: str, currency: str) -> None:
+    columns = {
+        **transacoes(),
+        "Valor Transação": [written.format(n % 700, 10 + n % 90) for n in range(2_000)],
+    }
+    roles = decide(profile(columns), Answers())
+    assert not roles.questions
+    assert roles.amount is not None
+    assert (roles.amount.column, roles.amount.currency) == ("Valor Transação", currency)

@@ -25,7 +25,7 @@ from sentinel.settings import Settings
 from sentinel.sources.mapping_file import load_mapping
 from sentinel.sources.registry import open_source
 from sentinel.sources.validate import check_transactions
-from tests.propose.tables import payments, profile, renamed, transfers, write
+from tests.propose.tables import payments, profile, renamed, transfers, umsaetze, write
 
 
 @pytest.fixture
@@ -123,6 +123,30 @@ def test_labels_in_a_table_of_their_own(tmp_path: Path) -> None:
     table = tomllib.loads(proposal.mapping.read_text())["labels"]
     assert (table["transaction_id"], table["column"]) == ("ref", "fraud")
     assert {leak.column for leak in proposal.roles.leaks} == {"case_opened"}
+
+
+def test_labels_whose_ids_are_written_otherwise_are_named_with_the_difference(
+    tmp_path: Path,
+) -> None:
+    columns = umsaetze()
+    write(tmp_path / "umsaetze.csv", columns, ";")
+    ids = columns["Transaktions-Nr"][:600:7]
+    cases = {
+        "Transaktionsnummer": [name.lstrip("0") or "0" for name in ids],
+        "Stand": ["verloren", "gewonnen", "offen"] * 28 + ["verloren"] * 2,
+    }
+    write(tmp_path / "rueckbelastungen.csv", cases, ";")
+    proposal = propose([tmp_path], tmp_path / "w")
+    assert [
+        note
+        for note in proposal.roles.notes
+        if "rueckbelastungen.csv would be the labels" in note and "leading zeros" in note
+    ]
+    write(tmp_path / "rueckbelastungen.csv", {**cases, "Transaktionsnummer": ids}, ";")
+    label = propose([tmp_path], tmp_path / "w").roles.label
+    assert label is not None
+    assert (label.joined_by, label.column) == ("Transaktions-Nr", "Stand")
+    assert (label.fraud_values, label.undecided_values) == (("verloren",), ("offen",))
 
 
 def test_the_payments_name_the_table_whichever_file_comes_first(tmp_path: Path) -> None:

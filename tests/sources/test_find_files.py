@@ -319,6 +319,11 @@ def test_parquet_files_may_differ_in_types_and_repeat_names(tmp_path: Path) -> N
             ["номер", "магазин"],
         ),
         ('{"ref": "p1"}\n', {}, ["ref"]),
+        (
+            "Export of a bank\nas of 1 October\nref;amount;fee;shop\n" + "p1;1,50;0,02;x\n" * 120,
+            {"delimiter": ";", "skip_lines": 2},
+            ["ref", "amount", "fee", "shop"],
+        ),
     ],
 )
 def test_what_nobody_described_is_sniffed(

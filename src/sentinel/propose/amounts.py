@@ -15,26 +15,15 @@ from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Amount, Answers, Question, Roles
 from sentinel.propose.times import quoted
+from sentinel.sources.currencies import CODES, currency_of
 
 MAX_SCALE: Final = 4
-SIGNS: Final = {
-    "$": "USD",
-    "€": "EUR",
-    "£": "GBP",
-    "¥": "JPY",
-    "￥": "JPY",
-    "円": "JPY",
-    "원": "KRW",
-    "₩": "KRW",
-    "元": "CNY",
-    "₽": "RUB",
-    "₹": "INR",
-    "zł": "PLN",
-}
-
+_SIGN: Final = (
+    r"(?:[A-Z]{1,3}\s?)?[$€£¥￥₹₩₽₺₫₪₴₦₱฿]|zł|Kč|Ft|[Kk]r\.?|Fr\.?|Rs\.?|円|元|원|[A-Z]{3}"
+)
 _MONEY: Final = re.compile(
-    r"^\(?[-+\u2212]?\s?(?P<before>[$€£¥￥₹₩₽]|zł|[A-Z]{3})?\s?[-+\u2212]?"
-    r"(?P<digits>\d[\d.,'\u00a0 ]*)(?:[eE]\d+)?\s?(?P<after>[$€£¥￥₹₩₽円元원]|zł|[A-Z]{3})?-?\)?$"
+    rf"^\(?[-+\u2212]?\s?(?P<before>{_SIGN})?\s?[-+\u2212]?"
+    rf"(?P<digits>\d[\d.,'\u00a0 ]*)(?:[eE]\d+)?\s?(?P<after>{_SIGN})?-?\)?$"
 )
 _EQUAL: Final = 0.006
 _BALANCE_SHARE: Final = 0.95
@@ -242,7 +231,8 @@ def _money_texts(profile: TableProfile, name: str) -> tuple[str, str, int, str] 
     behind = [len(text.rpartition(decimal)[2]) for text in digits if decimal in text]
     signs = [match["before"] or match["after"] for match in fitting]
     common = max(set(signs), key=signs.count) if signs else ""
-    currency = SIGNS.get(common or "", common or "")
+    code = currency_of(common or "")  # which crowns "kr" are, nobody knows
+    currency = code if code in CODES else ""
     return decimal, grouped[0] if grouped else "", max(behind, default=0), currency
 
 

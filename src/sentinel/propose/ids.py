@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import pyarrow.compute as pc
+
 from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Id, Roles
 from sentinel.propose.time_formats import time_of
 
-_LONGEST = 64
+_LONGEST: Final = 64
+_BY_NAME: Final = 3
+_OF_ITS_OWN: Final = 0.97
+"""Share of different values from which a column names rows of which some stand there twice."""
 
 
 def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
@@ -36,19 +43,60 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
         for column in profile.columns.values()
         if _names_rows(profile, column) and column.name not in roles.used()
     ]
+    if not unique or _points(max(unique, key=_points)) < _BY_NAME:
+        repeated = max(
+            (c for c in names_payments(profile) if c.name not in roles.used()),
+            key=lambda column: (_points(column), -column.place),
+            default=None,
+        )
+        if repeated is not None and _points(repeated) >= _BY_NAME:
+            _take_repeated(roles, repeated)
+            return
     if not unique:
         roles.id = Id((), "no column has a value of its own in every row", _prefix(profile))
         return
     unique.sort(key=lambda column: (-_points(column), column.place))
     best = unique[0]
-    if _counts_rows(best) and _points(best) < 3:
+    if _counts_rows(best) and _points(best) < _BY_NAME:
         why = f"{_shown(best.name)} only counts the rows"
         roles.id = Id((), why, _prefix(profile))
         return
     reason = "each row has a value of its own"
-    if _points(best) >= 3:
+    if _points(best) >= _BY_NAME:
         reason += ", and its name"
     roles.id = Id((best.name,), reason, tokenize=best.card_like)
+
+
+def names_payments(profile: TableProfile) -> list[ColumnProfile]:
+    """Columns by which another table could name the payments, the file's order kept.
+
+    Exports that were taken twice hold rows twice, and end in totals: a column whose name says
+    that it is the payment's id may repeat some values, and lack some.
+    """
+    return [
+        column
+        for column in profile.columns.values()
+        if (column.unique and column.given == column.rows)
+        or (_names_nearly_all(profile, column) and _is_payments_id(column))
+    ]
+
+
+def _is_payments_id(column: ColumnProfile) -> bool:
+    words = set(names.words_of(column.name))
+    return bool(words & names.ID and words & names.PAYMENT)
+
+
+def _take_repeated(roles: Roles, column: ColumnProfile) -> None:
+    why = "by its name; hardly a value comes twice"
+    roles.id = Id((column.name,), why, tokenize=column.card_like)
+    texts = pc.drop_null(roles.profile.texts(column.name))
+    again = len(texts) - len(pc.unique(texts))
+    some = "" if roles.profile.complete else f" of a sample of {len(texts):,}"
+    if again:
+        roles.notes.append(
+            f"{again:,} rows{some} have the {column.name!r} of another row: the import keeps the "
+            "first of each and lists the others among the rejects."
+        )
 
 
 def _shown(name: str) -> str:
@@ -61,8 +109,22 @@ def _prefix(profile: TableProfile) -> str:
 
 def _names_rows(profile: TableProfile, column: ColumnProfile) -> bool:
     """Whether the column has another value in every row and could be a name."""
-    if not column.unique or column.given < column.rows or column.lengths[1] > _LONGEST:
+    if not column.unique or column.given < column.rows:
         return False
+    return _could_name(profile, column)
+
+
+def _names_nearly_all(profile: TableProfile, column: ColumnProfile) -> bool:
+    """Whether hardly a value comes twice, hardly a row lacks one, and it could be a name."""
+    least = _OF_ITS_OWN * column.rows
+    return min(column.given, column.distinct) >= least and _could_name(profile, column)
+
+
+def _could_name(profile: TableProfile, column: ColumnProfile) -> bool:
+    if column.lengths[1] > _LONGEST:
+        return False
+    if names.has(column.name, names.AMOUNT) and not names.has(column.name, names.ID):
+        return False  # amounts of a small table may all differ
     if column.type not in ("text", "integer") or column.luhn > 0.9 or column.negatives:
         return False
     return column.type == "integer" or time_of(profile, column.name) is None

@@ -9,13 +9,39 @@ from typing import Final
 # Words that English has with another meaning (``data``, ``pays``) are left out.
 _ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     # who pays, with what, where, to whom
-    "customer": ("cliente", "comprador", "kunde", "klient", "klant", "acheteur"),
-    "customer number": ("kundennummer", "kundennr", "klantnummer"),
+    "customer": (
+        "cliente",
+        "comprador",
+        "kunde",
+        "kunden",
+        "klient",
+        "klant",
+        "acheteur",
+        "portador",
+        "titular",
+        "tarjetahabiente",
+        "karteninhaber",
+        "porteur",
+        "kaarthouder",
+    ),
+    "customer number": ("kundennummer", "kundennr", "klantnummer", "cpf"),
     "account": ("cuenta", "konto", "compte", "conta", "conto", "rekening"),
     "account number": ("kontonummer", "kontonr", "rekeningnummer"),
-    "card": ("tarjeta", "karte", "carte", "cartao", "carta", "karta", "kaart"),
+    "card": ("tarjeta", "karte", "karten", "carte", "cartao", "carta", "karta", "kaart"),
     "card number": ("kartennummer", "kartennr", "kaartnummer"),
-    "merchant": ("comercio", "händler", "haendler", "commercant", "esercente", "sprzedawca"),
+    "merchant": (
+        "comercio",
+        "händler",
+        "haendler",
+        "commercant",
+        "esercente",
+        "sprzedawca",
+        "establecimiento",
+        "estabelecimento",
+        "vertragsunternehmen",
+        "handelaar",
+    ),
+    "merchant number": ("cnpj",),
     "store": ("tienda", "magasin", "loja", "negozio", "sklep", "winkel", "filiale"),
     "device": ("dispositivo", "gerät", "geraet", "appareil", "urzadzenie", "apparaat"),
     "address": ("direccion", "adresse", "endereco", "indirizzo", "adres"),
@@ -26,21 +52,50 @@ _ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     "number": ("numero", "nummer", "numer"),
     "order": ("pedido", "bestellung", "commande", "ordine", "zamowienie", "bestelling"),
     "order number": ("bestellnummer", "bestelnummer", "auftragsnummer"),
-    "payment": ("pago", "zahlung", "paiement", "pagamento", "platnosc", "betaling"),
-    "transaction": ("transaccion", "transaktion", "transacao", "transazione", "transakcja"),
+    "payment": ("pago", "zahlung", "zahlungs", "paiement", "pagamento", "platnosc", "betaling"),
+    "transaction": (
+        "transaccion",
+        "transaktion",
+        "transaktions",
+        "transacao",
+        "transazione",
+        "transakcja",
+    ),
     "amount": ("importe", "monto", "valor", "betrag", "montant", "importo", "kwota", "bedrag"),
     "currency": ("divisa", "moneda", "währung", "waehrung", "devise", "moeda", "valuta", "waluta"),
+    "fee": ("gebühr", "gebuehr", "disagio", "comision", "frais", "taxa", "prowizja"),
     "date": ("fecha", "datum"),
     "time": ("hora", "uhrzeit", "heure", "godzina", "tijd", "czas"),
     "birth": ("nacimiento", "geburtsdatum", "naissance", "nascimento", "urodzenia"),
     "country": ("pais", "land", "paese", "kraj"),
     "city": ("ciudad", "stadt", "ville", "cidade", "citta", "miasto"),
+    "brand": ("bandeira", "marca", "marque"),
+    "type": ("typ", "tipo"),
     # what became of it
     "fraud": ("fraude", "betrug", "betrugsfall", "frode", "oszustwo"),
     "reported": ("gemeldet", "reportado", "signale", "segnalato", "gemeld", "zgloszono"),
     "balance": ("saldo", "solde", "kontostand"),
-    "chargeback": ("contracargo", "rückbuchung", "rueckbuchung", "estorno", "impaye"),
-    "dispute": ("disputa", "reklamation", "litige", "reklamacja"),
+    "chargeback": (
+        "contracargo",
+        "rückbuchung",
+        "rueckbuchung",
+        "estorno",
+        "impaye",
+        "rückbelastung",
+        "rueckbelastung",
+        "retrofacturation",
+    ),
+    "dispute": (
+        "disputa",
+        "reklamation",
+        "litige",
+        "reklamacja",
+        "contestacao",
+        "contestacion",
+        "contestation",
+        "contestazione",
+        "disputation",
+    ),
     "refund": ("devolucion", "reembolso", "erstattung", "remboursement", "rimborso", "zwrot"),
     "refunded": ("devuelto", "reembolsado", "erstattet", "rembourse", "zwrocono"),
     "status": ("estado", "statut", "stato", "situacao"),
@@ -56,6 +111,9 @@ _ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     ),
     "paid": ("cobrado", "cobrada", "pagado", "pagada", "bezahlt", "pago", "pagato", "betaald"),
     "pending": ("pendiente", "ausstehend", "pendente", "oczekuje"),
+    "lost": ("verloren", "perdido", "perdida", "perdu", "perso"),
+    "won": ("gewonnen", "ganado", "ganada", "ganho", "ganha", "gagne", "vinto"),
+    "open": ("offen", "abierto", "abierta", "aberto", "aberta", "ouvert"),
     "yes": ("si", "ja", "oui", "sim", "tak"),
     "no": ("nein", "non", "nao", "nie", "nee"),
 }
@@ -127,6 +185,8 @@ def in_english(word: str) -> str:
 
     >>> in_english("código"), in_english("kundennummer"), in_english("merchant")
     ('id', 'customer number', 'merchant')
+    >>> in_english("gerätekennung"), in_english("händlername"), in_english("zahlungsdatum")
+    ('device id', 'merchant name', 'payment date')
     >>> in_english("取引日時"), in_english("カード番号"), in_english("сумма")
     ('transaction datetime', 'card number', 'amount')
     """
@@ -135,7 +195,20 @@ def in_english(word: str) -> str:
             return _SCRIPT_WORDS[word]
         if _UNSPACED.search(word):
             return " ".join(_parts(word)) or word
-    return _WORDS.get(word) or _WORDS.get(_plain_letters(word)) or word
+    plain = _plain_letters(word)
+    return _WORDS.get(word) or _WORDS.get(plain) or _compound(plain) or word
+
+
+def _compound(word: str) -> str:
+    """Two known words written as one, as German and Dutch do, in English; "" if it is none."""
+    for first in _FIRST_PARTS:
+        if not word.startswith(first):
+            continue
+        for joint in ("", "s", "n", "e", "en", "es"):
+            second = word[len(first) :].removeprefix(joint)
+            if english := _SECOND_PARTS.get(second):
+                return f"{_WORDS[_PARTS[first]]} {english}"
+    return ""
 
 
 def _parts(word: str) -> list[str]:
@@ -160,3 +233,16 @@ def _plain_letters(word: str) -> str:
     parts = unicodedata.normalize("NFKD", word.replace("ł", "l").replace("ß", "ss"))
     plain = "".join(letter for letter in parts if not unicodedata.combining(letter))
     return plain if plain != "no" else "number"
+
+
+_PARTS: Final = {_plain_letters(word): word for word in _WORDS if len(word) > 3}
+_FIRST_PARTS: Final = sorted(_PARTS, key=len, reverse=True)
+_SECOND_PARTS: Final = {
+    **{plain: _WORDS[word] for plain, word in _PARTS.items()},
+    "name": "name",
+    "code": "code",
+    "id": "id",
+    "nr": "number",
+    "typ": "type",
+    "zeit": "time",
+}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import pyarrow.compute as pc
+
 from sentinel.domain import ConfigurationError
 from sentinel.feature_sets import IEEE_CIS, complete, set_text
 from sentinel.propose import reading
@@ -15,6 +17,7 @@ from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.deciding import decide, step_seconds
 from sentinel.propose.definitions_text import definitions_text, without_windows
 from sentinel.propose.files import Written, load_record, save_record, write
+from sentinel.propose.ids import names_payments
 from sentinel.propose.labels import verdicts as verdict_words
 from sentinel.propose.mapping_text import built_in_text, mapping_text
 from sentinel.propose.names import slug
@@ -24,7 +27,9 @@ from sentinel.propose.roles import Answers, Attribute, Entity, Label, Roles
 from sentinel.propose.settings_text import settings_text
 from sentinel.propose.summary import report, report_markdown
 from sentinel.sources.ieee_cis import IeeeCisSource
+from sentinel.sources.near_ids import essence, in_words
 from sentinel.sources.progress import ProgressCallback, no_progress
+from sentinel.sources.sniff import SniffedTable
 
 MAPPING: Final = "mapping.toml"
 DEFINITIONS: Final = "feature_store/definitions.py"
@@ -35,6 +40,9 @@ _IEEE_KEYS: Final = {
     "card_id": ("card1", "card2", "card3", "card4", "card5", "card6"),
     "device_id": ("DeviceInfo", "id_30", "id_31", "id_33"),
 }
+_LABEL_COLUMNS: Final = 8
+"""So many columns a small table of ids and verdicts has at most."""
+_LEAST_MET: Final = 0.2
 _ENDINGS: Final = r"(\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|gz|bz2|xz|zst|zip))+$"
 
 
@@ -104,11 +112,12 @@ def settle(examined: Examined, answers: Answers) -> Roles:
     label, verdicts = _label_file(tables, profile, answers)
     roles = decide(profile, answers, label=label, verdicts=verdicts)
     if examined.broken:
-        roles.notes.append(f"{examined.broken:,} lines are broken: the import rejects them.")
+        lines = "1 line is" if examined.broken == 1 else f"{examined.broken:,} lines are"
+        roles.notes.append(f"{lines} broken: the import counts them among the rejects.")
     roles.notes += [f"{note}." for note in tables.main.notes]
     labelled = label.path if label else ""
     roles.notes[:0] = [
-        f"{other} is another table and not used: tables are not joined."
+        _unused(other, table, profile)
         for other, table in tables.others
         if table.files[0].path.resolve().as_posix() != labelled
     ]
@@ -241,11 +250,32 @@ def _label_file(
     return _of_table(tables, profile)
 
 
+def _unused(name: str, table: SniffedTable, profile: TableProfile) -> str:
+    """Why a table beside the payments is not used, and what would make it their labels."""
+    if len(table.names) <= _LABEL_COLUMNS:
+        head = reading.head_of(table, name)
+        for column in names_payments(profile):
+            payments = pc.drop_null(profile.texts(column.name)).to_pylist()
+            known = {essence(text): text for text in payments}
+            for other in head.columns:
+                texts = pc.drop_null(head.texts(other)).to_pylist()
+                met = [text for text in texts if essence(text) in known]
+                if len(met) <= _LEAST_MET * len(texts) or set(met) & set(payments):
+                    continue
+                pair = in_words((met[0], known[essence(met[0])]))
+                return (
+                    f"{name} would be the labels, but its {other!r} is not written as "
+                    f"{column.name!r} is: {pair}."
+                )
+    return f"{name} is another table and not used: tables are not joined."
+
+
 def _of_map(
     labels: LabelMap, profile: TableProfile, answers: Answers
 ) -> tuple[Label | None, Mapping[str, str] | None]:
-    columns = [c for c in profile.columns.values() if c.unique and c.given == c.rows]
-    wanted = {c.name: set(profile.texts(c.name).to_pylist()) for c in columns}
+    wanted = {
+        c.name: set(profile.texts(c.name).to_pylist()) - {None} for c in names_payments(profile)
+    }
     found, counts = reading.verdicts_in(labels, set().union(*wanted.values()) if wanted else set())
     joined = max(wanted, key=lambda name: len(wanted[name] & found.keys()), default="")
     if not joined or not wanted[joined] & found.keys():
@@ -276,13 +306,9 @@ def _of_table(
     """A small table of ids and verdicts beside the payments."""
     from sentinel.propose.labels import choose_label
 
-    ids = {
-        c.name: set(profile.texts(c.name).to_pylist())
-        for c in profile.columns.values()
-        if c.unique and c.given == c.rows
-    }
+    ids = {c.name: set(profile.texts(c.name).to_pylist()) - {None} for c in names_payments(profile)}
     for name, table in tables.others:
-        if len(table.names) > 8 or not ids:
+        if len(table.names) > _LABEL_COLUMNS or not ids:
             continue
         head = reading.head_of(table, name)
         best, key, joined = 0.0, "", ""

@@ -37,6 +37,28 @@ SIGNS: Final = {
     "KČ": "CZK",
     "FT": "HUF",
     "FR": "CHF",
+    "￥": "JPY",
+    "円": "JPY",
+    "₩": "KRW",
+    "원": "KRW",
+    "元": "CNY",
+    "₽": "RUB",
+    "₺": "TRY",
+    "₫": "VND",
+    "₪": "ILS",
+    "₴": "UAH",
+    "₦": "NGN",
+    "₱": "PHP",
+    "฿": "THB",
+    "A$": "AUD",
+    "AU$": "AUD",
+    "C$": "CAD",
+    "CA$": "CAD",
+    "HK$": "HKD",
+    "NZ$": "NZD",
+    "S$": "SGD",
+    "NT$": "TWD",
+    "MX$": "MXN",
 }
 """Signs of money, in capitals, and the currency that is most often meant."""
 
@@ -46,6 +68,16 @@ _NAMES: Final = re.compile(
 )
 _NOTHING: Final = ("NA", "N/A", "NULL", "NONE", "NAN", "-", "UNKNOWN")
 _FEW: Final = 200  # kinds of money that a column may hold; a column of more is something else
+
+
+def currency_of(money: str) -> str:
+    """The code that a sign of money most often means; what is no such sign as it is, in capitals.
+
+    >>> currency_of("R$"), currency_of("zł"), currency_of("Fr."), currency_of("eur")
+    ('BRL', 'PLN', 'CHF', 'EUR')
+    """
+    word = money.upper().replace(" ", "").rstrip(".")
+    return SIGNS.get(word, word)
 
 
 def is_currency_name(column: str) -> bool:

@@ -23,7 +23,7 @@ from sentinel.sources.columns import (
     joined_id,
     number_column,
 )
-from sentinel.sources.currencies import SIGNS, currencies_in
+from sentinel.sources.currencies import currencies_in, currency_of
 from sentinel.sources.door import secret_columns, with_masks
 from sentinel.sources.mapping_file import Mapping, several
 from sentinel.sources.mapping_times import odd_times, read_times
@@ -157,7 +157,7 @@ class RowReader:
                 kinds = currencies_in(name, rows.column(name))
                 seen.append(Observed(Kind.CURRENCY, f"the column {name!r}", kinds, rows.num_rows))
         if read.money is not None:
-            kinds = {SIGNS.get(word, word): rows for word, rows in counted(read.money).items()}
+            kinds = {currency_of(word): rows for word, rows in counted(read.money).items()}
             if kinds:
                 place = f"the column {amount.column!r}"
                 seen.append(Observed(Kind.CURRENCY, place, kinds, rows.num_rows))

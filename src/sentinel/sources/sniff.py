@@ -167,8 +167,11 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
         for rank, candidate in enumerate(_DELIMITERS):
             split = _split(whole, candidate, quote)
             common, share = _common_width(split)
-            if common > 1 and (share, common, -rank) > best and share >= _least(candidate):
-                best = (round(share, 1), common, -rank)
+            # A line or two of prose in front of the header must not tell two delimiters apart.
+            # Blanks are in all prose, that of fields too: they get no such grace.
+            found = (share if candidate == " " else round(share, 1), common, -rank)
+            if common > 1 and found > best and share >= _least(candidate):
+                best = found
                 delimiter, width = candidate, common
         for candidate in _LONG_DELIMITERS:
             # Of "||" a single "|" makes as many fields more, all of them empty.
