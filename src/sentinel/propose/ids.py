@@ -45,7 +45,13 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
     ]
     if not unique or _points(max(unique, key=_points)) < _BY_NAME:
         repeated = max(
-            (c for c in names_payments(profile) if c.name not in roles.used()),
+            (
+                column
+                for column in profile.columns.values()
+                if _names_nearly_all(profile, column)
+                and _is_payments_id(column)
+                and column.name not in roles.used()
+            ),
             key=lambda column: (_points(column), -column.place),
             default=None,
         )
