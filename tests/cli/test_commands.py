@@ -110,6 +110,7 @@ def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None
     again = sentinel(*allowed)
     assert again.returncode == 0, again.stderr
     assert "accepted 0" in " ".join(again.stdout.replace("│", " ").split())
+    assert "known to be fraud" not in again.stdout, "there is nothing that a share would be of"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +280,15 @@ def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
     done = sentinel("status", "--workspace", str(tmp_path), SENTINEL_API__PORT="0")
     assert done.returncode == 1
     assert "api.port" in done.stderr
+
+
+def test_the_status_of_a_folder_that_is_not_there_owns_nothing(tmp_path: Path) -> None:
+    done = sentinel("status", "--workspace", str(tmp_path / "misspelled"))
+    assert done.returncode == 0, done.stderr
+    assert "there is no such folder; what runs belongs to another workspace" in done.stdout
+    assert not (tmp_path / "misspelled").exists()
+    there = sentinel("status", "--workspace", str(tmp_path))
+    assert "no such folder" not in there.stdout
 
 
 def test_the_doctor_finds_what_is_missing_and_so_does_its_old_name(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import uuid
 import zipfile
 from decimal import Decimal
@@ -333,3 +334,11 @@ def test_what_nobody_described_is_sniffed(
     assert found.settings() == settings
     assert list(found.names) == names
     assert sum(block.rows.num_rows for file in found.files for block in file.blocks(9)) >= 1
+
+
+def test_a_pipe_or_a_device_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "payments.csv"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/null")):
+        with pytest.raises(ConfigurationError, match=r"is a pipe or a device.* save it as a file"):
+            find_files([path])

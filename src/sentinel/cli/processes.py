@@ -97,7 +97,8 @@ class Child:
         """Wait until it answers.
 
         Raises:
-            ConfigurationError: It ended, or took too long; says where its log is.
+            ConfigurationError: It ended, or took too long; says where its log is, and that it may
+                be the machine.
         """
         deadline = time.monotonic() + seconds
         while not self.answers():
@@ -107,8 +108,9 @@ class Child:
                 )
             if time.monotonic() > deadline:
                 raise ConfigurationError(
-                    f"{self.name} did not answer at {self.url} within {seconds:.0f} s. "
-                    f"Its log is {self.log}."
+                    f"{self.name} runs, but did not answer at {self.url} within {seconds:.0f} s. "
+                    f"Its log is {self.log}. Where the machine is busy with other work, run the "
+                    "command again: what is finished stays."
                 )
             time.sleep(0.05)
 

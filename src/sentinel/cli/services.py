@@ -35,6 +35,9 @@ def run_dashboard(settings: Settings) -> None:
 def show_status(settings: Settings) -> None:
     """Print what runs and what the workspace holds."""
     table = Table(title=f"Workspace {settings.workspace}", title_justify="left", show_header=False)
+    if not settings.workspace.is_dir():
+        beside = "there is no such folder; what runs belongs to another workspace"
+        table.add_row("Workspace", "not made yet", beside)
     for name, (address, health_path) in _addresses(settings).items():
         state = "running" if _answers(address + health_path) else "not running"
         table.add_row(name, state, address)

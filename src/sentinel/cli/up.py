@@ -35,7 +35,8 @@ from sentinel.ledger.open import ledger_exists, ledger_name, open_reader
 from sentinel.settings import Settings
 
 _LEAST_FREE_BYTES: Final = 1 << 30
-_READY_SECONDS: Final = 180.0
+_READY_SECONDS: Final = 600.0
+"""Kernels are compiled at the first start, which takes minutes where others use the processors."""
 _EXPLORING_MINOR: Final = 100_000
 """What the control group of a simulated world may cost in 30 days."""
 _WATCH_SECONDS: Final = 1.0

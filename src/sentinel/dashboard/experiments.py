@@ -144,6 +144,13 @@ def _headline(said: Judgement, settings: Settings) -> None:
 
 
 def _sequence(found: JudgedExperiment, said: Judgement | None) -> None:
+    if said is None and found.status is not None:
+        st.html(panels.title("Which model is better", "not known of this one"))
+        st.caption(
+            "Only a challenger shares payments with the champion by chance, so nothing says which "
+            "model is better. Start the version as a challenger to know."
+        )
+        return
     st.html(
         panels.title(
             "Challenger's part of the frauds that only one catches",
@@ -165,13 +172,8 @@ def _sequence(found: JudgedExperiment, said: Judgement | None) -> None:
         st.vega_lite_chart(rows, charts.confidence_sequence(), key="confidence-sequence")
     elif said is not None:
         st.caption(said.why)
-    elif found.status is None:
-        st.caption("It is being judged: the log is read from its start on.")
     else:
-        st.caption(
-            "Only a challenger shares payments with the champion by chance, so nothing says which "
-            "model is better. Start the version as a challenger to know."
-        )
+        st.caption("It is being judged: the log is read from its start on.")
 
 
 def _controls(api: ScoringApi, name: str, running: Experiments) -> None:

@@ -88,6 +88,11 @@ def _nothing_at(pattern: Path) -> str:
         )
     if _WILDCARD.search(str(pattern)):
         return f"No file fits {pattern}; give a file, a folder or a glob such as payments/*.csv."
+    if pattern.exists():
+        return (
+            f"{pattern} is a pipe or a device, which can be read once at most. A table is read "
+            "several times: save it as a file first."
+        )
     return f"There is no file or folder {pattern}; check the path and the folder it starts from."
 
 

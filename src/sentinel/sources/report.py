@@ -153,7 +153,8 @@ class ImportReport:
         if self.first_event_us is not None and self.last_event_us is not None:
             table.add_row("from", moment(self.first_event_us))
             table.add_row("to", moment(self.last_event_us))
-        table.add_row("known to be fraud", f"{self.frauds:,} ({self.fraud_share:.3%})")
+        if self.accepted:
+            table.add_row("known to be fraud", f"{self.frauds:,} ({self.fraud_share:.3%})")
         after = [Text(f"warning: {sentence}", style="yellow") for sentence in self.warnings()]
         if self.rejects_path is not None:
             after += [Text(f"first {reason}") for reason in self.first_reasons()]
