@@ -24,9 +24,29 @@ with nothing_left_behind():
 """
 
 
-def descendants(process: psutil.Process, part: str) -> list[psutil.Process]:
-    """Of a process, those that have a part in their command."""
-    return [one for one in process.children(recursive=True) if part in " ".join(one.cmdline())]
+def started(process: subprocess.Popen[bytes], part: str, count: int) -> list[psutil.Process]:
+    """Wait until so many descendants of a process have a part in their command.
+
+    A process that is becoming another program has no command line for a
+    moment, so one look may miss it.
+    """
+    me, deadline = psutil.Process(process.pid), time.monotonic() + 120
+    while True:
+        found = [
+            one for one in me.children(recursive=True) if part in " ".join(command_of(one))
+        ]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """The command of a process; nothing of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -34,11 +54,10 @@ def test_what_a_benchmark_started_ends_with_it(number: signal.Signals) -> None:
     command = [sys.executable, "-c", ORPHANS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"started\n"
-        left = descendants(psutil.Process(process.pid), "sleep 300")
-        assert len(left) == 2
-        process.send_signal(number)
         try:
+            assert process.stdout.readline() == b"started\n"
+            left = started(process, "sleep 300", 2)
+            process.send_signal(number)
             assert process.wait(60) != 0
         finally:
             process.kill()
@@ -51,11 +70,11 @@ def test_what_a_benchmark_started_ends_with_it(number: signal.Signals) -> None:
 def test_a_benchmark_of_serving_that_is_told_to_end_leaves_no_server() -> None:
     command = [sys.executable, "-m", "benchmarks", "serving", "--quick", "--stacks", "empty_asgi"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        me, deadline = psutil.Process(process.pid), time.monotonic() + 120
-        while not (left := descendants(me, "benchmarks.peers")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        try:
+            left = started(process, "benchmarks.peers", 1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
     _, alive = psutil.wait_procs(left, 10)
     assert alive == []
