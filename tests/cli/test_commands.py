@@ -157,6 +157,19 @@ def test_a_busy_port_is_named_before_a_table_is_read(mapping: Path, tmp_path: Pa
     assert not (workspace / "mapping.toml").exists()
 
 
+@pytest.mark.parametrize("name", ["nothing.csv", "nothing.toml"])
+def test_data_that_is_not_there_is_named_before_a_busy_port(name: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        arguments = ("up", "--data", str(tmp_path / name), "--workspace", str(tmp_path / "w"))
+        done = sentinel(*arguments, SENTINEL_MLFLOW__PORT=port)
+    assert done.returncode == 1
+    assert name in done.stderr
+    assert "in use" not in done.stderr
+
+
 def test_labels_in_an_older_encoding_are_read_and_it_is_said_which(
     mapping: Path, tmp_path: Path
 ) -> None:

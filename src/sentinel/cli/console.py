@@ -112,7 +112,7 @@ def plain_errors() -> Iterator[None]:
         _tell(error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        err.print("Stopped.")
+        err.print("Stopped. What was finished is kept, and the same command can be run again.")
         sys.exit(130)
     except OSError as error:
         if error.errno != 28:

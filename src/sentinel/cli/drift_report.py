@@ -99,18 +99,7 @@ def _model_words(model: ModelDrift) -> str:
         said = f"{name}: no hour is over yet."
     else:
         said = f"{name}: tested up to {_hour(stream.tested_hour + 1)} UTC."
-    apart = [
-        f"{count:,} {what}"
-        for what, count in (
-            ("degraded", day.degraded),
-            ("late", day.late),
-            ("without a reference", day.uncounted),
-        )
-        if count
-    ]
-    counted = f", of them {', '.join(apart)}, which are not counted." if apart else "."
-    if day.late:
-        counted += " A decision is late if its hour had been tested when it came in."
+    counted = f", of them {day.left_out}" if day.left_out else "."
     return f"{said} Decisions of the last day: {day.decided:,}{counted}"
 
 

@@ -108,6 +108,17 @@ class FirstRun:
         """Do not measure again at the next start."""
         self._once("measured", lambda: None)
 
+    def check(self) -> None:
+        """See that the mapping file and its data can be read, before anything is started.
+
+        Raises:
+            ConfigurationError: They cannot.
+        """
+        from sentinel.sources.registry import open_source
+
+        if self._data is not None and "imported" not in self._progress.stages:
+            open_source(self._data)
+
     def prepare(self) -> None:
         """Import, apply and backfill, as far as that was not done before."""
         self._once("imported", self._import)
@@ -298,8 +309,9 @@ def up(
     with _alone(settings), _stopping() as stop:
         check_exposure(settings, has_keys=has_keys(settings))
         _check_disk(settings.workspace)
-        check_ports(settings)
         first = FirstRun(settings, data, customers, days, time.time_ns() // 1000)
+        first.check()
+        check_ports(settings)
         stack = Stack()
         try:
             _run(settings, first, stack, stop, traffic=traffic, speed=speed)

@@ -279,8 +279,9 @@ def served_trainer(settings: Settings) -> Trainer:
     if not trainer.served:
         others = [name for name in families() if trainer_of(name).served]
         raise ConfigurationError(
-            f"{trainer.name} is a baseline to compare with; it is not served. Set "
-            f"training.trainer to {' or '.join(others)}."
+            f"{trainer.name} is a baseline to compare with, and is not served. Train "
+            f"{' or '.join(others)} (`--model`, or training.trainer of the settings). `--search` "
+            "with a number of trials finds parameters of the baseline, too."
         )
     return trainer
 

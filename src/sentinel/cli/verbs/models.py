@@ -16,7 +16,8 @@ def train(
         str | None,
         typer.Option(
             help="Family of the model: lightgbm, xgboost, random-forest, lightgbm-forest, "
-            "logistic, or an installed one. Default: training.trainer of the settings."
+            "logistic (with --search alone: it is not served), or an installed one. Default: "
+            "training.trainer of the settings."
         ),
     ] = None,
     search: Annotated[

@@ -56,6 +56,7 @@ def _mapping_of(data: Path, workspace: Path | None) -> Path:
     from sentinel.cli.propose import run as propose
     from sentinel.cli.up import check_ports
     from sentinel.propose.proposing import MAPPING, proposed_before
+    from sentinel.propose.reading import look
     from sentinel.propose.roles import Answers
 
     settings = settings_for(workspace)
@@ -70,6 +71,7 @@ def _mapping_of(data: Path, workspace: Path | None) -> Path:
             soft_wrap=True,
         )
     else:
+        look([data])  # a wrong path is the first thing to say
         check_ports(settings)  # said before every row is read, which may take a minute
         propose([data], folder, Answers(), goes_on=True)
     return mapping
