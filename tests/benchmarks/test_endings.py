@@ -32,9 +32,7 @@ def started(process: subprocess.Popen[bytes], part: str, count: int) -> list[psu
     """
     me, deadline = psutil.Process(process.pid), time.monotonic() + 120
     while True:
-        found = [
-            one for one in me.children(recursive=True) if part in " ".join(command_of(one))
-        ]
+        found = [one for one in me.children(recursive=True) if part in " ".join(command_of(one))]
         if len(found) >= count:
             return found
         assert time.monotonic() < deadline, found

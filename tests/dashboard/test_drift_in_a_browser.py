@@ -57,6 +57,7 @@ def test_what_moved_is_shown_with_its_days_its_plan_and_its_histogram(
     changes = page.locator(".st-key-drift-changes")
     expect(changes).to_contain_text("risk above 0.7: 25.0% → 50.0%")
     expect(changes).to_contain_text("planned: a new merchant")
+    expect(page.get_by_text("of them 2 degraded, 5 late, which are not counted")).to_be_visible()
     moved = page.locator(".st-key-drift-features .s-changed")
     expect(moved).to_contain_text("risk")
     bars = moved.locator(".s-days i")

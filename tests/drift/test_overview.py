@@ -20,7 +20,7 @@ from sentinel.drift.figures import Change, DriftOverview, FeatureDay, FeatureDri
 from sentinel.drift.notices import HOUR_US, Notice
 from sentinel.drift.overview import DriftView
 from sentinel.drift.report_page import drift_page
-from sentinel.drift.rows import Step, StreamRow
+from sentinel.drift.rows import Step, StreamRow, Tally
 from sentinel.drift.segments import members
 from sentinel.drift.store import DriftStore, open_drift
 from sentinel.pipeline.drift_status import status_of
@@ -89,6 +89,12 @@ def filled(store: DriftStore, *, shift: float = 1.0, problem: str = "") -> None:
             streams=[stream_of(problem)],
             hours=hours,
             changes=[(1, CHANGE)],
+            tallies={
+                ("sentinel-fraud", "7", START_HOUR + DAYS * 24 - 1): Tally(counted=60, late=5),
+                ("sentinel-fraud", "6", START_HOUR + DAYS * 24 - 1): Tally(counted=9),
+                ("sentinel-fraud", "7", START_HOUR + DAYS * 24 - 2): Tally(counted=60, degraded=2),
+                ("sentinel-fraud", "7", START_HOUR): Tally(late=1_000),
+            },
         )
     )
 
@@ -134,6 +140,22 @@ def test_the_feature_that_moved_comes_first_with_its_days(store: DriftStore) -> 
     assert found.payments == 7 * 24 * 60 or found.payments == sum(
         day.payments for day in amount.days[-7:]
     )
+
+
+def test_decisions_that_are_in_no_figure_are_said_with_the_reason(store: DriftStore) -> None:
+    filled(store)
+    found = view_of(store).overview(NOW_US)
+    words = (
+        "Decisions of the last day: 127, of them 2 degraded, 5 late, which are not counted. "
+        "A decision is late if its hour had been tested when it came in."
+    )
+    assert found.left_out_words == words
+    page = drift_page(found, shares={}, moved=0.0, estimate=None, made_us=NOW_US)
+    assert words in page
+    nothing = msgspec.structs.replace(found, left_out="")
+    assert nothing.left_out_words == ""
+    page = drift_page(nothing, shares={}, moved=0.0, estimate=None, made_us=NOW_US)
+    assert "Decisions of the last day" not in page
 
 
 def test_silences_and_plans_are_shown_at_the_changes_that_they_are_about(

@@ -42,6 +42,8 @@ def _figures() -> None:
         return
     if found.missing:
         st.info(found.missing)
+    if found.left_out:
+        st.info(found.left_out_words)
     with st.container(border=True, key="drift-changes"):
         st.html(drift_panels.changes(found))
     with st.container(border=True, key="drift-labels"):

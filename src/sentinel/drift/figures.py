@@ -119,6 +119,8 @@ class DriftOverview(msgspec.Struct, frozen=True, kw_only=True):
         followed_us: When the last entry was received that was taken in; 0 if none was.
         tested_until_us: The end of the last hour that was tested; 0 before the first.
         payments: Of the last days that "now" is of.
+        decided: Decisions of the model in the last 24 hours of the log.
+        left_out: How many of these are in no figure, and why; empty if all are.
         features: The farthest first.
         changes: The newest first.
         notices: Silences and planned changes.
@@ -130,10 +132,19 @@ class DriftOverview(msgspec.Struct, frozen=True, kw_only=True):
     followed_us: int = 0
     tested_until_us: int = 0
     payments: int = 0
+    decided: int = 0
+    left_out: str = ""
     features: tuple[FeatureDrift, ...] = ()
     changes: tuple[SeenChange, ...] = ()
     notices: tuple[Notice, ...] = ()
     labels: LabelFigures | None = None
+
+    @property
+    def left_out_words(self) -> str:
+        """What is left out, as a message; empty if nothing is."""
+        if not self.left_out:
+            return ""
+        return f"Decisions of the last day: {self.decided:,}, of them {self.left_out}"
 
 
 class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from sentinel.drift.figures import (
 from sentinel.drift.notices import DAY_HOURS
 from sentinel.drift.reader import DriftReader
 from sentinel.drift.reference import DriftReference
-from sentinel.drift.rows import RecordedChange, StreamRow
+from sentinel.drift.rows import RecordedChange, StreamRow, Tally
 
 HOUR_US: Final = 3_600_000_000
 DAYS: Final = 28
@@ -73,6 +73,7 @@ class DriftView:
         if stream is None:
             return DriftOverview(missing=_nothing(progress.through), notices=notices, labels=labels)
         changes = self._seen(self._store.changes(now_us, most=MOST_CHANGES))
+        last_day = self._last_day(stream, progress.clock_us)
         reference, missing = self._reference(stream)
         features: tuple[FeatureDrift, ...] = ()
         payments = 0
@@ -87,6 +88,8 @@ class DriftView:
             followed_us=progress.clock_us,
             tested_until_us=(stream.tested_hour + 1) * HOUR_US if stream.tested_hour >= 0 else 0,
             payments=payments,
+            decided=last_day.decided,
+            left_out=last_day.left_out,
             features=features,
             changes=changes,
             notices=notices,
@@ -138,6 +141,11 @@ class DriftView:
                 "another one than was tested. `sentinel follow` fetches it where it is registered."
             )
         return reference, ""
+
+    def _last_day(self, stream: StreamRow, clock_us: int) -> Tally:
+        """Decisions of a stream's model in the last 24 hours of the log."""
+        of_models = self._store.decided(clock_us // HOUR_US - DAY_HOURS)
+        return of_models.get((stream.model_name, stream.model_version), Tally())
 
     def _counts(self, stream: StreamRow, reference: DriftReference) -> list[tuple[int, Counts]]:
         """Day and counts in all payments, int64 (cells,), of the last days that have any."""

@@ -130,6 +130,13 @@ class DriftReader:
 
         return self._tables.ask(read, {})
 
+    def decided(self, since_hour: int) -> dict[tuple[str, str], Tally]:
+        """Decisions by model name and version, from an hour on."""
+        found: dict[tuple[str, str], Tally] = {}
+        for (name, version, _), tally in self.tallies(since_hour).items():
+            found.setdefault((name, version), Tally()).add(tally)
+        return found
+
     def changes(
         self, now_us: int, *, stream: int | None = None, most: int = 1_000
     ) -> list[RecordedChange]:

@@ -60,6 +60,8 @@ def drift_page(
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="quiet">{escape(_about(overview))}</p>']
     if overview.missing:
         parts.append(f'<div class="card warn">{escape(overview.missing)}</div>')
+    if overview.left_out:
+        parts.append(f'<p class="quiet">{escape(overview.left_out_words)}</p>')
     if without:
         parts.append(f'<div class="card warn">{escape(without)}</div>')
     parts += [

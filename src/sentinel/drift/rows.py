@@ -113,6 +113,35 @@ class Tally(msgspec.Struct, kw_only=True):
         """All of them."""
         return self.counted + self.degraded + self.late + self.uncounted
 
+    def add(self, other: Tally) -> None:
+        """Take the decisions of another hour in."""
+        for what in self.__struct_fields__:
+            setattr(self, what, getattr(self, what) + getattr(other, what))
+
+    @property
+    def left_out(self) -> str:
+        """How many decisions are in no count of features, and why; empty if all are.
+
+        >>> Tally(counted=60, degraded=2, uncounted=1).left_out
+        '2 degraded, 1 without a reference, which are not counted.'
+        """
+        apart = [
+            f"{count:,} {what}"
+            for what, count in (
+                ("degraded", self.degraded),
+                ("late", self.late),
+                ("without a reference", self.uncounted),
+            )
+            if count
+        ]
+        if not apart:
+            return ""
+        said = f"{', '.join(apart)}, which are not counted."
+        return f"{said} {_LATE}" if self.late else said
+
+
+_LATE: Final = "A decision is late if its hour had been tested when it came in."
+
 
 TallyKey = tuple[str, str, int]
 """Model name, model version, hour since 1970."""

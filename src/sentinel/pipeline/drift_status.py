@@ -65,15 +65,14 @@ def status_of(settings: Settings, store: DriftReader, now_us: int) -> DriftStatu
     if ledger_exists(settings):
         with open_reader(settings) as reader:
             entries = reader.last_sequence()
-    tallies = store.tallies(progress.clock_us // HOUR_US - DAY_HOURS)
-    models = []
-    for stream in reversed(store.streams()):
-        total = Tally()
-        for (name, version, _), tally in tallies.items():
-            if (name, version) == (stream.model_name, stream.model_version):
-                for what in Tally.__struct_fields__:
-                    setattr(total, what, getattr(total, what) + getattr(tally, what))
-        models.append(ModelDrift(stream=stream, last_day=total))
+    decided = store.decided(progress.clock_us // HOUR_US - DAY_HOURS)
+    models = [
+        ModelDrift(
+            stream=stream,
+            last_day=decided.get((stream.model_name, stream.model_version), Tally()),
+        )
+        for stream in reversed(store.streams())
+    ]
     return DriftStatus(
         followed=progress.through,
         entries=entries,
