@@ -93,6 +93,24 @@ def test_new_decisions_appear_by_themselves(page: Page, stage_with_payments: Sta
     )
 
 
+def test_a_phone_shows_whole_decisions(
+    page: Page, stage_with_payments: Stage, tmp_path: Path
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    newest = rows(page).first
+    expect(newest).to_contain_text(
+        f"{100 * stage_with_payments.answers[-1]['fraud_probability']:.1f} %", timeout=SOON_MS
+    )
+    newest.scroll_into_view_if_needed()
+    table = page.locator(".scroll").bounding_box()
+    assert table is not None
+    for badge in page.locator("tr[data-sequence] .badge").all()[:10]:
+        box = badge.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= table["x"] + table["width"] < 390
+    page.screenshot(path=tmp_path / "phone.png")
+
+
 def test_a_click_opens_a_payment_and_another_closes_it(
     page: Page, stage_with_payments: Stage
 ) -> None:
