@@ -34,7 +34,8 @@ from sentinel.log.entries import (
     encode_group,
     partly_tracked,
 )
-from sentinel.pipeline.served_replay import Effect, Rebuilt, ServedReplay, replay_served
+from sentinel.pipeline.served_changes import Effect, Rebuilt
+from sentinel.pipeline.served_replay import ServedReplay, replay_served
 from sentinel.pipeline.verify import transactions_of
 from tests.features.logs import batch_of
 from tests.features.plans import every_function

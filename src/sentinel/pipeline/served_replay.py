@@ -16,20 +16,19 @@ A payment that was declared void counts until its records were put in place anew
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import Label, Transaction, Verdict
+from sentinel.domain import Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.sweep import finish_rows, fold_view
-from sentinel.features.offline import LabelBook, OfflineFold
 from sentinel.features.plan.plan import Plan, View
 from sentinel.features.plan.program import (
     EVENT_KIND,
@@ -40,71 +39,17 @@ from sentinel.features.plan.program import (
     Program,
     compile_program,
 )
-from sentinel.features.voids import LogFold, RecordsAnew, payments_of
+from sentinel.features.voids import LogFold
 from sentinel.ledger.base import Ledger
-from sentinel.ledger.imports import imported_entries
 from sentinel.ledger.log import read_log, whole_log
-from sentinel.log.entries import (
-    FLAG_DEGRADED,
-    Group,
-    GroupKind,
-    decode_decisions,
-    decode_labels,
-    decode_voids,
-)
+from sentinel.pipeline.loaded_records import LoadedRecords
+from sentinel.pipeline.served_changes import Effect, LiveLog, Rebuilt, Voided
 from sentinel.pipeline.verify import transactions_of
-from sentinel.state.redis.layout import EPOCH_SHIFT, epoch_start, same_load
+from sentinel.state.redis.layout import EPOCH_SHIFT, epoch_start
 
 _SHOWN: Final = 10
 _LONGEST_HOLE: Final = 1_000_000
 Words = npt.NDArray[np.int64]
-
-
-class Rebuilt(NamedTuple):
-    """A record that was replaced by what the ledger said.
-
-    Attributes:
-        view, key: Which record.
-        position: Its position from then on.
-        through_sequence: The last log entry that the ledger was read through.
-    """
-
-    view: int
-    key: str
-    position: int
-    through_sequence: int
-
-
-class Voided(NamedTuple):
-    """A change that was taken back, since it never reached the log.
-
-    Attributes:
-        view, key: Of which record.
-        position: Of the change.
-        at: Position from which on the record is without it.
-    """
-
-    view: int
-    key: str
-    position: int
-    at: int
-
-
-class Effect(NamedTuple):
-    """A change of the records of a transaction that no live decision made.
-
-    Attributes:
-        transaction_id: Whose records.
-        kind: KIND_FRAUD or KIND_RETRACT for a label; KIND_ADD for a transaction that was imported
-            or decided without these records.
-        positions: Of the change, by view; 0 where the transaction names no entity.
-        sequence: The place in the log of the label, or of the transaction.
-    """
-
-    transaction_id: str
-    kind: int
-    positions: tuple[int, ...]
-    sequence: int
 
 
 @dataclass(frozen=True)
@@ -129,53 +74,6 @@ class ServedReplay:
     unverifiable: int
     examples: tuple[tuple[str, str, float, float], ...]
     not_replayed: int = 0
-
-
-@dataclass
-class _Live:
-    """The live part of the log, by row."""
-
-    transactions: list[Transaction] = field(default_factory=list)
-    sequences: list[int] = field(default_factory=list)
-    positions: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    degraded: list[bool] = field(default_factory=list)
-    labels: list[tuple[int, Label]] = field(default_factory=list)
-    voids: dict[str, int] = field(default_factory=dict)
-
-    def take(self, group: Group, plan_hash: str, views: int, epoch: int | None) -> None:
-        if group.kind == GroupKind.LABELS:
-            labels = decode_labels(group.payload).labels
-            self.labels += list(enumerate(labels, group.first_sequence))
-        elif group.kind == GroupKind.IMPORT:
-            for sequence, entry in enumerate(imported_entries(group), group.first_sequence):
-                if isinstance(entry, Label):
-                    self.labels.append((sequence, entry))
-        elif group.kind == GroupKind.VOIDS:
-            for sequence, void in enumerate(
-                decode_voids(group.payload).voids, group.first_sequence
-            ):
-                self.voids.setdefault(void.transaction_id, sequence)
-        else:
-            decided = decode_decisions(group.payload)
-            n = len(decided.transactions)
-            self.transactions += decided.transactions
-            self.sequences += range(group.first_sequence, group.first_sequence + n)
-            placed = np.zeros(n, dtype=np.bool_)
-            positions = np.zeros((n, views), dtype=np.int64)
-            if decided.plan_hash == plan_hash and decided.positions:
-                positions = (
-                    np.frombuffer(decided.positions, "<i8").reshape(n, views) & POSITION_MASK
-                )
-                placed = (
-                    np.ones(n, dtype=np.bool_)
-                    if epoch is None
-                    else same_load(positions.max(axis=1, initial=0), epoch)
-                )
-                positions = np.where(placed[:, None], positions, 0)
-            self.positions += list(positions)
-            self.vectors += list(decided.vector_array())
-            self.degraded += (~placed | (decided.flag_array() & FLAG_DEGRADED != 0)).tolist()
 
 
 def replay_served(
@@ -204,14 +102,14 @@ def replay_served(
     fold.book.scan(batch for _, batch in read_log(ledger, until=loaded_through))
     for _, batch in read_log(ledger, until=loaded_through):
         fold.step(batch, vectors=False)
-    live = _Live()
+    live = LiveLog()
     for group in ledger.groups(loaded_through):
         live.take(group, plan.hash, len(plan.views), epoch)
     effects = list(effects)
     known = {transaction.transaction_id for transaction in live.transactions}
     others = _find(ledger, {e.transaction_id for e in effects} - known)
     start = None if epoch is None else epoch_start(epoch)
-    loaded = _Loaded(program, ledger, loaded_through, fold, live.voids)
+    loaded = LoadedRecords(program, ledger, loaded_through, fold, live.voids)
     return _Replay(program, loaded, live, others, list(rebuilds), effects, list(voids), start).run()
 
 
@@ -227,70 +125,14 @@ def _find(ledger: Ledger, wanted: set[str]) -> list[Transaction]:
     return found
 
 
-class _Loaded:
-    """The records as they were loaded, and as they would have been without what is void by now.
-
-    Args:
-        program: The compiled plan.
-        ledger: Everything that was recorded.
-        through: The log entry through which the state was loaded.
-        fold: The log up to there.
-        voids: Sequences of later voids, by transaction.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        ledger: Ledger,
-        through: int,
-        fold: OfflineFold,
-        voids: Mapping[str, int],
-    ) -> None:
-        self.arena = fold.arena
-        self.book: LabelBook = fold.book
-        self._program = program
-        self._ledger, self._through = ledger, through
-        self._voids: list[tuple[int, str]] = []
-        if voids and through:
-            found = payments_of(self._batches(), voids, program.plan)
-            here = set(found.column("transaction_id").to_pylist())
-            self._voids = sorted((voids[i], i) for i in here - fold.book.void)
-        self._without: dict[int, dict[tuple[int, str], Words]] = {}
-
-    def record(self, view: int, key: str, base: Words, through: int) -> Words:
-        """A record without the payments of which the log says through an entry that they are void.
-
-        Args:
-            view, key: Which.
-            base: As it was loaded.
-            through: The entry.
-        """
-        gone = [identifier for sequence, identifier in self._voids if sequence <= through]
-        if not gone:
-            return base
-        found = self._without.get(len(gone))
-        if found is None:
-            payments = payments_of(self._batches(), gone, self._program.plan)
-            anew = RecordsAnew(self._program, payments, {*self.book.void, *gone})
-            for batch in self._batches():
-                anew.take(batch)
-            anew.fold()
-            found = {record: anew.record(*record) for record in anew.records}
-            self._without[len(gone)] = found
-        return found.get((view, key), base)
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        return (batch for _, batch in read_log(self._ledger, until=self._through))
-
-
 class _Replay:
     """The replay at work; see `replay_served`."""
 
     def __init__(
         self,
         program: Program,
-        loaded: _Loaded,
-        live: _Live,
+        loaded: LoadedRecords,
+        live: LiveLog,
         others: Sequence[Transaction],
         rebuilds: Sequence[Rebuilt],
         effects: Sequence[Effect],

@@ -14,13 +14,8 @@ from sentinel.ledger.open import open_shared
 from sentinel.log.entries import FLAG_DEGRADED, GroupKind
 from sentinel.log.placed import placed_decisions
 from sentinel.log.schema import KIND_TRANSACTION
-from sentinel.pipeline.served_replay import (
-    Effect,
-    Rebuilt,
-    ServedReplay,
-    Voided,
-    replay_served,
-)
+from sentinel.pipeline.served_changes import Effect, Rebuilt, Voided
+from sentinel.pipeline.served_replay import ServedReplay, replay_served
 from sentinel.settings import Settings
 from sentinel.state.redis.layout import same_load, state_name
 
