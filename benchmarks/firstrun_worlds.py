@@ -23,8 +23,8 @@ import numpy as np
 
 from sentinel.api.routes.payment_bodies import ReadingRules
 from sentinel.api.routes.payment_reading import read_payment
+from sentinel.cli.first_run import WORLD_CUSTOMERS, WORLD_DAYS, FirstRun
 from sentinel.cli.traffic import Pace, world_before
-from sentinel.cli.up import WORLD_CUSTOMERS, WORLD_DAYS, FirstRun
 from sentinel.domain import Outcome, Transaction
 from sentinel.ledger.base import Appended
 from sentinel.ledger.index import LedgerIndex

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sentinel.cli.first_run import Progress
 from sentinel.cli.processes import Child, Stack
-from sentinel.cli.up import Progress
 
 
 @pytest.mark.parametrize(("status", "said"), [(0, "all is well"), (1, "job failed: all is well")])

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,264 +22,21 @@ from types import FrameType
 from typing import Final
 
 import httpx
-import msgspec
 from filelock import FileLock, Timeout
 from rich.table import Table
 
 from sentinel.access.opening import check_exposure, has_keys
 from sentinel.access.own_key import OwnKey
 from sentinel.cli.console import err, out
+from sentinel.cli.first_run import WORLD_CUSTOMERS, WORLD_DAYS, FirstRun
 from sentinel.cli.processes import Child, Stack
 from sentinel.domain import ConfigurationError, WorkspaceError
-from sentinel.ledger.open import ledger_exists, ledger_name, open_reader
 from sentinel.settings import Settings
 
 _LEAST_FREE_BYTES: Final = 1 << 30
 _READY_SECONDS: Final = 600.0
 """Kernels are compiled at the first start, which takes minutes where others use the processors."""
-_EXPLORING_MINOR: Final = 100_000
-"""What the control group of a simulated world may cost in 30 days."""
 _WATCH_SECONDS: Final = 1.0
-
-WORLD_CUSTOMERS: Final = 2600
-WORLD_DAYS: Final = 180.0
-"""Size of the simulated world, unless the caller has other wishes."""
-
-
-class Progress(msgspec.Struct, kw_only=True):
-    """Which stages of the first run are done.
-
-    Attributes:
-        data: The mapping file whose data this workspace holds; empty: simulated.
-        stages: Names of the finished stages.
-        seconds: How long each took.
-    """
-
-    data: str = ""
-    stages: list[str] = []
-    seconds: dict[str, float] = {}
-
-    @property
-    def shares(self) -> str:
-        """What took how long until there was a champion, in a line."""
-        whole = sum(self.seconds.values())
-        parts = ", ".join(
-            f"{stage} {seconds:.0f} s ({seconds / max(whole, 1e-9):.0%})"
-            for stage, seconds in self.seconds.items()
-        )
-        return f"From data to a champion in {whole:.0f} s: {parts}."
-
-
-class FirstRun:
-    """The stages that turn an empty workspace into one that can serve.
-
-    Args:
-        settings: The workspace.
-        data: Mapping file of the user's own data; None to simulate.
-        customers, days: Size of the simulated world.
-        now_us: The clock, microseconds UTC: where live traffic is to arrive.
-    """
-
-    def __init__(
-        self, settings: Settings, data: Path | None, customers: int, days: float, now_us: int
-    ) -> None:
-        self.settings = settings
-        self._data = data
-        self._customers = customers
-        self._days = days
-        self._now_us = now_us
-        self._path = settings.workspace / "up.json"
-        self._progress = self._load()
-
-    @property
-    def simulated(self) -> bool:
-        return not self._progress.data
-
-    @property
-    def complete(self) -> bool:
-        return "promoted" in self._progress.stages
-
-    @property
-    def measured(self) -> bool:
-        """Whether the champion's baselines were measured and lengths of history compared."""
-        return "measured" in self._progress.stages
-
-    def remember_measured(self) -> None:
-        """Do not measure again at the next start."""
-        self._once("measured", lambda: None)
-
-    def check(self) -> None:
-        """See that the mapping file and its data can be read, before anything is started.
-
-        Raises:
-            ConfigurationError: They cannot.
-        """
-        from sentinel.sources.registry import open_source
-
-        if self._data is not None and "imported" not in self._progress.stages:
-            open_source(self._data)
-
-    def prepare(self) -> None:
-        """Import, apply and backfill, as far as that was not done before."""
-        self._once("imported", self._import)
-        self._once("applied", self._apply)
-        self._once("backfilled", self._backfill)
-
-    def train(self) -> None:
-        """Train, pass the gate and promote; needs MLflow."""
-        self._once("trained", self._train)
-        self._once("promoted", self._promote)
-        if self.simulated:
-            self._once("explored", self._explore)
-        out.print(self._progress.shares, soft_wrap=True)
-
-    def _load(self) -> Progress:
-        wanted = str(self._data.resolve()) if self._data is not None else ""
-        try:
-            progress = msgspec.json.decode(self._path.read_bytes(), type=Progress)
-        except FileNotFoundError:
-            return Progress(data=wanted)
-        except msgspec.DecodeError:
-            raise WorkspaceError(
-                f"{self._path} is damaged. Run `sentinel reset --workspace "
-                f"{self.settings.workspace}` to start over."
-            ) from None
-        if progress.data != wanted:
-            held = progress.data or "simulated data"
-            raise WorkspaceError(
-                f"The workspace {self.settings.workspace} holds {held}. Use another one: "
-                "`sentinel up --workspace FOLDER`."
-            )
-        return progress
-
-    def _once(self, stage: str, job: Callable[[], None]) -> None:
-        if stage in self._progress.stages:
-            return
-        began = time.monotonic()
-        job()
-        if stage != "measured":
-            self._progress.seconds[stage] = time.monotonic() - began
-        self._progress.stages.append(stage)
-        partial = self._path.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(self._progress))
-        partial.replace(self._path)
-
-    def _import(self) -> None:
-        from sentinel.cli.importing import ALLOWED_REJECTS, import_and_report
-        from sentinel.cli.traffic import remember, world_before
-        from sentinel.pipeline.importing import import_history
-        from sentinel.sources.registry import open_source
-        from sentinel.sources.simulator import SimulatorSource
-
-        self._discard_half_import()
-        if self._data is not None:
-            source = open_source(self._data)
-            now_us = self._now_us
-        else:
-            config = world_before(self._now_us, customers=self._customers, days=self._days)
-            remember(self.settings, config)
-            source = SimulatorSource(config)
-            now_us = config.end_us
-        import_and_report(
-            lambda progress: import_history(
-                self.settings,
-                source,
-                now_us=now_us,
-                allow_rejects=ALLOWED_REJECTS,
-                progress=progress,
-            )
-        )
-
-    def _discard_half_import(self) -> None:
-        """A first import that was interrupted left an incomplete log: nothing was served yet."""
-        if "imported" in self._progress.stages or not ledger_exists(self.settings):
-            return
-        if self.settings.ledger.url:
-            self._refuse_entries_of_others()
-            return
-        if (self.settings.models_dir / "champion.json").exists():
-            raise WorkspaceError(
-                f"The workspace {self.settings.workspace} was filled by other commands. Serve it "
-                "with `sentinel serve`, or use another workspace."
-            )
-        err.print("The last import was interrupted; it starts over.")
-        for path in self.settings.workspace.glob("ledger.db*"):
-            if path.suffix != ".lock":
-                path.unlink()
-        for path in self.settings.workspace.glob("index.db*"):
-            path.unlink()
-
-    def _refuse_entries_of_others(self) -> None:
-        """A database may be shared: what it holds is not for a first run to delete."""
-        with open_reader(self.settings) as ledger:
-            entries = ledger.last_sequence()
-        if entries:
-            raise WorkspaceError(
-                f"The ledger {ledger_name(self.settings)} holds {entries:,} entries already, from "
-                "a first import that was cut short or from elsewhere. Serve it with `sentinel "
-                "serve`, delete it with `sentinel reset --ledger`, or set another "
-                "SENTINEL_LEDGER__NAMESPACE."
-            )
-
-    def _apply(self) -> None:
-        from sentinel.pipeline.apply import apply_definitions
-        from sentinel.sources.progress import progress_bar
-
-        with progress_bar(err) as progress:
-            applied = apply_definitions(self.settings, progress=progress)
-        if applied.installed is not None:
-            out.print(str(applied.installed), soft_wrap=True, markup=False)
-        out.print(
-            f"Plan {applied.plan.hash}: {len(applied.plan.feature_names)} features over "
-            f"{len(applied.plan.views)} views."
-        )
-
-    def _backfill(self) -> None:
-        from sentinel.pipeline.backfill import backfill
-        from sentinel.sources.progress import progress_bar
-
-        with progress_bar(err) as progress:
-            done = backfill(self.settings, progress=progress)
-        out.print(f"Backfilled {done.new_rows:,} vectors in {done.seconds:.1f} s.")
-
-    def _train(self) -> None:
-        from sentinel.cli.reports import training_report
-        from sentinel.pipeline.training import train
-        from sentinel.sources.progress import progress_bar
-
-        with progress_bar(err) as progress:
-            # Baselines, lengths of history and a refit come once the champion serves.
-            trained = train(
-                self.settings, baselines=False, search=False, refitted=False, progress=progress
-            )
-        training_report(out, trained)
-
-    def _promote(self) -> None:
-        from sentinel.pipeline.promotion import promote
-        from sentinel.sources.progress import progress_bar
-
-        with progress_bar(err) as progress:
-            promoted = promote(self.settings, progress=progress)
-        out.print(
-            f"Version {promoted.version} is the champion; {promoted.scored:,} historic "
-            "transactions have an answer."
-        )
-
-    def _explore(self) -> None:
-        """Allow a control group: its money is made up, as everything of this world is."""
-        from sentinel.pipeline.policies import apply
-        from sentinel.policy.versions import Exploring, Terms
-
-        made, workings = apply(
-            self.settings,
-            Terms(exploring=Exploring(budget_minor=_EXPLORING_MINOR)),
-            by="sentinel up",
-            why="a simulated world, whose money is nobody's",
-        )
-        out.print(
-            f"A control group lets {100 * made.share:.2f} % of what is stopped through: "
-            f"{workings.explored_a_month:,.1f} payments a month (`sentinel policy show`)."
-        )
 
 
 def up(
