@@ -6,10 +6,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from sentinel.domain import WorkspaceError
+from sentinel.domain import ConfigurationError, WorkspaceError
 from sentinel.ledger.log import read_log
 from sentinel.ledger.sqlite import SqliteLedger
-from sentinel.pipeline.importing import import_history, import_labels, import_records
+from sentinel.pipeline.importing import (
+    check_room,
+    import_history,
+    import_labels,
+    import_records,
+)
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
 from sentinel.sources import SimulatorConfig, SimulatorSource
@@ -31,6 +36,30 @@ def test_what_is_accepted_is_in_the_log(tmp_path: Path) -> None:
     assert [(r.source, r.finished, r.entries) for r in import_records(settings)] == [
         ("simulator", True, report.logged)
     ]
+
+
+def test_a_disk_without_room_is_said_before_a_row_is_read(tmp_path: Path) -> None:
+    source = SimulatorSource(WORLD)
+    rows = source.row_count()
+    assert rows is not None
+    with pytest.raises(ConfigurationError, match=r"may need .* Nothing was read yet"):
+        check_room(source, tmp_path, rows * 100)
+    check_room(source, tmp_path, rows * 1_000)
+
+
+def test_an_import_needs_no_more_room_than_it_says(tmp_path: Path) -> None:
+    settings, source = Settings(workspace=tmp_path), SimulatorSource(WORLD)
+    rows, most = source.row_count(), 0
+
+    def measure(stage: str, done: int, total: int | None) -> None:
+        nonlocal most
+        files = (file for file in tmp_path.rglob("*") if file.is_file())
+        most = max(most, sum(file.stat().st_blocks * 512 for file in files))
+
+    import_history(settings, source, now_us=WORLD.end_us, progress=measure)
+    assert rows is not None
+    with pytest.raises(ConfigurationError):
+        check_room(source, tmp_path, most - (1 << 21))  # a small file's pages are not its rows'
 
 
 def test_an_import_that_was_interrupted_is_started_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import LedgerInUse
+from sentinel.domain import ConfigurationError, LedgerInUse
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import remember_rules
 from sentinel.ledger.base import Ledger
@@ -33,6 +34,11 @@ from sentinel.sources.report import ImportReport
 from sentinel.state.known_ids import KnownIds
 
 _FOLDER: Final = "imports"
+
+_ROW_BYTES: Final = 150
+_ATTRIBUTE_BYTES: Final = 20
+"""What a row, and each attribute of it, may take of the disk while it is imported. The Handbook's
+rows, without attributes, take 58 bytes at most and 23 in the end."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,9 @@ def import_history(
 
     Raises:
         WorkspaceError: A scorer holds the ledger; stop it first.
-        ConfigurationError: The source has money of another scale than the deployment, or the
-            tokens of the workspace were made with another secret.
+        ConfigurationError: The source has money of another scale than the deployment, the
+            tokens of the workspace were made with another secret, or the disk has too little
+            room.
         ImportRefused: Too much was rejected, or amounts are of several currencies.
         LedgerUnavailable: The disk is full or failing; what was appended before stays.
     """
@@ -104,6 +111,8 @@ def import_history(
     name = _file_name(source.name, now)
     folder = settings.workspace / _FOLDER
     with ledger_writer(settings) as ledger:
+        settings.workspace.mkdir(parents=True, exist_ok=True)
+        check_room(source, settings.workspace, shutil.disk_usage(settings.workspace).free)
         _remember(folder / f"{name}.json", ImportRecord(source.name, now, finished=False))
         remember_rules(settings, source.token_fields, tuple(sorted(source.no_cards)))
         guard = Guard.of(settings)
@@ -171,6 +180,27 @@ def import_labels(
         raise LedgerInUse(
             f"{error} A scorer that runs takes labels itself: send them with POST /labels."
         ) from None
+
+
+def check_room(source: Source, folder: Path, free_bytes: int) -> None:
+    """See that a disk has room for an import, before every row is read.
+
+    Args:
+        source: What is imported; where its rows are not counted cheaply, nothing is said.
+        folder: On the disk.
+        free_bytes: Of the disk.
+
+    Raises:
+        ConfigurationError: It has too little.
+    """
+    rows = source.row_count() or 0
+    need = rows * (_ROW_BYTES + _ATTRIBUTE_BYTES * len(source.attributes))
+    if need > free_bytes:
+        raise ConfigurationError(
+            f"An import of about {rows:,} rows may need {need / 1e9:.1f} GB, and "
+            f"{free_bytes / 1e9:.1f} GB are free at {folder.resolve()}. Free some space, or name a "
+            "folder on another disk with --workspace. Nothing was read yet."
+        )
 
 
 def known_transactions(settings: Settings) -> _Known | None:
