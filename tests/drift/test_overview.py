@@ -8,13 +8,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from rich.console import Console
 
 from sentinel.cli.drift_report import drift_report
 from sentinel.drift.bins import SCORE
 from sentinel.drift.counting import count_cells
-from sentinel.drift.day_bars import LARGE, LEAST_PAYMENTS, day_bars
+from sentinel.drift.day_bars import LARGE, day_bars, distance_words
+from sentinel.drift.distances import payments_to_tell, stability_index
 from sentinel.drift.estimates import LabelFree
 from sentinel.drift.figures import Change, DriftOverview, FeatureDay, FeatureDrift, SeenChange
 from sentinel.drift.notices import HOUR_US, Notice
@@ -71,10 +73,12 @@ def stream_of(problem: str = "") -> StreamRow:
     )
 
 
-def filled(store: DriftStore, *, shift: float = 1.0, problem: str = "") -> None:
-    """Nine days of sixty payments an hour; from the fourth on, risk has moved."""
+def filled(
+    store: DriftStore, *, shift: float = 1.0, problem: str = "", last: int = DAYS * 24
+) -> None:
+    """The last hours of nine days of sixty payments an hour; from the fourth day on, risk moved."""
     hours = {}
-    for hour in range(START_HOUR, START_HOUR + DAYS * 24):
+    for hour in range(START_HOUR + DAYS * 24 - last, START_HOUR + DAYS * 24):
         random = np.random.default_rng(hour)
         X = vectors_of(random, 60, shift=shift if hour >= START_HOUR + 72 else 0.0)
         member = members(SEGMENTS, X, REFERENCE.bins.names)
@@ -244,14 +248,49 @@ def test_a_page_shows_the_first_changes_and_the_others_when_they_are_asked_for()
 
 def test_the_first_payment_of_a_deployment_is_no_distance() -> None:
     """Nothing is usual yet, and one payment lies far away from any reference."""
-    first = FeatureDay(day=20_000, payments=1, stability_index=11.8, missing=0.0)
+    first = FeatureDay(day=20_000, payments=1, stability_index=11.8, missing=0.0, few=True)
     bars, top = day_bars([first], ("hot", "few"))
     assert top == LARGE
     assert 'class="few"' in bars
-    full = FeatureDay(day=20_000, payments=LEAST_PAYMENTS, stability_index=0.5, missing=0.0)
+    full = FeatureDay(day=20_000, payments=400, stability_index=0.5, missing=0.0)
     bars, top = day_bars([full], ("hot", "few"))
     assert top == 0.5
     assert 'class="hot"' in bars
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [(1, "fewer than "), (11, "payments of fewer than 12 hours"), (12, "")],
+)
+def test_the_first_hours_of_a_deployment_are_no_distance(
+    store: DriftStore, last: int, said: str
+) -> None:
+    filled(store, last=last)
+    found = view_of(store).overview(NOW_US)
+    assert found.payments == last * 60
+    for one in found.features:
+        assert one.too_few.startswith(said)
+        assert bool(one.too_few) == bool(said)
+        assert [day.few for day in one.days] == [bool(said)]
+        words = distance_words(one)
+        assert words.startswith("PSI") == (not said)
+    page = drift_page(found, shares={}, moved=0.0, estimate=None, made_us=NOW_US)
+    assert ('class="hot"' in page) == (not said)
+
+
+def test_so_many_payments_seldom_lie_so_far_away() -> None:
+    random = np.random.default_rng(1)
+    for cells in (5, 20, 200):
+        for evenness in (50.0, 5.0, 1.0):
+            shares = random.dirichlet(np.full(cells, evenness), size=20)
+            n = payments_to_tell(cells, LARGE)
+
+            def far(n: int, shares: npt.NDArray[np.float64] = shares) -> float:
+                drawn = [random.multinomial(n, share, size=200) for share in shares]
+                apart = [stability_index(share, d) for share, d in zip(shares, drawn, strict=True)]
+                return float(np.mean(np.array(apart) > LARGE))
+
+            assert far(n) < 0.05 < far(n // 3), (cells, evenness, n)
 
 
 def test_a_day_of_few_payments_does_not_hide_the_others() -> None:
@@ -259,7 +298,7 @@ def test_a_day_of_few_payments_does_not_hide_the_others() -> None:
     days = [
         FeatureDay(day=20_000 + n, payments=400, stability_index=0.1, missing=0.0) for n in range(6)
     ]
-    begun = FeatureDay(day=20_006, payments=12, stability_index=2.4, missing=0.0)
+    begun = FeatureDay(day=20_006, payments=12, stability_index=2.4, missing=0.0, few=True)
     one = FeatureDrift(
         feature="risk",
         stability_index=0.1,

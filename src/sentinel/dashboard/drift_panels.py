@@ -70,13 +70,13 @@ def features(found: DriftOverview) -> str:
         f'<div class="s-muted s-below">{CAPTION} Figures are of the last seven days, '
         f"{found.payments:,} payment{'' if found.payments == 1 else 's'}.</div>"
     )
-    panels = "".join(_panel(one, found.payments) for one in found.features[:_MOST_FEATURES])
+    panels = "".join(_panel(one) for one in found.features[:_MOST_FEATURES])
     rest = len(found.features) - _MOST_FEATURES
     more = f'<div class="s-muted">{rest} more lie nearer.</div>' if rest > 0 else ""
     return f'{head}<div class="s-multiples">{panels}</div>{more}'
 
 
-def _panel(one: FeatureDrift, payments: int) -> str:
+def _panel(one: FeatureDrift) -> str:
     bars, _ = day_bars(one.days, ("s-hot", "s-few"))
     mark = " s-changed" if one.changed else ""
     missing = (
@@ -87,7 +87,7 @@ def _panel(one: FeatureDrift, payments: int) -> str:
     return (
         f'<div class="s-small{mark}"><div class="s-value">{escape(one.feature)}</div>'
         f'<div class="s-days">{bars}</div><div class="s-muted">'
-        f"{distance_words(one.stability_index, payments)}{missing}</div></div>"
+        f"{distance_words(one)}{missing}</div></div>"
     )
 
 

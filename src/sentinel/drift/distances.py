@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import chdtri
 
 _LEAST: Final = 1e-4
 """Share that an empty cell counts for in the population stability index."""
@@ -42,6 +43,23 @@ def stability_index(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> Floats:
     """
     p, q = np.maximum(normalized(was), _LEAST), np.maximum(normalized(now), _LEAST)
     return np.asarray(((q - p) * np.log(q / p)).sum(axis=-1))
+
+
+def payments_to_tell(cells: int, distance: float) -> int:
+    """So many payments of an unchanged distribution seldom lie so far away: once in twenty at most.
+
+    The population stability index of n draws from the reference is about chi-squared with one
+    degree of freedom less than there are cells, divided by n (Yurdakul, 2018). Cells of few
+    payments make it larger, so half as many payments again are asked for.
+
+    Args:
+        cells: Of the histogram, those that the reference has payments in.
+        distance: A population stability index.
+
+    >>> [payments_to_tell(cells, 0.2) for cells in (1, 2, 20, 200)]
+    [1, 29, 227, 1747]
+    """
+    return max(1, int(np.ceil(1.5 * chdtri(cells - 1, 0.05) / distance))) if cells > 1 else 1
 
 
 def jensen_shannon(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> Floats:

@@ -78,12 +78,14 @@ class FeatureDay(msgspec.Struct, frozen=True, kw_only=True):
         payments: Counted.
         stability_index: From the reference (PSI).
         missing: Share of unknown values.
+        few: Whether the distance says nothing: too few payments, or too few hours of the day.
     """
 
     day: int
     payments: int
     stability_index: float
     missing: float
+    few: bool = False
 
 
 class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +97,7 @@ class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
         missing_was, missing_now: Share of unknown values.
         new_was, new_now: Share of values that the reference does not list; 0 for numbers.
         changed: Segments in which a change of it is on.
+        too_few: Why the distances say nothing yet; empty if they do.
         days: The oldest first.
     """
 
@@ -107,6 +110,7 @@ class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
     new_was: float
     new_now: float
     changed: tuple[str, ...] = ()
+    too_few: str = ""
     days: tuple[FeatureDay, ...] = ()
 
 

@@ -7,16 +7,19 @@ Counts are read a day at a time, so that memory stays bounded whatever span is a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from statistics import median
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sentinel.drift.bins import SCORE
+from sentinel.drift.day_bars import LARGE
 from sentinel.drift.distances import (
     jensen_shannon,
     kolmogorov_smirnov,
     normalized,
+    payments_to_tell,
     stability_index,
 )
 from sentinel.drift.figures import (
@@ -39,9 +42,27 @@ MOST_CHANGES: Final = 200
 """Changes of one answer, the newest."""
 RECENT_DAYS: Final = 7
 """The last days that figures of "now" are of."""
+LEAST_PAYMENTS: Final = 30
+"""Of a day whose distance says anything, whatever the feature."""
+LEAST_HOURS: Final = 12
+"""Of all days together, likewise: a morning has other payments than a day."""
 
 LoadReference = Callable[[StreamRow], DriftReference | None]
 Counts = npt.NDArray[np.int64]
+
+
+class _Day(NamedTuple):
+    """What was counted on a day.
+
+    Attributes:
+        day: Since 1970.
+        counts: In all payments: int64 (cells,).
+        hours: In which there were any.
+    """
+
+    day: int
+    counts: Counts
+    hours: int
 
 
 class DriftView:
@@ -147,33 +168,38 @@ class DriftView:
         of_models = self._store.decided(clock_us // HOUR_US - DAY_HOURS)
         return of_models.get((stream.model_name, stream.model_version), Tally())
 
-    def _counts(self, stream: StreamRow, reference: DriftReference) -> list[tuple[int, Counts]]:
-        """Day and counts in all payments, int64 (cells,), of the last days that have any."""
+    def _counts(self, stream: StreamRow, reference: DriftReference) -> list[_Day]:
+        """The last days that have any payments."""
         last = stream.tested_hour // DAY_HOURS
         found = []
         for day in range(last - self._days + 1, last + 1) if stream.tested_hour >= 0 else ():
-            total = np.zeros(reference.bins.cells, np.int64)
+            total, hours = np.zeros(reference.bins.cells, np.int64), 0
             for row in self._store.hours(stream.id, day * DAY_HOURS, (day + 1) * DAY_HOURS):
                 if row.first_hour <= stream.tested_hour:
                     total += row.counts[0]
-            if total.any():
-                found.append((day, total))
+                    hours += row.hours * bool(row.counts[0].any())
+            if hours:
+                found.append(_Day(day, total, hours))
         return found
 
     def _features(
         self,
         reference: DriftReference,
-        days: Sequence[tuple[int, Counts]],
+        days: Sequence[_Day],
         changes: Sequence[SeenChange],
     ) -> tuple[FeatureDrift, ...]:
         if not days:
             return ()
         expected, recent = _expected(reference), _recent(days)
+        hours = sum(one.hours for one in days if one.day > days[-1].day - RECENT_DAYS)
         found = []
         for name, column in zip(reference.bins.names, reference.bins.columns, strict=True):
             cells = reference.bins.slice_of(name)
             was, now = normalized(expected[cells]), normalized(recent[cells])
             codes = column.kind == "category"
+            least = max(LEAST_PAYMENTS, payments_to_tell(int(np.count_nonzero(was)), LARGE))
+            payments = [int(one.counts[cells].sum()) for one in days]
+            enough = max(least, median(payments) / 4)
             found.append(
                 FeatureDrift(
                     feature=name,
@@ -189,18 +215,22 @@ class DriftView:
                         for one in changes
                         if one.change.feature == name and one.change.ended_hour is None
                     ),
+                    too_few=_too_few(int(recent[cells].sum()), least, hours),
                     days=tuple(
                         FeatureDay(
-                            day=day,
-                            payments=int(counts[cells].sum()),
-                            stability_index=float(stability_index(was, normalized(counts[cells]))),
-                            missing=float(normalized(counts[cells])[0]),
+                            day=one.day,
+                            payments=n,
+                            stability_index=float(
+                                stability_index(was, normalized(one.counts[cells]))
+                            ),
+                            missing=float(normalized(one.counts[cells])[0]),
+                            few=n < enough or hours < LEAST_HOURS,
                         )
-                        for day, counts in days
+                        for one, n in zip(days, payments, strict=True)
                     ),
                 )
             )
-        return tuple(sorted(found, key=lambda one: (not one.changed, -one.stability_index)))
+        return tuple(sorted(found, key=_farthest_first))
 
     def _seen(self, changes: Sequence[RecordedChange]) -> tuple[SeenChange, ...]:
         return tuple(
@@ -219,10 +249,21 @@ def _expected(reference: DriftReference) -> npt.NDArray[np.float64]:
     return np.asarray(reference.counts[0], np.float64)
 
 
-def _recent(days: Sequence[tuple[int, Counts]]) -> Counts:
+def _farthest_first(one: FeatureDrift) -> tuple[bool, bool, float]:
+    """Order: what changed, then by distance; what says nothing is last."""
+    return not one.changed, bool(one.too_few), -one.stability_index
+
+
+def _too_few(payments: int, least: int, hours: int) -> str:
+    """Why distances of so many payments say nothing; empty if they do."""
+    if payments < least:
+        return f"fewer than {least:,} payments"
+    return f"payments of fewer than {LEAST_HOURS} hours" if hours < LEAST_HOURS else ""
+
+
+def _recent(days: Sequence[_Day]) -> Counts:
     """Counts of cells of the last days together: int64 (cells,)."""
-    last = days[-1][0]
-    kept = [counts for day, counts in days if day > last - RECENT_DAYS]
+    kept = [one.counts for one in days if one.day > days[-1].day - RECENT_DAYS]
     return np.asarray(np.sum(kept, axis=0, dtype=np.int64))
 
 

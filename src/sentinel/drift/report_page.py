@@ -74,7 +74,7 @@ def drift_page(
         "<h2>Before labels come</h2>" if estimate else "",
         _estimate(estimate),
         "<h2>Features, day by day</h2>" if overview.features else "",
-        _panels(overview.features, overview.payments),
+        _panels(overview.features),
         "<h2>All features</h2>" if overview.features else "",
         _table(overview.features),
         "<h2>Said in advance</h2>",
@@ -212,10 +212,10 @@ def _figures(figures: Figures) -> dict[str, Estimate]:
     return found
 
 
-def _panels(features: Sequence[FeatureDrift], payments: int) -> str:
+def _panels(features: Sequence[FeatureDrift]) -> str:
     if not features:
         return ""
-    panels = "".join(_panel(one, payments) for one in features[:_MOST_PANELS])
+    panels = "".join(_panel(one) for one in features[:_MOST_PANELS])
     rest = len(features) - _MOST_PANELS
     more = f'<p class="quiet">{rest} more are in the table.</p>' if rest > 0 else ""
     return (
@@ -224,7 +224,7 @@ def _panels(features: Sequence[FeatureDrift], payments: int) -> str:
     )
 
 
-def _panel(one: FeatureDrift, payments: int) -> str:
+def _panel(one: FeatureDrift) -> str:
     bars, top = day_bars(one.days, ("hot", "few"))
     span = f"{_day(one.days[0].day)} to {_day(one.days[-1].day)}" if one.days else ""
     missing = _pair(one.missing_was, one.missing_now)
@@ -233,7 +233,7 @@ def _panel(one: FeatureDrift, payments: int) -> str:
     return (
         f'<div class="card {"on" if one.changed else ""}"><h3>{escape(one.feature)}{tag}</h3>'
         f'<div class="bars">{bars}</div><span class="i">{span}; top {top:.2f}; now '
-        f"{distance_words(one.stability_index, payments)}{unknown}</span></div>"
+        f"{distance_words(one)}{unknown}</span></div>"
     )
 
 
