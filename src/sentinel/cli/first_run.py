@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from sentinel.cli.console import err, out
 from sentinel.domain import WorkspaceError
-from sentinel.ledger.open import ledger_exists, ledger_name, open_reader
+from sentinel.ledger.open import ledger_exists, ledger_name, open_reader, open_writer
+from sentinel.log.entries import GroupKind
 from sentinel.settings import Settings
+
+if TYPE_CHECKING:
+    from sentinel.sources.base import Source
 
 _EXPLORING_MINOR: Final = 100_000
 """What the control group of a simulated world may cost in 30 days."""
@@ -85,14 +89,18 @@ class FirstRun:
         self._once("measured", lambda: None)
 
     def check(self) -> None:
-        """See that the mapping file and its data can be read, before anything is started.
+        """See that data can be read and may be added, before anything is started.
 
         Raises:
-            ConfigurationError: They cannot.
+            ConfigurationError: The mapping file or its data cannot be read.
+            WorkspaceError: The workspace or its ledger holds what others brought.
         """
         from sentinel.sources.registry import open_source
 
-        if self._data is not None and "imported" not in self._progress.stages:
+        if "imported" in self._progress.stages:
+            return
+        self._refuse_what_others_filled()
+        if self._data is not None:
             open_source(self._data)
 
     def prepare(self) -> None:
@@ -120,11 +128,19 @@ class FirstRun:
                 f"{self._path} is damaged. Run `sentinel reset --workspace "
                 f"{self.settings.workspace}` to start over."
             ) from None
-        if progress.data != wanted:
-            held = progress.data or "simulated data"
+        if self._data is None and progress.data:
+            self._data = Path(progress.data)  # a later start goes on with what is there
+        elif progress.data != wanted:
+            held, name = progress.data or "simulated data", self._data
+            add = (
+                f"To add {name} to it, run `sentinel import {name} --workspace "
+                f"{self.settings.workspace}` and start it again. "
+                if progress.data
+                else ""
+            )
             raise WorkspaceError(
-                f"The workspace {self.settings.workspace} holds {held}. Use another one: "
-                "`sentinel up --workspace FOLDER`."
+                f"The workspace {self.settings.workspace} holds {held}. {add}For other data use "
+                "another one: `sentinel up --workspace FOLDER`."
             )
         return progress
 
@@ -147,7 +163,8 @@ class FirstRun:
         from sentinel.sources.registry import open_source
         from sentinel.sources.simulator import SimulatorSource
 
-        self._discard_half_import()
+        self._refuse_what_others_filled()
+        source: Source
         if self._data is not None:
             source = open_source(self._data)
             now_us = self._now_us
@@ -156,6 +173,7 @@ class FirstRun:
             remember(self.settings, config)
             source = SimulatorSource(config)
             now_us = config.end_us
+        self._take_up(source)
         import_and_report(
             lambda progress: import_history(
                 self.settings,
@@ -166,30 +184,71 @@ class FirstRun:
             )
         )
 
-    def _discard_half_import(self) -> None:
-        """A first import that was interrupted left an incomplete log: nothing was served yet."""
-        if "imported" in self._progress.stages or not ledger_exists(self.settings):
+    def _take_up(self, source: Source) -> None:
+        """Begin with what the log holds: a first import that was cut short is begun anew.
+
+        Everything else stays. The import adds what the log lacks.
+        """
+        if not ledger_exists(self.settings):
+            return
+        if self._is_half(source.name):
+            with open_writer(self.settings):
+                pass  # an import that still runs has it, and this says so
+            err.print("The last import was interrupted; it starts over.")
+            for path in self.settings.workspace.glob("ledger.db*"):
+                if path.suffix != ".lock":
+                    path.unlink()
+            for path in self.settings.workspace.glob("index.db*"):
+                path.unlink()
+        elif entries := self._entries():
+            err.print(f"The log holds {entries:,} entries already; what they lack is imported.")
+
+    def _is_half(self, name: str) -> bool:
+        """Whether the log holds nothing but what imports of a source left that never ended."""
+        from sentinel.pipeline.importing import import_records
+
+        records = import_records(self.settings)
+        if not records or any(one.finished or one.source != name for one in records):
+            return False
+        with open_reader(self.settings) as ledger:
+            return all(group.kind == GroupKind.IMPORT for group in ledger.groups())
+
+    def _entries(self) -> int:
+        """How many entries the log holds."""
+        if not ledger_exists(self.settings):
+            return 0
+        with open_reader(self.settings) as ledger:
+            return ledger.last_sequence()
+
+    def _refuse_what_others_filled(self) -> None:
+        """A first run adds nothing made up to what somebody brought, and replaces no model.
+
+        Raises:
+            WorkspaceError: It would.
+        """
+        from sentinel.sources.simulator import SimulatorSource
+
+        if not ledger_exists(self.settings):
             return
         if self.settings.ledger.url:
             self._refuse_entries_of_others()
-            return
-        if (self.settings.models_dir / "champion.json").exists():
+        elif (self.settings.models_dir / "champion.json").exists():
             raise WorkspaceError(
                 f"The workspace {self.settings.workspace} was filled by other commands. Serve it "
                 "with `sentinel serve`, or use another workspace."
             )
-        err.print("The last import was interrupted; it starts over.")
-        for path in self.settings.workspace.glob("ledger.db*"):
-            if path.suffix != ".lock":
-                path.unlink()
-        for path in self.settings.workspace.glob("index.db*"):
-            path.unlink()
+        elif self._data is None and not self._is_half(SimulatorSource.name):
+            if entries := self._entries():
+                raise WorkspaceError(
+                    f"The workspace {self.settings.workspace} holds {entries:,} entries, and "
+                    "`sentinel up` without data adds simulated payments. Name the mapping file of "
+                    "your data with `sentinel up --data FILE`, or use another workspace: "
+                    "`sentinel up --workspace FOLDER`."
+                )
 
     def _refuse_entries_of_others(self) -> None:
         """A database may be shared: what it holds is not for a first run to delete."""
-        with open_reader(self.settings) as ledger:
-            entries = ledger.last_sequence()
-        if entries:
+        if entries := self._entries():
             raise WorkspaceError(
                 f"The ledger {ledger_name(self.settings)} holds {entries:,} entries already, from "
                 "a first import that was cut short or from elsewhere. Serve it with `sentinel "
