@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
-from sentinel.propose.roles import Amount, Answers, Question, Roles
-from sentinel.propose.times import quoted
+from sentinel.propose.roles import Amount, Answers, Question, Roles, quoted
 from sentinel.sources.currencies import CODES, currency_of
 
 MAX_SCALE: Final = 4

@@ -19,9 +19,17 @@ from sentinel.propose.sketch import Sketch
 from sentinel.sources.columns import NUMBER_PATTERN, flat, id_column, is_text, mask_of
 
 Type = Literal["empty", "boolean", "integer", "number", "text", "time", "nested"]
-NOTHING_WORDS: Final = ("na", "n/a", "#n/a", "null", "none", "nan", "nil", "\\n", "(null)", "<na>")
+NOTHING_WORDS: Final = (
+    *("na", "n/a", "#n/a", "null", "none", "nan", "nil", "\\n", "(null)", "<na>"),
+    # What spreadsheets leave where a formula failed.
+    *("#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "#error!", "#nv", "#yok"),
+)
 BOOLEAN_WORDS: Final = ("0", "1", "true", "false", "t", "f", "yes", "no", "y", "n")
 _VALUES_KEPT: Final = 1_000
+_ODD: Final = 0.002
+"""Share of values that are no numbers in a column of numbers: broken cells."""
+_ODD_OF: Final = 500
+"""Values from which so few are told from another kind of column."""
 _LUHN_TRIED: Final = 1_000
 _CARD_LIKE: Final = "[0-9](?:[^0-9A-Za-z]{0,3}[0-9]){11}"
 
@@ -53,6 +61,8 @@ class ColumnProfile:
         padded: Some values are digits behind a leading zero.
         lengths: Shortest and longest value, in characters.
         examples: Some values.
+        odd: Broken cells: values that are no numbers in a column where nearly all are.
+        odd_example: One of them.
     """
 
     name: str
@@ -79,6 +89,8 @@ class ColumnProfile:
     padded: bool = False
     lengths: tuple[int, int] = (0, 0)
     examples: tuple[str, ...] = ()
+    odd: int = 0
+    odd_example: str = ""
 
     @property
     def given(self) -> int:
@@ -122,6 +134,7 @@ class ColumnProfiler:
         self.cards = ColumnJudge()
         self.padded = False
         self.lengths = (1 << 30, 0)
+        self.odd_example = ""
 
     def missing(self, rows: int) -> None:
         self.rows += rows
@@ -191,6 +204,7 @@ class ColumnProfiler:
             of_value[real] = numbers
             self._order(of_value[places[given]])
         if not known.all():
+            self.odd_example = self.odd_example or listed[int(np.argmin(known))]
             nested = mask_of(pc.match_substring_regex(words, r"^[\[{].*[\]}]$"))
             self.nested += int(weights[nested].sum())
         if self.lengths[1] >= 11:
@@ -266,7 +280,7 @@ class ColumnProfiler:
             whole=self.wholes / numbers,
             zeros=self.zeros / numbers,
             negatives=self.negatives / numbers,
-            falls=self.falls / numbers if self.numbers == self.given else 1.0,
+            falls=self.falls / numbers if self._is_of_numbers() else 1.0,
             steady=self.steady and self.numbers == self.rows > 1,
             luhn=self.luhn / self.luhn_tried if self.luhn_tried else 0.0,
             card_like=not self.cards.by_chance,
@@ -274,7 +288,14 @@ class ColumnProfiler:
             padded=self.padded,
             lengths=self.lengths if self.given else (0, 0),
             examples=examples,
+            odd=self.given - self.numbers if self._is_of_numbers() else 0,
+            odd_example=self.odd_example if self._is_of_numbers() else "",
         )
+
+    def _is_of_numbers(self) -> bool:
+        """Whether all values are numbers, but for a few broken cells among many."""
+        odd = self.given - self.numbers
+        return odd == 0 or (self.given >= _ODD_OF and odd <= max(1.0, _ODD * self.given))
 
     def _type(self, values: tuple[tuple[str, int], ...]) -> Type:
         if not self.given:
@@ -285,7 +306,7 @@ class ColumnProfiler:
             return "time"
         if 1 <= len(values) <= 2 and all(v.lower() in BOOLEAN_WORDS for v, _ in values):
             return "boolean"
-        if self.numbers == self.given:
+        if self._is_of_numbers():
             return "integer" if self.wholes == self.numbers else "number"
         return "text"
 

@@ -76,7 +76,24 @@ def decide(
     choose_attributes(roles, told)
     _leave_out_late(roles, answers, known, verdicts)
     _delay(roles, answers)
+    _broken_cells(roles)
     return roles
+
+
+def _broken_cells(roles: Roles) -> None:
+    """Say which cells of columns of numbers hold none."""
+    attributes = {one.column for one in roles.attributes}
+    for name, column in roles.profile.columns.items():
+        if not column.odd or name in roles.left_out:
+            continue
+        amount = roles.amount is not None and roles.amount.column == name
+        if not amount and name not in attributes:
+            continue
+        becomes = "the import lists these rows among the rejects" if amount else "they are unknown"
+        roles.notes.append(
+            f"Broken values of {name!r}: {column.odd:,} of {column.given:,}, such as "
+            f"{column.odd_example!r}; {becomes}."
+        )
 
 
 def truth(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
-from sentinel.propose.roles import Answers, Id, Roles
+from sentinel.propose.roles import Answers, Id, Roles, quoted
 from sentinel.propose.time_formats import time_of
 
 _LONGEST: Final = 64
@@ -44,22 +44,30 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
         if _names_rows(profile, column) and column.name not in roles.used()
     ]
     if not unique or _points(max(unique, key=_points)) < _BY_NAME:
-        repeated = max(
-            (
-                column
-                for column in profile.columns.values()
-                if _names_nearly_all(profile, column)
-                and _is_payments_id(column)
-                and column.name not in roles.used()
-            ),
-            key=lambda column: (_points(column), -column.place),
-            default=None,
-        )
+        nearly = [
+            column
+            for column in profile.columns.values()
+            if _names_nearly_all(profile, column) and column.name not in roles.used()
+        ]
+        nearly.sort(key=lambda column: (-_points(column), column.place))
+        repeated = next((c for c in nearly if _is_payments_id(c)), None)
         if repeated is not None and _points(repeated) >= _BY_NAME:
-            _take_repeated(roles, repeated)
+            _take_repeated(roles, repeated, "by its name; hardly a value comes twice")
             return
+        if not unique or all(map(_counts_rows, unique)):
+            twice = next((c for c in nearly if _repeats_whole_rows(profile, c)), None)
+            if twice is not None:
+                _take_repeated(roles, twice, "rows that share a value are the same row twice")
+                return
     if not unique:
         roles.id = Id((), "no column has a value of its own in every row", _prefix(profile))
+        if nearly:
+            name = nearly[0].name
+            roles.notes.append(
+                f"{name!r} names nearly every row, and some of its values stand in rows that "
+                f"differ. If it is the payment's id, say `--id {quoted(name)}`: the number of a "
+                "row changes when the file does, and no chargeback names it."
+            )
         return
     unique.sort(key=lambda column: (-_points(column), column.place))
     best = unique[0]
@@ -92,16 +100,27 @@ def _is_payments_id(column: ColumnProfile) -> bool:
     return bool(words & names.ID and words & names.PAYMENT)
 
 
-def _take_repeated(roles: Roles, column: ColumnProfile) -> None:
-    why = "by its name; hardly a value comes twice"
+def _repeats_whole_rows(profile: TableProfile, column: ColumnProfile) -> bool:
+    """Whether the rows that share a value of a column are the same in all columns."""
+    rows, ids = profile.sample, profile.texts(column.name)
+    counted = pc.value_counts(pc.drop_null(ids))
+    again = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+    if not len(again):
+        return False  # a sample that holds none tells nothing
+    same = rows.filter(pc.is_in(ids, again))
+    return bool(same.group_by(same.column_names).aggregate([]).num_rows == len(again))
+
+
+def _take_repeated(roles: Roles, column: ColumnProfile, why: str) -> None:
     roles.id = Id((column.name,), why, tokenize=column.card_like)
     texts = pc.drop_null(roles.profile.texts(column.name))
     again = len(texts) - len(pc.unique(texts))
     some = "" if roles.profile.complete else f" of a sample of {len(texts):,}"
     if again:
         roles.notes.append(
-            f"{again:,} rows{some} have the {column.name!r} of another row: the import keeps the "
-            "first of each and lists the others among the rejects."
+            f"{again:,} {'row has' if again == 1 else 'rows have'}{some} the {column.name!r} of "
+            "another row: the import keeps the first of each and lists the others among the "
+            "rejects."
         )
 
 

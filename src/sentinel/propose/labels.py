@@ -7,8 +7,7 @@ from typing import Final
 from sentinel.propose import names
 from sentinel.propose.column_profile import BOOLEAN_WORDS, ColumnProfile
 from sentinel.propose.languages import in_english
-from sentinel.propose.roles import Answers, Label, Outcome, Question, Roles
-from sentinel.propose.times import quoted
+from sentinel.propose.roles import Answers, Label, Outcome, Question, Roles, quoted
 
 FRAUD_WORDS: Final = {
     *("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent", "lost", "chargeback"),

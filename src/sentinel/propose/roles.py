@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sentinel.propose.profile import TableProfile
+
+
+def quoted(name: str) -> str:
+    """A column's name as a word of a shell command."""
+    return name if re.fullmatch(r"[\w.-]+", name) else "'" + name.replace("'", "'\\''") + "'"
 
 
 @dataclass(frozen=True)

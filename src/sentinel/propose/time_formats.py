@@ -27,6 +27,8 @@ UNIT_SECONDS: Final = {
     "d": 86_400.0,
 }
 _TRIED: Final = 400
+MISREAD: Final = 0.02
+"""Share of rows whose cell may be broken: `31.02.2026`, or what a spreadsheet leaves behind."""
 _ISO: Final = (
     r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s?(Z|UTC|[+-]\d{2}(:?\d{2})?)?$"
 )
@@ -60,7 +62,7 @@ def _time_of(profile: TableProfile, column: str) -> Time | None:
         return None
     texts = some_texts(profile, column)
     if known.type == "text":
-        return _text_time(column, texts)
+        return _text_time(column, texts) or _broken_time(profile, column)
     if known.type in ("integer", "number") and known.low > 0:
         if known.type == "integer" and known.lengths in ((8, 8), (14, 14), (12, 12)):
             for pattern in ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M"):
@@ -206,6 +208,37 @@ def _text_time(column: str, texts: Sequence[str]) -> Time | None:
     if not fitting:
         return None
     return Time((column,), fitting[0] if len(fitting) == 1 else tuple(fitting), reason="")
+
+
+def _broken_time(profile: TableProfile, column: str) -> Time | None:
+    """Texts of which nearly all rows fit, though some cells are broken."""
+    counted = pc.value_counts(pc.drop_null(profile.texts(column).slice(0, 20_000)))
+    words = counted.field("values").to_pylist()
+    counts = counted.field("counts").to_numpy(zero_copy_only=False)
+    order = np.argsort(-counts, kind="stable")
+    usual = [words[i] for i in order[:_TRIED]]
+    if not usual or not _fits_any(usual[0]):
+        return None
+    time = _text_time(column, [text for text in usual if _fits_any(text)])
+    if time is None:
+        return None
+    forms = (time.format,) if isinstance(time.format, str) else time.format
+    kept = []
+    for pattern in forms:
+        read = np.array([_reads(text, pattern) for text in words])
+        if counts[read].sum() >= (1.0 - MISREAD) * counts.sum():
+            kept.append(pattern)
+    if not kept:
+        return None
+    return Time((column,), kept[0] if len(kept) == 1 else tuple(kept), reason=time.reason)
+
+
+def _fits_any(text: str) -> bool:
+    return bool(re.match(_ISO, text)) or next(_patterns(text), None) is not None
+
+
+def _reads(text: str, pattern: str) -> bool:
+    return bool(re.match(_ISO, text)) if pattern == "iso" else _all_fit([text], pattern)
 
 
 def _patterns(text: str) -> Iterator[str]:

@@ -6,12 +6,16 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Time
-from sentinel.propose.time_formats import some_texts, varies
+from sentinel.propose.time_formats import MISREAD, some_texts, time_of, varies
 
+_LEAST_CLOCKS: Final = 100
+"""Numbers from which their digits tell that they are times of day."""
 _WITHIN: Final = (
     (re.compile(r"^\d{1,2}:\d{2}$"), "%H:%M"),
     (re.compile(r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$"), "%H:%M:%S"),
@@ -50,11 +54,26 @@ def date_and_clock(profile: TableProfile, found: dict[str, Time]) -> Time | None
             if not 0 <= place < len(order):
                 continue
             beside = profile.columns[order[place]]
-            clock = _clock_format(profile, beside) or _digits_clock(beside)
+            clock = _clock_format(profile, beside) or _digits_clock(profile, beside)
             if clock:
                 date = "%Y-%m-%d" if time.format == "iso" else time.format
                 why = "date and time of day side by side"
                 return Time((name, beside.name), (date, clock), reason=why)
+    return None
+
+
+def told_date_and_clock(profile: TableProfile, told: Sequence[str]) -> Time | None:
+    """A date and a time of day in two columns that somebody named, in either order."""
+    if len(told) != 2:
+        return None
+    for name, other in (tuple(told), tuple(reversed(told))):
+        time, beside = time_of(profile, name), profile.columns[other]
+        if time is None or time.format == "epoch" or isinstance(time.format, tuple):
+            continue
+        clock = _clock_format(profile, beside) or _digits_clock(profile, beside)
+        if clock:
+            date = "%Y-%m-%d" if time.format == "iso" else time.format
+            return Time((name, other), (date, clock), reason="as you said")
     return None
 
 
@@ -69,14 +88,28 @@ def _clock_format(profile: TableProfile, column: ColumnProfile) -> str:
     texts = some_texts(profile, column.name)
     if not texts:
         return ""
-    fits = (form for within, form in _WITHIN if all(within.match(text) for text in texts))
+    most = (1.0 - MISREAD) * len(texts)
+    fits = (form for within, form in _WITHIN if sum(map(bool, map(within.match, texts))) >= most)
     return next(fits, "")
 
 
-def _digits_clock(column: ColumnProfile) -> str:
-    """HHMMSS as a number whose leading zeros may be lost."""
-    if column.type != "integer" or not names.has(column.name, {"time", "hour", "clock"}):
+def _digits_clock(profile: TableProfile, column: ColumnProfile) -> str:
+    """HHMMSS as a number whose leading zeros may be lost.
+
+    A number that is called a time is one; another one if its last digits never count beyond 59
+    and all hours but a few come: numbers of another kind have other digits there.
+    """
+    if column.type != "integer" or column.low < 0 or column.high >= 240_000:
         return ""
-    if column.low < 0 or column.high >= 240_000:
+    pattern = "%H%M%S" if column.high >= 2_400 else "%H%M"
+    if names.has(column.name, {"time", "hour", "clock"}):
+        return pattern
+    numbers = profile.numbers(column.name)
+    numbers = numbers[np.isfinite(numbers)]
+    if len(numbers) < _LEAST_CLOCKS:
         return ""
-    return "%H%M%S" if column.high >= 2_400 else "%H%M"
+    tails = [numbers % 100] if pattern == "%H%M" else [numbers % 100, numbers // 100 % 100]
+    if any((tail > 59).mean() > MISREAD or len(np.unique(tail)) < 30 for tail in tails):
+        return ""
+    hours = numbers // (100 if pattern == "%H%M" else 10_000)
+    return pattern if len(np.unique(hours)) >= 12 else ""

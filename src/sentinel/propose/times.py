@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from sentinel.propose import names
 from sentinel.propose.profile import TableProfile
-from sentinel.propose.roles import Answers, Question, Roles, Time
+from sentinel.propose.roles import Answers, Question, Roles, Time, quoted
 from sentinel.propose.time_formats import (
     UNIT_SECONDS,
     ambiguous,
@@ -21,14 +21,33 @@ from sentinel.propose.time_formats import (
     unit_by_name,
     varies,
 )
-from sentinel.propose.time_parts import calendar_parts, date_and_clock
+from sentinel.propose.time_parts import calendar_parts, date_and_clock, told_date_and_clock
 
 DEFAULT_START: Final = "2024-01-01"
+_FEW: Final = 0.05
+"""Share of rows without a time that are worth a note; of more, the format is another one."""
 UNIT_WORDS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
 def choose_time(roles: Roles, answers: Answers) -> None:
     """Decide which column is the time of the payment, or ask."""
+    _choose(roles, answers)
+    if roles.time is None:
+        return
+    if answers.timezone and not roles.time.timezone:
+        roles.time = replace(roles.time, timezone=answers.timezone)
+    seconds = moments(roles.profile, roles.time)
+    unread = int((~np.isfinite(seconds)).sum())
+    if unread and unread <= _FEW * len(seconds):
+        columns = " and ".join(map(repr, roles.time.columns))
+        some = "" if roles.profile.complete else f" of a sample of {len(seconds):,}"
+        roles.notes.append(
+            f"Of {unread:,} row{'' if unread == 1 else 's'}{some} the time in {columns} cannot be "
+            "read: the import lists them among the rejects."
+        )
+
+
+def _choose(roles: Roles, answers: Answers) -> None:
     profile = roles.profile
     if answers.time:
         roles.time = _as_told(profile, answers)
@@ -66,11 +85,6 @@ def default_start(profile: TableProfile, name: str, unit: str) -> str:
     return DEFAULT_START if years < 1 else f"{max(1970, 2024 - int(years)):04d}-01-01"
 
 
-def quoted(name: str) -> str:
-    """A column's name as a word of a shell command."""
-    return name if re.fullmatch(r"[\w.-]+", name) else "'" + name.replace("'", "'\\''") + "'"
-
-
 def _as_told(profile: TableProfile, answers: Answers) -> Time | None:
     """The time as the user says; None if its unit is still missing."""
     columns = answers.time
@@ -83,7 +97,7 @@ def _as_told(profile: TableProfile, answers: Answers) -> Time | None:
     if answers.time_format:
         return Time(columns, answers.time_format, "", "", answers.timezone, reason)
     if len(columns) > 1:
-        parts = calendar_parts(profile, columns)
+        parts = calendar_parts(profile, columns) or told_date_and_clock(profile, columns)
         if parts is not None:
             return parts
         return Time(columns, "iso", timezone=answers.timezone, reason=reason)

@@ -1,0 +1,124 @@
+"""A few broken cells, and rows that were exported twice, change nothing about what a column is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from sentinel.propose.deciding import decide
+from sentinel.propose.roles import Answers, Roles
+from tests.propose.tables import Columns, profile
+
+
+def export() -> Columns:
+    """Payments as a Turkish acquirer writes them: a date, HHMMSS as a number, minor units."""
+    random = np.random.default_rng(5)
+    hours = random.integers(0, 24, 600) * 10_000
+    clocks = hours + random.integers(0, 60, 600) * 100 + random.integers(0, 60, 600)
+    return {
+        "RRN": [f"6{108_000_000 + 7 * n}" for n in range(600)],
+        "ISLEM_TARIHI": [f"{1 + n // 25:02}.06.2026" for n in range(600)],
+        "ISLEM_SAATI": [str(clock) for clock in clocks],
+        "TUTAR_KURUS": [str(n) for n in random.integers(100, 90_000, 600)],
+        "MUSTERI_NO": [f"M{n}" for n in random.integers(0, 60, 600)],
+        "ISYERI_NO": [f"S{n}" for n in random.integers(0, 20, 600)],
+    }
+
+
+def told(columns: Columns, answers: Answers | None = None) -> Roles:
+    return decide(profile(columns), answers or Answers())
+
+
+def cell(column: str, row: int, value: str) -> Callable[[Columns], None]:
+    def change(columns: Columns) -> None:
+        columns[column][row] = value
+
+    return change
+
+
+def twice(columns: Columns) -> None:
+    for values in columns.values():
+        values.append(values[70])
+
+
+def clock_with_colons(columns: Columns) -> None:
+    texts = [value.zfill(6) for value in columns["ISLEM_SAATI"]]
+    columns["ISLEM_SAATI"] = [f"{t[:2]}:{t[2:4]}:{t[4:]}" for t in texts]
+
+
+def test_an_export_is_understood_without_a_question() -> None:
+    roles = told(export())
+    assert not roles.questions
+    assert roles.id is not None
+    assert roles.id.columns == ("RRN",)
+    assert roles.time is not None
+    assert roles.time.columns == ("ISLEM_TARIHI", "ISLEM_SAATI")
+    assert roles.time.format == ("%d.%m.%Y", "%H%M%S")
+    assert roles.amount is not None
+    assert (roles.amount.column, roles.amount.unit) == ("TUTAR_KURUS", "minor")
+    entities = {one.entity: one.columns for one in roles.entities}
+    assert entities == {"customer_id": ("MUSTERI_NO",), "merchant_id": ("ISYERI_NO",)}
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (cell("ISLEM_TARIHI", 50, "31.02.2026"), "time in ISLEM_TARIHI and ISLEM_SAATI cannot"),
+        (cell("ISLEM_SAATI", 50, "177799"), "time in ISLEM_TARIHI and ISLEM_SAATI cannot"),
+        (cell("TUTAR_KURUS", 50, "#REF!"), ""),
+        (cell("TUTAR_KURUS", 50, "abc"), "Broken values of 'TUTAR_KURUS': 1 of 600, such as 'abc'"),
+        (twice, "1 row has the 'RRN' of another row"),
+    ],
+)
+def test_a_broken_cell_changes_no_role(change: Callable[[Columns], None], note: str) -> None:
+    columns = export()
+    change(columns)
+    roles, whole = told(columns), told(export())
+    assert roles.id is not None
+    assert whole.id is not None
+    assert roles.id.columns == whole.id.columns
+    assert roles.time == whole.time
+    assert roles.amount == whole.amount
+    assert [e.columns for e in roles.entities] == [e.columns for e in whole.entities]
+    assert any(note in one.replace("'", "") or note in one for one in roles.notes)
+
+
+def test_a_clock_with_broken_cells_is_one() -> None:
+    columns = export()
+    clock_with_colons(columns)
+    columns["ISLEM_SAATI"][9] = "17:5"
+    roles = told(columns)
+    assert roles.time is not None
+    assert roles.time.format == ("%d.%m.%Y", "%H:%M:%S")
+
+
+def test_an_id_that_rows_share_which_differ_is_named_and_not_taken() -> None:
+    columns = export()
+    columns["RRN"][50] = columns["RRN"][70]
+    roles = told(columns)
+    assert roles.id is not None
+    assert roles.id.columns == ()
+    assert any("`--id RRN`" in note for note in roles.notes)
+
+
+@pytest.mark.parametrize(
+    "order", [("ISLEM_TARIHI", "ISLEM_SAATI"), ("ISLEM_SAATI", "ISLEM_TARIHI")]
+)
+def test_two_columns_that_somebody_named_are_a_date_and_a_clock(order: tuple[str, ...]) -> None:
+    for change in (clock_with_colons, lambda _: None):
+        columns = export()
+        change(columns)
+        roles, found = told(columns, Answers(time=order)), told(columns)
+        assert roles.time is not None
+        assert found.time is not None
+        assert (roles.time.columns, roles.time.format) == (found.time.columns, found.time.format)
+        assert roles.days > 20
+
+
+@pytest.mark.parametrize("time", [(), ("ISLEM_TARIHI", "ISLEM_SAATI")])
+def test_the_zone_that_somebody_named_is_kept(time: tuple[str, ...]) -> None:
+    roles = told(export(), Answers(time=time, timezone="Europe/Istanbul"))
+    assert roles.time is not None
+    assert roles.time.timezone == "Europe/Istanbul"
