@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from sentinel.cli.console import err, out
-from sentinel.propose.answering import with_flags
+from sentinel.propose.answering import flags_of, with_flags
 from sentinel.propose.names import slug
 from sentinel.propose.proposing import (
     Examined,
@@ -72,7 +72,7 @@ def run(
         )
     if not proposal.complete:
         if not as_json:
-            _print_questions(examined, roles, workspace, goes_on)
+            _print_questions(examined, roles, answers, workspace, goes_on)
         raise SystemExit(UNANSWERED)
     return proposal
 
@@ -111,10 +111,13 @@ def _endings(proposal: Proposal, paths: Sequence[Path], goes_on: bool) -> list[s
     return lines
 
 
-def _print_questions(examined: Examined, roles: Roles, workspace: Path, goes_on: bool) -> None:
+def _print_questions(
+    examined: Examined, roles: Roles, answers: Answers, workspace: Path, goes_on: bool
+) -> None:
     err.print(questions_text(roles.questions), markup=False, soft_wrap=True)
     words = ("sentinel", "propose", *map(str, examined.paths))
-    flags = " ".join(question.flags[0][0] for question in roles.questions if question.flags)
+    asked = [question.flags[0][0] for question in roles.questions if question.flags]
+    flags = " ".join(filter(None, [flags_of(answers), *asked]))
     named = f"{shlex.join(words)} --workspace {shlex.quote(str(workspace))}"
     then = ", and run this command again" if goes_on else ""
     said = f"Nothing is written yet. Answer, for example{then}:\n  {named} {flags}"

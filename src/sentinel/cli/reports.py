@@ -32,7 +32,9 @@ def import_report(console: Console, result: ImportResult) -> None:
     if result.clamped:
         console.print(
             f"{result.clamped:,} entries were received before the end of the log; the log takes "
-            "them as received now."
+            "them as received now. Windows of features see them from here on; training goes by "
+            "the times that their source gave.",
+            soft_wrap=True,
         )
 
 

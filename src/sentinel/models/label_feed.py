@@ -60,13 +60,15 @@ class LabelFeed:
         if self.newest_us is None:
             return "no label has arrived yet"
         newest = f"{datetime.fromtimestamp(self.newest_us / 1e6, UTC):%Y-%m-%d %H:%M}"
-        said = f"the newest of {newest} UTC, {_days(self.silent_us)} before the end of the log"
+        digits = _telling(self.silent_us, self.limit_us)
+        silent = _days(self.silent_us, digits)
+        said = f"the newest of {newest} UTC, {silent} before the end of the log"
         if self.limit_us is None:
             return f"{said}; too few arrived to know their rhythm"
         usual = (
             "" if self.usual_us is None else f"pauses are usually up to {_days(self.usual_us)}, "
         )
-        return f"{said}; {usual}{_days(self.limit_us)} are accepted"
+        return f"{said}; {usual}{_days(self.limit_us, digits)} are accepted"
 
 
 def label_feed(
@@ -104,7 +106,14 @@ def label_feed(
     return LabelFeed(now_us, newest, usual, limit)
 
 
-def _days(us: int) -> str:
+def _days(us: int, digits: int = 1) -> str:
     """A length of time in words."""
     days = us / DAY_US
-    return f"{days:.1f} days" if days >= 2 else f"{24 * days:.1f} hours"
+    return f"{days:.{digits}f} days" if days >= 2 else f"{24 * days:.{digits}f} hours"
+
+
+def _telling(one: int, other: int | None) -> int:
+    """Digits from which two lengths of time that differ are told apart."""
+    if other is None or one == other:
+        return 1
+    return next((n for n in (1, 2, 3) if _days(one, n) != _days(other, n)), 4)

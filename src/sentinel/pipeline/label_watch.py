@@ -74,5 +74,6 @@ def _stopped(feed: LabelFeed, strangers: int) -> str:
         f"Labels stopped arriving: {feed}.{others} A model that is trained now would learn that "
         "fraud has ended, since unlabelled payments count as legitimate once they are mature. "
         "Bring the labels in (`sentinel import-labels FILE`, or POST /labels) and train again. If "
-        "there really were none, say how long silence may last: labels.max_silence_days."
+        "there really were none, say how long silence may last: labels.max_silence_days of the "
+        "settings, or SENTINEL_LABELS__MAX_SILENCE_DAYS=14 in front of the command."
     )

@@ -49,6 +49,28 @@ def with_flags(answers: Answers, words: str) -> Answers:
     return answers_of(given, answers)
 
 
+def flags_of(answers: Answers) -> str:
+    """The flags that say what was answered, as words of a shell command.
+
+    >>> flags_of(answers_of({"--time": ["day", "clock"], "--card": "none", "--currency": "TRY"}))
+    '--time day --time clock --currency TRY --card none'
+    """
+    words: list[str] = []
+    for flag, name in _LISTS.items():
+        for value in getattr(answers, name):
+            words += [flag, value]
+    for flag, name in _TEXTS.items():
+        if getattr(answers, name):
+            words += [flag, getattr(answers, name)]
+    if answers.delay_days is not None:
+        words += ["--label-delay", f"{answers.delay_days:g}"]
+    for flag, entity in ENTITY_FLAGS.items():
+        if entity in answers.entities:
+            for value in answers.entities[entity] or ("none",):
+                words += [flag, value]
+    return shlex.join(words)
+
+
 def answers_of(given: Mapping[str, Any], before: Answers | None = None) -> Answers:
     """Answers from flags and their values.
 

@@ -30,6 +30,7 @@ def summary(roles: Roles, endings: Iterable[str] = ()) -> str:
     """
     profile = roles.profile
     ends = list(endings)
+    more = "in proposal.md" if ends else "once all is answered"
     days = f", {roles.days:,.1f} days" if roles.days else ""
     lines = [f"{profile.name}: {_counted(profile)}{days}"]
     if roles.known:
@@ -50,12 +51,15 @@ def summary(roles: Roles, endings: Iterable[str] = ()) -> str:
     body = [*_attribute_lines(roles, 3), *_leak_lines(roles, 4), *_left_out_lines(roles)]
     least = 2 if rest >= 2 * _NOTES + 4 else 1
     for deep in range(_NOTE_LINES, least - 1, -1):
-        notes = _note_lines(roles, deep)
+        notes = _note_lines(roles, deep, more)
         if len(notes) + len(body) <= rest:
             break
     room = max(3, rest - len(notes))
     if len(body) > room:
-        body = [*body[: room - 1], _row("", "... the whole of it is in proposal.md")]
+        body = [
+            *body[: room - 1],
+            _row("", f"... the whole of it is {more}" if ends else "... and more"),
+        ]
     return "\n".join([*lines, *body, *notes, *ends])
 
 
@@ -240,12 +244,12 @@ def _left_out_lines(roles: Roles) -> list[str]:
     ]
 
 
-def _note_lines(roles: Roles, most: int) -> list[str]:
-    """The notes, each of so many lines at most."""
+def _note_lines(roles: Roles, most: int, where: str) -> list[str]:
+    """The notes, each of so many lines at most; ``where`` says where the others are told."""
     notes = [line for note in roles.notes[:_NOTES] for line in _listed("note", note, most)]
     more = len(roles.notes) - _NOTES
     if more > 0:
-        notes.append(_row("", f"... and {more} more note{'s' * (more > 1)} in proposal.md"))
+        notes.append(_row("", f"... and {more} more note{'s' * (more > 1)} {where}"))
     return notes
 
 

@@ -48,6 +48,7 @@ class Sample:
         reasons: By code the first reason, with the row that it is about.
         labels: Arrived or arriving labels that would be taken.
         frauds: How many of these say fraud.
+        frauds_accepted: Accepted rows that labels call fraud.
         labels_rejected, labels_undecided: Labels that would not be taken.
         unmatched: Labels of their own about payments that were not found.
         compared: How many labels of their own were looked up.
@@ -61,6 +62,7 @@ class Sample:
     reasons: dict[str, str] = field(default_factory=dict)
     labels: int = 0
     frauds: int = 0
+    frauds_accepted: int = 0
     labels_rejected: Counter[str] = field(default_factory=Counter)
     labels_undecided: int = 0
     unmatched: int = 0
@@ -163,6 +165,7 @@ class _Look:
         self._kept: list[pa.RecordBatch] = []
         self._ids: set[str] = set()
         self._label_ids: list[str] = []
+        self._fraud_ids: set[str] = set()
         self._examples: dict[str, dict[str, None]] = {}
 
     def at(self, chunk: Chunk) -> None:
@@ -175,6 +178,9 @@ class _Look:
             self._count_labels(chunk.rows.column("verdict"), checked)
             good = chunk.rows.column("transaction_id").filter(pa.array(checked.accepted))
             self._label_ids += good.to_pylist()
+            fraud = mask_of(pc.equal(chunk.rows.column("verdict"), Verdict.FRAUD.value))
+            ids = chunk.rows.column("transaction_id")
+            self._fraud_ids.update(ids.filter(pa.array(checked.accepted & fraud)).to_pylist())
         else:
             checked = check_transactions(
                 chunk, now_us=self._now_us, label_delay_us=delay_us, cards=self._cards
@@ -208,8 +214,10 @@ class _Look:
                 pa.array(checked.labels.accepted), labels, pa.scalar(None, pa.string())
             )
         labels = labels.filter(pa.array(checked.accepted)).drop_null()
+        frauds = int(mask_of(pc.equal(labels, Verdict.FRAUD.value)).sum())
         sample.labels += len(labels)
-        sample.frauds += int(mask_of(pc.equal(labels, Verdict.FRAUD.value)).sum())
+        sample.frauds += frauds
+        sample.frauds_accepted += frauds
 
     def _count_labels(self, verdicts: pa.Array, checked: Checked) -> None:
         sample = self.sample
@@ -272,6 +280,7 @@ class _Look:
         """Look for the payments that labels of their own are about."""
         sample = self.sample
         sample.compared = len(self._label_ids)
+        sample.frauds_accepted += len(self._fraud_ids & self._ids)
         missing = Counter(name for name in self._label_ids if name not in self._ids)
         if missing:
             sample.all_compared = self._look_through_all(missing)

@@ -154,7 +154,9 @@ class ImportReport:
             table.add_row("from", moment(self.first_event_us))
             table.add_row("to", moment(self.last_event_us))
         if self.accepted:
-            table.add_row("known to be fraud", f"{self.frauds:,} ({self.fraud_share:.3%})")
+            # Labels that the ledger has already are not read again.
+            told = "fraud by the new labels" if self.labels_known else "known to be fraud"
+            table.add_row(told, f"{self.frauds:,} ({self.fraud_share:.3%})")
         after = [Text(f"warning: {sentence}", style="yellow") for sentence in self.warnings()]
         if self.rejects_path is not None:
             after += [Text(f"first {reason}") for reason in self.first_reasons()]

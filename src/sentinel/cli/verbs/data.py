@@ -163,7 +163,7 @@ def import_labels(
         Path,
         typer.Argument(
             help="A table with transaction_id, verdict and received_at; or a mapping file (.toml) "
-            "whose [labels] have a path."
+            "whose table of labels has a path."
         ),
     ],
     encoding: Annotated[

@@ -1,0 +1,58 @@
+"""What a preview says of a sample holds for the sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sentinel.sources.preview import preview
+from sentinel.sources.registry import open_source
+from sentinel.sources.report import ImportReport
+
+MAPPING = """
+id = "ref"
+[files]
+path = "payments.csv"
+[time]
+column = "created"
+[amount]
+column = "amount"
+[entities]
+customer_id = "customer"
+[labels]
+path = "labels.csv"
+transaction_id = "ref"
+column = "said"
+fraud_values = ["fraud"]
+delay_days = 7
+"""
+
+
+def test_the_share_of_frauds_is_that_of_the_rows_that_were_looked_at(tmp_path: Path) -> None:
+    rows = [f"p{n},2026-01-01T{n // 60:02}:{n % 60:02}:00Z,12.50,c{n % 9}" for n in range(1_000)]
+    (tmp_path / "payments.csv").write_text("ref,created,amount,customer\n" + "\n".join(rows))
+    frauds = [f"p{n},fraud" for n in range(0, 1_000, 10)]
+    (tmp_path / "labels.csv").write_text("ref,said\n" + "\n".join(frauds))
+    (tmp_path / "mapping.toml").write_text(MAPPING)
+    seen = preview(
+        open_source(tmp_path / "mapping.toml"), 3, now_us=1_770_000_000_000_000, sample_rows=200
+    )
+    sample = seen.sample
+    assert 200 <= sample.accepted < 1_000
+    assert sample.frauds == 100
+    assert sample.frauds_accepted == sum(n % 10 == 0 for n in range(sample.accepted))
+    console = Console(record=True, width=80)
+    console.print(seen.render())
+    assert "10.000% of the accepted" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("known", "said"), [(0, "known to be fraud"), (40, "fraud by the new labels")]
+)
+def test_an_import_counts_the_frauds_of_labels_that_it_read(known: int, said: str) -> None:
+    report = ImportReport(source="s", read=9, accepted=9, labels_known=known, labels_read=known)
+    console = Console(record=True, width=80)
+    console.print(report.render())
+    assert said in console.export_text()
