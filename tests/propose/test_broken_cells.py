@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sentinel.propose.deciding import decide
+from sentinel.propose.proposing import propose
 from sentinel.propose.roles import Answers, Roles
-from tests.propose.tables import Columns, profile
+from sentinel.sources.preview import preview
+from sentinel.sources.registry import open_source
+from tests.propose.tables import Columns, profile, write
 
 
 def export() -> Columns:
@@ -83,6 +87,21 @@ def test_a_broken_cell_changes_no_role(change: Callable[[Columns], None], note: 
     assert roles.amount == whole.amount
     assert [e.columns for e in roles.entities] == [e.columns for e in whole.entities]
     assert any(note in one.replace("'", "") or note in one for one in roles.notes)
+
+
+def test_a_broken_number_beside_a_payment_is_unknown_and_the_payment_is_kept(
+    tmp_path: Path,
+) -> None:
+    columns = export()
+    columns["AGIRLIK"] = [f"{n % 97}.5" for n in range(600)]
+    columns["AGIRLIK"][50] = "abc"
+    table = write(tmp_path / "t.csv", columns)
+    proposal = propose([table], tmp_path / "w")
+    assert "Broken values of 'AGIRLIK': 1 of 600, such as 'abc'; they are unknown." in (
+        proposal.roles.notes
+    )
+    seen = preview(open_source(proposal.mapping), 3, now_us=1_790_000_000_000_000)
+    assert (seen.sample.accepted, seen.sample.rejected.total()) == (600, 0)
 
 
 def test_a_clock_with_broken_cells_is_one() -> None:

@@ -60,7 +60,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
                 _free_name(column.name, taken_names),
                 kind,
                 reason,
-                tuple(column.nothing) if kind != "category" else (),
+                (*column.nothing, *column.odd_words) if kind != "category" else (),
                 column.by_chance,
             )
         )

@@ -28,6 +28,8 @@ BOOLEAN_WORDS: Final = ("0", "1", "true", "false", "t", "f", "yes", "no", "y", "
 _VALUES_KEPT: Final = 1_000
 _ODD: Final = 0.002
 """Share of values that are no numbers in a column of numbers: broken cells."""
+_ODD_WORDS: Final = 20
+"""Different ones that are kept."""
 _ODD_OF: Final = 500
 """Values from which so few are told from another kind of column."""
 _LUHN_TRIED: Final = 1_000
@@ -62,7 +64,8 @@ class ColumnProfile:
         lengths: Shortest and longest value, in characters.
         examples: Some values.
         odd: Broken cells: values that are no numbers in a column where nearly all are.
-        odd_example: One of them.
+        odd_words: What they hold; some of it if `odd_words_left_out`.
+        odd_words_left_out: Whether there were more different ones.
     """
 
     name: str
@@ -90,7 +93,8 @@ class ColumnProfile:
     lengths: tuple[int, int] = (0, 0)
     examples: tuple[str, ...] = ()
     odd: int = 0
-    odd_example: str = ""
+    odd_words: tuple[str, ...] = ()
+    odd_words_left_out: bool = False
 
     @property
     def given(self) -> int:
@@ -134,7 +138,7 @@ class ColumnProfiler:
         self.cards = ColumnJudge()
         self.padded = False
         self.lengths = (1 << 30, 0)
-        self.odd_example = ""
+        self.odd_words: dict[str, None] = {}
 
     def missing(self, rows: int) -> None:
         self.rows += rows
@@ -204,7 +208,10 @@ class ColumnProfiler:
             of_value[real] = numbers
             self._order(of_value[places[given]])
         if not known.all():
-            self.odd_example = self.odd_example or listed[int(np.argmin(known))]
+            for place in np.flatnonzero(~known)[: _ODD_WORDS + 1].tolist():
+                if len(self.odd_words) > _ODD_WORDS:
+                    break
+                self.odd_words.setdefault(listed[place])
             nested = mask_of(pc.match_substring_regex(words, r"^[\[{].*[\]}]$"))
             self.nested += int(weights[nested].sum())
         if self.lengths[1] >= 11:
@@ -289,7 +296,8 @@ class ColumnProfiler:
             lengths=self.lengths if self.given else (0, 0),
             examples=examples,
             odd=self.given - self.numbers if self._is_of_numbers() else 0,
-            odd_example=self.odd_example if self._is_of_numbers() else "",
+            odd_words=tuple(self.odd_words)[:_ODD_WORDS] if self._is_of_numbers() else (),
+            odd_words_left_out=len(self.odd_words) > _ODD_WORDS,
         )
 
     def _is_of_numbers(self) -> bool:

@@ -89,10 +89,13 @@ def _broken_cells(roles: Roles) -> None:
         amount = roles.amount is not None and roles.amount.column == name
         if not amount and name not in attributes:
             continue
-        becomes = "the import lists these rows among the rejects" if amount else "they are unknown"
+        rejected = amount or column.odd_words_left_out
+        becomes = (
+            "the import lists their rows among the rejects" if rejected else "they are unknown"
+        )
         roles.notes.append(
             f"Broken values of {name!r}: {column.odd:,} of {column.given:,}, such as "
-            f"{column.odd_example!r}; {becomes}."
+            f"{column.odd_words[0]!r}; {becomes}."
         )
 
 
