@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,21 @@ def test_a_short_delay_in_a_young_log_proves_nothing() -> None:
     longer = log_of(2_000, 20, 100, delay_days=3)
     found = maturity_of(longer.payments, longer.labels, now_us=20 * DAY_US, maturity_us=30 * DAY_US)
     assert found[0] == pytest.approx(3 * DAY_US, abs=2)
+
+
+def test_frauds_that_are_reported_after_their_payment_counts_as_good_are_told() -> None:
+    log = log_of(20_000, 400, 400, delay_days=20)
+    labels = log.labels
+    slow = np.arange(len(labels.row)) % 4 == 0
+    later = labels.received_at_us + np.where(slow, 25 * DAY_US, 0)
+    log = replace(log, labels=replace(labels, received_at_us=later))
+    (note,) = [n for n in log.split().notes if "later than" in n]
+    assert note.startswith("Of the frauds that were reported, 25% were reported later than 30 days")
+    assert "a tenth later than 45 days" in note
+    # A few that stray are no matter for a person.
+    few = labels.received_at_us + np.where(np.arange(len(slow)) % 20 == 0, 25 * DAY_US, 0)
+    log = replace(log, labels=replace(labels, received_at_us=few))
+    assert not [n for n in log.split().notes if "later than" in n]
 
 
 def test_rare_frauds_lengthen_the_test() -> None:

@@ -50,6 +50,8 @@ MOST_TAIL: Final = 250_000
 
 _TRUSTED_LABELS: Final = 20
 _TRUSTED_FACTOR: Final = 4
+_MANY_LATE: Final = 0.1
+"""Share of the frauds that are reported too late from which a person should know."""
 
 
 UNKNOWN_WHY: Final = ("void", "declined", "held for review", "not mature, or in a gap")
@@ -124,15 +126,41 @@ def label_delay_us(payments: PaymentLog, labels: LabelLog, now_us: int) -> tuple
 
     The time counts from the payment or its receipt, whichever is later.
     """
+    delays, _ = _delays(payments, labels, now_us)
+    return max(0, int(delays.max(initial=0))), len(delays)
+
+
+def _delays(payments: PaymentLog, labels: LabelLog, now_us: int) -> tuple[Ints, Ints]:
+    """Times from frauds to their first labels, and how old the payments are: int64 (n_frauds,)."""
     use = np.flatnonzero((labels.row >= 0) & labels.fraud & (labels.received_at_us < now_us))
     if payments.withheld is not None:  # a verdict comes at once, and says nothing of chargebacks
         use = use[~payments.withheld[labels.row[use]]]
-    if len(use) == 0:
-        return 0, 0
     rows, first = np.unique(labels.row[use], return_index=True)
     since = np.maximum(payments.event_time_us[rows], payments.received_at_us[rows])
-    delays = labels.received_at_us[use][first] - since
-    return max(0, int(delays.max())), len(rows)
+    return labels.received_at_us[use][first] - since, now_us - since
+
+
+def late_labels(payments: PaymentLog, labels: LabelLog, *, now_us: int, gap_us: int) -> str:
+    """A line if many frauds are reported after their payment counts as good; else empty.
+
+    Asked of payments that are twice as old: the labels of younger ones may be under way.
+
+    Args:
+        payments, labels: The log.
+        now_us: The moment of knowledge.
+        gap_us: After so long, silence counts as good.
+    """
+    delays, ages = _delays(payments, labels, now_us)
+    delays = delays[ages >= 2 * gap_us]
+    late = float((delays > gap_us).mean()) if len(delays) >= _TRUSTED_LABELS else 0.0
+    if late < _MANY_LATE:
+        return ""
+    return (
+        f"Of the frauds that were reported, {late:.0%} were reported later than {_days(gap_us)} "
+        f"after the payment, a tenth later than {_days(int(np.quantile(delays, 0.9)))}. Silence "
+        "counts as good by then, so that as many frauds are taken for good ones in the newest "
+        "payments. labels.maturity_days of the settings says how long to wait."
+    )
 
 
 def maturity_of(
@@ -234,6 +262,9 @@ class _Splitter:
             )
             if note:
                 self.notes.append(note)
+        late = late_labels(self.payments, self.labels, now_us=asked.now_us, gap_us=self.gap)
+        if late:
+            self.notes.append(late)
         delay, frauds = label_delay_us(self.payments, self.labels, asked.now_us)
         if frauds and delay < self.gap and length - 2 * self.gap < 3 * asked.test_us:
             self.gap = delay
