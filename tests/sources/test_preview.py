@@ -56,3 +56,11 @@ def test_an_import_counts_the_frauds_of_labels_that_it_read(known: int, said: st
     console = Console(record=True, width=80)
     console.print(report.render())
     assert said in console.export_text()
+
+
+@pytest.mark.parametrize(("rejected", "said"), [(4, False), (9, True)])
+def test_an_import_that_rejected_many_rows_says_so(rejected: int, said: bool) -> None:
+    report = ImportReport(
+        source="s", read=100, accepted=100 - rejected, rejected={"invalid_time": rejected}
+    )
+    assert any("of the rows were rejected" in one for one in report.warnings()) == said

@@ -20,6 +20,10 @@ from sentinel.sources.observed import Observations
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_MANY_REJECTED: Final = 0.05
+"""Share of the rows of which a person should know before going on."""
+
+
 @dataclass
 class ImportReport:
     """Counts of an import. Complete once all log batches have been taken.
@@ -103,6 +107,12 @@ class ImportReport:
     def warnings(self) -> list[str]:
         """What a person should look at, one sentence each."""
         told = [*self.notes, *self.observed.warnings()]
+        if self.rejected_share > _MANY_REJECTED:
+            told.insert(
+                0,
+                f"{self.rejected_share:.0%} of the rows were rejected and are not in the log; the "
+                "reasons are below, and with each row in the rejects file",
+            )
         told += [
             f"{field}: one value in ten looks like a card number, as among any such numbers; they "
             "are kept, and from now on the API takes them, too"
