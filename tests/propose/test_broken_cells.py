@@ -136,6 +136,22 @@ def test_two_columns_that_somebody_named_are_a_date_and_a_clock(order: tuple[str
         assert roles.days > 20
 
 
+def test_numbers_of_currencies_are_asked_like_their_codes() -> None:
+    columns = export()
+    columns["PARA_KODU"] = [
+        ("949", "978", "840")[n % 40 % 3 if n % 40 < 3 else 0] for n in range(600)
+    ]
+    (question,) = told(columns).questions
+    assert "several currencies (TRY, USD, EUR in 'PARA_KODU')" in question.text
+    assert question.flags[0][0] == "--currency TRY"
+    assert not told(columns, Answers(currency="TRY")).questions
+    columns["PARA_KODU"] = ["949"] * 600
+    alike = told(columns)
+    assert not alike.questions
+    assert alike.amount is not None
+    assert alike.amount.currency == "TRY"
+
+
 @pytest.mark.parametrize("time", [(), ("ISLEM_TARIHI", "ISLEM_SAATI")])
 def test_the_zone_that_somebody_named_is_kept(time: tuple[str, ...]) -> None:
     roles = told(export(), Answers(time=time, timezone="Europe/Istanbul"))

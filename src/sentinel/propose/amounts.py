@@ -14,7 +14,7 @@ from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Amount, Answers, Question, Roles, quoted
-from sentinel.sources.currencies import CODES, currency_of
+from sentinel.sources.currencies import CODES, code_of, currency_of
 
 MAX_SCALE: Final = 4
 _SIGN: Final = (
@@ -238,9 +238,13 @@ def _money_texts(profile: TableProfile, name: str) -> tuple[str, str, int, str] 
 def _currency(profile: TableProfile) -> tuple[str, str, tuple[str, ...]]:
     """The one currency, or the column of several and what it holds."""
     for name, column in profile.columns.items():
-        if not names.has(name, names.CURRENCY) or column.type != "text" or not column.values:
+        if not names.has(name, names.CURRENCY) or not column.values:
             continue
         codes = [value for value, _ in column.values]
+        if column.type == "integer" and all(map(code_of, codes)):
+            codes = [code_of(code) for code in codes]  # 978 is the euro
+        elif column.type != "text":
+            continue
         if all(re.fullmatch(r"[A-Za-z]{3}", code) for code in codes):
             if len(codes) == 1:
                 return codes[0].upper(), "", tuple(codes)
@@ -268,10 +272,11 @@ def ask_about_currencies(roles: Roles) -> None:
         )
         return
     column = roles.profile.columns[amount.currency_column]
-    several = ", ".join(value for value, _ in column.values[:5])
+    held = [code_of(value) or value for value, _ in column.values]
+    several = ", ".join(held[:5])
     flags = tuple(
         (f"--currency {value}", "the amounts are in it already, whatever the column says")
-        for value, _ in column.values[:3]
+        for value in held[:3]
     )
     roles.questions.append(
         Question(

@@ -78,7 +78,7 @@ _ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     ),
     "currency": (
         *("divisa", "moneda", "währung", "waehrung", "devise", "moeda", "valuta", "waluta"),
-        "doviz",
+        *("doviz", "para"),
     ),
     "cents": (
         *("kurus", "centimos", "centavos", "centimes", "centesimi", "groszy", "grosze", "rappen"),
