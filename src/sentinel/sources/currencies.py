@@ -62,65 +62,14 @@ SIGNS: Final = {
 }
 """Signs of money, in capitals, and the currency that is most often meant."""
 
-_NUMERIC: Final = dict(
-    pair.split("=")
-    for pair in [
-        "032=ARS",
-        "036=AUD",
-        "050=BDT",
-        "124=CAD",
-        "144=LKR",
-        "152=CLP",
-        "156=CNY",
-        "170=COP",
-        "203=CZK",
-        "208=DKK",
-        "344=HKD",
-        "348=HUF",
-        "356=INR",
-        "360=IDR",
-        "376=ILS",
-        "392=JPY",
-        "398=KZT",
-        "404=KES",
-        "410=KRW",
-        "414=KWD",
-        "458=MYR",
-        "484=MXN",
-        "504=MAD",
-        "554=NZD",
-        "566=NGN",
-        "578=NOK",
-        "586=PKR",
-        "604=PEN",
-        "608=PHP",
-        "634=QAR",
-        "643=RUB",
-        "682=SAR",
-        "702=SGD",
-        "704=VND",
-        "710=ZAR",
-        "752=SEK",
-        "756=CHF",
-        "764=THB",
-        "784=AED",
-        "788=TND",
-        "818=EGP",
-        "826=GBP",
-        "840=USD",
-        "901=TWD",
-        "941=RSD",
-        "944=AZN",
-        "946=RON",
-        "949=TRY",
-        "975=BGN",
-        "978=EUR",
-        "980=UAH",
-        "981=GEL",
-        "985=PLN",
-        "986=BRL",
-    ]
+_NUMERIC_CODES: Final = (
+    "032=ARS 036=AUD 050=BDT 124=CAD 144=LKR 152=CLP 156=CNY 170=COP 203=CZK 208=DKK 344=HKD "
+    "348=HUF 356=INR 360=IDR 376=ILS 392=JPY 398=KZT 404=KES 410=KRW 414=KWD 458=MYR 484=MXN "
+    "504=MAD 554=NZD 566=NGN 578=NOK 586=PKR 604=PEN 608=PHP 634=QAR 643=RUB 682=SAR 702=SGD "
+    "704=VND 710=ZAR 752=SEK 756=CHF 764=THB 784=AED 788=TND 818=EGP 826=GBP 840=USD 901=TWD "
+    "941=RSD 944=AZN 946=RON 949=TRY 975=BGN 978=EUR 980=UAH 981=GEL 985=PLN 986=BRL "
 )
+_NUMERIC: Final = dict(pair.split("=") for pair in _NUMERIC_CODES.split())
 """Numbers of ISO 4217 that card messages carry, of the currencies that come up most."""
 
 _NAMES: Final = re.compile(
