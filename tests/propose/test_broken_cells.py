@@ -136,6 +136,22 @@ def test_two_columns_that_somebody_named_are_a_date_and_a_clock(order: tuple[str
         assert roles.days > 20
 
 
+@pytest.mark.parametrize("answers", [Answers(), Answers(label="is_fraud")])
+def test_a_verdict_with_a_broken_cell_is_the_truth_and_no_attribute(answers: Answers) -> None:
+    columns = export()
+    columns["is_fraud"] = ["1" if n % 50 == 7 else "0" for n in range(600)]
+    columns["is_fraud"][90] = "?"
+    roles = told(columns, answers)
+    assert roles.label is not None
+    assert (roles.label.column, roles.label.fraud_values) == ("is_fraud", ("1",))
+    assert roles.label.undecided_values == ("?",)
+    assert roles.label.legitimate_values == ("0",)
+    assert [one.column for one in roles.attributes] == []
+    assert "Broken values of 'is_fraud': 1 of 600, such as '?'; they are no verdicts." in (
+        roles.notes
+    )
+
+
 def test_numbers_of_currencies_are_asked_like_their_codes() -> None:
     columns = export()
     columns["PARA_KODU"] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from sentinel.propose import names
@@ -36,6 +37,10 @@ _DECLINE: Final = {
 }
 _REVIEW: Final = {"review", "in_review", "pending", "manual", "manual_review", "held", "hold"}
 _MOST_LIKELY: Final = 0.4
+_BROKEN: Final = 0.005
+"""Share of cells in a column of yes and no that say neither and are broken, ..."""
+_BROKEN_OF: Final = 500
+"""... of so many at least."""
 _SHOWN: Final = 6
 
 
@@ -46,7 +51,7 @@ def choose_label(roles: Roles, answers: Answers) -> None:
         return
     if roles.label is not None:  # a file of its own
         return
-    columns = roles.profile.columns
+    columns = {name: _mended(column) for name, column in roles.profile.columns.items()}
     if answers.label:
         _take(roles, columns[answers.label], answers, "as you said")
         return
@@ -178,8 +183,25 @@ def _share_of_fraud(column: ColumnProfile) -> float:
     return sum(counts[value] for value in fraud) / column.rows
 
 
+def _mended(column: ColumnProfile) -> ColumnProfile:
+    """A column of yes and no without the few cells that say neither."""
+    spoken = tuple((word, n) for word, n in column.values if word.lower() in BOOLEAN_WORDS)
+    broken = column.given - sum(n for _, n in spoken)
+    if len(spoken) != 2 or not 0 < broken <= max(1.0, _BROKEN * column.given):
+        return column
+    return replace(column, type="boolean", values=spoken) if column.given >= _BROKEN_OF else column
+
+
 def _take(roles: Roles, column: ColumnProfile, answers: Answers, why: str) -> None:
     fraud, legitimate, undecided = verdicts(column, answers.fraud_values)
+    kept = {word for word, _ in column.values}
+    broken = [v for v in roles.profile.columns[column.name].values if v[0] not in kept]
+    if broken:
+        undecided = (*undecided, *(word for word, _ in broken))
+        roles.notes.append(
+            f"Broken values of {column.name!r}: {sum(n for _, n in broken):,} of {column.given:,}, "
+            f"such as {broken[0][0]!r}; they are no verdicts."
+        )
     words = {value.lower() for value, _ in column.values}
     if not fraud and answers.fraud_values:
         fraud = answers.fraud_values
