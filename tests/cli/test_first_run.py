@@ -67,6 +67,21 @@ def test_simulated_payments_are_not_added_to_somebodys_own(
     assert entries(settings) == 9
 
 
+def test_a_start_that_was_cut_after_its_import_goes_on_with_its_world(
+    settings: Settings,
+) -> None:
+    settings.workspace.mkdir()
+    first = FirstRun(settings, None, 20, 30.0, NOW_US)
+    first.prepare()
+    before = entries(settings)
+    progress = settings.workspace / "up.json"
+    progress.unlink()  # as if it had been killed before it wrote that down
+    later = FirstRun(settings, None, 20, 30.0, NOW_US + 86_400_000_000)
+    later.check()
+    later.prepare()
+    assert entries(settings) == before > 300
+
+
 def test_an_import_that_was_cut_short_is_begun_anew(settings: Settings, tmp_path: Path) -> None:
     one = mapping(tmp_path, "one", 9)
     with pytest.raises(KeyboardInterrupt):

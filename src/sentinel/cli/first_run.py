@@ -17,6 +17,7 @@ from sentinel.settings import Settings
 
 if TYPE_CHECKING:
     from sentinel.sources.base import Source
+    from sentinel.sources.simulator import SimulatorConfig
 
 _EXPLORING_MINOR: Final = 100_000
 """What the control group of a simulated world may cost in 30 days."""
@@ -169,7 +170,9 @@ class FirstRun:
             source = open_source(self._data)
             now_us = self._now_us
         else:
-            config = world_before(self._now_us, customers=self._customers, days=self._days)
+            config = self._own_world() or world_before(
+                self._now_us, customers=self._customers, days=self._days
+            )
             remember(self.settings, config)
             source = SimulatorSource(config)
             now_us = config.end_us
@@ -202,6 +205,17 @@ class FirstRun:
                 path.unlink()
         elif entries := self._entries():
             err.print(f"The log holds {entries:,} entries already; what they lack is imported.")
+
+    def _own_world(self) -> SimulatorConfig | None:
+        """The world whose history is in the log, if nothing else is: a start was cut after it."""
+        from sentinel.cli.traffic import remembered
+        from sentinel.pipeline.importing import import_records
+        from sentinel.sources.simulator import SimulatorSource
+
+        records = import_records(self.settings)
+        finished = any(one.finished for one in records)
+        own = finished and all(one.source == SimulatorSource.name for one in records)
+        return remembered(self.settings) if own else None
 
     def _is_half(self, name: str) -> bool:
         """Whether the log holds nothing but what imports of a source left that never ended."""
@@ -237,7 +251,11 @@ class FirstRun:
                 f"The workspace {self.settings.workspace} was filled by other commands. Serve it "
                 "with `sentinel serve`, or use another workspace."
             )
-        elif self._data is None and not self._is_half(SimulatorSource.name):
+        elif (
+            self._data is None
+            and self._own_world() is None
+            and not self._is_half(SimulatorSource.name)
+        ):
             if entries := self._entries():
                 raise WorkspaceError(
                     f"The workspace {self.settings.workspace} holds {entries:,} entries, and "

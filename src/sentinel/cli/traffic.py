@@ -109,6 +109,14 @@ def remember(settings: Settings, config: SimulatorConfig) -> None:
     _save(traffic_file(settings), Traffic(config=fields, played_us=config.end_us))
 
 
+def remembered(settings: Settings) -> SimulatorConfig | None:
+    """The world that a workspace's history came from; None if it was not simulated."""
+    try:
+        return msgspec.json.decode(traffic_file(settings).read_bytes(), type=Traffic).world
+    except FileNotFoundError:
+        return None
+
+
 class Pace:
     """Which moment of the simulated world is due at a moment of the clock.
 
