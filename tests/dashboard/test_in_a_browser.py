@@ -33,6 +33,12 @@ def rows(page: Page) -> Locator:
     return page.locator("tr[data-sequence]")
 
 
+def one_row(page: Page, place: int) -> Locator:
+    """The row that is at a place now, wherever newer ones move it."""
+    sequence = rows(page).nth(place).get_attribute("data-sequence")
+    return page.locator(f"tr[data-sequence='{sequence}']")
+
+
 def test_it_shows_what_the_scorer_decided(
     page: Page, stage_with_payments: Stage, tmp_path: Path
 ) -> None:
@@ -114,7 +120,7 @@ def test_a_phone_shows_whole_decisions(
 def test_a_click_opens_a_payment_and_another_closes_it(
     page: Page, stage_with_payments: Stage
 ) -> None:
-    row = rows(page).nth(4)
+    row = one_row(page, 4)
     shown = row.locator(".transaction").text_content()
     sequence = row.get_attribute("data-sequence")
     row.click()
@@ -131,7 +137,7 @@ def test_a_click_opens_a_payment_and_another_closes_it(
 def test_an_open_payment_shows_why_as_bars_from_the_expected_score_to_its_score(
     page: Page, stage_with_payments: Stage
 ) -> None:
-    row = rows(page).nth(2)
+    row = one_row(page, 2)
     name = row.locator(".transaction").text_content()
     row.click()
     detail = page.locator(".st-key-detail")
