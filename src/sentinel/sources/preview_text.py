@@ -159,8 +159,8 @@ def _sample(seen: Preview) -> RenderableType:
         table.add_row("rejected", f"{rejected:,}", share)
         for code, count in sample.rejected.most_common():
             table.add_row(f"  {code}", f"{count:,}", Text(sample.reasons.get(code, "")))
-    share = sample.frauds_accepted / sample.accepted if sample.accepted else 0.0
-    fraud = f"{share:.3%} of the accepted" if sample.accepted else ""
+    known = sample.frauds_accepted
+    fraud = f"{known / sample.accepted:.3%} of the accepted" if sample.accepted else ""
     table.add_row("labels", f"{sample.labels:,}")
     table.add_row("  frauds", f"{sample.frauds:,}", fraud)
     if sample.labels_undecided:
