@@ -64,9 +64,9 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
         if nearly:
             name = nearly[0].name
             roles.notes.append(
-                f"{name!r} names nearly every row, and some of its values stand in rows that "
-                f"differ. If it is the payment's id, say `--id {quoted(name)}`: the number of a "
-                "row changes when the file does, and no chargeback names it."
+                f"{name!r} names nearly every row, and some of its values come twice. If it is the "
+                f"payment's id, say `--id {quoted(name)}`: the number of a row changes when the "
+                "file does, and no chargeback names it."
             )
         return
     unique.sort(key=lambda column: (-_points(column), column.place))
