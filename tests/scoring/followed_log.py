@@ -158,14 +158,14 @@ class Log:
         """What the records should be, in a scorer of its own."""
         return ReplayedState(self.shared.program, self.ledger, self.folder, self.find)
 
-    def state(self) -> SharedState:
+    def state(self, replayed: ReplayedState | None = None) -> SharedState:
         """A scorer's state, looked after in threads."""
         looking_after = Reconciler(
             self.features,
             self.shared.records,
             self.ledger,
             self.ledger,
-            self.replayed(),
+            replayed or self.replayed(),
             self.find,
             ScoringMetrics(),
             find_voids=self.find_voids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from sentinel.state.base import Reading
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, Record, state_name
 from sentinel.state.redis.records import Loaded
 from sentinel.state.redis.reloading import ReplayedRecord, reload_record
+from testkit.servers import wait_until
 from tests.features.worlds import START_US
 from tests.scoring.followed_log import (
     PLAN,
@@ -140,6 +142,47 @@ def test_records_that_lost_their_latest_events_are_put_in_place_anew(log: Log) -
         wait_for(log, state)
         assert words_of(log.shared) == expected
     finally:
+        state.reconciler.close()
+
+
+def test_a_record_doubted_again_while_it_is_put_in_place_is_put_in_place_once_more(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.decide(some(0, 6))
+    late = payment(9, 9_000_000, 90, customer="c0")
+    ticket = log.features.next_ticket()
+    added = log.features.add([late], ticket)
+    records = log.features.records
+    for view, key, _ in log.shared.effects().touched_by([late]):
+        where, width = records.layout.key(view, key), records.layout.widths[view]
+        held = records.wire.call(where, "GET", where)
+        records.wire.call(where, "SET", where, held[:-width])  # a server came back without it
+
+    replayed, read, recorded = log.replayed(), threading.Event(), threading.Event()
+    read_record = replayed.record
+
+    def slow(view: int, key: str) -> ReplayedRecord:
+        found = read_record(view, key)
+        read.set()
+        assert recorded.wait(60)
+        return found
+
+    monkeypatch.setattr(replayed, "record", slow)
+    state = log.state(replayed)
+    try:
+        state.reconciler.doubt_records([late])
+        assert read.wait(60)
+        reading = Reading(added.vectors, added.flags[:, 0], added.positions.astype("<i8").tobytes())
+        payload = encode_group(decisions_of(PLAN, [late], reading))
+        log.ledger.append(GroupKind.DECISIONS, 1, START_US, payload, token=ticket)
+        log.features.settled(ticket)
+        state.reconciler.doubt_records([late])
+        wait_until(lambda: not state.reconciler._doubts, 60, "the second doubt to be noted")
+        recorded.set()
+        wait_for(log, state)
+        assert words_of(log.shared) == log.expected()
+    finally:
+        recorded.set()
         state.reconciler.close()
 
 

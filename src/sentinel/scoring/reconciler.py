@@ -264,7 +264,7 @@ class _Turn:
             self._records.settled([ticket])
 
     def _reload_some(self) -> None:
-        while doubted := self._records.notes.doubted(_RELOADED_AT_ONCE):
+        while doubted := self._records.notes.take_doubted(_RELOADED_AT_ONCE):
             done = []
             for view, key in doubted:
                 before = self._notes.rebuilt_position(view, key)

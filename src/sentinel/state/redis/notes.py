@@ -25,6 +25,7 @@ class Notes:
         self._wire = wire
         self._waiting_key = layout.beside("waiting")
         self._doubted_key = layout.beside("doubted")
+        self._reloading_key = layout.beside("reloading")
         self._turn_key = layout.beside("turn")
 
     def waiting(self) -> dict[str, int]:
@@ -60,21 +61,36 @@ class Notes:
             members = [b"%d:%b" % (view, key.encode()) for view, key in part]
             self._wire.call(self._doubted_key, "SADD", self._doubted_key, *members)
 
-    def doubted(self, limit: int) -> list[Record]:
-        """Some records that are to be put in place anew."""
-        found = self._wire.call(self._doubted_key, "SRANDMEMBER", self._doubted_key, limit)
-        parts = [member.partition(b":") for member in found]
+    def take_doubted(self, limit: int) -> list[Record]:
+        """Some records that are to be put in place anew, until `resolve_doubts` says that they are.
+
+        Whoever notes one of them again from now on means something that came later: that doubt
+        stands beside the one that is taken, and outlives it.
+        """
+        found = self._some_of(self._reloading_key, limit)
+        for member in self._some_of(self._doubted_key, limit - len(found)):
+            self._wire.call(
+                self._doubted_key, "SMOVE", self._doubted_key, self._reloading_key, member
+            )
+            found.append(member)
+        parts = [member.partition(b":") for member in dict.fromkeys(found)]
         return [(int(view), key.decode()) for view, _, key in parts]
 
+    def _some_of(self, key: bytes, limit: int) -> list[bytes]:
+        found: list[bytes] = self._wire.call(key, "SRANDMEMBER", key, limit) if limit > 0 else []
+        return found
+
     def doubts(self) -> int:
-        """How many records are to be put in place anew."""
-        return int(self._wire.call(self._doubted_key, "SCARD", self._doubted_key))
+        """How many records are to be put in place anew; one that was noted again counts twice."""
+        # In this order: a record goes from the first to the second.
+        keys = (self._doubted_key, self._reloading_key)
+        return sum(int(self._wire.call(key, "SCARD", key)) for key in keys)
 
     def resolve_doubts(self, records: Sequence[Record]) -> None:
-        """Records have been put in place anew."""
+        """Records that were taken have been put in place anew."""
         if records:
             members = [b"%d:%b" % (view, key.encode()) for view, key in records]
-            self._wire.call(self._doubted_key, "SREM", self._doubted_key, *members)
+            self._wire.call(self._reloading_key, "SREM", self._reloading_key, *members)
 
     def take_turn(self, name: str, seconds: int) -> bool:
         """Whether it is this scorer's turn to look after the records, and for so long from now on.

@@ -318,7 +318,7 @@ class Records:
         """
         self._ask(self._loaded_key, "DEL", self._loaded_key)
         self._clear(f"{self.layout.base}:*")
-        for name in ("intents", "waiting", "doubted", "checkpointed"):
+        for name in ("intents", "waiting", "doubted", "reloading", "checkpointed"):
             key = self.layout.beside(name)
             self._ask(key, "DEL", key)
         for identifier, sequence in (waiting or {}).items():
