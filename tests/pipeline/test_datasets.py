@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 
 from sentinel.domain import WorkspaceError
-from sentinel.pipeline.datasets import KEPT, build_dataset, load_dataset
+from sentinel.pipeline.datasets import (
+    KEPT,
+    build_dataset,
+    dataset_of,
+    load_dataset,
+    split_of,
+)
 from sentinel.pipeline.labelled_payments import labelled_payments
+from sentinel.pipeline.served_vectors import Overridden
 from sentinel.settings import Settings
 
 
@@ -74,11 +82,36 @@ def test_a_test_that_is_too_long_for_the_log_gives_way_and_says_so(workspace: Se
     built = build_dataset(workspace.model_copy(update={"training": training}))
     assert any("instead of 140 days (training.test_days)" in note for note in built.manifest.notes)
     assert built.manifest.test.frauds > 0
-    assert "Fitted on 2,000 of " in built.manifest.notes[-1]
+    assert any("Fitted on 2,000 of " in note for note in built.manifest.notes)
     data = load_dataset(built.folder)
     assert data.fit.weight is not None
     assert data.fit.weight.sum() == pytest.approx(built.manifest.fit.rows)
     assert data.fit.fraud.sum() == built.manifest.fit.frauds
+
+
+def test_features_without_a_value_are_named(workspace: Settings) -> None:
+    known = labelled_payments(workspace)
+    names = known.plan.feature_names
+    split = split_of(workspace, known, None)
+
+    def notes_without(*lacking: str) -> list[str]:
+        def vectors(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], Overridden]:
+            X = known.vectors(rows).copy()
+            X[:, [names.index(name) for name in lacking]] = np.nan
+            return X, Overridden()
+
+        data = dataset_of(workspace, known, split, log_through=1, vectors=vectors)
+        return [note for note in data.manifest.notes if "unknown in every payment" in note]
+
+    (own,) = notes_without()  # the world's payments have none of these
+    assert own.startswith(f"5 of {len(names)} features are unknown in every payment")
+    (two,) = notes_without("card_count_1d", "amount")
+    assert two.startswith(f"7 of {len(names)} features")
+    assert {"card_count_1d", "amount"} <= {
+        name.strip() for name in two.partition(": ")[2].split(",")
+    }
+    (many,) = notes_without(*names[:13])
+    assert " more. The payments lack" in many
 
 
 def test_a_dataset_of_the_format_before_is_read(workspace: Settings) -> None:

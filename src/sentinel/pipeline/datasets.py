@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,9 @@ UNCLIPPED: Final = "sentinel_unclipped_weight"
 """The column of weights before they were cut."""
 
 _PARTS: Final = ("fit", "tail", "test")
+_FIRST_ROWS: Final = 1_000
+_NAMED: Final = 10
+"""Features without a value that are named."""
 
 Matrix = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -282,6 +285,8 @@ def dataset_of(
             "decisions: they are learnt from as the model saw them."
         )
         notes = (*notes, seen)
+    unknown = unknown_features(parts["fit"].X, known.plan.feature_names)
+    notes = (*notes, unknown) if unknown else notes
     manifest = DatasetManifest(
         name=_name(known.plan, parts),
         plan_hash=known.plan.hash,
@@ -300,6 +305,26 @@ def dataset_of(
         unknown=split.unknown,
     )
     return Dataset(manifest, known.plan, **parts)
+
+
+def unknown_features(X: Matrix, names: Sequence[str]) -> str:
+    """A line on features that no row has a value of; empty if there are none.
+
+    Args:
+        X: float32 (n, n_features), NaN = unknown.
+        names: Of the features.
+    """
+    few = np.flatnonzero(np.isnan(X[:_FIRST_ROWS]).all(axis=0)).tolist()
+    found = [names[column] for column in few if np.isnan(X[:, column]).all()]
+    if not len(X) or not found:
+        return ""
+    more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+    return (
+        f"{len(found):,} of {len(names):,} features are unknown in every payment that is fitted "
+        f"on, so that the model learns nothing from them: {', '.join(found[:_NAMED])}{more}. The "
+        "payments lack the columns that these read, or the mapping calls them otherwise than the "
+        "definitions do."
+    )
 
 
 def load_dataset(folder: Path) -> Dataset:
