@@ -283,6 +283,24 @@ def test_a_plain_list_of_frauds_is_enough(tmp_path: Path) -> None:
     assert report.frauds == 2
 
 
+def test_labels_beside_a_file_of_payments_without_rows_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "cb.csv").write_text("transaction_id,verdict,received_at\n007,fraud,2024-03-20\n")
+    mapping = MAPPING.split("[labels]", maxsplit=1)[0] + (
+        '[labels]\npath = "cb.csv"\ncolumn = "verdict"\narrival = { column = "received_at" }\n'
+    )
+    path = written(tmp_path, mapping=mapping)
+    told = "the files of payments have no rows: only labels were read"
+    _, report = log_of(open_source(path))
+    assert report.read == 3
+    assert told not in report.warnings()
+    (tmp_path / "pay.csv").write_text(CSV.splitlines()[0] + "\n")
+    _, report = log_of(open_source(path))
+    assert (report.read, report.labels_accepted) == (0, 1)
+    assert told in report.warnings()
+    _, alone = log_of(labels_from_file(tmp_path / "cb.csv"))
+    assert told not in alone.warnings()
+
+
 def test_a_labels_file_without_what_it_needs_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("transaction,verdict,received_at\nt1,fraud,2024-03-01\n")

@@ -162,6 +162,7 @@ class Source(ABC):
         no_cards: Columns whose values look like card numbers and are none.
         token_fields: Fields that are stored as tokens, and what is kept of them before.
         overlap: Whether later files repeat rows of earlier ones; those are no duplicates.
+        labels_only: Whether it has no transactions by its nature.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Source(ABC):
     no_cards: frozenset[str] = frozenset()
     token_fields: Mapping[str, TokenField] = {}
     overlap: bool = False
+    labels_only: bool = False
 
     @abstractmethod
     def describe(self) -> Description:

@@ -76,6 +76,8 @@ class LabelsFileSource(Source):
         ConfigurationError: A column is missing, or it is not said when labels arrive.
     """
 
+    labels_only = True
+
     def __init__(
         self,
         files: Sequence[TableFile] | Sequence[JsonMapFile],

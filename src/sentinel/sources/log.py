@@ -235,6 +235,11 @@ class _Import:
                 if rejects.rows:
                     report.rejects_path = rejects_path
             entries = stage.summarise(report, self._now_us)
+            if report.labels_read and not report.read and not self._source.labels_only:
+                report.notes = (
+                    "the files of payments have no rows: only labels were read",
+                    *report.notes,
+                )
             self._match_labels(stage)
             report.check()
             self._refuse_if_rejected()
