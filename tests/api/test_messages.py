@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from sentinel.api.routes.payment_bodies import (
     transaction_of,
 )
 from sentinel.api.routes.payment_reading import read_payment, read_payments
-from sentinel.domain import SentinelError, Transaction
+from sentinel.domain import InvalidTransaction, SentinelError, Transaction
 
 RECEIVED_US = 1_780_000_000_000_000
 READING = ReadingRules(numbers=frozenset({"age", "risk"}), categories=frozenset({"mcc", "channel"}))
@@ -124,3 +125,15 @@ def test_a_batch_that_is_too_long_says_so() -> None:
     code, fields = outcome(lambda: read_payments(text, RECEIVED_US, READING, 3))
     assert (code, fields) == ("invalid_transaction", {"transactions": "more than 3"})
     assert len(msgspec.json.decode(text, type=BatchRequest).transactions) == 4
+
+
+def test_foreign_fields_are_all_named_and_the_right_ones_once() -> None:
+    body = {"transaction_id": "t1", "amount_minor": 5, "colour": "red", "shop": "s", "cvv": "123"}
+    with pytest.raises(InvalidTransaction) as refused:
+        read_payment(json.dumps(body).encode(), RECEIVED_US, READING)
+    told = refused.value.fields
+    assert told["colour"].startswith("is not a field; the fields are transaction_id, amount_minor")
+    assert told["colour"].endswith("whatever else is known of it goes into attributes")
+    assert told["shop"] == "is not a field"
+    assert told.keys() == {"colour", "shop", "cvv"}
+    assert "security code" in told["cvv"]

@@ -143,14 +143,17 @@ def _offending_fields(kind: Any, content: dict[str, Any], at: str) -> dict[str, 
                 found[at + name + ("" if path == "body" else path)] = message
         elif field.required:
             found[at + name] = "is required"
+    says_which = f"; the fields are {', '.join(known)}"
+    if "attributes" in known:
+        says_which += "; whatever else is known of it goes into attributes"
     for name in content:
         if name not in known:
             secret = secret_of(name)
-            found[at + shown_name(name)] = (
-                f"is not a field; the fields are {', '.join(known)}"
-                if secret is None
-                else secret_flaw(secret).message
-            )
+            if secret is not None:
+                found[at + shown_name(name)] = secret_flaw(secret).message
+                continue
+            found[at + shown_name(name)] = f"is not a field{says_which}"
+            says_which = ""  # once is enough for whoever sends a record of their own
     return found
 
 
