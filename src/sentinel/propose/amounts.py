@@ -24,6 +24,9 @@ _MONEY: Final = re.compile(
     rf"^\(?[-+\u2212]?\s?(?P<before>{_SIGN})?\s?[-+\u2212]?"
     rf"(?P<digits>\d[\d.,'\u00a0 ]*)(?:[eE]\d+)?\s?(?P<after>{_SIGN})?-?\)?$"
 )
+_WORDS_AS_CODES: Final = {"ALL", "ANG", "BAM", "COP", "CUP", "GEL", "LAK", "MAD", "MOP", "PEN"} | {
+    *("RON", "SOS", "TOP", "TRY", "XXX", "XTS"),
+}
 _EQUAL: Final = 0.006
 _BALANCE_SHARE: Final = 0.95
 _FIRST_SHARE: Final = 0.5
@@ -202,7 +205,7 @@ def _written(profile: TableProfile, name: str, answers: Answers, reason: str) ->
         scale=min(MAX_SCALE, max(2, scale)),
         decimal=decimal,
         thousands=thousands,
-        currency=answers.currency or currency,
+        currency=answers.currency or currency or _named_currency(name),
         currency_column="" if answers.currency else currency_column,
     )
 
@@ -250,6 +253,16 @@ def _currency(profile: TableProfile) -> tuple[str, str, tuple[str, ...]]:
                 return codes[0].upper(), "", tuple(codes)
             return "", name, tuple(codes)
     return "", "", ()
+
+
+def _named_currency(name: str) -> str:
+    """The currency that a column's name tells; empty if it tells none.
+
+    >>> _named_currency("AmountKES"), _named_currency("amt_usd"), _named_currency("total_all")
+    ('KES', 'USD', '')
+    """
+    codes = {word.upper() for word in names.words_of(name)} & CODES - _WORDS_AS_CODES
+    return codes.pop() if len(codes) == 1 else ""
 
 
 def ask_about_currencies(roles: Roles) -> None:

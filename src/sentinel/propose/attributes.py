@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ MAX_CATEGORIES: Final = 100
 _EXACT: Final = 2.0**53
 _RARE: Final = 3.0
 _LONG_TEXT: Final = 80
+_GROUPED: Final = re.compile(r"^[-+]?\d{1,3}(,\d{3})+(\.\d+)?$")
 
 
 def choose_attributes(roles: Roles, answers: Answers) -> None:
@@ -36,7 +38,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
         if entity.by_values and profile.columns[entity.columns[0]].type == "integer"
     }
     used = roles.used() - numbers
-    commas = _with_commas(roles, used)
+    numbers_in_text = _with_commas(roles, used)
     taken_names = set(OWN_NAMES)
     attributes = []
     for name in answers.exclude:
@@ -44,7 +46,7 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
     for column in profile.columns.values():
         if column.name in used or column.name in roles.left_out:
             continue
-        is_number = column.name in commas
+        is_number = column.name in numbers_in_text
         reason = _useless(roles, column, is_number=is_number)
         if reason:
             roles.left_out[column.name] = reason
@@ -68,9 +70,10 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
 
 
 def _with_commas(roles: Roles, used: set[str]) -> set[str]:
-    """Columns of numbers with a decimal comma, which then is that of all attributes.
+    """Columns of text that are numbers as banks write them: ``1.234,50``, or ``1,234.50``.
 
-    Where others have a decimal point, one mapping cannot read both, and these are left out.
+    A decimal comma then is that of all attributes. Where others have a decimal point, one mapping
+    cannot read both, and these are left out.
     """
     free = [
         column
@@ -78,7 +81,9 @@ def _with_commas(roles: Roles, used: set[str]) -> set[str]:
         if column.name not in used and column.name not in roles.left_out
     ]
     found = {column.name for column in free if has_decimal_comma(column)}
-    if not found or any(column.type == "number" and column.decimals for column in free):
+    if not found:
+        return _with_groups(roles, free)
+    if any(column.type == "number" and column.decimals for column in free):
         return set()
     texts = {name: roles.profile.texts(name) for name in found}
     grouped = any(pc.any(pc.match_substring(one, ".")).as_py() for one in texts.values())
@@ -86,6 +91,19 @@ def _with_commas(roles: Roles, used: set[str]) -> set[str]:
     found = {name for name in found if looks_like(texts[name], ",", thousands) == "number"}
     if found:
         roles.decimal, roles.thousands = ",", thousands
+    return found
+
+
+def _with_groups(roles: Roles, free: list[ColumnProfile]) -> set[str]:
+    """Columns of numbers whose thousands are parted by commas (``1,234.50``)."""
+    found = set()
+    for column in free:
+        if column.type != "text" or not any(map(_GROUPED.match, column.examples)):
+            continue
+        if looks_like(roles.profile.texts(column.name), ".", ",") == "number":
+            found.add(column.name)
+    if found:
+        roles.thousands = ","
     return found
 
 
@@ -104,7 +122,7 @@ def _useless(roles: Roles, column: ColumnProfile, *, is_number: bool) -> str:
     Args:
         roles: What is known by now.
         column: Which.
-        is_number: Whether its texts are numbers with a decimal comma that can be read.
+        is_number: Whether its texts are numbers that can be read with the separators.
     """
     profile = roles.profile
     if column.type == "empty":
@@ -158,7 +176,7 @@ def _kind(
     column: ColumnProfile, *, is_number: bool
 ) -> tuple[Literal["number", "category", "boolean"], str]:
     if is_number:
-        return "number", "numbers with a decimal comma"
+        return "number", "numbers"
     if column.type == "boolean":
         return "boolean", "two values"
     if column.type in ("integer", "number"):

@@ -277,7 +277,7 @@ class ColumnProfiler:
             rows=self.rows,
             nulls=self.nulls,
             nothing=dict(self.nothing),
-            distinct=self.sketch.distinct(),
+            distinct=min(self.sketch.distinct(), self.given),
             unique=not self.sketch.repeats and self.given > 0,
             typical_count=self.sketch.typical_count(),
             values=values,

@@ -22,14 +22,26 @@ from sentinel.propose.labels import choose_label, choose_outcome
 from sentinel.propose.leaks import find_leaks, mostly_in_frauds
 from sentinel.propose.profile import TableProfile
 from sentinel.propose.roles import Answers, Label, Leak, Roles, Time
-from sentinel.propose.time_formats import history_days, moments, resolution_seconds, time_of
+from sentinel.propose.time_formats import (
+    ambiguous,
+    history_days,
+    moments,
+    names_no_zone,
+    resolution_seconds,
+    time_of,
+)
 from sentinel.propose.times import choose_time
 from sentinel.propose.windows import label_delay_days
+from sentinel.sources.columns import mask_of
 from sentinel.sources.mapping_file import suggestion
 
 _ARRIVAL_SHARE = 0.9
+_MOSTLY_FRAUD = 0.5
+_ALL_TOLD = 0.5
+"""A file of labels that is about so many of the payments means each one."""
 _DECLINED = {"decline", "declined", "refusal", "refused", "rejection", "rejected"}
 _WHY = {"reason", "code", "message"}
+_UNDONE = {"reversal", "reversed", "refund", "refunded", "chargeback", "dispute", "disputed"}
 _TRUTH_WORDS = {"chargeback", "dispute", "fraud", "reported", "report", "confirmed", "label"}
 
 
@@ -39,6 +51,7 @@ def decide(
     *,
     label: Label | None = None,
     verdicts: Mapping[str, str] | None = None,
+    cases: TableProfile | None = None,
 ) -> Roles:
     """Decide what every column of a table is for.
 
@@ -47,6 +60,7 @@ def decide(
         answers: What the user said.
         label: Where the truth is, if it has a file of its own.
         verdicts: Ids to verdicts of that file, for the sampled payments.
+        cases: The first rows of that file, if it is a table.
 
     Raises:
         ConfigurationError: An answer names a column that is not there.
@@ -64,6 +78,11 @@ def decide(
         roles.notes += known.notes
     choose_time(roles, told)
     choose_label(roles, told)
+    if roles.label is not None and not roles.label.path and roles.label.share > _MOSTLY_FRAUD:
+        roles.notes.append(
+            f"{roles.label.share:.0%} of the payments would be frauds: check what "
+            f"{roles.label.column!r} means."
+        )
     choose_id(roles, told, label.joined_by if label else "")
     choose_amount(roles, told)
     ask_about_currencies(roles)
@@ -73,10 +92,16 @@ def decide(
     choose_entities(roles, told)
     _credit(roles, answers, told, known)
     _arrival(roles)
+    _arrival_of_cases(roles, cases)
     choose_attributes(roles, told)
     _leave_out_late(roles, answers, known, verdicts)
     _delay(roles, answers)
     _broken_cells(roles)
+    if roles.time is not None and names_no_zone(roles.profile, roles.time):
+        roles.notes.append(
+            "The times name no zone and are read as UTC. If they are local, say so with "
+            "--timezone Area/City: the hour of the day, and what comes in live, go by it."
+        )
     return roles
 
 
@@ -116,8 +141,9 @@ def truth(
     fraud = pc.is_in(said, pa.array(list(label.fraud_values), pa.string()))
     undecided = pc.is_in(said, pa.array(list(label.undecided_values), pa.string()))
     known = pc.invert(undecided)
-    if label.path:
-        known = pc.and_(known, pc.is_valid(said))
+    told = pc.is_valid(said)
+    if label.path and mask_of(told).mean() >= _ALL_TOLD:
+        known = pc.and_(known, told)  # else it is a list of cases, and the others are good
     return (
         np.asarray(fraud.to_numpy(zero_copy_only=False), np.bool_),
         np.asarray(known.to_numpy(zero_copy_only=False), np.bool_),
@@ -215,6 +241,51 @@ def _arrival(roles: Roles) -> None:
         return
 
 
+def _arrival_of_cases(roles: Roles, cases: TableProfile | None) -> None:
+    """The column of a file of labels that says when each became known, if there is one.
+
+    Of several it is the latest: what a row says may have been written then.
+    """
+    label, paid_at = roles.label, roles.time
+    if cases is None or label is None or paid_at is None or not label.transaction_id:
+        return
+    paid = moments(roles.profile, paid_at)
+    paid_of = dict(
+        zip(roles.profile.texts(label.joined_by).to_pylist(), paid.tolist(), strict=True)
+    )
+    about = [paid_of.get(name, np.nan) for name in cases.texts(label.transaction_id).to_pylist()]
+    said = cases.texts(label.column) if label.column else None
+    open_cases = (
+        pc.is_in(said, pa.array(list(label.undecided_values), pa.string())) if said else None
+    )
+    counted = np.isfinite(about)
+    if open_cases is not None:
+        counted &= ~np.asarray(open_cases.to_numpy(zero_copy_only=False), np.bool_)
+    best: tuple[float, float, Time] | None = None
+    for name, column in cases.columns.items():
+        found = None if name == label.transaction_id else time_of(cases, name)
+        if found is None or column.constant:
+            continue
+        patterns = ambiguous(found) or (found.format,)
+        for pattern in patterns:
+            time = replace(found, format=pattern, timezone=paid_at.timezone, reason="")
+            delay = (moments(cases, time) - np.array(about))[counted]
+            given = np.isfinite(delay)
+            if not given.any() or given.mean() < _ARRIVAL_SHARE:
+                continue
+            # Days may be told without their hour.
+            after = float((delay[given] > -86_400).mean())
+            typical = float(np.median(delay[given]))
+            if after >= _ARRIVAL_SHARE and typical > 0 and (best is None or typical > best[0]):
+                best = (typical, float(np.quantile(delay[given], 0.75)), time)
+    if best is not None:
+        days, time = best[1] / 86_400, best[2]
+        missing = any(cases.columns[name].given < cases.rows for name in time.columns)
+        roles.label_days = days
+        delay = round(days, 1) if missing else label.delay_days
+        roles.label = replace(label, arrival=time, delay_days=delay)
+
+
 def _leave_out_late(
     roles: Roles, answers: Answers, known: Known | None, verdicts: Mapping[str, str] | None
 ) -> None:
@@ -231,6 +302,9 @@ def _leave_out_late(
         words = set(names.words_of(attribute.column))
         if words & _DECLINED and words & _WHY:
             why = "why the system before declined, known after the decision"
+            suspects.setdefault(attribute.column, Leak(attribute.column, why))
+        if words & _UNDONE and words & _WHY:
+            why = "by its name of what became of the payment later"
             suspects.setdefault(attribute.column, Leak(attribute.column, why))
     found = truth(roles, verdicts)
     core = roles.used() - set(roles.left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -9,6 +10,7 @@ from sentinel.propose import names
 from sentinel.propose.column_profile import BOOLEAN_WORDS, ColumnProfile
 from sentinel.propose.languages import in_english
 from sentinel.propose.roles import Answers, Label, Outcome, Question, Roles, quoted
+from sentinel.sources.verdicts import UNDECIDED_WORDS as USUAL_UNDECIDED
 
 FRAUD_WORDS: Final = {
     *("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent", "lost", "chargeback"),
@@ -26,6 +28,15 @@ _VERDICTS: Final = {
     *("fraud", "fraudulent", "legit", "legitimate", "genuine", "lost", "won", "chargeback"),
     *("charged_back", "nonfraud", "not_fraud", "non-fraud", "confirmed_fraud"),
 }
+# Words of verdicts that are no word of the lists above: "FRAUD - CONFIRMED", "in investigation".
+_OPEN: Final = {
+    *("under", "pending", "open", "ongoing", "investigation", "investigating", "review"),
+    *("reviewing", "progress", "unknown", "undecided", "undetermined", "unresolved", "awaiting"),
+    *("suspected", "suspicion", "suspicious", "unclear", "inconclusive", "unconfirmed"),
+}
+_BAD: Final = {"fraud", "fraudulent", "chargeback", "scam", "stolen", "counterfeit"}
+_GOOD: Final = {"legit", "legitimate", "genuine", "cleared", "authentic"}
+_NOT: Final = {"not", "no", "non", "false", "without", "never", "dismissed", "unfounded"}
 _APPROVE: Final = {
     *("approved", "approve", "captured", "authorised", "authorized", "accepted", "success"),
     *("succeeded", "successful", "settled", "completed", "complete", "paid", "ok", "passed"),
@@ -108,6 +119,13 @@ def choose_outcome(roles: Roles) -> None:
         share = sum(n for value, n in column.values if value in spoken) / max(column.given, 1)
         both = {words[v] in _APPROVE for v in spoken} == {True, False}
         if share >= 0.9 and (named or both):
+            others = [value for value in words if value not in spoken]
+            if others:
+                roles.notes.append(
+                    f"What {', '.join(map(repr, others[:_SHOWN]))} of {column.name!r} means is not "
+                    "known: such payments count as approved unless [outcome] of the mapping lists "
+                    "the word."
+                )
             roles.outcome = Outcome(
                 column.name,
                 tuple(v for v in spoken if words[v] in _APPROVE),
@@ -134,15 +152,50 @@ def _yes_or_no(roles: Roles, column: ColumnProfile) -> None:
 def verdicts(column: ColumnProfile, told: tuple[str, ...] = ()) -> tuple[tuple[str, ...], ...]:
     """A column's values that mean fraud, legitimate, and not decided yet."""
     values = [value for value, _ in column.values]
+    meanings = {value: _meaning(value) for value in values}
     if told:
         wanted = {word.lower() for word in told}
         fraud = tuple(v for v in values if v.lower() in wanted)
-        rest = [v for v in values if v not in fraud]
     else:
-        fraud = tuple(v for v in values if _plain(v) in FRAUD_WORDS)
-        rest = [v for v in values if v not in fraud]
-    undecided = tuple(v for v in rest if _plain(v) in UNDECIDED_WORDS)
-    return fraud, tuple(v for v in rest if v not in undecided), undecided
+        fraud = tuple(v for v in values if meanings[v] == "fraud")
+    undecided = tuple(v for v in values if v not in fraud and meanings[v] == "undecided")
+    return fraud, tuple(v for v in values if v not in (*fraud, *undecided)), undecided
+
+
+def _meaning(value: str) -> str:
+    """What a value says: ``fraud``, ``legitimate``, ``undecided``, or nothing that is known.
+
+    >>> [_meaning(v) for v in ("FRAUD - CONFIRMED", "not a fraud", "UNDER_INVESTIGATION", "7")]
+    ['fraud', 'legitimate', 'undecided', '']
+    """
+    plain = _plain(value)
+    for meaning, known in (
+        ("fraud", FRAUD_WORDS),
+        ("legitimate", LEGITIMATE_WORDS),
+        ("undecided", UNDECIDED_WORDS),
+    ):
+        if plain in known:
+            return meaning
+    words = set(re.findall(r"[^\W\d_]+", plain))
+    if words & _OPEN or re.sub(r"[\s_-]+", " ", plain) in USUAL_UNDECIDED:
+        return "undecided"
+    if words & _BAD:
+        return "legitimate" if words & _NOT else "fraud"
+    return "legitimate" if words & _GOOD and not words & _NOT else ""
+
+
+def taken_for_good(column: ColumnProfile, legitimate: tuple[str, ...]) -> str:
+    """A sentence on values that are taken for legitimate and say nothing that is known."""
+    unknown = [(v, n) for v, n in column.values if v in legitimate and not _meaning(v)]
+    if not unknown:
+        return ""
+    some = ", ".join(f"{value!r} ({count:,})" for value, count in unknown[:_SHOWN])
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    named = f" of {column.name!r}" if column.name else ""
+    return (
+        f"{some}{more}{named} count as legitimate: if they say that nothing is decided yet, put "
+        "them under undecided_values of [labels]."
+    )
 
 
 def _plain(value: str) -> str:
@@ -167,6 +220,9 @@ def _possible(column: ColumnProfile) -> bool:
     if words == {"yes", "no"}:
         return True
     spoken = words & _VERDICTS
+    spoken |= {
+        word for word in words if _meaning(word) and set(re.findall(r"[^\W\d_]+", word)) & _BAD
+    }
     return bool(spoken) and len(spoken) >= len(words) / 2
 
 
@@ -226,6 +282,9 @@ def _take(roles: Roles, column: ColumnProfile, answers: Answers, why: str) -> No
                 )
             )
             return
+    unclear = taken_for_good(column, legitimate)
+    if unclear and len(column.values) > 2:  # of two, the other one is meant
+        roles.notes.append(unclear)
     frauds = sum(count for value, count in column.values if value in fraud)
     share = frauds / max(column.rows, 1)
     roles.label = Label(
@@ -237,10 +296,6 @@ def _take(roles: Roles, column: ColumnProfile, answers: Answers, why: str) -> No
         delay_days=answers.delay_days,
         share=share,
     )
-    if share > 0.5:
-        roles.notes.append(
-            f"{share:.0%} of the payments would be frauds: check what {column.name!r} means."
-        )
 
 
 def _ask(roles: Roles, candidates: list[ColumnProfile]) -> None:

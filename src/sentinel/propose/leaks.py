@@ -92,13 +92,24 @@ def mostly_in_frauds(profile: TableProfile, columns: list[str], fraud: Flags, kn
 def balances_after(roles: Roles) -> dict[str, str]:
     """Columns that differ from another by the amount, and are the later of the two."""
     profile, amount = roles.profile, roles.amount
-    if amount is None or not amount.column or profile.columns[amount.column].type == "text":
+    if amount is None or not amount.column:
         return {}
+    in_text = [
+        attribute.column
+        for attribute in roles.attributes
+        if attribute.kind == "number" and profile.columns[attribute.column].type == "text"
+    ]
+    for name in in_text:
+        profile.read_numbers(name, roles.decimal, roles.thousands)
+    if profile.columns[amount.column].type == "text":
+        profile.read_numbers(amount.column, amount.decimal, amount.thousands)
     used = roles.used() - set(roles.left_out)
     others = [
         name
         for name, column in profile.columns.items()
-        if column.numeric and name not in used and column.distinct > LEAST_FRAUDS
+        if (column.numeric or name in in_text)
+        and name not in used
+        and column.distinct > LEAST_FRAUDS
     ]
     found = {}
     for _, before, after in balance_triples(profile, others, amount.column):

@@ -98,7 +98,7 @@ def _nothing(roles: Roles) -> dict[str, Any]:
         roles.amount.column if roles.amount else "",
     ]
     core += [column for time in roles.time_attributes.values() for column in time.columns]
-    if roles.label is not None and roles.label.arrival is not None:
+    if roles.label is not None and roles.label.arrival is not None and not roles.label.path:
         core += roles.label.arrival.columns
     for column in filter(None, core):
         if roles.profile.columns[column].nothing:

@@ -56,6 +56,15 @@ class TableProfile:
         found: npt.NDArray[np.float64] = self.remembered[key]
         return found
 
+    def read_numbers(self, column: str, decimal: str, thousands: str) -> None:
+        """Have `numbers` read a column of text by its separators from now on."""
+        text = self.texts(column)
+        if thousands:
+            text = pc.replace_substring(text, thousands, "")
+        if decimal != ".":
+            text = pc.replace_substring(text, decimal, ".")
+        self.remembered["numbers", column] = numbers_of(text)
+
 
 class TableProfiler:
     """Takes in a table's rows, batch by batch.

@@ -18,6 +18,7 @@ from sentinel.propose.deciding import decide, step_seconds
 from sentinel.propose.definitions_text import definitions_text, without_windows
 from sentinel.propose.files import Written, load_record, save_record, write
 from sentinel.propose.ids import names_payments
+from sentinel.propose.labels import taken_for_good
 from sentinel.propose.labels import verdicts as verdict_words
 from sentinel.propose.mapping_text import built_in_text, mapping_text
 from sentinel.propose.names import slug
@@ -109,8 +110,10 @@ def settle(examined: Examined, answers: Answers) -> Roles:
         ConfigurationError: An answer names a column that is not there.
     """
     tables, profile = examined.tables, examined.profile
-    label, verdicts = _label_file(tables, profile, answers)
-    roles = decide(profile, answers, label=label, verdicts=verdicts)
+    found = _label_file(tables, profile, answers) or LabelFile(None, None)
+    label = found.label
+    roles = decide(profile, answers, label=label, verdicts=found.verdicts, cases=found.cases)
+    roles.notes += found.notes
     if examined.broken:
         lines = "1 line is" if examined.broken == 1 else f"{examined.broken:,} lines are"
         roles.notes.append(f"{lines} broken: the import counts them among the rejects.")
@@ -239,12 +242,27 @@ def name_of(path: Path) -> str:
     return re.sub(_ENDINGS, "", name) or name
 
 
-def _label_file(
-    tables: Tables, profile: TableProfile, answers: Answers
-) -> tuple[Label | None, Mapping[str, str] | None]:
+@dataclass(frozen=True)
+class LabelFile:
+    """Labels in a file of their own.
+
+    Attributes:
+        label: What it says.
+        verdicts: Ids to verdicts, for the sampled payments.
+        cases: Its first rows, if it is a table.
+        notes: What should be known of it.
+    """
+
+    label: Label | None
+    verdicts: Mapping[str, str] | None
+    cases: TableProfile | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _label_file(tables: Tables, profile: TableProfile, answers: Answers) -> LabelFile | None:
     """Where the truth is, if it lies in a file of its own."""
     if answers.label:
-        return None, None
+        return None
     if tables.labels is not None:
         return _of_map(tables.labels, profile, answers)
     return _of_table(tables, profile)
@@ -270,16 +288,14 @@ def _unused(name: str, table: SniffedTable, profile: TableProfile) -> str:
     return f"{name} is another table and not used: tables are not joined."
 
 
-def _of_map(
-    labels: LabelMap, profile: TableProfile, answers: Answers
-) -> tuple[Label | None, Mapping[str, str] | None]:
+def _of_map(labels: LabelMap, profile: TableProfile, answers: Answers) -> LabelFile | None:
     wanted = {
         c.name: set(profile.texts(c.name).to_pylist()) - {None} for c in names_payments(profile)
     }
     found, counts = reading.verdicts_in(labels, set().union(*wanted.values()) if wanted else set())
     joined = max(wanted, key=lambda name: len(wanted[name] & found.keys()), default="")
     if not joined or not wanted[joined] & found.keys():
-        return None, None
+        return None
     pretended = ColumnProfile(
         name="", place=0, type="text", rows=sum(counts.values()), values=tuple(counts.items())
     )
@@ -297,12 +313,11 @@ def _of_map(
         share=frauds / total,
         reason=f"{total:,} verdicts by {joined!r}, {frauds:,} frauds ({frauds / total:.2%})",
     )
-    return label, found
+    unclear = taken_for_good(pretended, legitimate) if len(counts) > 2 else ""
+    return LabelFile(label, found, notes=(unclear,) if unclear else ())
 
 
-def _of_table(
-    tables: Tables, profile: TableProfile
-) -> tuple[Label | None, Mapping[str, str] | None]:
+def _of_table(tables: Tables, profile: TableProfile) -> LabelFile | None:
     """A small table of ids and verdicts beside the payments."""
     from sentinel.propose.labels import choose_label
 
@@ -333,5 +348,5 @@ def _of_table(
             joined_by=joined,
             reason=f"its own file, {name}, by {joined!r}",
         )
-        return label, verdicts
-    return None, None
+        return LabelFile(label, verdicts, head, tuple(roles.notes))
+    return None

@@ -271,7 +271,7 @@ class Roles:
             found.update({self.amount.column, self.amount.currency_column, self.amount.rate_column})
         if self.label and not self.label.path:
             found.add(self.label.column)
-        if self.label and self.label.arrival:
+        if self.label and self.label.arrival and not self.label.path:
             found.update(self.label.arrival.columns)
         if self.outcome:
             found.add(self.outcome.column)

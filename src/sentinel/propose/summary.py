@@ -202,11 +202,14 @@ def _truth_line(roles: Roles) -> str:
         return _pair("truth", "?" if asked else "none", "" if asked else "see the notes")
     known = ""
     if label.arrival is not None:
-        known = f"; known at {label.arrival.columns[0]}"
+        known = f"known at {label.arrival.columns[0]}"
     elif label.delay_days is not None:
-        known = f"; assumed known after {label.delay_days:g} days"
+        known = f"assumed known after {label.delay_days:g} days"
     where = label.column or label.path.rpartition("/")[2]
-    return _pair("truth", f"{where} = {' or '.join(label.fraud_values)}", label.reason + known)
+    # A file of its own is named by the command; when its labels are known is not.
+    said = (known, label.reason) if label.path else (label.reason, known)
+    why = "; ".join(filter(None, said))
+    return _pair("truth", f"{where} = {' or '.join(label.fraud_values)}", why)
 
 
 def _entity_line(entity: Entity) -> str:

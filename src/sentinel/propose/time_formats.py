@@ -32,6 +32,7 @@ MISREAD: Final = 0.02
 _ISO: Final = (
     r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s?(Z|UTC|[+-]\d{2}(:?\d{2})?)?$"
 )
+_ZONE: Final = r":\d{2}([.,]\d+)?\s?(Z|UTC|[+-]\d{2}(:?\d{2})?)$"
 _DATES: Final = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d"),
     *("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%y"),
@@ -79,6 +80,18 @@ def has_clock(time: Time) -> bool:
     if isinstance(time.format, tuple):
         return any("%H" in part or "%I" in part for part in time.format)
     return time.format in ("iso", "epoch") or "%H" in time.format or "%I" in time.format
+
+
+def names_no_zone(profile: TableProfile, time: Time) -> bool:
+    """Whether times of day are told, and neither they nor the user say in which zone."""
+    if time.timezone or time.unit or time.format == "epoch" or not has_clock(time):
+        return False
+    if time.format != "iso":
+        return "%z" not in "".join(time.format) and "%Z" not in "".join(time.format)
+    if profile.columns[time.columns[0]].type == "time":
+        return False  # what a typed column means is said by its type
+    texts = some_texts(profile, time.columns[-1])
+    return not any(re.search(_ZONE, text) for text in texts) and any(":" in t for t in texts)
 
 
 def ambiguous(time: Time) -> tuple[str, ...]:
