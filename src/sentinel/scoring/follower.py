@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentinel.domain import Label, LedgerUnavailable, Transaction, Verdict
+from sentinel.domain import Label, LedgerUnavailable, StateUnavailable, Transaction, Verdict
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD
 from sentinel.ledger.base import LabelEffect, Ledger, PieceEffect, SharedLedger
 from sentinel.ledger.imports import batch_entries, read_import
@@ -34,7 +34,13 @@ from sentinel.log.schema import KIND_LABEL
 from sentinel.state.redis.bulk import MOST_ENTRIES, append_piece
 from sentinel.state.redis.effects import Change, Effects, step_of
 from sentinel.state.redis.group_fold import COMPACT_FROM
-from sentinel.state.redis.layout import Record, same_load, state_name
+from sentinel.state.redis.layout import (
+    EPOCH_SHIFT,
+    EPOCHS_OF_A_LOAD,
+    Record,
+    same_load,
+    state_name,
+)
 from sentinel.state.redis.records import Loaded
 
 FindTransaction = Callable[[str], Transaction | None]
@@ -82,6 +88,7 @@ class LogFollower:
         self._find_many = find_many or _one_by_one(find)
         self._find_voids = find_voids or (lambda _: {})
         self._name = state_name(effects.records.program.plan.hash)
+        self._done_waiting: dict[str, int] = {}
         self.through = 0
         self.changes = 0
 
@@ -99,6 +106,7 @@ class LogFollower:
         """
         self.through = self._records.followed()
         waiting: dict[str, int] | None = None
+        self._done_waiting.clear()
         found = False
         begun = self.through
         for group in islice(self._reader.groups(self.through), _GROUPS_AT_ONCE):
@@ -116,7 +124,12 @@ class LogFollower:
 
     def _reach(self, begun: int) -> bool:
         """Move the watermark on; False if whoever looks at a restarted server moved it back."""
-        return self._records.advance_followed(begun, self.through)
+        if not self._records.advance_followed(begun, self.through):
+            return False
+        if self._done_waiting:
+            self._records.notes.stop_waiting(self._done_waiting)
+            self._done_waiting.clear()
+        return True
 
     def _take(self, group: Group, loaded: Loaded, waiting: dict[str, int]) -> None:
         self.changes += group.kind != GroupKind.DECISIONS
@@ -197,7 +210,10 @@ class LogFollower:
         placed = placed_decisions(group.payload, group.entries)
         if placed.plan_hash == self._records.program.plan.hash and placed.positions is not None:
             # One that made no records is degraded, too, and stands in those that there were.
-            held = same_load(placed.positions.max(axis=1), loaded.epoch)
+            positions = placed.positions.max(axis=1)
+            held = same_load(positions, loaded.epoch)
+            if (positions >> EPOCH_SHIFT).max(initial=0) >= loaded.epoch + EPOCHS_OF_A_LOAD:
+                raise StateUnavailable("The records have been loaded anew; what follows is theirs.")
         if held.all() and not waiting:
             return
         for row, transaction in enumerate(decode_decisions(group.payload).transactions):
@@ -250,11 +266,13 @@ class LogFollower:
             if kind is None:
                 continue
             if identifier not in arrived:
-                self._records.notes.wait(identifier, sequence if kind == KIND_FRAUD else None)
+                self._records.notes.wait(identifier, sequence, taken_back=kind != KIND_FRAUD)
                 if kind == KIND_FRAUD:
                     waiting[identifier] = sequence
+                    self._done_waiting.pop(identifier, None)
                 else:
                     waiting.pop(identifier, None)
+                    self._done_waiting[identifier] = -sequence
                 continue
             transaction = here.get(identifier)
             if transaction is None:
@@ -269,6 +287,8 @@ class LogFollower:
         It stays among those that wait until the group is followed: it may be taken in again.
         """
         label_sequence = waiting.get(transaction.transaction_id)
+        if label_sequence is not None:
+            self._done_waiting[transaction.transaction_id] = label_sequence
         if label_sequence is not None and label_sequence < sequence:
             change = Change(transaction, KIND_FRAUD, step_of(sequence, label=True))
             yield change, label_sequence

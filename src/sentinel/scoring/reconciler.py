@@ -45,6 +45,8 @@ _LONGEST_LOOKS: Final = 5
 _INTENTS_SECONDS: Final = 5.0
 _TROUBLE_SECONDS: Final = 0.25
 _TURN_SECONDS: Final = 10
+_STEPS_SECONDS: Final = 1.0
+"""For so long the log is followed before records in doubt get their turn."""
 _SAY_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 0.5
 _RELOADED_AT_ONCE: Final = 100
@@ -220,16 +222,21 @@ class _Turn:
         if now < self._idle_until:
             return False
         found = False
-        ours = self._records.notes.take_turn(self._name, _TURN_SECONDS)
+        ours = self._take_turn()
         loaded = self._records.loaded() if ours else None
         if loaded is not None:
             changes = self._follower.changes
-            while self._follower.step(loaded):
-                self._records.notes.take_turn(self._name, _TURN_SECONDS)
+            # How the records were loaded is asked before each step, and what else is to be done
+            # gets its turn, however much comes in.
+            while loaded is not None and self._follower.step(loaded):
+                if time.monotonic() - now > _STEPS_SECONDS or not self._take_turn():
+                    break
+                loaded = self._records.loaded()
             self._reload_some()
             found = self._follower.changes != changes
             if now - self._looked > _INTENTS_SECONDS:
                 self._settle_left_behind()
+                self._records.notes.take_in_older_doubts()
                 self._looked = now
             self._replayed.release()
         else:
@@ -264,19 +271,24 @@ class _Turn:
             self._records.settled([ticket])
 
     def _reload_some(self) -> None:
-        while doubted := self._records.notes.take_doubted(_RELOADED_AT_ONCE):
-            done = []
-            for view, key in doubted:
+        while doubted := self._records.notes.doubted(_RELOADED_AT_ONCE):
+            done = {}
+            for (view, key), times in doubted.items():
                 before = self._notes.rebuilt_position(view, key)
                 found = reload_record(self._effects, (view, key), self._replayed.record, before)
                 if found is not None:
                     self._notes.reloaded(view, key, found)
                     self._metrics.rebuilds += 1
-                    done.append((view, key))
+                    done[view, key] = times
+                if not self._take_turn():
+                    break
             self._records.notes.resolve_doubts(done)
             self.behind = self._records.notes.doubts()
-            if not done or not self._records.notes.take_turn(self._name, _TURN_SECONDS):
+            if not done or not self._take_turn():
                 return
+
+    def _take_turn(self) -> bool:
+        return self._records.notes.take_turn(self._name, _TURN_SECONDS)
 
 
 class _Notes:

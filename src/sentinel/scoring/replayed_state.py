@@ -60,9 +60,11 @@ class ReplayedState:
                 self._state = None
 
     def _current(self) -> EmbeddedState:
-        if self._state is None:
-            self._state = recover(self._program, self._ledger, self._snapshots, self._find)
+        state, self._state = self._state, None  # one that fails half way is not used again
+        if state is None:
+            state = recover(self._program, self._ledger, self._snapshots, self._find)
         else:
-            catch_up(self._state, self._ledger, self._find)
+            catch_up(state, self._ledger, self._find)
+        self._state = state
         self._used = time.monotonic()
-        return self._state
+        return state

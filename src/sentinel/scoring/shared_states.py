@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Final
 
 import pyarrow.compute as pc
@@ -37,6 +37,7 @@ from sentinel.state.redis.checkpoints import EVERYTHING, Checkpoints, Lost
 from sentinel.state.redis.effects import Effects, step_of
 from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, state_name
+from sentinel.state.redis.load_lock import LoadLock
 from sentinel.state.redis.records import Loaded, Records
 from sentinel.state.redis.wire import Wire
 
@@ -46,7 +47,6 @@ PARALLEL: Final = 4
 """Groups of payments that a scorer has between state and log at once."""
 
 _LOAD_TIMEOUT_SECONDS: Final = 30.0
-_LOCK_SECONDS: Final = 60
 _WAIT_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05
 _NOTICED_SECONDS: Final = 1.5
@@ -74,12 +74,15 @@ class SharedStates:
         self._reader: Ledger
         self._index: LedgerIndex
         self._states: dict[str, SharedState] = {}
+        self._opening: list[SharedState] = []
         self._watchers: dict[str, Records] = {}
         self._heard_through = 0
         self._runs: dict[str, str] = {}
         self._sound: set[str] = set()
         self._checkpoints: dict[str, Checkpoints] = {}
         self._restarted = threading.Event()
+        self._noticing = threading.Lock()
+        self._looking = threading.RLock()  # whoever uses a watcher, or changes what is followed
 
     def open_ledger(self) -> Ledger:
         self._ledger = open_shared(self._settings)
@@ -96,7 +99,6 @@ class SharedStates:
         heard_through = self._index.indexed_through
         program = compile_program(plan)
         known = self._load(program, progress)
-        self._heard_through = max(self._heard_through, heard_through)
         features = SharedFeatures(self._connect(program))
         reconciler = Reconciler(
             features,
@@ -111,12 +113,32 @@ class SharedStates:
         )
         sequence = self._reader.last_sequence()
         state = SharedState(features, reconciler, known, sequence, self._watch, PARALLEL)
-        self._states[plan.hash] = state
-        self._look_at_start(state)
-        self._note_memory(state)
-        self._wait_for_follower(program, progress)
-        self._wait_for_doubts(program)
+        with self._looking:
+            self._opening.append(state)
+        try:
+            with self._looking:
+                self._look_at_start(state)
+                self._note_memory(state)
+            self._wait_for_follower(program, progress)
+            self._wait_for_doubts(program)
+            with self._looking:
+                self._hear(state, heard_through)
+                self._states[plan.hash] = state
+        except BaseException:
+            reconciler.close()
+            state.close()
+            raise
+        finally:
+            with self._looking:
+                self._opening.remove(state)
         return state
+
+    def _hear(self, state: SharedState, through: int) -> None:
+        """Tell a new state of the ids that others have heard of while it was opened."""
+        if not self._states:
+            self._heard_through = through
+        elif through < self._heard_through:
+            state.known.add(self._index.ids_after(through, self._heard_through))
 
     def rebuild(self, state: FeatureState) -> FeatureState:
         # What is in doubt is taken back record by record; all that is needed to go on is the log.
@@ -139,6 +161,10 @@ class SharedStates:
 
     def _watch(self, state: SharedState) -> None:
         """Ids that others recorded; a Redis that lost its state, or may have lost the latest."""
+        with self._looking:
+            self._look(state)
+
+    def _look(self, state: SharedState) -> None:
         through = self._index.indexed_through
         if through > self._heard_through:
             ids = self._index.ids_after(self._heard_through, through)
@@ -156,11 +182,13 @@ class SharedStates:
                 self._load(state.program, None)
                 loaded = self._watcher(state.program).loaded()
             if loaded is not None and not state.features.records.uses(loaded):
-                state.features.forget()
-                state.features.records.use(loaded)
+                state.features.use(loaded)
             state.unwatched = None
-            if not self._restarted.is_set():
-                state.blocked = None
+            with self._noticing:  # a restart that is noticed meanwhile keeps it blocked
+                looked_at = not self._restarted.is_set()
+                if looked_at:
+                    state.blocked = None
+            if looked_at:
                 self._write_checkpoint(state.program)
             self._note_memory(state)
         except StateUnavailable as error:
@@ -193,11 +221,16 @@ class SharedStates:
 
     def _note_restart(self, address: str) -> None:
         """Use nothing of a server that runs anew until somebody has looked at what it holds."""
-        self._restarted.set()
         why = f"Redis at {address} has restarted, or took over; its records are looked at first."
-        for state in self._states.values():
-            state.blocked = why
+        with self._noticing:
+            self._restarted.set()
+            for state in self._all_states():
+                state.blocked = why
         raise StateUnavailable(why)
+
+    def _all_states(self) -> list[SharedState]:
+        """Those that serve, and those that are being opened."""
+        return [*self._states.values(), *self._opening]
 
     def _find_anywhere(self, transaction_id: str) -> Transaction | None:
         found = self._index.transaction(transaction_id)
@@ -224,49 +257,44 @@ class SharedStates:
 
     def _wait_for_follower(self, program: Program, progress: Progress | None) -> int:
         """Wait until the records contain all that the log holds by now; how many entries it was."""
-        watcher, until = self._watcher(program), self._reader.last_sequence()
-        after = through = watcher.followed()
-        deadline = time.monotonic() + _FOLLOWED_SECONDS
-        while through < until and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            through = watcher.followed()
-            if progress is not None:
-                progress(through - after, until - after)
+        until = self._reader.last_sequence()
+        with closing(self._connect(program, 1.0)) as records:
+            after = through = records.followed()
+            deadline = time.monotonic() + _FOLLOWED_SECONDS
+            while through < until and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                through = records.followed()
+                if progress is not None:
+                    progress(through - after, until - after)
         return max(0, until - after)
 
     def _wait_for_doubts(self, program: Program) -> None:
         """Wait until records that are in doubt are put in place anew."""
-        watcher = self._watcher(program)
         deadline = time.monotonic() + _FOLLOWED_SECONDS
-        while watcher.notes.doubts() and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+        with closing(self._connect(program, 1.0)) as records:
+            while records.notes.doubts() and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
 
     def _load(self, program: Program, progress: Progress | None) -> KnownIds:
         """See that the plan's state is in Redis: loaded by this scorer, or by another."""
-        records = self._connect(program, _LOAD_TIMEOUT_SECONDS)
-        lock = f"{{{records.layout.base}}}:loading".encode()
-        me = os.urandom(16).hex()
-        try:
+        with closing(self._connect(program, _LOAD_TIMEOUT_SECONDS)) as records:
+            lock = records.lock()
             while records.loaded() is None:
-                taken = records.wire.call(lock, "SET", lock, me, "NX", "EX", _LOCK_SECONDS)
-                if taken is None:
+                if not lock.take():
                     time.sleep(_WAIT_SECONDS)
                     continue
                 try:
                     return self._fill(records, lock, progress)
                 finally:
-                    if records.wire.call(lock, "GET", lock) == me.encode():
-                        records.wire.call(lock, "DEL", lock)
-        finally:
-            records.close()
+                    lock.release()
         return self._known()
 
-    def _fill(self, records: Records, lock: bytes, progress: Progress | None) -> KnownIds:
+    def _fill(self, records: Records, lock: LoadLock, progress: Progress | None) -> KnownIds:
         program = records.program
         log.info("Loading the state of plan %s into Redis.", program.plan.hash)
 
         def going_on(done: int, total: int) -> None:
-            records.wire.call(lock, "EXPIRE", lock, _LOCK_SECONDS)
+            lock.hold()
             if progress is not None:
                 progress(done, total)
 
@@ -287,7 +315,7 @@ class SharedStates:
         self._ledger.record_rebuild(StateRebuild(name, WHOLE, WHOLE, epoch, folded.sequence))
         loaded = Loaded(epoch, folded.sequence)
         through = step_of(folded.sequence, label=True)
-        written = records.load(folded.arena, loaded, through, self._waiting(folded))
+        written = records.load(folded.arena, loaded, through, self._waiting(folded), lock)
         log.info(
             "Loaded %d records through entry %d.",
             written,
@@ -319,7 +347,7 @@ class SharedStates:
             self._load(state.program, None)
             loaded = self._watcher(state.program).loaded()
         if loaded is not None:
-            state.features.records.use(loaded)
+            state.features.use(loaded)
         self._sound |= set(self._runs.values())
         self._write_checkpoint(state.program)
 
@@ -328,7 +356,7 @@ class SharedStates:
         noted = set(self._runs.values())
         self._restarted.clear()
         try:
-            for state in list(self._states.values()):
+            for state in self._all_states():
                 self._doubt_lost(state)
         except BaseException:
             self._restarted.set()

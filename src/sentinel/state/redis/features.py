@@ -16,7 +16,7 @@ from sentinel.state.base import Hands
 from sentinel.state.redis.adding import Added, Adding, add_on_loop
 from sentinel.state.redis.group_fold import MOST_ROWS, GroupFold, Vectors
 from sentinel.state.redis.layout import Record
-from sentinel.state.redis.records import Records
+from sentinel.state.redis.records import Loaded, Records
 from sentinel.state.redis.settled import SettledTickets
 
 MOST_ON_LOOP: Final = 64
@@ -203,6 +203,12 @@ class SharedFeatures:
         """
         with self._lock:
             self.records.wire.settle()
+
+    def use(self, loaded: Loaded) -> None:
+        """Append to this load of the records from now on, and use nothing known of another."""
+        with self._lock:
+            self._group.cache.forget()
+            self.records.use(loaded)
 
     def forget(self) -> None:
         """Use nothing of what is known of the records."""

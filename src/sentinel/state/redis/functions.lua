@@ -250,6 +250,58 @@ local function checkpoint(keys, args)
   return 1
 end
 
+-- Hold a turn or a lock, or let go of it. KEYS: it. ARGS: who asks, for how many seconds (0: let go).
+-- Returns 1 if nobody else holds it, else 0.
+local function hold(keys, args)
+  if not sub then prepare() end
+  local key, who, seconds = keys[1], args[1], tonumber(args[2])
+  local holder = call('GET', key)
+  if holder and holder ~= who then return 0 end
+  if seconds == 0 then
+    if holder then call('DEL', key) end
+  elseif holder then
+    call('EXPIRE', key, seconds)
+  else
+    call('SET', key, who, 'EX', seconds)
+  end
+  return 1
+end
+
+-- Set a value while a lock is held. KEYS: the lock, where the value goes. ARGS: who holds it, the
+-- value. Returns 1, or 0 if the lock is not theirs by now.
+local function set_locked(keys, args)
+  if not sub then prepare() end
+  if call('GET', keys[1]) ~= args[1] then return 0 end
+  call('SET', keys[2], args[2])
+  return 1
+end
+
+-- Strike out of a hash what has not changed since it was read. KEYS: the hash. ARGS: fields, each
+-- with the value that it had. Returns how many are gone.
+local function strike(keys, args)
+  if not sub then prepare() end
+  local gone = 0
+  for i = 1, #args, 2 do
+    if call('HGET', keys[1], args[i]) == args[i + 1] then
+      call('HDEL', keys[1], args[i])
+      gone = gone + 1
+    end
+  end
+  return gone
+end
+
+-- Note what a label says of a transaction that has not come yet. KEYS: those that wait, the
+-- watermark of the log's followers. ARGS: the transaction's id, the label's entry; below 0 if it
+-- takes an earlier label back. A follower that comes late changes nothing. Returns 1 if noted.
+local function wait(keys, args)
+  if not sub then prepare() end
+  local entry = math.abs(tonumber(args[2]))
+  if entry <= tonumber(call('GET', keys[2]) or '0') then return 0 end
+  if math.abs(tonumber(call('HGET', keys[1], args[1]) or '0')) >= entry then return 0 end
+  call('HSET', keys[1], args[1], args[2])
+  return 1
+end
+
 redis.register_function(NAME .. '_append', append)
 -- The same for callers that append nothing: a server that is full answers them, too.
 redis.register_function{
@@ -262,3 +314,12 @@ redis.register_function(NAME .. '_compact', compact)
 redis.register_function(NAME .. '_reload', reload)
 redis.register_function(NAME .. '_advance', advance)
 redis.register_function(NAME .. '_checkpoint', checkpoint)
+redis.register_function(NAME .. '_set_locked', set_locked)
+redis.register_function(NAME .. '_wait', wait)
+-- These also work while the server is full: what they write takes no room, or gives some back.
+redis.register_function{
+  function_name = NAME .. '_hold', callback = hold, flags = {'allow-oom'}
+}
+redis.register_function{
+  function_name = NAME .. '_strike', callback = strike, flags = {'allow-oom'}
+}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from sentinel.state.redis.layout import Layout, Record
+from sentinel.state.redis.resp import pack
 from sentinel.state.redis.wire import Wire
 
 _AT_ONCE: Final = 500
+
+CallFunction = Callable[..., Any]
+"""(function, keys, *arguments) -> the reply of one of the functions of `functions.lua`."""
 
 
 class Notes:
@@ -19,14 +23,19 @@ class Notes:
     Args:
         wire: To the server.
         layout: Of keys.
+        call: Calls a function of the server.
     """
 
-    def __init__(self, wire: Wire, layout: Layout) -> None:
+    def __init__(self, wire: Wire, layout: Layout, call: CallFunction) -> None:
         self._wire = wire
+        self._call = call
         self._waiting_key = layout.beside("waiting")
+        self._followed_key = layout.beside("followed")
+        self._doubts_key = layout.beside("doubts")
         self._doubted_key = layout.beside("doubted")
-        self._reloading_key = layout.beside("reloading")
         self._turn_key = layout.beside("turn")
+
+    # Labels that wait.
 
     def waiting(self) -> dict[str, int]:
         """Transactions that a label called fraud before they came: the label's log entry, by id.
@@ -36,7 +45,8 @@ class Notes:
         """
         found = self._wire.call(self._waiting_key, "HGETALL", self._waiting_key)
         pairs = zip(found[::2], found[1::2], strict=True)
-        return {identifier.decode(): int(sequence) for identifier, sequence in pairs}
+        entries = {identifier.decode(): int(entry) for identifier, entry in pairs}
+        return {identifier: entry for identifier, entry in entries.items() if entry > 0}
 
     def waits(self) -> int:
         """How many transactions wait; see `waiting`.
@@ -46,51 +56,76 @@ class Notes:
         """
         return int(self._wire.call(self._waiting_key, "HLEN", self._waiting_key))
 
-    def wait(self, transaction_id: str, sequence: int | None) -> None:
-        """Note a label whose transaction has not come yet; None if it is not fraud any more."""
-        key, identifier = self._waiting_key, transaction_id.encode()
-        if sequence is None:
-            self._wire.call(key, "HDEL", key, identifier)
-        else:
-            self._wire.call(key, "HSET", key, identifier, sequence)
+    def wait(self, transaction_id: str, sequence: int, *, taken_back: bool = False) -> None:
+        """Note a label whose transaction has not come yet; later labels stand against earlier ones.
+
+        Args:
+            transaction_id: The transaction.
+            sequence: The label's log entry.
+            taken_back: It says that an earlier label was wrong: nothing waits any more, and this is
+                kept until `stop_waiting`.
+        """
+        entry = b"%d" % (-sequence if taken_back else sequence)
+        keys = (self._waiting_key, self._followed_key)
+        self._call("wait", keys, transaction_id.encode(), entry)
+
+    def stop_waiting(self, entries: Mapping[str, int]) -> None:
+        """What was noted of transactions is done with: they came, or their label was taken back.
+
+        Args:
+            entries: By id the label's log entry; below 0 if it was taken back. One that says
+                something else by now stays.
+        """
+        self._strike(self._waiting_key, {i.encode(): b"%d" % n for i, n in entries.items()})
+
+    def load_waiting(self, entries: Mapping[str, int]) -> None:
+        """Begin anew with labels that wait, whatever was followed before."""
+        for identifier, sequence in entries.items():
+            key = self._waiting_key
+            self._wire.call(key, "HSET", key, identifier.encode(), sequence)
+
+    # Records in doubt.
 
     def doubt(self, records: Sequence[Record]) -> None:
         """Note records that are to be put in place anew."""
+        key = self._doubts_key
         for start in range(0, len(records), _AT_ONCE):
             part = records[start : start + _AT_ONCE]
-            members = [b"%d:%b" % (view, key.encode()) for view, key in part]
-            self._wire.call(self._doubted_key, "SADD", self._doubted_key, *members)
+            members = [b"%d:%b" % (view, name.encode()) for view, name in part]
+            self._wire.exchange([(key, pack("HINCRBY", key, member, 1)) for member in members])
 
-    def take_doubted(self, limit: int) -> list[Record]:
-        """Some records that are to be put in place anew, until `resolve_doubts` says that they are.
-
-        Whoever notes one of them again from now on means something that came later: that doubt
-        stands beside the one that is taken, and outlives it.
-        """
-        found = self._some_of(self._reloading_key, limit)
-        for member in self._some_of(self._doubted_key, limit - len(found)):
-            self._wire.call(
-                self._doubted_key, "SMOVE", self._doubted_key, self._reloading_key, member
-            )
-            found.append(member)
-        parts = [member.partition(b":") for member in dict.fromkeys(found)]
-        return [(int(view), key.decode()) for view, _, key in parts]
-
-    def _some_of(self, key: bytes, limit: int) -> list[bytes]:
-        found: list[bytes] = self._wire.call(key, "SRANDMEMBER", key, limit) if limit > 0 else []
-        return found
+    def doubted(self, limit: int) -> dict[Record, bytes]:
+        """Some records that are to be put in place anew, each with what `resolve_doubts` takes."""
+        key = self._doubts_key
+        found = self._wire.call(key, "HRANDFIELD", key, limit, "WITHVALUES")
+        doubts = {}
+        for member, times in zip(found[::2], found[1::2], strict=True):
+            view, _, name = member.partition(b":")
+            doubts[int(view), name.decode()] = times
+        return doubts
 
     def doubts(self) -> int:
-        """How many records are to be put in place anew; one that was noted again counts twice."""
-        # In this order: a record goes from the first to the second.
-        keys = (self._doubted_key, self._reloading_key)
-        return sum(int(self._wire.call(key, "SCARD", key)) for key in keys)
+        """How many records are to be put in place anew."""
+        return int(self._wire.call(self._doubts_key, "HLEN", self._doubts_key))
 
-    def resolve_doubts(self, records: Sequence[Record]) -> None:
-        """Records that were taken have been put in place anew."""
-        if records:
-            members = [b"%d:%b" % (view, key.encode()) for view, key in records]
-            self._wire.call(self._reloading_key, "SREM", self._reloading_key, *members)
+    def resolve_doubts(self, doubts: Mapping[Record, bytes]) -> None:
+        """Records have been put in place anew. One that was doubted again since stays in doubt.
+
+        Args:
+            doubts: Of `doubted`.
+        """
+        members = {b"%d:%b" % (v, name.encode()): times for (v, name), times in doubts.items()}
+        self._strike(self._doubts_key, members)
+
+    def take_in_older_doubts(self) -> None:
+        """Take over what scorers of an earlier version noted, which keep their doubts elsewhere."""
+        key = self._doubted_key
+        while members := self._wire.call(key, "SRANDMEMBER", key, _AT_ONCE):
+            doubts = self._doubts_key
+            self._wire.exchange([(doubts, pack("HINCRBY", doubts, m, 1)) for m in members])
+            self._wire.call(key, "SREM", key, *members)
+
+    # Whose turn it is.
 
     def take_turn(self, name: str, seconds: int) -> bool:
         """Whether it is this scorer's turn to look after the records, and for so long from now on.
@@ -98,15 +133,14 @@ class Notes:
         Raises:
             StateUnavailable: Redis did not answer.
         """
-        key = self._turn_key
-        holder = self._wire.call(key, "GET", key)
-        if holder is None:
-            return self._wire.call(key, "SET", key, name, "NX", "EX", seconds) is not None
-        if holder != name.encode():
-            return False
-        return bool(self._wire.call(key, "EXPIRE", key, seconds))
+        return bool(self._call("hold", (self._turn_key,), name.encode(), b"%d" % seconds))
 
     def leave_turn(self, name: str) -> None:
         """Let another scorer have its turn at once."""
-        if self._wire.call(self._turn_key, "GET", self._turn_key) == name.encode():
-            self._wire.call(self._turn_key, "DEL", self._turn_key)
+        self._call("hold", (self._turn_key,), name.encode(), b"0")
+
+    def _strike(self, key: bytes, values: Mapping[bytes, bytes]) -> None:
+        pairs = list(values.items())
+        for start in range(0, len(pairs), _AT_ONCE):
+            part = pairs[start : start + _AT_ONCE]
+            self._call("strike", (key,), *(word for pair in part for word in pair))

@@ -27,6 +27,7 @@ from sentinel.state.redis.layout import (
     Record,
     epoch_start,
 )
+from sentinel.state.redis.load_lock import LOST, LoadLock
 from sentinel.state.redis.notes import Notes
 from sentinel.state.redis.resp import pack
 from sentinel.state.redis.wire import Wire
@@ -95,7 +96,7 @@ class Records:
         self._loaded_key = self.layout.beside("loaded")
         self._followed_key = self.layout.beside("followed")
         self._intents_key = self.layout.beside("intents")
-        self.notes = Notes(wire, self.layout)
+        self.notes = Notes(wire, self.layout, self._call)
         self._heads = {
             name: b"*5\r\n$5\r\nFCALL\r\n$%d\r\n%b\r\n$1\r\n1\r\n"
             % (len(self.library.function(name)), self.library.function(name))
@@ -300,7 +301,12 @@ class Records:
     # Whole states.
 
     def load(
-        self, arena: Arena, loaded: Loaded, through: int, waiting: Mapping[str, int] | None = None
+        self,
+        arena: Arena,
+        loaded: Loaded,
+        through: int,
+        waiting: Mapping[str, int] | None = None,
+        lock: LoadLock | None = None,
     ) -> int:
         """Put the records of a finished fold in the place of what there is.
 
@@ -309,20 +315,22 @@ class Records:
             loaded: What is told by `loaded` from then on.
             through: The step of the log that the records contain.
             waiting: See `Notes.waiting`.
+            lock: Held while records are written; default: nobody else loads.
 
         Returns:
             How many records were written.
 
         Raises:
-            StateUnavailable: Redis did not answer; nothing is loaded then.
+            StateUnavailable: Redis did not answer, or somebody else loads; nothing is loaded then.
         """
+        if lock is not None:
+            lock.hold()
         self._ask(self._loaded_key, "DEL", self._loaded_key)
         self._clear(f"{self.layout.base}:*")
-        for name in ("intents", "waiting", "doubted", "reloading", "checkpointed"):
+        for name in ("intents", "waiting", "doubts", "doubted", "checkpointed"):
             key = self.layout.beside(name)
             self._ask(key, "DEL", key)
-        for identifier, sequence in (waiting or {}).items():
-            self.notes.wait(identifier, sequence)
+        self.notes.load_waiting(waiting or {})
         self.epoch = loaded.epoch
         position = epoch_start(loaded.epoch)
         written = 0
@@ -335,12 +343,23 @@ class Records:
                     value = HEADER.pack(len(base), 0, position, through) + base
                     where = self.layout.key(view, name)
                     commands.append((where, pack("SET", where, value)))
+                if lock is not None:
+                    lock.hold()
                 self.exchange(commands)
                 written += len(commands)
         self.need_functions()
         self._ask(self._followed_key, "SET", self._followed_key, loaded.sequence)
-        self._ask(self._loaded_key, "SET", self._loaded_key, _text_of(loaded))
+        if lock is None:
+            self._ask(self._loaded_key, "SET", self._loaded_key, _text_of(loaded))
+        elif not self._call(
+            "set_locked", (lock.key, self._loaded_key), lock.holder, _text_of(loaded)
+        ):
+            raise StateUnavailable(LOST)
         return written
+
+    def lock(self) -> LoadLock:
+        """The lock of whoever loads the state."""
+        return LoadLock(self.layout.beside("loading"), self._call)
 
     def need_functions(self) -> None:
         """See that the functions are there; who may load functions loads them where they are not.
@@ -349,7 +368,7 @@ class Records:
             StateUnavailable: Redis did not answer, or they are missing and this user may not.
         """
         # Moves nothing: no watermark is a word.
-        self._call("advance", self._followed_key, b"none", b"none")
+        self._call("advance", (self._followed_key,), b"none", b"none")
 
     def unload(self) -> None:
         """Say that the state is lost: whoever looks next loads it anew."""
@@ -383,7 +402,8 @@ class Records:
 
     def advance_followed(self, begun: int, through: int) -> bool:
         """Move the watermark on, unless somebody has moved it since it stood at ``begun``."""
-        return bool(self._call("advance", self._followed_key, b"%d" % begun, b"%d" % through))
+        words = (b"%d" % begun, b"%d" % through)
+        return bool(self._call("advance", (self._followed_key,), *words))
 
     def every(self) -> Iterator[list[Record]]:
         """All records, some at a time."""
@@ -465,10 +485,10 @@ class Records:
     def _ask(self, key: bytes, *command: bytes | str | int) -> Any:
         return self.wire.call(key, *command)
 
-    def _call(self, function: str, key: bytes, *args: bytes) -> Any:
-        """Call one of the functions for a key that is no record's."""
+    def _call(self, function: str, keys: Sequence[bytes], *args: bytes) -> Any:
+        """Call one of the functions for keys that are no records'."""
         name = self.library.function(function)
-        (reply,) = self.exchange([(key, pack("FCALL", name, 1, key, *args))])
+        (reply,) = self.exchange([(keys[0], pack("FCALL", name, len(keys), *keys, *args))])
         return reply
 
     def _taken_apart(self, view: int, value: bytes) -> Stored:
