@@ -122,6 +122,10 @@ def test_who_loads_functions_reads_no_record(redis: Redis) -> None:
                 client.execute_command(*command)
 
 
+BY_THE_VERSION_BEFORE = {"sadd", "scard"}
+"""Commands of scorers that still run while they are replaced one by one."""
+
+
 def sent_by(*files: str) -> set[str]:
     """Commands in the code that talks to Redis, as rules write them."""
     text = "\n".join((STATE / name).read_text() for name in files)
@@ -135,7 +139,7 @@ def test_a_scorer_may_run_the_commands_that_the_code_sends_and_no_others() -> No
     records = [f"state/redis/{name}.py" for name in ("records", "notes", "wire", "checkpoints")]
     sent = sent_by(*records, "scoring/shared_states.py", "state/redis/functions.lua")
     assert {"append", "fcall", "hgetall", "scan", "setrange", "unlink"} <= sent
-    assert commands_of("scorer") - {"ping"} == sent
+    assert commands_of("scorer") - {"ping"} == sent | BY_THE_VERSION_BEFORE
 
 
 @pytest.mark.slow
