@@ -50,10 +50,14 @@ def settings(workspace: Path, trainer: str = "lightgbm") -> Settings:
     return Settings(workspace=workspace, training=options)
 
 
-def world(rows: int = 5_000) -> tuple[Material, Split]:
-    """Frauds are told by two numbers together, among two that say nothing."""
+def world(rows: int = 5_000, first_after_days: float = 0.0) -> tuple[Material, Split]:
+    """Frauds are told by two numbers together, among two that say nothing.
+
+    Nothing but the very first payment comes in the first days, if there are to be such.
+    """
     random = np.random.default_rng(3)
     times = np.sort(random.random(rows) * DAYS * DAY_US).astype(np.int64)
+    times[1:] += round(first_after_days * DAY_US)
     X = random.normal(size=(rows, 4)).astype(np.float32)
     margin = -4.5 + 1.5 * X[:, 0] + X[:, 1] * X[:, 0]
     fraud = np.flatnonzero(random.random(rows) < 1.0 / (1.0 + np.exp(-margin)))
@@ -72,9 +76,8 @@ def world(rows: int = 5_000) -> tuple[Material, Split]:
         assert latest < split.test.start_us - 5 * DAY_US, "no search looks at test rows"
         return X[places]
 
-    asked = SplitRequest(
-        now_us=DAYS * DAY_US, window_us=None, test_us=20 * DAY_US, maturity_us=5 * DAY_US
-    )
+    now_us = round((DAYS + first_after_days) * DAY_US)
+    asked = SplitRequest(now_us=now_us, window_us=None, test_us=20 * DAY_US, maturity_us=5 * DAY_US)
     split = split_by_time(payments, labels, asked)
     return Material(PLAN, payments, labels, vectors), split
 
@@ -121,6 +124,15 @@ def test_a_search_of_one_trial_finds_nothing(tmp_path: Path) -> None:
     found = searched(tmp_path, 1)
     assert (found.parameters, found.better_by) == ({}, None)
     assert "that stays" in found.words
+
+
+def test_one_payment_of_long_ago_does_not_end_a_search(tmp_path: Path) -> None:
+    material, split = world(first_after_days=1_500)
+    own = settings(tmp_path)
+    found = search_over(
+        own, material, split, 1, tmp_path, "one", held=None, tracked=False, threads=1
+    )
+    assert found.trials == 1
 
 
 def test_a_baseline_can_be_searched_too(tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ class ValidationFolds:
             start = end - self.fold_us
             fitted = start - self._before_test - self.start_us
             inside = self._fraud[(self._times >= start) & (self._times < end)]
-            if fitted < 2 * self.fold_us or not MIN_FRAUDS <= inside.sum() < len(inside):
+            before = self._fraud[self._between(self.start_us, self.fit_end((start, end)))]
+            if fitted < 2 * self.fold_us or not all(
+                MIN_FRAUDS <= rows.sum() < len(rows) for rows in (inside, before)
+            ):
                 break
             found.append((start, end))
         return found
@@ -159,7 +162,7 @@ class ValidationFolds:
         inside = self._between(start, middle)
         later = self._between(middle, fit_end)
         validation = None
-        if 0 < self._fraud[later].sum() < len(later):
+        if all(0 < self._fraud[rows].sum() < len(rows) for rows in (inside, later)):
             validation = Validation(
                 X=self._of(later), y=self._fraud[later], weight=self._weight[later]
             )
