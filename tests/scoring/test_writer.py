@@ -11,17 +11,19 @@ import msgspec
 import pytest
 
 from sentinel.domain import ClockJumped, LedgerUnavailable, PlanMismatch, Transaction, Verdict
-from sentinel.features.plan.plan import DAY_US
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import LABEL_FORMAT, Group, GroupKind, LabelGroup, encode_group
 from sentinel.models.serving import serving_of, write_serving
+from sentinel.scoring import hot_swaps
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.scoring.served import Served
 from sentinel.scoring.told_groups import GroupLog
 from sentinel.settings import LogSettings, Settings
 from sentinel.state.base import FeatureState
@@ -256,6 +258,43 @@ def test_a_champion_of_another_plan_than_the_one_that_is_named_does_not_serve(
         await decide(runtime, payment(runtime, "t"))
 
     within(settings, decides)
+
+
+def test_a_champion_that_a_store_kept_from_serving_is_tried_again(
+    settings: Settings, made: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot_swaps, "_RETRY_SECONDS", 0.1)
+    settings.models_dir.unlink()
+    shutil.copytree(made.models_dir, settings.models_dir)
+    champion = serving_of(settings)
+    assert champion is not None
+    problems = []
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        load = runtime._loader.load
+
+        def away(running: Plan | None = None) -> Served | None:
+            served = load(running)
+            problems.append(runtime.problem_with_model())
+            if len(problems) == 1:
+                raise LedgerUnavailable("The store is away.")
+            if len(problems) == 2:
+                raise OSError("The disk is slow.")
+            return served
+
+        monkeypatch.setattr(runtime._loader, "load", away)
+        await asyncio.to_thread(write_serving, settings, champion)
+        async with asyncio.timeout(30):
+            while not runtime.metrics.model_swaps:
+                await asyncio.sleep(0.01)
+        assert problems == [
+            None,
+            "The store is away.",
+            "unexpected error: OSError: The disk is slow.",
+        ]
+        assert runtime.problem_with_model() is None
+
+    within(settings, claim)
 
 
 @pytest.mark.parametrize("part", ["choose", "told"])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from sentinel.domain import SentinelError
+from sentinel.domain import SentinelError, Unavailable
 from sentinel.models.thresholds import Thresholds
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.champions import RegistryWatch
@@ -27,6 +28,8 @@ from sentinel.telemetry.safe_errors import shown
 log = logging.getLogger(__name__)
 
 _CHAMPION_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 10.0
+"""How long after an error that is no fault of the champion it is tried again."""
 
 
 class HotSwaps:
@@ -62,6 +65,7 @@ class HotSwaps:
         self._note = note
         self._bands = bands
         self._problem: str | None = None
+        self._again_at = math.inf
 
     @property
     def champion_problem(self) -> str | None:
@@ -77,19 +81,21 @@ class HotSwaps:
         """Take over each new champion."""
         while True:
             await asyncio.sleep(_CHAMPION_SECONDS)
-            self._note_registry()
-            if not self._loader.changed():
-                continue
             try:
+                self._note_registry()
+                if not self._loader.changed() and time.monotonic() < self._again_at:
+                    continue
+                self._again_at = math.inf
                 async with self._plans.changing:
                     await self._take_over_champion()
                 self._problem = None
             except SentinelError as error:
-                self._problem = str(error)
-                log.warning("The new champion cannot serve; the old one stays. %s", error)
-            except Exception as error:
-                self._problem = f"unexpected error: {shown(error)}"
-                log.exception("The new champion cannot serve; the old one stays.")
+                if isinstance(error, Unavailable):
+                    self._again_at = time.monotonic() + _RETRY_SECONDS
+                self._note_problem(str(error))
+            except Exception as error:  # noqa: BLE001 -- it is logged, and tried again
+                self._again_at = time.monotonic() + _RETRY_SECONDS
+                self._note_problem(f"unexpected error: {shown(error)}", error)
 
     async def watch_policy(self) -> None:
         """Take over each new version of the policy."""
@@ -180,6 +186,14 @@ class HotSwaps:
             self._line_ups.line_up.version,
             ", ".join(other.name for other in panel.others) or "the champion alone",
         )
+
+    def _note_problem(self, problem: str, error: Exception | None = None) -> None:
+        """Note why the champion does not serve, and log it unless it was the same before."""
+        if problem != self._problem:
+            level = logging.WARNING if error is None else logging.ERROR
+            words = "The new champion cannot serve; the old one stays. %s"
+            log.log(level, words, problem, exc_info=error)
+        self._problem = problem
 
     def _note_registry(self) -> None:
         view = self._registry.look()
