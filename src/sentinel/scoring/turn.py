@@ -7,6 +7,8 @@ every later payment. All methods run on one event loop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -15,6 +17,8 @@ from sentinel.scoring.pending import Pending
 from sentinel.scoring.queue import MAX_GROUP, PaymentQueue
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_SECONDS: Final = 0.002
 """A group that is smaller than the one before waits for others so long at most, while that one is
@@ -122,7 +126,8 @@ class Turn:
     async def holding(self, call: Callable[[], T]) -> T:
         """The result of a callable that runs in a thread while no group is at work.
 
-        Payments wait meanwhile, the event loop does not.
+        Payments wait meanwhile, the event loop does not. A caller that is cancelled learns of it
+        when the thread has ended, so that nobody begins beside it.
         """
         begun: asyncio.Future[None] = self._loop.create_future()
 
@@ -132,11 +137,13 @@ class Turn:
                 begun.set_result(None)
 
         self.run_job(hold)
-        await begun
         try:
-            return await asyncio.to_thread(call)
+            await begun
+            context = contextvars.copy_context()
+            return await _to_its_end(self._loop.run_in_executor(None, context.run, call))
         finally:
-            self.release()
+            if not begun.cancelled():
+                self.release()
 
     def schedule(self) -> None:
         """See soon whether something can begin."""
@@ -190,3 +197,18 @@ class Turn:
                 self._waits = None
             self._begin(group)
         self.schedule()
+
+
+async def _to_its_end(work: asyncio.Future[T]) -> T:
+    """The result of work that goes on when the caller is cancelled, who waits for its end."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled() and (failed := work.exception()) is not None:
+            log.error("What was cancelled has failed, too.", exc_info=failed)
+        raise cancelled
+    return work.result()
