@@ -23,6 +23,7 @@ from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.served import Served
 from sentinel.scoring.told_groups import GroupLog
 from sentinel.settings import LogSettings, Settings
@@ -147,12 +148,55 @@ def test_a_plan_that_changes_during_a_rebuild_gets_a_state_of_its_own(settings: 
         writer._fail(LedgerUnavailable("The disk is full."))
         await asyncio.to_thread(begun.wait, 60)
         state = EmbeddedState.empty(compile_program(other))
-        await writer.turn.holding(lambda: writer.take_over(writer.scorer.with_state(state)))
+        await writer.turn.in_order(lambda: writer.take_over(writer.scorer.with_state(state)))
         go_on.set()
         while writer.unavailable is not None:
             await asyncio.sleep(0.01)
         assert writer.scorer.program.plan == other
         assert writer.scorer.state.sequence == 1
+
+    within(settings, claim)
+
+
+def test_a_state_that_is_rebuilt_meanwhile_does_not_replace_that_of_another_plan(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(runtime: ScoringRuntime) -> None:
+        writer, states = runtime.writer, runtime._states
+        await decide(runtime, payment(runtime, "before"))
+        before = writer.scorer
+        state = await asyncio.to_thread(states.open, PLAN)
+        held, rebuilt, taken_over = threading.Event(), threading.Event(), threading.Event()
+        catch_up, with_state, take_over = states.catch_up, Scorer.with_state, writer.take_over
+
+        def slow(state: FeatureState) -> int:
+            found = catch_up(state)
+            if writer.turn._held:
+                held.set()
+                rebuilt.wait(60)
+            return found
+
+        def beside(scorer: Scorer, state: FeatureState) -> Scorer:
+            rebuilt.set()
+            taken_over.wait(0.5)  # a thread would take over now; nobody does while this runs
+            return with_state(scorer, state)
+
+        def noted(scorer: Scorer) -> None:
+            take_over(scorer)
+            if scorer.state is state:
+                taken_over.set()
+
+        monkeypatch.setattr(states, "catch_up", slow)
+        monkeypatch.setattr(Scorer, "with_state", beside)
+        monkeypatch.setattr(writer, "take_over", noted)
+        changed = Scorer(state, before.panel, before.policy, before.key)
+        changing = asyncio.create_task(runtime._plans.take_over_state(changed))
+        await asyncio.to_thread(held.wait, 60)
+        writer._fail(LedgerUnavailable("The disk is full."))
+        await changing
+        while writer.unavailable is not None:
+            await asyncio.sleep(0.01)
+        assert writer.scorer is changed
 
     within(settings, claim)
 

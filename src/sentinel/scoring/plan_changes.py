@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from sentinel.features.plan.plan import Plan
@@ -85,14 +86,17 @@ class PlanChanges:
             await asyncio.to_thread(self._states.catch_up, scorer.state)
             await asyncio.to_thread(self._states.prepare_catch_up, scorer.state)
 
-            def take_over() -> None:
-                self._states.catch_up(scorer.state)
-                self._line_ups.ask_no_more(scorer.panel)  # what was stopped meanwhile
-                self._writer.take_over(scorer)
-
             old = self._writer.scorer
-            await self._writer.turn.holding(take_over)
-        self._snapshots.begin_anew()
+
+            def take_over(_: int) -> None:
+                nonlocal old
+                self._line_ups.ask_no_more(scorer.panel)  # what was stopped meanwhile
+                old = self._writer.scorer
+                self._writer.take_over(scorer)
+                self._snapshots.begin_anew()
+
+            turn = self._writer.turn
+            await turn.holding(partial(self._states.catch_up, scorer.state), take_over)
 
         def forget() -> None:
             old.state.close()

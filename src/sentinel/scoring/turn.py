@@ -123,11 +123,15 @@ class Turn:
         self.run_job(run)
         return await future
 
-    async def holding(self, call: Callable[[], T]) -> T:
+    async def holding(self, call: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
         """The result of a callable that runs in a thread while no group is at work.
 
         Payments wait meanwhile, the event loop does not. A caller that is cancelled learns of it
         when the thread has ended, so that nobody begins beside it.
+
+        Args:
+            call: It.
+            then: Told the result on the event loop, before anything else begins.
         """
         begun: asyncio.Future[None] = self._loop.create_future()
 
@@ -140,7 +144,10 @@ class Turn:
         try:
             await begun
             context = contextvars.copy_context()
-            return await _to_its_end(self._loop.run_in_executor(None, context.run, call))
+            result = await _to_its_end(self._loop.run_in_executor(None, context.run, call))
+            if then is not None:
+                then(result)
+            return result
         finally:
             if not begun.cancelled():
                 self.release()

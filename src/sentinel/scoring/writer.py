@@ -261,7 +261,7 @@ class Writer:
         return self._queue.raise_floor(received_at_us)
 
     def take_over(self, scorer: Scorer) -> None:
-        """Go on with another scorer. Only to be called while nothing is at work."""
+        """Go on with another scorer. Only on the event loop, and while nothing is at work."""
         self.scorer = scorer
         self.turn.most_at_work = scorer.state.parallel
 
