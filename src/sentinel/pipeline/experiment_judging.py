@@ -270,7 +270,8 @@ def promote_experiment(
 
     Raises:
         NotFound: It does not run.
-        GateWaits: Another champion serves by now, or the version awaits approval.
+        GateWaits: Another champion serves by now, the version awaits approval, or the experiment
+            was stopped before it became champion.
         ConfigurationError: Its model never decided on a payment, so nothing was judged.
         LedgerUnavailable: The line-up cannot be changed from here; nothing was promoted.
         ModelNotSigned, NoModel, Unavailable: See `sentinel.pipeline.promotion`.
@@ -286,10 +287,37 @@ def promote_experiment(
         )
     _require_right_to_change(settings, name)
     promoted = promote_challenger(
-        settings, experiment.version, instead_of=instead_of, by=by, why=why, experiment=name
+        settings,
+        experiment.version,
+        instead_of=instead_of,
+        by=by,
+        why=why,
+        experiment=name,
+        require_wanted=partial(_require_running, settings, experiment),
     )
     end_experiment(settings, experiment, by=by, why=why)
     return promoted
+
+
+def _require_running(settings: Settings, experiment: Experiment) -> None:
+    """See that nobody has stopped an experiment since its promotion began.
+
+    Raises:
+        GateWaits: It runs no more, or another one has its name.
+    """
+    history = _history(settings)
+    found = history[0].find(experiment.name) if history else None
+    if found is not None and _is_same(found, experiment):
+        return
+    ended = _end(history, experiment)
+    who = "somebody" if ended is None else ended.by or "somebody"
+    why = "no reason" if ended is None else ended.why or "no reason"
+    raise GateWaits(
+        f"Experiment {experiment.name!r} was stopped by {who} while version {experiment.version} "
+        f"was being promoted: {why}. The champion stays. If version {experiment.version} is to be "
+        "champion all the same, put it through the gate: `sentinel promote "
+        f"{experiment.version}`."
+    )
 
 
 def _require_right_to_change(settings: Settings, name: str) -> None:

@@ -8,7 +8,7 @@ is signed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +151,7 @@ def promote_challenger(
     why: str = "",
     experiment: str = "",
     reference: str = "",
+    require_wanted: Callable[[], None] = lambda: None,
     progress: ProgressCallback = no_progress,
 ) -> Promoted:
     """Make a version the champion that has decided beside it and was shown to be better.
@@ -165,6 +166,9 @@ def promote_challenger(
             whichever there is.
         by, why, experiment: See `sentinel.pipeline.approvals.ApprovalRequest`.
         reference: The version whose procedure later candidates are held against; empty: this one.
+        require_wanted: Raises what speaks against it by now. It is asked once the history is
+            scored, which takes minutes: what it raises leaves the champion and the history as they
+            are.
         progress: Told of the stages "labels", "backfill" and "history".
 
     Raises:
@@ -204,7 +208,8 @@ def promote_challenger(
             experiment=experiment,
         )
         require_approval(settings, registry, version, folder, request)
-        scored = score_history(settings, folder, progress=progress)
+        scored = score_history(settings, folder, before_kept=require_wanted, progress=progress)
+        require_wanted()
         if replaced != version:
             registry.note(version, REFERENCE_TAG, request.reference)
             registry.crown([*champions, version])
@@ -327,13 +332,18 @@ def _tell(settings: Settings, server: RegistryReader) -> Unavailable | None:
 
 
 def score_history(
-    settings: Settings, folder: Path, *, progress: ProgressCallback = no_progress
+    settings: Settings,
+    folder: Path,
+    *,
+    before_kept: Callable[[], None] = lambda: None,
+    progress: ProgressCallback = no_progress,
 ) -> int:
     """Give every transaction of the log an answer of a model, in place of the answers before.
 
     Args:
         settings: The deployment.
         folder: Of the model.
+        before_kept: Called once all is scored. If it raises, the answers before stay.
         progress: Told of the stages "labels", "backfill" and "history".
 
     Returns:
@@ -344,12 +354,17 @@ def score_history(
     parts = backfill(settings, plan=plan, progress=progress).parts
     history = HistoryScores(settings.workspace / "scores.db")
     try:
-        return history.replace(model.manifest.version, _scores(model, parts, progress))
+        return history.replace(model.manifest.version, _scores(model, parts, before_kept, progress))
     finally:
         history.close()
 
 
-def _scores(model: BulkScorer, parts: FeatureParts, progress: ProgressCallback) -> Iterator[Scored]:
+def _scores(
+    model: BulkScorer,
+    parts: FeatureParts,
+    before_end: Callable[[], None],
+    progress: ProgressCallback,
+) -> Iterator[Scored]:
     done, total = 0, parts.manifest.rows
     progress("history", 0, total)
     for table in parts.tables(["transaction_id", *model.manifest.feature_names]):
@@ -359,6 +374,7 @@ def _scores(model: BulkScorer, parts: FeatureParts, progress: ProgressCallback) 
             yield rows.column(0).to_pylist(), probability, is_fraud
             done += rows.num_rows
             progress("history", done, total)
+    before_end()
 
 
 def _install(
