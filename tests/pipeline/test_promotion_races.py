@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sentinel.domain import GateWaits
+from sentinel.domain import GateWaits, Unavailable, WorkspaceError
 from sentinel.experiments.lineup import Experiment, LineUp
 from sentinel.experiments.store import change_line_up
 from sentinel.models.champion import champion_of
+from sentinel.models.intervals import Estimate
 from sentinel.models.registry import Registry
 from sentinel.pipeline import promotion
 from sentinel.pipeline.experiment_judging import promote_experiment
+from sentinel.pipeline.gate import GateReport
+from sentinel.pipeline.promotion import promote, promote_challenger, rollback
 from sentinel.pipeline.registry_fetch import fetch_version
-from sentinel.pipeline.registry_sync import sync_champion
+from sentinel.pipeline.registry_files import RegistryInFiles, open_registry
+from sentinel.pipeline.registry_sync import bring_champion, sync_champion
+from sentinel.pipeline.served import untold_rollback
+from sentinel.pipeline.workspace import only_one
 from sentinel.settings import MlflowSettings, Settings
 from testkit.ports import free_port
 from testkit.signed_models import let_through
@@ -86,3 +93,76 @@ def test_an_experiment_that_is_stopped_while_the_history_is_scored_makes_no_cham
     assert "it declines 40 % of the payments. The champion stays." in said
     assert "`sentinel promote 3`" in said
     assert (Registry.of(serving).champions(), served(serving)) == (["1", "2"], "2")
+
+
+def passed(version: str, champion: str) -> GateReport:
+    """What a gate says that lets a version through."""
+    return GateReport(
+        version=version,
+        champion=champion,
+        rows=100,
+        frauds=20,
+        start_us=0,
+        end_us=1,
+        candidate_ap=0.5,
+        champion_ap=0.2,
+        difference=Estimate(0.3, 0.2, 0.4),
+    )
+
+
+def followed(settings: Settings) -> str | None:
+    """One look of a follower."""
+    with open_registry(settings) as server:
+        return bring_champion(settings, server)
+
+
+@pytest.fixture
+def stepped_back(serving: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Version 2 was rolled back while the registry was away; it is there again."""
+
+    def away(*_: object) -> None:
+        raise Unavailable("MLflow does not answer.")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(promotion, "settle", away)
+        assert rollback(serving).untold
+    assert (Registry.of(serving).champions(), served(serving)) == (["1", "2"], "1")
+    return serving
+
+
+def test_a_follower_tells_of_no_rollback_while_somebody_promotes(
+    stepped_back: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, lock = Registry.of(stepped_back), stepped_back.workspace / "promotion.lock"
+    with only_one(lock, "a promotion"):
+        assert followed(stepped_back) == "1", "what serves stays"
+        assert registry.champions() == ["1", "2"]
+    crown, told = RegistryInFiles.crown, []
+
+    def telling(self: RegistryInFiles, name: str, champions: list[str]) -> None:
+        with pytest.raises(WorkspaceError), only_one(lock, "a promotion"):
+            pass
+        told.append(champions)
+        crown(self, name, champions)
+
+    monkeypatch.setattr(RegistryInFiles, "crown", telling)
+    assert followed(stepped_back) == "1"
+    assert (told, registry.champions(), untold_rollback(stepped_back)) == ([["1"]], ["1"], None)
+
+
+@pytest.mark.parametrize(
+    "make_champion",
+    [
+        lambda settings: promote(settings, "3", report=passed("3", "1")),
+        lambda settings: promote_challenger(settings, "3", instead_of="1"),
+    ],
+    ids=["by the gate", "from an experiment"],
+)
+def test_a_promotion_does_not_bring_back_what_was_rolled_back_while_the_registry_was_away(
+    stepped_back: Settings, make_champion: Callable[[Settings], promotion.Promoted]
+) -> None:
+    let_through(stepped_back, "3")
+    assert make_champion(stepped_back).replaced == "1"
+    assert (Registry.of(stepped_back).champions(), served(stepped_back)) == (["1", "3"], "3")
+    assert followed(stepped_back) == "3"
+    assert rollback(stepped_back).version == "1"

@@ -52,7 +52,7 @@ from sentinel.pipeline.served import (
 )
 from sentinel.pipeline.signing import sign_what_passed
 from sentinel.pipeline.trials import Trials
-from sentinel.pipeline.workspace import only_one
+from sentinel.pipeline.workspace import only_promotion
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -120,7 +120,8 @@ def promote(
         Unavailable: MLflow does not answer; nothing has changed.
     """
     started = time.monotonic()
-    with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
+    with only_promotion(settings):
+        _settle(settings)
         registry = Registry.of(settings)
         wanted = version or registry.candidate().version
         require_not_retired(wanted, registry.version(wanted).tags)
@@ -180,7 +181,8 @@ def promote_challenger(
         Unavailable: MLflow does not answer; nothing has changed.
     """
     started = time.monotonic()
-    with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
+    with only_promotion(settings):
+        _settle(settings)
         registry = Registry.of(settings)
         champions = registry.champions()
         replaced = champions[-1] if champions else None
@@ -213,7 +215,7 @@ def promote_challenger(
         if replaced != version:
             registry.note(version, REFERENCE_TAG, request.reference)
             registry.crown([*champions, version])
-        sync_champion(settings)
+        sync_champion(settings, promoting=True)
     seconds = time.monotonic() - started
     return Promoted(version, replaced, None, scored, folder, seconds)
 
@@ -237,7 +239,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
         Unavailable: MLflow does not answer, and the model is not here; nothing has changed.
     """
     started = time.monotonic()
-    with only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"):
+    with only_promotion(settings):
         with open_registry(settings) as server:
             champions, run_id, away = _champions(settings, server)
             if len(champions) < 2:
@@ -282,6 +284,12 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
         untold="" if away is None else str(away),
         unscored=unscored,
     )
+
+
+def _settle(settings: Settings) -> None:
+    """Let a rollback that the registry has not been told of count before anything is added."""
+    with open_registry(settings) as server:
+        settle(settings, server)
 
 
 def _champions(
@@ -403,7 +411,7 @@ def _install(
     scored = score_history(settings, folder, progress=progress)
     registry.note(version, REFERENCE_TAG, reference)
     registry.crown(champions)
-    sync_champion(settings)
+    sync_champion(settings, promoting=True)
     replaced = champions[-2] if len(champions) > 1 else None
     return Promoted(version, replaced, report, scored, folder, time.monotonic() - started)
 

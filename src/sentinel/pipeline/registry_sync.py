@@ -31,6 +31,7 @@ from sentinel.pipeline.served import (
     run_of,
     untold_rollback,
 )
+from sentinel.pipeline.workspace import unless_promoting
 from sentinel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,12 @@ Stamp = tuple[int, ...]
 """When what tells of all files of a folder was written; see `bring_line_up`."""
 
 
-def sync_champion(settings: Settings) -> str | None:
+def sync_champion(settings: Settings, *, promoting: bool = False) -> str | None:
     """Fetch the registry's champion and the line-up's versions once, and note what it holds.
 
     Args:
         settings: The deployment.
+        promoting: Whether `only_promotion` is held.
 
     Returns:
         The version that serving reads after this; None if the registry has no champion.
@@ -53,7 +55,7 @@ def sync_champion(settings: Settings) -> str | None:
         ModelFormatError: The champion's files are not a model, or were changed.
     """
     with open_registry(settings) as server:
-        version = bring_champion(settings, server)
+        version = bring_champion(settings, server, promoting=promoting)
         warn_of_experiments(bring_line_up(settings, server, {}))
         try:
             if untold := look(settings, server):
@@ -64,7 +66,10 @@ def sync_champion(settings: Settings) -> str | None:
 
 
 def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | None:
-    """The registry's champion, once it knows of a rollback that was made while it was away."""
+    """The registry's champion, once it knows of a rollback that was made while it was away.
+
+    Only for who holds `only_promotion`: a champion that is made meanwhile would be undone.
+    """
     name = settings.mlflow.model_name
     champion = server.champion(name)
     rollback = untold_rollback(settings)
@@ -82,13 +87,29 @@ def settle(settings: Settings, server: RegistryReader) -> RegisteredVersion | No
     return champion
 
 
-def bring_champion(settings: Settings, server: RegistryReader) -> str | None:
+def _settle_beside(settings: Settings, server: RegistryReader) -> RegisteredVersion | None:
+    """The registry's champion; it is told of a rollback unless who promotes does that now."""
+    champion = server.champion(settings.mlflow.model_name)
+    if untold_rollback(settings) is None:
+        return champion
+    with unless_promoting(settings) as free:
+        return settle(settings, server) if free else champion
+
+
+def bring_champion(
+    settings: Settings, server: RegistryReader, *, promoting: bool = False
+) -> str | None:
     """Fetch the registry's champion, if serving does not have it yet, and let it serve.
+
+    Args:
+        settings: The deployment.
+        server: The registry.
+        promoting: Whether `only_promotion` is held.
 
     Returns:
         The version that serving reads after this; None if there is none.
     """
-    champion = settle(settings, server)
+    champion = settle(settings, server) if promoting else _settle_beside(settings, server)
     serving = champion_of(settings)
     if champion is None:
         return None if serving is None else serving.version

@@ -22,7 +22,7 @@ from sentinel.models.serving import serving_of
 from sentinel.pipeline.registry_files import open_registry
 from sentinel.pipeline.registry_look import look
 from sentinel.pipeline.registry_sync import settle
-from sentinel.pipeline.workspace import only_one
+from sentinel.pipeline.workspace import only_promotion
 from sentinel.settings import Settings
 
 
@@ -40,7 +40,7 @@ def retire(settings: Settings, version: str, *, by: str, why: str) -> Retirement
         Unavailable: MLflow does not answer; nothing has changed.
     """
     with (
-        only_one(settings.workspace / "promotion.lock", "a promotion or a rollback"),
+        only_promotion(settings),
         open_registry(settings) as server,
     ):
         settle(settings, server)  # a rollback that it has not been told of counts

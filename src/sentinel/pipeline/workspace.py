@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
@@ -13,6 +14,11 @@ from sentinel.domain import WorkspaceError
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.open import open_reader, open_writer
 from sentinel.settings import Settings
+
+PROMOTION_WAIT_SECONDS: Final = 10.0
+"""How long a promotion waits for a follower that is telling the registry of a rollback."""
+
+_PROMOTION_LOCK: Final = "promotion.lock"
 
 
 def ledger_writer(settings: Settings) -> Ledger:
@@ -95,3 +101,33 @@ def only_one(path: Path, job: str, *, wait_seconds: float = 0.0) -> Iterator[Non
         yield
     finally:
         lock.release()
+
+
+def only_promotion(settings: Settings) -> AbstractContextManager[None]:
+    """Hold this while changing who is champion in the registry, or what is said of a version.
+
+    Raises:
+        WorkspaceError: Another process holds it, and not only for a moment.
+    """
+    return only_one(
+        settings.workspace / _PROMOTION_LOCK,
+        "a promotion or a rollback",
+        wait_seconds=PROMOTION_WAIT_SECONDS,
+    )
+
+
+@contextmanager
+def unless_promoting(settings: Settings) -> Iterator[bool]:
+    """Whether nobody holds `only_promotion`; then nobody does within the block."""
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.workspace / _PROMOTION_LOCK, timeout=0)
+    try:
+        lock.acquire()
+        free = True
+    except Timeout:
+        free = False
+    try:
+        yield free
+    finally:
+        if free:
+            lock.release()
