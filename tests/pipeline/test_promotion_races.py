@@ -20,8 +20,9 @@ from sentinel.pipeline.gate import GateReport
 from sentinel.pipeline.promotion import promote, promote_challenger, rollback
 from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.registry_files import RegistryInFiles, open_registry
+from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.registry_sync import bring_champion, sync_champion
-from sentinel.pipeline.served import untold_rollback
+from sentinel.pipeline.served import changing, crown, untold_rollback
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import MlflowSettings, Settings
 from testkit.ports import free_port
@@ -137,13 +138,13 @@ def test_a_follower_tells_of_no_rollback_while_somebody_promotes(
     with only_one(lock, "a promotion"):
         assert followed(stepped_back) == "1", "what serves stays"
         assert registry.champions() == ["1", "2"]
-    crown, told = RegistryInFiles.crown, []
+    crown_there, told = RegistryInFiles.crown, []
 
     def telling(self: RegistryInFiles, name: str, champions: list[str]) -> None:
         with pytest.raises(WorkspaceError), only_one(lock, "a promotion"):
             pass
         told.append(champions)
-        crown(self, name, champions)
+        crown_there(self, name, champions)
 
     monkeypatch.setattr(RegistryInFiles, "crown", telling)
     assert followed(stepped_back) == "1"
@@ -166,3 +167,23 @@ def test_a_promotion_does_not_bring_back_what_was_rolled_back_while_the_registry
     assert (Registry.of(stepped_back).champions(), served(stepped_back)) == (["1", "3"], "3")
     assert followed(stepped_back) == "3"
     assert rollback(stepped_back).version == "1"
+
+
+@pytest.mark.parametrize("serves", ["2", "1"], ids=["follows", "is behind"])
+def test_a_follower_that_saw_the_champion_before_a_rollback_does_not_put_it_back(
+    serving: Settings, monkeypatch: pytest.MonkeyPatch, serves: str
+) -> None:
+    with changing(serving):
+        crown(serving, serves)
+    champion_there, pending = RegistryInFiles.champion, ["a rollback"]
+
+    def seen_before(self: RegistryInFiles, name: str) -> RegisteredVersion | None:
+        found = champion_there(self, name)
+        if pending:
+            pending.clear()
+            assert rollback(serving).untold == ""
+        return found
+
+    monkeypatch.setattr(RegistryInFiles, "champion", seen_before)
+    assert followed(serving) == served(serving) == "1"
+    assert followed(serving) == "1"

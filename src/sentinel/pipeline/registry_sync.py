@@ -15,6 +15,7 @@ from sentinel.experiments.lineup import NO_LINE_UP
 from sentinel.experiments.store import open_line_ups
 from sentinel.models.artifact import MANIFEST
 from sentinel.models.champion import champion_of
+from sentinel.models.serving import serving_stamp
 from sentinel.models.signature import SIGNATURE_FILE, read_signature
 from sentinel.pipeline.registry_fetch import bring, take_approval
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
@@ -109,6 +110,7 @@ def bring_champion(
     Returns:
         The version that serving reads after this; None if there is none.
     """
+    seen = serving_stamp(settings)
     champion = settle(settings, server) if promoting else _settle_beside(settings, server)
     serving = champion_of(settings)
     if champion is None:
@@ -132,6 +134,9 @@ def bring_champion(
         rollback = untold_rollback(settings)
         if rollback is not None and rollback.instead_of == champion.version:
             return rollback.champions[-1]  # taken back while it was being fetched
+        if not promoting and serving_stamp(settings) != seen:
+            serving = champion_of(settings)  # by who knew more than the registry said at first
+            return None if serving is None else serving.version
         crown(settings, champion.version)
     return champion.version
 
