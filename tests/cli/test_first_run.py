@@ -9,6 +9,7 @@ import pytest
 
 from sentinel.cli.first_run import FirstRun
 from sentinel.domain import LedgerInUse, WorkspaceError
+from sentinel.ledger.base import Ledger
 from sentinel.ledger.open import open_reader, open_writer
 from sentinel.pipeline.importing import import_history
 from sentinel.settings import Settings
@@ -113,6 +114,24 @@ def test_an_import_that_runs_is_left_alone(settings: Settings, tmp_path: Path) -
     with open_writer(settings), pytest.raises(LedgerInUse):
         first_run(settings, one).prepare()
     assert (settings.workspace / "ledger.db").exists()
+
+
+def test_an_import_that_ends_after_the_look_at_it_stays(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = mapping(tmp_path, "one", 9)
+    with pytest.raises(KeyboardInterrupt):
+        import_history(settings, open_source(one), now_us=NOW_US, progress=cut)
+
+    def begin_to_write(opened: Settings) -> Ledger:
+        monkeypatch.undo()
+        import_history(settings, open_source(one), now_us=NOW_US)  # by hand, in another process
+        mapping(tmp_path, "one", 4)
+        return open_writer(opened)
+
+    monkeypatch.setattr("sentinel.cli.first_run.open_writer", begin_to_write)
+    first_run(settings, one).prepare()
+    assert entries(settings) == 9
 
 
 def test_a_later_start_needs_no_data_again(settings: Settings, tmp_path: Path) -> None:

@@ -195,16 +195,22 @@ class FirstRun:
         if not ledger_exists(self.settings):
             return
         if self._is_half(source.name):
+            # An import that still runs has the right to write, and this says so; one that ended
+            # since the look has left all that it was to leave.
             with open_writer(self.settings):
-                pass  # an import that still runs has it, and this says so
-            err.print("The last import was interrupted; it starts over.")
-            for path in self.settings.workspace.glob("ledger.db*"):
-                if path.suffix != ".lock":
-                    path.unlink()
-            for path in self.settings.workspace.glob("index.db*"):
-                path.unlink()
-        elif entries := self._entries():
+                if self._is_half(source.name):
+                    self._begin_anew()
+                    return
+        if entries := self._entries():
             err.print(f"The log holds {entries:,} entries already; what they lack is imported.")
+
+    def _begin_anew(self) -> None:
+        err.print("The last import was interrupted; it starts over.")
+        for path in self.settings.workspace.glob("ledger.db*"):
+            if path.suffix != ".lock":
+                path.unlink(missing_ok=True)
+        for path in self.settings.workspace.glob("index.db*"):
+            path.unlink(missing_ok=True)
 
     def _own_world(self) -> SimulatorConfig | None:
         """The world whose history is in the log, if nothing else is: a start was cut after it."""
