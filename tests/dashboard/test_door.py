@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from sentinel.dashboard.login.door import Door
 from sentinel.dashboard.login.users import UserStore
 from sentinel.dashboard.serve import access_for
 from sentinel.domain import ConfigurationError
@@ -374,6 +376,40 @@ def test_a_new_login_ends_the_session_that_the_browser_had(browser: httpx.Client
     log_in(browser)
     assert httpx.get(url, headers={"cookie": before}).status_code == 401
     assert browser.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("how", ["password", "remove"])
+def test_a_login_does_not_outlive_the_password_that_it_came_with(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = UserStore(tmp_path / "dashboard.db")
+    store.create(NAME, PASSWORD)
+    access = access_for(Settings(workspace=tmp_path))
+    add_session = UserStore.add_session
+
+    def change_first(*given: Any, **named: Any) -> Any:
+        if how == "password":
+            store.set_password(NAME, PASSWORD + PASSWORD)
+        else:
+            store.remove(NAME)
+        return add_session(*given, **named)
+
+    async def behind(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(UserStore, "add_session", change_first)
+
+    async def log_in_here() -> httpx.Response:
+        here, transport = "http://localhost", httpx.ASGITransport(Door(behind, access))
+        async with httpx.AsyncClient(transport=transport, base_url=here) as client:
+            fields = {"name": NAME, "password": PASSWORD}
+            return await client.post("/login", data=fields, headers={"origin": here})
+
+    answer = asyncio.run(log_in_here())
+    access.sessions.close()
+    assert answer.status_code == 401
+    assert not answer.cookies
+    assert store.sessions() == []
 
 
 # --------------------------------------------------------------------------- open, or not at all

@@ -113,6 +113,25 @@ def test_a_hash_of_weaker_parameters_is_renewed_at_the_next_login(store: UserSto
     assert store.check("ann", PASSWORD)
 
 
+def test_a_hash_that_another_login_renews_meanwhile_is_the_one_that_counts(
+    store: UserStore, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from argon2 import PasswordHasher
+
+    store.create("ann", PASSWORD)
+    weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE users SET password = ?", (weak,))
+
+    def beside_another(hashed: str, password: str) -> bool:
+        monkeypatch.undo()
+        assert store.check("ann", PASSWORD)
+        return matches(hashed, password)
+
+    monkeypatch.setattr("sentinel.dashboard.login.users.matches", beside_another)
+    assert sessions.open("ann", "password", "", store.check("ann", PASSWORD))
+
+
 def test_users_are_made_and_removed_by_verbs_that_hide_the_password(tmp_path: Path) -> None:
     def sentinel(*arguments: str, given: str = "") -> Result:
         return CliRunner().invoke(app, ["users", *arguments, "--workspace", str(tmp_path)], given)

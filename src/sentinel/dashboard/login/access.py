@@ -115,12 +115,30 @@ class Access:
         """What the browser keeps of an earlier login; empty if it has none."""
         return request.cookies.get(self._named(request, "device"), "")
 
-    async def admit(self, request: HTTPConnection, response: Response, name: str, how: str) -> None:
-        """Begin a session, and end that which the browser had."""
+    async def admit(
+        self,
+        request: HTTPConnection,
+        response: Response,
+        name: str,
+        how: str,
+        accepted: str | None = None,
+    ) -> bool:
+        """Begin a session, and end that which the browser had.
+
+        Args:
+            request, response: The login, and what answers it.
+            name, how: See `Session`.
+            accepted: See `UserStore.add_session`.
+
+        Returns:
+            False if the password that was accepted is no longer the user's.
+        """
         await self._end(request)
         address = request.client.host if request.client else ""
-        token = await asyncio.to_thread(self.sessions.open, name, how, address)
-        self._keep(request, response, "session", token, self._seconds)
+        token = await asyncio.to_thread(self.sessions.open, name, how, address, accepted)
+        if token:
+            self._keep(request, response, "session", token, self._seconds)
+        return bool(token)
 
     async def dismiss(self, request: HTTPConnection, response: Response) -> None:
         """End the session of a browser, if it has one."""

@@ -206,16 +206,16 @@ class Door:
         try:
             # One at a time: each takes 64 MiB. Known browsers do not stand behind others.
             async with self._turns[known]:
-                right = await asyncio.to_thread(access.store.check, name, password)
+                accepted = await asyncio.to_thread(access.store.check, name, password)
         finally:
             self._waiting[known] -= 1
             self._metrics.waiting_logins -= 1
-        if not right:
+        response = RedirectResponse("/", 303)
+        # The password may have been changed while it was looked at, or the user removed.
+        if not accepted or not await access.admit(request, response, name, "password", accepted):
             log.warning("A wrong password for %s from %s.", *map(pseudonym, (name, address)))
             return self._login_page(_WRONG, name, 401)
         access.throttle.give_back(name, address, device)
-        response = RedirectResponse("/", 303)
-        await access.admit(request, response, name, "password")
         access.remember_device(request, response, name)
         return response
 

@@ -59,12 +59,24 @@ class Sessions:
         self._thread = threading.Thread(target=self._follow, name="sessions", daemon=True)
         self._thread.start()
 
-    def open(self, name: str, how: str, address: str) -> str:
-        """Begin a session; the token for its cookie. Writes: not for the event loop."""
+    def open(self, name: str, how: str, address: str, accepted: str | None = None) -> str:
+        """Begin a session. Writes: not for the event loop.
+
+        Args:
+            name, how, address: See `Session`.
+            accepted: See `UserStore.add_session`.
+
+        Returns:
+            The token for its cookie; empty if the password that was accepted is no longer the
+            user's.
+        """
         token = secrets.token_urlsafe(32)
         now_us = self._now_us()
         session = Session(_digest(token), name, how, now_us, now_us, address)
-        self._store.add_session(session, most=MOST_SESSIONS, most_of_user=MOST_OF_ONE_USER)
+        if not self._store.add_session(
+            session, most=MOST_SESSIONS, most_of_user=MOST_OF_ONE_USER, accepted=accepted
+        ):
+            return ""
         with self._lock:
             self._known[session.digest] = session
         return token

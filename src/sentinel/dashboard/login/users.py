@@ -223,36 +223,52 @@ class UserStore:
                 f"{name}` makes one."
             )
 
-    def check(self, name: str, password: str) -> bool:
-        """Whether a password is that of a user; takes as long where there is no such user."""
+    def check(self, name: str, password: str) -> str:
+        """Whether a password is that of a user; takes as long where there is no such user.
+
+        Returns:
+            The hash that is kept of it, for `add_session`; empty if it is not the user's.
+        """
         with self._open() as database:
             found = database.execute(
                 "SELECT password FROM users WHERE name = ?", (name,)
             ).fetchone()
         hashed = hash_of_nobody() if found is None else str(found[0])
         if not matches(hashed, password) or found is None:
-            return False
+            return ""
+        accepted = hash_password(password) if is_outdated(hashed) else hashed
         with self._open() as database:
-            if is_outdated(hashed):
-                values = (hash_password(password), name, hashed)
-                database.execute(
-                    "UPDATE users SET password = ? WHERE name = ? AND password = ?", values
-                )
-            database.execute("UPDATE users SET seen_us = ? WHERE name = ?", (_now_us(), name))
-        return True
+            is_still = database.execute(
+                "UPDATE users SET password = ?, seen_us = ? WHERE name = ? AND password = ?",
+                (accepted, _now_us(), name, hashed),
+            ).rowcount
+        return accepted if is_still else self.check(name, password)
 
     # ------------------------------------------------------------------------------ sessions
-    def add_session(self, session: Session, *, most: int, most_of_user: int) -> None:
+    def add_session(
+        self, session: Session, *, most: int, most_of_user: int, accepted: str | None = None
+    ) -> bool:
         """Keep a session; those that were used longest ago make room for it.
 
         Args:
             session: What is kept.
             most: Sessions that there may be.
             most_of_user: Sessions that one user may have.
+            accepted: The hash by which `check` accepted the user's password; None: the user came
+                in without one.
+
+        Returns:
+            False if the password was changed since, or the user removed; then nothing is kept.
         """
         with self._open() as database:
             values = msgspec.structs.astuple(session)
-            database.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", values)
+            added = database.execute(
+                "INSERT INTO sessions SELECT ?, ?, ?, ?, ?, ? WHERE ? IS NULL"
+                " OR EXISTS (SELECT 1 FROM users WHERE name = ? AND password = ?)",
+                (*values, accepted, session.name, accepted),
+            ).rowcount
+            if not added:
+                return False
             database.execute(
                 "DELETE FROM sessions WHERE name = ? AND digest NOT IN (SELECT digest FROM sessions"
                 " WHERE name = ? ORDER BY seen_us DESC LIMIT ?)",
@@ -263,6 +279,7 @@ class UserStore:
                 " (SELECT digest FROM sessions ORDER BY seen_us DESC LIMIT ?)",
                 (most,),
             )
+        return True
 
     def sessions(self) -> list[Session]:
         """All sessions, also those that have run out."""
