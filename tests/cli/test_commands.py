@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from sentinel.cli import services
+from sentinel.domain import WorkspaceError
+from sentinel.settings import Settings
 from testkit.ports import free_port
 
 MAPPING = """
@@ -332,3 +336,31 @@ def test_reset_deletes_a_workspace_and_nothing_else(mapping: Path, tmp_path: Pat
     assert (other / "precious.txt").exists()
     assert sentinel("reset", "--yes", "--workspace", str(workspace)).returncode == 0
     assert not workspace.exists()
+
+
+@pytest.mark.parametrize(
+    ("lock", "what"),
+    [
+        ("up.lock", "`sentinel up` runs"),
+        ("ledger.db.lock", "writing its ledger"),
+        ("promotion.lock", "a promotion"),
+    ],
+)
+def test_reset_leaves_a_workspace_that_is_taken_up_while_it_asks(
+    tmp_path: Path, lock: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path / "w")
+    (settings.workspace / "logs").mkdir(parents=True)
+    taken = FileLock(settings.workspace / lock, is_singleton=False)
+
+    def answer(_question: str) -> str:
+        taken.acquire()
+        return "yes"
+
+    monkeypatch.setattr(services.err, "input", answer)
+    with pytest.raises(WorkspaceError, match=rf"in use: .*{what}"):
+        services.reset_workspace(settings, yes=False, ledger=False)
+    assert settings.workspace.is_dir()
+    taken.release()
+    services.reset_workspace(settings, yes=True, ledger=False)
+    assert not settings.workspace.exists()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import util
 from typing import Any
 
 import httpx
 import msgspec
+from filelock import FileLock, Timeout
 from rich.table import Table
 
 from sentinel.access.own_key import OwnKey
@@ -104,15 +107,40 @@ def reset_workspace(settings: Settings, *, yes: bool, ledger: bool) -> None:
     ours.add(settings.dashboard_path.name)
     if not ours & {path.name for path in folder.iterdir()} and any(folder.iterdir()):
         raise WorkspaceError(f"{folder} is not a workspace of Sentinel; it is left alone.")
-    if (folder / "scorer.json").exists() and _answers("".join(_addresses(settings)["Scoring API"])):
-        raise WorkspaceError(f"A scorer serves from {folder}. Stop it first.")
     own = settings.own_definitions_dir
     written = own.is_dir() and not is_as_shipped(own)
     what = "all its data and the feature definitions in it" if written else "all its data"
     if not (yes or _agreed(f"Delete {folder.resolve()} with {what}?")):
         return
-    shutil.rmtree(folder)
+    with _unused(settings):
+        shutil.rmtree(folder)
     out.print(f"Deleted {folder}.")
+
+
+@contextmanager
+def _unused(settings: Settings) -> Iterator[None]:
+    """Keep a workspace from others while it is deleted.
+
+    Raises:
+        WorkspaceError: Somebody uses it.
+    """
+    folder, ledger = settings.workspace, settings.ledger_path
+    if (folder / "scorer.json").exists() and _answers("".join(_addresses(settings)["Scoring API"])):
+        raise WorkspaceError(f"A scorer serves from {folder}. Stop it first.")
+    with ExitStack() as held:
+        for lock, what in (
+            (folder / "up.lock", "`sentinel up` runs in it"),
+            (ledger.with_name(ledger.name + ".lock"), "another process is writing its ledger"),
+            (folder / "promotion.lock", "a promotion, a rollback or a retirement goes on"),
+        ):
+            try:
+                held.enter_context(FileLock(lock, timeout=0))
+            except Timeout:
+                raise WorkspaceError(
+                    f"The workspace {folder} is in use: {what}. Stop that first, or wait until it "
+                    "is done. Nothing was deleted."
+                ) from None
+        yield
 
 
 def _reset_ledger(settings: Settings, *, yes: bool, ledger: bool) -> None:
