@@ -6,6 +6,7 @@ import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from sentinel.domain import ConfigurationError, InvalidTransaction
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import (
     TokenField,
+    TokenRules,
     Tokens,
     card_part_columns,
     card_parts,
@@ -84,6 +86,25 @@ def test_another_secret_is_noticed(tmp_path: Path) -> None:
     (tmp_path / ".sentinel" / "tokens.secret").unlink()
     with pytest.raises(ConfigurationError, match="another secret"):
         Guard.of(settings_in(tmp_path))
+
+
+def test_two_imports_at_once_keep_the_fields_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_in(tmp_path)
+    other = Thread(target=remember_rules, args=(settings, {"customer_id": TokenField()}))
+
+    def slowly(asked: Settings) -> TokenRules:
+        found = token_rules(asked)
+        if other.ident is None:
+            other.start()
+            other.join(0.5)
+        return found
+
+    monkeypatch.setattr("sentinel.ingest.tokens.token_rules", slowly)
+    remember_rules(settings, {"card_id": TokenField()})
+    other.join()
+    assert set(token_rules(settings).fields) == {"card_id", "customer_id"}
 
 
 def test_settings_name_further_fields(tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import base64
 import hmac
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import pyarrow as pa
+from filelock import FileLock
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError, WorkspaceError
 from sentinel.ingest.cards import card_digits
@@ -30,6 +33,7 @@ RULES_FILE: Final = "tokens.json"
 _PREFIX: Final = "tok1_"
 _TOKEN: Final = re.compile(r"tok1_[A-Za-z0-9_-]{43}")
 _SHORTEST_SECRET: Final = 16
+_LOCK_SECONDS: Final = 60.0
 _CHECK: Final = "sentinel"
 
 
@@ -184,6 +188,19 @@ def remember_rules(
         ConfigurationError: The workspace's tokens were made with another secret.
         WorkspaceError: The file cannot be read or written.
     """
+    path = settings.workspace / RULES_FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Imports into a shared ledger may go on beside each other.
+        with FileLock(path.with_name(f"{RULES_FILE}.lock"), timeout=_LOCK_SECONDS):
+            _add_rules(settings, path, fields, exempt)
+    except OSError as error:
+        raise WorkspaceError(f"{path} cannot be written: {error}.") from None
+
+
+def _add_rules(
+    settings: Settings, path: Path, fields: Mapping[str, TokenField], exempt: tuple[str, ...]
+) -> None:
     before = token_rules(settings)
     check = before.check
     if fields:
@@ -193,14 +210,9 @@ def remember_rules(
     )
     if rules == before:
         return
-    path = settings.workspace / RULES_FILE
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(rules), indent=2) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise WorkspaceError(f"{path} cannot be written: {error}.") from None
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(rules), indent=2) + b"\n")
+    partial.replace(path)
 
 
 def checked_tokens(settings: Settings, rules: TokenRules) -> Tokens:
