@@ -117,3 +117,26 @@ def test_links_are_saved_as_what_they_point_to(settings: Settings, tmp_path: Pat
     assert restore(other, out) == (0, 3)
     texts = {path.name: path.read_text() for path in other.workspace.iterdir()}
     assert texts == {"link": "rows", "one": "one", "two": "one"}
+
+
+def test_a_workspace_that_goes_on_is_saved_as_it_fits_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path / "w")
+    for name in ("alerts.db-journal", "online/learners/2.txt", "online/state.json"):
+        path = settings.workspace / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    add = tarfile.TarFile.add
+
+    def without_the_journal(archive: tarfile.TarFile, path: Path, name: str) -> None:
+        if path.suffix == ".db-journal":
+            path.unlink()  # its transaction has ended
+        add(archive, path, name)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", without_the_journal)
+    out = io.BytesIO()
+    assert save(settings, out) == (0, 2)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        names = [f"workspace/online/{name}" for name in ("state.json", "learners/2.txt")]
+        assert archive.getnames() == names

@@ -9,6 +9,7 @@ Redis holds nothing that the ledger does not; see docs/production.md.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tarfile
 import tempfile
@@ -56,11 +57,14 @@ def save(settings: Settings, out: BinaryIO) -> tuple[int, int]:
                         if store.download(bucket, found.key, file):  # or it went meanwhile
                             archive.add(file, f"buckets/{bucket}/{found.key}")
                             objects += 1
-        for path in sorted(settings.workspace.rglob("*")):
+        state = settings.workspace / "online" / "state.json"
+        # The state names its learners, of which the latest before stay: it goes first.
+        for path in sorted(settings.workspace.rglob("*"), key=lambda one: (one != state, one)):
             relative = path.relative_to(settings.workspace)
             if path.is_file() and not relative.parts[0].startswith(_LEFT_OUT):
-                archive.add(path, f"workspace/{relative.as_posix()}")
-                files += 1
+                with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                    archive.add(path, f"workspace/{relative.as_posix()}")
+                    files += 1
     return objects, files
 
 
