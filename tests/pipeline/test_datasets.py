@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentinel.domain import WorkspaceError
+from sentinel.pipeline import datasets
 from sentinel.pipeline.datasets import (
     KEPT,
     build_dataset,
@@ -128,3 +134,29 @@ def test_a_dataset_of_the_format_before_is_read(workspace: Settings) -> None:
     path.write_bytes(msgspec.json.encode(before | {"format": 99}))
     with pytest.raises(WorkspaceError, match="not what it was"):
         load_dataset(built.folder)
+
+
+def test_two_trainings_at_once_build_one_dataset(tmp_path: Path) -> None:
+    folder, manifest = tmp_path / "datasets" / "d", cast(Any, {})
+
+    class SlowPlan:
+        feature_names = ()
+        others = 1
+
+        def save(self, path: Path) -> None:
+            path.write_text("{}")
+            if self.others:
+                self.others -= 1
+                datasets._write(folder, cast(Any, self), {}, manifest)
+
+    datasets._write(folder, cast(Any, SlowPlan()), {}, manifest)
+    assert [path.name for path in folder.parent.iterdir()] == ["d"]
+    assert (folder / "manifest.json").exists()
+
+
+def test_what_killed_trainings_left_is_deleted_after_a_day(tmp_path: Path) -> None:
+    for name, age in (("partial-old", 90_000), ("partial-new", 60), ("d", 90_000)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    datasets._forget_partial(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"partial-new", "d"}

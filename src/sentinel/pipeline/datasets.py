@@ -18,8 +18,10 @@ Format 1 had weights in ``fit`` alone, and is read, too.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,6 +65,7 @@ UNCLIPPED: Final = "sentinel_unclipped_weight"
 """The column of weights before they were cut."""
 
 _PARTS: Final = ("fit", "tail", "test")
+_PARTIAL_SECONDS: Final = 86_400.0
 _FIRST_ROWS: Final = 1_000
 _NAMED: Final = 10
 """Features without a value that are named."""
@@ -233,6 +236,7 @@ def build_dataset(
     folder = _datasets(settings) / data.manifest.name
     _write(folder, known.plan, parts, data.manifest)
     _forget_old(folder)
+    _forget_partial(folder.parent)
     return BuiltDataset(folder, data.manifest, data, known)
 
 
@@ -435,7 +439,6 @@ def _write(folder: Path, plan: Plan, parts: dict[str, Rows], manifest: DatasetMa
     if (folder / "manifest.json").exists():
         (folder / "manifest.json").touch()  # in use again
         return
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted deletion left
     partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
     try:
         for name, rows in parts.items():
@@ -456,10 +459,22 @@ def _write(folder: Path, plan: Plan, parts: dict[str, Rows], manifest: DatasetMa
         plan.save(partial / "plan.json")
         content = msgspec.json.format(msgspec.json.encode(manifest))
         (partial / "manifest.json").write_bytes(content)
-        partial.replace(folder)
+        _put(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Move a whole dataset to its place, unless another training has put the same one there."""
+    try:
+        partial.replace(folder)
+    except OSError:
+        if (folder / "manifest.json").exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted deletion left
+        partial.replace(folder)
 
 
 def _read(path: Path, plan: Plan) -> Rows:
@@ -483,9 +498,22 @@ def _optional(table: pa.Table, name: str) -> Floats | None:
     return column
 
 
+def _forget_partial(datasets: Path) -> None:
+    """Delete what trainings that were killed long ago left unfinished."""
+    before = time.time() - _PARTIAL_SECONDS
+    for path in datasets.glob("partial-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def _forget_old(present: Path) -> None:
     """Delete all but the newest datasets."""
-    found = [path.parent for path in present.parent.glob("*/manifest.json")]
+    found = [
+        path.parent
+        for path in present.parent.glob("*/manifest.json")
+        if not path.parent.name.startswith("partial-")
+    ]
     found.sort(key=lambda folder: (folder / "manifest.json").stat().st_mtime, reverse=True)
     for folder in found[KEPT:]:
         if folder != present:
