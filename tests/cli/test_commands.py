@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from sentinel.cli import services
+from sentinel.cli.console import err
 from sentinel.domain import WorkspaceError
 from sentinel.settings import Settings
 from testkit.ports import free_port
@@ -357,7 +358,7 @@ def test_reset_leaves_a_workspace_that_is_taken_up_while_it_asks(
         taken.acquire()
         return "yes"
 
-    monkeypatch.setattr(services.err, "input", answer)
+    monkeypatch.setattr(err, "input", answer)
     with pytest.raises(WorkspaceError, match=rf"in use: .*{what}"):
         services.reset_workspace(settings, yes=False, ledger=False)
     assert settings.workspace.is_dir()
