@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from sentinel.log.entries import LABEL_FORMAT, Group, GroupKind, LabelGroup, enc
 from sentinel.models.serving import serving_of, write_serving
 from sentinel.scoring import hot_swaps
 from sentinel.scoring.clock import ReceiptClock
+from sentinel.scoring.panel import Panel
 from sentinel.scoring.pending import FutureReceiver
 from sentinel.scoring.queue import MAX_GROUP
 from sentinel.scoring.runtime import ScoringRuntime
@@ -27,8 +29,9 @@ from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.served import Served
 from sentinel.scoring.told_groups import GroupLog
 from sentinel.settings import LogSettings, Settings
-from sentinel.state.base import FeatureState
+from sentinel.state.base import FeatureState, SnapshotWritten
 from sentinel.state.embedded import EmbeddedState
+from sentinel.state.snapshot_file import sequence_of, snapshots_of
 from tests.features.plans import every_function
 from tests.scoring.one_scorer import (
     PLAN,
@@ -280,6 +283,44 @@ def test_a_snapshot_is_of_a_moment_between_two_groups(settings: Settings) -> Non
         later.unlink()  # the one of the way out; the first one is to do
     within(settings, go_on)
     assert_parity(settings, decisions=1_001)
+
+
+def test_a_snapshot_that_a_change_of_plan_overtakes_stands_for_no_other_state(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = every_function((DAY_US,))
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        writer = runtime.writer
+        await decide(runtime, payment(runtime, "before"))
+        begun, go_on = threading.Event(), threading.Event()
+        begin = EmbeddedState.begin_snapshot
+
+        def slow(state: EmbeddedState, folder: Path, *, leisurely: bool = False) -> SnapshotWritten:
+            written = begin(state, folder, leisurely=leisurely)
+
+            def later() -> Path:
+                begun.set()
+                go_on.wait(60)
+                return written()
+
+            return later
+
+        with monkeypatch.context() as patched:
+            patched.setattr(EmbeddedState, "begin_snapshot", slow)
+            snapshot = asyncio.create_task(runtime.snapshot())
+            await asyncio.to_thread(begun.wait, 60)
+        before = writer.scorer
+        state = await asyncio.to_thread(runtime._states.open, other)
+        changed = Scorer(state, Panel())
+        await runtime._plans.take_over_state(changed)
+        go_on.set()
+        file = await snapshot
+        assert file is not None
+        assert file.parent.name == before.program.plan.hash
+
+    within(settings, claim)
+    assert [sequence_of(file) for file in snapshots_of(settings.state_dir, other.hash)] == [1]
 
 
 def test_a_champion_of_another_plan_than_the_one_that_is_named_does_not_serve(

@@ -32,10 +32,12 @@ class Snapshots:
         self._writer = writer
         self._metrics = metrics
         self._through = writer.scorer.state.sequence
+        self._begun_anew = 0
 
     def begin_anew(self) -> None:
         """Another state serves from now on, of which there is no snapshot or an old one."""
         self._through = 0
+        self._begun_anew += 1
 
     async def take_regularly(self) -> None:
         """Take one every so often, if there is something new. Runs until it is cancelled."""
@@ -65,11 +67,13 @@ class Snapshots:
             written = state.begin_snapshot(self._settings.state_dir, leisurely=True)
             return written, state.sequence
 
+        begun_anew = self._begun_anew
         written, sequence = await self._writer.turn.in_order(begin)
         if written is None:
             return None
         path: Path = await asyncio.to_thread(written)
-        self._through = self._metrics.snapshot_sequence = sequence
+        if begun_anew == self._begun_anew:
+            self._through = self._metrics.snapshot_sequence = sequence
         return path
 
     async def take_last(self) -> None:
