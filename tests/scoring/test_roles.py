@@ -18,9 +18,13 @@ from sentinel.experiments.lineup import Experiment
 from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import FLAG_DEGRADED, DecisionGroup, GroupKind, decode_decisions
+from sentinel.models.serving import serving_of
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.exploration import ControlGroup, ExplorationKey
 from sentinel.policy.ruling import Policy
+from sentinel.scoring.champions import WarmModels
+from sentinel.scoring.lineups import LineUpInCharge
+from sentinel.scoring.panel import Panel, PanelModel
 from sentinel.scoring.roles import score_roles, score_together
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.scoring.scorer import Scorer
@@ -149,6 +153,40 @@ def test_what_is_stopped_decides_no_more_while_a_champion_takes_long(settings: S
         return answers
 
     assert {answer["model_version"] for answer in within(settings, claim)} == {"1"}
+
+
+def test_what_is_stopped_and_begun_anew_while_models_load_decides_no_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = msgspec.structs.replace(AB, started_at_us=1)
+    again = msgspec.structs.replace(AB, version="13", started_at_us=2)
+    run_experiments(settings, started)
+
+    def panel() -> Panel:
+        """Of models one of which takes long."""
+        models = WarmModels(settings)
+        line_ups = LineUpInCharge(settings, models)
+        line_ups.start()
+        member = line_ups._member
+
+        def slow(experiment: Experiment, *about: Any) -> PanelModel:
+            made = member(experiment, *about)
+            run_experiments(settings, again)
+            assert line_ups.look()
+            return made
+
+        monkeypatch.setattr(line_ups, "_member", slow)
+        champion = serving_of(settings)
+        assert champion is not None
+        found = line_ups.panel(models.load(champion.champion), Policy)
+        line_ups.ask_no_more(found)
+        line_ups.close()
+        return found
+
+    found = panel()
+    assert [other.model.version for other in found.others] == ["11"]
+    assert found.line_up.experiments == (started,)
+    assert found.failed == {"ab": "it was stopped"}
 
 
 def test_the_queryable_tables_and_a_repeat_give_the_deciders_answer(settings: Settings) -> None:

@@ -163,7 +163,7 @@ class LineUpInCharge:
                         exc_info=None if known else error,
                     )
         self._models.keep_beside(one.version for one in experiments)
-        panel = self._over(running or plan, champion, others)
+        panel = self._over(running or plan, champion, line_up, others)
         here = {other.name for other in panel.others}
         problems.update({other.name: _FILLING for other in others if other.name not in here})
         self._shares, self._missing, self.problems, self.plan = shares, missing, problems, plan
@@ -173,8 +173,9 @@ class LineUpInCharge:
 
     def ask_no_more(self, panel: Panel) -> None:
         """Models whose experiment was stopped decide no more, however long a new panel takes."""
+        line_up = self.line_up
         for other in panel.others:
-            before, now = panel.line_up.find(other.name), self.line_up.find(other.name)
+            before, now = panel.line_up.find(other.name), line_up.find(other.name)
             if before is None or now is None or before.started_at_us != now.started_at_us:
                 panel.failed[other.name] = "it was stopped"
 
@@ -204,7 +205,9 @@ class LineUpInCharge:
             ) from None
         return joined
 
-    def _over(self, plan: Plan, champion: ServingModel, others: list[PanelModel]) -> Panel:
+    def _over(
+        self, plan: Plan, champion: ServingModel, line_up: LineUp, others: list[PanelModel]
+    ) -> Panel:
         """A panel over vectors of a plan, with those models whose features they have."""
         if plan.hash == champion.plan.hash:
             self._union = union = None
@@ -224,7 +227,7 @@ class LineUpInCharge:
         return Panel(
             champion,
             tuple(here),
-            self.line_up,
+            line_up,
             union=union,
             columns=None if union is None else matching_columns(plan, champion.plan),
             together=self._score_together(champion, here),
