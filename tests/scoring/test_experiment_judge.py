@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sentinel.domain import NotFound, Unavailable
+from sentinel.domain import NotFound, Overloaded, Unavailable
 from sentinel.experiments.lineup import Experiment
 from sentinel.pipeline.experiment_judging import end_experiment
+from sentinel.scoring import experiment_judge
 from sentinel.scoring.experiment_judge import ExperimentJudge
 from sentinel.settings import Settings
 from testkit.experiments import run_experiments
@@ -55,6 +56,41 @@ def test_a_promotion_whose_job_cannot_even_begin_has_failed(
         said = judge.promotion("ab")
         assert said is not None
         assert said.state == "failed"
+
+    asyncio.run(ask())
+
+
+def test_of_promotions_asked_for_at_once_one_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    run_experiments(
+        settings,
+        Experiment(name="ab", kind="challenger", version="2", share=0.1),
+        Experiment(name="cd", kind="challenger", version="3", share=0.1),
+    )
+    made = b'{"ok": {"version": "2", "replaced": "1"}}'
+
+    async def job(*_: object) -> bytes:
+        return made
+
+    monkeypatch.setattr(experiment_judge, "run_job", job)
+
+    async def ask() -> None:
+        judge = ExperimentJudge(settings)
+
+        async def promote(name: str) -> object:
+            try:
+                return await judge.promote(name, by="ann", why="", force=False, wait_seconds=30.0)
+            except Overloaded:
+                return "refused"
+
+        said = await asyncio.gather(*(promote(name) for name in ("ab", "cd", "ab")))
+        assert said[1:] == ["refused", "refused"]
+        assert judge.promotion("cd") is None
+        with pytest.raises(NotFound):
+            await judge.promote("nobody", by="ann", why="", force=False, wait_seconds=30.0)
+        assert await promote("cd") != "refused"
 
     asyncio.run(ask())
 

@@ -130,7 +130,8 @@ class ExperimentJudge:
         self._judging: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(1)
         self._promotions: OrderedDict[str, Promotion] = OrderedDict()
-        self._promoting: asyncio.Task[Promotion] | None = None
+        self._promoting = False
+        self._promotion_task: asyncio.Task[Promotion] | None = None
 
     async def judged(self, name: str, started_at_us: int | None, wait_seconds: float) -> Judged:
         """An experiment as it was judged last; a newer judgement begins if that is old.
@@ -185,17 +186,22 @@ class ExperimentJudge:
             Overloaded: Another promotion is under way.
             Unavailable: The registry or the log cannot be used right now.
         """
-        if self._promoting is not None:
+        if self._promoting:
             raise Overloaded(
                 "A promotion is under way. Ask again when it is done: `GET /experiments/{name}` "
                 "shows it.",
                 retry_after_seconds=10.0,
             )
-        await asyncio.to_thread(self._names.require, name)
+        self._promoting = True
+        try:
+            await asyncio.to_thread(self._names.require, name)
+        except BaseException:
+            self._promoting = False
+            raise
         self._note(name, Promotion(state="under way", by=by))
         task = asyncio.create_task(self._promote(name, by, why, force), name="promote-experiment")
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        self._promoting = task
+        self._promotion_task = task
         await asyncio.wait({task}, timeout=wait_seconds)
         return task.result() if task.done() else self._promotions[name]
 
@@ -254,7 +260,7 @@ class ExperimentJudge:
             self._note(name, Promotion(state="failed", by=by, problem=problem))
             raise Unavailable(problem) from error
         finally:
-            self._promoting = None
+            self._promoting = False
         self._known.pop(name, None)
         said = Promotion(state="done", by=by, version=made.version, replaced=made.replaced)
         self._note(name, said)
