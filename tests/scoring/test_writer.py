@@ -20,6 +20,7 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.log.entries import LABEL_FORMAT, Group, GroupKind, LabelGroup, encode_group
 from sentinel.models.serving import serving_of, write_serving
 from sentinel.scoring import hot_swaps
+from sentinel.scoring import runtime as runtime_module
 from sentinel.scoring.clock import ReceiptClock
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.pending import FutureReceiver
@@ -202,6 +203,28 @@ def test_a_state_that_is_rebuilt_meanwhile_does_not_replace_that_of_another_plan
         assert writer.scorer is changed
 
     within(settings, claim)
+
+
+def test_whatever_fails_as_state_is_looked_after_is_said_once_and_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime_module, "_WATCH_SECONDS", 0.01)
+    looks: list[None] = []
+
+    def look_after(_: EmbeddedState) -> None:
+        looks.append(None)
+        if len(looks) <= 3:
+            raise RuntimeError("a fault")
+
+    monkeypatch.setattr(EmbeddedState, "look_after", look_after)
+
+    async def claim(_: ScoringRuntime) -> None:
+        async with asyncio.timeout(30):
+            while len(looks) < 5:
+                await asyncio.sleep(0.01)
+
+    within(settings, claim)
+    assert caplog.text.count("are not looked after; trying again") == 1
 
 
 def test_an_effect_that_fails_stops_nobody(settings: Settings) -> None:

@@ -40,6 +40,7 @@ from sentinel.scoring.writer import Render, Writer
 from sentinel.settings import Settings
 from sentinel.state.base import Vectors
 from sentinel.state.snapshot_file import drop_snapshots
+from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
 
@@ -274,30 +275,40 @@ class ScoringRuntime:
 
     async def _watch_index(self) -> None:
         """Forget what the queryable tables hold by now, and look after state and indexer."""
+        said = ""
         while True:
             due = time.perf_counter() + _WATCH_SECONDS
             await asyncio.sleep(_WATCH_SECONDS)
             self.metrics.loop_lag_seconds = max(0.0, time.perf_counter() - due)
-            self._indexer.keep_running()
-            through = await asyncio.to_thread(lambda: self.index.indexed_through)
-            self.metrics.indexed_through = through
-            forgettable = self.labels.may_forget(through)
-            while self.writer.recent.forget_indexed(forgettable) + self.labels.forget_indexed(
-                forgettable
-            ):
-                await asyncio.sleep(_FORGET_SECONDS)
-            state = self.writer.scorer.state
             try:
-                await asyncio.to_thread(state.look_after)
-            except SentinelError as error:
-                log.warning("Feature state is not looked after: %s", error)
-            self.state_problem = state.problem
-            self.metrics.entities = state.entities_by_view
-            self.metrics.state_bytes = {
-                view: 8 * words * count
-                for (view, count), words in zip(
-                    self.metrics.entities.items(), state.program.record_words, strict=True
-                )
-            }
-            self.metrics.state_held_bytes = state.held_bytes
-            self.metrics.state_budget_bytes = state.budget_bytes
+                await self._look_after()
+                said = ""
+            except Exception as error:
+                if shown(error) != said:
+                    log.exception("Index and feature state are not looked after; trying again.")
+                said = shown(error)
+
+    async def _look_after(self) -> None:
+        self._indexer.keep_running()
+        through = await asyncio.to_thread(lambda: self.index.indexed_through)
+        self.metrics.indexed_through = through
+        forgettable = self.labels.may_forget(through)
+        while self.writer.recent.forget_indexed(forgettable) + self.labels.forget_indexed(
+            forgettable
+        ):
+            await asyncio.sleep(_FORGET_SECONDS)
+        state = self.writer.scorer.state
+        try:
+            await asyncio.to_thread(state.look_after)
+        except SentinelError as error:
+            log.warning("Feature state is not looked after: %s", error)
+        self.state_problem = state.problem
+        self.metrics.entities = state.entities_by_view
+        self.metrics.state_bytes = {
+            view: 8 * words * count
+            for (view, count), words in zip(
+                self.metrics.entities.items(), state.program.record_words, strict=True
+            )
+        }
+        self.metrics.state_held_bytes = state.held_bytes
+        self.metrics.state_budget_bytes = state.budget_bytes
