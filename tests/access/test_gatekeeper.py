@@ -22,6 +22,7 @@ from sentinel.access.store import now_us
 from sentinel.domain import (
     AccessUnavailable,
     ConfigurationError,
+    LedgerUnavailable,
     Unauthenticated,
 )
 from sentinel.settings import AccessSettings, ApiSettings, Settings
@@ -140,6 +141,32 @@ def test_known_keys_outlast_a_store_that_is_away_for_a_stated_time(
         watched.path.write_bytes(b"damaged, and longer than SQLite's header would have to be .....")
         await asyncio.sleep(0.4)
         assert watched.admits(key)
+
+    watched.run(story)
+
+
+@pytest.mark.parametrize("part", ["version", "note_uses"])
+def test_when_keys_were_used_is_noted_although_the_store_was_away(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    key = create_key(watched.store, watched.pepper, "a", SCORE)
+    monkeypatch.setattr(principals, "USES_SECONDS", 0.0)
+    failed: list[str] = []
+    admitted: list[bool] = []
+
+    async def story() -> None:
+        before = getattr(watched.store, part)
+
+        def away(*about: object) -> object:
+            if admitted and not watched.keeper._used and not failed:  # they are being noted
+                failed.append(part)
+                raise LedgerUnavailable("The store is away.")
+            return before(*about)
+
+        monkeypatch.setattr(watched.store, part, away)
+        admitted.append(watched.admits(key))
+        await watched.until(lambda: "a" in watched.store.uses(), 5)
+        assert failed == [part]
 
     watched.run(story)
 

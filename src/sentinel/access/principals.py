@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -166,6 +166,7 @@ class Gatekeeper:
         self._reached = time.monotonic()
         self._out_of_reach = False
         self._used: dict[str, int] = {}
+        self._noting: dict[str, int] = {}
         self._noted = time.monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keys")
 
@@ -241,12 +242,17 @@ class Gatekeeper:
 
     # In the thread.
 
-    def _look(self, uses: Mapping[str, int]) -> _Look:
-        """Look whether keys have changed, and read them if they have; note uses on the way."""
+    def _look(self, uses: dict[str, int]) -> _Look:
+        """Look whether keys have changed, and read them if they have; note uses on the way.
+
+        Args:
+            uses: When keys were used; empty afterwards if it was noted.
+        """
         read = None if self._store.version() == self._version else self._store.read()
         if uses:
             try:
                 self._store.note_uses(uses)
+                uses.clear()
             except SentinelError as error:
                 log.warning("When keys were used could not be noted. %s", error)
         if read is None or not read.version:
@@ -264,12 +270,14 @@ class Gatekeeper:
         if time.monotonic() - self._noted < USES_SECONDS:
             return {}
         self._noted = time.monotonic()
-        uses, self._used = self._used, {}
+        self._noting, self._used = self._used, {}
         self._forget()  # a key whose principal is remembered would not be seen to be used
-        return uses
+        return self._noting
 
     def _take_look(self, looked: asyncio.Future[_Look]) -> None:
         """Take over what a look found; the keys that are known stay if it found nothing."""
+        self._used = self._noting | self._used  # what was not noted is noted the next time
+        self._noting = {}
         try:
             look = looked.result()
             if look.read is not None and not look.read.version:
