@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from sentinel.domain import NotFound, Overloaded, Unavailable
+from sentinel.experiments.judgement import ExperimentState
 from sentinel.experiments.lineup import Experiment
 from sentinel.pipeline.experiment_judging import end_experiment
 from sentinel.scoring import experiment_judge
@@ -91,6 +92,48 @@ def test_of_promotions_asked_for_at_once_one_is_made(
         with pytest.raises(NotFound):
             await judge.promote("nobody", by="ann", why="", force=False, wait_seconds=30.0)
         assert await promote("cd") != "refused"
+
+    asyncio.run(ask())
+
+
+def test_a_judgement_that_a_promotion_overtakes_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    runs = Experiment(name="ab", kind="challenger", version="2", share=0.1, started_at_us=5)
+    run_experiments(settings, runs)
+    judged: list[bool] = []
+
+    async def ask() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def job(_: str, request: bytes, *__: object) -> bytes:
+            if msgspec.json.decode(request)["do"] == "promote":
+                return b'{"ok": {"version": "2", "replaced": "1"}}'
+            judged.append(not judged)
+            running = judged[-1]
+            begun.set()
+            await go_on.wait()
+            state = ExperimentState(
+                experiment=runs,
+                running=running,
+                share=0.1,
+                ended_by="",
+                ended_why="",
+                judgement=None,
+            )
+            return msgspec.json.encode({"ok": state})
+
+        monkeypatch.setattr(experiment_judge, "run_job", job)
+        judge = ExperimentJudge(settings)
+        asked = asyncio.create_task(judge.judged("ab", 5, 30.0))
+        await begun.wait()
+        await judge.promote("ab", by="ann", why="", force=False, wait_seconds=30.0)
+        go_on.set()
+        found = await asked
+        assert found.status is not None
+        assert not found.status.running
+        assert judged == [True, False]
 
     asyncio.run(ask())
 

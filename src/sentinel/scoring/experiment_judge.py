@@ -131,6 +131,7 @@ class ExperimentJudge:
         self._turn = asyncio.Semaphore(1)
         self._promotions: OrderedDict[str, Promotion] = OrderedDict()
         self._promoting = False
+        self._promoted = 0
         self._promotion_task: asyncio.Task[Promotion] | None = None
 
     async def judged(self, name: str, started_at_us: int | None, wait_seconds: float) -> Judged:
@@ -220,27 +221,34 @@ class ExperimentJudge:
         return task
 
     async def _judge(self, name: str) -> None:
-        known = self._known.get(name, _Known())
+        status: ExperimentState | None = None
+        error: SentinelError | None = None
+        began = time.monotonic()
         try:
             async with self._turn:
-                began = time.monotonic()
-                status = await self._run(
-                    {"do": "status", "name": name}, ExperimentState, JUDGE_SECONDS
-                )
-        except SentinelError as error:
-            known.error, known.again_at = error, time.monotonic() + _PAUSE
-        except Exception as error:
+                promoted = -1
+                while promoted != self._promoted:  # it may tell of the time before a promotion
+                    promoted, began = self._promoted, time.monotonic()
+                    status = await self._run(
+                        {"do": "status", "name": name}, ExperimentState, JUDGE_SECONDS
+                    )
+        except SentinelError as caught:
+            error = caught
+        except Exception as caught:
             log.exception("Experiment %s could not be judged.", name)
-            known.error = Unavailable(f"It could not be judged: {shown(error)}; the log says more.")
-            known.again_at = time.monotonic() + _PAUSE
+            error = Unavailable(f"It could not be judged: {shown(caught)}; the log says more.")
+        finally:
+            del self._judging[name]
+        known = self._known.get(name, _Known())
+        ended = time.monotonic()
+        known.error = error
+        if error is not None:
+            known.again_at = ended + _PAUSE
         else:
-            ended = time.monotonic()
-            known.status, known.error = status, None
+            known.status = status
             known.judged_at_us = time.time_ns() // 1_000
             known.other_at = ended + _PAUSE
             known.again_at = ended + max(FRESH_SECONDS, 10.0 * (ended - began))
-        finally:
-            del self._judging[name]
         self._known[name] = known
         self._known.move_to_end(name)
         while len(self._known) > MOST_KEPT:
@@ -261,6 +269,7 @@ class ExperimentJudge:
             raise Unavailable(problem) from error
         finally:
             self._promoting = False
+        self._promoted += 1
         self._known.pop(name, None)
         said = Promotion(state="done", by=by, version=made.version, replaced=made.replaced)
         self._note(name, said)
