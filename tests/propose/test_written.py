@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli.main import app
+from sentinel.cli.propose import workspace_of
 from sentinel.domain import ConfigurationError
 from sentinel.feast_plugin.compile import compile_definitions
 from sentinel.propose.deciding import decide, step_seconds
@@ -70,6 +71,19 @@ def test_windows_are_shorter_than_the_history_and_not_finer_than_its_times() -> 
     assert step_seconds(roles) == 3_600
     assert "HOUR" in plan_lines[0]
     assert "MONTH" not in text, "the history has 21 days"
+
+
+def test_a_proposed_mapping_is_used_where_its_definitions_are(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SENTINEL_WORKSPACE", raising=False)
+    proposal = propose([table], tmp_path / "w")
+    assert workspace_of(proposal.mapping) == tmp_path / "w"
+    alone = tmp_path / "shop.toml"
+    alone.write_text(proposal.mapping.read_text())
+    assert workspace_of(alone) == Path(".sentinel-shop")
+    monkeypatch.setenv("SENTINEL_WORKSPACE", "elsewhere")
+    assert workspace_of(proposal.mapping) is None
 
 
 def test_running_again_changes_nothing(table: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from sentinel.cli.console import err, out
 from sentinel.propose.answering import flags_of, with_flags
+from sentinel.propose.files import is_proposed
 from sentinel.propose.names import slug
 from sentinel.propose.proposing import (
     Examined,
@@ -30,9 +31,14 @@ UNANSWERED = 2
 
 
 def workspace_of(data: Path) -> Path | None:
-    """The workspace of a file that was named without one; None if the environment says it."""
+    """The workspace of a file that was named without one; None if the environment says it.
+
+    A mapping that was proposed stands in its workspace, with the definitions and settings for it.
+    """
     if "SENTINEL_WORKSPACE" in os.environ:
         return None
+    if data.suffix == ".toml" and is_proposed(data.parent):
+        return data.parent
     name = data.stem if data.suffix == ".toml" else slug(name_of(data)).replace("_", "-")
     return Path(f".sentinel-{name}")
 

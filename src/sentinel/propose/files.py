@@ -43,6 +43,11 @@ def record_path(workspace: Path) -> Path:
     return workspace / _RECORD
 
 
+def is_proposed(folder: Path) -> bool:
+    """Whether a folder is a workspace that a proposal was written into."""
+    return record_path(folder).is_file()
+
+
 def load_record(workspace: Path) -> Record:
     """What was proposed before; empty if nothing was."""
     try:
