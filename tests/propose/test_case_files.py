@@ -197,3 +197,12 @@ def test_times_without_a_zone_are_told_of() -> None:
 def test_no_column_has_more_values_than_rows() -> None:
     many = profile({"id": [f"{n:x}-{n * 7919 % 104_729}" for n in range(40_000)]}).columns["id"]
     assert many.distinct <= 40_000
+
+
+def test_a_delay_that_was_told_is_not_called_assumed(tmp_path: Path) -> None:
+    cases = {name: values for name, values in world()[1].items() if name != "ReportedAt"}
+    paths = [write(tmp_path / "transfers.csv", world()[0]), write(tmp_path / "cases.csv", cases)]
+    for answers, word in ((Answers(delay_days=15), "as you said"), (Answers(), "assumed")):
+        proposal = propose(paths, tmp_path / word, answers)
+        (said,) = [row for row in proposal.mapping.read_text().splitlines() if "delay_days" in row]
+        assert word in said

@@ -345,6 +345,7 @@ def _delay(roles: Roles, answers: Answers) -> None:
     label = roles.label
     if label is None or label.arrival is not None or roles.time is None:
         return
-    days = answers.delay_days if answers.delay_days is not None else label_delay_days(roles.days)
-    roles.label = replace(label, delay_days=days)
+    told = answers.delay_days
+    days = label_delay_days(roles.days) if told is None else told
+    roles.label = replace(label, delay_days=days, delay_told=told is not None)
     roles.label_days = days

@@ -228,6 +228,8 @@ def _labels(label: Label) -> list[str]:
     if label.arrival is not None:
         lines.append(toml.line("arrival", _time_table(label.arrival)))
     if label.delay_days is not None:
-        why = "assumed: the data does not tell when a label arrives" if not label.arrival else ""
+        why = "as you said" if label.delay_told else ""
+        if not label.arrival and not label.delay_told:
+            why = "assumed: the data does not tell when a label arrives"
         lines.append(toml.line("delay_days", label.delay_days, why))
     return lines

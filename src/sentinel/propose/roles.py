@@ -87,6 +87,7 @@ class Label:
         fraud_values, legitimate_values, undecided_values: What it says.
         arrival: When it arrived.
         delay_days: Where that is not told.
+        delay_told: The user said so.
         path, format, key, transaction_id: Of a file of its own.
         joined_by: The payments' column that such a file names them by.
         share: Frauds as a share of the payments.
@@ -100,6 +101,7 @@ class Label:
     undecided_values: tuple[str, ...] = ()
     arrival: Time | None = None
     delay_days: float | None = None
+    delay_told: bool = False
     path: str = ""
     format: str = ""
     key: str = ""

@@ -204,7 +204,7 @@ def _truth_line(roles: Roles) -> str:
     if label.arrival is not None:
         known = f"known at {label.arrival.columns[0]}"
     elif label.delay_days is not None:
-        known = f"assumed known after {label.delay_days:g} days"
+        known = f"{'' if label.delay_told else 'assumed '}known after {label.delay_days:g} days"
     where = label.column or label.path.rpartition("/")[2]
     # A file of its own is named by the command; when its labels are known is not.
     said = (known, label.reason) if label.path else (label.reason, known)

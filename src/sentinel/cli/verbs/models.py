@@ -236,7 +236,8 @@ def _report(workspace: Workspace, version: str | None, against: str | None) -> N
                 out.print(f"  {name}: average precision {figure}", soft_wrap=True, markup=False)
         for name, differences in facts.better_by.items():
             if (figure := differences.get("average_precision")) is not None:
-                out.print(f"  better than {name} by {figure}", soft_wrap=True, markup=False)
+                words = f"  average precision above that of {name}: {figure}"
+                out.print(words, soft_wrap=True, markup=False)
         out.print(f"Page: {done.page}\nModel card: {done.card}", soft_wrap=True, markup=False)
         out.print(done.tracked, soft_wrap=True, markup=False)
 
