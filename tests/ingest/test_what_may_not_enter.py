@@ -146,6 +146,9 @@ def test_what_is_no_card_number_comes_in(value: str) -> None:
 @example("a\nb")
 @example("x\u202ey")
 @example("a\u2028b")
+@example("inf")
+@example("-inf")
+@example("Finf")
 def test_live_imports_and_frames_refuse_the_same(value: str) -> None:
     note = value[:1_000]
     refused = bool(live(attributes={"note": note}))

@@ -269,10 +269,10 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
     device = payment.device_id
     address = payment.ip_address
     # One look at all ids: printable text without odd spaces is in normal form, unless it may be a
-    # number with decimals, and so are addresses of numbers and dots. The letters between them part
-    # the digits of one from those of the next.
+    # number with decimals or "inf", and so are addresses of numbers and dots. The letters between
+    # them part the digits of one from those of the next.
     joined = f" {identifier} x {customer} x {card} x {merchant} x {device} x {address} "
-    if not joined.isprintable() or "  " in joined:
+    if not joined.isprintable() or "  " in joined or "inf " in joined:
         return None
     if address is None:
         if "." in joined or "+" in joined:
