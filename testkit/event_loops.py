@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from sentinel.domain import Transaction
@@ -24,26 +25,43 @@ def told_on_loop(begin: Callable[[Hands, Told], bool]) -> tuple[Any, bool]:
     Raises:
         Exception: What it was told went wrong.
     """
+    (told,) = all_told_on_loop([begin])
+    if isinstance(told, Exception):
+        raise told
+    return told, told is not None
 
-    async def run() -> tuple[Any, bool]:
+
+def all_told_on_loop(begins: Sequence[Callable[[Hands, Told], bool]]) -> list[Any]:
+    """Begin several things in one turn of an event loop, and wait for what they are told.
+
+    Returns:
+        For each what it was told, an exception if that went wrong, and None if it was not begun.
+    """
+
+    async def run() -> list[Any]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-
-        def tell(result: Any, error: Exception | None) -> None:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
         threads: Threads[Any] = Threads("waits", 1, loop.call_soon_threadsafe)
+        hands = Hands(loop, threads.do)
         try:
-            if not begin(Hands(loop, threads.do), tell):
-                return None, False
-            return await asyncio.wait_for(future, 60), True
+            found: list[asyncio.Future[Any]] = []
+            for begin in begins:
+                future: asyncio.Future[Any] = loop.create_future()
+                if not begin(hands, partial(_tell, future)):
+                    future.set_result(None)
+                found.append(future)
+            ended = asyncio.gather(*found, return_exceptions=True)
+            return list(await asyncio.wait_for(ended, 60))
         finally:
             threads.close()
 
     return asyncio.run(run())
+
+
+def _tell(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def add_on_loop(

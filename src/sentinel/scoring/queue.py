@@ -96,9 +96,9 @@ class PaymentQueue:
         return self._away[False] + self._away[True]
 
     @property
-    def has_singles(self) -> bool:
-        """Whether single payments wait."""
-        return bool(self._singles)
+    def singles(self) -> int:
+        """Single payments that wait."""
+        return len(self._singles)
 
     @property
     def singles_come(self) -> bool:
@@ -126,15 +126,18 @@ class PaymentQueue:
         self._singles.appendleft(pending)
         self._out_of_order = True
 
-    def take(self) -> list[Pending]:
+    def take(self, most_singles: int = MAX_GROUP) -> list[Pending]:
         """The next group: payments of one lane, all dry runs or none, at least one.
+
+        Args:
+            most_singles: How many it may be of single payments.
 
         The log's times never go back. A payment that others went ahead of is received when it is
         taken.
         """
-        lane, most = self._singles, MAX_GROUP
+        lane, most = self._singles, most_singles
         if not lane or (self._batched and self._in_a_row >= _SINGLES_IN_A_ROW):
-            lane, self._in_a_row = self._batched, 0
+            lane, most, self._in_a_row = self._batched, MAX_GROUP, 0
             if self.singles_come:
                 most = SHARED_GROUP
         else:

@@ -25,6 +25,16 @@ _LONGEST_WAIT_SECONDS: Final = 0.002
 at work: what a group costs is shared by all in it."""
 
 
+MOST_ADDING: Final = 2
+"""State is read for so many groups at once on the event loop: the second is encoded and sent while
+the server works on the first. A group that a thread reads for counts as many, so that payments
+gather meanwhile."""
+
+_IN_HALVES: Final = range(16, 129)
+"""Where so many single payments wait and nothing is at work, half of them go first, so that the
+server and the event loop have a group each; fewer are decided together, which costs less."""
+
+
 class Turn:
     """Takes payments out of the queue, and jobs in between.
 
@@ -35,8 +45,7 @@ class Turn:
 
     Attributes:
         most_at_work: How many groups may be at work at once.
-        adding: Groups that a thread reads state for; the next group begins after that, so that
-            payments gather meanwhile.
+        adding: Groups for which state is being read; see `MOST_ADDING`.
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class Turn:
     @property
     def decides_singles(self) -> bool:
         """Whether single payments wait or are at work, about; any thread may ask."""
-        return self._queue.has_singles or (self._at_work > 0 and self._queue.took_singles)
+        return self._queue.singles > 0 or (self._at_work > 0 and self._queue.took_singles)
 
     def begun(self) -> None:
         """A group is at work from now on."""
@@ -169,9 +178,16 @@ class Turn:
             self._turn()
 
     def _can_begin(self) -> bool:
-        if self._at_work >= self.most_at_work or self.adding:
+        if self._at_work >= self.most_at_work or self.adding >= MOST_ADDING:
             return False
         return not self._at_work or self._is_worth_it()
+
+    def _most_singles(self) -> int:
+        """How many single payments the next group holds at most."""
+        waiting = self._queue.singles
+        if self.most_at_work > 1 and not self._at_work and waiting in _IN_HALVES:
+            return (waiting + 1) // 2
+        return MAX_GROUP
 
     def _is_worth_it(self) -> bool:
         """Whether a group begins beside those at work: it is as large, or has waited enough."""
@@ -197,7 +213,7 @@ class Turn:
             self._jobs.popleft()()
         elif self._queue and self._can_begin():
             self._job_next = True
-            group = self._queue.take()
+            group = self._queue.take(self._most_singles())
             self._last_size, self._waited = len(group), False
             if self._waits is not None:
                 self._waits.cancel()

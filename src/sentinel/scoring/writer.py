@@ -47,7 +47,7 @@ from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.tally import Tally
 from sentinel.scoring.threads import Threads
 from sentinel.scoring.told_groups import GroupTeller, GuardedTeller
-from sentinel.scoring.turn import Turn
+from sentinel.scoring.turn import MOST_ADDING, Turn
 from sentinel.state.base import FeatureState, Hands
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,9 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(ledger, metrics, self._fail, self._loop)
         soon = self._loop.call_soon_threadsafe
-        self._adders: Threads[Any] = Threads("state", int(scorer.state.waits), soon)
+        # One may wait for the groups under way, one of which wants a thread, too.
+        adders = MOST_ADDING if scorer.state.waits else 0
+        self._adders: Threads[Any] = Threads("state", adders, soon)
         self._hands = Hands(self._loop, self._adders.do)
         self._render = render
         self._rebuild = rebuild
@@ -300,17 +302,7 @@ class Writer:
         transactions = [pending.transaction for pending in group]
         self.turn.begun()
         if self.scorer.state.waits:
-            self.turn.adding += 1
-            done = partial(self._scored_elsewhere, group, transactions)
-            try:
-                begun = known_only is not None and self.scorer.begin_decide(
-                    self._hands, transactions, known_only, done
-                )
-            except Exception as error:  # noqa: BLE001 -- callers that wait get the error
-                done(None, error)
-                return
-            if not begun:
-                self._adders.do(partial(score, transactions), done)
+            self._score_elsewhere(group, transactions, score, known_only)
             return
         try:
             scored = score(transactions)
@@ -319,14 +311,37 @@ class Writer:
         else:
             self._scored(group, transactions, scored)
 
+    def _score_elsewhere(
+        self,
+        group: list[Pending],
+        transactions: list[Transaction],
+        score: Callable[[Sequence[Transaction]], Scored],
+        known_only: Collection[int] | None,
+    ) -> None:
+        """Score a group where state waits for a server: without waiting, or else in a thread."""
+        self.turn.adding += 1
+        done = partial(self._scored_elsewhere, group, transactions, 1)
+        try:
+            begun = known_only is not None and self.scorer.begin_decide(
+                self._hands, transactions, known_only, done
+            )
+        except Exception as error:  # noqa: BLE001 -- callers that wait get the error
+            done(None, error)
+            return
+        if not begun:
+            self.turn.adding += MOST_ADDING - 1
+            done = partial(self._scored_elsewhere, group, transactions, MOST_ADDING)
+            self._adders.do(partial(score, transactions), done)
+
     def _scored_elsewhere(
         self,
         group: list[Pending],
         transactions: list[Transaction],
+        counted: int,
         scored: Scored | None,
         error: Exception | None,
     ) -> None:
-        self.turn.adding -= 1
+        self.turn.adding -= counted
         if scored is None:
             assert error is not None
             self._not_scored(group, error)

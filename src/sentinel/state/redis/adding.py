@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy.typing as npt
 
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import FLAG_SHIFT, KIND_ADD, POSITION_MASK
-from sentinel.state.base import Hands
 from sentinel.state.known_ids import id_hash
 from sentinel.state.redis import fold
 from sentinel.state.redis.group_fold import MOST_ROWS, GroupFold, Vectors, Words
@@ -55,12 +53,13 @@ class Adding:
 
     Attributes:
         commands: What is sent.
+        group: See above.
         heads: How many of the commands are no calls for records.
     """
 
     __slots__ = (
-        "_calls", "_group", "_left_out", "_n", "_out", "_records", "_repeated", "_settled",
-        "_table", "_told", "commands", "heads",
+        "_calls", "_first_call", "_left_out", "_n", "_out", "_records", "_repeated", "_settled",
+        "_table", "_told", "commands", "group", "heads",
     )  # fmt: skip
 
     _out: Vectors
@@ -79,7 +78,7 @@ class Adding:
         n = len(transactions)
         if n > MOST_ROWS:
             raise ValueError(f"A group holds at most {MOST_ROWS} transactions, not {n}.")
-        self._group = group
+        self.group = group
         self._records = records
         self._settled = settled
         self._n = n
@@ -90,6 +89,7 @@ class Adding:
         asked = records.loaded_command()
         if asked is not None:
             commands.insert(0, asked)
+        self._first_call = group.cache.calls + 1
         self._calls = group.calls(rows_of, fold.BEHIND, known_only)
         session = int.from_bytes(ticket[:8], "little")
         number = (int.from_bytes(ticket[8:], "little") << KIND_BITS) | KIND_ADD
@@ -104,6 +104,11 @@ class Adding:
     def fail(self) -> None:
         """The group was not added: the tickets that were told with it are told again."""
         self._settled.put_back(self._told)
+
+    def let_go(self, oldest: Adding | None) -> None:
+        """The cache need not keep what this group asked for; ``oldest`` is still under way."""
+        cache = self.group.cache
+        cache.kept_from = cache.calls + 1 if oldest is None else oldest._first_call
 
     def end(self, replies: list[Any]) -> Added:
         """What was read. Waits where a record has to be fetched anew.
@@ -122,7 +127,7 @@ class Adding:
     def fold(self, replies: list[Any]) -> bool:
         """Bring records up to date and read them; whether some have to be fetched anew."""
         self._records.check_in_use(replies[0])
-        group, n, told = self._group, self._n, replies[self.heads :]
+        group, n, told = self.group, self._n, replies[self.heads :]
         self._out = group.no_features(n)
         self._repeated = np.zeros(n, dtype=np.bool_)
         folded = group.fold(self._calls, told, self._out)
@@ -135,12 +140,12 @@ class Adding:
 
     def read_stale(self) -> Added:
         """Fetch anew what has to be. Waits."""
-        self._group.fold_whole(self._calls, self._table, self._out)
+        self.group.fold_whole(self._calls, self._table, self._out)
         return self.added()
 
     def added(self) -> Added:
         """What was read, once nothing is stale."""
-        n, group = self._n, self._group
+        n, group = self._n, self.group
         new = np.flatnonzero(self._table[:, fold.NEW]).tolist()
         group.finish(n, self._out)
         placed = group.placed(n)
@@ -152,48 +157,3 @@ class Adding:
             [self._calls.first_row(place) for place in new],
             sorted(self._left_out),
         )
-
-
-def add_on_loop(
-    adding: Adding,
-    records: Records,
-    hands: Hands,
-    done: Callable[[Added | None, Exception | None], None],
-) -> None:
-    """Send a group on an event loop, without waiting for Redis.
-
-    Args:
-        adding: The group.
-        records: The records.
-        hands: Who does it; what has to wait is done in one of its threads.
-        done: Called on the event loop later, with what was read or what `SharedFeatures.add` would
-            raise. It is not called where this raises.
-    """
-
-    def end(added: Added | None, error: Exception | None) -> None:
-        if error is not None:
-            adding.fail()
-        done(added, error)
-
-    def told(replies: list[Any] | None, error: Exception | None) -> None:
-        if replies is None:
-            end(None, error)
-        elif any(isinstance(reply, Exception) for reply in replies):
-            hands.in_thread(partial(adding.put_straight, replies), end)
-        else:
-            try:
-                stale = adding.fold(replies)
-                added = None if stale else adding.added()
-            except Exception as problem:  # noqa: BLE001 -- whoever waits gets the error
-                end(None, problem)
-            else:
-                if added is None:
-                    hands.in_thread(adding.read_stale, end)
-                else:
-                    end(added, None)
-
-    try:
-        records.wire.begin(hands.loop, adding.commands, told)
-    except BaseException:
-        adding.fail()
-        raise

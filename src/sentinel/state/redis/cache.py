@@ -20,6 +20,8 @@ class RecordCache:
         words: int64, the records of all views.
         slots: Records that there is room for in each view.
         places: int64 (views, 2), the first word of each view's slots and the words of one.
+        calls: How many calls have begun.
+        kept_from: What calls from this one on ask for stays.
         known: int64 (views, slots), positions at which the records stand; UNKNOWN where a slot
             holds nothing that may be used.
 
@@ -40,8 +42,9 @@ class RecordCache:
         self._slot_of: list[dict[str, int]] = [{} for _ in sizes]
         self._owner: list[list[str | None]] = [[None] * self.slots for _ in sizes]
         self._next = [0] * len(sizes)
-        self._used_in = [[0] * self.slots for _ in sizes]
-        self._call = 0
+        self._used_in = [[-1] * self.slots for _ in sizes]
+        self.calls = 0
+        self.kept_from = 0
 
     @property
     def entities(self) -> int:
@@ -54,8 +57,8 @@ class RecordCache:
         return [len(slots) for slots in self._slot_of]
 
     def begin(self) -> None:
-        """Begin a call: what it asks for stays until the next one begins."""
-        self._call += 1
+        """Begin a call."""
+        self.calls += 1
 
     def slot(self, view: int, key: str) -> int:
         """The slot of a record, taken from the oldest one if it has none."""
@@ -63,7 +66,7 @@ class RecordCache:
         slot = self._slot_of[view].get(key)
         if slot is None:
             slot = self._next[view]
-            while used_in[slot] == self._call:
+            while used_in[slot] >= self.kept_from:
                 slot = (slot + 1) % self.slots
             self._next[view] = (slot + 1) % self.slots
             owner = self._owner[view][slot]
@@ -72,7 +75,7 @@ class RecordCache:
             self._owner[view][slot] = key
             self._slot_of[view][key] = slot
             self.known[view, slot] = UNKNOWN
-        used_in[slot] = self._call
+        used_in[slot] = self.calls
         return slot
 
     def forget(self) -> None:

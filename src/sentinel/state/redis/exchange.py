@@ -1,10 +1,12 @@
-"""A round trip to Redis on an event loop: no thread waits for the replies."""
+"""Round trips to Redis on an event loop: no thread waits for the replies."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -17,47 +19,74 @@ Ended = Callable[[list[Any] | None, Exception | None], None]
 went wrong. What was sent may have been done all the same."""
 
 
-class Exchange:
+@dataclass(slots=True, eq=False)
+class _Exchange:
+    """Commands that were sent, and the replies so far."""
+
+    number: int
+    ended: Ended
+    timer: asyncio.TimerHandle | None = None
+    found: list[Any] = field(default_factory=list)
+
+    def end_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+class Exchanges:
     """Sends packed commands and reads their replies. Lives on one event loop.
 
-    Nobody else uses the connection until ``ended`` was called.
+    Several round trips may be under way at once; a server replies in the order of the commands.
+    Nobody else uses the connection until all have ended. Where one fails, so do the others.
 
     Args:
         loop: The event loop.
         sock: A connected socket without TLS.
         replies: Reads from it.
-        packed: The commands.
-        number: How many there are.
-        seconds: In which all replies have to come.
-        ended: See `Ended`; not called before the constructor has returned.
+
+    Attributes:
+        loop: The event loop.
+        is_over: One has failed; the connection is not used again.
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        replies: Replies,
-        packed: bytes,
-        number: int,
-        seconds: float,
-        ended: Ended,
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, replies: Replies
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._sock = sock
         self._descriptor = sock.fileno()
         self._replies = replies
-        self._left = memoryview(packed)
+        self._left = memoryview(b"")
         self._writes = False
-        self._is_over = False
-        self._found: list[Any] = []
-        self._number = number
-        self._ended = ended
-        loop.add_reader(self._descriptor, self._read)
-        self._timer = loop.call_later(seconds, self._time_out)
+        self.is_over = False
+        self._waiting: deque[_Exchange] = deque()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether replies are missing."""
+        return bool(self._waiting)
+
+    def begin(self, packed: bytes, number: int, seconds: float, ended: Ended) -> None:
+        """Begin a round trip.
+
+        Args:
+            packed: The commands.
+            number: How many there are.
+            seconds: In which all replies have to come.
+            ended: See `Ended`; not called before this has returned.
+        """
+        if not self._waiting:
+            self.loop.add_reader(self._descriptor, self._read)
+        exchange = _Exchange(number, ended)
+        exchange.timer = self.loop.call_later(seconds, self._time_out, exchange)
+        self._waiting.append(exchange)
+        self._left = memoryview(bytes(self._left) + packed if self._left else packed)
+        if self._writes:
+            return  # there is no room yet
         try:
             self._send()
         except OSError as error:
-            loop.call_soon(self._end, error)
+            self.loop.call_soon(self._fail, error)
 
     def _send(self) -> None:
         """Send what the socket takes; come back when it takes more."""
@@ -67,41 +96,56 @@ class Exchange:
             sent = 0
         self._left = self._left[sent:]
         if self._left and not self._writes:
-            self._loop.add_writer(self._descriptor, self._write)
+            self.loop.add_writer(self._descriptor, self._write)
         elif self._writes and not self._left:
-            self._loop.remove_writer(self._descriptor)
+            self.loop.remove_writer(self._descriptor)
         self._writes = bool(self._left)
 
     def _write(self) -> None:
         try:
             self._send()
         except OSError as error:
-            self._end(error)
+            self._fail(error)
 
     def _read(self) -> None:
         try:
-            complete = self._replies.take(self._found, self._number)
+            self._replies.receive()
+            self._hand_out()
             # An event loop may tell only once of a connection that broke: read to the end of it.
-            while not complete and self._replies.has_come():
-                complete = self._replies.take(self._found, self._number)
+            while self._waiting and self._replies.has_come():
+                self._replies.receive()
+                self._hand_out()
         except (RedisError, OSError) as error:
-            self._end(error)
-        else:
-            if complete:
-                self._end(None)
+            self._fail(error)
 
-    def _time_out(self) -> None:
+    def _hand_out(self) -> None:
+        while self._waiting:
+            first = self._waiting[0]
+            if not self._replies.take(first.found, first.number):
+                return
+            self._waiting.popleft()
+            first.end_timer()
+            if not self._waiting:
+                self.loop.remove_reader(self._descriptor)
+            first.ended(first.found, None)
+
+    def _time_out(self, exchange: _Exchange) -> None:
         # A loop that was held up hears of its timers before its sockets.
         if self._replies.has_come():
             self._read()
-        self._end(TimedOut("Timeout reading from socket"))
+        if exchange in self._waiting:
+            self._fail(TimedOut("Timeout reading from socket"))
 
-    def _end(self, error: Exception | None) -> None:
-        if self._is_over:
+    def _fail(self, error: Exception) -> None:
+        if self.is_over:
             return
-        self._is_over = True
-        self._timer.cancel()
-        self._loop.remove_reader(self._descriptor)
+        self.is_over = True
+        if self._waiting:
+            self.loop.remove_reader(self._descriptor)
         if self._writes:
-            self._loop.remove_writer(self._descriptor)
-        self._ended(self._found if error is None else None, error)
+            self.loop.remove_writer(self._descriptor)
+        failed, self._waiting = self._waiting, deque()
+        for one in failed:
+            one.end_timer()
+        for one in failed:
+            one.ended(None, error)

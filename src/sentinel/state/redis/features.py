@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -13,14 +14,19 @@ import numpy as np
 from sentinel.domain import Transaction
 from sentinel.features.plan.program import KIND_PEEK
 from sentinel.state.base import Hands
-from sentinel.state.redis.adding import Added, Adding, add_on_loop
+from sentinel.state.redis.adding import Added, Adding
+from sentinel.state.redis.cache import RecordCache
 from sentinel.state.redis.group_fold import MOST_ROWS, GroupFold, Vectors
 from sentinel.state.redis.layout import Record
 from sentinel.state.redis.records import Loaded, Records
 from sentinel.state.redis.settled import SettledTickets
+from sentinel.state.redis.under_way import AddingDone, GroupsUnderWay
 
 MOST_ON_LOOP: Final = 64
 """Rows that are encoded and folded on an event loop; what is more goes through a thread."""
+
+AT_ONCE: Final = 2
+"""Groups that are sent on an event loop before the first of them is answered, at most."""
 
 CACHE_BYTES: Final = 128 << 20
 """Bytes of records that a scorer keeps folded."""
@@ -36,6 +42,7 @@ class SharedFeatures:
 
     Attributes:
         records: The records.
+        full_tails: Records whose tail has grown long.
 
     Args:
         records: Of a connection that is this object's own.
@@ -45,38 +52,41 @@ class SharedFeatures:
     def __init__(self, records: Records, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.records = records
         self.program = records.program
-        self._group = GroupFold(records, cache_bytes)
+        self.full_tails: dict[Record, None] = {}
+        self._cache = RecordCache(records.program, cache_bytes, MOST_ROWS)
+        self._group, *others = (
+            GroupFold(records, self._cache, self.full_tails) for _ in range(AT_ONCE)
+        )
+        self._free = [*others, self._group]
+        self._under_way = GroupsUnderWay(records, self._release)
         self._session = int.from_bytes(secrets.token_bytes(8), "little") >> 1
         self._groups = itertools.count(1)
         self._settled = SettledTickets()
         self._lock = threading.Lock()
-
-    @property
-    def full_tails(self) -> dict[Record, None]:
-        """Records whose tail has grown long."""
-        return self._group.full_tails
+        self._wanted = 0
+        self._counting = threading.Lock()
 
     @property
     def entities(self) -> int:
         """Records that are kept folded."""
-        return self._group.cache.entities
+        return self._cache.entities
 
     @property
     def entities_by_view(self) -> dict[str, int]:
         """Records that are kept folded, by name of the view."""
         views = self.program.plan.views
-        counts = self._group.cache.entities_by_view
+        counts = self._cache.entities_by_view
         return {view.name: count for view, count in zip(views, counts, strict=True)}
 
     @property
     def cache_bytes(self) -> int:
         """Most that they take."""
-        return self._group.cache.words.nbytes
+        return self._cache.words.nbytes
 
     def warm(self) -> None:
         """Compile or load what folds records; Redis is not asked. Forgets what is known of them."""
         if self.program.plan.views:
-            with self._lock:
+            with self._alone():
                 self._group.warm()
 
     def next_ticket(self) -> bytes:
@@ -101,8 +111,8 @@ class SharedFeatures:
             StateUnavailable: Redis did not answer. Each event may stand in its record or not.
             NotInUse: It has lost the state, or holds another load of it. The same goes for events.
         """
-        with self._lock:
-            adding = self._adding(transactions, ticket, known_only)
+        with self._alone():
+            adding = self._adding(transactions, ticket, known_only, self._group)
             try:
                 return adding.end(self.records.exchange_behind(adding.commands, adding.heads))
             except BaseException:
@@ -115,7 +125,7 @@ class SharedFeatures:
         transactions: Sequence[Transaction],
         ticket: bytes,
         known_only: Collection[int],
-        done: Callable[[Added | None, Exception | None], None],
+        done: AddingDone,
     ) -> bool:
         """`add` on an event loop, without waiting for Redis.
 
@@ -128,23 +138,53 @@ class SharedFeatures:
             Whether it was begun. If not, nothing was done, and `add` has to be called in a thread:
             there is no connection yet, there are several servers, or others use this object.
         """
-        if len(transactions) > MOST_ON_LOOP or not self._lock.acquire(blocking=False):
+        if len(transactions) > MOST_ON_LOOP or not self._may_begin():
+            return False
+        group = self._free.pop()
+
+        def end(added: Added | None, error: Exception | None) -> None:
+            self._free.append(group)
+            done(added, error)
+
+        try:
+            adding = self._adding(transactions, ticket, known_only, group)
+            self._under_way.begin(hands, adding, end)
+        except BaseException:
+            self._free.append(group)
+            if not self._under_way:
+                self._release()
+            raise
+        return True
+
+    def _may_begin(self) -> bool:
+        """Whether a group may be sent; the lock is held then, by all in line together."""
+        if self._wanted:
+            return False
+        if self._under_way:
+            return bool(self._free) and self._under_way.may_go_on and self.records.wire.is_ready()
+        if not self._lock.acquire(blocking=False):
             return False
         if not self.records.wire.is_ready():
             self._lock.release()
             return False
-
-        def end(added: Added | None, error: Exception | None) -> None:
-            self._lock.release()
-            done(added, error)
-
-        try:
-            adding = self._adding(transactions, ticket, known_only)
-            add_on_loop(adding, self.records, hands, end)
-        except BaseException:
-            self._lock.release()
-            raise
         return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until nobody else uses this; groups on an event loop give way."""
+        with self._counting:
+            self._wanted += 1
+        self._lock.acquire()
+        with self._counting:
+            self._wanted -= 1
+        self._cache.kept_from = self._cache.calls + 1
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._lock.release()
 
     def peek(self, transactions: Sequence[Transaction]) -> Vectors:
         """Features as if each were the next transaction; nothing is added.
@@ -155,7 +195,7 @@ class SharedFeatures:
         parts = []
         for at in range(0, len(transactions), MOST_ROWS):
             part = transactions[at : at + MOST_ROWS]
-            with self._lock:
+            with self._alone():
                 parts.append(self._group.read(len(part), self._group.put(part, KIND_PEEK)))
         return self._joined(parts)
 
@@ -172,7 +212,7 @@ class SharedFeatures:
         parts = []
         for at in range(0, len(keys), MOST_ROWS):
             part = keys[at : at + MOST_ROWS]
-            with self._lock:
+            with self._alone():
                 rows_of = self._group.put_questions(part, now_us)
                 parts.append(self._group.read(len(part), rows_of))
         return self._joined(parts)
@@ -201,19 +241,19 @@ class SharedFeatures:
         Raises:
             StateUnavailable: Redis does not answer yet.
         """
-        with self._lock:
+        with self._alone():
             self.records.wire.settle()
 
     def use(self, loaded: Loaded) -> None:
         """Append to this load of the records from now on, and use nothing known of another."""
-        with self._lock:
-            self._group.cache.forget()
+        with self._alone():
+            self._cache.forget()
             self.records.use(loaded)
 
     def forget(self) -> None:
         """Use nothing of what is known of the records."""
-        with self._lock:
-            self._group.cache.forget()
+        with self._alone():
+            self._cache.forget()
 
     def _joined(self, parts: list[Vectors]) -> Vectors:
         if len(parts) == 1:
@@ -221,6 +261,10 @@ class SharedFeatures:
         return np.concatenate([np.empty((0, self.program.n_features), np.float32), *parts])
 
     def _adding(
-        self, transactions: Sequence[Transaction], ticket: bytes, known_only: Collection[int]
+        self,
+        transactions: Sequence[Transaction],
+        ticket: bytes,
+        known_only: Collection[int],
+        group: GroupFold,
     ) -> Adding:
-        return Adding(self._group, self.records, self._settled, transactions, ticket, known_only)
+        return Adding(group, self.records, self._settled, transactions, ticket, known_only)

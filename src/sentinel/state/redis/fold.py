@@ -192,7 +192,7 @@ def fold_records(
         arena: int64 state words, changed in place.
         code: The compiled program.
         columns: See `Layout.columns`.
-        table: int64 (n, COLUMNS), one row for each record; STALE is written.
+        table: int64 (n, COLUMNS), one row for each record; STALE is set where it was 0.
         data: int64, bases and events.
         rows: int64, for each own event its row of ``events`` and ``out``.
         events: int64 (capacity, event_width); positions and flags are written into it.
@@ -217,7 +217,6 @@ def fold_records(
             width += 1
         n, first = table[r, EVENTS], table[r, FROM]
         whole = table[r, WHOLE] == 1
-        table[r, STALE] = 0
         for j in range(n):
             skipped[j] = 0
         for j in range(n):
@@ -323,6 +322,15 @@ def fold_replies(
         first, whole, words = data[at], data[at + 2], ends[r] - at - REPLY_WORDS
         base_words = (whole - 1) // 8 if whole > 0 else 0
         count = (words - base_words) // width
+        at_hand, seen, stands = known[view, slot], 0, True
+        if whole == 0 and at_hand != first:
+            # A group that was sent before this one has brought the record further meanwhile.
+            seen = at_hand - first
+            stands = 0 < seen <= count
+            if stands:
+                first, count = at_hand, count - seen
+            else:
+                seen = 0
         own_at = calls[r, CALL_OWN_AT]
         if own_at == NOT_ADDED:
             own_from, total = -1, count
@@ -336,7 +344,7 @@ def fold_replies(
         table[r, WHOLE] = 1 if whole > 0 else 0
         table[r, BASE_AT] = at + REPLY_WORDS
         table[r, BASE_WORDS] = base_words
-        table[r, EVENTS_AT] = at + REPLY_WORDS + base_words
+        table[r, EVENTS_AT] = at + REPLY_WORDS + base_words + seen * width
         table[r, EVENTS] = count
         table[r, FROM] = first
         table[r, OWN_FROM] = own_from
@@ -348,6 +356,7 @@ def fold_replies(
         table[r, FULL] = 1 if is_full else 0
         table[r, NEW] = 1 if whole > 0 and words == 0 else 0
         full += table[r, FULL]
+        table[r, STALE] = 0 if stands else 1
         known[view, slot] = first + total
         at = ends[r]
     stale = fold_records(arena, code, columns, table, data, rows, events, out)

@@ -69,19 +69,21 @@ class GroupFold:
 
     Args:
         records: The records.
-        cache_bytes: Of records that are kept folded.
+        cache: The records that are kept folded; others may use it between the methods of this.
+        full_tails: Gets records whose tail has grown long.
 
     Attributes:
-        cache: The records that are kept folded.
-        full_tails: Records whose tail has grown long.
+        cache: See above.
     """
 
-    def __init__(self, records: Records, cache_bytes: int) -> None:
+    def __init__(
+        self, records: Records, cache: RecordCache, full_tails: dict[Record, None]
+    ) -> None:
         self._records = records
         self._program = records.program
         self._layout = records.layout
-        self.full_tails: dict[Record, None] = {}
-        self.cache = RecordCache(self._program, cache_bytes, MOST_ROWS)
+        self._full_tails = full_tails
+        self.cache = cache
         self._n_views = len(self._program.plan.views)
         self._asked = RowsByRecord(self._n_views)
         self._encoder = self._room_for(64)
@@ -312,5 +314,5 @@ class GroupFold:
         return self._encoder.events[:n, first : first + self._n_views]
 
     def _name_full(self, record: Record) -> None:
-        if len(self.full_tails) < MOST_FULL_TAILS:
-            self.full_tails[record] = None
+        if len(self._full_tails) < MOST_FULL_TAILS:
+            self._full_tails[record] = None

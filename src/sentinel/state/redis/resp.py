@@ -81,8 +81,19 @@ class Replies:
         """Whether the socket has something to read; False where it cannot tell."""
         return self._polled is not None and bool(self._polled.poll(0))
 
-    def take(self, found: list[Any], number: int) -> bool:
+    def receive(self) -> None:
         """Take in what has come, without waiting. The socket has something to read.
+
+        Raises:
+            RedisError, OSError: The connection ended.
+        """
+        received = self._receive(self._buffer, 0, socket.MSG_DONTWAIT)
+        if not received:
+            raise Disconnected("Connection closed by server.")
+        self._reader.feed(self._buffer, 0, received)
+
+    def take(self, found: list[Any], number: int) -> bool:
+        """Read replies out of what was received.
 
         Args:
             found: Gets the replies; one that is an error is an exception in its place.
@@ -92,12 +103,8 @@ class Replies:
             Whether all have come.
 
         Raises:
-            RedisError, OSError: The connection ended.
+            RedisError: The connection ended.
         """
-        received = self._receive(self._buffer, 0, socket.MSG_DONTWAIT)
-        if not received:
-            raise Disconnected("Connection closed by server.")
-        self._reader.feed(self._buffer, 0, received)
         while len(found) < number:
             reply = self._reader.gets(False)
             if reply is _NOT_YET:

@@ -28,7 +28,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sentinel.domain import ConfigurationError, StateUnavailable
-from sentinel.state.redis.exchange import Ended, Exchange
+from sentinel.state.redis.exchange import Ended, Exchanges
 from sentinel.state.redis.resp import Replies, pack, parts_of
 
 OLDEST_VERSION: Final = (7, 0)
@@ -56,6 +56,7 @@ class Link:
         self._greet = greet
         self._client_id = 0
         self._replies: Replies | None = None
+        self._exchanges: Exchanges | None = None
 
     @property
     def address(self) -> str:
@@ -107,6 +108,8 @@ class Link:
 
     def is_ready(self) -> bool:
         """Whether `begin` can send at once; never so where the connection is encrypted."""
+        if self._exchanges is not None and self._exchanges.under_way:
+            return True
         return self._replies is not None and self._replies.is_quiet() is True
 
     def begin(
@@ -117,10 +120,13 @@ class Link:
         seconds: float,
         ended: Ended,
     ) -> None:
-        """A round trip on an event loop, see `Exchange`; the connection is ready."""
+        """A round trip on an event loop, see `Exchanges`; the connection is ready."""
         assert self._replies is not None
-        sock = self.connection._sock
-        Exchange(loop, sock, self._replies, packed, number, seconds, ended)
+        exchanges = self._exchanges
+        if exchanges is None or exchanges.is_over or exchanges.loop is not loop:
+            exchanges = Exchanges(loop, self.connection._sock, self._replies)
+            self._exchanges = exchanges
+        exchanges.begin(packed, number, seconds, ended)
 
     def give_up(self) -> None:
         """Drop a connection on which an answer is missing."""
@@ -130,7 +136,7 @@ class Link:
 
     def close(self) -> None:
         """Disconnect."""
-        self._replies = None
+        self._replies = self._exchanges = None
         self._client_id = 0
         self.connection.disconnect()
 
