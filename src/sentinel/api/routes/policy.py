@@ -6,9 +6,6 @@ What reads weeks of the log is done by a process beside the one that decides, on
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -27,12 +24,15 @@ from sentinel.domain import (
     LookupTooSlow,
     NotFound,
     Overloaded,
+    Unavailable,
 )
 from sentinel.policy.previewed import Preview
 from sentinel.policy.store import open_policies
 from sentinel.policy.versions import PolicyVersion
 from sentinel.policy.working_out import Workings
+from sentinel.scoring.jobs import run_job
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.telemetry.safe_errors import shown
 
 JOB_SECONDS: Final = 300.0
 """A job that takes longer is ended with 503."""
@@ -203,36 +203,21 @@ class PolicyRoutes:
 
     async def _run(self, job: dict[str, Any]) -> bytes:
         settings = self._runtime.settings
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            _JOB,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={
-                **os.environ,
-                "SENTINEL_WORKSPACE": str(settings.workspace.resolve()),
-                "SENTINEL_FEATURE_STORE": str(settings.definitions_dir.resolve()),
-            },
-        )
         try:
-            said, _ = await asyncio.wait_for(
-                process.communicate(msgspec.json.encode(job)), JOB_SECONDS
+            said = await run_job(
+                _JOB,
+                msgspec.json.encode(job),
+                settings,
+                JOB_SECONDS,
+                {"SENTINEL_FEATURE_STORE": str(settings.definitions_dir.resolve())},
             )
         except TimeoutError:
             raise LookupTooSlow(
                 f"The job took longer than {JOB_SECONDS:.0f} s and was ended. `sentinel policy "
                 "preview --days N` looks at less."
             ) from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode:
-            raise LedgerUnavailable(
-                f"The job ended with status {process.returncode}; the log of this process says why."
-            )
+        except (Unavailable, OSError) as error:
+            raise LedgerUnavailable(f"The policy cannot be looked at: {shown(error)}.") from None
         answer = msgspec.json.decode(said, type=dict[str, msgspec.Raw])
         if "ok" in answer:
             return bytes(answer["ok"])
