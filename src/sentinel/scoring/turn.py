@@ -186,7 +186,7 @@ class Turn:
         """How many single payments the next group holds at most."""
         waiting = self._queue.singles
         if self.most_at_work > 1 and not self._at_work and waiting in _IN_HALVES:
-            return (waiting + 1) // 2
+            return waiting // 2  # what is left is as large, and does not wait for more
         return MAX_GROUP
 
     def _is_worth_it(self) -> bool:
