@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sentinel.experiments.store import change_line_up
 from sentinel.models.champion import champion_of
 from sentinel.models.intervals import Estimate
 from sentinel.models.registry import Registry
+from sentinel.models.signature import SIGNATURE_FILE
 from sentinel.pipeline import promotion
 from sentinel.pipeline.experiment_judging import promote_experiment
 from sentinel.pipeline.gate import GateReport
@@ -22,7 +25,8 @@ from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.registry_files import RegistryInFiles, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.registry_sync import bring_champion, sync_champion
-from sentinel.pipeline.served import changing, crown, untold_rollback
+from sentinel.pipeline.served import changing, crown, folder_of, untold_rollback
+from sentinel.pipeline.signing import adopt_what_serves, sign_versions
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import MlflowSettings, Settings
 from testkit.ports import free_port
@@ -187,3 +191,47 @@ def test_a_follower_that_saw_the_champion_before_a_rollback_does_not_put_it_back
     monkeypatch.setattr(RegistryInFiles, "champion", seen_before)
     assert followed(serving) == served(serving) == "1"
     assert followed(serving) == "1"
+
+
+def test_a_version_is_signed_as_the_promotion_under_way_leaves_it(serving: Settings) -> None:
+    lock, begun = serving.workspace / "promotion.lock", threading.Event()
+
+    def sign() -> str:
+        begun.set()
+        (done,) = sign_versions(serving, "3")
+        return done.signed.statement.verdict
+
+    with ThreadPoolExecutor(1) as thread:
+        with only_one(lock, "a promotion"):
+            signed = thread.submit(sign)
+            assert begun.wait(10)
+            with pytest.raises(TimeoutError):
+                signed.result(1.5)  # it waits, and reads nothing that may change
+            let_through(serving, "3")
+            fetch_version(serving, "3", to_serve=True)
+        assert signed.result(30) == "passed"
+    assert fetch_version(serving, "3", to_serve=True).is_dir(), "it may still serve"
+
+
+def test_a_promotion_that_goes_on_lets_nobody_sign_beside_it(
+    serving: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*_: object, **__: object) -> int:
+        with pytest.raises(WorkspaceError, match="a promotion, a rollback, a signature"):
+            sign_versions(serving, "3")
+        return 0
+
+    monkeypatch.setattr(promotion, "score_history", meanwhile)
+    assert promote(serving, "3", report=passed("3", "2")).version == "3"
+
+
+def test_what_serves_is_not_adopted_beside_a_promotion(serving: Settings) -> None:
+    for path in serving.models_dir.glob(f"*/{SIGNATURE_FILE}"):
+        path.unlink()
+    with (
+        only_one(serving.workspace / "promotion.lock", "a promotion"),
+        pytest.raises(WorkspaceError),
+    ):
+        adopt_what_serves(serving)
+    assert not (folder_of(serving, "2") / SIGNATURE_FILE).exists()
+    assert "2" in adopt_what_serves(serving)

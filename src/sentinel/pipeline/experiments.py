@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -32,7 +33,7 @@ from sentinel.pipeline.retirement import require_not_retired
 from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.pipeline.served import check_approved, folder_of, is_signed
 from sentinel.pipeline.signing import sign_what_passed
-from sentinel.pipeline.workspace import only_one
+from sentinel.pipeline.workspace import only_promotion
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
@@ -119,16 +120,13 @@ def start(
         # It becomes no champion now, so that it waits for no other experiment.
         report = msgspec.structs.replace(evaluate(settings, version, progress=progress), held_by=())
         judge(settings, report)
-        signature = sign_what_passed(settings, folder, version, report)
-        Registry.of(settings).note(version, SIGNATURE_TAG, signature)
+        with _while_nobody_promotes(settings):
+            signature = sign_what_passed(settings, folder, version, report)
+            Registry.of(settings).note(version, SIGNATURE_TAG, signature)
     if experiment.decides_on_most:
         _require_approval(settings, version)
     # The gate took its time: under the lock of `retire`, the version is still not retired.
-    with only_one(
-        settings.workspace / "promotion.lock",
-        "a promotion, a rollback, a retirement or the start of an experiment",
-        wait_seconds=START_WAIT_SECONDS,
-    ):
+    with _while_nobody_promotes(settings):
         require_not_retired(version, Registry.of(settings).version(version).tags)
         made = change_line_up(
             settings,
@@ -139,6 +137,10 @@ def start(
         )
     tell_roles(settings)
     return Started(made, experiment, report)
+
+
+def _while_nobody_promotes(settings: Settings) -> AbstractContextManager[None]:
+    return only_promotion(settings, wait_seconds=START_WAIT_SECONDS)
 
 
 def _champion(settings: Settings) -> Path:

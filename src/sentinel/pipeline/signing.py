@@ -39,6 +39,7 @@ from sentinel.pipeline.registry_fetch import fetch_as_registered
 from sentinel.pipeline.registry_files import RegistryReader, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.served import changing, folder_of, is_whole
+from sentinel.pipeline.workspace import only_promotion
 from sentinel.settings import Settings
 
 GATE_TAG: Final = "gate"
@@ -98,7 +99,8 @@ def sign_versions(settings: Settings, version: str | None = None) -> list[NewlyS
 
     A version that a trusted key has signed keeps its verdict. One that was champion, or that the
     registry notes a verdict of the gate for, is adopted and may serve. Any other becomes a
-    candidate, and the gate judges it when it is promoted.
+    candidate, and the gate judges it when it is promoted. No promotion goes on meanwhile: what it
+    would sign, or make of the registry, would be written over.
 
     Args:
         settings: The deployment.
@@ -109,8 +111,9 @@ def sign_versions(settings: Settings, version: str | None = None) -> list[NewlyS
         NoModel: There is no such version, or nothing serves.
         ModelNotSigned: The champion was crowned without a gate.
         ModelFormatError: The files are not those that were registered.
+        WorkspaceError: A promotion, a rollback or a retirement goes on, and not only for a moment.
     """
-    with open_registry(settings) as server:
+    with only_promotion(settings), open_registry(settings) as server:
         away: Unavailable | None = None
         try:
             champions, known = server.model(settings.mlflow.model_name)
@@ -239,12 +242,24 @@ def adopt_what_serves(settings: Settings) -> list[str]:
 
     Returns:
         The versions that were signed; none where there was nothing to do.
+
+    Raises:
+        WorkspaceError: A promotion goes on, and not only for a moment.
     """
     signing = settings.signing
     if settings.ledger.url or signing.trusted_keys or signing.private_key.get_secret_value():
         return []
-    if any(settings.models_dir.glob(f"*/{SIGNATURE_FILE}")):
+    if _any_is_signed(settings) or serving_of(settings) is None:
         return []
+    with only_promotion(settings):
+        return [] if _any_is_signed(settings) else _adopt(settings)
+
+
+def _any_is_signed(settings: Settings) -> bool:
+    return any(settings.models_dir.glob(f"*/{SIGNATURE_FILE}"))
+
+
+def _adopt(settings: Settings) -> list[str]:
     serving, view = serving_of(settings), read_view(settings.models_dir)
     if serving is None:
         return []

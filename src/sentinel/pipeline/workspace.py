@@ -16,7 +16,8 @@ from sentinel.ledger.open import open_reader, open_writer
 from sentinel.settings import Settings
 
 PROMOTION_WAIT_SECONDS: Final = 10.0
-"""How long a promotion waits for a follower that is telling the registry of a rollback."""
+"""How long a promotion waits for who holds its lock only for a moment, such as a follower that is
+telling the registry of a rollback."""
 
 _PROMOTION_LOCK: Final = "promotion.lock"
 
@@ -103,16 +104,24 @@ def only_one(path: Path, job: str, *, wait_seconds: float = 0.0) -> Iterator[Non
         lock.release()
 
 
-def only_promotion(settings: Settings) -> AbstractContextManager[None]:
+def only_promotion(
+    settings: Settings, *, wait_seconds: float = PROMOTION_WAIT_SECONDS
+) -> AbstractContextManager[None]:
     """Hold this while changing who is champion in the registry, or what is said of a version.
 
+    What is changed is read within: another one may have changed it meanwhile.
+
+    Args:
+        settings: The deployment.
+        wait_seconds: How long another one may hold it.
+
     Raises:
-        WorkspaceError: Another process holds it, and not only for a moment.
+        WorkspaceError: Another process holds it, and for longer than that.
     """
     return only_one(
         settings.workspace / _PROMOTION_LOCK,
-        "a promotion or a rollback",
-        wait_seconds=PROMOTION_WAIT_SECONDS,
+        "a promotion, a rollback, a signature, a retirement or the start of an experiment",
+        wait_seconds=wait_seconds,
     )
 
 
