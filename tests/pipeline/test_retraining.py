@@ -115,6 +115,31 @@ def test_reported_drift_is_a_reason_until_a_training_has_begun_after_it(tmp_path
     assert last_training(settings) is not None
 
 
+def test_a_request_that_comes_while_a_training_drops_an_earlier_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=tmp_path)
+    earlier, later = (
+        RetrainingRequest(kind="drift", why=seen, at_us=at_us)
+        for at_us, seen in ((5, "amounts doubled"), (20, "night payments tripled"))
+    )
+    request_retraining(settings, earlier)
+    unlink, coming = Path.unlink, [later]
+
+    def just_before(path: Path, missing_ok: bool = False) -> None:
+        if coming and path.parent.name == "retraining_requests":
+            request_retraining(settings, coming.pop())
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", just_before)
+    keep_training(settings, LastTraining(version="8", known_until_us=0, at_us=10, why="by hand"))
+    assert not coming
+    assert requests_of(settings) == [later]
+    keep_training(settings, LastTraining(version="9", known_until_us=0, at_us=21, why="drift"))
+    assert requests_of(settings) == []
+    assert not list((tmp_path / "retraining_requests").iterdir())
+
+
 def test_matured_frauds_are_those_that_a_training_may_learn_from(tmp_path: Path) -> None:
     """What was declined is censored, whatever it was; what is young is not mature."""
     log = decided_log(tmp_path, days=60)

@@ -1,16 +1,19 @@
 """What the workspace remembers of trainings: the last one, the last answer, and who asked for one.
 
-    last_training.json              `LastTraining`
-    retraining.json                 `Due`, the last answer to "is a retraining due" since then
-    retraining_requests/KIND.json   `RetrainingRequest`, until a training has begun after it
+    last_training.json                 `LastTraining`
+    retraining.json                    `Due`, the last answer to "is a retraining due" since then
+    retraining_requests/KIND-ID.json   `RetrainingRequest`, until a training has begun after it
 
 A request is how another part of the platform, such as a drift detector, has a model trained: the
-next run of the pipeline finds it, trains, and writes its words to the run.
+next run of the pipeline finds it, trains, and writes its words to the run. Each has a file of its
+own that is written once: whoever deletes one deletes what it has read, and nothing newer.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -97,9 +100,9 @@ def keep_training(settings: Settings, training: LastTraining) -> None:
     """Remember a training, and drop the requests that it answers and the answer from before it."""
     _write(settings.workspace / "last_training.json", training)
     (settings.workspace / "retraining.json").unlink(missing_ok=True)
-    for request in requests_of(settings):
+    for path, request in _requests(settings):
         if request.at_us < training.at_us:
-            _place(settings, request.kind).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def last_training(settings: Settings) -> LastTraining | None:
@@ -119,18 +122,29 @@ def last_answer(settings: Settings) -> Due | None:
 
 def request_retraining(settings: Settings, request: RetrainingRequest) -> None:
     """Have a model trained by the next run of the pipeline."""
-    _write(_place(settings, request.kind), request)
+    place = settings.workspace / "retraining_requests" / f"{request.kind}-{uuid.uuid4().hex}.json"
+    _write(place, request)
+    for path, earlier in _requests(settings):
+        if earlier.kind == request.kind and earlier.at_us < request.at_us:
+            path.unlink(missing_ok=True)
 
 
 def requests_of(settings: Settings) -> list[RetrainingRequest]:
-    """Requests that no training has answered yet, oldest first."""
-    folder = settings.workspace / "retraining_requests"
-    found = [_read(path, RetrainingRequest) for path in sorted(folder.glob("*.json"))]
-    return sorted((one for one in found if one is not None), key=lambda one: one.at_us)
+    """Requests that no training has answered yet, the latest of each kind, oldest first."""
+    latest: dict[str, RetrainingRequest] = {}
+    for _, request in _requests(settings):
+        known = latest.get(request.kind)
+        if known is None or known.at_us < request.at_us:
+            latest[request.kind] = request
+    return sorted(latest.values(), key=lambda one: one.at_us)
 
 
-def _place(settings: Settings, kind: RequestKind) -> Path:
-    return settings.workspace / "retraining_requests" / f"{kind}.json"
+def _requests(settings: Settings) -> Iterator[tuple[Path, RetrainingRequest]]:
+    """Every request with its file."""
+    for path in sorted((settings.workspace / "retraining_requests").glob("*.json")):
+        request = _read(path, RetrainingRequest)
+        if request is not None:
+            yield path, request
 
 
 def _write(path: Path, what: msgspec.Struct) -> None:
