@@ -124,8 +124,8 @@ def request_retraining(settings: Settings, request: RetrainingRequest) -> None:
     """Have a model trained by the next run of the pipeline."""
     place = settings.workspace / "retraining_requests" / f"{request.kind}-{uuid.uuid4().hex}.json"
     _write(place, request)
-    for path, earlier in _requests(settings):
-        if earlier.kind == request.kind and earlier.at_us < request.at_us:
+    for path, earlier in _requests(settings, request.kind):
+        if earlier.at_us < request.at_us:
             path.unlink(missing_ok=True)
 
 
@@ -139,9 +139,9 @@ def requests_of(settings: Settings) -> list[RetrainingRequest]:
     return sorted(latest.values(), key=lambda one: one.at_us)
 
 
-def _requests(settings: Settings) -> Iterator[tuple[Path, RetrainingRequest]]:
-    """Every request with its file."""
-    for path in sorted((settings.workspace / "retraining_requests").glob("*.json")):
+def _requests(settings: Settings, kind: str = "") -> Iterator[tuple[Path, RetrainingRequest]]:
+    """Every request, or those of a kind, with its file."""
+    for path in sorted((settings.workspace / "retraining_requests").glob(f"{kind}*.json")):
         request = _read(path, RetrainingRequest)
         if request is not None:
             yield path, request
