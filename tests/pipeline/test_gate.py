@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +14,10 @@ from sentinel.experiments.lineup import Experiment
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.artifact import load_manifest
 from sentinel.models.intervals import Estimate
+from sentinel.models.line_guard import LineFigure
 from sentinel.models.noninferiority import NIGHTS, Look
 from sentinel.models.registry import Registry
+from sentinel.pipeline import gate_trial
 from sentinel.pipeline.contestants import Contestant
 from sentinel.pipeline.gate import REFERENCE_TAG, evaluate, judge, report_path
 from sentinel.pipeline.gate_report import GateReport
@@ -150,6 +153,49 @@ def test_the_last_night_of_a_wait_has_its_look(deployment: Settings) -> None:
     assert trial.ended
     assert [look.night for look in trial.looks] == [NIGHTS - 1]
     assert report.state == trial.state
+
+
+def test_a_look_keeps_what_another_process_decided_meanwhile(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = (deployment.workspace / "trials").glob("*/trial.json")
+    kept = path.read_bytes()
+    waits = msgspec.structs.replace(
+        msgspec.json.decode(kept, type=Trial), looks=(), ended=False, refused=""
+    )
+    refused = msgspec.structs.replace(waits, refused="20 % more alerts", ended=True)
+    path.write_bytes(msgspec.json.encode(waits))
+    lines = gate_trial.at_lines
+
+    def beside_another(*arguments: Any) -> tuple[LineFigure, ...]:
+        path.write_bytes(msgspec.json.encode(refused))
+        return lines(*arguments)
+
+    monkeypatch.setattr(gate_trial, "at_lines", beside_another)
+    report = evaluate(deployment)
+    after = trials_of(deployment)
+    path.write_bytes(kept)
+    assert after == [refused]
+    assert (report.state, report.refused) == ("refused", refused.refused)
+
+
+def test_a_wait_whose_models_were_deleted_in_part_begins_anew(
+    deployment: Settings, tmp_path: Path
+) -> None:
+    place = deployment.workspace / "trials"
+    shutil.copytree(place, tmp_path / "kept")
+    (path,) = place.glob("*/trial.json")
+    waits = msgspec.structs.replace(
+        msgspec.json.decode(path.read_bytes(), type=Trial), looks=(), ended=False, refused=""
+    )
+    path.write_bytes(msgspec.json.encode(waits))
+    shutil.rmtree(path.parent / "candidate")
+    report = evaluate(deployment)
+    (trial,) = trials_of(deployment)
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "kept", place)
+    assert trial.opened_us > waits.opened_us
+    assert report.night == 0
 
 
 def test_a_procedure_that_was_refused_is_not_tried_again_at_once(deployment: Settings) -> None:

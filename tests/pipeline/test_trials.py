@@ -112,3 +112,59 @@ def test_what_let_a_version_through_that_was_rolled_back_lets_no_other_through(
     trials.withdraw("5", PROCEDURE)  # a later model of the procedure
     assert trials.find("6", PROCEDURE, "1", DAY_US) is None
     assert trials.find("7", other, "1", DAY_US) is not None
+
+
+def models_in(folder: Path) -> tuple[Path, Path]:
+    """Folders of two models, told apart by a file."""
+    for name in ("new", "old"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.txt").write_text(name)
+    return folder / "new", folder / "old"
+
+
+def test_a_trial_that_two_begin_at_once_is_one(tmp_path: Path) -> None:
+    trials = Trials(Settings(workspace=tmp_path / "workspace"))
+    new, old = models_in(tmp_path)
+    trials.open(trial(opened_us=5), new, old)
+    found = trials.find("3", None, "1", 5)
+    assert found is not None
+    folder, _ = found
+    looked = msgspec.structs.replace(trial(opened_us=5), looks=(PASSING,))
+    trials.keep(folder, looked)
+    assert trials.open(trial(opened_us=5), new, old) == (folder, looked)
+    assert trials.open(trial(opened_us=6), new, old) == (folder, looked)
+    assert [one.name for one in (tmp_path / "workspace" / "trials").iterdir()] == ["3-1-5"]
+
+
+def test_a_withdrawal_and_a_look_at_once_both_count(tmp_path: Path) -> None:
+    settings = Settings(workspace=tmp_path)
+    trials = kept(settings, trial(looks=(PASSING,)))
+    found = trials.find("3", None, "1", DAY_US)
+    assert found is not None
+    folder, _ = found
+    Trials(settings).withdraw("3", None)
+    after = trials.update(folder, lambda one: one.after_night(None, (), DAY_US))
+    assert after is not None
+    assert after.withdrawn
+    assert trials.find("3", None, "1", DAY_US) is None
+
+
+def test_what_an_interruption_left_is_no_trial_and_is_deleted_at_the_next_beginning(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(workspace=tmp_path / "workspace")
+    new, old = models_in(tmp_path)
+    place = settings.workspace / "trials"
+    for left in ("3-1-5", "4-1-0", ".4-1-0.deleted", ".3-1-5"):
+        (place / left / "candidate").mkdir(parents=True)
+    (place / ".4-1-0.deleted" / "trial.json").write_bytes(
+        msgspec.json.encode(msgspec.structs.replace(trial(), version="4"))
+    )
+    trials = Trials(settings)
+    assert trials.find("4", None, "1", 0) is None
+    trials.open(trial(opened_us=5), new, old)
+    assert sorted(one.name for one in place.iterdir()) == ["3-1-5"]
+    found = trials.find("3", None, "1", 5)
+    assert found is not None
+    assert (found[0] / "candidate" / "model.txt").read_text() == "new"
+    assert (found[0] / "reference" / "model.txt").read_text() == "old"

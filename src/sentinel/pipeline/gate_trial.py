@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from sentinel.domain import ModelFormatError
 from sentinel.models.artifact import ModelManifest, save_artifact
 from sentinel.models.evaluation import HeldOut
 from sentinel.models.intervals import Estimate
@@ -27,6 +29,8 @@ from sentinel.pipeline.procedures import fit_at
 from sentinel.pipeline.trials import CANDIDATE, REFERENCE, Trial, Trials
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,9 @@ def in_trial(
     trials, candidate = Trials(settings), pair.candidate
     procedure, reference = candidate.manifest.procedure, pair.reference.version
     found = trials.find(candidate.version, procedure, reference, now_us)
+    if found is not None and found[1].state == "waits" and not _is_whole(found[0]):
+        trials.drop(found[0])
+        found = trials.find(candidate.version, procedure, reference, now_us)
     if found is None:
         found = _open(settings, trials, pair, known, now_us, progress)
     folder, trial = found
@@ -79,9 +86,10 @@ def in_trial(
         theirs = old.score(vectors_of(settings, known, old, progress), rows)
         compared = paired(ours, theirs)
         lines = at_lines(ours, theirs, new.judged, old.judged)
-    before, trial = trial, trial.after_night(compared, lines, now_us)
-    if trial != before:
-        trials.keep(folder, trial)
+    kept = trials.update(folder, lambda one: one.after_night(compared, lines, now_us))
+    if kept is None or kept.withdrawn:  # a rollback took back meanwhile what it let through
+        return in_trial(settings, pair, known, now_us, progress)
+    trial = kept
     about = GateReport(
         version=candidate.version,
         champion=pair.champion.version,
@@ -117,6 +125,17 @@ def in_trial(
         needed_frauds=frauds_needed(compared),
         lines=lines,
     )
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether both models of a trial can be read; says so if they cannot."""
+    try:
+        for name in (CANDIDATE, REFERENCE):
+            Contestant.at(folder / name, "")
+    except ModelFormatError as error:
+        log.warning("A candidate's wait at the gate begins anew: %s", error)
+        return False
+    return True
 
 
 def paired(candidate: HeldOut, reference: HeldOut) -> PairedPrecision:
@@ -208,4 +227,4 @@ def _open(
             start_us=start_us,
             gap_us=training.gap_us,
         )
-        return trials.open(trial, candidate.folder, folder), trial
+        return trials.open(trial, candidate.folder, folder)

@@ -10,12 +10,16 @@ the cut-off whose labels have matured by then. Another model of the candidate's 
 with the wait instead of beginning one. A trial that ended counts for as long as a wait lasts, so
 that a procedure that was refused is not tried again at once, and one that passed is not proved
 twice. If what it let through is rolled back, it lets nobody through any more: a new wait begins.
+
+A folder gets its name once all of it is there. Whoever changes a trial reads it anew under a lock,
+so that an evaluation by hand and the nightly run lose nothing that the other one wrote.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +35,18 @@ from sentinel.models.noninferiority import (
     State,
 )
 from sentinel.models.procedure import Procedure
+from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 
 TRIAL: Final = "trial.json"
 CANDIDATE: Final = "candidate"
 REFERENCE: Final = "reference"
+
+_UNNAMED: Final = "."
+"""What the names of folders begin with that are being made or deleted."""
+
+_WAIT_SECONDS: Final = 60.0
+"""How long another process may copy the models of a trial."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +128,7 @@ class Trials:
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.workspace / "trials"
+        self._lock = settings.workspace / "trials.lock"
 
     def find(
         self, version: str, procedure: Procedure | None, reference: str, now_us: int
@@ -147,9 +159,10 @@ class Trials:
             version: It was rolled back.
             procedure: Of it; None if that is not known.
         """
-        for folder, trial in self._all():
-            if trial.state == "passed" and trial.is_about(version, procedure, trial.reference):
-                self.keep(folder, msgspec.structs.replace(trial, withdrawn=True))
+        with self._changing():
+            for folder, trial in self._all():
+                if trial.state == "passed" and trial.is_about(version, procedure, trial.reference):
+                    self.keep(folder, msgspec.structs.replace(trial, withdrawn=True))
 
     def refused(self, procedure: Procedure) -> bool:
         """Whether the newest trial of a procedure ended with a refusal, as far as one is kept."""
@@ -161,39 +174,102 @@ class Trials:
         newest = max(about, key=lambda one: one.opened_us, default=None)
         return newest is not None and newest.state == "refused"
 
-    def open(self, trial: Trial, candidate: Path, reference: Path) -> Path:
-        """Begin a trial.
+    def open(self, trial: Trial, candidate: Path, reference: Path) -> tuple[Path, Trial]:
+        """Begin a trial, unless another process has begun one of the same candidate meanwhile.
 
         Args:
             trial: Its state.
             candidate, reference: Folders of the two models; they are copied.
 
         Returns:
-            Its folder.
+            The folder and the state of the trial to go on with.
+
+        Raises:
+            WorkspaceError: Another process is at the trials for more than a minute.
         """
-        self._forget_old(trial.opened_us)
-        folder = self._folder / f"{trial.version}-{trial.reference}-{trial.opened_us}"
-        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted beginning left
-        folder.mkdir(parents=True)
-        shutil.copytree(candidate, folder / CANDIDATE)
-        shutil.copytree(reference, folder / REFERENCE)
-        self.keep(folder, trial)
-        return folder
+        with self._changing():
+            self._sweep()
+            self._forget_old(trial.opened_us)
+            found = self.find(trial.version, trial.procedure, trial.reference, trial.opened_us)
+            if found is not None:
+                return found
+            name = f"{trial.version}-{trial.reference}-{trial.opened_us}"
+            unnamed, folder = self._folder / f"{_UNNAMED}{name}", self._folder / name
+            unnamed.mkdir(parents=True)
+            shutil.copytree(candidate, unnamed / CANDIDATE)
+            shutil.copytree(reference, unnamed / REFERENCE)
+            self.keep(unnamed, trial)
+            self._delete(folder)  # of a trial of that moment that lets nobody through any more
+            unnamed.replace(folder)
+        return folder, trial
+
+    def update(self, folder: Path, change: Callable[[Trial], Trial]) -> Trial | None:
+        """Change a trial as it is by now.
+
+        Args:
+            folder: Of the trial.
+            change: Makes the new state of the present one.
+
+        Returns:
+            The new state; None if the trial is gone.
+
+        Raises:
+            WorkspaceError: Another process is at the trials for more than a minute.
+        """
+        with self._changing():
+            present = self._read(folder / TRIAL)
+            if present is None:
+                return None
+            changed = change(present)
+            if changed != present:
+                self.keep(folder, changed)
+            return changed
+
+    def drop(self, folder: Path) -> None:
+        """Delete a trial whose models cannot be read, so that it begins anew."""
+        with self._changing():
+            self._delete(folder)
 
     def keep(self, folder: Path, trial: Trial) -> None:
-        """Write a trial's state; whoever reads sees the old or the new one, whole."""
+        """Write a trial's state, whatever it is by now; see `update`.
+
+        Whoever reads sees the old or the new one, whole.
+        """
         partial = folder / f"{TRIAL}.partial"
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(trial), indent=2))
         partial.replace(folder / TRIAL)
 
+    def _changing(self) -> AbstractContextManager[None]:
+        return only_one(self._lock, "a change of the gate's trials", wait_seconds=_WAIT_SECONDS)
+
     def _all(self) -> Iterator[tuple[Path, Trial]]:
         for path in sorted(self._folder.glob(f"*/{TRIAL}")):
-            try:
-                yield path.parent, msgspec.json.decode(path.read_bytes(), type=Trial)
-            except (OSError, msgspec.DecodeError):
-                continue  # it begins anew
+            if path.parent.name.startswith(_UNNAMED):
+                continue
+            trial = self._read(path)
+            if trial is not None:  # else it begins anew
+                yield path.parent, trial
+
+    def _read(self, path: Path) -> Trial | None:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Trial)
+        except (OSError, msgspec.DecodeError):
+            return None
 
     def _forget_old(self, now_us: int) -> None:
         for folder, trial in self._all():
             if trial.night(now_us) > 2 * NIGHTS:
+                self._delete(folder)
+
+    def _delete(self, folder: Path) -> None:
+        """Take a folder's name first: one that is deleted in part is no trial."""
+        if folder.exists():
+            unnamed = folder.with_name(f"{_UNNAMED}{folder.name}.deleted")
+            folder.replace(unnamed)
+            shutil.rmtree(unnamed, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Delete what beginnings and deletions left that were interrupted."""
+        for folder in list(self._folder.glob("*/")):
+            if folder.name.startswith(_UNNAMED) or not (folder / TRIAL).exists():
                 shutil.rmtree(folder, ignore_errors=True)
