@@ -7,8 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import filelock
 import msgspec
@@ -21,6 +25,7 @@ from sentinel.models.dataset import LabelLog, PaymentLog
 from sentinel.models.families.installed import trainer_of
 from sentinel.models.intervals import Estimate
 from sentinel.models.splitting import Split, SplitRequest, split_by_time
+from sentinel.pipeline import found_parameters, parameter_search
 from sentinel.pipeline.datasets import DatasetManifest, Period
 from sentinel.pipeline.found_parameters import (
     FoundParameters,
@@ -28,7 +33,7 @@ from sentinel.pipeline.found_parameters import (
     remember_parameters,
     remembered_parameters,
 )
-from sentinel.pipeline.parameter_search import better_than_now, search_over
+from sentinel.pipeline.parameter_search import better_than_now, search_over, search_parameters
 from sentinel.pipeline.procedures import procedure_of
 from sentinel.pipeline.search_report import draw_search
 from sentinel.pipeline.search_study import MOST_JOURNALS, open_study
@@ -196,6 +201,92 @@ def test_a_search_that_was_killed_goes_on_and_finds_the_same(
     folder, whole = uninterrupted
     assert tried(tmp_path) == tried(folder)
     assert msgspec.structs.replace(found, seconds=whole.seconds) == whole
+
+
+@dataclass
+class Searches:
+    """Searches of a workspace whose folds are played, by the names of their journals."""
+
+    at: list[str] = field(default_factory=list)
+    end_us: int = 100
+    meanwhile: Callable[[], object] | None = None
+
+    def search(self, *about: Any, **_: Any) -> FoundParameters:
+        folder, name = about[4:6]
+        (folder / f"{name}.journal").touch()
+        self.at.append(name)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return FoundParameters(trainer=about[0].training.trainer, parameters={})
+
+    def killed(self) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> Searches:
+    made = Searches()
+    log = SimpleNamespace(plan=PLAN)
+    monkeypatch.setattr(
+        parameter_search, "labelled_payments", lambda *_, **__: SimpleNamespace(end_us=made.end_us)
+    )
+    monkeypatch.setattr(Material, "of", lambda _: log)
+    monkeypatch.setattr(parameter_search, "split_of", lambda *_: None)
+    monkeypatch.setattr(parameter_search, "search_over", made.search)
+    return made
+
+
+def test_a_search_that_was_interrupted_goes_on_whichever_was_begun_after_it(
+    tmp_path: Path, searches: Searches
+) -> None:
+    for family in ("lightgbm", "xgboost"):
+        searches.meanwhile = searches.killed
+        with pytest.raises(KeyboardInterrupt):
+            search_parameters(settings(tmp_path, family), 5)
+    searches.end_us = 200  # the log has grown
+    for family in ("lightgbm", "xgboost"):
+        search_parameters(settings(tmp_path, family), 5)
+    assert searches.at[2:] == searches.at[:2]
+    search_parameters(settings(tmp_path), 5)
+    assert searches.at[4] != searches.at[0], "it ended, so that the next one has what is new"
+    assert not list(tmp_path.glob("searches/*.unfinished"))
+
+
+def test_a_search_that_ends_takes_nothing_from_one_that_goes_on(
+    tmp_path: Path, searches: Searches
+) -> None:
+    def another() -> None:
+        search_parameters(settings(tmp_path, "xgboost"), 5)
+        searches.killed()
+
+    searches.meanwhile = another
+    with pytest.raises(KeyboardInterrupt):
+        search_parameters(settings(tmp_path), 5)
+    searches.end_us = 200
+    search_parameters(settings(tmp_path), 5)
+    assert searches.at[2] == searches.at[0]
+
+
+def test_what_two_searches_find_at_once_is_both_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, others, reads = found_parameters._read, [], []
+
+    def slowly(own: Settings) -> dict[str, FoundParameters]:
+        known = read(own)
+        reads.append(own)
+        if len(reads) == 2:  # from here on it writes what it has read
+            other = msgspec.structs.replace(found({"max_leaves": 9}), trainer="xgboost")
+            others.append(thread.submit(keep_found, settings(tmp_path, "xgboost"), other))
+            wait(others, 0.5)
+        return known
+
+    monkeypatch.setattr(found_parameters, "_read", slowly)
+    with ThreadPoolExecutor(1) as thread:
+        keep_found(settings(tmp_path), found({"num_leaves": 15}))
+    others[0].result()
+    assert read(settings(tmp_path)).keys() == {"lightgbm", "xgboost"}
 
 
 def test_a_longer_search_goes_on_from_a_shorter_one(tmp_path: Path) -> None:

@@ -7,15 +7,20 @@ procedure that these parameters make, the training after it goes back to those b
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from sentinel.models.families.installed import spelled
 from sentinel.models.intervals import Estimate
+from sentinel.pipeline.workspace import only_one
 from sentinel.settings import Settings
 
 Parameters = dict[str, float | int]
+
+_WAIT_SECONDS: Final = 10.0
 
 
 class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +90,11 @@ class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
 
 def remember_parameters(settings: Settings, found: FoundParameters) -> None:
     """Keep what a search found for the next trainings of its family."""
+    with _changing(settings):
+        _remember(settings, found)
+
+
+def _remember(settings: Settings, found: FoundParameters) -> None:
     every = _read(settings) | {found.trainer: found}
     path = _path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,13 +125,14 @@ def keep_found(settings: Settings, found: FoundParameters) -> FoundParameters:
     """
     if found.better_by is None:
         return found
-    held = remembered_parameters(settings)
-    before: Parameters = {}
-    if held is not None:
-        same = held.parameters == found.parameters
-        before = held.before if same else held.parameters
-    found = msgspec.structs.replace(found, before=before)
-    remember_parameters(settings, found)
+    with _changing(settings):
+        held = remembered_parameters(settings)
+        before: Parameters = {}
+        if held is not None:
+            same = held.parameters == found.parameters
+            before = held.before if same else held.parameters
+        found = msgspec.structs.replace(found, before=before)
+        _remember(settings, found)
     return found
 
 
@@ -134,6 +145,15 @@ def go_back(settings: Settings, found: FoundParameters) -> FoundParameters:
     found = msgspec.structs.replace(found, parameters=found.before, before={})
     remember_parameters(settings, found)
     return found
+
+
+def _changing(settings: Settings) -> AbstractContextManager[None]:
+    """Hold this while changing the file, which has what was found for every family."""
+    return only_one(
+        settings.workspace / "training_parameters.lock",
+        "a change of the parameters that trainings take",
+        wait_seconds=_WAIT_SECONDS,
+    )
 
 
 def _read(settings: Settings) -> dict[str, FoundParameters]:

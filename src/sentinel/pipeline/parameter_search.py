@@ -9,6 +9,7 @@ kept. What was found makes another procedure, and goes to the gate like any cand
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,15 +33,20 @@ from sentinel.pipeline.found_parameters import (
 )
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.search_report import track_search
-from sentinel.pipeline.search_study import Study, Values, open_study, values_of
+from sentinel.pipeline.search_study import (
+    JOURNAL,
+    UNFINISHED,
+    Study,
+    Values,
+    open_study,
+    values_of,
+)
 from sentinel.pipeline.validation_folds import Floats, Fold, Material, ValidationFolds
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
 
 MOST_ROWS: Final = 60_000
 """Payments of the sample that every trial and fold is cut from."""
-
-_UNFINISHED: Final = "unfinished.json"
 
 
 class _Begun(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,7 +75,9 @@ def search_parameters(
 ) -> FoundParameters:
     """Search over the log of a deployment, track the search and keep what it found.
 
-    A search that was interrupted goes on, at the moment of knowledge that it began with.
+    A search that was interrupted goes on, at the moment of knowledge that it began with. Each says
+    so in a file of its own, beside its journal, so that others in the workspace take nothing from
+    it.
 
     Args:
         settings: Give the family, the seed and where things are.
@@ -80,7 +88,7 @@ def search_parameters(
 
     Raises:
         Unavailable: MLflow does not answer.
-        WorkspaceError: Another process is at it.
+        WorkspaceError: Another process is at this search.
     """
     known = labelled_payments(settings, progress=progress)
     material = Material.of(known)
@@ -95,7 +103,10 @@ def search_parameters(
     about = _unfinished(folder, about) if now_us is None else about
     split = split_of(settings, known, about.now_us)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _UNFINISHED).write_bytes(msgspec.json.encode(about))
+    unfinished = folder / f"{about.name}{UNFINISHED}"
+    partial = folder / f"{unfinished.name}.{os.getpid()}.partial"
+    partial.write_bytes(msgspec.json.encode(about))
+    partial.replace(unfinished)
     found = search_over(
         settings,
         material,
@@ -107,7 +118,7 @@ def search_parameters(
         threads=threads,
         progress=progress,
     )
-    (folder / _UNFINISHED).unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
     return keep_found(settings, found)
 
 
@@ -264,9 +275,14 @@ def _trials(study: Study) -> list[dict[str, object]]:
 
 
 def _unfinished(folder: Path, about: _Begun) -> _Begun:
-    """A search over the same that was interrupted; the given one if there is none."""
-    try:
-        begun = msgspec.json.decode((folder / _UNFINISHED).read_bytes(), type=_Begun)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return about
-    return begun if msgspec.structs.replace(begun, now_us=about.now_us) == about else about
+    """The latest search over the same that was interrupted; the given one if there is none."""
+    interrupted = []
+    for path in folder.glob(f"*{UNFINISHED}"):
+        try:
+            begun = msgspec.json.decode(path.read_bytes(), type=_Begun)
+        except (FileNotFoundError, msgspec.DecodeError):
+            continue
+        has_journal = (folder / f"{begun.name}{JOURNAL}").exists()
+        if has_journal and msgspec.structs.replace(begun, now_us=about.now_us) == about:
+            interrupted.append(begun)
+    return max(interrupted, key=lambda one: one.now_us, default=about)

@@ -21,6 +21,10 @@ from sentinel.models.families.trainer import Between
 MOST_JOURNALS: Final = 20
 """Journals of searches that are kept, those that were written to last."""
 
+JOURNAL: Final = ".journal"
+UNFINISHED: Final = ".unfinished"
+"""Ends the names of files that say what a search is about which has not ended."""
+
 _STARTUP: Final = 8
 """Trials that are drawn at random, before the sampler has something to learn from."""
 _UNPRUNED: Final = 5
@@ -143,7 +147,7 @@ def open_study(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.journal"
+    path = folder / f"{name}{JOURNAL}"
     try:
         lock = filelock.FileLock(folder / f"{name}.in-use", timeout=0)
         lock.acquire()
@@ -197,7 +201,7 @@ def _drop_old(folder: Path, besides: Path) -> None:
     One that another process is at stays.
     """
     journals = sorted(
-        (path for path in folder.glob("*.journal") if path != besides),
+        (path for path in folder.glob(f"*{JOURNAL}") if path != besides),
         key=lambda path: path.stat().st_mtime_ns,
         reverse=True,
     )
@@ -209,6 +213,7 @@ def _drop_old(folder: Path, besides: Path) -> None:
             continue
         try:
             journal.unlink(missing_ok=True)
+            journal.with_suffix(UNFINISHED).unlink(missing_ok=True)
             Path(lock.lock_file).unlink(missing_ok=True)
         finally:
             lock.release()
