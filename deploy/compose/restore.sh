@@ -34,7 +34,7 @@ if [ -z "$yes" ]; then
   esac
 fi
 
-docker compose stop proxy api follower dashboard mlflow \
+docker compose stop proxy api follower monitor dashboard mlflow \
   airflow-scheduler airflow-dag-processor airflow-api
 docker compose up --detach --wait postgres redis s3
 

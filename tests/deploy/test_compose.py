@@ -509,3 +509,25 @@ def test_each_service_is_a_user_of_redis_with_no_more_than_it_needs() -> None:
     assert {name for name in SERVICES if "redis_password" in secrets_of(name)} == {"redis"}
     waits = SERVICES["api"]["depends_on"]["functions"]
     assert waits == {"condition": "service_completed_successfully"}
+
+
+STORES = {"postgres", "redis", "s3", "seaweedfs"}
+"""What restore.sh fills."""
+WATCHING = {"alertmanager", "grafana", "prometheus"}
+"""What has nothing that a backup holds, and goes on while one is put back."""
+
+
+def test_what_may_write_to_what_is_put_back_is_stopped_before() -> None:
+    said = (COMPOSE / "restore.sh").read_text().replace("\\\n", " ")
+    (stopped,) = re.findall(r"^docker compose stop (.+)$", said, flags=re.MULTILINE)
+    assert set(stopped.split()) == SERVICES.keys() - ONCE - STORES - WATCHING
+    assert said.index("docker compose stop") < said.index("docker compose up")
+    theirs = {volume.partition(":")[0] for name in WATCHING for volume in volumes_of(name)}
+    for name in WATCHING:
+        assert "stores" not in SERVICES[name]["networks"]
+    for name in SERVICES.keys() - WATCHING:
+        assert not theirs & {volume.partition(":")[0] for volume in volumes_of(name)}
+
+
+def volumes_of(name: str) -> list[str]:
+    return [str(volume) for volume in SERVICES[name].get("volumes", [])]
