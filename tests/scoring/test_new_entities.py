@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from sentinel.access.principals import NOBODY
-from sentinel.api.large import LargeBodies
+from sentinel.api.large import LARGE_BYTES, LargeBodies
 from sentinel.api.routes.payments import Intake
-from sentinel.domain import Overloaded, Transaction, Verdict
+from sentinel.domain import Overloaded, StateUnavailable, Transaction, Verdict
 from sentinel.features.arena import Arena
 from sentinel.features.as_of import RowsAsOf, features_as_of
 from sentinel.features.offline import OfflineFold
@@ -27,6 +28,7 @@ from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.new_entities import MINUTES_OF_BUDGET, MINUTES_SAVED, NewEntities
 from sentinel.scoring.pending import FutureReceiver, Pending
 from sentinel.scoring.recovery import recover
+from sentinel.scoring.reserved import Reserved
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
 from sentinel.state.embedded import EmbeddedState
@@ -149,6 +151,108 @@ def test_a_refused_batch_leaves_nothing_behind_and_single_payments_pass(
         for n in range(20):
             await decide(runtime, payment(runtime, f"single{n}", n=n))
         assert runtime.writer.last_sequence == MINUTES_SAVED + 10
+
+    within(settings, claim)
+
+
+def test_what_a_waiting_batch_would_add_counts_until_it_is_charged_or_given_up() -> None:
+    now = [0.0]
+    quota = NewEntities(60, ScoringMetrics(), lambda: now[0])
+    state = state_of(1 << 30)
+    most = 60 * MINUTES_SAVED
+    batch = Reserved("a", 0, most - 100)
+    quota.check("a", batch.entities, state)
+    quota.reserve(batch)
+    assert (quota.left("a", state), quota.left("b", state)) == (100, most)
+    with pytest.raises(Overloaded, match=r"may add 100 now .* wait may add 5,900") as refused:
+        quota.check("a", 101, state)
+    assert refused.value.retry_after_seconds == 1, "the batch may add none after all"
+    one = asyncio.run(pending("a"))
+    one.batch = batch
+    quota.charge([one], [0] * 900, state)
+    assert (quota.left("a", state), batch.entities) == (100, most - 1_000), "it counts once"
+    quota.give_back(batch, batch.entities)
+    assert quota.left("a", state) == most - 900
+    quota.charge([one], [0] * 10, state)  # more than was thought
+    quota.give_back(batch, batch.entities)
+    assert quota.left("a", state) == most - 910
+
+
+def batch_of(names: str, first: int, n: int, *, large: bool = False) -> bytes:
+    rows = [
+        {"transaction_id": f"{names}{i}", "amount_minor": 1, "customer_id": f"c{i}"}
+        for i in range(first, first + n)
+    ]
+    return b" " * LARGE_BYTES * large + msgspec.json.encode({"transactions": rows})
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_of_batches_sent_at_once_only_those_within_the_quota_are_taken(
+    settings: Settings, large: bool
+) -> None:
+    quota = settings.state.model_copy(update={"new_entities_per_minute": 1})
+    settings = settings.model_copy(update={"state": quota})
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        intake = Intake(runtime, LargeBodies())
+
+        async def send(body: bytes, dry_run: bool = False) -> bytes:
+            receiver = FutureReceiver()
+            intake.predict_batch(body, dry_run, receiver, NOBODY)
+            return await receiver.future
+
+        bodies = [batch_of("t", 40 * k, 40, large=large) for k in range(6)]
+        tried = await asyncio.gather(*map(send, bodies), return_exceptions=True)
+        assert [isinstance(one, Overloaded) for one in tried] == [False] * 2 + [True] * 4
+        assert runtime.metrics.new_entities == 80
+        left = runtime.writer.entities_left("")
+        assert left == pytest.approx(20, abs=1)
+        # What adds none, or is not recorded, takes nothing for long.
+        repeated = [send(bodies[0]), send(batch_of("again", 0, 40, large=large))]
+        await asyncio.gather(*repeated, send(batch_of("dry", 900, 40, large=large), dry_run=True))
+        assert runtime.writer.entities_left("") == pytest.approx(left, abs=1)
+        runtime.writer.unavailable = "The ledger is away."
+        with pytest.raises(StateUnavailable):
+            await send(batch_of("refused", 300, 15, large=large))
+        runtime.writer.unavailable = None
+        assert runtime.writer.entities_left("") == pytest.approx(left, abs=1)
+        await send(batch_of("t", 400, 15, large=large))
+
+    within(settings, claim)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a fault"), asyncio.CancelledError()])
+def test_a_batch_that_fails_on_its_way_into_the_queue_keeps_no_room(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    few = settings.scoring.model_copy(update={"waiting_batched": 600})
+    quota = settings.state.model_copy(update={"new_entities_per_minute": 12})
+    settings = settings.model_copy(update={"scoring": few, "state": quota})
+
+    async def claim(runtime: ScoringRuntime) -> None:
+        intake = Intake(runtime, LargeBodies())
+        enqueue, begun = Intake._enqueue, []
+
+        def failing(self: Intake, *rest: Any) -> None:
+            begun.append(rest)
+            if len(begun) == 2:
+                raise fault
+            enqueue(self, *rest)
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(Intake, "_enqueue", failing)
+            receiver = FutureReceiver()
+            intake.predict_batch(batch_of("t", 0, 600, large=True), False, receiver, NOBODY)
+            while len(begun) < 2 or not runtime.writer.turn.is_idle:
+                await asyncio.sleep(0.001)
+        if isinstance(fault, RuntimeError):
+            with pytest.raises(RuntimeError):
+                await receiver.future
+        assert runtime.metrics.new_entities == 256
+        assert runtime.writer.entities_left("") == pytest.approx(12 * MINUTES_SAVED - 256, abs=3)
+        receiver = FutureReceiver()
+        intake.predict_batch(batch_of("again", 0, 600, large=True), False, receiver, NOBODY)
+        assert await receiver.future
 
     within(settings, claim)
 

@@ -109,10 +109,10 @@ def test_batches_that_come_again_leave_room_for_single_payments(settings: Settin
     settings = settings.model_copy(update={"scoring": few})
 
     async def batch(runtime: ScoringRuntime, sent: list[Transaction]) -> list[FutureReceiver]:
-        runtime.writer.reserve(len(sent))
+        reserved = runtime.writer.reserve(len(sent))
         receivers = [FutureReceiver() for _ in sent]
         for transaction, receiver in zip(sent, receivers, strict=True):
-            runtime.writer.enqueue(transaction, receiver, batched=True)
+            runtime.writer.enqueue(transaction, receiver, batch=reserved)
         return receivers
 
     async def first(runtime: ScoringRuntime) -> tuple[list[Transaction], list[bytes]]:
@@ -248,10 +248,10 @@ def test_an_effect_that_fails_stops_nobody(settings: Settings) -> None:
 def test_a_batch_holds_up_a_single_payment_for_one_group(settings: Settings) -> None:
     async def claim(runtime: ScoringRuntime) -> None:
         writer = runtime.writer
-        writer.reserve(3_000)
+        reserved = writer.reserve(3_000)
         batch = [FutureReceiver() for _ in range(3_000)]
         for n, receiver in enumerate(batch):
-            writer.enqueue(payment(runtime, f"b{n}", n), receiver, batched=True)
+            writer.enqueue(payment(runtime, f"b{n}", n), receiver, batch=reserved)
         while not batch[0].future.done():
             await asyncio.sleep(0)
         await decide(runtime, payment(runtime, "single"))

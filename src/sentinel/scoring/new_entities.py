@@ -4,6 +4,7 @@ A record of an entity stays for good, so a flood of made-up ids would fill any m
 together keep it within its budget, and none of them refuses a payment because of somebody else:
 
 - A batch that would add more entities than its sender may is refused before any of it is recorded.
+  What it would add counts as used from then on, until it is decided.
 - Once half of the budget is used, payments of a sender that is beyond its quota make no records.
 - At the budget no payment makes records.
 
@@ -22,6 +23,7 @@ from typing import Final
 from sentinel.domain import Overloaded
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.pending import Pending
+from sentinel.scoring.reserved import Reserved
 from sentinel.state.base import FeatureState
 
 MINUTES_SAVED: Final = 100
@@ -56,6 +58,7 @@ class NewEntities:
         self._metrics = metrics
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}
+        self._reserved: Counter[str] = Counter()
         self._full = False
 
     def per_minute(self, state: FeatureState) -> float:
@@ -67,8 +70,11 @@ class NewEntities:
         return max(1.0, state.budget_bytes / state.entity_bytes / MINUTES_OF_BUDGET)
 
     def left(self, sender: str, state: FeatureState) -> float:
-        """How many entities a sender may add now; infinite if there is no bound."""
-        return self._left_of(sender, self.per_minute(state))
+        """How many entities a sender may add now beside what its batches that wait will add.
+
+        Infinite if there is no bound.
+        """
+        return self._left_of(sender, self.per_minute(state)) - self._reserved[sender]
 
     def check(self, sender: str, entities: int, state: FeatureState) -> None:
         """See whether a batch may add so many entities.
@@ -77,13 +83,18 @@ class NewEntities:
             Overloaded: It may not; it says when to come again, and which setting it is.
         """
         rate = self.per_minute(state)
-        left = self._left_of(sender, rate)
+        left = self.left(sender, state)
         if entities <= left or not entities:
             return
         self._metrics.batches_over_quota += 1
         most = int(rate * MINUTES_SAVED)
+        seconds = 60 * (min(entities, most) - left) / rate
         if entities > most:
             advice = f"Send at most {most:,} new entities at once."
+        elif (kept := self._reserved[sender]) > 0:
+            advice = f"Its batches that wait may add {kept:,}: send it again when they are decided."
+            if entities <= left + kept:
+                seconds = 1.0
         else:
             advice = "Send it again later, or in smaller batches."
         raise Overloaded(
@@ -91,8 +102,23 @@ class NewEntities:
             f"may add {max(0, int(left)):,} now and {rate:,.0f} a minute "
             f"(state.new_entities_per_minute). Nothing was recorded. {advice} Single payments are "
             "decided meanwhile.",
-            retry_after_seconds=60 * (min(entities, most) - left) / rate,
+            retry_after_seconds=seconds,
         )
+
+    def reserve(self, batch: Reserved) -> None:
+        """Let count what a batch that was checked would add."""
+        if batch.entities:
+            self._reserved[batch.called_by] += batch.entities
+
+    def give_back(self, batch: Reserved, entities: int) -> None:
+        """Let so many of what a batch would add count no more: they were charged, or never came."""
+        entities = min(entities, batch.entities)
+        if not entities:
+            return
+        batch.entities -= entities
+        self._reserved[batch.called_by] -= entities
+        if not self._reserved[batch.called_by]:
+            del self._reserved[batch.called_by]
 
     def known_only(self, group: Sequence[Pending], state: FeatureState) -> Collection[int]:
         """Rows of a group that may make no records."""
@@ -115,8 +141,11 @@ class NewEntities:
         """Note what a group added: the row of each record that was made."""
         self._metrics.new_entities += len(new_records)
         rate = self.per_minute(state)
-        for sender, entities in Counter([group[row].called_by for row in new_records]).items():
+        made = Counter((group[row].called_by, group[row].batch) for row in new_records)
+        for (sender, batch), entities in made.items():
             self._left[sender] = self._left_of(sender, rate) - entities, self._clock()
+            if batch is not None:
+                self.give_back(batch, entities)
 
     def _left_of(self, sender: str, rate: float) -> float:
         """What a sender may add now; below 0 if it has added more than that."""

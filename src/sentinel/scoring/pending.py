@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from sentinel.domain import Transaction
 from sentinel.log.entries import FLAG_IS_FRAUD
+from sentinel.scoring.reserved import Reserved
 from sentinel.scoring.scorer import Scored
 from sentinel.telemetry.context import bound_ids
 from sentinel.telemetry.request_ids import CallersIds
@@ -40,6 +41,7 @@ class Pending:
         dry_run: Score only.
         batched: It is one of a batch.
         called_by: Id of who sent it; empty if nobody is known.
+        batch: What its batch keeps; None if it is a single payment.
         is_new: The log was asked, and does not hold its id.
         receivers: Who waits; more than one where the payment was repeated meanwhile.
         body: The answer, once there is one.
@@ -49,6 +51,7 @@ class Pending:
 
     __slots__ = (
         "arrived_ns",
+        "batch",
         "batched",
         "body",
         "called_by",
@@ -72,7 +75,9 @@ class Pending:
         dry_run: bool,
         batched: bool = False,
         called_by: str = "",
+        batch: Reserved | None = None,
     ) -> None:
+        self.batch = batch
         self.transaction = transaction
         self.called_by = called_by
         self.receivers = [receiver]

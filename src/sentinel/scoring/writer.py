@@ -43,6 +43,7 @@ from sentinel.scoring.pending import FutureReceiver, Pending, Receiver
 from sentinel.scoring.queue import PaymentQueue, QueueLimits
 from sentinel.scoring.recent import RecentPayments
 from sentinel.scoring.repeats import conflict, same_payment
+from sentinel.scoring.reserved import Reserved
 from sentinel.scoring.scorer import Scored, Scorer
 from sentinel.scoring.tally import Tally
 from sentinel.scoring.threads import Threads
@@ -156,20 +157,32 @@ class Writer:
         """How many entities a sender may add to feature state now."""
         return self._new_entities.left(called_by, self.scorer.state)
 
-    def reserve(self, payments: int, *, called_by: str = "", entities: int = 0) -> None:
-        """Keep room in the queue for the payments of a batch; each is to be enqueued.
+    def reserve(self, payments: int, *, called_by: str = "", entities: int = 0) -> Reserved:
+        """Keep room in the queue for the payments of a batch, and what it may add to state.
 
         Args:
             payments: How many.
             called_by: Id of who sent it; empty if nobody is known.
             entities: How many it would add to feature state.
 
+        Returns:
+            What is kept, to enqueue each of the payments with; `release` ends it.
+
         Raises:
             Overloaded: Too many wait already, or the sender may not add so many entities.
         """
         self._new_entities.check(called_by, entities, self.scorer.state)
         self._queue.check_room(payments, batched=True)
+        batch = Reserved(called_by, payments, entities)
         self._queue.reserved += payments
+        self._new_entities.reserve(batch)
+        return batch
+
+    def release(self, batch: Reserved) -> None:
+        """Give back what a batch has not used: it is decided, or was given up; once is enough."""
+        self._queue.reserved -= batch.payments
+        batch.payments = 0
+        self._new_entities.give_back(batch, batch.entities)
 
     def submit(
         self, transaction: Transaction, *, dry_run: bool = False
@@ -189,7 +202,7 @@ class Writer:
         receiver: Receiver,
         *,
         dry_run: bool = False,
-        batched: bool = False,
+        batch: Reserved | None = None,
         called_by: str = "",
     ) -> bytes | None:
         """Score a payment in its turn.
@@ -198,7 +211,7 @@ class Writer:
             transaction: The payment, stamped with `receive_time_us`.
             receiver: Told the answer, unless it is returned.
             dry_run: Score only.
-            batched: It is one of a batch that room was reserved for.
+            batch: What its batch has reserved; None if it is a single payment.
             called_by: Id of who sent it; empty if nobody is known.
 
         Returns:
@@ -209,7 +222,9 @@ class Writer:
             Overloaded: Too many payments wait already.
             Unavailable: State or ledger cannot be used right now.
         """
-        if batched:
+        batched = batch is not None
+        if batch is not None:
+            batch.payments -= 1
             self._queue.reserved -= 1
         if self.unavailable is not None:
             raise StateUnavailable(self.unavailable)
@@ -228,7 +243,7 @@ class Writer:
         if not batched:
             self._queue.check_room(1, batched=False)
         pending = Pending(
-            transaction, receiver, time.perf_counter_ns(), dry_run, batched, called_by
+            transaction, receiver, time.perf_counter_ns(), dry_run, batched, called_by, batch
         )
         if not dry_run:
             self._recent[identifier] = pending

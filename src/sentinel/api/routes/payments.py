@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
@@ -30,6 +31,7 @@ from sentinel.domain import (
 from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.scoring.pending import FutureReceiver, Receiver
+from sentinel.scoring.reserved import Reserved
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.spare_time import Between
 from sentinel.telemetry.request_ids import CallersIds
@@ -50,6 +52,9 @@ _DRY_RUN: Final[dict[str, Any]] = {
     "description": "true: score only; nothing is recorded and no state changes.",
     "schema": {"type": "boolean", "default": False},
 }
+
+UNCOUNTED_SHARE: Final = 0.05
+"""A batch is not counted if it can add no more than so much of what its sender may add."""
 
 _ENQUEUED_AT_ONCE: Final = 256
 """Payments of a large batch that are let into the queue in one turn of the event loop."""
@@ -206,54 +211,78 @@ class Intake:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
-        batch = self._batch_of(self._reader_of(body, dry_run, principal)(), receiver, principal)
-        self._enqueue(batch, range(len(batch.transactions)), dry_run)
+        transactions = self._reader_of(body, principal)()
+        added = self._added_by(transactions, dry_run, principal)
+        added = added if isinstance(added, int) else added()
+        batch = self._batch_of(transactions, added, receiver, principal)
+        try:
+            self._enqueue(batch, range(len(transactions)), dry_run)
+        except BaseException:
+            batch.end()
+            raise
 
-    def _reader_of(
-        self, body: bytes, dry_run: bool, principal: Principal
-    ) -> Callable[[], _Payments]:
+    def _reader_of(self, body: bytes, principal: Principal) -> Callable[[], list[Transaction]]:
         """Reads a batch's body, in any thread."""
-        now_us, state = self._writer.receive_time_us(), self._writer.scorer.state
-        rules, most, give_way = self.rules, self._max_batch, self._writer.pace.give_way
-        left = self._writer.entities_left(principal.key_id)
-        views = len(state.program.plan.views)
+        now_us, rules = self._writer.receive_time_us(), self.rules
+        most, give_way = self._max_batch, self._writer.pace.give_way
 
-        def read() -> _Payments:
+        def read() -> list[Transaction]:
             transactions = read_payments(body, now_us, rules, most, give_way)
             if principal.sender:
                 check_sender(body, transactions, principal, batch=True)
-            # Each names one entity a view at most; only what might not fit is counted.
-            fits = dry_run or len(transactions) * views <= left
-            counted = () if fits else _with_pauses(transactions, give_way)
-            return _Payments(transactions, state.new_entities(counted))
+            return transactions
 
         return read
+
+    def _added_by(
+        self, transactions: list[Transaction], dry_run: bool, principal: Principal
+    ) -> int | Callable[[], int]:
+        """How many entities a batch adds to feature state at most, or what counts them.
+
+        Each payment names one entity a view at most. That is taken for the number where it is a
+        small part of what the sender may add; otherwise they are counted, in any thread.
+        """
+        if dry_run:
+            return 0
+        state, give_way = self._writer.scorer.state, self._writer.pace.give_way
+        left = self._writer.entities_left(principal.key_id)
+        most = len(transactions) * len(state.program.plan.views)
+        if most <= left * UNCOUNTED_SHARE:
+            return most
+        return lambda: state.new_entities(_with_pauses(transactions, give_way))
 
     async def _predict_large_batch(
         self, body: bytes, dry_run: bool, receiver: Receiver, principal: Principal
     ) -> None:
         """Take in a batch piece by piece; other payments have their turn in between."""
+        batch = None
         try:
-            read = self._reader_of(body, dry_run, principal)
-            batch = self._batch_of(await self._large.run(True, read), receiver, principal)
-            places = range(len(batch.transactions))
+            transactions = await self._large.run(True, self._reader_of(body, principal))
+            added = self._added_by(transactions, dry_run, principal)
+            added = added if isinstance(added, int) else await self._large.run(True, added)
+            batch = self._batch_of(transactions, added, receiver, principal)
+            places = range(len(transactions))
             for first in range(0, len(places), _ENQUEUED_AT_ONCE):
                 self._enqueue(batch, places[first : first + _ENQUEUED_AT_ONCE], dry_run)
                 await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001 -- the client is told
+        except BaseException as error:
+            if batch is not None:
+                batch.end()
+            if not isinstance(error, Exception):
+                raise
             receiver.failed(error)
 
-    def _batch_of(self, payments: _Payments, receiver: Receiver, principal: Principal) -> _Batch:
+    def _batch_of(
+        self, transactions: list[Transaction], added: int, receiver: Receiver, principal: Principal
+    ) -> _Batch:
         """The batch of payments that there is room for."""
-        if self._writer.scorer.model is None:
+        writer = self._writer
+        if writer.scorer.model is None:
             raise _no_model()
-        caller = principal.key_id
-        self._rates.spend(principal, "", payments=len(payments.transactions))
-        self._writer.reserve(
-            len(payments.transactions), called_by=caller, entities=payments.new_entities
-        )
-        give_way = self._writer.pace.give_way
-        return _Batch(payments.transactions, receiver, self._large, caller, give_way)
+        self._rates.spend(principal, "", payments=len(transactions))
+        reserved = writer.reserve(len(transactions), called_by=principal.key_id, entities=added)
+        end = partial(writer.release, reserved)
+        return _Batch(transactions, receiver, self._large, reserved, end, writer.pace.give_way)
 
     def _enqueue(self, batch: _Batch, places: range, dry_run: bool) -> None:
         enqueue = self._writer.enqueue
@@ -264,8 +293,8 @@ class Intake:
                     batch.transactions[i],
                     place,
                     dry_run=dry_run,
-                    batched=True,
-                    called_by=batch.called_by,
+                    batch=batch.reserved,
+                    called_by=batch.reserved.called_by,
                 )
             except SentinelError as error:
                 place.failed(error)
@@ -274,29 +303,23 @@ class Intake:
                     place.answered(answer)
 
 
-class _Payments(NamedTuple):
-    """What a batch holds.
+class _Batch:
+    """Collects the answers of a batch, and answers when there are all.
 
     Attributes:
-        transactions: In order.
-        new_entities: How many entities they would add to feature state.
+        reserved: What it keeps in the queue, and of its sender's quota.
+        end: Gives that back.
     """
-
-    transactions: list[Transaction]
-    new_entities: int
-
-
-class _Batch:
-    """Collects the answers of a batch, and answers when there are all."""
 
     __slots__ = (
         "_give_way",
         "_large",
         "answers",
-        "called_by",
+        "end",
         "error",
         "missing",
         "receiver",
+        "reserved",
         "transactions",
     )
 
@@ -305,12 +328,14 @@ class _Batch:
         transactions: Sequence[Transaction],
         receiver: Receiver,
         large: LargeBodies,
-        called_by: str,
+        reserved: Reserved,
+        end: Callable[[], None],
         give_way: Between,
     ) -> None:
         self._give_way = give_way
         self._large = large
-        self.called_by = called_by
+        self.reserved = reserved
+        self.end = end
         self.transactions = transactions
         self.receiver = receiver
         self.answers: list[bytes | TransactionConflict] = [b""] * len(transactions)
@@ -330,6 +355,7 @@ class _Batch:
             self._answer()
 
     def _answer(self) -> None:
+        self.end()
         if self.error is not None:
             self.receiver.failed(self.error)
         elif len(self.answers) < LARGE_ROWS:
