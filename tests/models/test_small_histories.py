@@ -257,6 +257,65 @@ def test_what_nobody_let_pass_is_left_out_and_counted() -> None:
     assert any("declined or held" in note for note in split.notes)
 
 
+def with_a_stray(log: Log, *years: float, void: bool = False) -> Log:
+    """A history before which payments lie by some years; its own rows move up."""
+    far = -np.sort(np.array([round(n * 365 * DAY_US) for n in years], np.int64))[::-1]
+    n = len(years)
+
+    def before(values: Any, first: Any) -> Any:
+        return np.concatenate([np.asarray(first, values.dtype), values])
+
+    is_void = np.zeros(len(log.payments) + n, dtype=np.bool_)
+    is_void[:n] = void
+    payments = PaymentLog(
+        event_time_us=before(log.payments.event_time_us, far),
+        received_at_us=before(log.payments.received_at_us, far),
+        amount_minor=before(log.payments.amount_minor, [100] * n),
+        card=before(log.payments.card, [-1] * n),
+        void=is_void,
+    )
+    return Log(payments, replace(log.labels, row=log.labels.row + n), log.days)
+
+
+@pytest.mark.parametrize("rows", [300, 5_000])
+@pytest.mark.parametrize("days", [20.0, 400.0])
+def test_one_payment_of_long_ago_changes_no_part(rows: int, days: float) -> None:
+    log = log_of(rows, days, rows // 5)
+    usual = log.split()
+    split = with_a_stray(log, 27.0).split()
+    for part, alone in zip(
+        (split.fit, split.tail, split.test), (usual.fit, usual.tail, usual.test), strict=True
+    ):
+        np.testing.assert_array_equal(part.rows, alone.rows + 1)
+        assert (part.start_us, part.end_us) == (alone.start_us, alone.end_us)
+    (note,) = [note for note in split.notes if note not in usual.notes]
+    assert note.startswith("One payment lies long before all others, on 1943-01-08: nothing is")
+    assert "`sentinel void`" in note
+
+
+def test_few_payments_of_long_ago_are_counted() -> None:
+    log = log_of(5_000, 100, 500)
+    split = with_a_stray(log, 27.0, 3.0).split()
+    assert split.fit.start_us == log.split().fit.start_us
+    assert any("2 payments lie long before" in note and "1943" in note for note in split.notes)
+
+
+@pytest.mark.parametrize("rows", [300, 5_000])
+def test_a_payment_of_long_ago_that_is_void_stretches_nothing(rows: int) -> None:
+    log = log_of(rows, 100, rows // 5)
+    split = with_a_stray(log, 27.0, void=True).split()
+    assert split.notes == log.split().notes
+    assert split.fit.start_us == log.split().fit.start_us
+
+
+def test_payments_that_begin_slowly_are_all_fitted_on() -> None:
+    """A few weeks of few payments are the beginning of a history, and no strays."""
+    log = log_of(5_000, 400, 500)
+    split = with_a_stray(log, 30 / 365, 10 / 365).split()
+    assert split.fit.start_us == -30 * DAY_US
+    assert not any("long before" in note for note in split.notes)
+
+
 # What cannot be learnt from at all
 
 

@@ -15,6 +15,9 @@ give way in this order, and each step is said:
 6. The parts are drawn by counting frauds instead of days.
 7. Everything is fitted on, and nothing is held out.
 
+The history begins with the first payment that does not stray: one that lies years before all others,
+as a broken date does, is in no part, which is said. So are void payments.
+
 Where there are more payments than memory should hold, the test and the tail are their latest ones.
 """
 
@@ -50,6 +53,10 @@ MOST_TAIL: Final = 250_000
 
 _TRUSTED_LABELS: Final = 20
 _TRUSTED_FACTOR: Final = 4
+_ENOUGH_TO_STRAY: Final = 20
+"""Of fewer payments, none is called one that strays."""
+_STRAYS_BY: Final = 10
+"""What is earlier than the rest by one such part of the history strays."""
 _MANY_LATE: Final = 0.1
 """Share of the frauds that are reported too late from which a person should know."""
 
@@ -182,7 +189,7 @@ def maturity_of(
     delay, frauds = label_delay_us(payments, labels, now_us)
     if frauds < _TRUSTED_LABELS or delay >= maturity_us:
         return maturity_us, ""
-    if _TRUSTED_FACTOR * delay > now_us - _first(payments, now_us):
+    if _TRUSTED_FACTOR * delay > now_us - first_payment_us(payments, now_us):
         return maturity_us, ""
     return delay, (
         f"Labels came within {_days(delay)} here, so the gaps are that long instead of "
@@ -190,12 +197,24 @@ def maturity_of(
     )
 
 
-def _first(payments: PaymentLog, now_us: int) -> int:
-    """Where the history begins, but for a payment in a thousand that strays."""
-    if len(payments) == 0:
+def first_payment_us(payments: PaymentLog, now_us: int) -> int:
+    """Where the history begins; payments that stray and void ones do not count.
+
+    A payment strays if it is among the earliest thousandth, or is the earliest of twenty or more,
+    and what follows begins so much later that a tenth of the history would be empty or nearly so.
+
+    Args:
+        payments: The log.
+        now_us: The end of the history, and the answer where no payment counts.
+    """
+    times = payments.event_time_us
+    if payments.void is not None and not payments.void.all():
+        times = times[~payments.void]
+    if len(times) == 0:
         return now_us
-    place = len(payments) // 1000
-    return int(np.partition(payments.event_time_us, place)[place])
+    place = len(times) // 1000 or int(len(times) >= _ENOUGH_TO_STRAY)
+    usual = int(np.partition(times, place)[place])
+    return int(times[times >= usual - max(0, now_us - usual) // _STRAYS_BY].min())
 
 
 def _check_truth(payments: PaymentLog, labels: LabelLog, now_us: int) -> None:
@@ -230,10 +249,12 @@ class _Splitter:
     labels: LabelLog
     asked: SplitRequest
     notes: list[str] = field(default_factory=list)
+    first: int = 0
     gap: int = 0
     gap_before_test: bool = True
 
     def split(self) -> Split:
+        self._begin()
         self._choose_gaps()
         test = self._test_length()
         found = self._by_days(test)
@@ -252,10 +273,29 @@ class _Splitter:
 
     # Gaps and the test, in days
 
+    def _begin(self) -> None:
+        payments = self.payments
+        self.first = first_payment_us(payments, self.asked.now_us)
+        stray = payments.event_time_us < self.first
+        if payments.void is not None:
+            stray &= ~payments.void
+        strays = int(np.count_nonzero(stray))
+        if not strays:
+            return
+        earliest = _day(int(payments.event_time_us[stray].min()))
+        told = f"{strays:,} payments lie" if strays > 1 else "One payment lies"
+        which = f"the earliest on {earliest}" if strays > 1 else f"on {earliest}"
+        self.notes.append(
+            f"{told} long before all others, {which}: nothing is fitted or tested on "
+            f"{'them' if strays > 1 else 'it'}, and the lengths of the parts go by the history "
+            f"from {_day(self.first)} on. If the date is wrong, correct it at its source, or "
+            "take the payment back with `sentinel void`."
+        )
+
     def _choose_gaps(self) -> None:
         asked = self.asked
         self.gap = asked.maturity_us
-        length = asked.now_us - _first(self.payments, asked.now_us)
+        length = asked.now_us - self.first
         if asked.maturity_is_default:
             self.gap, note = maturity_of(
                 self.payments, self.labels, now_us=asked.now_us, maturity_us=self.gap
@@ -289,10 +329,9 @@ class _Splitter:
         )
 
     def _test_length(self) -> int:
-        asked, payments = self.asked, self.payments
+        asked = self.asked
         end = asked.now_us - self.gap
-        first = _first(payments, asked.now_us)
-        between = end - first - (self.gap if self.gap_before_test else 0)
+        between = end - self.first - (self.gap if self.gap_before_test else 0)
         test = asked.test_us
         if 3 * test > between:
             test = max(1, between // 4)
@@ -357,7 +396,7 @@ class _Splitter:
         asked = self.asked
         test_start = asked.now_us - self.gap - test
         fit_end = test_start - (self.gap if self.gap_before_test else 0)
-        start = int(self.payments.event_time_us.min())
+        start = self.first
         if asked.window_us is not None:
             start = max(fit_end - asked.window_us, start)
         if fit_end <= start:
@@ -386,11 +425,10 @@ class _Splitter:
         if len(before) < 2:
             return None
         tail_start = int(before[-max(1, round(asked.tail_share * len(before)))])
-        return self._parts(int(self.payments.event_time_us.min()), tail_start, test_start)
+        return self._parts(self.first, tail_start, test_start)
 
     def _all(self) -> Split:
-        times = self.payments.event_time_us
-        first, end = int(times.min()), int(times.max()) + 1
+        first, end = self.first, int(self.payments.event_time_us.max()) + 1
         for gap in (self.gap, (end - first) // 8, 0):
             self.gap = gap
             fit = self._part(first, end, self.asked.now_us)
@@ -452,6 +490,15 @@ def too_little_to_judge(test: Sample) -> str:
     if good < MIN_FRAUDS:
         return f"there are {good:,} good payments to test on, {MIN_FRAUDS} are needed"
     return ""
+
+
+def _day(us: int) -> str:
+    """The day of a moment, UTC.
+
+    >>> _day(0)
+    '1970-01-01'
+    """
+    return str(np.datetime64(us, "us").astype("datetime64[D]"))
 
 
 def _days(us: int) -> str:

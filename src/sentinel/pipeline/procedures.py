@@ -14,7 +14,7 @@ from sentinel.models.artifact import TrainingWindow
 from sentinel.models.dataset import Sample, sample
 from sentinel.models.families.installed import trainer_of
 from sentinel.models.procedure import Procedure
-from sentinel.models.splitting import MOST_TAIL, TAIL_SHARE, Split
+from sentinel.models.splitting import MOST_TAIL, TAIL_SHARE, Split, first_payment_us
 from sentinel.pipeline.datasets import DatasetManifest, dataset_of
 from sentinel.pipeline.fitting import FRAUD_WEIGHT, Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import (
@@ -92,8 +92,9 @@ def fit_at(
     gap_us = maturity_us(settings) if window.gap_us is None else window.gap_us
     if procedure.maturity_days is not None:
         gap_us = round(procedure.maturity_days * DAY_US)
-    times = known.payments.event_time_us
-    start = int(times.min()) if len(times) else window.start_us
+    start = window.start_us
+    if len(known.payments):
+        start = first_payment_us(known.payments, window.end_us)
     if procedure.window_days:
         start = max(start, window.end_us - round(procedure.window_days * DAY_US))
     middle = window.end_us - int((window.end_us - start) * TAIL_SHARE)
