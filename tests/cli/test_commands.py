@@ -64,6 +64,69 @@ def mapping(tmp_path: Path) -> Path:
     return path
 
 
+ATTRIBUTES_READ = """
+from sentinel.feast_plugin.families import (
+    DAY, count, distinct, entity, entity_view, payments, request_view, vector
+)
+
+transactions = payments()
+card = entity("card")
+card_features = entity_view(
+    "card",
+    [card],
+    count(DAY),
+    count(DAY, name="strong", where=[("chanel", "==", "online")]),
+    distinct("wallet_kimd", DAY),
+    source=transactions,
+)
+request_features = request_view(
+    "request",
+    "amount",
+    categories=["wallet_kind", "mcc"],
+    numbers=["basket_sise"],
+    source=transactions,
+)
+fraud_detection_v1 = vector("fraud_detection_v1", card_features, request_features)
+"""
+
+
+def test_attributes_that_nobody_has_had_are_named_with_the_nearest(tmp_path: Path) -> None:
+    workspace = tmp_path / "w"
+    names = {
+        "SENTINEL_WORKSPACE": str(workspace),
+        "SENTINEL_FEATURE_STORE": str(tmp_path / "own" / "feature_store"),
+    }
+    definitions = tmp_path / "own" / "feature_store" / "definitions.py"
+    made = sentinel("features", "init", "--into", str(definitions.parent), **names)
+    assert made.returncode == 0, made.stderr
+    # What came with Sentinel is spelt as it is meant.
+    (tmp_path / "payments.csv").write_text(
+        "ref,created,amount,customer,shop,channel,wallet_kind,basket_size\n"
+        "a,2026-01-01T10:00:00Z,12.50,c1,s1,online,apple,3\n"
+    )
+    mapping = MAPPING.replace("payments.csv", str(tmp_path / "payments.csv"))
+    mapping += '\n[attributes]\ninclude = ["*"]\n'
+    (tmp_path / "mapping.toml").write_text(mapping)
+    assert sentinel("import", str(tmp_path / "mapping.toml"), **names).returncode == 0
+    assert "attributes that" not in sentinel("features", "plan", **names).stderr
+
+    definitions.write_text(ATTRIBUTES_READ)
+    said = (
+        "'basket_sise' (did you mean 'basket_size'?), 'chanel' (did you mean 'channel'?), "
+        "'wallet_kimd' (did you mean 'wallet_kind'?)"
+    )
+    for verb in ("plan", "apply"):
+        told = sentinel("features", verb, **names)
+        assert (told.returncode, f"no payment so far has had: {said}." in told.stderr) == (0, True)
+
+    # Before anything was imported, the mapping beside the definitions tells.
+    names["SENTINEL_WORKSPACE"] = str(tmp_path / "fresh")
+    assert "attributes that" not in sentinel("features", "plan", **names).stderr
+    (tmp_path / "own" / "mapping.toml").write_text(mapping)
+    told = sentinel("features", "plan", **names)
+    assert f"the mapping does not have: {said}." in told.stderr
+
+
 def test_help_names_every_verb() -> None:
     text = sentinel("--help").stdout
     verbs = (
@@ -103,6 +166,11 @@ def test_an_import_accounts_for_every_row(mapping: Path, tmp_path: Path) -> None
     assert refused.returncode == 1
     assert "3 of 5 rows were rejected" in refused.stderr
     assert "Nothing was imported" in refused.stderr
+    table = [" ".join(line.replace("│", " ").split()) for line in refused.stdout.splitlines()]
+    assert "refused: nothing of it is in the log" in " ".join(refused.stdout.split())
+    assert "would have been accepted 2" in table
+    assert "rejected share 60.0% (at most 50.0%)" in table
+    assert not [line for line in table if line.startswith("accepted")]
     allowed = ("import", str(mapping), "--allow-rejects", "0.6", "--workspace", str(workspace))
     done = sentinel(*allowed)
     assert done.returncode == 0, done.stderr

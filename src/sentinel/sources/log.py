@@ -371,6 +371,7 @@ class _Import:
         share = report.rejected_share
         if share <= self._allow_rejects:
             return
+        report.refused_above = self._allow_rejects
         what = "rows" if report.read else "labels"
         counts = report.rejected if report.read else report.labels_rejected
         raise ImportRefused(

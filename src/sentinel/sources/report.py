@@ -52,6 +52,8 @@ class ImportReport:
         frauds: Accepted transactions whose latest arrived label says fraud.
         logged: Entries given out, transactions and labels.
         rejects_path: The file of rejected rows, if there is one.
+        refused_above: The share of rejects that it went beyond, so that nothing of it is in the
+            log; None if it was not refused for that.
     """
 
     source: str
@@ -78,6 +80,7 @@ class ImportReport:
     frauds: int = 0
     logged: int = 0
     rejects_path: Path | None = None
+    refused_above: float | None = None
 
     @property
     def fraud_share(self) -> float:
@@ -140,18 +143,22 @@ class ImportReport:
 
     def render(self) -> RenderableType:
         """The report for people."""
-        table = Table(title=f"Import of {self.source}", show_header=False)
+        title, accepted = f"Import of {self.source}", "accepted"
+        if self.refused_above is not None:
+            title += ", refused: nothing of it is in the log"
+            accepted = "would have been accepted"
+        table = Table(title=title, show_header=False)
         table.add_column(style="bold")
         table.add_column(justify="right", overflow="fold")
         table.add_row("transactions read", f"{self.read:,}")
-        table.add_row("accepted", f"{self.accepted:,}")
+        table.add_row(accepted, f"{self.accepted:,}")
         _add_rejected(table, self.rejected)
         if self.known:
             table.add_row("known already", f"{self.known:,}")
         if self.repeated:
             table.add_row("repeated in a later file", f"{self.repeated:,}")
         table.add_row("labels read", f"{self.labels_read:,}")
-        table.add_row("accepted", f"{self.labels_accepted:,}")
+        table.add_row(accepted, f"{self.labels_accepted:,}")
         _add_rejected(table, self.labels_rejected)
         if self.labels_known:
             table.add_row("known already", f"{self.labels_known:,}")
@@ -167,6 +174,9 @@ class ImportReport:
             # Labels that the ledger has already are not read again.
             told = "fraud by the new labels" if self.labels_known else "known to be fraud"
             table.add_row(told, f"{self.frauds:,} ({self.fraud_share:.3%})")
+        if self.refused_above is not None:
+            shares = f"{self.rejected_share:.1%} (at most {self.refused_above:.1%})"
+            table.add_row("rejected share", shares)
         after = [Text(f"warning: {sentence}", style="yellow") for sentence in self.warnings()]
         if self.rejects_path is not None:
             after += [Text(f"first {reason}") for reason in self.first_reasons()]

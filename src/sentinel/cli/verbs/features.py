@@ -17,11 +17,16 @@ def plan(workspace: Workspace = None) -> None:
     from sentinel.cli.reports import plan_difference
     from sentinel.features.plan.describe import describe
     from sentinel.pipeline.apply import plan_definitions
+    from sentinel.pipeline.attribute_names import strange_columns
 
     with plain_errors():
-        planned = plan_definitions(settings_for(workspace))
+        settings = settings_for(workspace)
+        planned = plan_definitions(settings)
         out.print(describe(planned.plan), markup=False, soft_wrap=True, end="")
         plan_difference(err, planned)
+        strange = strange_columns(settings, planned.plan)
+        if strange:
+            err.print(strange, markup=False, soft_wrap=True)
 
 
 def init(
@@ -53,12 +58,17 @@ def apply(
     """Compile the definitions into the workspace's plan and write them to Feast's registry."""
     from sentinel.cli.reports import plan_report
     from sentinel.pipeline.apply import apply_definitions
+    from sentinel.pipeline.attribute_names import strange_columns
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
+        settings = settings_for(workspace)
         with progress_bar(err) as progress:
-            applied = apply_definitions(settings_for(workspace), relearn=relearn, progress=progress)
+            applied = apply_definitions(settings, relearn=relearn, progress=progress)
         plan_report(out, applied)
+        strange = strange_columns(settings, applied.plan)
+        if strange:
+            err.print(strange, markup=False, soft_wrap=True)
 
 
 def backfill(
