@@ -44,3 +44,38 @@ def test_every_route_counts_its_errors_and_answers_with_the_same_kind_of_documen
         assert problem["status"] == status
         assert (answer.headers.get("allow") is not None) == (status == 405)
         assert f'sentinel_problems_total{{route="{route}",status="{status}"}}' in counted
+
+
+def _with_parameters(client: httpx.Client) -> list[tuple[str, str]]:
+    """Method and path of every route that FastAPI answers and that declares parameters."""
+    declared = client.get("/openapi.json").json()["paths"]
+    return [
+        (method.upper(), path.replace("{name}", "nobody"))
+        for path, methods in declared.items()
+        for method, about in methods.items()
+        if any(one["in"] == "query" for one in about.get("parameters", ()))
+        and not path.startswith("/predict")
+    ]
+
+
+def test_a_parameter_that_a_route_does_not_have_is_refused_by_name(client: httpx.Client) -> None:
+    """A misspelt filter was ignored, and everything came."""
+    routes = _with_parameters(client)
+    assert {("GET", "/decisions"), ("GET", "/policy/history")} <= set(routes)
+    for method, path in routes:
+        answer = client.request(method, path, params={"lmit": "3", "moast": "3"})
+        assert answer.status_code == 422, (method, path, answer.text)
+        named = {error["field"]: error["message"] for error in answer.json()["errors"]}
+        assert named.keys() == {"lmit", "moast"}, (method, path)
+        assert all("is not a parameter here; " in message for message in named.values())
+    for asked, meant in (("outcom", "outcome"), ("card-id", "card_id"), ("Limit", "limit")):
+        answer = client.get("/decisions", params={asked: "approve"})
+        assert answer.status_code == 422
+        assert (
+            f"{asked}: is not a parameter here; did you mean {meant!r}?"
+            in (answer.json()["detail"])
+        )
+    # What reads no parameters has none to misspell.
+    assert client.get("/health", params={"at": "now"}).status_code == 200
+    assert client.get("/livez", params={"at": "now"}).status_code == 200
+    assert client.get("/decisions", params={"outcome": "approve", "limit": 3}).status_code == 200

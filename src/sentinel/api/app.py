@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from importlib import metadata
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -22,6 +22,7 @@ from sentinel.api.admission import admission_of
 from sentinel.api.door import ON_JSON, ON_PAGES, PAYMENT, PAYMENTS, Door
 from sentinel.api.large import LargeBodies
 from sentinel.api.openapi import install_openapi
+from sentinel.api.parameters import only_known_parameters
 from sentinel.api.problems import (
     Header,
     ProblemAnswer,
@@ -128,6 +129,7 @@ class Application:
             version=metadata.version("sentinel-fraud"),
             description=_DESCRIPTION,
             openapi_tags=_TAGS,
+            dependencies=[Depends(only_known_parameters)],
         )
         for router in (
             information_router(self.fastapi),
