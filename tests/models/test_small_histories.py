@@ -300,6 +300,22 @@ def test_few_payments_of_long_ago_are_counted() -> None:
     assert any("2 payments lie long before" in note and "1943" in note for note in split.notes)
 
 
+@pytest.mark.parametrize("window_days", [None, 60])
+@pytest.mark.parametrize(("days", "delay"), [(2.0, 0.0), (40.0, 15.0), (400.0, 29.0)])
+def test_parts_and_what_is_in_none_are_all_payments(
+    days: float, delay: float, window_days: int | None
+) -> None:
+    """Those in the gap after the test were in no line."""
+    log = with_a_stray(log_of(5_000, days, 500, delay), 27.0)
+    window = None if window_days is None else window_days * DAY_US
+    split = log.split(window_us=window)
+    parts = sum(len(part) for part in (split.fit, split.tail, split.test))
+    assert split.outside["long before all others"] == 1
+    assert (split.outside.get("in the gap after the test", 0) > 0) == (delay > 0)
+    assert ("older than the window" in split.outside) == (days == 400 and window is not None)
+    assert parts + sum(split.unknown.values()) + sum(split.outside.values()) == 5_001
+
+
 @pytest.mark.parametrize("rows", [300, 5_000])
 def test_a_payment_of_long_ago_that_is_void_stretches_nothing(rows: int) -> None:
     log = log_of(rows, 100, rows // 5)

@@ -160,9 +160,13 @@ def test_what_is_unknown_and_what_weights_come_to_is_printed(log: DecidedLog) ->
     )
     assert unknown["declined"] == built.manifest.left_out > 0
     assert unknown["not mature, or in a gap"] > 0
+    missing = sum(unknown.values()) + sum(built.manifest.outside.values())
+    assert built.manifest.outside["in the gap after the test"] > 0
+    assert missing + sum(part.rows for part in parts) == len(log.fraud)
     page = io.StringIO()
     dataset_report(Console(file=page, width=80), built)
     lines = page.getvalue().splitlines()
     assert max(len(line) for line in lines if not line.startswith("Written")) <= 80
     assert any("declined" in line and f"{unknown['declined']:,}" in line for line in lines)
     assert any("effective frauds" in line for line in lines)
+    assert any("in no part or in one" in line and f"{len(log.fraud):,}" in line for line in lines)

@@ -238,7 +238,7 @@ def dataset_report(console: Console, built: BuiltDataset) -> None:
         figures = (f"{period.days:.1f}", f"{period.rows:,}", f"{period.frauds:,}", share)
         table.add_row(name, _moment(period.start_us), _moment(period.end_us), *figures)
     console.print(table)
-    if about.unknown:
+    if about.unknown or about.outside:
         console.print(_unknown_table(about))
     if about.fit.effective_frauds is not None or about.test.effective_frauds is not None:
         console.print(_weights_table(about))
@@ -246,12 +246,17 @@ def dataset_report(console: Console, built: BuiltDataset) -> None:
 
 
 def _unknown_table(about: DatasetManifest) -> Table:
-    """How many payments of the dataset's time are in no part, and why."""
-    table = Table(title="In no part, by why their truth is unknown", title_justify="left")
+    """How many payments are in no part, and why; with the parts they are all payments."""
+    table = Table(title="In no part, and why", title_justify="left")
     table.add_column("why")
     table.add_column("payments", justify="right")
-    for why, rows in about.unknown.items():
+    missing = about.unknown | about.outside
+    for why, rows in missing.items():
         table.add_row(why, f"{rows:,}")
+    parts = about.fit.rows + about.tail.rows + about.test.rows
+    table.add_section()
+    table.add_row("in no part", f"{sum(missing.values()):,}")
+    table.add_row("in no part or in one", f"{sum(missing.values()) + parts:,}")
     return table
 
 

@@ -15,8 +15,8 @@ give way in this order, and each step is said:
 6. The parts are drawn by counting frauds instead of days.
 7. Everything is fitted on, and nothing is held out.
 
-The history begins with the first payment that does not stray: one that lies years before all others,
-as a broken date does, is in no part, which is said. So are void payments.
+The history begins with the first payment that does not stray: one that lies years before all
+others, as a broken date does, is in no part, which is said. Void payments are in none, either.
 
 Where there are more payments than memory should hold, the test and the tail are their latest ones.
 """
@@ -62,7 +62,9 @@ _MANY_LATE: Final = 0.1
 
 
 UNKNOWN_WHY: Final = ("void", "declined", "held for review", "not mature, or in a gap")
-"""Why a payment is in no part; the first that holds counts."""
+"""Why a payment of the time of the parts is in none; the first that holds counts."""
+OUTSIDE: Final = ("long before all others", "older than the window", "in the gap after the test")
+"""Where payments lie that are not of the time of the parts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +77,8 @@ class Split:
         left_out: Payments between the first fitted and the last tested one that are in no part,
             since they were declined or held and their truth is unknown or selected itself.
         unknown: How many payments of that time are in no part, by why; see `UNKNOWN_WHY`.
+        outside: How many payments lie before and after that time; see `OUTSIDE`. With the parts and
+            with ``unknown`` these are all payments until now.
         notes: A line for each length that gave way.
         provisional: Why no gate can judge a model of this split; empty if one can.
     """
@@ -85,6 +89,7 @@ class Split:
     gap_us: int
     left_out: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provisional: str = ""
 
@@ -456,9 +461,22 @@ class _Splitter:
             split,
             left_out=left_out,
             unknown={why: rows for why, rows in unknown.items() if rows},
+            outside=self._outside(split),
             notes=tuple(self.notes),
             provisional=too_little_to_judge(split.test),
         )
+
+    def _outside(self, split: Split) -> dict[str, int]:
+        """Payments before the first fitted and after the last tested one, those that there are."""
+        times, start = self.payments.event_time_us, split.fit.start_us
+        end = max(split.test.end_us, split.fit.end_us)
+        lies = (
+            times < min(self.first, start),
+            (times >= self.first) & (times < start),
+            (times >= end) & (times < self.asked.now_us),
+        )
+        counts = {where: int(np.count_nonzero(x)) for where, x in zip(OUTSIDE, lies, strict=True)}
+        return {where: rows for where, rows in counts.items() if rows}
 
     def _unknown(self, split: Split) -> dict[str, int]:
         """Payments between the first fitted and the last tested one that are in no part."""

@@ -123,6 +123,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         served: Vectors that are as they were served; the others are computed.
         degraded: Of them, those of degraded decisions.
         unknown: How many payments of its time are in no part, by why.
+        outside: How many payments lie before and after its time, by where.
         format: Version of this layout.
     """
 
@@ -141,6 +142,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     served: int = 0
     degraded: int = 0
     unknown: dict[str, int] = {}
+    outside: dict[str, int] = {}
     format: int = DATASET_FORMAT
 
 
@@ -307,6 +309,7 @@ def dataset_of(
         served=served.served,
         degraded=served.degraded,
         unknown=split.unknown,
+        outside=split.outside,
     )
     return Dataset(manifest, known.plan, **parts)
 

@@ -159,10 +159,12 @@ def _sample(seen: Preview) -> RenderableType:
         table.add_row("rejected", f"{rejected:,}", share)
         for code, count in sample.rejected.most_common():
             table.add_row(f"  {code}", f"{count:,}", Text(sample.reasons.get(code, "")))
-    known = sample.frauds_accepted
-    fraud = f"{known / sample.accepted:.3%} of the accepted" if sample.accepted else ""
+        known = sample.frauds_accepted
+        share = f"{known / sample.accepted:.3%} of the accepted rows" if sample.accepted else ""
+        table.add_row("  called fraud", f"{known:,}", share)
+    said = f"{sample.frauds / sample.labels:.3%} of the labels" if sample.labels else ""
     table.add_row("labels", f"{sample.labels:,}")
-    table.add_row("  frauds", f"{sample.frauds:,}", fraud)
+    table.add_row("  saying fraud", f"{sample.frauds:,}", said)
     if sample.labels_undecided:
         table.add_row("  not decided yet", f"{sample.labels_undecided:,}")
     for code, count in sample.labels_rejected.most_common():
