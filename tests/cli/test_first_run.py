@@ -11,6 +11,7 @@ from sentinel.cli.first_run import FirstRun
 from sentinel.domain import LedgerInUse, WorkspaceError
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.open import open_reader, open_writer
+from sentinel.models.registry_place import away
 from sentinel.pipeline.importing import import_history
 from sentinel.settings import Settings
 from sentinel.sources.registry import open_source
@@ -144,3 +145,18 @@ def test_a_later_start_needs_no_data_again(settings: Settings, tmp_path: Path) -
     assert (again.simulated, entries(settings)) == (False, 9)
     with pytest.raises(WorkspaceError, match=r"`sentinel import .*other.toml --workspace"):
         first_run(settings, other)
+
+
+def test_a_workspace_with_somebodys_champion_is_told_what_starts_its_services(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """`sentinel up` refused it, and without MLflow the follower said: start it with that."""
+    import_history(settings, open_source(mapping(tmp_path, "one", 9)), now_us=NOW_US)
+    settings.models_dir.mkdir(parents=True)
+    (settings.models_dir / "champion.json").write_text("{}")
+    with pytest.raises(WorkspaceError, match="champion that a first run would replace") as refused:
+        first_run(settings, None).check()
+    said = str(away("http://127.0.0.1:9", OSError("refused")))
+    assert "Start it with `sentinel mlflow`" in said
+    for command in ("serve", "mlflow", "follow", "monitor", "dashboard"):
+        assert f"`sentinel {command}`" in str(refused.value)

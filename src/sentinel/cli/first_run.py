@@ -254,8 +254,10 @@ class FirstRun:
             self._refuse_entries_of_others()
         elif (self.settings.models_dir / "champion.json").exists():
             raise WorkspaceError(
-                f"The workspace {self.settings.workspace} was filled by other commands. Serve it "
-                "with `sentinel serve`, or use another workspace."
+                f"The workspace {self.settings.workspace} was filled by other commands, and has a "
+                "champion that a first run would replace. Start its services one by one instead: "
+                "`sentinel serve`, `sentinel mlflow`, `sentinel follow`, `sentinel monitor` and "
+                "`sentinel dashboard`. Or use another workspace: `sentinel up --workspace FOLDER`."
             )
         elif (
             self._data is None

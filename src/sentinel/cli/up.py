@@ -89,6 +89,7 @@ def _run(
     traffic: bool,
     speed: float | None,
 ) -> None:
+    from sentinel.models.registry_owner import check_own_server
     from sentinel.pipeline.signing import adopt_what_serves
     from sentinel.pipeline.workspace import close_to_others
 
@@ -104,6 +105,7 @@ def _run(
     if not first.complete:
         first.prepare()
         mlflow.wait_ready(_READY_SECONDS)
+        check_own_server(settings)  # the answer may be that of a server that began meanwhile
         first.train()
     err.print("Starting the scoring API, the dashboard and MLflow ...")
     services = [_api(settings), _dashboard(settings), _follower(settings), _monitor(settings)]
@@ -114,6 +116,7 @@ def _run(
         stack.start(_traffic(settings, speed))
     for child in (mlflow, *services):
         child.wait_ready(_READY_SECONDS)
+    check_own_server(settings)
     _print_addresses(settings, traffic=traffic and first.simulated)
     measuring = None if first.measured else stack.start(_measuring(settings))
     while not stop.wait(_WATCH_SECONDS):
@@ -171,8 +174,11 @@ def check_ports(settings: Settings) -> None:
     """See that the ports of all services are free.
 
     Raises:
-        ConfigurationError: One is taken.
+        ConfigurationError: One is taken, that of MLflow perhaps by another workspace's server.
     """
+    from sentinel.models.registry_owner import check_own_server
+
+    check_own_server(settings)
     for port, name in (
         (settings.api.port, "api"),
         (settings.mlflow.port, "mlflow"),

@@ -140,8 +140,9 @@ def away(uri: str, error: Exception) -> Unavailable:
             "that it can be written and that no other program holds it, and try again."
         )
     return Unavailable(
-        f"MLflow does not answer at {uri} ({reason}). Start it with `sentinel up`, or name "
-        "another server with SENTINEL_MLFLOW__TRACKING_URI."
+        f"MLflow does not answer at {uri} ({reason}). Start it with `sentinel mlflow` (`sentinel "
+        "up` runs it, too, in a workspace that it filled itself), or name another server with "
+        "SENTINEL_MLFLOW__TRACKING_URI."
     )
 
 

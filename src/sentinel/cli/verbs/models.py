@@ -35,6 +35,7 @@ def train(
     Without a server of MLflow the workspace's own database and folder are used; a server that is
     started later shows the same runs.
     """
+    from sentinel.models.registry_owner import check_own_server
     from sentinel.models.registry_place import mlflow_place
     from sentinel.pipeline.workspace import ledger_reader
 
@@ -45,6 +46,7 @@ def train(
             settings = settings.model_copy(update={"training": training})
         # What is away is said before the libraries of training are loaded, and before any work.
         mlflow_place(settings)
+        check_own_server(settings)
         with ledger_reader(settings):
             pass
         from sentinel.cli.reports import dataset_report, training_report
@@ -97,6 +99,7 @@ def retrain(
         training_report,
     )
     from sentinel.domain import GateWaits
+    from sentinel.models.registry_owner import check_own_server
     from sentinel.models.registry_place import mlflow_place
     from sentinel.pipeline.gate import evaluate as measure
     from sentinel.pipeline.gate import judge
@@ -110,6 +113,7 @@ def retrain(
     with plain_errors():
         settings = settings_for(workspace)
         mlflow_place(settings)
+        check_own_server(settings)
         with progress_bar(err) as progress:
             answer = retraining_due(settings, progress=progress)
         out.print(answer.words, soft_wrap=True, markup=False)
