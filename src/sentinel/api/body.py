@@ -14,10 +14,10 @@ import msgspec
 from msgspec import inspect
 
 from sentinel.api.problems import ProblemError, invalid
-from sentinel.api.wording import plain
-from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH, Verdict
+from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH
 from sentinel.ingest.names import secret_flaw, secret_of, shown_name
 from sentinel.ingest.values import EXACT
+from sentinel.ingest.wording import located
 
 T = TypeVar("T")
 
@@ -35,21 +35,21 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """
     try:
         return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        first = str(error)
+    except msgspec.ValidationError:
         try:
             content = _with_whole_ids(msgspec.json.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            path, message = _located(first)
-            raise invalid({path: message}) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _malformed(error) from None  # and a field that is none stands before that place
         try:
             return msgspec.convert(content, decoder.type)
         except msgspec.ValidationError as error:
             raise invalid(_offending(decoder.type, content, str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError(
-            400, "malformed_json", "Malformed JSON", f"The body is not JSON: {error}."
-        ) from None
+        raise _malformed(error) from None
+
+
+def _malformed(error: Exception) -> ProblemError:
+    return ProblemError(400, "malformed_json", "Malformed JSON", f"The body is not JSON: {error}.")
 
 
 MOST_NAMED: Final = 20
@@ -79,7 +79,7 @@ def _rows_of(content: Any) -> list[Any]:
 
 def _offending(kind: Any, content: Any, first: str) -> dict[str, str]:
     """Every offending field of what failed validation, by its path."""
-    path, message = _located(first)
+    path, message = located(first, kind)
     found: dict[str, str] = {}
     if isinstance(content, dict):
         listed = _listed(kind)
@@ -139,7 +139,7 @@ def _offending_fields(kind: Any, content: dict[str, Any], at: str) -> dict[str, 
                         if isinstance(value, dict | list):
                             found[f"{at}attributes.{cell}"] = f"{_SCALARS}, not {_json_name(value)}"
                     continue
-                path, message = _located(str(error))
+                path, message = located(str(error), field.type)
                 found[at + name + ("" if path == "body" else path)] = message
         elif field.required:
             found[at + name] = "is required"
@@ -160,21 +160,3 @@ def _offending_fields(kind: Any, content: dict[str, Any], at: str) -> dict[str, 
 def _json_name(value: Any) -> str:
     names = {dict: "an object", list: "a list", bool: "true or false", float: "a fraction"}
     return names.get(type(value), "this")
-
-
-def _located(text: str) -> tuple[str, str]:
-    """A validation message as (path, message)."""
-    message, _, path = text.partition(" - at `$")
-    path = path.rstrip("`")
-    if message.startswith("Object missing required field `"):
-        return _join(path, message.split("`")[1]), "is required"
-    if message.startswith("Object contains unknown field `"):
-        return _join(path, message.split("`")[1]), "is not a field"
-    if message.startswith("Invalid enum value "):
-        given = message.removeprefix("Invalid enum value ")
-        message = f"is {given}; allowed: {', '.join(verdict.value for verdict in Verdict)}"
-    return path.lstrip(".") or "body", plain(message)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path.lstrip('.')}.{name}" if path else name

@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 
 from sentinel.domain import ConfigurationError
+from sentinel.ingest.wording import located
 from sentinel.policy.versions import Terms
 
 
@@ -58,8 +59,10 @@ def terms_of(document: dict[str, Any], name: str) -> Terms:
     try:
         terms = msgspec.convert(document, Terms, strict=True)
     except msgspec.ValidationError as error:
+        path, message = located(str(error), Terms)
+        where = "the document" if path == "body" else path
         raise ConfigurationError(
-            f"{name} is no policy: {error}. docs/policy.md says what it takes."
+            f"{name} is no policy: {where} {message}. docs/policy.md says what it takes."
         ) from None
     _refuse_unknown(document, name)
     terms.check()
