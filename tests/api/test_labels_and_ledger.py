@@ -52,6 +52,20 @@ def test_a_label_with_an_id_is_idempotent(client: httpx.Client) -> None:
     assert other.status_code == 422
 
 
+def test_a_label_without_an_id_is_stored_again_and_counted_once(client: httpx.Client) -> None:
+    body = payment(card_id="K-again", event_time=MOMENT)
+    client.post("/predict", json=body)
+    label = {"transaction_id": body["transaction_id"], "verdict": "fraud"}
+    receipts = [client.post("/labels", json=label).json()["labels"][0] for _ in range(2)]
+    assert [one["repeated"] for one in receipts] == [False, False]
+    assert receipts[0]["label_id"] != receipts[1]["label_id"]
+    assert known_frauds(client, "K-again") == 1
+    client.post("/labels", json={**label, "verdict": "legitimate"})
+    assert known_frauds(client, "K-again") == 0
+    client.post("/labels", json=label)
+    assert known_frauds(client, "K-again") == 1, "a verdict may be given again"
+
+
 def test_a_label_for_an_unknown_transaction_waits_for_it(client: httpx.Client) -> None:
     body = payment(card_id="K-early", event_time=MOMENT)
     label = {"transaction_id": body["transaction_id"], "verdict": "fraud"}

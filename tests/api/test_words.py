@@ -30,18 +30,23 @@ VALUES = (
 )
 
 
+def said_of(decoder: msgspec.json.Decoder[Any], body: bytes) -> str:
+    """What is said of a body; empty if nothing is wrong with it."""
+    try:
+        parse(decoder, body)
+    except InvalidTransaction as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("request_type", REQUESTS)
 def test_no_route_answers_in_words_of_the_decoder(request_type: Any) -> None:
     decoder = msgspec.json.Decoder(request_type)
     for field in msgspec.structs.fields(request_type):
         for value in VALUES:
-            try:
-                parse(decoder, json.dumps({field.name: value}).encode())
-            except InvalidTransaction as error:
-                said = str(error)
-                assert error.fields
-                for raw in ("Expected", "`", "got ", "$", "int ", "str "):
-                    assert raw not in said, (field.name, value, said)
+            said = said_of(decoder, json.dumps({field.name: value}).encode())
+            for raw in ("Expected", "`", "got ", "$", "int ", "str "):
+                assert raw not in said, (field.name, value, said)
 
 
 def test_the_words_that_a_field_takes_are_its_own() -> None:
@@ -62,7 +67,7 @@ def test_the_words_that_a_field_takes_are_its_own() -> None:
     ],
 )
 def test_what_is_cut_off_or_no_json_is_malformed(request_type: Any, body: bytes) -> None:
-    """A field that is none before the place where it ends was named instead, as if all were read."""
+    """A field that is none, before the place where it ends, was named instead."""
     with pytest.raises(ProblemError) as refused:
         parse(msgspec.json.Decoder(request_type), body)
     assert (refused.value.problem.status, refused.value.problem.code) == (400, "malformed_json")

@@ -151,7 +151,8 @@ def test_decisions_that_are_in_no_figure_are_said_with_the_reason(store: DriftSt
     found = view_of(store).overview(NOW_US)
     words = (
         "Decisions of the last day: 127, of them 2 degraded, 5 late, which are not counted. "
-        "A decision is late if its hour had been tested when it came in."
+        "A decision is late if the hour of its payment was closed when it came in, "
+        "`drift.late_minutes` after its end, whether or not that hour was tested."
     )
     assert found.left_out_words == words
     page = drift_page(found, shares={}, moved=0.0, estimate=None, made_us=NOW_US)

@@ -95,7 +95,7 @@ class Tally(msgspec.Struct, kw_only=True):
     Attributes:
         counted: In the counts of the hour.
         degraded: Left out: what it did not know says nothing of the customer's data.
-        late: Left out: the hour of the payment was over and tested.
+        late: Left out: the hour of the payment was closed, tested or not.
         uncounted: Left out: its model has no reference, or its vector lacks features of it.
         approved, reviewed, declined: All of them, by outcome.
     """
@@ -140,7 +140,10 @@ class Tally(msgspec.Struct, kw_only=True):
         return f"{said} {_LATE}" if self.late else said
 
 
-_LATE: Final = "A decision is late if its hour had been tested when it came in."
+_LATE: Final = (
+    "A decision is late if the hour of its payment was closed when it came in, "
+    "`drift.late_minutes` after its end, whether or not that hour was tested."
+)
 
 
 TallyKey = tuple[str, str, int]

@@ -33,7 +33,7 @@ class LabelRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         transaction_id: What it is about; it may still be unknown.
         verdict: What is known now, in any letter case; a later label corrects an earlier one.
-        label_id: Makes a repeat harmless; made up if missing.
+        label_id: Makes a repeat harmless; made up if missing, and then a repeat is another entry.
         origin: Who says so, e.g. chargeback or analyst; default: the key's own, else api.
     """
 
@@ -157,7 +157,10 @@ class LabelRoute:
                 summary="Record verdicts",
                 text=(
                     "One label, or several under `labels`. A later label corrects an earlier one; "
-                    "a label for an unknown transaction waits for it."
+                    "a label for an unknown transaction waits for it. Give each a "
+                    "`label_id`: the same one sent again is answered with `repeated` and stored "
+                    "once. Without one it is stored again, which changes no feature and no "
+                    "training."
                 ),
                 requests=(LabelRequest, LabelsRequest),
                 answer=LabelsAnswer,
