@@ -24,7 +24,7 @@ REQUESTS = (
     *(PredictRequest, BatchRequest, LabelRequest, LabelsRequest, FeaturesRequest),
     *(VoidsRequest, PolicyRequest, ExperimentRequest, ShareRequest),
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, 1, -1, 0, 1.5, 2**70, 1e300, "", "x", "x" * 2000, [], {}, [1], [[1]], [None]),
     *({"a": 1}, [{"a": [1]}], [{}], [{"verdict": "x"}], [{"amount_minor": -1}]),
 )
