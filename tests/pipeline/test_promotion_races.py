@@ -7,14 +7,18 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from sentinel.domain import GateWaits, Unavailable, WorkspaceError
 from sentinel.experiments.lineup import Experiment, LineUp
 from sentinel.experiments.store import change_line_up
+from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.intervals import Estimate
+from sentinel.models.noninferiority import Look
 from sentinel.models.registry import Registry
 from sentinel.models.signature import SIGNATURE_FILE
 from sentinel.pipeline import promotion
@@ -27,6 +31,7 @@ from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.registry_sync import bring_champion, sync_champion
 from sentinel.pipeline.served import changing, crown, folder_of, untold_rollback
 from sentinel.pipeline.signing import adopt_what_serves, sign_versions
+from sentinel.pipeline.trials import Trial, Trials
 from sentinel.pipeline.workspace import only_one
 from sentinel.settings import MlflowSettings, Settings
 from testkit.ports import free_port
@@ -235,3 +240,38 @@ def test_what_serves_is_not_adopted_beside_a_promotion(serving: Settings) -> Non
         adopt_what_serves(serving)
     assert not (folder_of(serving, "2") / SIGNATURE_FILE).exists()
     assert "2" in adopt_what_serves(serving)
+
+
+class _NoParts:
+    """The vectors of a history of no payments."""
+
+    @staticmethod
+    def open(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(manifest=SimpleNamespace(rows=0))
+
+
+def test_a_pass_that_was_taken_back_since_the_look_promotes_nobody(
+    serving: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = msgspec.structs.replace(passed("3", "2"), reference="1", state="passed")
+    trial = Trial(
+        version="3",
+        procedure=load_manifest(fetch_version(serving, "3")).procedure,
+        reference="1",
+        opened_us=0,
+        start_us=0,
+        gap_us=None,
+        looks=(Look(night=0, information=20.0, spent=0.025, z=4.0, bound=2.0),),
+    )
+    folder = serving.workspace / "trials" / "3-1-0"
+    folder.mkdir(parents=True)
+    trials = Trials(serving)
+    trials.keep(folder, trial)
+    monkeypatch.setattr(promotion, "FeatureParts", _NoParts)
+    monkeypatch.setattr(
+        promotion, "evaluate", lambda *_, **__: msgspec.structs.replace(looked, state="waits")
+    )
+    assert promote(serving, "3", report=looked, dry_run=True).version == "3"
+    trials.withdraw("3", trial.procedure)  # another process promoted it, and went back
+    with pytest.raises(GateWaits):
+        promote(serving, "3", report=looked, dry_run=True)

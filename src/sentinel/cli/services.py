@@ -131,7 +131,10 @@ def _unused(settings: Settings) -> Iterator[None]:
         for lock, what in (
             (folder / "up.lock", "`sentinel up` runs in it"),
             (ledger.with_name(ledger.name + ".lock"), "another process is writing its ledger"),
-            (folder / "promotion.lock", "a promotion, a rollback or a retirement goes on"),
+            (
+                folder / "promotion.lock",
+                "a promotion, a rollback, a retirement or the like goes on",
+            ),
         ):
             try:
                 held.enter_context(FileLock(lock, timeout=0))

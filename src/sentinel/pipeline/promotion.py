@@ -101,7 +101,7 @@ def promote(
         settings: The deployment.
         version: In the registry; default: the candidate that was trained last.
         report: Of its evaluation; default, and where it compares with another champion than the
-            present one: evaluate now.
+            present one, or its trial says something else by now: evaluate now.
         dry_run: Ask the gate and say what would be done, and do nothing of it.
         despite_experiments: Whether it waits for no experiment; those that run begin anew.
         now_us: The clock for the maturity of labels, microseconds UTC; default: the end of the
@@ -127,7 +127,7 @@ def promote(
         require_not_retired(wanted, registry.version(wanted).tags)
         champions = registry.champions()
         present = champions[-1] if champions else None
-        if report is None or (report.version, report.champion) != (wanted, present):
+        if report is None or not _still_holds(settings, report, wanted, present):
             report = evaluate(settings, wanted, now_us=now_us, progress=progress)
         if despite_experiments:
             report = msgspec.structs.replace(report, held_by=())
@@ -284,6 +284,18 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
         untold="" if away is None else str(away),
         unscored=unscored,
     )
+
+
+def _still_holds(
+    settings: Settings, report: GateReport, version: str, champion: str | None
+) -> bool:
+    """Whether nothing that a report rests on has changed since."""
+    if (report.version, report.champion) != (version, champion):
+        return False
+    if not report.reference:
+        return True
+    procedure = load_manifest(fetch_version(settings, version)).procedure
+    return Trials(settings).stands(version, procedure, report.reference, report.state)
 
 
 def _settle(settings: Settings) -> None:

@@ -141,16 +141,24 @@ class Trials:
             reference: Version whose procedure it is held against.
             now_us: The clock; a trial that was decided and began longer ago than a wait is over.
         """
-        about = [
-            (folder, trial)
-            for folder, trial in self._all()
-            if trial.is_about(version, procedure, reference)
-        ]
-        if not about:
+        found = self._newest(version, procedure, reference)
+        if found is None:
             return None
-        folder, trial = max(about, key=lambda one: one[1].opened_us)
+        folder, trial = found
         over = trial.night(now_us) >= NIGHTS and trial.state != "waits"
         return None if over or trial.withdrawn else (folder, trial)
+
+    def stands(
+        self, version: str, procedure: Procedure | None, reference: str, state: State | None
+    ) -> bool:
+        """Whether the newest trial of a candidate still says what a look at it said.
+
+        Args:
+            version, procedure, reference: See `find`.
+            state: What the look said.
+        """
+        found = self._newest(version, procedure, reference)
+        return found is not None and not found[1].withdrawn and found[1].state == state
 
     def withdraw(self, version: str, procedure: Procedure | None) -> None:
         """Let nobody through any more by trials that let a version through.
@@ -241,6 +249,12 @@ class Trials:
 
     def _changing(self) -> AbstractContextManager[None]:
         return only_one(self._lock, "a change of the gate's trials", wait_seconds=_WAIT_SECONDS)
+
+    def _newest(
+        self, version: str, procedure: Procedure | None, reference: str
+    ) -> tuple[Path, Trial] | None:
+        about = [one for one in self._all() if one[1].is_about(version, procedure, reference)]
+        return max(about, key=lambda one: one[1].opened_us, default=None)
 
     def _all(self) -> Iterator[tuple[Path, Trial]]:
         for path in sorted(self._folder.glob(f"*/{TRIAL}")):
