@@ -25,32 +25,34 @@ def told_on_loop(begin: Callable[[Hands, Told], bool]) -> tuple[Any, bool]:
     Raises:
         Exception: What it was told went wrong.
     """
-    (told,) = all_told_on_loop([begin])
+    ((told, begun),) = all_told_on_loop([begin])
     if isinstance(told, Exception):
         raise told
-    return told, told is not None
+    return told, begun
 
 
-def all_told_on_loop(begins: Sequence[Callable[[Hands, Told], bool]]) -> list[Any]:
+def all_told_on_loop(begins: Sequence[Callable[[Hands, Told], bool]]) -> list[tuple[Any, bool]]:
     """Begin several things in one turn of an event loop, and wait for what they are told.
 
     Returns:
-        For each what it was told, an exception if that went wrong, and None if it was not begun.
+        For each what it was told, an exception if that went wrong, and whether it was begun.
     """
 
-    async def run() -> list[Any]:
+    async def run() -> list[tuple[Any, bool]]:
         loop = asyncio.get_running_loop()
         threads: Threads[Any] = Threads("waits", 1, loop.call_soon_threadsafe)
         hands = Hands(loop, threads.do)
         try:
-            found: list[asyncio.Future[Any]] = []
+            futures: list[asyncio.Future[Any]] = []
+            begun = []
             for begin in begins:
                 future: asyncio.Future[Any] = loop.create_future()
-                if not begin(hands, partial(_tell, future)):
+                begun.append(begin(hands, partial(_tell, future)))
+                if not begun[-1]:
                     future.set_result(None)
-                found.append(future)
-            ended = asyncio.gather(*found, return_exceptions=True)
-            return list(await asyncio.wait_for(ended, 60))
+                futures.append(future)
+            ended = asyncio.gather(*futures, return_exceptions=True)
+            return list(zip(await asyncio.wait_for(ended, 60), begun, strict=True))
         finally:
             threads.close()
 

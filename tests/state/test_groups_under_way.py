@@ -90,7 +90,8 @@ def meanwhile(action: Callable[[], object]) -> Begin:
 
 
 def answers(*begins: Begin) -> list[Any]:
-    return [told for told in all_told_on_loop(begins) if told is not None]
+    """What the groups were told that were begun."""
+    return [told for told, begun in all_told_on_loop(begins) if begun]
 
 
 @settings(max_examples=30)
@@ -288,8 +289,10 @@ def test_no_more_groups_are_sent_than_allowed_and_none_where_somebody_waits(
 
         return noted
 
+    waits = threading.Thread(target=scorer.features.peek, args=([payment(9, 9)],))
+
     def wait_for_turn() -> None:
-        threading.Thread(target=scorer.features.peek, args=([payment(9, 9)],)).start()
+        waits.start()
         while not scorer.features._wanted:
             time.sleep(0.001)
 
@@ -304,6 +307,7 @@ def test_no_more_groups_are_sent_than_allowed_and_none_where_somebody_waits(
     answers(note(beginning(20)), meanwhile(wait_for_turn), note(beginning(21)))
     assert begun == [True, False]
     begun.clear()
+    waits.join()
     answers(note(beginning(22)))
     assert begun == [True], "whoever waited has had its turn"
 
