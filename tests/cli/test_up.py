@@ -42,6 +42,9 @@ class Up:
                 env={
                     **os.environ,
                     **QUICK_TRAINING,
+                    # Quick models are unsure: by the default, none of two thousand payments may be
+                    # reviewed, and there would be nothing to see.
+                    "SENTINEL_TRAINING__ALERT_BUDGET_PER_1000": "40",
                     "SENTINEL_API__PORT": str(ports[0]),
                     "SENTINEL_MLFLOW__PORT": str(ports[1]),
                     "SENTINEL_DASHBOARD__PORT": str(ports[2]),
