@@ -43,7 +43,7 @@ from sentinel.sources.simulator import Behaviour
 REVIEWS_PER_1000: Final = 5.0
 """What analysts have time for, in all arms."""
 
-PROCEDURE: Final = "gate, and refit on all mature payments"
+PROCEDURE: Final = "gate, refit on all mature payments, no fit stopped by few frauds"
 """How the arms `this` and `all_truth` come to what serves; results of another one are not mixed."""
 
 _GATE_ROUNDS: Final = 400

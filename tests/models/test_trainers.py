@@ -108,6 +108,43 @@ def test_boosting_stops_when_later_rows_stop_getting_better(
     assert parse_lightgbm(text).n_trees == model.parameters["rounds"]
 
 
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+@pytest.mark.parametrize(("rate", "least"), [(0.05, 300), (0.1, 150)])
+def test_a_few_later_frauds_do_not_stop_boosting_early(
+    name: TrainerName, rate: float, least: int, rows: tuple[NDArray[np.float32], NDArray[np.bool_]]
+) -> None:
+    """The loss of later rows whose frauds are chance rises from the first rounds on."""
+    later_X, _ = world(10_000, 5)
+    chance = np.random.default_rng(5).permutation(10_000)
+    rounds = [
+        train(
+            name,
+            *rows,
+            feature_names=NAMES,
+            validation=Validation(X=later_X, y=chance < frauds),
+            parameters={"learning_rate": rate},
+        ).parameters["rounds"]
+        for frauds in (99, 100)
+    ]
+    assert least <= rounds[0] < least + 20  # what is left is chance, too
+    assert rounds[1] < least // 2
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_boosting_that_is_shorter_than_the_least_is_not_made_longer(
+    name: TrainerName, rows: tuple[NDArray[np.float32], NDArray[np.bool_]]
+) -> None:
+    later_X, later_y = world(400, 4)
+    model = train(
+        name,
+        *rows,
+        feature_names=NAMES,
+        validation=Validation(X=later_X, y=later_y),
+        parameters={"rounds": 30},
+    )
+    assert model.parameters["rounds"] == 30
+
+
 def test_scores_start_from_the_base_rate_and_stay_log_odds() -> None:
     X, y = world(20_000, 5)
     model = train("lightgbm", X, y, feature_names=NAMES)

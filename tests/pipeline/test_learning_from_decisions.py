@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sentinel.models.evaluation import WEIGHTED
 from sentinel.pipeline.baselines import sampled
 from sentinel.pipeline.contestants import held_out
 from sentinel.pipeline.datasets import build_dataset, load_dataset
-from sentinel.pipeline.fitting import fit_and_measure
+from sentinel.pipeline.fitting import fit, fit_and_measure
 from sentinel.pipeline.label_watch import check_label_feed, watch_labels
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.workspace import ledger_writer
@@ -73,14 +74,34 @@ def test_figures_come_with_and_without_weights(log: DecidedLog) -> None:
     assert {"average_precision", WEIGHTED + "average_precision"} <= names
 
 
+def test_a_few_payments_of_the_control_group_do_not_say_when_a_fit_stops(log: DecidedLog) -> None:
+    """Good payments that look like frauds, and stand for fifty each."""
+    data = build_dataset(log.settings).dataset
+    tail = data.tail
+    X, weight = tail.X.copy(), np.ones(len(tail.fraud))
+    good = np.flatnonzero(~tail.fraud)[:6]
+    X[good] = tail.X[tail.fraud][:6]
+    weight[good] = 50.0
+    heavy, light = (
+        fit(
+            log.settings,
+            "lightgbm",
+            replace(data, tail=replace(tail, X=X, weight=of)),
+            threads=1,
+        )
+        for of in (weight, None)
+    )
+    assert heavy.native() == light.native()
+
+
 def test_a_baseline_keeps_the_control_group(log: DecidedLog) -> None:
     data = build_dataset(log.settings).dataset
-    fit = data.fit
-    assert fit.weight is not None
-    few = sampled(fit, len(fit.fraud) // 2, seed=1)
+    rows = data.fit
+    assert rows.weight is not None
+    few = sampled(rows, len(rows.fraud) // 2, seed=1)
     assert few.weight is not None
-    assert few.weight.sum() == pytest.approx(fit.weight.sum())
-    assert (few.weight > 9.0).sum() == (fit.weight > 9.0).sum()
+    assert few.weight.sum() == pytest.approx(rows.weight.sum())
+    assert (few.weight > 9.0).sum() == (rows.weight > 9.0).sum()
 
 
 # A feed of labels that stopped

@@ -103,6 +103,7 @@ def fit(
 ) -> FittedModel:
     """Fit a model on a dataset; its tail, if it has one, says when to stop.
 
+    In the tail each payment counts once: by weight, a few of the control group would stop the fit.
     A share of the rows (``training.state_dropout``) is fitted on as a degraded decision sees it,
     unless there are so few frauds that none may be wasted. Frauds count ``training.fraud_weight``
     times, which a parameter ``fraud_weight`` overrides: the probabilities of such a model are too
@@ -111,7 +112,7 @@ def fit(
     tail = data.tail
     validation = None
     if len(tail.fraud):
-        validation = Validation(X=tail.X, y=tail.fraud, weight=tail.weight)
+        validation = Validation(X=tail.X, y=tail.fraud)
     options = settings.training
     X = data.fit.X
     if np.count_nonzero(data.fit.fraud) >= DROPOUT_FRAUDS:

@@ -164,7 +164,9 @@ class ValidationFolds:
         validation = None
         if all(0 < self._fraud[rows].sum() < len(rows) for rows in (inside, later)):
             validation = Validation(
-                X=self._of(later), y=self._fraud[later], weight=self._weight[later]
+                X=self._of(later),
+                y=self._fraud[later],
+                weight=self._counted[later].astype(np.float64),
             )
         else:
             inside = self._between(start, fit_end)

@@ -8,15 +8,17 @@ log-odds.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
+from lightgbm.callback import CallbackEnv
 
 from sentinel.models.booster import escaped
-from sentinel.models.families.trainer import Between, Task, Trainer, curvature
+from sentinel.models.families.trainer import Between, Task, Trainer, curvature, least_rounds
 from sentinel.models.fitted import FittedModel, Floats, Matrix, shares
 
 MAX_ROUNDS: Final = 600
@@ -97,7 +99,8 @@ class LightGBM(Trainer):
             given = task.validation
             target = np.asarray(given.y, np.int8)
             watched = [data.create_valid(given.X, target, weight=given.weight)]
-            callbacks = [lightgbm.early_stopping(PATIENCE, verbose=False)]
+            first = least_rounds(given, float(settings["learning_rate"]))
+            callbacks = [_from_round(first, lightgbm.early_stopping(PATIENCE, verbose=False))]
         booster = lightgbm.train(
             {**settings, "num_threads": task.threads},
             data,
@@ -110,6 +113,23 @@ class LightGBM(Trainer):
                 model_str=booster.model_to_string(num_iteration=booster.best_iteration)
             )
         return LightGBMModel(booster, task.feature_names, settings)
+
+
+def _from_round(first: int, stop: Any) -> Callable[[CallbackEnv], None]:
+    """Early stopping that only sees a round and what follows it; before, nothing can stop.
+
+    Args:
+        first: Counted from 1; up to 1 it sees all.
+        stop: The library's callback.
+    """
+
+    def watch(env: CallbackEnv) -> None:
+        begin = max(env.begin_iteration, first - 1)
+        if env.iteration >= begin:
+            stop(dataclasses.replace(env, begin_iteration=begin))
+
+    watch.order = stop.order  # type: ignore[attr-defined]
+    return watch
 
 
 def data_of(task: Task, settings: Mapping[str, Any]) -> lightgbm.Dataset:

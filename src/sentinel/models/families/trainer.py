@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sentinel.models.fitted import FittedModel, Floats, Matrix
+
+ENOUGH_TO_STOP: Final = 100
+"""With fewer frauds among the later rows, boosting goes on for `least_rounds` at least."""
+LEAST_LEARNT: Final = 15.0
+"""Rounds times learning rate that few frauds may not cut short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +26,9 @@ class Validation:
     Attributes:
         X: float32 (n_rows, n_features), NaN = unknown.
         y: (n_rows,), 1 = fraud.
-        weight: float64 (n_rows,), how many rows each stands for; None if each is one.
+        weight: float64 (n_rows,), how many rows of a sample each stands for; None if each is one.
+            Weights of the control group have no place here: a handful of heavy payments would
+            decide when to stop.
     """
 
     X: Matrix
@@ -98,6 +106,22 @@ class Trainer(ABC):
     @abstractmethod
     def fit(self, task: Task) -> FittedModel:
         """Fit a model; the same task gives the same model."""
+
+
+def least_rounds(validation: Validation, learning_rate: float) -> int:
+    """Rounds of boosting before later rows may end it; 0 if they may at any time.
+
+    Stopping too early costs ranking, and a model that is held back loses next to nothing by going
+    on. So a few frauds, whose loss may rise by chance or because fraud has changed, do not stop it
+    before it has learnt for that long.
+
+    >>> few = Validation(X=np.zeros((3, 1), np.float32), y=np.array([0, 0, 1]))
+    >>> least_rounds(few, 0.05), least_rounds(few, 0.1)
+    (300, 150)
+    """
+    if np.count_nonzero(validation.y) >= ENOUGH_TO_STOP:
+        return 0
+    return math.ceil(LEAST_LEARNT / learning_rate)
 
 
 def curvature(y: npt.NDArray[Any], weight: Floats | None = None) -> float:

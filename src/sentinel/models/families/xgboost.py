@@ -15,7 +15,7 @@ import xgboost
 
 from sentinel.domain import ModelError
 from sentinel.models.ensemble import TreeEnsemble
-from sentinel.models.families.trainer import Between, Task, Trainer, curvature
+from sentinel.models.families.trainer import Between, Task, Trainer, curvature, least_rounds
 from sentinel.models.fitted import FittedModel, Floats, Matrix, shares
 from sentinel.models.tree_kernel import Scorer
 from sentinel.models.xgboost_format import MOST_CATEGORIES, parse_xgboost
@@ -87,19 +87,20 @@ class XGBoost(Trainer):
         rounds = int(settings.pop("rounds", MAX_ROUNDS if task.validation else FIXED_ROUNDS))
         places = [task.feature_names.index(name) for name in task.categorical]
         data = _matrix(task.X, places, task.y, task.weight)
-        watched = []
+        watched, callbacks = [], []
         if task.validation is not None:
             given = task.validation
             watched = [(_matrix(given.X, places, given.y, given.weight), "later")]
+            callbacks = [_FromRound(least_rounds(given, float(settings["learning_rate"])))]
         booster = xgboost.train(
             {**settings, "nthread": task.threads, "verbosity": 0},
             data,
             num_boost_round=rounds,
             evals=watched,
-            early_stopping_rounds=PATIENCE if watched else None,
+            callbacks=callbacks,
             verbose_eval=False,
         )
-        if watched:
+        if watched and booster.attr("best_iteration") is not None:
             booster = booster[: booster.best_iteration + 1]
         model = XGBoostModel(booster, task.feature_names, settings)
         some = np.ascontiguousarray(task.X[:_COMPARED])
@@ -111,6 +112,21 @@ class XGBoost(Trainer):
                 "with `make install`."
             )
         return model
+
+
+class _FromRound(xgboost.callback.EarlyStopping):
+    """Early stopping that only sees a round and what follows it; before, nothing can stop.
+
+    Args:
+        first: Counted from 1; up to 1 it sees all.
+    """
+
+    def __init__(self, first: int) -> None:
+        super().__init__(rounds=PATIENCE)
+        self._first = first
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        return epoch >= self._first - 1 and super().after_iteration(model, epoch, evals_log)
 
 
 def _matrix(
