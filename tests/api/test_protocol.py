@@ -242,10 +242,23 @@ def test_dry_runs_and_their_mistakes_are_seen_in_the_query(wire: Wire) -> None:
     body = body_of()
     wire.send(request(body, path="/predict?dry_run=true"))
     dry = wire.scored()
-    wire.send(request(body, path="/predict?dry_run=false&x=1"))
+    wire.send(request(body, path="/predict?dry_run=false"))
     assert wire.scored()["fraud_probability"] == dry["fraud_probability"]
-    wire.send(request(body, path="/predict?dry_run=perhaps"))
-    assert wire.answer()[0] == 422
+    for mistake in ("dry_run=perhaps", "dry_run", "dry_run=true&dry_run=false"):
+        wire.send(request(body, path="/predict?" + mistake))
+        assert wire.answer()[0] == 422
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_a_misspelt_dry_run_decides_nothing(wire: Wire, path: str) -> None:
+    rows = payment(transaction_id=f"misspelt-{len(path)}")
+    body = json.dumps({"transactions": [rows]} if "batch" in path else rows).encode()
+    wire.send(request(body, path=path + "?dryrun=true&dry_run=true"))
+    status, _, answer = wire.answer()
+    assert status == 422
+    assert b"dryrun: is not a parameter here; did you mean 'dry_run'?" in answer
+    wire.send(b"GET /decisions/misspelt-%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % len(path))
+    assert wire.answer()[0] == 404
 
 
 def test_other_paths_and_methods_are_not_taken_for_payments(wire: Wire) -> None:

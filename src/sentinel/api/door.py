@@ -16,8 +16,9 @@ from sentinel.access.principals import Gatekeeper, Principal
 from sentinel.access.scopes import ALL_SCOPES
 from sentinel.api.admission import OPEN, admission_of
 from sentinel.api.heads import Head, bad_request
-from sentinel.api.problems import Header, ProblemError, body_too_large
+from sentinel.api.problems import Header, ProblemError, body_too_large, invalid, not_a_parameter
 from sentinel.domain import InvalidQuery, Unauthenticated
+from sentinel.ingest.names import shown_name
 from sentinel.settings import ApiSettings
 
 PAYMENT: Final = "/predict"
@@ -52,6 +53,8 @@ _READING: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _JSON: Final = re.compile(
     rb"application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|\"utf-8\")[ \t]*)?", re.IGNORECASE
 )
+_DRY_RUN: Final = "dry_run"
+_MOST_NAMED: Final = 20
 _LOOPBACK: Final = re.compile(r"(?:.+\.)?localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 
 
@@ -249,18 +252,23 @@ def read_dry_run(query: bytes) -> bool:
     """The parameter ``dry_run`` of a query string.
 
     Raises:
-        InvalidQuery: It is neither true nor false.
+        InvalidQuery: It is neither true nor false, or both.
+        InvalidTransaction: There is another parameter: a misspelt ``dry_run`` would decide.
     """
     if not query:
         return False
-    values = urllib.parse.parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dry_run")
-    if values is None:
-        return False
-    value = values[-1].lower()
-    if value in ("true", "1"):
+    given = urllib.parse.parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    unknown = [name for name in given if name != _DRY_RUN]
+    if unknown:
+        raise invalid(
+            {shown_name(n): not_a_parameter(n, [_DRY_RUN]) for n in unknown[:_MOST_NAMED]}
+        )
+    values = {value.lower() for value in given.get(_DRY_RUN, ["false"])}
+    if values <= {"true", "1"}:
         return True
-    if value in ("false", "0"):
+    if values <= {"false", "0"}:
         return False
+    shown = " and ".join(repr(value) for value in sorted(values)[:_MOST_NAMED])
     raise InvalidQuery(
-        f"dry_run is true or false, not {value!r}.", fields={"dry_run": "true or false"}
+        f"dry_run is true or false, not {shown}.", fields={_DRY_RUN: "true or false"}
     )

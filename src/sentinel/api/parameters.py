@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Final
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
-from sentinel.api.problems import invalid
+from sentinel.api.problems import invalid, not_a_parameter
 from sentinel.ingest.names import shown_name
 
 _MOST_NAMED: Final = 20
@@ -31,18 +30,9 @@ async def only_known_parameters(request: Request) -> None:
         return
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
     if unknown:
-        raise invalid({shown_name(name): _words(name, known) for name in unknown[:_MOST_NAMED]})
-
-
-def _words(name: str, known: list[str]) -> str:
-    """What to say of a parameter that is none.
-
-    >>> _words("outcom", ["outcome", "limit"])
-    "is not a parameter here; did you mean 'outcome'? There is: outcome, limit"
-    """
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"did you mean {close[0]!r}? There is" if close else "there is"
-    return f"is not a parameter here; {hint}: {', '.join(known)}"
+        raise invalid(
+            {shown_name(name): not_a_parameter(name, known) for name in unknown[:_MOST_NAMED]}
+        )
 
 
 def _names(dependant: Dependant) -> Iterator[str]:

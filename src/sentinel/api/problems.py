@@ -6,6 +6,7 @@ body. It counts each, and logs those that nobody foresaw.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from collections.abc import Sequence
@@ -224,6 +225,17 @@ def invalid(fields: dict[str, str]) -> InvalidTransaction:
     """The error of a body with offending fields."""
     named = "; ".join(f"{field}: {message}" for field, message in fields.items())
     return InvalidTransaction(f"The request is not valid. {named}", fields=fields)
+
+
+def not_a_parameter(name: str, known: Sequence[str]) -> str:
+    """What to say of a parameter of a query that a route does not have.
+
+    >>> not_a_parameter("outcom", ["outcome", "limit"])
+    "is not a parameter here; did you mean 'outcome'? There is: outcome, limit"
+    """
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {close[0]!r}? There is" if close else "there is"
+    return f"is not a parameter here; {hint}: {', '.join(known)}"
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
