@@ -60,8 +60,10 @@ def test_a_server_that_the_settings_name_is_shared_on_purpose(
     check_own_server(Settings(workspace=tmp_path, mlflow=MlflowSettings(port=free_port())))
 
 
-def test_training_registers_nothing_with_another_workspace(own: Settings, tmp_path: Path) -> None:
-    for command in ("train", "retrain"):
+def test_no_command_works_with_the_models_of_another_workspace(
+    own: Settings, tmp_path: Path
+) -> None:
+    for command in ("train", "retrain", "evaluate", "promote", "rollback", "follow"):
         done = sentinel(
             command,
             SENTINEL_WORKSPACE=str(tmp_path / "other"),

@@ -43,18 +43,23 @@ def _verb() -> str:
 
 
 def settings_with_versions(workspace: Path | None, *versions: str | None) -> Settings:
-    """The settings of a verb that takes versions of the registry.
+    """The settings of a verb that looks into the registry.
 
-    A version that does not exist is said before libraries are loaded and the log is read.
+    Another workspace's server of MLflow, or a version that does not exist, is said before libraries
+    are loaded and the log is read.
 
     Args:
         workspace: What the command line names; None if it does not.
         versions: By their numbers; None for one that was not named.
 
     Raises:
+        ConfigurationError: What answers at the workspace's own address is another one's server.
         NoModel: The registry lacks one.
     """
+    from sentinel.models.registry_owner import check_own_server
+
     settings = settings_for(workspace)
+    check_own_server(settings)
     if any(version is not None for version in versions):
         from sentinel.pipeline.registry_files import require_registered
 

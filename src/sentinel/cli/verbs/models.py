@@ -253,8 +253,9 @@ def rollback(workspace: Workspace = None) -> None:
     from sentinel.sources.progress import progress_bar
 
     with plain_errors():
+        settings = settings_with_versions(workspace)
         with progress_bar(err) as progress:
-            result = run(settings_for(workspace), progress=progress)
+            result = run(settings, progress=progress)
         promotion_report(out, result)
 
 

@@ -106,10 +106,13 @@ def mlflow(workspace: Workspace = None) -> None:
 
 def follow(workspace: Workspace = None) -> None:
     """Keep the served model that of the registry until Ctrl-C."""
+    from sentinel.models.registry_owner import check_own_server
     from sentinel.pipeline.follow import run_follower
 
     with plain_errors():
-        run_follower(settings_for(workspace, service="follow"))
+        settings = settings_for(workspace, service="follow")
+        check_own_server(settings)
+        run_follower(settings)
 
 
 def monitor(workspace: Workspace = None) -> None:
