@@ -25,7 +25,8 @@ from sentinel.models.dataset import sample
 from sentinel.models.decided import SENTINEL
 from sentinel.models.evaluation import compare
 from sentinel.models.intervals import Estimate
-from sentinel.models.splitting import maturity_of, too_little_to_judge
+from sentinel.models.label_delays import maturity_of
+from sentinel.models.splitting import too_little_to_judge
 from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.pipeline.candidate_folder import measured_window
 from sentinel.pipeline.datasets import Dataset, dataset_of, split_of

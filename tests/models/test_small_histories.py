@@ -19,7 +19,8 @@ from sentinel.models.artifact import TrainingWindow, load_manifest, load_trees, 
 from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, Sample
 from sentinel.models.decided import Decided
 from sentinel.models.evaluation import NOT_ENOUGH_FRAUDS
-from sentinel.models.splitting import Split, SplitRequest, maturity_of, split_by_time
+from sentinel.models.label_delays import maturity_of
+from sentinel.models.splitting import Split, SplitRequest, split_by_time
 from sentinel.models.tree_kernel import Scorer
 from sentinel.pipeline.datasets import Dataset, DatasetManifest, Period, Rows
 from sentinel.pipeline.fitting import Result, fit_and_measure

@@ -29,7 +29,6 @@ from typing import Final
 import numpy as np
 
 from sentinel.domain import InvalidQuery
-from sentinel.features.plan.plan import DAY_US
 from sentinel.models.dataset import (
     FRAUD,
     MIN_FRAUDS,
@@ -42,6 +41,13 @@ from sentinel.models.dataset import (
     verdicts_by,
 )
 from sentinel.models.decided import DECLINE, REVIEW
+from sentinel.models.label_delays import (
+    first_payment_us,
+    in_days,
+    label_delay_us,
+    late_labels,
+    maturity_of,
+)
 from sentinel.models.weights import weights_of
 
 WANTED_FRAUDS: Final = 30
@@ -50,15 +56,6 @@ TAIL_SHARE: Final = 0.15
 MOST_TESTED: Final = 400_000
 """Payments of a test; more would cost memory and sharpen no figure."""
 MOST_TAIL: Final = 250_000
-
-_TRUSTED_LABELS: Final = 20
-_TRUSTED_FACTOR: Final = 4
-_ENOUGH_TO_STRAY: Final = 20
-"""Of fewer payments, none is called one that strays."""
-_STRAYS_BY: Final = 10
-"""What is earlier than the rest by one such part of the history strays."""
-_MANY_LATE: Final = 0.1
-"""Share of the frauds that are reported too late from which a person should know."""
 
 
 UNKNOWN_WHY: Final = ("void", "declined", "held for review", "not mature, or in a gap")
@@ -131,95 +128,6 @@ def split_by_time(payments: PaymentLog, labels: LabelLog, asked: SplitRequest) -
     """
     _check_truth(payments, labels, asked.now_us)
     return _Splitter(payments, labels, asked).split()
-
-
-def label_delay_us(payments: PaymentLog, labels: LabelLog, now_us: int) -> tuple[int, int]:
-    """The longest time from a fraud to its first label so far, and how many frauds say so.
-
-    The time counts from the payment or its receipt, whichever is later.
-    """
-    delays, _ = _delays(payments, labels, now_us)
-    return max(0, int(delays.max(initial=0))), len(delays)
-
-
-def _delays(payments: PaymentLog, labels: LabelLog, now_us: int) -> tuple[Ints, Ints]:
-    """Times from frauds to their first labels, and how old the payments are: int64 (n_frauds,)."""
-    use = np.flatnonzero((labels.row >= 0) & labels.fraud & (labels.received_at_us < now_us))
-    if payments.withheld is not None:  # a verdict comes at once, and says nothing of chargebacks
-        use = use[~payments.withheld[labels.row[use]]]
-    rows, first = np.unique(labels.row[use], return_index=True)
-    since = np.maximum(payments.event_time_us[rows], payments.received_at_us[rows])
-    return labels.received_at_us[use][first] - since, now_us - since
-
-
-def late_labels(payments: PaymentLog, labels: LabelLog, *, now_us: int, gap_us: int) -> str:
-    """A line if many frauds are reported after their payment counts as good; else empty.
-
-    Asked of payments that are twice as old: the labels of younger ones may be under way.
-
-    Args:
-        payments, labels: The log.
-        now_us: The moment of knowledge.
-        gap_us: After so long, silence counts as good.
-    """
-    delays, ages = _delays(payments, labels, now_us)
-    delays = delays[ages >= 2 * gap_us]
-    late = float((delays > gap_us).mean()) if len(delays) >= _TRUSTED_LABELS else 0.0
-    if late < _MANY_LATE:
-        return ""
-    return (
-        f"Of the frauds that were reported, {late:.0%} were reported later than {_days(gap_us)} "
-        f"after the payment, a tenth later than {_days(int(np.quantile(delays, 0.9)))}. Silence "
-        "counts as good by then, so that as many frauds are taken for good ones in the newest "
-        "payments. labels.maturity_days of the settings says how long to wait."
-    )
-
-
-def maturity_of(
-    payments: PaymentLog, labels: LabelLog, *, now_us: int, maturity_us: int
-) -> tuple[int, str]:
-    """The maturity period that the labels of the log show, where they show one.
-
-    It is shorter than the default if no label took longer, twenty or more say so, and the
-    history is four times as long: a longer delay would have shown in it.
-
-    Args:
-        payments, labels: The log.
-        now_us: The moment of knowledge.
-        maturity_us: The default.
-
-    Returns:
-        The period, and a line if it is not the default.
-    """
-    delay, frauds = label_delay_us(payments, labels, now_us)
-    if frauds < _TRUSTED_LABELS or delay >= maturity_us:
-        return maturity_us, ""
-    if _TRUSTED_FACTOR * delay > now_us - first_payment_us(payments, now_us):
-        return maturity_us, ""
-    return delay, (
-        f"Labels came within {_days(delay)} here, so the gaps are that long instead of "
-        f"{_days(maturity_us)} (labels.maturity_days)."
-    )
-
-
-def first_payment_us(payments: PaymentLog, now_us: int) -> int:
-    """Where the history begins; payments that stray and void ones do not count.
-
-    A payment strays if it is among the earliest thousandth, or is the earliest of twenty or more,
-    and what follows begins so much later that a tenth of the history would be empty or nearly so.
-
-    Args:
-        payments: The log.
-        now_us: The end of the history, and the answer where no payment counts.
-    """
-    times = payments.event_time_us
-    if payments.void is not None and not payments.void.all():
-        times = times[~payments.void]
-    if len(times) == 0:
-        return now_us
-    place = len(times) // 1000 or int(len(times) >= _ENOUGH_TO_STRAY)
-    usual = int(np.partition(times, place)[place])
-    return int(times[times >= usual - max(0, now_us - usual) // _STRAYS_BY].min())
 
 
 def _check_truth(payments: PaymentLog, labels: LabelLog, now_us: int) -> None:
@@ -314,16 +222,16 @@ class _Splitter:
         if frauds and delay < self.gap and length - 2 * self.gap < 3 * asked.test_us:
             self.gap = delay
             self.notes.append(
-                f"The history is {_days(length)} long: the gaps are {_days(delay)}, the longest "
-                f"delay of a label so far, instead of {_days(asked.maturity_us)}."
+                f"The history is {in_days(length)} long: the gaps are {in_days(delay)}, the "
+                f"longest delay of a label so far, instead of {in_days(asked.maturity_us)}."
             )
         if 4 * self.gap > length:
             self._drop_gap()
         if 2 * self.gap > length:
             self.gap = length // 2
             self.notes.append(
-                f"The history is {_days(length)} long: payments without a label count as good "
-                f"after {_days(self.gap)}, though some labels may take longer."
+                f"The history is {in_days(length)} long: payments without a label count as good "
+                f"after {in_days(self.gap)}, though some labels may take longer."
             )
 
     def _drop_gap(self) -> None:
@@ -341,13 +249,13 @@ class _Splitter:
         if 3 * test > between:
             test = max(1, between // 4)
             self.notes.append(
-                f"The test is {_days(test)} long instead of {_days(asked.test_us)} "
-                f"(training.test_days), a quarter of the {_days(between)} that are left."
+                f"The test is {in_days(test)} long instead of {in_days(asked.test_us)} "
+                f"(training.test_days), a quarter of the {in_days(between)} that are left."
             )
         start = self._latest(end - test, end, MOST_TESTED)
         if start > end - test:
             self.notes.append(
-                f"The test is {_days(end - start)} long instead of {_days(test)}: so long hold "
+                f"The test is {in_days(end - start)} long instead of {in_days(test)}: so long hold "
                 f"{MOST_TESTED:,} payments."
             )
             test = end - start
@@ -358,7 +266,7 @@ class _Splitter:
             more = int(np.count_nonzero(times >= end - longer))
             if longer > test and more > held:
                 self.notes.append(
-                    f"The test is {_days(longer)} long instead of {_days(test)}, to hold "
+                    f"The test is {in_days(longer)} long instead of {in_days(test)}, to hold "
                     f"{more:,} frauds instead of {held:,}."
                 )
                 test = longer
@@ -517,14 +425,3 @@ def _day(us: int) -> str:
     '1970-01-01'
     """
     return str(np.datetime64(us, "us").astype("datetime64[D]"))
-
-
-def _days(us: int) -> str:
-    """A length of time in words.
-
-    >>> _days(30 * DAY_US), _days(DAY_US // 2), _days(0)
-    ('30 days', '12 hours', '0 days')
-    """
-    if 0 < us < 2 * DAY_US:
-        return f"{24 * us / DAY_US:.3g} hours"
-    return f"{us / DAY_US:.4g} days"

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import Ints, LabelLog, PaymentLog, codes_of
-from sentinel.models.splitting import maturity_of
+from sentinel.models.label_delays import maturity_of
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
 from sentinel.pipeline.history import ids_of, read_history

@@ -14,7 +14,7 @@ from sentinel.domain import WorkspaceError
 from sentinel.features.plan.plan import DAY_US
 from sentinel.models.champion import champion_of
 from sentinel.models.dataset import sample
-from sentinel.models.splitting import maturity_of
+from sentinel.models.label_delays import maturity_of
 from sentinel.pipeline.gate import report_path
 from sentinel.pipeline.gate_report import GateReport
 from sentinel.pipeline.labelled_payments import (
