@@ -179,16 +179,17 @@ def test_keys_of_a_deployment_are_known_with_few_scopes_and_can_be_renewed(
         assert made.returncode == 0, made.stdout + made.stderr
         for path in secrets.glob("*_key"):
             assert path.read_text() not in made.stdout + made.stderr
-        scopes = {
-            key["key_id"]: set(key["scopes"]) for key in json.loads(keys("list", "--json").stdout)
-        }
+        listed = json.loads(keys("list", "--json").stdout)
+        scopes = {key["key_id"]: set(key["scopes"]) for key in listed}
         assert scopes == {
             "airflow": {"features", "models"},
-            "dashboard": {"decisions", "models", "metrics"},
+            "dashboard": {"decisions", "models", "metrics", "label"},
             "pipeline": {"features", "models"},
             "prometheus": {"metrics"},
             "sender": {"score", "label"},
         }
+        origins = {key["key_id"]: key["origins"] for key in listed if key["origins"]}
+        assert origins == {"dashboard": ["analyst"]}
         keys("revoke", "airflow")
         (secrets / "sender_key").chmod(0o644)
         (secrets / "sender_key").write_text("sender.snt_" + "a" * 43)

@@ -234,8 +234,8 @@ def test_labels_that_stop_are_told_and_labels_that_come_resolve_it(scorer: Serve
     watch.run(time.time_ns() // 1_000)  # nothing was seen of labels yet
     assert states(settings) == {}
 
-    def paid_and_is(state: str) -> bool:
-        pay()
+    def paid_and_is(state: str, label: bool = False) -> bool:
+        pay(label)
         labels.run(time.time_ns() // 1_000)
         return states(settings) == {"LabelsStopped": state}
 
@@ -244,7 +244,8 @@ def test_labels_that_stop_are_told_and_labels_that_come_resolve_it(scorer: Serve
     unknown = LatestLabelFeed()
     AlertWatch(settings, unknown).run(time.time_ns() // 1_000)
     assert states(settings) == {"LabelsStopped": "firing"}  # while nobody knows, it stays as it is
-    look_until(watch, lambda: paid_and_is("resolved"))
+    # A busy machine may take longer than the silence that is allowed, so labels go on coming.
+    look_until(watch, lambda: paid_and_is("resolved", label=True))
     # What was read bit by bit is what a reader of the whole log finds.
     with ledger_reader(settings) as ledger:
         newest = int(read_arrivals(ledger.groups()).max())

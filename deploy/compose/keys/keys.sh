@@ -6,10 +6,11 @@ set -eu
 [ $# -eq 0 ] || exec sentinel keys "$@"
 
 failed=""
-known() { # SERVICE SCOPES
+known() { # SERVICE SCOPES [ORIGIN of labels]
   file=${SECRETS:-/run/secrets}/$1_key
   id=$(cut -d. -f1 "$file")
-  if said=$(sentinel keys create "$id" --name "$1" --scope "$2" --key-file "$file" 2>&1); then
+  if said=$(sentinel keys create "$id" --name "$1" --scope "$2" ${3:+--origin "$3"} \
+    --key-file "$file" 2>&1); then
     echo "The key $id of $1 may be used for $2."
     return
   fi
@@ -28,7 +29,7 @@ known() { # SERVICE SCOPES
 }
 
 known airflow features,models
-known dashboard decisions,models,metrics
+known dashboard decisions,models,metrics,label analyst
 known pipeline features,models
 known prometheus metrics
 known sender score,label

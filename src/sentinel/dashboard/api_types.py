@@ -50,6 +50,22 @@ class DecisionsPage(msgspec.Struct, frozen=True, kw_only=True):
     next_before: int | None = None
 
 
+class RecordedLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said of a payment."""
+
+    label_id: str | int
+    verdict: Verdict
+    origin: str
+    received_at_us: int
+
+
+class DecisionDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """Of ``GET /decisions/{id}``: where a decision is, and what was said of it since."""
+
+    sequence: int
+    labels: tuple[RecordedLabel, ...] = ()
+
+
 class Contribution(msgspec.Struct, frozen=True, kw_only=True):
     """What one feature added to a score."""
 

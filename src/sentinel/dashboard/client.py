@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sentinel.access.own_key import OwnKey
 from sentinel.dashboard.api_types import (
     Decision,
+    DecisionDetail,
     DecisionsPage,
     Experiments,
     Explanation,
@@ -21,13 +23,18 @@ from sentinel.dashboard.api_types import (
     Promotion,
     Totals,
 )
-from sentinel.domain import Unavailable
+from sentinel.domain import Outcome, Unavailable, Verdict
 from sentinel.drift.figures import DriftOverview, FeatureDetail
 from sentinel.settings import ApiSettings
 
 T = TypeVar("T")
+Asked = Mapping[str, int | str | None]
+"""Parameters of a question; None for what is not asked."""
 
 PAGE_ROWS: Final = 1000
+ANALYST: Final = "analyst"
+"""Origin of the verdicts that are given here."""
+_NOTHING: Final[Asked] = {}
 _CONNECT_SECONDS: Final = 1.0
 _ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 -- compared with, not bound to
 
@@ -98,6 +105,45 @@ class ScoringApi:
         found = self.decisions(before=sequence + 1, limit=1).decisions
         return found[0] if found and found[0].sequence == sequence else None
 
+    def waiting(self, limit: int = PAGE_ROWS) -> DecisionsPage:
+        """Payments that were held for review and wait for a verdict, newest first."""
+        asked: Asked = {"limit": limit, "outcome": Outcome.REVIEW.value, "label": "none"}
+        return self._read("/decisions", DecisionsPage, asked)
+
+    def decisions_of(self, kind: str, identifier: str, limit: int = PAGE_ROWS) -> DecisionsPage:
+        """Decisions on the payments of somebody, newest first.
+
+        Args:
+            kind: ``customer_id``, ``card_id`` or ``merchant_id``.
+            identifier: Whose.
+            limit: Most decisions in the page.
+        """
+        return self._read("/decisions", DecisionsPage, {"limit": limit, kind: identifier})
+
+    def detail(self, transaction_id: str | int) -> DecisionDetail | None:
+        """Where the decision on a payment is, and what was said of it; None if there is none."""
+        path = f"/decisions/{urllib.parse.quote(str(transaction_id), safe='')}"
+        answer = self._ask("GET", path, good=(200, 404))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self._understood(path, answer, DecisionDetail)
+
+    def give_verdict(self, transaction_id: str | int, verdict: Verdict, label_id: str) -> None:
+        """Record what an analyst found out about a payment.
+
+        Args:
+            transaction_id: Of the payment.
+            verdict: What it was.
+            label_id: Makes a repeat harmless.
+        """
+        label = {
+            "transaction_id": transaction_id,
+            "verdict": verdict.value,
+            "label_id": label_id,
+            "origin": ANALYST,
+        }
+        self._ask("POST", "/labels", json={"labels": [label]})
+
     def explanation(self, transaction_id: str | int) -> Explanation:
         """Why a decision was what it was."""
         path = f"/decisions/{urllib.parse.quote(str(transaction_id))}/explanation"
@@ -157,7 +203,7 @@ class ScoringApi:
         """Close the connections."""
         self._http.close()
 
-    def _read(self, path: str, kind: type[T], asked: dict[str, int | None] | None = None) -> T:
+    def _read(self, path: str, kind: type[T], asked: Asked = _NOTHING) -> T:
         return self._understood(path, self._get(path, asked), kind)
 
     def _understood(self, path: str, answer: httpx.Response, kind: type[T]) -> T:
@@ -166,8 +212,8 @@ class ScoringApi:
         except msgspec.DecodeError as error:
             raise self._not_understood(path, error) from error
 
-    def _get(self, path: str, asked: dict[str, int | None] | None = None) -> httpx.Response:
-        given = {name: value for name, value in (asked or {}).items() if value is not None}
+    def _get(self, path: str, asked: Asked = _NOTHING) -> httpx.Response:
+        given = {name: value for name, value in asked.items() if value is not None}
         return self._ask("GET", path, params=given)
 
     def _ask(

@@ -1,23 +1,32 @@
-"""What all pages share: the scorer that they ask, who looks, and the links between them."""
+"""What pages share: the scorer, who looks, links between pages, a table of decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import streamlit as st
 
 from sentinel.access.own_key import OwnKey
-from sentinel.dashboard import words
+from sentinel.dashboard import waterfall, words
+from sentinel.dashboard.api_types import Decision
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.dashboard.login.door import USER_HEADER
+from sentinel.domain import Unavailable
 from sentinel.settings import load_settings
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
 
-_STYLE = Path(__file__).with_name("panels.css")
+_HERE: Final = Path(__file__).parent
+_STYLE: Final = _HERE / "panels.css"
+
+_table = st.components.v2.component(
+    "sentinel_decision_table",
+    css=(_HERE / "decision_table.css").read_text(encoding="utf-8"),
+    js=(_HERE / "decision_table.js").read_text(encoding="utf-8"),
+)
 
 
 @st.cache_resource(show_spinner=False)
@@ -44,3 +53,37 @@ def user() -> str:
 def clock(us: int) -> str:
     """Time of day with its zone."""
     return f"{words.clock(us)} UTC"
+
+
+def decision_table(
+    key: str,
+    rows: list[dict[str, object]],
+    *,
+    open_sequence: int | None,
+    empty: str,
+    on_pick: Callable[[], None],
+) -> None:
+    """A table of decisions; ``picked`` of its state is the place in the log of what was clicked.
+
+    Args:
+        key: Of its state in the session.
+        rows: What `shape.table_rows` makes.
+        open_sequence: Place in the log of the row that is open; None if none is.
+        empty: What it says without rows.
+        on_pick: Called when one is clicked.
+    """
+    data = {"rows": rows, "open": open_sequence, "empty": empty}
+    _table(key=key, data=data, on_picked_change=on_pick)
+
+
+def explanation(api: ScoringApi, opened: Decision) -> str:
+    """The picture of a decision's explanation, asked for once while it is open."""
+    known: tuple[int, str] | None = st.session_state.get("why")
+    if known is not None and known[0] == opened.sequence:
+        return known[1]
+    try:
+        picture = waterfall.explanation(api.explanation(opened.transaction_id))
+    except Unavailable as error:
+        picture = waterfall.missing(str(error))
+    st.session_state["why"] = (opened.sequence, picture)
+    return picture

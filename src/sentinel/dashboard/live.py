@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 import streamlit as st
 
-from sentinel.dashboard import charts, frame, panels, shape, waterfall, words
-from sentinel.dashboard.api_types import Decision
-from sentinel.dashboard.client import ScoringApi, api_url
+from sentinel.dashboard import charts, frame, panels, shape, words
+from sentinel.dashboard.client import api_url
 from sentinel.dashboard.feed import Feed, Snapshot
 from sentinel.domain import Unavailable
 from sentinel.settings import Settings, load_settings
@@ -19,17 +17,10 @@ REFRESH_SECONDS: Final = 2.0
 
 _TABLE_ROWS: Final = 100
 _PERIODS: Final = {"15 min": 15, "1 hour": 60, "All": None}
-_HERE: Final = Path(__file__).parent
 _EMPTY: Final = {
     "All decisions": "No payment has been scored yet. Send one with POST /predict.",
     "Alerts": "No payment has been held for review or declined yet.",
 }
-
-_table = st.components.v2.component(
-    "sentinel_decision_table",
-    css=(_HERE / "decision_table.css").read_text(encoding="utf-8"),
-    js=(_HERE / "decision_table.js").read_text(encoding="utf-8"),
-)
 
 
 @st.cache_resource(show_spinner=False)
@@ -72,25 +63,12 @@ def _live() -> None:
         if opened is not None:
             with st.container(border=True, key="detail"):
                 st.html(panels.detail(opened, settings.money))
-                st.html(_why(api, opened))
+                st.html(frame.explanation(api, opened))
                 st.button("Close", on_click=_close, key="close", width="stretch")
         with st.container(border=True, key="model"):
             st.html(panels.model(snapshot.health))
         with st.container(border=True, key="service"):
             st.html(panels.service(snapshot.health))
-
-
-def _why(api: ScoringApi, opened: Decision) -> str:
-    """The picture of a decision's explanation, asked for once while it is open."""
-    known: tuple[int, str] | None = st.session_state.get("why")
-    if known is not None and known[0] == opened.sequence:
-        return known[1]
-    try:
-        picture = waterfall.explanation(api.explanation(opened.transaction_id))
-    except Unavailable as error:
-        picture = waterfall.missing(str(error))
-    st.session_state["why"] = (opened.sequence, picture)
-    return picture
 
 
 def _away(problem: str, last_seen_us: int | None) -> None:
@@ -192,14 +170,12 @@ def _charts(settings: Settings, snapshot: Snapshot, since_us: int) -> None:
 def _decisions(settings: Settings, snapshot: Snapshot) -> None:
     shown = _choice("Show", "shown", list(_EMPTY))
     rows = snapshot.alerts if shown == "Alerts" else snapshot.rows
-    _table(
-        key="decisions",
-        data={
-            "rows": shape.table_rows(rows[:_TABLE_ROWS], settings.money),
-            "open": st.session_state.get("open"),
-            "empty": _EMPTY[shown],
-        },
-        on_picked_change=_open,
+    frame.decision_table(
+        "decisions",
+        shape.table_rows(rows[:_TABLE_ROWS], settings.money),
+        open_sequence=st.session_state.get("open"),
+        empty=_EMPTY[shown],
+        on_pick=_open,
     )
 
 
