@@ -136,7 +136,9 @@ def sent_by(*files: str) -> set[str]:
 
 
 def test_a_scorer_may_run_the_commands_that_the_code_sends_and_no_others() -> None:
-    records = [f"state/redis/{name}.py" for name in ("records", "notes", "wire", "checkpoints")]
+    records = [
+        f"state/redis/{name}.py" for name in ("records", "notes", "link", "wire", "checkpoints")
+    ]
     sent = sent_by(*records, "scoring/shared_states.py", "state/redis/functions.lua")
     assert {"append", "fcall", "hgetall", "scan", "setrange", "unlink"} <= sent
     assert commands_of("scorer") - {"ping"} == sent | BY_THE_VERSION_BEFORE
