@@ -285,7 +285,7 @@ def test_at_the_budget_payments_are_decided_and_state_grows_no_more(settings: Se
         # A label about a payment that no record holds changes none.
         await runtime.labels.submit([label(runtime, 1, "t250", Verdict.FRAUD)])
         again = msgspec.structs.replace(payments[250], received_at_us=now + 1_000)
-        assert runtime.writer.submit(again) == answers[250]
+        assert await decide(runtime, again) == answers[250]
         now = runtime.writer.receive_time_us()
         last = msgspec.structs.replace(
             payments[250], transaction_id="last", event_time_us=now, received_at_us=now
