@@ -8,8 +8,6 @@ from html import escape
 from sentinel.dashboard import words
 from sentinel.dashboard.api_types import RecordedLabel
 
-__all__ = ["RecordedLabel", "said"]
-
 
 def said(labels: Sequence[RecordedLabel]) -> str:
     """The labels of a payment, the latest first."""

@@ -10,7 +10,7 @@ from typing import Final
 import streamlit as st
 
 from sentinel.dashboard import frame, panels, review_panels, shape
-from sentinel.dashboard.api_types import Decision
+from sentinel.dashboard.api_types import Decision, RecordedLabel
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.domain import Unavailable, Verdict
 from sentinel.settings import load_settings
@@ -134,14 +134,12 @@ def _opened(api: ScoringApi, rows: Sequence[Decision]) -> Decision | None:
     return next((row for row in rows if row.sequence == sequence), None) or api.decision(sequence)
 
 
-def _labels(api: ScoringApi, opened: Decision) -> tuple[review_panels.RecordedLabel, ...]:
+def _labels(api: ScoringApi, opened: Decision) -> tuple[RecordedLabel, ...]:
     detail = api.detail(opened.transaction_id)
     return () if detail is None else detail.labels
 
 
-def _verdict(
-    api: ScoringApi, opened: Decision, labels: Sequence[review_panels.RecordedLabel]
-) -> None:
+def _verdict(api: ScoringApi, opened: Decision, labels: Sequence[RecordedLabel]) -> None:
     """What was said of a payment, and buttons to say something."""
     user = frame.user()
     st.html(panels.title("Verdict", f"as {user}" if user else "as anyone at this dashboard"))
