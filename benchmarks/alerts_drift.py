@@ -26,7 +26,8 @@ from sentinel.drift.counting import count_cells
 from sentinel.drift.notices import HOUR_US
 from sentinel.drift.reference import DriftReference, freeze_reference
 from sentinel.drift.segments import default_segments, members
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.open import open_reader
 from sentinel.log.entries import GroupKind, decode_decisions
 from sentinel.models.champion import Champion

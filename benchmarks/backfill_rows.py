@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentinel.features.plan.functions import AMOUNT, Function
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, View, default_hop_us
+from sentinel.features.plan.parts import Aggregate, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, default_hop_us
 
 Key = Literal["card", "merchant"]
 

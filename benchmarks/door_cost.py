@@ -111,7 +111,7 @@ class _Way:
         config = uvicorn.Config(self._application, lifespan="off", ws="none")
         self._protocols: list[PaymentProtocol] = []
         for _ in range(_CONNECTIONS):
-            protocol = fast_path.protocol(config, ServerState(), {})
+            protocol = PaymentProtocol(fast_path, config, ServerState(), {})
             protocol.connection_made(_Transport(self))
             self._protocols.append(protocol)
 

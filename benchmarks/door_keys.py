@@ -17,9 +17,10 @@ import httpx
 
 from sentinel.access.keys import Pepper, new_key
 from sentinel.access.managing import KeyRights, create_key, revoke_key, rotate_key
+from sentinel.access.open_store import open_store
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
-from sentinel.access.store import KeyStore, now_us, open_store
+from sentinel.access.store import KeyStore, now_us
 from sentinel.api.admission import ADMISSIONS, OPEN, Admission
 from sentinel.settings import AccessSettings, Settings
 from testkit.payments import payments

@@ -31,10 +31,10 @@ from sentinel.ledger.index import LedgerIndex
 from sentinel.ledger.open import open_reader
 from sentinel.log.entries import outcome_of
 from sentinel.models.serving import serving_of
+from sentinel.scoring.embedded_states import EmbeddedStates
 from sentinel.scoring.panel import Panel
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.serving_model import ServingModel
-from sentinel.scoring.states import EmbeddedStates
 from sentinel.settings import Settings
 from sentinel.sources.simulator import SimulatorConfig, SimulatorSource
 from testkit.readme import Promise, readme_promises

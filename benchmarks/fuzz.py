@@ -31,10 +31,10 @@ from uvicorn.server import ServerState
 from benchmarks.fuzz_cases import Case, cases
 from sentinel.access.keys import new_key
 from sentinel.access.managing import KeyRights, create_key
+from sentinel.access.open_store import open_store
 from sentinel.access.opening import open_gatekeeper
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import ALL_SCOPES
-from sentinel.access.store import open_store
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections, Wait
 from sentinel.api.fast_path import FastPath
@@ -252,7 +252,7 @@ async def _run(settings: Settings, count: int, seed: int, found: Findings) -> No
     state = ServerState()
 
     def make() -> PaymentProtocol:
-        return fast_path.protocol(config, state, {})
+        return PaymentProtocol(fast_path, config, state, {})
 
     each = [count // CONNECTIONS + (n < count % CONNECTIONS) for n in range(CONNECTIONS)]
     keys = [(key, True), ("", False), (key, True), (new_key("fuzz"), False)]

@@ -16,7 +16,8 @@ from benchmarks.parity_tally import Tally, Vectors
 from sentinel.domain import Label, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import Plan, View
+from sentinel.features.plan.parts import View
+from sentinel.features.plan.plan import Plan
 from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION
 from sentinel.pipeline.verify import transactions_of
 from testkit.oracle import Oracle

@@ -15,7 +15,8 @@ from sentinel.drift.notices import HOUR_US
 from sentinel.drift.open_streams import FollowedModel
 from sentinel.drift.reference import DriftReference, freeze_reference
 from sentinel.drift.segments import Segment, members
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.base import Ledger
 from sentinel.log.entries import (
     FLAG_DEGRADED,

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sentinel.domain import Entry, Label, Transaction, Verdict, Void
-from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import Plan
 
 Value = float | None
 """A finished feature: the double that a float32 stands for, None = null."""

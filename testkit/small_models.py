@@ -7,7 +7,8 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, RequestFeature, View
+from sentinel.features.plan.parts import Aggregate, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.models.artifact import TrainingWindow, save_artifact
 from sentinel.models.calibration import fit_calibration
 from sentinel.models.intervals import Estimate

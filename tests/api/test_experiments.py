@@ -13,11 +13,12 @@ import httpx
 import pytest
 
 from sentinel.access.managing import KeyRights, create_key
+from sentinel.access.open_store import open_store
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
-from sentinel.access.store import open_store
 from sentinel.experiments.assignment import draw
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, RequestFeature, View
+from sentinel.features.plan.parts import RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.settings import Settings
 from testkit.experiments import install_version
 from testkit.scratch import default_plan, make_workspace, serving

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from sentinel.access.managing import KeyRights, create_key
+from sentinel.access.open_store import open_store
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
-from sentinel.access.store import open_store
 from sentinel.api.connections import DISCARD_SECONDS
 from sentinel.api.protocol import FULL_READ_BYTES
 from testkit.ports import free_port

@@ -12,10 +12,11 @@ import pytest
 
 from sentinel.access.keys import Pepper, new_key
 from sentinel.access.managing import KeyRights, create_key, revoke_key, rotate_key
+from sentinel.access.open_store import open_store
 from sentinel.access.pepper import pepper_of
 from sentinel.access.principals import NOBODY
 from sentinel.access.scopes import ALL_SCOPES, Scope
-from sentinel.access.store import KeyStore, now_us, open_store
+from sentinel.access.store import KeyStore, now_us
 from sentinel.api.admission import ADMISSIONS, OPEN, Admission, admission_of
 from sentinel.settings import Settings
 from testkit.scratch import Server, make_workspace, serving

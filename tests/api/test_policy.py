@@ -11,9 +11,9 @@ import pytest
 
 from sentinel.access.keys import Pepper
 from sentinel.access.managing import KeyRights, create_key
+from sentinel.access.open_store import open_store
 from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
-from sentinel.access.store import open_store
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
 from testkit.decided_worlds import decided_world

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sentinel.access.keys import id_of_key
+from sentinel.access.open_store import open_store
 from sentinel.access.own_key import OWN_KEY_FILE, OwnKey
-from sentinel.access.store import open_store
 from sentinel.cli.main import app
 from sentinel.cli.traffic import _send
 from sentinel.cli.up import up

@@ -21,7 +21,8 @@ from sentinel.feast_plugin.compile import category_columns, compile_definitions
 from sentinel.feast_plugin.source import TransactionLog
 from sentinel.feast_plugin.tags import fields, ratio, request, windowed
 from sentinel.features.plan.describe import describe
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Filter, Plan
+from sentinel.features.plan.parts import Filter
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.features.plan.program import RECORD_WARNING_BYTES, compile_program
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -5,18 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
-from sentinel.features.plan.plan import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    Aggregate,
-    Filter,
-    Plan,
-    Ratio,
-    RequestFeature,
-    View,
-    default_hop_us,
-)
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, Plan, default_hop_us
 
 _PLAIN: Final[tuple[Function, ...]] = ("count", "fraud_count", "fraud_rate", "time_since_last")
 _OF_AMOUNTS: Final[tuple[Function, ...]] = ("sum", "mean", "std", "min", "max")

@@ -10,7 +10,8 @@ import pytest
 
 from sentinel.features.plan.definition_hashes import definition_hashes, matching_columns
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Filter, Plan, Ratio, View
+from sentinel.features.plan.parts import Filter, Ratio, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from tests.features.plans import aggregate, every_function
 from tests.golden.make import FILES
 

@@ -10,7 +10,8 @@ import pytest
 
 from sentinel.domain import Label, Transaction, Verdict
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import HOUR_US, MINUTE_US, Plan, Ratio
+from sentinel.features.plan.parts import Ratio
+from sentinel.features.plan.plan import HOUR_US, MINUTE_US, Plan
 from tests.features.engines import ENGINES, Vectors, oracle
 from tests.features.logs import bits_of, bits_of_values
 from tests.features.plans import aggregate, view

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from sentinel.domain import Transaction
 from sentinel.features.arena import Arena
-from sentinel.features.encode import EventEncoder, as_text, text_hash
+from sentinel.features.encode import EventEncoder, text_hash
 from sentinel.features.encode_batch import encode_batch
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import Filter, Plan, RequestFeature
+from sentinel.features.plan.parts import Filter, RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import EVENT_FILTERS, KIND_ADD, KIND_PEEK, compile_program
+from sentinel.ingest.values import as_text
 from tests.features.logs import batch_of, bits_of
 from tests.features.plans import aggregate, plan_of, view
 from tests.features.worlds import START_US, World, worlds

@@ -21,7 +21,8 @@ from sentinel.features.plan.functions import (
     Section,
     Takes,
 )
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Filter
+from sentinel.features.plan.parts import Aggregate, Filter
+from sentinel.features.plan.plan import DAY_US, HOUR_US
 from sentinel.models.explanations import compile_words
 from tests.features.engines import ENGINES, oracle
 from tests.features.logs import bits_of, bits_of_values

@@ -14,7 +14,8 @@ from sentinel.domain import MAX_AMOUNT_MINOR, Transaction
 from sentinel.features.arena import Arena
 from sentinel.features.kernel.deviation import standard_deviation
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, Ratio
+from sentinel.features.plan.parts import Ratio
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.features.plan.program import compile_program
 from testkit.entry_fold import EntryFold
 from tests.features.engines import oracle

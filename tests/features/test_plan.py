@@ -10,18 +10,8 @@ from hypothesis import given
 
 from sentinel.domain import DefinitionError
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    SECOND_US,
-    Filter,
-    Plan,
-    Ratio,
-    RequestFeature,
-    View,
-    default_hop_us,
-)
+from sentinel.features.plan.parts import Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Plan, default_hop_us
 from sentinel.features.plan.program import RECORD_WARNING_BYTES, compile_program
 from tests.features.plans import aggregate, every_function, plan_of, view
 from tests.features.worlds import plans

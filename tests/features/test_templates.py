@@ -30,7 +30,8 @@ from sentinel.feast_plugin.families import (
 )
 from sentinel.features.plan.definition_hashes import definition_hashes
 from sentinel.features.plan.describe import describe
-from sentinel.features.plan.plan import HOUR_US, MINUTE_US, Aggregate, Plan, View
+from sentinel.features.plan.parts import Aggregate, View
+from sentinel.features.plan.plan import HOUR_US, MINUTE_US, Plan
 from sentinel.features.plan.templates import OF_RATIOS, OF_REQUESTS, OF_WINDOWS
 from sentinel.models.explanations import compile_words
 from sentinel.models.sentences import compile_usual, say

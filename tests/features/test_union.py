@@ -15,15 +15,8 @@ from sentinel.features.offline import OfflineFold
 from sentinel.features.online import OnlineFold
 from sentinel.features.plan.definition_hashes import definition_hashes, matching_columns
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    Filter,
-    Plan,
-    Ratio,
-    RequestFeature,
-)
+from sentinel.features.plan.parts import Filter, Ratio, RequestFeature
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, Plan
 from sentinel.features.plan.program import KIND_ADD, KIND_FRAUD, compile_program
 from sentinel.features.plan.union import union_plan
 from sentinel.log.entries import partly_tracked

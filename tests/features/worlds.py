@@ -22,7 +22,8 @@ from sentinel.domain import (
     Void,
 )
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
-from sentinel.features.plan.plan import Aggregate, Filter, Plan, Ratio, RequestFeature, View
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import Plan
 
 Entry = Transaction | Label
 

@@ -20,7 +20,8 @@ from sentinel.api.routes.labels import LabelsRequest, labels_of
 from sentinel.api.routes.payment_bodies import ReadingRules
 from sentinel.api.routes.payment_reading import read_payment
 from sentinel.domain import InvalidQuery, InvalidTransaction
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.card_columns import ColumnJudge
 from sentinel.ingest.cards import holds_card_number, masked
 from sentinel.ingest.guard import Guard

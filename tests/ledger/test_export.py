@@ -24,7 +24,7 @@ from sentinel.domain import (
     Void,
     WorkspaceError,
 )
-from sentinel.features.encode import as_text
+from sentinel.ingest.values import as_text
 from sentinel.ledger import export, export_tables
 from sentinel.ledger.export import export_parquet, open_table
 from sentinel.ledger.sqlite import SqliteLedger

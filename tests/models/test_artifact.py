@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sentinel.domain import ModelFormatError, PlanMismatch
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, RequestFeature, View
+from sentinel.features.plan.parts import Aggregate, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.models.artifact import (
     MANIFEST,
     ModelManifest,

@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    Aggregate,
-    Filter,
-    Plan,
-    Ratio,
-    RequestFeature,
-    View,
-)
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, Plan
 from sentinel.models.explanations import compile_words
 
 

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sentinel.features.plan.plan import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    Aggregate,
-    Filter,
-    Plan,
-    Ratio,
-    RequestFeature,
-    View,
-)
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, Plan
 from sentinel.models.explanations import compile_words
 from sentinel.models.sentences import compile_usual, say
 from sentinel.settings import MoneySettings

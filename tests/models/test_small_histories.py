@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sentinel.domain import InvalidQuery, ModelError
-from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models import splitting
 from sentinel.models.artifact import TrainingWindow, load_manifest, load_trees, save_artifact
 from sentinel.models.dataset import MIN_FRAUDS, LabelLog, PaymentLog, Sample

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.domain import Label, Transaction, Verdict
-from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.log.columns import DecisionColumns
 from sentinel.log.entries import (
     FLAG_DEGRADED,

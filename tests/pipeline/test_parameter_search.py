@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import LabelLog, PaymentLog
 from sentinel.models.families.installed import trainer_of
 from sentinel.models.intervals import Estimate

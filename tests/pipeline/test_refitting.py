@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from sentinel.domain import ModelNotSigned
-from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.artifact import JUDGED, judged_folder, load_manifest
 from sentinel.models.calibration import Calibration
 from sentinel.models.dataset import LabelLog, PaymentLog

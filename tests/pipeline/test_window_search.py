@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sentinel.features.plan.plan import DAY_US, Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import DAY_US, Plan
 from sentinel.models.dataset import LabelLog, PaymentLog
 from sentinel.models.splitting import SplitRequest, split_by_time
 from sentinel.pipeline.validation_folds import Material

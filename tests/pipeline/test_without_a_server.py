@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sentinel.domain import GateWaits, InvalidQuery, Unavailable
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.models.artifact import load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.models.evaluation import undecided

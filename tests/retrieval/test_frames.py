@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from sentinel.domain import InvalidQuery
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.ingest.guard import Guard
 from sentinel.ingest.tokens import TokenField, TokenRules, Tokens
 from sentinel.retrieval.entity_frame import rows_as_of

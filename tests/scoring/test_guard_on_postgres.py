@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from sentinel.access.store import migrate_keys
+from sentinel.access.open_store import migrate_keys
 from sentinel.domain import LedgerUnavailable, NotFound
 from sentinel.drift.tables import migrate_drift
 from sentinel.experiments.lineup import Canary, LineUp, started

@@ -20,7 +20,8 @@ import pytest
 
 from sentinel.experiments.assignment import draw
 from sentinel.experiments.lineup import Experiment
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.ledger.open import open_shared
 from sentinel.log.entries import decode_decisions
 from sentinel.models.serving import model_folder

@@ -14,7 +14,8 @@ from sentinel.domain import Transaction
 from sentinel.experiments.lineup import Experiment
 from sentinel.features.plan.definition_hashes import matching_columns
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan, Ratio, RequestFeature
+from sentinel.features.plan.parts import Ratio, RequestFeature
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.features.plan.union import union_plan
 from sentinel.models.plans import find_plan, keep_union, union_path
 from sentinel.models.serving import (

@@ -26,6 +26,7 @@ from sentinel.settings import Settings
 from sentinel.sources import log_batches, preview
 from sentinel.sources.mapping import MappingSource
 from sentinel.sources.mapping_file import parse_mapping
+from sentinel.sources.preview_text import render_preview
 from testkit.disguises import disguises
 
 NOW_US = 1_800_000_000_000_000
@@ -112,7 +113,7 @@ def test_labels_find_tokenised_payments(shop: Path) -> None:
 
 def test_a_preview_shows_masks(shop: Path) -> None:
     screen = Console(file=io.StringIO(), width=300)
-    screen.print(preview(source_in(shop), now_us=NOW_US).render())
+    screen.print(render_preview(preview(source_in(shop), now_us=NOW_US)))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "411111******1111" in shown
     assert "card_number" not in shown
@@ -213,7 +214,7 @@ def test_columns_of_secrets_have_to_be_left_out_by_name(shop: Path) -> None:
     with pytest.raises(ConfigurationError, match="security code"):
         source_in(shop, attributes=without | {"rename": {"email": "cvv"}})
     screen = Console(file=io.StringIO(), width=300)
-    screen.print(preview(source_in(shop, attributes=without), now_us=NOW_US).render())
+    screen.print(render_preview(preview(source_in(shop, attributes=without), now_us=NOW_US)))
     assert "123" not in screen.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -28,6 +28,7 @@ from sentinel.sources.mapping_file import (
     OutcomeTable,
     parse_mapping,
 )
+from sentinel.sources.preview_text import render_preview
 from tests.sources.tables import DAY_US, NOW_US, log_of, rejects
 
 CSV = """ref,when,sum,cust,bin,last4,shop,code,score,is_fraud,note
@@ -104,7 +105,7 @@ def test_the_preview_shows_what_was_understood(tmp_path: Path) -> None:
     assert seen.findings[:3] == (None, None, None)
     assert "'soon' is not an ISO 8601 time" in (seen.findings[3] or "")
     output = io.StringIO()
-    Console(file=output, width=250).print(seen.render())
+    Console(file=output, width=250).print(render_preview(seen))
     for words in ("transaction_id", "123450", "warning: no column", "4111|1111", "soon"):
         assert words in output.getvalue()
 

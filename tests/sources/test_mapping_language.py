@@ -17,6 +17,7 @@ from sentinel.domain import ConfigurationError
 from sentinel.sources import ImportReport, open_source, preview
 from sentinel.sources.log import ImportRefused
 from sentinel.sources.mapping_file import load_mapping, parse_mapping
+from sentinel.sources.preview_text import render_preview
 from tests.sources.tables import NOW_US, log_of
 
 HEAD = 'id = "ref"\nfiles = { path = "pay.csv" }\namount = { column = "sum" }\n'
@@ -513,7 +514,7 @@ def test_a_preview_fits_80_columns_and_checks_more_than_it_shows(
     seen = preview(open_source(tmp_path / "m.toml"), now_us=NOW_US)
     assert seen.sample.read >= min(rows, 10_000)
     assert seen.sample.rejected["invalid_amount"] == -(-seen.sample.read // 10)
-    shown = text_of(seen.render(), 80)
+    shown = text_of(render_preview(seen), 80)
     assert max(map(len, shown)) <= 80
     text = "\n".join(shown)
     assert "4111111111111111" not in text

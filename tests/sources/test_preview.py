@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from sentinel.sources.preview import preview
+from sentinel.sources.preview_text import render_preview
 from sentinel.sources.registry import open_source
 from sentinel.sources.report import ImportReport
 
@@ -44,7 +45,7 @@ def test_the_share_of_frauds_is_that_of_the_rows_that_were_looked_at(tmp_path: P
     assert sample.frauds == 100
     assert sample.frauds_accepted == sum(n % 10 == 0 for n in range(sample.accepted))
     console = Console(record=True, width=80)
-    console.print(seen.render())
+    console.print(render_preview(seen))
     lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
     # Each count with the share of the rows that it is of.
     known = sample.frauds_accepted

@@ -188,7 +188,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 TRAINING = f"""
 import sys
 from pathlib import Path
-from sentinel.features.plan.plan import Plan, RequestFeature
+from sentinel.features.plan.parts import RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.pipeline import fitting
 from sentinel.pipeline.importing import import_history
 from sentinel.pipeline.training import train

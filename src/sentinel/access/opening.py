@@ -6,9 +6,9 @@ import ipaddress
 import logging
 from functools import partial
 
+from sentinel.access.open_store import open_store
 from sentinel.access.pepper import pepper_of
 from sentinel.access.principals import Gatekeeper
-from sentinel.access.store import open_store
 from sentinel.domain import ConfigurationError
 from sentinel.settings import Settings
 

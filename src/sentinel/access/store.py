@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sentinel.access.keys import Pepper, StoredKey
 from sentinel.domain import ConfigurationError
-
-if TYPE_CHECKING:
-    from sentinel.settings import Settings
 
 MOST_KEYS: Final = 10_000
 """Most keys of a deployment, revoked ones included: every scorer holds all of them."""
@@ -86,36 +83,6 @@ class KeyStore(Protocol):
     def close(self) -> None:
         """Release it."""
         ...
-
-
-def open_store(settings: Settings) -> KeyStore:
-    """The keys of a deployment. Nothing is made or reached before it is asked.
-
-    Raises:
-        ConfigurationError: `ledger.url` is of no database.
-    """
-    if settings.ledger.url:
-        from sentinel.access.postgres import PostgresKeys
-        from sentinel.ledger.database import database_of
-
-        return PostgresKeys(database_of(settings))
-    from sentinel.access.sqlite import SqliteKeys
-
-    return SqliteKeys(settings.workspace / "keys.db")
-
-
-def migrate_keys(settings: Settings) -> None:
-    """Make the tables of keys beside a ledger in PostgreSQL, or bring them up to date.
-
-    Raises:
-        ConfigurationError, WorkspaceError, LedgerUnavailable: See `sentinel.ledger.open`.
-    """
-    if settings.ledger.url:
-        from sentinel.access.postgres import TABLES
-        from sentinel.ledger.database import database_of
-        from sentinel.ledger.postgres import migrate
-
-        migrate(database_of(settings), TABLES)
 
 
 def changed(before: KeysRead, change: Change, pepper_check: bytes) -> StoredKey:

@@ -1,11 +1,6 @@
-"""What all connections of a process share, and the protocol that each of them gets."""
+"""What all connections of a process share."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from sentinel.access.limits import Rates
 from sentinel.api.answers import Answers
@@ -13,7 +8,6 @@ from sentinel.api.connections import Connections
 from sentinel.api.door import Door
 from sentinel.api.payment_heads import PaymentHeads
 from sentinel.api.problems import ProblemRenderer
-from sentinel.api.protocol import PaymentProtocol
 from sentinel.api.request_log import RequestLog
 from sentinel.api.routes.payments import Intake
 from sentinel.telemetry.request_ids import RequestIds
@@ -55,9 +49,3 @@ class FastPath:
         self.admin_port = admin_port
         self.heads = PaymentHeads(door, rates)
         self.answers = Answers(problems, request_ids or RequestIds(), requests)
-
-    def protocol(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_options: Any
-    ) -> PaymentProtocol:
-        """A protocol for a new connection; what uvicorn calls."""
-        return PaymentProtocol(self, config, server_state, app_state)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -24,6 +25,7 @@ from sentinel.api.application_call import call_of
 from sentinel.api.chunks import ChunkedBody
 from sentinel.api.connections import Wait
 from sentinel.api.door import PAYMENT
+from sentinel.api.fast_path import FastPath
 from sentinel.api.heads import CHUNKED, END_OF_HEAD, MOST_HEAD_BYTES, Head, check_beginning
 from sentinel.api.incoming import IncomingRequest
 from sentinel.api.payment_heads import PaymentHead
@@ -32,14 +34,26 @@ from sentinel.api.request_log import RequestLog
 from sentinel.domain import SentinelError
 from sentinel.telemetry.request_ids import NO_IDS, CallersIds
 
-if TYPE_CHECKING:
-    from sentinel.api.fast_path import FastPath
-
 MOST_DISCARDED: Final = 33_554_432
 """Bytes that a refused client may still send, so that it comes to read the answer."""
 FULL_READ_BYTES: Final = 256_000
 """What uvloop reads at once. A read of so many bytes says that there are more."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def protocols_of(fast_path: FastPath) -> Callable[..., PaymentProtocol]:
+    """What uvicorn calls for each new connection.
+
+    Args:
+        fast_path: What the connections share.
+    """
+
+    def protocol(
+        config: Config, server_state: ServerState, app_state: dict[str, Any], **_options: Any
+    ) -> PaymentProtocol:
+        return PaymentProtocol(fast_path, config, server_state, app_state)
+
+    return protocol
 
 
 class PaymentProtocol(asyncio.Protocol):

@@ -24,6 +24,7 @@ from sentinel.access.principals import Gatekeeper
 from sentinel.api.app import Application
 from sentinel.api.connections import Connections
 from sentinel.api.fast_path import FastPath
+from sentinel.api.protocol import protocols_of
 from sentinel.api.routes.decision_json import render, render_recorded
 from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import ConfigurationError
@@ -97,7 +98,8 @@ async def _serve(
                 config = uvicorn.Config(
                     application,
                     http=cast(
-                        "type[asyncio.Protocol]", _fast_path(application, settings.api).protocol
+                        "type[asyncio.Protocol]",
+                        protocols_of(_fast_path(application, settings.api)),
                     ),
                     access_log=False,
                     lifespan="off",

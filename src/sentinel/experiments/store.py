@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sentinel.documents.store import (
-    Change,
-    DocumentStore,
-    Kind,
-    migrate_documents,
-    open_documents,
-)
+from sentinel.documents.open_store import migrate_documents, open_documents
+from sentinel.documents.store import Change, DocumentStore, Kind
 from sentinel.domain import LedgerUnavailable
 from sentinel.experiments.growth import Growth, with_steps
 from sentinel.experiments.lineup import NO_LINE_UP, LineUp, decode_line_up

@@ -12,7 +12,8 @@ from sentinel.feast_plugin.source import EVENT_TIMESTAMP
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean
 from sentinel.features.plan.durations import microseconds
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, AggregateFunction, Takes
-from sentinel.features.plan.plan import Aggregate, default_hop_us
+from sentinel.features.plan.parts import Aggregate
+from sentinel.features.plan.plan import default_hop_us
 
 DEFAULT_CAPACITY: Final = 16
 IS_FRAUD: Final = "is_fraud"

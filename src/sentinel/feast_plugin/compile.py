@@ -21,7 +21,8 @@ from sentinel.feast_plugin.repo import Definitions, collect, load_repo
 from sentinel.feast_plugin.source import reads_the_log
 from sentinel.feast_plugin.tags import FieldTags, did_you_mean, read_tags
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import Aggregate, Plan, Ratio, RequestFeature, View
+from sentinel.features.plan.parts import Aggregate, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.templates import (
     OF_RATIOS,
     OF_REQUESTS,

@@ -44,7 +44,7 @@ from sentinel.feast_plugin.window_families import (
     values,
 )
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import RequestKind
+from sentinel.features.plan.parts import RequestKind
 
 __all__ = [
     "DAY",

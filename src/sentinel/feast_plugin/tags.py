@@ -27,7 +27,7 @@ from feast.types import Float32
 
 from sentinel.domain import DefinitionError
 from sentinel.features.plan.durations import format_duration, microseconds, parse_duration
-from sentinel.features.plan.plan import Filter, FilterOperator, RequestKind
+from sentinel.features.plan.parts import Filter, FilterOperator, RequestKind
 
 Condition = tuple[str, FilterOperator, str | float]
 """A column, a comparison and a value, such as ``("channel", "==", "online")``."""

@@ -19,19 +19,10 @@ from sentinel.domain import ENTITY_COLUMNS, AttributeValue, Transaction
 from sentinel.features.arena import KEY_SEPARATOR, Arena
 from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter, Plan
+from sentinel.features.plan.parts import Filter
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Plan
 from sentinel.features.plan.program import KIND_ADD, KIND_READ, Program
 from sentinel.ingest.values import as_text
-
-__all__ = [
-    "EventEncoder",
-    "as_text",
-    "category_codes",
-    "column_value",
-    "is_boolean",
-    "satisfies",
-    "text_hash",
-]
 
 _NAN: Final = float("nan")
 _UNKNOWN: Final = float(UNKNOWN_CATEGORY_CODE)

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS
 from sentinel.features.arena import KEY_SEPARATOR, Arena
-from sentinel.features.encode import _COMPARE, as_text, category_codes, is_boolean, text_hash
+from sentinel.features.encode import _COMPARE, category_codes, is_boolean, text_hash
 from sentinel.features.kernel.words import NO_RECORD
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE, Filter, View
+from sentinel.features.plan.parts import Filter, View
+from sentinel.features.plan.plan import UNKNOWN_CATEGORY_CODE
 from sentinel.features.plan.program import EVENT_FILTERS, EVENT_VIEWS, KIND_ADD, Program
+from sentinel.ingest.values import as_text
 from sentinel.log.schema import ATTRIBUTE_PREFIX, UNTRACKED, UNTRACKED_SEPARATOR
 
 Events = npt.NDArray[np.int64]

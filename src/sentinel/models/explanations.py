@@ -16,18 +16,8 @@ from functools import partial
 from typing import Final, Protocol
 
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, AggregateFunction, Unit
-from sentinel.features.plan.plan import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    SECOND_US,
-    Aggregate,
-    Filter,
-    Plan,
-    Ratio,
-    RequestFeature,
-    View,
-)
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Plan
 from sentinel.features.plan.templates import fill
 
 Words = Callable[[float | None], str]

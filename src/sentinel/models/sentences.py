@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from sentinel.features.plan.functions import FUNCTIONS, Unit
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, View
+from sentinel.features.plan.parts import Aggregate, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.models.explanations import (
     Money,
     Words,

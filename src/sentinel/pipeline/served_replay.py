@@ -29,7 +29,8 @@ from sentinel.domain import Transaction, Verdict
 from sentinel.features.arena import KEY_SEPARATOR
 from sentinel.features.encode import EventEncoder
 from sentinel.features.kernel.sweep import finish_rows, fold_view
-from sentinel.features.plan.plan import Plan, View
+from sentinel.features.plan.parts import View
+from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import (
     EVENT_KIND,
     KIND_ADD,

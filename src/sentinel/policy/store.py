@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.documents.store import DocumentStore, Kind, migrate_documents, open_documents
+from sentinel.documents.open_store import migrate_documents, open_documents
+from sentinel.documents.store import DocumentStore, Kind
 from sentinel.policy.versions import PolicyVersion, decode_version
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from sentinel.drift.reference import freeze_reference
 from sentinel.drift.segments import ALL, Segment
 from sentinel.features import jit
 from sentinel.features.offline import OfflineFold
-from sentinel.features.plan.plan import DAY_US, HOUR_US, Aggregate, Plan, RequestFeature, View
+from sentinel.features.plan.parts import Aggregate, RequestFeature, View
+from sentinel.features.plan.plan import DAY_US, HOUR_US, Plan
 from sentinel.features.plan.program import Program, compile_program
 from sentinel.log.schema import KIND_LABEL, KIND_TRANSACTION, LOG_SCHEMA
 from sentinel.models.artifact import TrainingWindow, save_artifact

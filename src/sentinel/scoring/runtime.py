@@ -17,6 +17,7 @@ from sentinel.ledger.open import open_reader
 from sentinel.models.plans import kept_unions
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring.champions import RegistryWatch, WarmModels
+from sentinel.scoring.chosen_states import states_of
 from sentinel.scoring.guard import Guard
 from sentinel.scoring.historic import History, open_history
 from sentinel.scoring.hot_swaps import HotSwaps
@@ -33,7 +34,7 @@ from sentinel.scoring.queue import QueueLimits
 from sentinel.scoring.scorer import Scorer
 from sentinel.scoring.served import Served, ServedLoader
 from sentinel.scoring.snapshots import Snapshots
-from sentinel.scoring.states import Progress, states_of
+from sentinel.scoring.states import Progress
 from sentinel.scoring.tellers import Tellers
 from sentinel.scoring.voids import VoidRecorder
 from sentinel.scoring.writer import Render, Writer

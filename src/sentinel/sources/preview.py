@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import RenderableType
 
 from sentinel.domain import Verdict
 from sentinel.ingest.cards import masked
@@ -94,12 +93,6 @@ class Preview:
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
     warnings: tuple[str, ...] = ()
-
-    def render(self) -> RenderableType:
-        """The preview for people, in 80 columns."""
-        from sentinel.sources.preview_text import render
-
-        return render(self)
 
 
 def preview(

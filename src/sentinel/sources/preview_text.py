@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -14,10 +14,8 @@ from rich.text import Text
 from sentinel.ingest.cards import masked
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 from sentinel.sources.base import ColumnUse
+from sentinel.sources.preview import Preview
 from sentinel.sources.report import moment
-
-if TYPE_CHECKING:
-    from sentinel.sources.preview import Preview
 
 _FAMILY: Final = 8  # columns of one name and use, with a number behind, that are shown as one
 _SHOWN_FILES: Final = 5
@@ -27,7 +25,7 @@ _EXAMPLE_CHARACTERS: Final = 24
 _REFUSED_SHARE: Final = 0.5
 
 
-def render(seen: Preview) -> RenderableType:
+def render_preview(seen: Preview) -> RenderableType:
     """The preview: files, columns, what a sample became, first payments, warnings."""
     about = seen.description
     more = len(about.files) - _SHOWN_FILES

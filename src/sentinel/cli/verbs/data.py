@@ -115,6 +115,7 @@ def import_(
     from sentinel.cli.importing import import_and_report
     from sentinel.pipeline.importing import import_history, import_records, known_transactions
     from sentinel.sources.preview import preview as look
+    from sentinel.sources.preview_text import render_preview
     from sentinel.sources.registry import open_source
 
     with plain_errors():
@@ -134,7 +135,7 @@ def import_(
                 out.print(str(installed), soft_wrap=True, markup=False)
         if preview:
             seen = look(opened, now_us=now_us, known=lambda: known_transactions(settings))
-            out.print(seen.render())
+            out.print(render_preview(seen))
             return
         import_and_report(
             lambda progress: import_history(

@@ -172,7 +172,7 @@ def list_(
 
 @contextlib.contextmanager
 def _store(workspace: Path | None) -> Iterator[tuple[Settings, KeyStore]]:
-    from sentinel.access.store import open_store
+    from sentinel.access.open_store import open_store
 
     settings = settings_for(workspace)
     store = open_store(settings)

@@ -58,7 +58,7 @@ def migrate_ledger(workspace: Workspace = None) -> None:
     drift, up to date; makes them where there are none. Grants the roles of scorers and of the
     monitor what they need, if the settings name them.
     """
-    from sentinel.access.store import migrate_keys
+    from sentinel.access.open_store import migrate_keys
     from sentinel.drift.tables import migrate_drift
     from sentinel.experiments.store import migrate_line_ups
     from sentinel.ledger.open import grant_to_monitor, grant_to_scorers, ledger_name

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from sentinel.access.opening import is_loopback
 from sentinel.dashboard.login.sessions import Sessions
@@ -15,11 +16,23 @@ from sentinel.dashboard.login.throttle import DEVICE_SECONDS, Throttle
 from sentinel.dashboard.login.users import Session, UserStore
 from sentinel.settings import DashboardSettings
 
-if TYPE_CHECKING:
-    from sentinel.dashboard.login.oidc import Oidc
-
 _OWN_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _OF_PROXIES: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+class WayIn(Protocol):
+    """Another way in than by password, such as an identity provider.
+
+    Attributes:
+        button: What the button that leads there says.
+        app: Answers what is asked there.
+    """
+
+    @property
+    def button(self) -> str: ...
+
+    @property
+    def app(self) -> ASGIApp: ...
 
 
 class Access:
@@ -42,7 +55,7 @@ class Access:
         self.store = store
         self.sessions = sessions
         self.throttle = throttle
-        self.oidc: Oidc | None = None
+        self.oidc: WayIn | None = None
         self._loopback = is_loopback(settings.host)
         self._seconds = int(settings.session_hours * 3600)
         self._public = urlsplit(settings.public_url)

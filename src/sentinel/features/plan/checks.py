@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Takes
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
 from sentinel.features.plan.templates import (
     OF_RATIOS,
     OF_REQUESTS,
@@ -14,26 +16,27 @@ from sentinel.features.plan.templates import (
     check_template,
 )
 
-if TYPE_CHECKING:
-    from sentinel.features.plan.plan import Aggregate, Plan, View
-
 MAX_FILTER_SETS: Final = 62
 MAX_CAPACITY: Final = 256
 
 
-def check_plan(plan: Plan) -> None:
-    """Check a plan.
+def check_parts(
+    views: Sequence[View], request: Sequence[RequestFeature], ratios: Sequence[Ratio]
+) -> None:
+    """Check what a plan is made of, one feature after the other.
 
     Raises:
         DefinitionError: Something in it is not possible.
     """
+    aggregates = [aggregate for view in views for aggregate in view.aggregates]
     seen: set[str] = set()
-    for name in plan.feature_names:
+    names = [*(a.name for a in aggregates), *(f.name for f in request), *(r.name for r in ratios)]
+    for name in names:
         if name in seen:
             raise DefinitionError(f"Two features are named {name!r}. Rename one.")
         seen.add(name)
     view_names: set[str] = set()
-    for view in plan.views:
+    for view in views:
         if view.name in view_names:
             raise DefinitionError(f"Two views are named {view.name!r}. Rename one.")
         view_names.add(view.name)
@@ -51,37 +54,55 @@ def check_plan(plan: Plan) -> None:
             _check_aggregate(view, aggregate)
             where = f"Feature {aggregate.name!r} of view {view.name!r}"
             check_template(aggregate.words, OF_WINDOWS, where)
-    for feature in plan.request:
+    for feature in request:
         check_template(feature.words, OF_REQUESTS, f"Feature {feature.name!r}")
         if feature.kind in ("category", "number") and not feature.column:
             raise DefinitionError(f"Feature {feature.name!r} ({feature.kind}) needs a column.")
         if len(set(feature.categories)) < len(feature.categories):
             raise DefinitionError(f"Feature {feature.name!r} names a category twice.")
-    aggregates = {a.name for view in plan.views for a in view.aggregates}
-    if AMOUNT in aggregates:
+    named = {aggregate.name for aggregate in aggregates}
+    if AMOUNT in named:
         raise DefinitionError(f"An aggregate cannot be named {AMOUNT!r}: ratios use that name.")
-    for ratio in plan.ratios:
+    for ratio in ratios:
         check_template(ratio.words, OF_RATIOS, f"Ratio {ratio.name!r}")
         for name in (ratio.numerator, ratio.denominator):
-            if name not in aggregates and (name != AMOUNT or name == ratio.denominator):
+            if name not in named and (name != AMOUNT or name == ratio.denominator):
                 raise DefinitionError(
                     f"Ratio {ratio.name!r} uses {name!r}, which is not an aggregate of the plan."
                 )
-    texts = {f.column for f in plan.request if f.kind == "category"} | {
+
+
+def check_columns(
+    request: Sequence[RequestFeature],
+    filter_sets: Sequence[tuple[Filter, ...]],
+    numbers: frozenset[str],
+    distinct: Sequence[str],
+) -> None:
+    """Check how a plan uses columns.
+
+    Args:
+        request: Its features of a request.
+        filter_sets, numbers, distinct: See `Plan.filter_sets`, `Plan.number_columns` and
+            `Plan.distinct_columns`.
+
+    Raises:
+        DefinitionError: One is used in two ways, or there are too many filters.
+    """
+    texts = {f.column for f in request if f.kind == "category"} | {
         condition.column
-        for conditions in plan.filter_sets
+        for conditions in filter_sets
         for condition in conditions
         if isinstance(condition.value, str)
     }
-    for column in sorted(plan.number_columns & (texts | set(plan.distinct_columns))):
+    for column in sorted(numbers & (texts | set(distinct))):
         raise DefinitionError(
             f"Attribute {column!r} is used as a number and as text. Use it one way."
         )
-    for column in sorted(plan.number_columns & set(ENTITY_COLUMNS)):
+    for column in sorted(numbers & set(ENTITY_COLUMNS)):
         raise DefinitionError(f"{column!r} is an identifier; it cannot be used as a number.")
-    if len(plan.filter_sets) > MAX_FILTER_SETS:
+    if len(filter_sets) > MAX_FILTER_SETS:
         raise DefinitionError(
-            f"The plan has {len(plan.filter_sets)} different filters; at most {MAX_FILTER_SETS}."
+            f"The plan has {len(filter_sets)} different filters; at most {MAX_FILTER_SETS}."
         )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from sentinel.features.plan.durations import format_duration
 from sentinel.features.plan.functions import AMOUNT, FUNCTIONS
-from sentinel.features.plan.plan import Aggregate, Filter, Plan, RequestFeature
+from sentinel.features.plan.parts import Aggregate, Filter, RequestFeature
+from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 
 _COLUMNS = 80

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentinel.domain import ENTITY_COLUMNS
-from sentinel.features.encode import as_text
+from sentinel.ingest.values import as_text
 from sentinel.log.schema import ATTRIBUTE_PREFIX
 
 MAX_CATEGORIES: Final = 100

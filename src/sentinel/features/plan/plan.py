@@ -13,13 +13,14 @@ import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from sentinel.domain import ENTITY_COLUMNS, DefinitionError
-from sentinel.features.plan.checks import check_plan
-from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Function, Takes
+from sentinel.features.plan.checks import check_columns, check_parts
+from sentinel.features.plan.functions import AMOUNT, FUNCTIONS, Takes
+from sentinel.features.plan.parts import Aggregate, Filter, Ratio, RequestFeature, View
 
 PLAN_FORMAT: Final = 1
 
@@ -42,13 +43,7 @@ HOPS_US: Final = (
     DAY_US,
 )
 
-FilterOperator = Literal["==", "!=", "<", "<=", ">", ">="]
-RequestKind = Literal["amount", "hour_of_day", "day_of_week", "category", "number"]
-
 UNKNOWN_CATEGORY_CODE: Final = 0
-
-ENTITY_SEPARATOR: Final = "+"
-"""Between the keys of an entity."""
 
 
 def default_hop_us(window_us: int) -> int:
@@ -66,122 +61,6 @@ def default_hop_us(window_us: int) -> int:
     return fitting[-1]
 
 
-class Filter(msgspec.Struct, frozen=True):
-    """A condition on a transaction's own fields; unknown values never satisfy it.
-
-    Attributes:
-        column: ``amount_minor``, an entity column or an attribute.
-        operator: Comparison; text knows ``==`` and ``!=`` only.
-        value: What the column is compared with.
-    """
-
-    column: str
-    operator: FilterOperator
-    value: str | float
-
-    def __post_init__(self) -> None:
-        # 5 and 5.0 are one value: a plan's hash must not depend on how it was written down.
-        if isinstance(self.value, int):
-            msgspec.structs.force_setattr(self, "value", float(self.value))
-
-
-class Aggregate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One windowed feature of a view.
-
-    Attributes:
-        name: Feature name, unique in the plan.
-        function: What is computed.
-        column: ``amount_minor`` for functions of amounts, an identifier or attribute for functions
-            of values, else empty.
-        window_us, hop_us, offset_us: The window, its tile size, and how far it is shifted back.
-        filters: All must hold for a transaction to count.
-        capacity: Of functions of values: they are told apart up to so many.
-        words: Template of its sentence, see `templates`; empty for the function's own.
-    """
-
-    name: str
-    function: Function
-    window_us: int
-    hop_us: int
-    column: str = ""
-    offset_us: int = 0
-    filters: tuple[Filter, ...] = ()
-    capacity: int = 0
-    words: str = ""
-
-
-class View(msgspec.Struct, frozen=True):
-    """Aggregates that share an entity, kept in one record per entity key.
-
-    Attributes:
-        name: View name.
-        keys: Columns whose values together are the entity key.
-        aggregates: The features.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-    aggregates: tuple[Aggregate, ...]
-
-    @property
-    def entity(self) -> str:
-        """Whose record it is, the same in every plan, whatever a view is called.
-
-        >>> View("pairs", ("merchant_id", "customer_id"), ()).entity
-        'customer_id+merchant_id'
-        """
-        return ENTITY_SEPARATOR.join(sorted(self.keys))
-
-    @property
-    def untracked_as(self) -> frozenset[str]:
-        """What `Transaction.untracked` may call it: by its entity; in older logs by its name.
-
-        >>> sorted(View("cards", ("card_id",), ()).untracked_as)
-        ['card_id', 'cards']
-        >>> sorted(View("device_id", ("card_id",), ()).untracked_as)
-        ['card_id']
-        """
-        if set(self.name.split(ENTITY_SEPARATOR)) <= set(ENTITY_COLUMNS):
-            return frozenset({self.entity})  # its name would stand for the view of another entity
-        return frozenset({self.entity, self.name})
-
-
-class RequestFeature(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A feature of the transaction's own fields.
-
-    Attributes:
-        name: Feature name.
-        kind: ``amount`` (minor units), ``hour_of_day`` (0 to 24, UTC), ``day_of_week``
-            (0 = Monday), ``category`` (its code) or ``number``.
-        column: Attribute or identifier for ``category`` and ``number``.
-        categories: The dictionary: the code of ``categories[i]`` is ``i + 1``, any other value
-            has code 0, a missing one is null.
-        words: Template of its sentence, see `templates`; empty for that of its kind.
-    """
-
-    name: str
-    kind: RequestKind
-    column: str = ""
-    categories: tuple[str, ...] = ()
-    words: str = ""
-
-
-class Ratio(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``numerator / denominator``; null where either is null or the denominator is 0.
-
-    Attributes:
-        name: Feature name.
-        numerator: ``amount_minor`` (of the request) or the name of an aggregate.
-        denominator: Name of an aggregate.
-        words: Template of its sentence, see `templates`; empty for that of all ratios.
-    """
-
-    name: str
-    numerator: str
-    denominator: str
-    words: str = ""
-
-
 class Plan(msgspec.Struct, frozen=True, dict=True):
     """A compiled set of features. See the module's docstring for the order of a vector."""
 
@@ -196,7 +75,8 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
                 f"The plan has format {self.format}, this version reads {PLAN_FORMAT}. "
                 "Run `sentinel features apply` to write it anew."
             )
-        check_plan(self)
+        check_parts(self.views, self.request, self.ratios)
+        check_columns(self.request, self.filter_sets, self.number_columns, self.distinct_columns)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

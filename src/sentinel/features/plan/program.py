@@ -29,7 +29,8 @@ from sentinel.features.plan.functions import (
     FUNCTIONS,
     Section,
 )
-from sentinel.features.plan.plan import Aggregate, Plan, View
+from sentinel.features.plan.parts import Aggregate, View
+from sentinel.features.plan.plan import Plan
 from sentinel.log import labels
 
 RECORD_FORMAT: Final = 1

@@ -14,7 +14,8 @@ import msgspec
 
 from sentinel.features.plan.definition_hashes import definition_hashes
 from sentinel.features.plan.functions import AMOUNT
-from sentinel.features.plan.plan import Aggregate, Plan, View
+from sentinel.features.plan.parts import Aggregate, View
+from sentinel.features.plan.plan import Plan
 
 
 def union_plan(first: Plan, *others: Plan) -> Plan:
