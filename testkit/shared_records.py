@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import Program, compile_program
 from sentinel.state.redis.effects import Effects
 from sentinel.state.redis.features import SharedFeatures
+from sentinel.state.redis.layout import Record
 from sentinel.state.redis.records import Records
+from sentinel.state.redis.reloading import Reloaded, ReplayedRecord, reload_records
 from sentinel.state.redis.wire import Wire
 
 _prefixes = itertools.count()
+
+
+def reload_record(
+    effects: Effects,
+    record: Record,
+    replayed: Callable[[int, str], ReplayedRecord],
+    rebuilt: int = 0,
+) -> Reloaded | None:
+    """Put one record in place anew; see `reload_records`."""
+    ((_, found),) = reload_records(
+        effects, [record], lambda records: [replayed(*one) for one in records], lambda _: rebuilt
+    )
+    return found
 
 
 class SharedRecords:

@@ -22,19 +22,20 @@ from sentinel.features.plan.functions import AMOUNT
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import compile_program
 from sentinel.features.used_columns import only_used, used_columns
-from sentinel.features.voids import LogFold, RecordsAnew, payments_of
+from sentinel.features.voids import LogFold, RecordsAnew, StateFold, payments_of
 from sentinel.ledger.base import Appended
 from sentinel.log.labels import take_void
 from sentinel.pipeline.verify import _Replay
 from sentinel.state.embedded import EmbeddedState, restore
 from sentinel.state.known_ids import KnownIds
-from sentinel.state.redis.reloading import ReplayedRecord, reload_record
+from sentinel.state.redis.reloading import ReplayedRecord
 from testkit.oracle import Oracle
 from testkit.redis_fold import RedisFold
-from testkit.shared_records import shared_records
+from testkit.shared_records import reload_record, shared_records
 from tests.features.logs import batch_of, batches_of, bits_of, bits_of_values
 from tests.features.worlds import WorldWithVoids, worlds_with_voids
 from tests.state.shared_redis import shared_redis
+from tests.state.test_shared_records import words_in
 
 Vectors = npt.NDArray[np.float32]
 Engine = Callable[[Plan, Sequence[Entry], random.Random], Vectors]
@@ -143,22 +144,30 @@ def caught_up(plan: Plan, log: Sequence[Entry], chance: random.Random) -> Vector
     at = chance.randrange(len(log) + 1)
     vectors, state = _restored(plan, log[:at], chance)
     batches = cut(log[at:], chance) if at < len(log) else []
-    book = LabelBook(fraud=state.fraud, void=state.void)
-    book.scan(batches)
+    book = _book_of(state, log[:at], batches)
     folding = LogFold(
         state.program, lambda: batches_of(log), state.arena, book, threads=1, after=at
     )
+    return np.concatenate([vectors, *folding.run(batches)])
+
+
+def _book_of(
+    state: EmbeddedState, before: Sequence[Entry], batches: Sequence[pa.RecordBatch]
+) -> LabelBook:
+    """What is known of labels by a state, for a fold that goes on from it."""
+    book = LabelBook(fraud=state.fraud, void=state.void)
+    book.scan(batches)
     encoder = LogFold(state.program, list, state.arena, threads=1)
-    for entry in log[:at]:
+    for entry in before:
         if isinstance(entry, Transaction) and entry.transaction_id in book.wanted:
             encoder.book.wanted.add(entry.transaction_id)
     words = state.arena.words.copy()
-    earlier = [entry for entry in log[:at] if isinstance(entry, Transaction)]
+    earlier = [entry for entry in before if isinstance(entry, Transaction)]
     if earlier:
         encoder.step(batch_of(earlier), vectors=False)
     state.arena.words[: len(words)] = words
     book.encoded.update(encoder.book.encoded)
-    return np.concatenate([vectors, *folding.run(batches)])
+    return book
 
 
 def _restored(
@@ -283,3 +292,39 @@ def test_every_engine_agrees_with_the_definition_of_a_void(
     world: WorldWithVoids, seed: int
 ) -> None:
     assert disagreements(world, seed) == []
+
+
+@given(worlds_with_voids(), st.integers(0, 2**16))
+def test_a_state_that_takes_voids_in_at_the_end_is_the_same(
+    world: WorldWithVoids, seed: int
+) -> None:
+    log, chance = world.log, random.Random(seed)
+    at = chance.randrange(len(log) + 1)
+    _, state = _restored(world.plan, log[:at], chance)
+    batches = cut(log[at:], chance) if at < len(log) else []
+    paid = {entry.transaction_id: entry for entry in log if isinstance(entry, Transaction)}
+
+    def find(transaction_ids: Sequence[str]) -> pa.RecordBatch | None:
+        if chance.random() < 0.5:
+            return None
+        return only_used(batch_of([paid[one] for one in transaction_ids]), world.plan)
+
+    book = _book_of(state, log[:at], batches)
+    folding = StateFold(
+        state.program,
+        lambda: batches_of(log),
+        state.arena,
+        book,
+        threads=1,
+        after=at,
+        find=find,
+    )
+    for batch in batches:
+        folding.step(batch, vectors=False)
+    folding.finish()
+    whole = LogFold(state.program, lambda: batches_of(log), threads=1)
+    whole.book.scan(batches_of(log))
+    for batch in batches_of(log):
+        whole.step(batch, vectors=False)
+    assert words_in(state.arena) == words_in(whole.arena)
+    assert (book.fraud, book.void) == (whole.book.fraud, whole.book.void)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,23 @@ import pytest
 
 from sentinel.domain import LedgerUnavailable, StateUnavailable, Verdict
 from sentinel.features.arena import Arena
+from sentinel.ledger.base import StateRebuild
 from sentinel.log.entries import Group
 from sentinel.monitoring.metrics import ScoringMetrics
 from sentinel.scoring import reconciler
 from sentinel.scoring.follower import LogFollower
+from sentinel.scoring.recovery import recover
 from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.settings import LedgerSettings, Settings, StateSettings
-from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD
+from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, Record, state_name
+from sentinel.state.redis.notes import Notes
 from sentinel.state.redis.records import Loaded
-from testkit.servers import Postgres
+from sentinel.state.redis.reloading import ReplayedRecord
+from testkit.servers import Postgres, wait_until
 from tests.scoring.followed_log import LOADED, PLAN, Log, log, mended, postgres, some, wait_for
 from tests.scoring.test_redis_restarts import OTHER_PLAN, attached, record
 from tests.state.shared_redis import shared_redis
-from tests.state.test_shared_records import payment, words_of
+from tests.state.test_shared_records import payment, words_in, words_of
 
 __all__ = ["log", "postgres"]  # fixtures
 
@@ -223,7 +228,7 @@ def test_a_replayed_state_that_failed_half_way_is_not_used_again(log: Log, fails
     replayed = ReplayedState(log.shared.program, ledger, log.folder, log.find)
     log.decide(some(0, 3))
     log.follow()
-    replayed.record(0, "c1")
+    replayed.records([(0, "c1")])
     log.decide(some(3, 6))
     log.void(4)
     state = log.state(replayed)
@@ -235,6 +240,88 @@ def test_a_replayed_state_that_failed_half_way_is_not_used_again(log: Log, fails
         assert words_of(log.shared) == log.expected()
     finally:
         state.reconciler.close()
+
+
+def test_the_log_is_read_once_for_all_records_in_doubt(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.decide(some(0, 12))
+    log.void(4, 5)
+    log.decide(some(12, 15))
+    log.void(0)
+    replayed = log.replayed()
+    read, asked = replayed.records, list[int]()
+
+    def counted(records: Sequence[Record]) -> list[ReplayedRecord]:
+        asked.append(len(records))
+        return read(records)
+
+    monkeypatch.setattr(replayed, "records", counted)
+    state = log.state(replayed)
+    try:
+        mended(log, state)
+        assert words_of(log.shared) == log.expected()
+    finally:
+        state.reconciler.close()
+    assert len(asked) <= 2, "one for each time that the thread looked"
+    assert max(asked) > 1
+
+
+def test_a_void_among_others_costs_one_reading_of_the_log(log: Log) -> None:
+    for number in range(6):
+        log.decide(some(3 * number, 3 * number + 3))
+        log.void(3 * number)
+    readings = 0
+
+    class Counted:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(log.ledger, name)
+
+        def groups(self, after: int = 0) -> Iterator[Group]:
+            nonlocal readings
+            readings += after == 0
+            yield from log.ledger.groups(after)
+
+    counted: Any = Counted()
+    state = recover(log.shared.program, counted, log.folder, log.find)
+    assert words_in(state.arena) == log.expected()
+    assert state.void == {f"t{3 * number}" for number in range(6)}
+    assert readings == 3, "labels are looked through, then the log is folded, then read for voids"
+
+
+@pytest.mark.parametrize(
+    "by_another", [False, True], ids=["others come", "put in place by another"]
+)
+def test_a_scorer_starts_while_records_come_to_be_in_doubt(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, by_another: bool
+) -> None:
+    with attached(settings) as first:
+        state = first.open(PLAN)
+        record(first, state, payment(1, 1), state.add([payment(1, 1)]))
+        watcher = first._watcher(state.program)
+        notes, name = watcher.notes, state_name(PLAN.hash)
+        wait_until(lambda: watcher.followed() == 1, 60, "the log to be followed")
+        first.close()
+        assert notes.take_turn("whoever puts nothing in place", 60)
+        if by_another:
+            notes.doubt([(0, "c1")])
+        all_doubted = Notes.all_doubted
+
+        def then_others(self: Notes) -> set[Record]:
+            found = all_doubted(self)
+            notes.doubt([(0, "c1"), (0, "c2")])
+            if by_another:
+                first._ledger.record_rebuild(StateRebuild(name, PLAN.views[0].name, "c1", 9, 1))
+            return found
+
+        monkeypatch.setattr(Notes, "all_doubted", then_others)
+        other = settings.model_copy(update={"workspace": settings.workspace.parent / "other"})
+        other.workspace.mkdir()
+        began = time.monotonic()
+        with attached(other) as second:
+            second.open(PLAN)
+        assert time.monotonic() - began < 60
+        assert notes.doubts() == 2
 
 
 def test_only_who_holds_the_lock_says_that_a_state_is_loaded(log: Log) -> None:

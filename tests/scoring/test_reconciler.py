@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -18,11 +18,13 @@ from sentinel.log.entries import (
     encode_group,
 )
 from sentinel.scoring import reconciler
+from sentinel.scoring.replayed_state import ReplayedState
 from sentinel.state.base import Reading
 from sentinel.state.redis.layout import EPOCHS_OF_A_LOAD, Record, state_name
 from sentinel.state.redis.records import Loaded
-from sentinel.state.redis.reloading import ReplayedRecord, reload_record
+from sentinel.state.redis.reloading import ReplayedRecord
 from testkit.servers import wait_until
+from testkit.shared_records import reload_record
 from tests.features.worlds import START_US
 from tests.scoring.followed_log import (
     PLAN,
@@ -159,15 +161,15 @@ def test_a_record_doubted_again_while_it_is_put_in_place_is_put_in_place_once_mo
         records.wire.call(where, "SET", where, held[:-width])  # a server came back without it
 
     replayed, read, recorded = log.replayed(), threading.Event(), threading.Event()
-    read_record = replayed.record
+    read_records = replayed.records
 
-    def slow(view: int, key: str) -> ReplayedRecord:
-        found = read_record(view, key)
+    def slow(records: Sequence[Record]) -> list[ReplayedRecord]:
+        found = read_records(records)
         read.set()
         assert recorded.wait(60)
         return found
 
-    monkeypatch.setattr(replayed, "record", slow)
+    monkeypatch.setattr(replayed, "records", slow)
     state = log.state(replayed)
     try:
         state.reconciler.doubt_records([late])
@@ -184,6 +186,10 @@ def test_a_record_doubted_again_while_it_is_put_in_place_is_put_in_place_once_mo
     finally:
         recorded.set()
         state.reconciler.close()
+
+
+def one_of(replayed: ReplayedState) -> Callable[[int, str], ReplayedRecord]:
+    return lambda view, key: replayed.records([(view, key)])[0]
 
 
 def put_in_place(log: Log, record: Record, replayed: Callable[[int, str], ReplayedRecord]) -> None:
@@ -213,7 +219,7 @@ def test_what_a_record_served_before_a_takeover_forgot_that_it_was_put_in_place_
     keys = [records.layout.key(*record) for record in touched]
     missed = [(key, records.wire.call(key, "GET", key)) for key in keys]
     for record in touched:
-        put_in_place(log, record, replayed.record)
+        put_in_place(log, record, one_of(replayed))
     log.label((7, Verdict.FRAUD))
     log.follow(Loaded(2 * EPOCHS_OF_A_LOAD, 6))
     log.decide(some(12, 18))
@@ -228,7 +234,7 @@ def test_what_a_record_served_before_a_takeover_forgot_that_it_was_put_in_place_
     log.follow(Loaded(2 * EPOCHS_OF_A_LOAD, 6))
     log.decide(some(21, 24))
     for record in touched:
-        put_in_place(log, record, replayed.record)
+        put_in_place(log, record, one_of(replayed))
     log.decide(some(24, 30))
     assert words_of(log.shared) == log.expected()
     decisions, mismatches, unverifiable = verified(log)
@@ -248,7 +254,7 @@ def test_what_is_decided_while_a_record_is_put_in_place_counts_once(log: Log) ->
         customer = key.partition("\x1f")[0]
         before, after = next(numbers), next(numbers)
         log.decide([payment(before, 1_000_000 * before, customer=customer)])
-        found = replayed.record(view, key)
+        (found,) = replayed.records([(view, key)])
         log.decide([payment(after, 1_000_000 * after, customer=customer)])
         return found
 
@@ -266,7 +272,7 @@ def test_a_record_whose_base_moves_while_the_log_is_read_is_tried_again(log: Log
     record = (0, "c1")
 
     def compacted_behind(view: int, key: str) -> ReplayedRecord:
-        found = replayed.record(view, key)
+        (found,) = replayed.records([(view, key)])
         log.decide([payment(100 + n, 10**9 + n) for n in range(20)])
         log.features.say_settled(effects.records)
         assert effects.compact([record], log.ledger.last_sequence()) == []
@@ -274,7 +280,7 @@ def test_a_record_whose_base_moves_while_the_log_is_read_is_tried_again(log: Log
 
     assert reload_record(effects, record, compacted_behind) is None
     assert words_of(log.shared) == log.expected()
-    assert reload_record(effects, record, replayed.record) is not None
+    assert reload_record(effects, record, one_of(replayed)) is not None
     assert words_of(log.shared) == log.expected()
 
 

@@ -21,10 +21,10 @@ from sentinel.state.redis.adding import Added
 from sentinel.state.redis.cache import UNKNOWN, RecordCache
 from sentinel.state.redis.features import AT_ONCE
 from sentinel.state.redis.group_fold import Calls
-from sentinel.state.redis.reloading import ReplayedRecord, reload_record
+from sentinel.state.redis.reloading import ReplayedRecord
 from testkit.event_loops import Told, all_told_on_loop
 from testkit.servers import Redis
-from testkit.shared_records import SharedRecords, shared_records
+from testkit.shared_records import SharedRecords, reload_record, shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import every_function
 from tests.state.shared_redis import shared_redis

@@ -25,9 +25,9 @@ from sentinel.state.redis.group_fold import COMPACT_FROM, Calls
 from sentinel.state.redis.intents import touched_by
 from sentinel.state.redis.layout import EPOCH_SHIFT, EPOCHS_OF_A_LOAD, epoch_start
 from sentinel.state.redis.records import Loaded
-from sentinel.state.redis.reloading import ReplayedRecord, reload_record
+from sentinel.state.redis.reloading import ReplayedRecord
 from testkit.event_loops import add_on_loop
-from testkit.shared_records import SharedRecords, shared_records
+from testkit.shared_records import SharedRecords, reload_record, shared_records
 from tests.features.logs import bits_of
 from tests.features.plans import DAY_US, MINUTE_US, every_function
 from tests.features.worlds import START_US, World, worlds

@@ -11,8 +11,9 @@ What was computed before the void stays as it is: it is what was known then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,12 @@ from sentinel.log.schema import (
 
 Batches = Callable[[], Iterable[pa.RecordBatch]]
 """Starts reading the log from its beginning."""
+
+FindPayments = Callable[[Sequence[str]], pa.RecordBatch | None]
+"""Finds transactions of the log by their ids, as a log batch; None if one is not found."""
+
+MOST_AT_ONCE: Final = 100
+"""Voids whose records share a reading of the log: each payment of their entities takes memory."""
 
 
 class RecordsAnew:
@@ -186,13 +193,16 @@ class LogFold(OfflineFold):
         book = self.book
         new = [one for one in transaction_ids if take_void(book.fraud, book.void, one)]
         if new and self.entries:
-            payments = payments_of(self._before(), new, self.program.plan)
-            anew = RecordsAnew(self.program, payments, book.void, self.threads)
-            for batch in self._before():
-                anew.take(batch)
-            anew.fold()
-            anew.put_into(self.arena)
+            self._put_anew(payments_of(self._before(), new, self.program.plan))
         self.entries += len(transaction_ids)
+
+    def _put_anew(self, payments: pa.RecordBatch) -> None:
+        """Put the records that void payments touched in place, as of where the fold is."""
+        anew = RecordsAnew(self.program, payments, self.book.void, self.threads)
+        for batch in self._before():
+            anew.take(batch)
+        anew.fold()
+        anew.put_into(self.arena)
 
     def _before(self) -> Iterator[pa.RecordBatch]:
         """The log up to where the fold is."""
@@ -202,6 +212,52 @@ class LogFold(OfflineFold):
             left -= batch.num_rows
             if left <= 0:
                 return
+
+
+class StateFold(LogFold):
+    """The fold of a log with voids for its state alone.
+
+    A record that a void touches is the fold of its entity's other transactions wherever one looks,
+    so it is put in place once, when the log has been taken in: after a last `step` comes `finish`.
+    Until then these records, and all vectors, mean nothing.
+
+    Args:
+        program, history, arena, book, threads, after: See `LogFold`.
+        find: Finds payments that are void; what it does not find is looked for in the log.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        history: Batches,
+        arena: Arena | None = None,
+        book: LabelBook | None = None,
+        threads: int | None = None,
+        *,
+        after: int = 0,
+        find: FindPayments,
+    ) -> None:
+        super().__init__(program, history, arena, book, threads, after=after)
+        self._find = find
+        self._voided: list[str] = []
+
+    def void(self, transaction_ids: Collection[str]) -> None:
+        """Take in consecutive voids of the log."""
+        book = self.book
+        new = [one for one in transaction_ids if take_void(book.fraud, book.void, one)]
+        if self.entries:
+            self._voided += new
+        self.entries += len(transaction_ids)
+
+    def finish(self) -> None:
+        """Put the records that voids touched in place."""
+        voided, self._voided = self._voided, []
+        for start in range(0, len(voided), MOST_AT_ONCE):
+            ids = voided[start : start + MOST_AT_ONCE]
+            payments = self._find(ids)
+            if payments is None:
+                payments = payments_of(self._before(), ids, self.program.plan)
+            self._put_anew(payments)
 
 
 def between_voids(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -145,3 +146,9 @@ def _with_nulls(columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
         for field in fields
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def payments_batch(transactions: Sequence[Transaction]) -> pa.RecordBatch:
+    """Transactions as a log batch, without their attributes."""
+    bare = [msgspec.structs.replace(one, attributes={}) for one in transactions]
+    return entries_batch(bare, {})

@@ -28,9 +28,9 @@ from sentinel.state.known_ids import id_hash
 from sentinel.state.redis.effects import Effects, Voided
 from sentinel.state.redis.features import SharedFeatures
 from sentinel.state.redis.intents import Touched, touched_by
-from sentinel.state.redis.layout import state_name
+from sentinel.state.redis.layout import Record, state_name
 from sentinel.state.redis.records import Records
-from sentinel.state.redis.reloading import Reloaded, reload_record
+from sentinel.state.redis.reloading import Reloaded, reload_records
 from sentinel.telemetry.safe_errors import shown
 
 log = logging.getLogger(__name__)
@@ -272,20 +272,32 @@ class _Turn:
 
     def _reload_some(self) -> None:
         while doubted := self._records.notes.doubted(_RELOADED_AT_ONCE):
-            done = {}
-            for (view, key), times in doubted.items():
-                before = self._notes.rebuilt_position(view, key)
-                found = reload_record(self._effects, (view, key), self._replayed.record, before)
-                if found is not None:
-                    self._notes.reloaded(view, key, found)
-                    self._metrics.rebuilds += 1
-                    done[view, key] = times
+            done = self._reload(list(doubted))
+            # Bases of busy records are folded on while the log is read, and most of it is read now.
+            left = doubted.keys() - done if len(doubted) > 1 else ()
+            for record in left:
                 if not self._take_turn():
                     break
-            self._records.notes.resolve_doubts(done)
+                done |= self._reload([record])
+            self._records.notes.resolve_doubts({record: doubted[record] for record in done})
             self.behind = self._records.notes.doubts()
             if not done or not self._take_turn():
                 return
+
+    def _reload(self, records: Sequence[Record]) -> set[Record]:
+        """Put records in place anew while it is this scorer's turn; those that were."""
+        done = set()
+        found_of = reload_records(
+            self._effects, records, self._replayed.records, self._notes.rebuilt_position
+        )
+        for record, found in found_of:
+            if found is not None:
+                self._notes.reloaded(record, found)
+                self._metrics.rebuilds += 1
+                done.add(record)
+            if not self._take_turn():
+                break
+        return done
 
     def _take_turn(self) -> bool:
         return self._records.notes.take_turn(self._name, _TURN_SECONDS)
@@ -307,14 +319,16 @@ class _Notes:
                 StateRebuild(self._name, self._views[view], key, at, -position)
             )
 
-    def reloaded(self, view: int, key: str, found: Reloaded) -> None:
+    def reloaded(self, record: Record, found: Reloaded) -> None:
         """A record was put in place anew."""
+        view, key = record
         self._ledger.record_rebuild(
             StateRebuild(self._name, self._views[view], key, found.position, found.sequence)
         )
 
-    def rebuilt_position(self, view: int, key: str) -> int:
+    def rebuilt_position(self, record: Record) -> int:
         """See `SharedLedger.rebuilt_position`."""
+        view, key = record
         return self._ledger.rebuilt_position(self._name, self._views[view], key)
 
     def appended_under(self, token: bytes) -> frozenset[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import pyarrow as pa
 
 from sentinel.domain import Transaction
 from sentinel.features.encode import EventEncoder
 from sentinel.features.offline import LabelBook
 from sentinel.features.plan.program import Program
-from sentinel.features.voids import LogFold
+from sentinel.features.voids import StateFold
 from sentinel.ledger.base import Ledger
+from sentinel.ledger.columns import payments_batch
 from sentinel.ledger.log import read_log, whole_log
 from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
@@ -74,7 +77,13 @@ def catch_up(
         if transaction is not None and state.known.holds_id(transaction_id):
             encoder.put(0, transaction)
             book.encoded[transaction_id] = encoder.events[0].copy()
-    folding = LogFold(state.program, whole_log(ledger), state.arena, book, threads, after=start)
+
+    def payments(transaction_ids: Sequence[str]) -> pa.RecordBatch | None:
+        found = [one for one in map(find, transaction_ids) if one is not None]
+        return payments_batch(found) if len(found) == len(transaction_ids) else None
+
+    log = whole_log(ledger)
+    folding = StateFold(state.program, log, state.arena, book, threads, after=start, find=payments)
     for first_sequence, batch in read_log(ledger, after=start, until=until):
         folding.step(batch, vectors=False)
         ids = batch.column("transaction_id").to_pylist()
@@ -83,5 +92,6 @@ def catch_up(
         state.sequence = first_sequence + batch.num_rows - 1
         if progress is not None:
             progress(state.sequence - start, until - start)
+    folding.finish()
     state.arena.release_tables()
     state.timeline, state.tail = timeline_at(ledger, state.sequence), None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from sentinel.features.plan.program import Program
 from sentinel.ledger.base import Ledger
 from sentinel.scoring.recovery import FindTransaction, catch_up, recover
 from sentinel.state.embedded import EmbeddedState
+from sentinel.state.redis.layout import Record
 from sentinel.state.redis.reloading import ReplayedRecord
 
 IDLE_SECONDS: Final = 120.0
@@ -41,16 +43,20 @@ class ReplayedState:
         self._used = 0.0
         self._lock = threading.Lock()
 
-    def record(self, view: int, key: str) -> ReplayedRecord:
-        """A record as of the end of the log.
+    def records(self, records: Sequence[Record]) -> list[ReplayedRecord]:
+        """Records as of the end of the log, all through the same entry.
 
         Raises:
             LedgerUnavailable: The log cannot be read right now.
         """
         with self._lock:
             state = self._current()
-            words = state.arena.record(view, key).copy()
-            return ReplayedRecord(words, state.sequence, state.known.holds)
+            return [
+                ReplayedRecord(
+                    state.arena.record(view, key).copy(), state.sequence, state.known.holds
+                )
+                for view, key in records
+            ]
 
     def release(self) -> None:
         """Let the memory go if it has not been used for a while."""

@@ -269,11 +269,22 @@ class SharedStates:
         return max(0, until - after)
 
     def _wait_for_doubts(self, program: Program) -> None:
-        """Wait until records that are in doubt are put in place anew."""
+        """Wait until the records that are in doubt by now are put in place anew.
+
+        Voids doubt others meanwhile, or the same ones again: these are as good as any.
+        """
+        name, until = state_name(program.plan.hash), self._reader.last_sequence()
+        noted = self._ledger.last_rebuild(name)
+        number = {view.name: place for place, view in enumerate(program.plan.views)}
         deadline = time.monotonic() + _FOLLOWED_SECONDS
         with closing(self._connect(program, 1.0)) as records:
-            while records.notes.doubts() and time.monotonic() < deadline:
+            left = records.notes.all_doubted()
+            while left and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
+                left = records.notes.still_doubted(left)
+                for found in self._ledger.rebuilds(name, after=noted) if left else ():
+                    if found.view in number and found.through_sequence >= until:
+                        left.discard((number[found.view], found.entity_key))
 
     def _load(self, program: Program, progress: Progress | None) -> KnownIds:
         """See that the plan's state is in Redis: loaded by this scorer, or by another."""

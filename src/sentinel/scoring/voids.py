@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-import pyarrow as pa
 
 from sentinel.domain import (
     InvalidTransaction,
@@ -29,7 +28,7 @@ from sentinel.domain import (
 )
 from sentinel.features.voids import RecordsAnew
 from sentinel.ledger.base import Appended, Ledger
-from sentinel.ledger.columns import entries_batch
+from sentinel.ledger.columns import payments_batch
 from sentinel.ledger.log import read_log
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.log.entries import VOID_FORMAT, GroupKind, VoidGroup, encode_group
@@ -251,9 +250,3 @@ class VoidRecorder:
 
         self._writer.commit(GroupKind.VOIDS, len(voids), received_at_us, payload, done)
         return await future
-
-
-def payments_batch(transactions: Sequence[Transaction]) -> pa.RecordBatch:
-    """Transactions as a log batch, without their attributes."""
-    bare = [msgspec.structs.replace(one, attributes={}) for one in transactions]
-    return entries_batch(bare, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from sentinel.state.redis.layout import Layout, Record
@@ -91,18 +91,29 @@ class Notes:
         key = self._doubts_key
         for start in range(0, len(records), _AT_ONCE):
             part = records[start : start + _AT_ONCE]
-            members = [b"%d:%b" % (view, name.encode()) for view, name in part]
+            members = map(_member_of, part)
             self._wire.exchange([(key, pack("HINCRBY", key, member, 1)) for member in members])
 
     def doubted(self, limit: int) -> dict[Record, bytes]:
         """Some records that are to be put in place anew, each with what `resolve_doubts` takes."""
         key = self._doubts_key
         found = self._wire.call(key, "HRANDFIELD", key, limit, "WITHVALUES")
-        doubts = {}
-        for member, times in zip(found[::2], found[1::2], strict=True):
-            view, _, name = member.partition(b":")
-            doubts[int(view), name.decode()] = times
-        return doubts
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {_record_of(member): times for member, times in pairs}
+
+    def all_doubted(self) -> set[Record]:
+        """The records that are to be put in place anew."""
+        members = self._wire.call(self._doubts_key, "HKEYS", self._doubts_key)
+        return {_record_of(member) for member in members}
+
+    def still_doubted(self, records: Collection[Record]) -> set[Record]:
+        """Those of some records that are to be put in place anew."""
+        key, asked, found = self._doubts_key, list(records), set[Record]()
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked[start : start + _AT_ONCE]
+            times = self._wire.call(key, "HMGET", key, *map(_member_of, part))
+            found.update(one for one, value in zip(part, times, strict=True) if value is not None)
+        return found
 
     def doubts(self) -> int:
         """How many records are to be put in place anew."""
@@ -114,7 +125,7 @@ class Notes:
         Args:
             doubts: Of `doubted`.
         """
-        members = {b"%d:%b" % (v, name.encode()): times for (v, name), times in doubts.items()}
+        members = {_member_of(record): times for record, times in doubts.items()}
         self._strike(self._doubts_key, members)
 
     def take_in_older_doubts(self) -> None:
@@ -144,3 +155,13 @@ class Notes:
         for start in range(0, len(pairs), _AT_ONCE):
             part = pairs[start : start + _AT_ONCE]
             self._call("strike", (key,), *(word for pair in part for word in pair))
+
+
+def _member_of(record: Record) -> bytes:
+    view, name = record
+    return b"%d:%b" % (view, name.encode())
+
+
+def _record_of(member: bytes) -> Record:
+    view, _, name = member.partition(b":")
+    return int(view), name.decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,36 +52,46 @@ class Reloaded(NamedTuple):
     sequence: int
 
 
-def reload_record(
+Replayed = Callable[[Sequence[Record]], Sequence[ReplayedRecord]]
+"""Reads the log up to its end, once for all of the records."""
+
+
+def reload_records(
     effects: Effects,
-    record: Record,
-    replayed: Callable[[int, str], ReplayedRecord],
-    rebuilt: int = 0,
-) -> Reloaded | None:
-    """Put a record in place anew: as the log has it, and the events of its tail that are not there.
+    records: Sequence[Record],
+    replayed: Replayed,
+    rebuilt: Callable[[Record], int] = lambda _: 0,
+) -> Iterator[tuple[Record, Reloaded | None]]:
+    """Put records in place anew: as the log has them, and the events of their tails that it lacks.
 
     Args:
         effects: The records.
-        record: Which.
-        replayed: Reads the log up to its end.
-        rebuilt: The highest position at which it was put in place before: a server that took over
-            may have missed that, and no position may name two events.
+        records: Which.
+        replayed: Reads the log. One reading may be long where it holds voids.
+        rebuilt: The highest position at which a record was put in place before: a server that took
+            over may have missed that, and no position may name two events.
 
-    Returns:
-        What it is now; None if it has changed too much meanwhile: try again.
+    Yields:
+        Each record, once it was looked at, and what it is now; None if it has changed too much
+        meanwhile: try again.
 
     Raises:
-        StateUnavailable, LedgerUnavailable: Nothing was changed, or all of it.
+        StateUnavailable, LedgerUnavailable: Nothing of a record was changed, or all of it.
     """
-    view, key = record
-    # The base is read before the log, so that what it holds is in the log by then. The tail is read
+    # Bases are read before the log, so that what they hold is in the log by then. Tails are read
     # after the log: an event that comes later still is not in what was read of the log.
-    (earlier,) = effects.records.stored([record])
-    found = replayed(view, key)
+    bases = [_base_position(value) for value in effects.records.stored(records)]
+    for record, before, found in zip(records, bases, replayed(records), strict=True):
+        yield record, _reload(effects, record, before, found, rebuilt(record))
+
+
+def _reload(
+    effects: Effects, record: Record, before: int, found: ReplayedRecord, rebuilt: int
+) -> Reloaded | None:
     (value,) = effects.records.stored([record])
-    if _base_position(value) != _base_position(earlier):
+    if _base_position(value) != before:
         return None
-    before, seen, epoch = _base_position(value), 0, effects.records.epoch
+    seen, epoch = 0, effects.records.epoch
     dropped: list[int] = []
     if value is not None:
         seen = value.position + len(value.tail)
