@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sentinel.propose.deciding import decide
 from sentinel.propose.languages import in_english
 from sentinel.propose.names import words_of
+from sentinel.propose.proposing import examine, settle
 from sentinel.propose.roles import Answers, Roles
 from sentinel.propose.time_formats import moments
 from tests.propose.tables import START, payments, pedidos, profile, torihiki, transacoes, umsaetze
@@ -66,6 +69,7 @@ def test_a_reason_for_declining_is_taken_in_if_the_user_says_so() -> None:
         ("kwota_transakcji", ("amount", "transakcji")),
         ("Zamówienie", ("order",)),
         ("Co\u0301digo", ("id",)),
+        ("İşlem Tutarı", ("transaction", "amount")),
         ("カード番号", ("card", "number")),
         ("交易时间", ("transaction", "time")),
         ("가맹점ID", ("merchant", "id")),
@@ -161,3 +165,25 @@ def test_money_is_told_by_the_signs_that_an_import_reads(written: str, currency:
     assert not roles.questions
     assert roles.amount is not None
     assert (roles.amount.column, roles.amount.currency) == ("Valor Transação", currency)
+
+
+def test_a_turkish_table_is_read_in_the_encoding_of_its_letters_and_says_so_first(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        f'TR{n:05};{1 + n // 150:02}.03.2026 {n % 24:02}:15;M{n % 97};"Şişli Büfe {n % 40}";'
+        f"{n % 90 + 10},50;{'Evet' if n % 50 == 7 else 'Hayır'}"
+        for n in range(3_000)
+    ]
+    header = "İşlem No;İşlem Tarihi;Müşteri No;Üye İşyeri Adı;Tutar;Sahte mi"
+    path = tmp_path / "islemler.csv"
+    path.write_bytes("\n".join((header, *rows, "")).encode("cp1254"))
+    roles = settle(examine([path]), Answers())
+    assert not roles.questions
+    assert {e.entity: e.columns for e in roles.entities} == {
+        "customer_id": ("Müşteri No",),
+        "merchant_id": ("Üye İşyeri Adı",),
+    }
+    assert roles.label is not None
+    assert (roles.label.column, roles.label.fraud_values) == ("Sahte mi", ("Evet",))
+    assert roles.notes[0] == "the text is no UTF-8; it is read as cp1254 (Turkish)."

@@ -319,6 +319,23 @@ def test_parquet_files_may_differ_in_types_and_repeat_names(tmp_path: Path) -> N
             {"encoding": "cp1251"},
             ["номер", "магазин"],
         ),
+        *(
+            (
+                f"{header}\n{line}\n".encode(encoding),
+                {"delimiter": ";", "encoding": encoding},
+                header.split(";"),
+            )
+            for encoding, header, line in (
+                ("cp1254", "İşlem No;Üye İşyeri", "p1;Ünlü Çağdaş Büfe\np2;Yıldız"),
+                ("cp1254", "ref;shop", "p1;Şişli Çarşısı\np2;Café du Monde\np3;Kadıköy İskele"),
+                ("cp1250", "Nr zamówienia;Sprzedawca", "p1;Łódzka Księgarnia\np2;Paweł i Żółw"),
+                ("iso8859_2", "Nr zamówienia;Sprzedawca", "p1;Kwiaciarnia Książęca\np2;Świąteczny"),
+                # Letters of Western Europe, and of Iceland, that are others in those encodings.
+                ("cp1252", "ref;shop", "p1;Prêt à Manger\np2;Piñata\np3;Fête"),
+                ("cp1252", "ref;shop", "p1;Þorlákshöfn\np2;Bæjarins bestu\np3;Fríða ehf. Ísafirði"),
+                ("cp1252", "ref;size", "p1;2 m³\np2;¿Qué?\np3;Müller"),
+            )
+        ),
         ('{"ref": "p1"}\n', {}, ["ref"]),
         (
             "Export of a bank\nas of 1 October\nref;amount;fee;shop\n" + "p1;1,50;0,02;x\n" * 120,

@@ -203,6 +203,8 @@ _UNSPACED: Final = re.compile(
     "\uac00-\ud7af"  # Hangul: words are often written together in names of columns
     "]+"
 )
+# Letters that are no plain one with an accent.
+_WHOLE_LETTERS: Final = str.maketrans({"ł": "l", "ß": "ss", "ı": "i", "œ": "oe"})
 _WORDS: Final = {word: english for english, others in reversed(_ENGLISH.items()) for word in others}
 _SCRIPT_WORDS: Final = {
     word: english for english, others in _OTHER_SCRIPTS.items() for word in others
@@ -260,7 +262,7 @@ def _parts(word: str) -> list[str]:
 
 def _plain_letters(word: str) -> str:
     """A word without accents; ``nº`` is ``no``."""
-    parts = unicodedata.normalize("NFKD", word.replace("ł", "l").replace("ß", "ss"))
+    parts = unicodedata.normalize("NFKD", word.translate(_WHOLE_LETTERS))
     plain = "".join(letter for letter in parts if not unicodedata.combining(letter))
     return plain if plain != "no" else "number"
 

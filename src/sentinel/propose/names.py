@@ -118,7 +118,9 @@ def words_of(name: str) -> tuple[str, ...]:
     >>> words_of("Código cliente"), words_of("Kartennummer")
     (('id', 'customer'), ('card', 'number'))
     """
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", unicodedata.normalize("NFC", name))
+    # In lower case, the capital i with a dot is two characters, of which one is no letter.
+    plain = unicodedata.normalize("NFC", name).replace("\u0130", "I")
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", plain)
     spaced = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", spaced)
     found: list[str] = []
     for word in re.findall(r"[^\W_]+", spaced.lower()):

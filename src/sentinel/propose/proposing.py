@@ -30,7 +30,7 @@ from sentinel.propose.summary import report, report_markdown
 from sentinel.sources.ieee_cis import IeeeCisSource
 from sentinel.sources.near_ids import essence, in_words
 from sentinel.sources.progress import ProgressCallback, no_progress
-from sentinel.sources.sniff import SniffedTable
+from sentinel.sources.sniff import NO_UTF8, SniffedTable
 
 MAPPING: Final = "mapping.toml"
 DEFINITIONS: Final = "feature_store/definitions.py"
@@ -117,9 +117,12 @@ def settle(examined: Examined, answers: Answers) -> Roles:
     if examined.broken:
         lines = "1 line is" if examined.broken == 1 else f"{examined.broken:,} lines are"
         roles.notes.append(f"{lines} broken: the import counts them among the rejects.")
-    roles.notes += [f"{note}." for note in tables.main.notes]
+    # A text that is read in another encoding has other names: the summary shows the first notes.
+    encoding = [note for note in tables.main.notes if note.startswith(NO_UTF8)]
+    roles.notes += [f"{note}." for note in tables.main.notes if note not in encoding]
     labelled = label.path if label else ""
-    roles.notes[:0] = [
+    roles.notes[:0] = [f"{note}." for note in encoding]
+    roles.notes[len(encoding) : len(encoding)] = [
         _unused(other, table, profile)
         for other, table in tables.others
         if table.files[0].path.resolve().as_posix() != labelled

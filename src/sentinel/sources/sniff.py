@@ -21,6 +21,8 @@ from sentinel.sources.layout import CsvLayout
 from sentinel.sources.table_file import TableFile, translated
 from sentinel.sources.table_set import columns_of
 
+NO_UTF8: Final = "the text is no UTF-8"
+"""How the note begins that says which encoding a text is read in."""
 _HEAD_BYTES: Final = 256 << 10
 _WHOLE_BYTES: Final = 64 << 20
 """So much of a small table is looked at."""
@@ -35,6 +37,18 @@ _SCRIPTS: Final = {
     "cp949": "Korean",
     "cp1251": "Cyrillic",
 }
+_OWN_LETTERS: Final = (
+    ("cp1254", "Turkish", "ĞİŞğış", "ÇÖÜçöüÂÎÛâîû"),
+    ("cp1250", "Polish", "ĄĆĘŁŃŚŹŻąćęłńśźż", "Óó"),
+    ("iso8859_2", "Polish", "ĄĆĘŁŃŚŹŻąćęłńśźż", "Óó"),
+)
+"""Languages with Latin letters that `cp1252` does not have: these, and the others they write."""
+_WESTERN: Final = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœŠšŽž".encode("cp1252")
+)
+_WITHIN_WORDS: Final = re.compile(rb"(?<=[A-Za-z\x80-\xff])[\x80-\xff](?=[A-Za-z\x80-\xff])")
+_OWN: Final = 0.8
+"""Share of the bytes beyond ASCII within words that are a language's letters, if it is that."""
 _MOSTLY_BEYOND: Final = 0.4
 """Share of bytes beyond ASCII, among those and ASCII letters, from which they tell a script."""
 
@@ -143,7 +157,7 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
     except UnicodeDecodeError:
         declared, script = _older_encoding(start)
         text = codecs.getincrementaldecoder(declared)().decode(start)
-        notes.append(f"the text is no UTF-8; it is read as {declared} ({script})")
+        notes.append(f"{NO_UTF8}; it is read as {declared} ({script})")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     whole = lines[:-1] if len(start) >= _HEAD_BYTES - mark else lines
     whole = whole[:_LINES] or lines
@@ -208,8 +222,9 @@ def _least(delimiter: str) -> float:
 def _older_encoding(start: bytes) -> tuple[str, str]:
     """The encoding of a text that is no UTF-8, and whose letters it holds.
 
-    Where most letters are beyond ASCII, their statistics tell the script. Where few are, as in
-    Western European texts, they tell nothing, and `cp1252` is what such files are written in.
+    Where most letters are beyond ASCII, their statistics tell the script. Where few are, the words
+    that they stand in may be of a language with letters of its own. Else the text is Western
+    European, and `cp1252` is what such files are written in.
     """
     beyond = sum(byte >= 0x80 for byte in start)
     letters = sum(chr(byte).isalpha() for byte in start if byte < 0x80)
@@ -219,11 +234,37 @@ def _older_encoding(start: bytes) -> tuple[str, str]:
         best = charset_normalizer.from_bytes(whole, cp_isolation=list(_SCRIPTS)).best()
         if best is not None and best.encoding in _SCRIPTS:
             return best.encoding, _SCRIPTS[best.encoding]
+    found = _by_own_letters(start)
+    if found is not None:
+        return found
     try:
         start.decode("cp1252")
     except UnicodeDecodeError:  # five bytes have no meaning in it
         return "latin-1", "Western European"
     return "cp1252", "Western European"
+
+
+def _by_own_letters(start: bytes) -> tuple[str, str] | None:
+    """The encoding and language that explain the bytes within words better than `cp1252` does.
+
+    Read as `cp1252`, ``Paweł`` is ``Pawe³`` and ``Şişli`` is ``Þiþli``: signs and Icelandic. Bytes
+    at the end of a word do not count, since a sign may stand there, as in ``m³``.
+    """
+    within = Counter(found[0] for found in _WITHIN_WORDS.findall(start))
+    total = within.total()
+    best = sum(count for byte, count in within.items() if byte in _WESTERN) / max(total, 1)
+    told: tuple[str, str] | None = None
+    for encoding, language, own, others in _OWN_LETTERS:
+        letters = frozenset((own + others).encode(encoding))
+        share = sum(count for byte, count in within.items() if byte in letters) / max(total, 1)
+        if share < _OWN or share <= best or within.keys().isdisjoint(own.encode(encoding)):
+            continue
+        try:
+            start.decode(encoding)
+        except UnicodeDecodeError:  # some bytes have no meaning in it
+            continue
+        best, told = share, (encoding, language)
+    return told
 
 
 def _quote_of(lines: list[str]) -> str:
