@@ -296,6 +296,29 @@ def test_ids_that_look_like_cards_by_chance_are_proposed_as_exempt(tmp_path: Pat
     assert load_mapping(proposal.mapping).attributes.exempt == ("payment_ref",)
 
 
+def test_fractions_with_the_digits_of_card_numbers_are_numbers() -> None:
+    columns = dict(payments())
+    # 2530102014541626 and 2264721632003784 are card numbers by prefix, length and check digit.
+    columns["score_x"] = ["2.530102014541626", "-2.264721632003784", "0.25"] * 1_000
+    columns["score_y"] = ["2530102014541626", "2264721632003784", "0.25"] * 1_000
+    roles = decide(profile(columns), Answers())
+    assert "score_x" in {a.column for a in roles.attributes}
+    assert "card numbers" in roles.left_out["score_y"]
+
+
+def test_a_table_with_more_columns_than_a_public_set_is_another_one() -> None:
+    rng = np.random.default_rng(2)
+    columns = {f"V{n}": [f"{x:.6f}" for x in rng.normal(0, 1, 900)] for n in range(1, 41)}
+    columns["Time"] = [str(n * 60) for n in range(900)]
+    columns["Amount"] = [f"{x:.2f}" for x in rng.lognormal(3, 1, 900)]
+    columns["Class"] = [str(int(n % 50 == 7)) for n in range(900)]
+    assert not decide(profile(columns), Answers()).known
+    few = {
+        name: values for name, values in columns.items() if name[1:] not in map(str, range(29, 41))
+    }
+    assert decide(profile(few), Answers()).known == "ULB (creditcard.csv)"
+
+
 def test_a_balance_with_a_decimal_comma_is_no_customer_and_is_a_number() -> None:
     rng = np.random.default_rng(6)
     rows = 2_000

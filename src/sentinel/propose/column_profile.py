@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -34,6 +35,7 @@ _ODD_OF: Final = 500
 """Values from which so few are told from another kind of column."""
 _LUHN_TRIED: Final = 1_000
 _CARD_LIKE: Final = "[0-9](?:[^0-9A-Za-z]{0,3}[0-9]){11}"
+_FRACTION: Final = re.compile(r"[-+]?[0-9]{0,12}\.[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class ColumnProfiler:
         self.last: float | None = None
         self.steady = True
         self.luhn, self.luhn_tried = 0, 0.0
-        self.cards = ColumnJudge()
+        self.cards, self.whole_cards = ColumnJudge(), ColumnJudge()
         self.padded = False
         self.lengths = (1 << 30, 0)
         self.odd_words: dict[str, None] = {}
@@ -263,6 +265,13 @@ class ColumnProfiler:
         self.luhn_tried += len(words) * len(some) / len(suspects) if len(suspects) else len(words)
         self.luhn += sum(right for _, _, right in looks)
         self.cards.add(sum(shaped for shaped, _, _ in looks), sum(right for _, right, _ in looks))
+        # An import reads numbers as such: the decimals of 2.530102014541626 are no card's digits.
+        whole = [
+            look
+            for text, look in zip(some, looks, strict=True)
+            if _FRACTION.fullmatch(text) is None
+        ]
+        self.whole_cards.add(sum(look[0] for look in whole), sum(look[1] for look in whole))
 
     def finish(self) -> ColumnProfile:
         values: tuple[tuple[str, int], ...] = ()
@@ -270,6 +279,7 @@ class ColumnProfiler:
             values = tuple(sorted(self.counter.items(), key=lambda item: (-item[1], item[0])))
         examples = tuple(value for value, _ in values[:5]) or tuple(getattr(self, "kept", ()))
         numbers = max(self.numbers, 1)
+        judge = self.whole_cards if self._is_of_numbers() else self.cards
         return ColumnProfile(
             name=self.name,
             place=self.place,
@@ -290,8 +300,8 @@ class ColumnProfiler:
             falls=self.falls / numbers if self._is_of_numbers() else 1.0,
             steady=self.steady and self.numbers == self.rows > 1,
             luhn=self.luhn / self.luhn_tried if self.luhn_tried else 0.0,
-            card_like=not self.cards.by_chance,
-            by_chance=self.cards.by_chance and self.cards.right > 0,
+            card_like=not judge.by_chance,
+            by_chance=judge.by_chance and self.cards.right > 0,
             padded=self.padded,
             lengths=self.lengths if self.given else (0, 0),
             examples=examples,

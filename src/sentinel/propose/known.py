@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -22,6 +23,7 @@ class Known:
         drop: Columns of no use, with why.
         notes: What to know.
         source: The built-in source that reads it better than a mapping; empty for none.
+        without: Pattern of columns that only other tables have beside its header; empty for none.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Known:
     drop: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source: str = ""
+    without: str = ""
 
 
 _AFTER: Final = "a balance after the payment"
@@ -78,6 +81,7 @@ DATA_SETS: Final = (
                 ("customer_id", "card_id", "merchant_id", "device_id", "ip_address"), ()
             ),
         ),
+        without=r"V(29|[3-9]\d|\d{3,})",
         notes=("ULB names no day (September 2013) and no entity: a model without windows.",),
     ),
     Known(
@@ -166,7 +170,12 @@ def recognise(columns: Iterable[str]) -> Known | None:
     True
     """
     there = set(columns)
-    found = [known for known in DATA_SETS if known.header <= there]
+    found = [
+        known
+        for known in DATA_SETS
+        if known.header <= there
+        and not (known.without and any(re.fullmatch(known.without, name) for name in there))
+    ]
     return max(found, key=lambda known: len(known.header)) if found else None
 
 
