@@ -173,3 +173,42 @@ def test_the_zone_that_somebody_named_is_kept(time: tuple[str, ...]) -> None:
     roles = told(export(), Answers(time=time, timezone="Europe/Istanbul"))
     assert roles.time is not None
     assert roles.time.timezone == "Europe/Istanbul"
+
+
+def swapped_half() -> Columns:
+    """Payments whose dates have the month first from half of the file on."""
+    columns = export()
+    days = [f"{1 + n % 24:02}" for n in range(600)]
+    columns["ISLEM_TARIHI"] = [
+        f"{day}/06/2026 10:{n % 60:02}" if n < 300 else f"06/{day}/2026 10:{n % 60:02}"
+        for n, day in enumerate(days)
+    ]
+    del columns["ISLEM_SAATI"]
+    return columns
+
+
+@pytest.mark.parametrize("answers", [Answers(), Answers(time=("ISLEM_TARIHI",))])
+def test_dates_in_both_orders_are_asked_with_what_each_order_reads(answers: Answers) -> None:
+    roles = told(swapped_half(), answers)
+    assert roles.time is None
+    question = next(one for one in roles.questions if one.about == "time format")
+    assert "'ISLEM_TARIHI' has the day first in some rows and the month first in" in question.text
+    assert "would be misread" in question.text
+    assert sorted(question.flags) == [
+        ("--time ISLEM_TARIHI --time-format '%d/%m/%Y %H:%M'", "reads 74% of the rows"),
+        ("--time ISLEM_TARIHI --time-format '%m/%d/%Y %H:%M'", "reads 76% of the rows"),
+    ]
+
+
+def test_many_times_that_the_format_of_the_user_cannot_read_are_told_first() -> None:
+    answers = Answers(time=("ISLEM_TARIHI",), time_format="%d/%m/%Y %H:%M")
+    note = told(swapped_half(), answers).notes[0]
+    assert note.startswith("Of 156 rows the time in 'ISLEM_TARIHI' cannot be read: ")
+    assert "'06/13/2026 10:00' has day and month the other way round." in note
+
+
+def test_a_column_of_times_that_are_none_is_asked_for_its_pattern() -> None:
+    roles = told(export(), Answers(time=("MUSTERI_NO",)))
+    question = next(one for one in roles.questions if one.about == "time format")
+    assert question.text.startswith("How is the time in 'MUSTERI_NO' written (M")
+    assert question.flags

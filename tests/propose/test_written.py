@@ -187,6 +187,9 @@ def test_a_question_ends_with_code_2_and_the_flags(tmp_path: Path) -> None:
     assert "--time-unit h" in result.output
     assert "--label x9" in result.output
     assert not (tmp_path / "w" / "mapping.toml").exists()
+    named = ["propose", str(path), "--workspace", str(tmp_path / "w"), "--time", "x0"]
+    result = CliRunner().invoke(app, named)
+    assert result.output.splitlines()[-1].count("--time x0") == 1, "what was said stands there once"
     said = ["--time-unit", "h", "--label", "x9", "--json"]
     result = CliRunner().invoke(
         app, ["propose", str(path), "--workspace", str(tmp_path / "w"), *said]

@@ -154,6 +154,22 @@ def test_a_pattern_reads_its_own_form_only() -> None:
     assert "is not of the form '%d.%m.%Y %H:%M'; format =" in findings[0].reason_of(1)
 
 
+@pytest.mark.parametrize(
+    ("layout", "text", "both"),
+    [
+        ("%d/%m/%Y", "05/15/2025", True),
+        ("%m/%d/%Y", "15/05/2025", True),
+        ("%d/%m/%Y", "2025-05-15", False),
+    ],
+)
+def test_a_day_where_the_month_is_expected_casts_doubt_on_what_was_read(
+    layout: str, text: str, both: bool
+) -> None:
+    times, findings = time_column(pa.array(["03/04/2025", text]), layout=layout)
+    assert times.null_count == 1
+    assert ("rows where both are 12 or less are misread" in str(findings[0].reason_of(1))) is both
+
+
 def test_an_unusable_pattern_and_an_unknown_zone_are_errors_of_the_set_up() -> None:
     with pytest.raises(ConfigurationError, match="IANA name"):
         time_column(pa.array(["2023-01-01"]), timezone="Mars/Olympus")

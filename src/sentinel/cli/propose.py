@@ -123,7 +123,7 @@ def _print_questions(
     err.print(questions_text(roles.questions), markup=False, soft_wrap=True)
     words = ("sentinel", "propose", *map(str, examined.paths))
     asked = [question.flags[0][0] for question in roles.questions if question.flags]
-    flags = " ".join(filter(None, [flags_of(answers), *asked]))
+    flags = flags_of(with_flags(answers, " ".join(asked)))
     named = f"{shlex.join(words)} --workspace {shlex.quote(str(workspace))}"
     then = ", and run this command again" if goes_on else ""
     said = f"Nothing is written yet. Answer, for example{then}:\n  {named} {flags}"

@@ -27,6 +27,11 @@ UNIT_SECONDS: Final = {
     "d": 86_400.0,
 }
 _TRIED: Final = 400
+_STARTS: Final = 20
+"""Texts of which every pattern that fits one is tried on the others."""
+_SOME: Final = 0.2
+_LONGEST: Final = 40
+"""Characters of a text that may be a time."""
 MISREAD: Final = 0.02
 """Share of rows whose cell may be broken: `31.02.2026`, or what a spreadsheet leaves behind."""
 _ISO: Final = (
@@ -215,7 +220,7 @@ def _all_fit(texts: Sequence[str], pattern: str) -> bool:
 def _text_time(column: str, texts: Sequence[str]) -> Time | None:
     if texts and all(re.match(_ISO, text) for text in texts):
         return Time((column,), "iso", reason="written as " + texts[0])
-    if not texts or not re.search(r"\d", texts[0]) or max(map(len, texts)) > 40:
+    if not texts or not re.search(r"\d", texts[0]) or max(map(len, texts)) > _LONGEST:
         return None
     fitting = [pattern for pattern in _patterns(texts[0]) if _all_fit(texts, pattern)]
     if not fitting:
@@ -244,6 +249,46 @@ def _broken_time(profile: TableProfile, column: str) -> Time | None:
     if not kept:
         return None
     return Time((column,), kept[0] if len(kept) == 1 else tuple(kept), reason=time.reason)
+
+
+def partly(profile: TableProfile, column: str) -> tuple[tuple[str, float], ...]:
+    """The patterns that read some of a column's texts, if none reads all of them.
+
+    Returns:
+        At most three, each with the share of the rows that it reads, the largest first; none that
+        reads less than a fifth.
+    """
+    known = profile.columns[column]
+    if known.type != "text" or known.lengths[1] > _LONGEST:
+        return ()
+    counted = pc.value_counts(pc.drop_null(profile.texts(column)))
+    step = max(1, len(counted) // _TRIED)
+    words = counted.field("values").to_pylist()[::step]
+    counts = counted.field("counts").to_numpy(zero_copy_only=False)[::step]
+    shares: dict[str, float] = {}
+    for text in words[:: max(1, len(words) // _STARTS)]:
+        for pattern in ("iso",) if re.match(_ISO, text) else _patterns(text):
+            if pattern not in shares:
+                read = np.array([_reads(word, pattern) for word in words])
+                shares[pattern] = float(counts[read].sum() / counts.sum())
+    found = sorted(shares, key=lambda pattern: -shares[pattern])[:3]
+    return tuple((pattern, shares[pattern]) for pattern in found if shares[pattern] >= _SOME)
+
+
+def unread_text(profile: TableProfile, time: Time, other: str = "") -> str:
+    """A text of the sample that a time's format cannot read; "" if there is none.
+
+    Args:
+        profile: Of the table.
+        time: In one column of text.
+        other: A pattern that reads the text; "" = any text.
+    """
+    texts = profile.texts(time.columns[0])
+    unread = pa.array(~np.isfinite(moments(profile, time)))
+    for text in pc.unique(pc.drop_null(texts.filter(unread))).to_pylist()[:_TRIED]:
+        if not other or _reads(text, other):
+            return str(text)
+    return ""
 
 
 def _fits_any(text: str) -> bool:

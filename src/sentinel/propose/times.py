@@ -16,16 +16,22 @@ from sentinel.propose.time_formats import (
     ambiguous,
     has_clock,
     moments,
+    partly,
     sorted_share,
     time_of,
     unit_by_name,
+    unread_text,
     varies,
 )
 from sentinel.propose.time_parts import calendar_parts, date_and_clock, told_date_and_clock
+from sentinel.sources.time_patterns import swapped
 
 DEFAULT_START: Final = "2024-01-01"
 _FEW: Final = 0.05
 """Share of rows without a time that are worth a note; of more, the format is another one."""
+_EITHER_WAY: Final = (
+    "Rows where both are 12 or less would be misread: write them in one order in the file first."
+)
 UNIT_WORDS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
@@ -38,13 +44,30 @@ def choose_time(roles: Roles, answers: Answers) -> None:
         roles.time = replace(roles.time, timezone=answers.timezone)
     seconds = moments(roles.profile, roles.time)
     unread = int((~np.isfinite(seconds)).sum())
-    if unread and unread <= _FEW * len(seconds):
-        columns = " and ".join(map(repr, roles.time.columns))
-        some = "" if roles.profile.complete else f" of a sample of {len(seconds):,}"
-        roles.notes.append(
-            f"Of {unread:,} row{'' if unread == 1 else 's'}{some} the time in {columns} cannot be "
-            "read: the import lists them among the rejects."
-        )
+    if not unread:
+        return
+    columns = " and ".join(map(repr, roles.time.columns))
+    some = "" if roles.profile.complete else f" of a sample of {len(seconds):,}"
+    note = (
+        f"Of {unread:,} row{'' if unread == 1 else 's'}{some} the time in {columns} cannot be "
+        "read: the import lists them among the rejects."
+    )
+    if unread <= _FEW * len(seconds):
+        roles.notes.append(note)
+    else:
+        roles.notes.insert(0, note + _why_unread(roles.profile, roles.time))
+
+
+def _why_unread(profile: TableProfile, time: Time) -> str:
+    """What many times that cannot be read look like, to be put behind a sentence."""
+    if len(time.columns) > 1 or not isinstance(time.format, str) or time.format == "epoch":
+        return ""
+    other = swapped(time.format)
+    text = unread_text(profile, time, other) if other else ""
+    if text:
+        return f" {text!r} has day and month the other way round. {_EITHER_WAY}"
+    text = unread_text(profile, time)
+    return f" One is {text!r}." if text else ""
 
 
 def _choose(roles: Roles, answers: Answers) -> None:
@@ -52,7 +75,7 @@ def _choose(roles: Roles, answers: Answers) -> None:
     if answers.time:
         roles.time = _as_told(profile, answers)
         if roles.time is None:
-            _ask_unit(roles, answers.time[0], told=True)
+            _ask_how(roles, answers.time[0])
         return
     found = {name: time for name in profile.columns if (time := time_of(profile, name))}
     found = {n: t for n, t in found.items() if profile.columns[n].share_given > 0.98}
@@ -75,7 +98,12 @@ def _choose(roles: Roles, answers: Answers) -> None:
     elif candidates:
         _ask_column(roles, candidates, "counts that never fall")
     else:
-        every = [n for n, c in profile.columns.items() if c.numeric or c.type == "text"][:6]
+        known = [n for n in profile.columns if partly(profile, n)]
+        if len(known) == 1:
+            _ask_how(roles, known[0])
+            return
+        every = [n for n, c in profile.columns.items() if c.numeric or c.type == "text"]
+        every.sort(key=lambda n: (n not in known, not names.has(n, names.TIME)))
         _ask_column(roles, every, "no column holds times that can be told by themselves")
 
 
@@ -216,6 +244,42 @@ def _ask_unit(roles: Roles, name: str, *, told: bool = False) -> None:
             "time unit",
             f"What does {name!r} count ({column.low:,.0f} to {column.high:,.0f})?",
             flags,
+        )
+    )
+
+
+def _ask_how(roles: Roles, name: str) -> None:
+    """Ask what a column counts, or how its texts are written, if nothing fits all of them."""
+    column = roles.profile.columns[name]
+    if column.numeric:
+        _ask_unit(roles, name, told=True)
+        return
+    roles.pending.add(name)
+    patterns = partly(roles.profile, name)
+    text = f"How is the time in {name!r} written ({_example(roles, name)})?"
+    for pattern, _ in patterns:
+        other = Time((name,), swapped(pattern))
+        if other.format in dict(patterns) and pattern.find("%d") < pattern.find("%m"):
+            one = unread_text(roles.profile, other, pattern)
+            two = unread_text(roles.profile, Time((name,), pattern), str(other.format))
+            text = (
+                f"{name!r} has the day first in some rows and the month first in others ({one}, "
+                f"{two}). {_EITHER_WAY} Which of them is right?"
+            )
+            break
+    flags = tuple(
+        (
+            f"--time {quoted(name)} --time-format {quoted(pattern)}",
+            f"reads {share:.0%} of the rows",
+        )
+        for pattern, share in patterns
+    )
+    asked = f"--time {quoted(name)} --time-format '%d.%m.%Y %H:%M'"
+    roles.questions.append(
+        Question(
+            "time format",
+            text,
+            flags or ((asked, "a pattern of its parts; or name another column"),),
         )
     )
 

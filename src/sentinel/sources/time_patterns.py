@@ -124,6 +124,16 @@ def digits_in(pattern: str) -> int:
     return sum(_WIDTHS[part] for part in parts)
 
 
+def swapped(pattern: str) -> str:
+    """A pattern with day and month the other way round; "" if it has not both as numbers.
+
+    >>> swapped("%d/%m/%Y %H:%M"), swapped("%d %b %Y")
+    ('%m/%d/%Y %H:%M', '')
+    """
+    both = "%d" in pattern and "%m" in pattern
+    return pattern.translate(str.maketrans("md", "dm")) if both else ""
+
+
 def guess(texts: Sequence[str]) -> str:
     """What to write in the mapping so that these texts are times; "" without an idea.
 
@@ -151,10 +161,10 @@ def guess(texts: Sequence[str]) -> str:
     ]
     if not fitting:
         return ""
-    swapped = fitting[0].translate(str.maketrans("md", "dm"))
-    if swapped != fitting[0] and swapped in fitting:
+    other = swapped(fitting[0])
+    if other in fitting:
         return (
-            f'format = "{fitting[0]}" or "{swapped}" reads it: '
+            f'format = "{fitting[0]}" or "{other}" reads it: '
             "say whether the month or the day is first"
         )
     return f'format = "{fitting[0]}" reads it'

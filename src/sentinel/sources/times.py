@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from sentinel.domain import ConfigurationError
 from sentinel.sources.base import BoolMask, Finding
 from sentinel.sources.columns import flat, is_text, mask_of, number_column
-from sentinel.sources.time_patterns import digits_in, expanded, guess, pattern_of_each
+from sentinel.sources.time_patterns import digits_in, expanded, guess, pattern_of_each, swapped
 
 TimeUnit = Literal["s", "ms", "us", "ns", "min", "h", "d"]
 UNIT_WORDS: Final[dict[TimeUnit, str]] = {
@@ -184,6 +184,11 @@ def _with_findings(
         else:
             text = f"the {what} {shown[row]!r} is not {_allowed(layouts, unit)}"
             hint = hints.get(_shape(shown[row]), "")
+            if any(f'"{swapped(layout)}"' in hint for layout in layouts if swapped(layout)):
+                hint += (
+                    ". If the file has both orders of day and month, rows where both are 12 or "
+                    "less are misread: write them in one order first"
+                )
             said[row] = f"{text}; {hint}" if hint else text
     return times, (Finding("invalid_time", bad, said),)
 
