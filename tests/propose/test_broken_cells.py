@@ -207,6 +207,16 @@ def test_many_times_that_the_format_of_the_user_cannot_read_are_told_first() -> 
     assert "'06/13/2026 10:00' has day and month the other way round." in note
 
 
+def test_payments_that_are_all_at_one_time_are_told_of(tmp_path: Path) -> None:
+    columns = export()
+    columns["ISLEM_TARIHI"], columns["ISLEM_SAATI"] = ["01.06.2026"] * 600, ["101500"] * 600
+    path = write(tmp_path / "t.csv", columns)
+    answers = Answers(time=("ISLEM_TARIHI", "ISLEM_SAATI"))
+    notes = propose([path], tmp_path / "w", answers).roles.notes
+    assert notes[0].startswith("All payments have the same time: nothing has windows")
+    assert not [note for note in notes if "recurs" in note], "customers and merchants do recur"
+
+
 def test_a_column_of_times_that_are_none_is_asked_for_its_pattern() -> None:
     roles = told(export(), Answers(time=("MUSTERI_NO",)))
     question = next(one for one in roles.questions if one.about == "time format")

@@ -98,10 +98,14 @@ def definitions_text(roles: Roles, resolution_seconds: float) -> str:
 
 
 def _windows(roles: Roles, entity: Entity, resolution_seconds: float) -> Windows | None:
-    hardly = entity.distinct > 0.95 * roles.profile.rows and entity.typical_count < 2
-    if hardly or roles.days <= 0:
+    if hardly_recurs(roles, entity) or roles.days <= 0:
         return None
     return choose_windows(roles.days, resolution_seconds, entity.typical_count)
+
+
+def hardly_recurs(roles: Roles, entity: Entity) -> bool:
+    """Whether nearly every payment has an entity of its own."""
+    return entity.distinct > 0.95 * roles.profile.rows and entity.typical_count < 2
 
 
 def without_windows(roles: Roles, resolution_seconds: float) -> list[Entity]:

@@ -15,7 +15,7 @@ from sentinel.feature_sets import IEEE_CIS, complete, set_text
 from sentinel.propose import reading
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.deciding import decide, step_seconds
-from sentinel.propose.definitions_text import definitions_text, without_windows
+from sentinel.propose.definitions_text import definitions_text, hardly_recurs, without_windows
 from sentinel.propose.files import Written, load_record, save_record, write
 from sentinel.propose.ids import names_payments
 from sentinel.propose.labels import taken_for_good
@@ -176,10 +176,21 @@ def _sources(paths: Sequence[Path]) -> list[str]:
 def _write(examined: Examined, roles: Roles, workspace: Path) -> tuple[tuple[Written, ...], Path]:
     record = load_record(workspace)
     step = step_seconds(roles)
-    for entity in without_windows(roles, step):
-        roles.notes.append(
-            f"{entity.columns[0]!r} hardly ever recurs: {entity.entity} has no windows."
+    bare = without_windows(roles, step)
+    for entity in bare:
+        if hardly_recurs(roles, entity):
+            roles.notes.append(
+                f"{entity.columns[0]!r} hardly ever recurs: {entity.entity} has no windows."
+            )
+    if roles.days <= 0 and roles.profile.rows > 1:
+        # The most that can be wrong with a history comes first.
+        roles.notes.insert(
+            0,
+            "All payments have the same time: nothing has windows, and a model cannot be tried on "
+            "later payments than it learnt from. If another column says when, name it with --time.",
         )
+    elif any(not hardly_recurs(roles, entity) for entity in bare):
+        roles.notes.insert(0, "The history is too short, or its times too coarse, for windows.")
     built_in = _built_in(examined, roles)
     if built_in is not None:
         mapping, definitions = built_in_text(roles, IEEE_CIS_SOURCE, built_in), set_text(IEEE_CIS)
