@@ -15,7 +15,7 @@ from sentinel.propose.labels import taken_for_good, verdicts
 from sentinel.propose.proposing import examine, propose, settle
 from sentinel.propose.roles import Answers, Roles
 from sentinel.sources.registry import open_source
-from tests.propose.tables import Columns, profile, write
+from tests.propose.tables import Columns, payments, profile, write
 from tests.sources.tables import log_of
 
 ROWS = 4_000
@@ -197,6 +197,21 @@ def test_times_without_a_zone_are_told_of() -> None:
 def test_no_column_has_more_values_than_rows() -> None:
     many = profile({"id": [f"{n:x}-{n * 7919 % 104_729}" for n in range(40_000)]}).columns["id"]
     assert many.distinct <= 40_000
+
+
+def test_a_table_that_names_payments_by_two_columns_hears_how_it_becomes_the_labels(
+    tmp_path: Path,
+) -> None:
+    columns = {name: list(values) for name, values in payments().items() if name != "case_opened"}
+    columns["order_id"] = [f"o-{n // 2:05}" for n in range(3_000)]
+    columns["attempt"] = [str(1 + n % 2) for n in range(3_000)]
+    del columns["payment_ref"], columns["reference_text"], columns["is_fraud"]
+    cases = {"order": columns["order_id"][::40], "try": columns["attempt"][::40]}
+    paths = [write(tmp_path / "orders.csv", columns), write(tmp_path / "cases.csv", cases)]
+    answers = Answers(id=("order_id", "attempt"), label="none")
+    notes = settle(examine(paths), answers).notes
+    assert notes[0].startswith("cases.csv is another table and not used")
+    assert "under [labels] of the mapping" in notes[0]
 
 
 def test_a_delay_that_was_told_is_not_called_assumed(tmp_path: Path) -> None:

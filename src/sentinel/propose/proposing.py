@@ -299,7 +299,13 @@ def _unused(name: str, table: SniffedTable, profile: TableProfile) -> str:
                     f"{name} would be the labels, but its {other!r} is not written as "
                     f"{column.name!r} is: {pair}."
                 )
-    return f"{name} is another table and not used: tables are not joined."
+    unused = f"{name} is another table and not used: tables are not joined."
+    if len(table.names) > _LABEL_COLUMNS:
+        return unused
+    return (
+        f"{unused} If it holds the labels, say so under [labels] of the mapping: its path, the "
+        "columns that are the transaction_id, and the arrival."
+    )
 
 
 def _of_map(labels: LabelMap, profile: TableProfile, answers: Answers) -> LabelFile | None:
