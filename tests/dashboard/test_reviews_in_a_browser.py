@@ -101,6 +101,20 @@ def test_a_payment_is_found_by_its_id_and_a_verdict_can_be_corrected(
     expect(page.get_by_text("Held for review, without a verdict")).to_be_visible()
 
 
+def test_an_id_that_looks_like_markdown_is_shown_as_it_is(page: Page, server: Server) -> None:
+    identifier = "![a](http://127.0.0.1:9/x.png) *b* $5$ :red[c] `d`"
+    body = next(stage.payments())
+    sent = httpx.post(f"{server.url}/predict", json=body | {"transaction_id": identifier})
+    sent.raise_for_status()
+    page.get_by_label("Its id").fill(identifier)
+    page.get_by_role("button", name="Find", exact=True).click()
+    page.locator(".st-key-verdict").get_by_role("button", name="Legitimate").click()
+    said = page.get_by_test_id("stAlert")
+    expect(said).to_contain_text("![a](http://127.0.0.1:9/x.png) *b* $5$ :red[c]")
+    expect(said).to_contain_text("is legitimate: recorded at")
+    expect(said.locator("img")).to_have_count(0)
+
+
 def test_payments_are_found_by_whose_they_are(page: Page, server: Server) -> None:
     card = decisions(server)[0]["card_id"]
     page.get_by_label("Find payments by").click()

@@ -105,10 +105,16 @@ class ScoringApi:
         found = self.decisions(before=sequence + 1, limit=1).decisions
         return found[0] if found and found[0].sequence == sequence else None
 
-    def waiting(self, limit: int = PAGE_ROWS) -> DecisionsPage:
-        """Payments that were held for review and wait for a verdict, newest first."""
+    def waiting(self, limit: int = PAGE_ROWS, before: int | None = None) -> DecisionsPage:
+        """Payments that were held for review and have no verdict, newest first.
+
+        Args:
+            limit: Most decisions in the page.
+            before: Only what stands before this place in the log.
+        """
         asked: Asked = {"limit": limit, "outcome": Outcome.REVIEW.value, "label": "none"}
-        return self._read("/decisions", DecisionsPage, asked)
+        further: Asked = {} if before is None else {"before": before}
+        return self._read("/decisions", DecisionsPage, {**asked, **further})
 
     def decisions_of(self, kind: str, identifier: str, limit: int = PAGE_ROWS) -> DecisionsPage:
         """Decisions on the payments of somebody, newest first.

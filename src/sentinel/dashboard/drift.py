@@ -6,7 +6,7 @@ from typing import Final
 
 import streamlit as st
 
-from sentinel.dashboard import drift_panels, frame, panels
+from sentinel.dashboard import drift_panels, frame, panels, words
 from sentinel.dashboard.client import api_url
 from sentinel.domain import Unavailable
 from sentinel.drift.figures import DriftOverview
@@ -23,7 +23,7 @@ def page() -> None:
         health, found = api.health(), api.drift()
     except Unavailable as error:
         st.html(panels.top("away", "", frame.user()), width="stretch")
-        st.warning(str(error), icon=":material/cloud_off:")
+        st.warning(words.literal(str(error)), icon=":material/cloud_off:")
         return
     about = f"model version {found.model_version}" if found.model_version else ""
     st.html(panels.top(health.status, about, frame.user()), width="stretch")
@@ -38,7 +38,7 @@ def _figures() -> None:
     try:
         found = frame.scoring_api(api_url(settings.api)).drift()
     except Unavailable as error:
-        st.warning(str(error), icon=":material/cloud_off:")
+        st.warning(words.literal(str(error)), icon=":material/cloud_off:")
         return
     if found.missing:
         st.info(found.missing)
@@ -63,6 +63,6 @@ def _one(found: DriftOverview) -> None:
         try:
             detail = frame.scoring_api(api_url(load_settings().api)).drift_of(chosen or names[0])
         except Unavailable as error:
-            st.warning(str(error), icon=":material/cloud_off:")
+            st.warning(words.literal(str(error)), icon=":material/cloud_off:")
             return
         st.html(drift_panels.histogram(detail))

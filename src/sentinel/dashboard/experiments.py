@@ -36,7 +36,7 @@ def page() -> None:
         running, past = api.experiments(), api.line_ups(_LOOKED_BACK)
     except Unavailable as error:
         _head("away")
-        st.warning(str(error), icon=":material/cloud_off:")
+        st.warning(words.literal(str(error)), icon=":material/cloud_off:")
         return
     _head(health.status)
     names = _names(running, past)
@@ -77,11 +77,14 @@ def _figures(name: str) -> None:
     try:
         found = frame.scoring_api(api_url(settings.api)).experiment(name)
     except Unavailable as error:
-        st.warning(str(error), icon=":material/cloud_off:")
+        st.warning(words.literal(str(error)), icon=":material/cloud_off:")
         return
     st.html(experiment_panels.about(found))
     if found.problem:
-        st.warning(f"The log could not be judged: {found.problem}", icon=":material/warning:")
+        st.warning(
+            words.literal(f"The log could not be judged: {found.problem}"),
+            icon=":material/warning:",
+        )
     if found.promotion is not None and found.promotion.state != "done":
         st.html(experiment_panels.promotion(found.promotion))
     said = None if found.status is None else found.status.judgement
@@ -171,7 +174,7 @@ def _sequence(found: JudgedExperiment, said: Judgement | None) -> None:
         ]
         st.vega_lite_chart(rows, charts.confidence_sequence(), key="confidence-sequence")
     elif said is not None:
-        st.caption(said.why)
+        st.caption(words.literal(said.why))
     else:
         st.caption("It is being judged: the log is read from its start on.")
 

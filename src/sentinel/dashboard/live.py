@@ -75,8 +75,8 @@ def _away(problem: str, last_seen_us: int | None) -> None:
     st.html(panels.top("away", frame.clock(time.time_ns() // 1000), frame.user()))
     seen = f" It answered last at {words.clock(last_seen_us)} UTC." if last_seen_us else ""
     st.warning(
-        f"{problem}{seen}\n\nThis page asks again every {REFRESH_SECONDS:g} seconds and goes on "
-        "by itself.",
+        f"{words.literal(problem)}{seen}\n\nThis page asks again every {REFRESH_SECONDS:g} "
+        "seconds and goes on by itself.",
         icon=":material/cloud_off:",
     )
 
@@ -85,7 +85,7 @@ def _problems(snapshot: Snapshot) -> None:
     health = snapshot.health
     for problem in (health.feature_store.problem, health.model.problem):
         if problem:
-            st.warning(problem, icon=":material/warning:")
+            st.warning(words.literal(problem), icon=":material/warning:")
     if not health.model.loaded and not health.model.problem:
         st.info("No model has been promoted yet, so payments cannot be scored: run `sentinel up`.")
 

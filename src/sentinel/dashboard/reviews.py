@@ -9,7 +9,7 @@ from typing import Final
 
 import streamlit as st
 
-from sentinel.dashboard import frame, panels, review_panels, shape
+from sentinel.dashboard import frame, panels, review_panels, shape, words
 from sentinel.dashboard.api_types import Decision, RecordedLabel
 from sentinel.dashboard.client import ScoringApi, api_url
 from sentinel.domain import Unavailable, Verdict
@@ -18,6 +18,8 @@ from sentinel.settings import load_settings
 REFRESH_SECONDS: Final = 3.0
 
 _TABLE_ROWS: Final = 200
+_MOST_PAGES: Final = 10
+"""Of payments that were declared void or judged a moment ago, before the next ones are shown."""
 _TRANSACTION: Final = "transaction_id"
 _KINDS: Final = {
     _TRANSACTION: "Transaction",
@@ -25,6 +27,8 @@ _KINDS: Final = {
     "card_id": "Card",
     "merchant_id": "Merchant",
 }
+_USER_CHARACTERS: Final = 90
+"""Of a user's name in the id of a label, which has at most 128."""
 _NONE_WAITS: Final = "No payment that was held for review waits for a verdict."
 _MOST_JUDGED: Final = 200
 """Payments that this session gave a verdict on, and does not offer again before the index knows."""
@@ -37,7 +41,7 @@ def page() -> None:
         status = api.health().status
     except Unavailable as error:
         st.html(panels.top("away", "", frame.user()), width="stretch")
-        st.warning(str(error), icon=":material/cloud_off:")
+        st.warning(words.literal(str(error)), icon=":material/cloud_off:")
         return
     st.html(panels.top(status, "", frame.user()), width="stretch")
     _search()
@@ -73,7 +77,7 @@ def _desk() -> None:
         opened = _opened(api, rows)
         labels = () if opened is None else _labels(api, opened)
     except Unavailable as error:
-        st.warning(str(error), icon=":material/cloud_off:")
+        st.warning(words.literal(str(error)), icon=":material/cloud_off:")
         return
     wide, narrow = st.columns([2.35, 1], gap="medium")
     with wide:
@@ -100,9 +104,13 @@ def _desk() -> None:
 
 def _waiting(api: ScoringApi) -> tuple[str, list[Decision], str]:
     """Payments that wait for a verdict: a title, the payments, and what is said without any."""
-    found = api.waiting(_TABLE_ROWS)
     judged = st.session_state.get("judged", ())
-    rows = [row for row in found.decisions if row.sequence not in judged and not row.void]
+    found, rows = api.waiting(_TABLE_ROWS), list[Decision]()
+    for _ in range(_MOST_PAGES):
+        rows += (row for row in found.decisions if row.sequence not in judged and not row.void)
+        if rows or found.next_before is None:
+            break
+        found = api.waiting(_TABLE_ROWS, found.next_before)
     more = "" if found.next_before is None else " of more"
     about = f"{len(rows):,}{more}, the newest first" if rows else "none"
     return panels.title("Held for review, without a verdict", about), rows, _NONE_WAITS
@@ -114,12 +122,13 @@ def _found(api: ScoringApi, kind: str, identifier: str) -> tuple[str, list[Decis
     if kind == _TRANSACTION:
         detail = api.detail(identifier)
         row = None if detail is None else api.decision(detail.sequence)
-        rows = [] if row is None else [row]
+        rows, more = [] if row is None else [row], False
         if row is not None and st.session_state.pop("open-found", False):
             st.session_state["reviewed"] = row.sequence
     else:
-        rows = list(api.decisions_of(kind, identifier, _TABLE_ROWS).decisions)
-    about = f"the newest {_TABLE_ROWS:,}" if len(rows) == _TABLE_ROWS else f"{len(rows):,}"
+        page = api.decisions_of(kind, identifier, _TABLE_ROWS)
+        rows, more = list(page.decisions), page.next_before is not None
+    about = f"the newest {len(rows):,}" if more else f"{len(rows):,}"
     empty = f"No payment of {name} {identifier} was decided on here."
     if kind == _TRANSACTION:
         empty = f"No payment with the id {identifier} was decided on here."
@@ -148,12 +157,12 @@ def _verdict(api: ScoringApi, opened: Decision, labels: Sequence[RecordedLabel])
         st.caption("The payment was declared void, so a verdict on it would have no effect.")
         return
     fraud, good = st.columns(2, gap="small")
-    for column, words, verdict, kind in (
+    for column, name, verdict, kind in (
         (fraud, "Fraud", Verdict.FRAUD, "primary"),
         (good, "Legitimate", Verdict.LEGITIMATE, "secondary"),
     ):
         column.button(
-            words,
+            name,
             key=f"verdict-{verdict.value}",
             type=kind,  # type: ignore[arg-type]
             width="stretch",
@@ -168,7 +177,7 @@ def _verdict(api: ScoringApi, opened: Decision, labels: Sequence[RecordedLabel])
 
 def _judge(api: ScoringApi, opened: Decision, verdict: Verdict) -> None:
     """Record a verdict on a payment, and close it."""
-    label_id = f"{frame.user() or 'dashboard'}-{uuid.uuid4().hex}"
+    label_id = f"{(frame.user() or 'dashboard')[:_USER_CHARACTERS]}-{uuid.uuid4().hex}"
     try:
         api.give_verdict(opened.transaction_id, verdict, label_id)
     except Unavailable as error:
@@ -185,7 +194,7 @@ def _said() -> None:
     """What became of the last verdict, until something else is opened."""
     said: tuple[bool, str] | None = st.session_state.get("verdict-said")
     if said is not None:
-        (st.success if said[0] else st.error)(said[1])
+        (st.success if said[0] else st.error)(words.literal(said[1]))
 
 
 def _pick() -> None:

@@ -20,6 +20,8 @@ _SYMBOLS: Final = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _UNITS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 _WINDOW: Final = re.compile(r"^(\d+)(s|m|h|d)$")
 _CAPITALS: Final = {"ip": "IP", "ips": "IPs", "mcc": "MCC"}
+_CODE: Final = re.compile(r"(`[^`]*`)")
+_MARKDOWN: Final = re.compile(r"([\\*_\[\]!~$<>:#|])")
 _METRICS: Final = {
     "average_precision": "Average precision",
     "roc_auc": "ROC AUC",
@@ -27,6 +29,17 @@ _METRICS: Final = {
     "log_loss": "Log loss",
     "calibration_error": "Calibration error",
 }
+
+
+def literal(text: str) -> str:
+    r"""A text with ids of others in it, for Streamlit, which reads Markdown; commands stay code.
+
+    >>> print(literal("![](http://x) of $5 is unknown: run `sentinel serve --port *`"))
+    \!\[\](http\://x) of \$5 is unknown\: run `sentinel serve --port *`
+    """
+    parts = _CODE.split(text)
+    parts[::2] = [_MARKDOWN.sub(r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def money(amount_minor: int, base: MoneySettings) -> str:
