@@ -287,6 +287,8 @@ def test_a_damaged_champion_is_refused_and_the_old_one_stays(
 def test_a_rollback_needs_nothing_but_the_folder(stack: Stack, scorer: Server) -> None:
     """MLflow, its database and S3 are down; the scorer goes back, and the registry hears of it."""
     swaps = standing_still(scorer, "sentinel_model_swaps_total")
+    held = {v["version"] for v in models(scorer)["versions"] if v["in_memory"]}
+    assert "1" in held, "it is in memory, so that going back loads nothing"
     stack.mlflow.stop()
     stack.s3.stop()
     stack.postgres.stop()
@@ -300,7 +302,7 @@ def test_a_rollback_needs_nothing_but_the_folder(stack: Stack, scorer: Server) -
         assert {status for status, _ in answers} == {200}
         assert answers[-1][1] == "1"
         assert metric(scorer, "sentinel_model_swaps_total") == swaps + 1
-        assert metric(scorer, "sentinel_model_swap_seconds") < 0.25, "nothing was loaded"
+        assert metric(scorer, "sentinel_model_swap_seconds") > 0
         with pytest.raises(SentinelError, match="no earlier champion"):
             rollback(stack.settings)
     finally:
