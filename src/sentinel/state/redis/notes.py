@@ -103,15 +103,15 @@ class Notes:
 
     def all_doubted(self) -> set[Record]:
         """The records that are to be put in place anew."""
-        members = self._wire.call(self._doubts_key, "HKEYS", self._doubts_key)
-        return {_record_of(member) for member in members}
+        found = self._wire.call(self._doubts_key, "HGETALL", self._doubts_key)
+        return {_record_of(member) for member in found[::2]}
 
     def still_doubted(self, records: Collection[Record]) -> set[Record]:
         """Those of some records that are to be put in place anew."""
         key, asked, found = self._doubts_key, list(records), set[Record]()
         for start in range(0, len(asked), _AT_ONCE):
             part = asked[start : start + _AT_ONCE]
-            times = self._wire.call(key, "HMGET", key, *map(_member_of, part))
+            times = self._wire.exchange([(key, pack("HGET", key, _member_of(one))) for one in part])
             found.update(one for one, value in zip(part, times, strict=True) if value is not None)
         return found
 
