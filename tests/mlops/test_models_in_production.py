@@ -105,10 +105,10 @@ def metric(server: Server, name: str) -> float:
 
 
 def standing_still(scorer: Server, name: str) -> float:
-    """A metric that has not changed for half a second: a swap of before may be under way."""
+    """A metric that has not changed for two seconds: a swap of before may be under way."""
     while True:
         before = metric(scorer, name)
-        time.sleep(0.5)
+        time.sleep(2.0)
         if metric(scorer, name) == before:
             return before
 
