@@ -265,6 +265,30 @@ def test_what_is_decided_while_a_record_is_put_in_place_counts_once(log: Log) ->
     assert verified(log) == (21, 0, 0)
 
 
+def test_a_label_that_waited_for_a_payment_under_way_counts_when_the_log_is_followed(
+    log: Log,
+) -> None:
+    log.decide(some(0, 12))
+    loaded = log.load(2)
+    log.label((100, Verdict.FRAUD))
+    log.follow(loaded)
+    log.decide(some(12, 15))
+    replayed, record = log.replayed(), (0, "c0")
+
+    def decided_behind(view: int, key: str) -> ReplayedRecord:
+        """The log as it was read before a payment came that was called fraud before."""
+        (found,) = replayed.records([(view, key)])
+        log.decide([payment(100, 100_000_000, customer="c0")])
+        return found
+
+    put_in_place(log, record, decided_behind)
+    log.decide([payment(101, 101_000_000, customer="c0")])
+    log.follow(loaded)
+    log.decide([payment(102, 102_000_000, customer="c0")])
+    assert words_of(log.shared) == log.expected()
+    assert verified(log) == (6, 0, 0)
+
+
 def test_a_record_whose_base_moves_while_the_log_is_read_is_tried_again(log: Log) -> None:
     fill(log)
     log.follow()

@@ -223,7 +223,8 @@ class StateFold(LogFold):
 
     Args:
         program, history, arena, book, threads, after: See `LogFold`.
-        find: Finds payments that are void; what it does not find is looked for in the log.
+        find: Finds payments that are void; what it does not find, or without it all, is looked for
+            in the log.
     """
 
     def __init__(
@@ -235,7 +236,7 @@ class StateFold(LogFold):
         threads: int | None = None,
         *,
         after: int = 0,
-        find: FindPayments,
+        find: FindPayments | None = None,
     ) -> None:
         super().__init__(program, history, arena, book, threads, after=after)
         self._find = find
@@ -254,7 +255,7 @@ class StateFold(LogFold):
         voided, self._voided = self._voided, []
         for start in range(0, len(voided), MOST_AT_ONCE):
             ids = voided[start : start + MOST_AT_ONCE]
-            payments = self._find(ids)
+            payments = self._find(ids) if self._find is not None else None
             if payments is None:
                 payments = payments_of(self._before(), ids, self.program.plan)
             self._put_anew(payments)

@@ -12,7 +12,7 @@ import numpy as np
 
 from sentinel.features.plan.plan import Plan
 from sentinel.features.plan.program import KIND_ADD, Program, compile_program
-from sentinel.features.voids import LogFold
+from sentinel.features.voids import StateFold
 from sentinel.ledger.base import Ledger
 from sentinel.ledger.log import read_log, whole_log
 from sentinel.ledger.open import open_shared
@@ -108,12 +108,13 @@ def _compare(
             if value is not None:
                 values[record] = value
     through = ledger.last_sequence()
-    fold, known = LogFold(program, whole_log(ledger)), KnownIds()
+    fold, known = StateFold(program, whole_log(ledger)), KnownIds()
     fold.book.scan(batch for _, batch in read_log(ledger, until=through))
     for _, batch in read_log(ledger, until=through):
         fold.step(batch, vectors=False)
         ids, kinds = (batch.column(name).to_pylist() for name in ("transaction_id", "kind"))
         known.add(i for i, kind in zip(ids, kinds, strict=True) if kind == KIND_TRANSACTION)
+    fold.finish()
     if wanted is None:
         everywhere = [(view, key) for view, keys in enumerate(fold.arena.keys) for key in keys]
         wanted = list(dict.fromkeys([*values, *everywhere]))

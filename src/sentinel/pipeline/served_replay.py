@@ -311,19 +311,22 @@ class _Replay:
             served = [row for row in under_way if row < len(self._out)]
             self._verifiable[np.ix_(served, self._columns(view))] = False
         held = [(0, KIND_ADD, row) for row in sorted(places, key=places.__getitem__)]
-        frauds = {
+        by_log = {
             label.transaction_id: label.verdict == Verdict.FRAUD
             for sequence, label in live.labels
             if sequence <= through
         }
+        # A label that came before its payment takes effect once that is in the log, too.
+        by_effect = {}
         for position, kind, row in sorted(c for c in changes if c[1] != KIND_ADD):
             if 0 < position < rebuild.position and kept != 0:
-                frauds[live.transactions[row].transaction_id] = kind == KIND_FRAUD
+                by_effect[live.transactions[row].transaction_id] = kind == KIND_FRAUD
         older = {row for _, _, row in changes if not live.sequences[row]}
         for row in sorted(places.keys() | older):
             identifier = live.transactions[row].transaction_id
             was = row in older and identifier in self._book.fraud
-            now = frauds.get(identifier, was)
+            told = by_log.get(identifier, was) if live.sequences[row] <= through else was
+            now = by_effect.get(identifier, told)
             if now != was:
                 held.append((0, KIND_FRAUD if now else KIND_RETRACT, row))
         self._apply(view, held, write=False)
