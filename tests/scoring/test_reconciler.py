@@ -289,6 +289,31 @@ def test_a_label_that_waited_for_a_payment_under_way_counts_when_the_log_is_foll
     assert verified(log) == (6, 0, 0)
 
 
+def test_what_a_label_did_before_a_record_was_put_in_place_from_a_log_that_corrects_it_is_gone(
+    log: Log,
+) -> None:
+    log.decide(some(0, 12))
+    loaded = log.load(2)
+    log.decide([payment(100, 100_000_000, customer="c0")])
+    log.label((100, Verdict.FRAUD))
+    log.follow(loaded)
+    log.label((100, Verdict.LEGITIMATE))
+    replayed, record = log.replayed(), (0, "c0")
+
+    def decided_behind(view: int, key: str) -> ReplayedRecord:
+        """The log with a correction that is not followed yet, before a payment came."""
+        (found,) = replayed.records([(view, key)])
+        log.decide([payment(101, 101_000_000, customer="c0")])
+        return found
+
+    put_in_place(log, record, decided_behind)
+    log.decide([payment(102, 102_000_000, customer="c0")])
+    log.follow(loaded)
+    log.decide([payment(103, 103_000_000, customer="c0")])
+    assert words_of(log.shared) == log.expected()
+    assert verified(log) == (4, 0, 0)
+
+
 def test_a_record_whose_base_moves_while_the_log_is_read_is_tried_again(log: Log) -> None:
     fill(log)
     log.follow()

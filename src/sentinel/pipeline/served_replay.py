@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +126,22 @@ def _find(ledger: Ledger, wanted: set[str]) -> list[Transaction]:
     return found
 
 
+class _Change(NamedTuple):
+    """A change of a record; changes are in order by their positions.
+
+    Attributes:
+        position: Of the change; 0 where the record had been put in place with it.
+        kind: KIND_ADD, KIND_FRAUD or KIND_RETRACT.
+        row: Of the payment.
+        entry: The place in the log from which on it counts, for a label; 0 for a payment.
+    """
+
+    position: int
+    kind: int
+    row: int
+    entry: int = 0
+
+
 class _Replay:
     """The replay at work; see `replay_served`."""
 
@@ -171,18 +187,20 @@ class _Replay:
 
     def _run_view(self, number: int, view: View) -> None:
         """All records of a view: those with a straight history at once, the others one by one."""
-        by_key: dict[str, list[tuple[int, int, int]]] = {}  # key -> (position, kind, row)
+        by_key: dict[str, list[_Change]] = {}
         positions = self._live.positions
         for row, transaction in enumerate(self._live.transactions[: len(self._out)]):
             key = _key(view, transaction)
             if key is not None:
                 placed = int(positions[row][number]) & POSITION_MASK
-                by_key.setdefault(key, []).append((placed, KIND_ADD, row))
+                by_key.setdefault(key, []).append(_Change(placed, KIND_ADD, row))
         for effect in self._effects:
             row = self._rows.get(effect.transaction_id, -1)
             key = _key(view, self._live.transactions[row]) if row >= 0 else None
-            if key is not None:  # at 0 where the record had been put in place with it
-                change = (effect.positions[number], effect.kind, row)
+            if key is not None:
+                # A label that came before its payment counts from the payment's place on.
+                entry = max(effect.sequence, self._live.sequences[row])
+                change = _Change(effect.positions[number], effect.kind, row, entry)
                 by_key.setdefault(key, []).append(change)
         voids: dict[str, dict[int, int]] = {}
         for voided in self._voids:
@@ -192,12 +210,12 @@ class _Replay:
         for rebuild in self._rebuilds:
             if rebuild.view == number:
                 rebuilt.setdefault(rebuild.key, []).append(rebuild)
-        straight: list[tuple[int, int, int]] = []
+        straight: list[_Change] = []
         for key, changes in by_key.items():
-            in_order = sorted(change for change in changes if change[0] > 0)
+            in_order = sorted(change for change in changes if change.position > 0)
             own = int(self._arena.record(number, key)[1])
             first = (own if self._start is None else self._start) + 1
-            whole = [position for position, _, _ in in_order]
+            whole = [change.position for change in in_order]
             troubled = key in rebuilt or key in voids
             if not troubled and whole == list(range(first, first + len(whole))):
                 straight += in_order
@@ -206,14 +224,12 @@ class _Replay:
                 self._run_key(number, key, in_order, waiting, voids.get(key, {}), changes)
         self._apply(number, straight)
 
-    def _apply(
-        self, view: int, changes: Sequence[tuple[int, int, int]], *, write: bool = True
-    ) -> None:
+    def _apply(self, view: int, changes: Sequence[_Change], *, write: bool = True) -> None:
         """Changes of a view in an order that has each record's by rising position."""
         if not changes:
             return
-        rows = np.array([row for _, _, row in changes], dtype=np.int64)
-        kinds = np.array([kind for _, kind, _ in changes], dtype=np.int64)
+        rows = np.array([change.row for change in changes], dtype=np.int64)
+        kinds = np.array([change.kind for change in changes], dtype=np.int64)
         events = self._encoder.events[rows].copy()
         events[:, EVENT_KIND] = kinds
         served = (kinds == KIND_ADD) & (rows < len(self._out))
@@ -227,10 +243,10 @@ class _Replay:
         self,
         view: int,
         key: str,
-        placed: list[tuple[int, int, int]],
+        placed: list[_Change],
         rebuilds: list[Rebuilt],
         voids: dict[int, int],
-        changes: list[tuple[int, int, int]],
+        changes: list[_Change],
     ) -> None:
         """A record with holes, voids or rebuilds."""
         offset = self._arena.locate(view, key)
@@ -244,7 +260,8 @@ class _Replay:
         taken = {*voids, *voids.values()}
         waiting = list(rebuilds)
         for change in placed:
-            while waiting and waiting[0].position < change[0]:
+            position = change.position
+            while waiting and waiting[0].position < position:
                 rebuild = waiting.pop(0)
                 kept_from = rebuild.position >> EPOCH_SHIFT << EPOCH_SHIFT
                 at = rebuild.position
@@ -252,25 +269,25 @@ class _Replay:
                 holes = {q for q in voids.values() if kept_from < q <= at} if kept_from else set()
                 kept = max(0, at - kept_from - len(holes)) if kept_from else None
                 lost = not self._rebuild(offset, base, rebuild, changes, kept)
-            if change[0] <= at or change[0] - at > _LONGEST_HOLE or change[0] in taken:
+            if position <= at or position - at > _LONGEST_HOLE or position in taken:
                 lost = True
             else:
-                for missing in range(at + 1, change[0]):
+                for missing in range(at + 1, position):
                     if missing in voids:
                         holes.discard(voids[missing])
                     else:
                         holes.add(missing)
-            at = change[0]
+            at = position
             self._apply(view, [change])
-            if (holes or lost) and change[1] == KIND_ADD and change[2] < len(self._out):
-                self._verifiable[change[2], columns] = False
+            if (holes or lost) and change.kind == KIND_ADD and change.row < len(self._out):
+                self._verifiable[change.row, columns] = False
 
     def _rebuild(
         self,
         offset: int,
         base: Words,
         rebuild: Rebuilt,
-        changes: list[tuple[int, int, int]],
+        changes: list[_Change],
         kept: int | None,
     ) -> bool:
         """Make the record what the ledger held, and what was added to it meanwhile.
@@ -279,7 +296,7 @@ class _Replay:
             offset: Of the record in the arena.
             base: As it was loaded.
             rebuild: What became of it.
-            changes: Position, kind and row of all changes of the record.
+            changes: All changes of the record.
             kept: At most so many changes were added to it that the ledger did not hold yet; None if
                 nobody counted.
 
@@ -292,12 +309,12 @@ class _Replay:
         self._arena.words[offset : offset + len(base)] = without
         live = self._live
         void = {identifier for identifier, sequence in live.voids.items() if sequence <= through}
-        changes = [c for c in changes if live.transactions[c[2]].transaction_id not in void]
+        changes = [c for c in changes if live.transactions[c.row].transaction_id not in void]
         # A decision that was made without the records and added to them later stands there twice.
         # What the log held is there in its order; what was on the way to it, by position.
         places: dict[int, tuple[int, int]] = {}
         under_way: dict[int, tuple[int, int]] = {}
-        for position, kind, row in changes:
+        for position, kind, row, _ in changes:
             if kind != KIND_ADD:
                 continue
             if live.sequences[row] <= through:
@@ -310,25 +327,25 @@ class _Replay:
             # Some were added where this rebuild was lost, and others that the log held by then.
             served = [row for row in under_way if row < len(self._out)]
             self._verifiable[np.ix_(served, self._columns(view))] = False
-        held = [(0, KIND_ADD, row) for row in sorted(places, key=places.__getitem__)]
+        held = [_Change(0, KIND_ADD, row) for row in sorted(places, key=places.__getitem__)]
         by_log = {
             label.transaction_id: label.verdict == Verdict.FRAUD
             for sequence, label in live.labels
             if sequence <= through
         }
-        # A label that came before its payment takes effect once that is in the log, too.
+        # What labels had done to it before is gone, but for those that the ledger did not hold yet.
         by_effect = {}
-        for position, kind, row in sorted(c for c in changes if c[1] != KIND_ADD):
-            if 0 < position < rebuild.position and kept != 0:
+        for position, kind, row, entry in sorted(c for c in changes if c.kind != KIND_ADD):
+            if 0 < position < rebuild.position and entry > through and kept != 0:
                 by_effect[live.transactions[row].transaction_id] = kind == KIND_FRAUD
-        older = {row for _, _, row in changes if not live.sequences[row]}
+        older = {change.row for change in changes if not live.sequences[change.row]}
         for row in sorted(places.keys() | older):
             identifier = live.transactions[row].transaction_id
             was = row in older and identifier in self._book.fraud
             told = by_log.get(identifier, was) if live.sequences[row] <= through else was
             now = by_effect.get(identifier, told)
             if now != was:
-                held.append((0, KIND_FRAUD if now else KIND_RETRACT, row))
+                held.append(_Change(0, KIND_FRAUD if now else KIND_RETRACT, row))
         self._apply(view, held, write=False)
         self._arena.words[offset + 1] = rebuild.position
         return kept is None or kept == 0 or len(under_way) <= kept
