@@ -31,7 +31,8 @@ from sentinel.log.schema import KIND_LABEL
 from sentinel.models.trainers import train as fit
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
-from sentinel.pipeline.datasets import BuiltDataset, build_dataset, load_dataset
+from sentinel.pipeline.dataset_folder import load_dataset
+from sentinel.pipeline.datasets import BuiltDataset, build_dataset
 from sentinel.pipeline.importing import ImportResult, import_history
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.scored_payments import BulkScorer

@@ -133,7 +133,7 @@ def first_run(folder: Path, *, after: bool) -> dict[str, Any]:
     from sentinel.pipeline.apply import apply_definitions
     from sentinel.pipeline.backfill import backfill
     from sentinel.pipeline.baselines import measure_baselines
-    from sentinel.pipeline.datasets import load_dataset
+    from sentinel.pipeline.dataset_folder import load_dataset
     from sentinel.pipeline.importing import import_history
     from sentinel.pipeline.promotion import promote
     from sentinel.pipeline.training import choose_window, train

@@ -29,7 +29,8 @@ from sentinel.models.label_delays import maturity_of
 from sentinel.models.splitting import too_little_to_judge
 from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.pipeline.candidate_folder import measured_window
-from sentinel.pipeline.datasets import Dataset, dataset_of, split_of
+from sentinel.pipeline.dataset_folder import Dataset
+from sentinel.pipeline.datasets import dataset_of, split_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import maturity_us
 from sentinel.pipeline.refitting import Refit, refit

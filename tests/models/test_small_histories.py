@@ -23,7 +23,7 @@ from sentinel.models.evaluation import NOT_ENOUGH_FRAUDS
 from sentinel.models.label_delays import maturity_of
 from sentinel.models.splitting import Split, SplitRequest, split_by_time
 from sentinel.models.tree_kernel import Scorer
-from sentinel.pipeline.datasets import Dataset, DatasetManifest, Period, Rows
+from sentinel.pipeline.dataset_folder import Dataset, DatasetManifest, Period, Rows
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.settings import Settings, TrainingSettings
 

@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentinel.domain import WorkspaceError
-from sentinel.pipeline import datasets
-from sentinel.pipeline.datasets import (
+from sentinel.pipeline.dataset_folder import (
     KEPT,
-    build_dataset,
-    dataset_of,
+    forget_partial,
     load_dataset,
-    split_of,
+    write_dataset,
 )
+from sentinel.pipeline.datasets import build_dataset, dataset_of, split_of
 from sentinel.pipeline.labelled_payments import labelled_payments
 from sentinel.pipeline.served_vectors import Overridden
 from sentinel.settings import Settings
@@ -147,9 +146,9 @@ def test_two_trainings_at_once_build_one_dataset(tmp_path: Path) -> None:
             path.write_text("{}")
             if self.others:
                 self.others -= 1
-                datasets._write(folder, cast(Any, self), {}, manifest)
+                write_dataset(folder, cast(Any, self), {}, manifest)
 
-    datasets._write(folder, cast(Any, SlowPlan()), {}, manifest)
+    write_dataset(folder, cast(Any, SlowPlan()), {}, manifest)
     assert [path.name for path in folder.parent.iterdir()] == ["d"]
     assert (folder / "manifest.json").exists()
 
@@ -158,5 +157,5 @@ def test_what_killed_trainings_left_is_deleted_after_a_day(tmp_path: Path) -> No
     for name, age in (("partial-old", 90_000), ("partial-new", 60), ("d", 90_000)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    datasets._forget_partial(tmp_path)
+    forget_partial(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"partial-new", "d"}

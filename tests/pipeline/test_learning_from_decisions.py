@@ -17,7 +17,8 @@ from sentinel.log.entries import LABEL_FORMAT, GroupKind, LabelGroup, encode_gro
 from sentinel.models.evaluation import WEIGHTED
 from sentinel.pipeline.baselines import sampled
 from sentinel.pipeline.contestants import held_out
-from sentinel.pipeline.datasets import build_dataset, load_dataset
+from sentinel.pipeline.dataset_folder import load_dataset
+from sentinel.pipeline.datasets import build_dataset
 from sentinel.pipeline.fitting import fit, fit_and_measure
 from sentinel.pipeline.label_watch import check_label_feed, watch_labels
 from sentinel.pipeline.labelled_payments import labelled_payments

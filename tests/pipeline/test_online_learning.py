@@ -25,7 +25,8 @@ from sentinel.models.families.leaf_refit import refitted_leaves, tree_scores
 from sentinel.models.river_learner import RiverLearner
 from sentinel.models.trainers import train
 from sentinel.pipeline.candidate_folder import save_candidate
-from sentinel.pipeline.datasets import Dataset, dataset_of, split_of
+from sentinel.pipeline.dataset_folder import Dataset
+from sentinel.pipeline.datasets import dataset_of, split_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.online_figures import figures_of, known_at
 from sentinel.pipeline.online_learning import Learnt, begin, go_on, learn, newly_known

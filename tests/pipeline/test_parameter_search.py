@@ -27,7 +27,7 @@ from sentinel.models.families.installed import trainer_of
 from sentinel.models.intervals import Estimate
 from sentinel.models.splitting import Split, SplitRequest, split_by_time
 from sentinel.pipeline import found_parameters, parameter_search
-from sentinel.pipeline.datasets import DatasetManifest, Period
+from sentinel.pipeline.dataset_folder import DatasetManifest, Period
 from sentinel.pipeline.found_parameters import (
     FoundParameters,
     keep_found,

@@ -14,7 +14,7 @@ from sentinel.ledger.sqlite import SqliteLedger
 from sentinel.models.evaluation import HeldOut
 from sentinel.models.thresholds import Thresholds
 from sentinel.pipeline.at_lines import cross_fitted_figures, held_out_figures
-from sentinel.pipeline.datasets import Rows
+from sentinel.pipeline.dataset_folder import Rows
 from sentinel.pipeline.policies import apply, preview, refresh
 from sentinel.policy.economics import Costs, Segment
 from sentinel.policy.versions import Exploring, Terms

@@ -19,7 +19,8 @@ from sentinel.models.calibration import Calibration
 from sentinel.models.dataset import LabelLog, PaymentLog
 from sentinel.models.signature import check_folder
 from sentinel.models.signing_keys import trusted_keys_of
-from sentinel.pipeline.datasets import Dataset, dataset_of, split_of
+from sentinel.pipeline.dataset_folder import Dataset
+from sentinel.pipeline.datasets import dataset_of, split_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.gate import GateReport, report_path
 from sentinel.pipeline.promotion import promote

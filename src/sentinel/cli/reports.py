@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # the jobs take seconds to import, and one report is of one j
     from sentinel.models.evaluation import Figures
     from sentinel.pipeline.apply import Applied, Planned
     from sentinel.pipeline.backfill import Backfilled
-    from sentinel.pipeline.datasets import BuiltDataset, DatasetManifest
+    from sentinel.pipeline.dataset_folder import DatasetManifest
+    from sentinel.pipeline.datasets import BuiltDataset
     from sentinel.pipeline.gate import GateReport
     from sentinel.pipeline.importing import ImportResult
     from sentinel.pipeline.materialize import MaterializeReport

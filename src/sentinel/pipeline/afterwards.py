@@ -18,7 +18,7 @@ from sentinel.domain import GateRefused, SentinelError
 from sentinel.models.artifact import ModelManifest, load_manifest
 from sentinel.models.champion import champion_of
 from sentinel.pipeline.baselines import measure_baselines
-from sentinel.pipeline.datasets import DatasetManifest, load_dataset
+from sentinel.pipeline.dataset_folder import DatasetManifest, load_dataset
 from sentinel.pipeline.model_report import report
 from sentinel.pipeline.promotion import promote
 from sentinel.pipeline.training import choose_window, train

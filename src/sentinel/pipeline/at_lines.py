@@ -17,7 +17,7 @@ from sentinel.models.dataset import MIN_FRAUDS
 from sentinel.models.evaluation import HeldOut
 from sentinel.models.intervals import Estimate
 from sentinel.models.thresholds import Thresholds, choose_thresholds
-from sentinel.pipeline.datasets import Rows
+from sentinel.pipeline.dataset_folder import Rows
 from sentinel.policy.economics import Economics
 from sentinel.policy.figures import Truth, figures_at_lines
 from sentinel.policy.lines import LineRows, Lines, cross_fit, outcomes_of

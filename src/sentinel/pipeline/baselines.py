@@ -17,7 +17,7 @@ from sentinel.models.evaluation import Figures
 from sentinel.models.families.installed import spelled
 from sentinel.models.sampling import thinned
 from sentinel.models.trainers import TrainerName
-from sentinel.pipeline.datasets import Dataset, Rows
+from sentinel.pipeline.dataset_folder import Dataset, Rows
 from sentinel.pipeline.fitting import fit_and_measure
 from sentinel.pipeline.found_parameters import remembered_parameters
 from sentinel.pipeline.tracking import run_of

@@ -17,7 +17,7 @@ from sentinel.models.artifact import (
 )
 from sentinel.models.code_version import this_code
 from sentinel.models.procedure import Procedure
-from sentinel.pipeline.datasets import Dataset, DatasetManifest
+from sentinel.pipeline.dataset_folder import Dataset, DatasetManifest
 from sentinel.pipeline.fitting import Result
 from sentinel.pipeline.refitting import Refit
 

@@ -20,7 +20,7 @@ from sentinel.drift.counting import count_cells
 from sentinel.drift.reference import DriftReference, freeze_reference
 from sentinel.drift.segments import default_segments, members
 from sentinel.features.plan.plan import DAY_US, Plan
-from sentinel.pipeline.datasets import Dataset, Rows
+from sentinel.pipeline.dataset_folder import Dataset, Rows
 from sentinel.pipeline.fitting import Result
 from sentinel.settings import Settings
 

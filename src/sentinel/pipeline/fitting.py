@@ -14,7 +14,7 @@ from sentinel.models.state_dropout import drop_state
 from sentinel.models.thresholds import Thresholds, choose_thresholds
 from sentinel.models.trainers import FittedModel, TrainerName, Validation, train
 from sentinel.pipeline.at_lines import cross_fitted_figures, held_out_figures
-from sentinel.pipeline.datasets import Dataset
+from sentinel.pipeline.dataset_folder import Dataset
 from sentinel.settings import Settings
 
 DROPOUT_FRAUDS: Final = 200

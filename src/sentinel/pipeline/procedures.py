@@ -16,7 +16,8 @@ from sentinel.models.families.installed import trainer_of
 from sentinel.models.label_delays import first_payment_us
 from sentinel.models.procedure import Procedure
 from sentinel.models.splitting import MOST_TAIL, TAIL_SHARE, Split
-from sentinel.pipeline.datasets import DatasetManifest, dataset_of
+from sentinel.pipeline.dataset_folder import DatasetManifest
+from sentinel.pipeline.datasets import dataset_of
 from sentinel.pipeline.fitting import FRAUD_WEIGHT, Result, fit_and_measure
 from sentinel.pipeline.labelled_payments import (
     LabelledPayments,

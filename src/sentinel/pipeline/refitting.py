@@ -29,7 +29,8 @@ from sentinel.models.line_guard import ALERT_MARGIN
 from sentinel.models.splitting import Split
 from sentinel.models.thresholds import Thresholds
 from sentinel.models.trainers import TrainerName
-from sentinel.pipeline.datasets import Dataset, Vectors, dataset_of
+from sentinel.pipeline.dataset_folder import Dataset
+from sentinel.pipeline.datasets import Vectors, dataset_of
 from sentinel.pipeline.fitting import Result, fit
 from sentinel.pipeline.labelled_payments import KnownPayments
 from sentinel.pipeline.served_vectors import Overridden

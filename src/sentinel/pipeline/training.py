@@ -31,13 +31,8 @@ from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.pipeline.at_lines import stored_costs
 from sentinel.pipeline.baselines import measure_baselines
 from sentinel.pipeline.candidate_folder import save_candidate
-from sentinel.pipeline.datasets import (
-    Dataset,
-    DatasetManifest,
-    build_dataset,
-    load_dataset,
-    split_of,
-)
+from sentinel.pipeline.dataset_folder import Dataset, DatasetManifest, load_dataset
+from sentinel.pipeline.datasets import build_dataset, split_of
 from sentinel.pipeline.drift_reference import reference_of
 from sentinel.pipeline.fitting import Result, fit_and_measure
 from sentinel.pipeline.found_parameters import go_back, remembered_parameters
