@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from sentinel.access.pepper import pepper_of
 from sentinel.access.scopes import Scope
 from sentinel.models.thresholds import Thresholds
 from sentinel.policy.ruling import Policy
+from sentinel.settings import Settings
 from testkit.decided_worlds import decided_world
 from testkit.scratch import make_workspace, serving
 
@@ -27,10 +31,16 @@ TERMS = {
 
 
 @pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Scope, httpx.Client]]:
-    """A server whose log holds decisions, and a client of each of three scopes."""
-    settings = make_workspace(tmp_path_factory.mktemp("policy"), trees=3, leaves=4)
-    decided_world(settings, Policy(Thresholds(fraud=0.5, review=0.45, decline=0.6)), payments=4_000)
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A workspace whose log holds decisions."""
+    made = make_workspace(tmp_path_factory.mktemp("policy"), trees=3, leaves=4)
+    decided_world(made, Policy(Thresholds(fraud=0.5, review=0.45, decline=0.6)), payments=4_000)
+    return made
+
+
+@pytest.fixture(scope="module")
+def clients(settings: Settings) -> Iterator[dict[Scope, httpx.Client]]:
+    """Its server, and a client of each of three scopes."""
     pepper: Pepper = pepper_of(settings, make=True)
     keys = {}
     for scope in (Scope.SCORE, Scope.MODELS, Scope.ADMIN):
@@ -114,3 +124,21 @@ def test_one_job_at_a_time(clients: dict[Scope, httpx.Client]) -> None:
     assert set(statuses) <= {200, 429}
     assert 200 in statuses
     assert 429 in statuses
+
+
+def test_a_version_that_cannot_be_read_is_named_and_an_older_one_can_hold_again(
+    settings: Settings, clients: dict[Scope, httpx.Client]
+) -> None:
+    admin, reader = clients[Scope.ADMIN], clients[Scope.MODELS]
+    applied = admin.post("/policy", json={"terms": TERMS, "why": "costs"}).json()["version"]
+    newest = applied["version"]
+    with contextlib.closing(sqlite3.connect(settings.workspace / "policy.db")) as file, file:
+        damaged = (newest + 1, json.dumps({"version": newest + 1}))
+        file.execute("INSERT INTO versions VALUES (?, ?)", damaged)
+    answer = reader.get("/policy/history")
+    assert answer.status_code == 503
+    assert f"Version {newest + 1} of the policy cannot be read" in answer.json()["detail"]
+    back = admin.post("/policy", json={"version": newest, "why": "the newest is damaged"})
+    assert back.status_code == 200, back.text
+    version = back.json()["version"]
+    assert (version["version"], version["restores"]) == (newest + 2, newest)

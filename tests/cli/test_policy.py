@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,36 @@ def test_what_cannot_be_is_refused_with_what_can(workspace: Path) -> None:
     assert "cannot be read" in missing.output
 
 
+def test_a_file_of_a_windows_editor_is_read(workspace: Path, tmp_path: Path) -> None:
+    file = tmp_path / "costs.toml"
+    file.write_text(FILE, encoding="utf-8-sig")
+    assert "Lines by amount" in run(workspace, "preview", str(file)).stdout
+
+
+def test_a_policy_that_cannot_be_read_again_is_refused_and_the_one_before_holds(
+    workspace: Path, tmp_path: Path
+) -> None:
+    run(workspace, "apply", str(workspace / "costs.toml"), "--why", "costs")
+    before = run(workspace, "show", "--json").stdout
+    file = tmp_path / "endless.toml"
+    file.write_text("[exploring]\nbudget_minor = inf\n")
+    done = run(workspace, "apply", str(file), "--why", "no bound", code=1)
+    assert "the budget is inf" in " ".join(done.output.split())
+    assert run(workspace, "show", "--json").stdout == before
+
+
+def test_an_older_version_can_hold_again_where_the_newest_cannot_be_read(workspace: Path) -> None:
+    run(workspace, "apply", str(workspace / "costs.toml"), "--why", "costs")
+    with contextlib.closing(sqlite3.connect(workspace / "policy.db")) as file, file:
+        newest = file.execute("SELECT max(version) FROM versions").fetchone()[0]
+        file.execute("INSERT INTO versions VALUES (?, '{}')", (newest + 1,))
+    said = " ".join(run(workspace, "show", code=1).output.split())
+    assert "apply --version N" in said
+    run(workspace, "apply", "--version", str(newest), "--why", "the newest is damaged")
+    shown = json.loads(run(workspace, "show", "--json").stdout)
+    assert (shown["version"], shown["restores"]) == (newest + 2, newest)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -106,6 +138,9 @@ def test_what_cannot_be_is_refused_with_what_can(workspace: Path) -> None:
         ("[exploring]\nbudget_minor = 1\nshare = 0.1", "exploring has 'share'"),
         ("[costs]\nfee_minor = 'much'", r"costs\.fee_minor must be a number, not text"),
         ("reviews_per_day = 3", "need costs"),
+        ("[bands]\nfraud = 0.5\nreview = 0.3\ndecline = 0.9\nalert = 1", "bands has 'alert'"),
+        ("deep = " + "[" * 5_000 + "]" * 5_000, "is no TOML"),
+        ("reviews_per_day = " + "9" * 5_000, "is no TOML"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused_by_name(text: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,10 @@ from sentinel.policy.exploration import exploration_key
 from sentinel.policy.ruling import Policy
 from sentinel.policy.store import POLICY, open_policies
 from sentinel.policy.versions import Exploring, PolicyVersion, Terms
+from sentinel.scoring.policies import PolicyInCharge
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import Settings
+from tests.scoring.followed_log import PLAN
 from tests.scoring.one_scorer import made, settings, within
 
 __all__ = ["made", "settings"]  # fixtures
@@ -45,6 +48,16 @@ _numbers = itertools.count()
 def always(version: PolicyVersion | None) -> Change[PolicyVersion]:
     """A change to this version, whatever was before."""
     return lambda _: version
+
+
+def damage(store: Policies) -> None:
+    """Add a version that says something that no Sentinel reads, as a newer one may."""
+
+    class Other(PolicyVersion, frozen=True, kw_only=True):
+        share: str = "all"  # type: ignore[assignment]
+
+    made = Other(**(msgspec.structs.asdict(VERSION) | {"share": "all"}))
+    store.add(always(made))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -116,6 +129,58 @@ def test_a_version_of_a_newer_format_is_refused_by_name(store: Policies) -> None
         store.read()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"shadow_price_minor": math.inf},
+        {"share": math.nan},
+        {"terms": Terms(exploring=Exploring(budget_minor=1, most_count=math.inf))},
+        {"why": "caf\udce9"},
+    ],
+)
+def test_what_could_not_be_read_again_is_not_stored(
+    store: Policies, content: dict[str, object]
+) -> None:
+    first = store.add(always(VERSION))
+    with pytest.raises(ConfigurationError, match=r"could not be read again .* before holds on"):
+        store.add(always(msgspec.structs.replace(VERSION, **content)))
+    assert store.read() == first
+    assert store.latest() == 1
+
+
+def test_another_version_follows_one_that_cannot_be_read_where_that_is_asked_for(
+    store: Policies,
+) -> None:
+    first = store.add(always(VERSION))
+    damage(store)
+    with pytest.raises(ConfigurationError, match="Version 2 of the policy cannot be read"):
+        store.read()
+    with pytest.raises(ConfigurationError, match="Version 2 of the policy cannot be read"):
+        store.add(always(VERSION))
+    assert store.latest() == 2
+    assert restored(store, 1) == first
+    third = store.add(always(VERSION), over_unreadable=True)
+    assert third == msgspec.structs.replace(VERSION, version=3)
+    assert store.read() == third
+
+
+def test_a_scorer_says_why_a_version_does_not_hold_until_another_one_does(tmp_path: Path) -> None:
+    settings = Settings(workspace=tmp_path)
+    policies = PolicyInCharge(settings)
+    store = open_policies(settings)
+    store.add(always(VERSION))
+    assert policies.look()
+    damage(store)
+    assert not policies.look()
+    # Another champion asks for the policy anew, and the problem is as it was.
+    policies.of(Thresholds(fraud=0.5, review=0.4, decline=0.9), PLAN)
+    assert "Version 2 of the policy cannot be read" in (policies.problem or "")
+    store.add(always(VERSION), over_unreadable=True)
+    assert policies.look()
+    assert policies.problem is None
+    policies.close()
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "policy.db"
     path.write_bytes(b"no database at all, whatever its name says")
@@ -134,7 +199,23 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"exploring": Exploring(budget_minor=-1)}, "both are 0 or more"),
         ({"exploring": Exploring(budget_minor=1, most_share=0.2)}, "it lies from 0 to 0.05"),
         ({"exploring": Exploring(budget_minor=1, count_feature="n")}, "belong together"),
-        ({"bands": Thresholds(fraud=0.5, review=0.9, decline=0.8)}, "review 0.9 and decline 0.8"),
+        ({"bands": Thresholds(fraud=0.5, review=0.9, decline=0.8)}, "review 0.9, decline 0.8"),
+        ({"bands": Thresholds(fraud=0.5, review=30, decline=90)}, "probabilities from 0 to 1"),
+        ({"bands": Thresholds(fraud=math.inf, review=0, decline=1)}, "probabilities from 0 to 1"),
+        ({"bands": Thresholds(fraud=math.nan, review=0, decline=1)}, "probabilities from 0 to 1"),
+        ({"reviews_per_day": math.inf}, "leave it out where analysts have time for all"),
+        ({"reviews_per_day": math.nan}, "reviews_per_day is 0 or more"),
+        ({"exploring": Exploring(budget_minor=math.inf)}, "the budget is inf"),
+        ({"exploring": Exploring(budget_minor=1, payments=math.inf)}, "the payments are inf"),
+        ({"exploring": Exploring(budget_minor=1, most_amount_minor=-4)}, "most_amount_minor is -4"),
+        (
+            {"exploring": Exploring(budget_minor=1, count_feature="n", most_count=math.inf)},
+            "most_count is inf; it is 0 or more",
+        ),
+        (
+            {"exploring": Exploring(budget_minor=1, count_feature="n", most_count=math.nan)},
+            "most_count is nan; it is 0 or more",
+        ),
     ],
 )
 def test_terms_that_cannot_be_are_refused(terms: dict[str, object], message: str) -> None:

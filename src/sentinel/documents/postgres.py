@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final, Generic
 
-import msgspec
-
 from sentinel.documents.store import Change, D, Kind, changed
 from sentinel.ledger.connections import Connection
 from sentinel.ledger.database import Database
 from sentinel.ledger.tables_beside import TablesBeside
 
-_LATEST: Final = "SELECT document FROM {ns}.{table} ORDER BY version DESC LIMIT 1"
+_LATEST: Final = "SELECT version, document FROM {ns}.{table} ORDER BY version DESC LIMIT 1"
 
 
 class PostgresDocuments(Generic[D]):
@@ -41,8 +39,9 @@ class PostgresDocuments(Generic[D]):
         if version is None:
             rows = self._ask(_LATEST)
         else:
-            rows = self._ask("SELECT document FROM {ns}.{table} WHERE version = %s", version)
-        return self.kind.decode(bytes(rows[0][0])) if rows else None
+            query = "SELECT version, document FROM {ns}.{table} WHERE version = %s"
+            rows = self._ask(query, version)
+        return self.kind.decode(bytes(rows[0][1])) if rows else None
 
     def history(self, most: int, before: int | None = None) -> list[D]:
         """See `DocumentStore`."""
@@ -54,7 +53,7 @@ class PostgresDocuments(Generic[D]):
         )
         return [self.kind.decode(bytes(document)) for (document,) in rows]
 
-    def add(self, change: Change[D]) -> D | None:
+    def add(self, change: Change[D], *, over_unreadable: bool = False) -> D | None:
         """See `DocumentStore`."""
         self._tables.make(self.kind.tables())
 
@@ -64,15 +63,14 @@ class PostgresDocuments(Generic[D]):
                     self._named("LOCK TABLE {ns}.{table} IN SHARE ROW EXCLUSIVE MODE")
                 )
                 row = connection.execute(self._named(_LATEST)).fetchone()
-                made = changed(
-                    self.kind, None if row is None else self.kind.decode(bytes(row[0])), change
-                )
+                latest = None if row is None else (int(row[0]), bytes(row[1]))
+                made = changed(self.kind, latest, change, over_unreadable=over_unreadable)
                 if made is not None:
                     connection.execute(
                         self._named("INSERT INTO {ns}.{table} VALUES (%s, %s)"),
-                        (made.version, msgspec.json.encode(made)),
+                        (made[0].version, made[1]),
                     )
-            return made
+            return None if made is None else made[0]
 
         return self._tables.run(put, f"change the {self.kind.what} in")
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Final, Generic
-
-import msgspec
 
 from sentinel.documents.store import Change, D, Kind, changed
 from sentinel.workspace_database import WorkspaceDatabase
@@ -16,7 +13,7 @@ FORMAT_VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE versions (version INTEGER PRIMARY KEY, document BLOB NOT NULL);
 """
-_LATEST: Final = "SELECT document FROM versions ORDER BY version DESC LIMIT 1"
+_LATEST: Final = "SELECT version, document FROM versions ORDER BY version DESC LIMIT 1"
 
 
 class SqliteDocuments(Generic[D]):
@@ -56,9 +53,11 @@ class SqliteDocuments(Generic[D]):
             if connection is None:
                 return None
             if version is None:
-                return self._only(connection.execute(_LATEST))
-            query = "SELECT document FROM versions WHERE version = ?"
-            return self._only(connection.execute(query, (version,)))
+                row = connection.execute(_LATEST).fetchone()
+            else:
+                query = "SELECT version, document FROM versions WHERE version = ?"
+                row = connection.execute(query, (version,)).fetchone()
+            return None if row is None else self.kind.decode(row[1])
 
     def history(self, most: int, before: int | None = None) -> list[D]:
         """See `DocumentStore`."""
@@ -72,23 +71,18 @@ class SqliteDocuments(Generic[D]):
             ).fetchall()
         return [self.kind.decode(document) for (document,) in rows]
 
-    def add(self, change: Change[D]) -> D | None:
+    def add(self, change: Change[D], *, over_unreadable: bool = False) -> D | None:
         """See `DocumentStore`."""
         self._file.make()
         with self._file.open("rw") as connection:
             assert connection is not None
             connection.execute("BEGIN IMMEDIATE")
-            made = changed(self.kind, self._only(connection.execute(_LATEST)), change)
+            latest = connection.execute(_LATEST).fetchone()
+            made = changed(self.kind, latest, change, over_unreadable=over_unreadable)
             if made is not None:
-                connection.execute(
-                    "INSERT INTO versions VALUES (?, ?)", (made.version, msgspec.json.encode(made))
-                )
+                connection.execute("INSERT INTO versions VALUES (?, ?)", (made[0].version, made[1]))
             connection.execute("COMMIT")
-        return made
+        return None if made is None else made[0]
 
     def close(self) -> None:
         """See `DocumentStore`; a connection lives for one question."""
-
-    def _only(self, cursor: sqlite3.Cursor) -> D | None:
-        row = cursor.fetchone()
-        return None if row is None else self.kind.decode(row[0])

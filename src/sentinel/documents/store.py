@@ -48,6 +48,8 @@ D = TypeVar("D", bound=Document)
 F = TypeVar("F", bound=_Formatted)
 Change = Callable[[D | None], D | None]
 """Given the version that holds, the one to add; None adds none."""
+Stored = tuple[int, bytes]
+"""The number of a version, and the version as it is stored."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,22 @@ class DocumentStore(Protocol[D]):
         """
         ...
 
-    def add(self, change: Change[D]) -> D | None:
+    def add(self, change: Change[D], *, over_unreadable: bool = False) -> D | None:
         """Add a version; the store is made where there is none.
 
         Two changes at once come one after the other. What ``change`` raises leaves all as it was.
+
+        Args:
+            change: Makes it.
+            over_unreadable: Whether a version that cannot be read may be followed by another one;
+                ``change`` is given None then.
 
         Returns:
             It, with its number; None if the change added none.
 
         Raises:
-            ConfigurationError: There are `MOST_VERSIONS`.
+            ConfigurationError: There are `MOST_VERSIONS`, it could not be read again, or the
+                version that holds cannot be read.
         """
         ...
 
@@ -165,7 +173,7 @@ def decode_document(
         found = decoder.decode(document)
     except msgspec.DecodeError as error:
         raise ConfigurationError(
-            f"A stored version of the {what} cannot be read ({error}). If a newer Sentinel wrote "
+            f"{_which(document)} of the {what} cannot be read ({error}). If a newer Sentinel wrote "
             f"it, install that version here{otherwise}."
         ) from None
     if found.format > newest_format:
@@ -176,21 +184,65 @@ def decode_document(
     return found
 
 
-def changed(kind: Kind[D], before: D | None, change: Change[D]) -> D | None:
-    """The version that a change makes, with its number; None if it makes none.
+def _which(document: bytes) -> str:
+    """A version in words, by its number if that much can be read."""
+    try:
+        version = msgspec.json.decode(document, type=Document).version
+    except msgspec.DecodeError:
+        version = 0
+    return f"Version {version}" if version else "A stored version"
+
+
+def changed(
+    kind: Kind[D], latest: Stored | None, change: Change[D], *, over_unreadable: bool = False
+) -> tuple[D, bytes] | None:
+    """The version that a change makes, with its number, and as it is stored; None if none.
+
+    Args:
+        kind: Of the documents.
+        latest: The version that holds; None if there never was one.
+        change: Makes the next one.
+        over_unreadable: See `DocumentStore.add`.
 
     Raises:
         ConfigurationError: See `DocumentStore.add`.
     """
+    last, before = 0, None
+    if latest is not None:
+        last, document = latest
+        try:
+            before = kind.decode(document)
+        except ConfigurationError:
+            if not over_unreadable:
+                raise
     made = change(before)
     if made is None:
         return None
-    last = 0 if before is None else before.version
     if last >= MOST_VERSIONS:
         raise ConfigurationError(
             f"There are {last:,} versions of the {kind.what}, as many as there may be."
         )
-    return msgspec.structs.replace(made, version=last + 1)
+    made = msgspec.structs.replace(made, version=last + 1)
+    return made, _encoded(kind, made)
+
+
+def _encoded(kind: Kind[D], made: D) -> bytes:
+    """A version as it is stored: what was written must be what is read."""
+    try:
+        document = msgspec.json.encode(made)
+        again = msgspec.json.decode(document, type=type(made))
+    except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError) as error:
+        raise _no_document(kind, str(error)) from None
+    if again != made:
+        raise _no_document(kind, "it holds a number that is infinite, or none")
+    return document
+
+
+def _no_document(kind: Kind[D], why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"This version of the {kind.what} could not be read again ({why}), so it was not stored, "
+        "and what held before holds on. Write it with finite numbers and text in UTF-8."
+    )
 
 
 def restored(store: DocumentStore[D], version: int) -> D:

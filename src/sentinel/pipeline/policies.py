@@ -137,7 +137,7 @@ def apply(
         terms.check()
         workings = work_out(terms, _recent(settings, terms))
         made = _version(settings, terms, workings, by=by, why=why, restores=version)
-        added = store.add(lambda _: made)
+        added = store.add(lambda _: made, over_unreadable=True)
     finally:
         store.close()
     assert added is not None

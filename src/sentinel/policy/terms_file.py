@@ -45,9 +45,10 @@ def read_terms(text: str, name: str) -> Terms:
         ConfigurationError: It is no TOML, names what there is not, or cannot be.
     """
     try:
-        return terms_of(tomllib.loads(text), name)
-    except tomllib.TOMLDecodeError as error:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of numbers and nests beyond all bounds
         raise ConfigurationError(f"{name} is no TOML: {error}.") from None
+    return terms_of(document, name)
 
 
 def terms_of(document: dict[str, Any], name: str) -> Terms:
@@ -78,11 +79,13 @@ def _with_base(segment: object, base: dict[str, Any]) -> object:
 
 def _refuse_unknown(document: dict[str, Any], name: str) -> None:
     """Raise ConfigurationError for a key of a table that means nothing: it may be misspelt."""
+    from sentinel.models.thresholds import Thresholds
     from sentinel.policy.economics import Costs, Segment
     from sentinel.policy.versions import Exploring
 
     tables: list[tuple[str, object, tuple[str, ...]]] = [
         ("costs", document.get("costs"), Costs.__struct_fields__),
+        ("bands", document.get("bands"), Thresholds.__struct_fields__),
         ("exploring", document.get("exploring"), Exploring.__struct_fields__),
     ]
     for segment in document.get("segments", ()):

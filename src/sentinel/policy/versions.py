@@ -17,6 +17,8 @@ from sentinel.policy.exploration import MOST_SHARE, ControlGroup
 from sentinel.policy.ruling import Policy
 
 POLICY_FORMAT: Final = 1
+MOST_MINOR: Final = 1e15
+"""Nothing that people set is larger: beyond it, money is no longer counted to the minor unit."""
 EXPLORED_A_MONTH: Final = 60
 """Payments that the control group lets through in 30 days, as far as share and budget allow."""
 
@@ -40,10 +42,10 @@ class Exploring(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise ConfigurationError if something of it cannot be."""
-        if not (self.budget_minor >= 0 and self.payments >= 0):
+        if not (0 <= self.budget_minor <= MOST_MINOR and 0 <= self.payments <= MOST_MINOR):
             raise ConfigurationError(
                 f"exploring: the budget is {self.budget_minor:g} and the payments are "
-                f"{self.payments:g}; both are 0 or more."
+                f"{self.payments:g}; both are 0 or more, and at most {MOST_MINOR:g}."
             )
         if not 0 <= self.most_share <= MOST_SHARE:
             raise ConfigurationError(
@@ -53,6 +55,13 @@ class Exploring(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 "exploring: count_feature and most_count belong together. Give both, or none."
             )
+        for name in ("most_amount_minor", "most_count"):
+            most = getattr(self, name)
+            if most is not None and not 0 <= most <= MOST_MINOR:
+                raise ConfigurationError(
+                    f"exploring: {name} is {most:g}; it is 0 or more, and at most {MOST_MINOR:g}. "
+                    "Leave it out where nothing is to bound it."
+                )
 
     def group(self, share: float) -> ControlGroup:
         """The control group of a share."""
@@ -90,15 +99,21 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.costs is not None:
             self.economics(0.0).check()
-        if self.reviews_per_day is not None and not self.reviews_per_day >= 0:
-            raise ConfigurationError("reviews_per_day is 0 or more.")
+        if self.reviews_per_day is not None and not 0 <= self.reviews_per_day <= MOST_MINOR:
+            raise ConfigurationError(
+                f"reviews_per_day is 0 or more, and at most {MOST_MINOR:g}; leave it out where "
+                "analysts have time for all."
+            )
         if self.exploring is not None:
             self.exploring.check()
         lines = self.bands
-        if lines is not None and not (0 <= lines.review <= lines.decline and lines.fraud >= 0):
+        if lines is not None and not (
+            0 <= lines.review <= lines.decline <= 1 and 0 <= lines.fraud <= 1
+        ):
             raise ConfigurationError(
-                f"bands: review {lines.review:g} and decline {lines.decline:g} are probabilities, "
-                "and a review begins at a lower one than a decline, or at the same."
+                f"bands: review {lines.review:g}, decline {lines.decline:g} and fraud "
+                f"{lines.fraud:g} are probabilities from 0 to 1, and a review begins at a lower "
+                "one than a decline, or at the same."
             )
 
     def economics(self, shadow_price_minor: float) -> Economics:

@@ -35,7 +35,6 @@ class PolicyInCharge:
 
     Attributes:
         version: The version that holds; None if nothing was ever stored.
-        problem: Why it does not hold, or nothing is let through; None if all is well.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,8 +43,14 @@ class PolicyInCharge:
         self._store = open_policies(settings)
         self._seen = 0
         self._away = False
+        self._unread: str | None = None
+        self._control_off: str | None = None
         self.version: PolicyVersion | None = None
-        self.problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest version does not hold, or nothing is let through; None if all is well."""
+        return self._unread or self._control_off
 
     def start(self) -> None:
         """Read the version that holds.
@@ -70,10 +75,10 @@ class PolicyInCharge:
             if latest == self._seen:
                 return False
             found = self._store.read()
-            self._seen, self.version = latest, found
+            self._seen, self.version, self._unread = latest, found, None
         except ConfigurationError as error:
             self._seen = latest  # it is not tried again
-            self.problem = str(error)
+            self._unread = str(error)
             log.error("The policy stays what it was. %s", error)  # noqa: TRY400
             return False
         except SentinelError as error:
@@ -94,7 +99,7 @@ class PolicyInCharge:
             No key where nothing is to be let through, or where it could not be recorded or drawn
             rightly; `problem` says so then.
         """
-        self.problem = None
+        self._control_off = None
         if self.version is None:
             return Policy(bands, self._degraded), None
         policy = self.version.policy(bands, self._degraded)
@@ -103,8 +108,8 @@ class PolicyInCharge:
         try:
             return policy, self._key(policy, plan)
         except SentinelError as error:
-            self.problem = f"The control group is off: {error}"
-            log.warning("%s", self.problem)
+            self._control_off = f"The control group is off: {error}"
+            log.warning("%s", self._control_off)
             return policy, None
 
     def with_lines(self, policy: Policy, bands: Thresholds) -> Policy:

@@ -87,7 +87,7 @@ def load_mapping(path: Path) -> Mapping:
         raise ConfigurationError(f"The mapping file {path} cannot be read: {why}.") from None
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and nests beyond all bounds
         hint = toml_hint(text, str(error))
         raise ConfigurationError(f"The mapping file {path} is no TOML: {error}.{hint}") from None
     return parse_mapping(content, str(path), path.stem)

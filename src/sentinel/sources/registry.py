@@ -98,7 +98,7 @@ def _built_in(path: Path) -> tuple[str, dict[str, Any]] | None:
     """
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return None  # reading it as a mapping says what is wrong
     name = content.pop("source", None)
     if not isinstance(name, str) or name.endswith(".toml"):

@@ -313,6 +313,8 @@ class ExperimentRoutes:
         store = open_line_ups(self._runtime.settings)
         try:
             return store.history(most, before)
+        except ConfigurationError as error:  # a version that this Sentinel cannot read
+            raise LedgerUnavailable(str(error)) from None
         finally:
             store.close()
 

@@ -185,6 +185,8 @@ class PolicyRoutes:
         store = open_policies(self._runtime.settings)
         try:
             return store.history(most, before)
+        except ConfigurationError as error:  # a version that this Sentinel cannot read
+            raise LedgerUnavailable(str(error)) from None
         finally:
             store.close()
 

@@ -149,7 +149,7 @@ def _terms(settings: Any, file: Path | None, version: int | None) -> Terms:
         raise ConfigurationError("A file and a version are two policies. Name one of them.")
     if file is not None:
         try:
-            return read_terms(file.read_text(encoding="utf-8"), str(file))
+            return read_terms(file.read_text(encoding="utf-8-sig"), str(file))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file} cannot be read: {error}.") from None
     store = open_policies(settings)
