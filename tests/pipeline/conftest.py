@@ -43,7 +43,8 @@ def mlflow_settings(mlflow_folder: Path) -> Iterator[MlflowSettings]:
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail((folder / "server.log").read_text())
             time.sleep(0.2)
-        yield mlflow
+        # Tests of several workspaces share it, which has to be said.
+        yield mlflow.model_copy(update={"tracking_uri": f"http://127.0.0.1:{mlflow.port}"})
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         try:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from sentinel.cli.up import check_ports
 from sentinel.domain import ConfigurationError
+from sentinel.experiments.lineup import Experiment
 from sentinel.models.mlflow_tables import make_tables
+from sentinel.models.registry import Registry
 from sentinel.models.registry_owner import check_own_server
+from sentinel.models.registry_view import read_view
+from sentinel.pipeline.follow import follow
+from sentinel.pipeline.registered import registry_of
+from sentinel.pipeline.registry_sync import sync_champion
+from sentinel.pipeline.role_aliases import tell_roles
 from sentinel.settings import MlflowSettings, Settings
+from testkit.experiments import run_experiments
 from testkit.ports import free_port
+from testkit.small_models import register_small_model
 from tests.cli.test_commands import sentinel
 
 
@@ -60,12 +71,55 @@ def test_a_server_that_the_settings_name_is_shared_on_purpose(
     check_own_server(Settings(workspace=tmp_path, mlflow=MlflowSettings(port=free_port())))
 
 
+def test_a_look_at_the_models_of_another_workspace_changes_nothing_there_and_here(
+    own: Settings, tmp_path: Path
+) -> None:
+    own = own.model_copy(
+        update={"mlflow": own.mlflow.model_copy(update={"model_name": "of-one-workspace"})}
+    )
+    check_own_server(own)
+    register_small_model(own, tmp_path / "model")
+    run_experiments(own, Experiment(name="night", kind="shadow", version="1"))
+    tell_roles(own)
+
+    def roles() -> tuple[str, ...]:
+        return Registry.of(own).version("1").aliases
+
+    assert "shadow" in roles()
+    other = own.model_copy(update={"workspace": tmp_path / "other"})
+    for asks in (registry_of, sync_champion, Registry.of):
+        with pytest.raises(ConfigurationError, match="belongs to another workspace"):
+            asks(other)
+    tell_roles(other)  # of a line-up of no experiments
+    stop = threading.Event()
+    following = threading.Thread(target=follow, args=(other, stop))
+    following.start()
+    deadline = time.monotonic() + 60
+    while (noted := read_view(other.models_dir)) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    following.join()
+    assert noted is not None
+    assert noted.versions == ()
+    assert "belongs to another workspace" in noted.problem
+    assert "shadow" in roles()
+
+
 def test_no_command_works_with_the_models_of_another_workspace(
     own: Settings, tmp_path: Path
 ) -> None:
-    for command in ("train", "retrain", "evaluate", "promote", "rollback", "follow"):
+    for command in (
+        "train",
+        "retrain",
+        "evaluate",
+        "promote",
+        "rollback",
+        "follow",
+        "models list",
+        "models show 1",
+    ):
         done = sentinel(
-            command,
+            *command.split(),
             SENTINEL_WORKSPACE=str(tmp_path / "other"),
             SENTINEL_MLFLOW__PORT=str(own.mlflow.port),
         )

@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from sentinel.domain import ModelError, NoModel, SentinelError, Unavailable
-from sentinel.models.registry_place import MlflowPlace, away, mlflow_place
+from sentinel.models.registry_owner import own_place
+from sentinel.models.registry_place import MlflowPlace, away
 from sentinel.settings import Settings
 
 CHAMPION: Final = "champion"
@@ -108,8 +109,13 @@ class Registry:
 
     @classmethod
     def of(cls, settings: Settings) -> Registry:
-        """The registry of a deployment."""
-        return cls(mlflow_place(settings), settings.mlflow.model_name)
+        """The registry of a deployment.
+
+        Raises:
+            ConfigurationError: It is another workspace's.
+            Unavailable: MLflow does not answer.
+        """
+        return cls(own_place(settings), settings.mlflow.model_name)
 
     @cached_property
     def _client(self) -> Any:

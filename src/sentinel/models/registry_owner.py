@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from sentinel.domain import ConfigurationError
-from sentinel.models.registry_place import keeps_mlflow
+from sentinel.models.registry_place import MlflowPlace, keeps_mlflow, mlflow_place
 from sentinel.settings import Settings
 
 _TAG: Final = "sentinel.workspace"
@@ -61,6 +61,17 @@ def check_own_server(settings: Settings) -> None:
         "SENTINEL_MLFLOW__PORT to a port of this workspace's own, or stop the other server; to "
         "share one, name it with SENTINEL_MLFLOW__TRACKING_URI."
     )
+
+
+def own_place(settings: Settings) -> MlflowPlace:
+    """Where the MLflow of a deployment is, which is not another workspace's.
+
+    Raises:
+        ConfigurationError: What answers is another workspace's server.
+        Unavailable: See `mlflow_place`.
+    """
+    check_own_server(settings)
+    return mlflow_place(settings)
 
 
 def _mark(database: Path) -> str:

@@ -14,6 +14,7 @@ import time
 from typing import Final
 
 from sentinel.domain import ConfigurationError, SentinelError, Unavailable
+from sentinel.models.registry_owner import check_own_server
 from sentinel.monitoring.follower_metrics import FollowerMetrics
 from sentinel.pipeline.monitor_server import MonitorServer, process_registry
 from sentinel.pipeline.registry_http import RegistryOverHttp
@@ -59,6 +60,8 @@ def follow(
         while not stop.is_set():
             began, wanting = time.perf_counter(), 1
             try:
+                if serving is None or problem:  # another server may answer by now
+                    check_own_server(settings)
                 try:
                     version = bring_champion(settings, server)
                     wanting = 0

@@ -210,9 +210,11 @@ def _model(settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
+    from sentinel.models.registry_owner import check_own_server
     from sentinel.pipeline.registry_http import RegistryOverHttp
 
     _answer(settings.tracking_uri, "/health", "MLflow")
+    check_own_server(settings)
     with RegistryOverHttp(settings.tracking_uri) as registry:
         champion = registry.champion(settings.mlflow.model_name)
     crowned = "no champion" if champion is None else f"champion is version {champion.version}"

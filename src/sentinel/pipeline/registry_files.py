@@ -15,7 +15,8 @@ from typing import Protocol
 from sentinel.domain import Unavailable
 from sentinel.models.approval import APPROVAL_TAG
 from sentinel.models.registry import CHAMPION, MANIFEST_TAG, ModelVersion, Registry
-from sentinel.models.registry_place import MlflowPlace, artifact_path, mlflow_place
+from sentinel.models.registry_owner import own_place
+from sentinel.models.registry_place import MlflowPlace, artifact_path
 from sentinel.models.registry_view import KnownVersion
 from sentinel.models.signature import SIGNATURE_TAG
 from sentinel.pipeline.registry_http import RegisteredVersion, RegistryOverHttp
@@ -41,9 +42,12 @@ def open_registry(settings: Settings) -> Iterator[RegistryReader]:
     """The registry of a deployment, over HTTP or in its workspace.
 
     Where a server that the settings name is away, every method raises `Unavailable`.
+
+    Raises:
+        ConfigurationError: It is another workspace's.
     """
     try:
-        place = mlflow_place(settings)
+        place = own_place(settings)
     except Unavailable:
         place = MlflowPlace(settings.tracking_uri)
     if place.files is not None:

@@ -27,7 +27,8 @@ from sentinel.models.registry import (
     passing_over_existing,
     translated,
 )
-from sentinel.models.registry_place import MlflowPlace, mlflow_place
+from sentinel.models.registry_owner import own_place
+from sentinel.models.registry_place import MlflowPlace
 from sentinel.models.registry_view import PROVISIONAL_TAG
 from sentinel.models.signature import (
     APPROVAL_FILE,
@@ -263,7 +264,7 @@ def tracked_run(settings: Settings, name: str, *, tags: Mapping[str, str]) -> It
     Raises:
         Unavailable: MLflow does not answer.
     """
-    place = mlflow_place(settings)
+    place = own_place(settings)
     uri = place.uri
     with translated(uri, "starting a run"):
         client = place.client()
@@ -286,7 +287,7 @@ def run_of(settings: Settings, run_id: str) -> TrackedRun:
         Unavailable: MLflow does not answer.
         ModelError: It has no such run.
     """
-    place = mlflow_place(settings)
+    place = own_place(settings)
     with translated(place.uri, f"looking for run {run_id}"):
         client = place.client()
         found = client.get_run(run_id)
