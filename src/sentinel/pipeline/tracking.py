@@ -42,6 +42,7 @@ from sentinel.models.signing_keys import signing_key_of
 from sentinel.settings import Settings
 
 _BATCH: Final = 100  # MLflow takes at most so many parameters at once
+_TRIES: Final = 3
 
 
 class TrackedRun:
@@ -147,10 +148,15 @@ class TrackedRun:
             source=json.dumps(dict(source)),
             profile=json.dumps({"num_rows": rows}),
         )
+        given = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
         with translated(self._uri, "logging the dataset"):
-            self._client.log_inputs(
-                self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-            )
+            for _ in range(_TRIES - 1):
+                # Two trainings at once may both note the same rows for the first time. MLflow
+                # refuses the later one, which finds them noted when it asks again.
+                with _passing_over_a_race():
+                    self._client.log_inputs(self.run_id, given)
+                    return
+            self._client.log_inputs(self.run_id, given)
 
     def files(self, folder: Path, *, below: str = "") -> None:
         """Log all files of a folder."""
@@ -278,6 +284,18 @@ def tracked_run(settings: Settings, name: str, *, tags: Mapping[str, str]) -> It
         raise
     with translated(uri, "ending a run"):
         client.set_terminated(run_id, "FINISHED")
+
+
+@contextmanager
+def _passing_over_a_race() -> Iterator[None]:
+    """Pass over MLflow's complaint that another one wrote the same row a moment ago."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if not any(one in str(error) for one in ("IntegrityError", "UniqueViolation")):
+            raise
 
 
 def run_of(settings: Settings, run_id: str) -> TrackedRun:
