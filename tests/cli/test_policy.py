@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pwd
 import sqlite3
 from pathlib import Path
 
@@ -126,6 +128,19 @@ def test_an_older_version_can_hold_again_where_the_newest_cannot_be_read(workspa
     run(workspace, "apply", "--version", str(newest), "--why", "the newest is damaged")
     shown = json.loads(run(workspace, "show", "--json").stdout)
     assert (shown["version"], shown["restores"]) == (newest + 2, newest)
+
+
+def test_a_user_whom_the_system_has_no_name_of_is_written_down_by_number(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(number: int) -> object:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    run(workspace, "apply", str(workspace / "costs.toml"), "--why", "costs")
+    assert json.loads(run(workspace, "show", "--json").stdout)["by"] == f"user {os.getuid()}"
 
 
 @pytest.mark.parametrize(

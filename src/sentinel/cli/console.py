@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import os
 import sys
@@ -78,6 +79,17 @@ def _read_settings(workspace: Path | None) -> Settings:
         )
         fail(f"The settings are not valid. {lines}. See docs/settings.md.")
         raise AssertionError("unreachable") from None
+
+
+def system_user() -> str:
+    """Who calls, for the books: the system's name for the user, or a number where it has none.
+
+    A container may run as any user, whom its system knows no name of.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def announce(text: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from sentinel.cli.console import out, plain_errors, settings_for
+from sentinel.cli.console import out, plain_errors, settings_for, system_user
 from sentinel.cli.options import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
@@ -44,7 +43,7 @@ def acknowledge(
 
     with plain_errors():
         settings = settings_for(workspace)
-        made = run(settings, name, by=by or getpass.getuser(), why=why, hours=hours)
+        made = run(settings, name, by=by or system_user(), why=why, hours=hours)
         out.print(acknowledged_line(made), soft_wrap=True, markup=False)
 
 

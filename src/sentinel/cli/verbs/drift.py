@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import math
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for
+from sentinel.cli.console import err, out, plain_errors, settings_for, system_user
 from sentinel.cli.options import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
@@ -126,7 +125,7 @@ def _say(
             {
                 "kind": kind,
                 "why": why[:MOST_TEXT],
-                "by": (by or getpass.getuser())[:MOST_TEXT],
+                "by": (by or system_user())[:MOST_TEXT],
                 "said_at_us": now_us,
                 "from_us": from_us,
                 "until_us": from_us + int(hours * 3_600e6),

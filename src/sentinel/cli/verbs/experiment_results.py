@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import out, plain_errors, settings_for
+from sentinel.cli.console import out, plain_errors, settings_for, system_user
 from sentinel.cli.options import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
@@ -43,7 +42,7 @@ def promote(
 
     with plain_errors():
         settings = settings_for(workspace)
-        promoted = promote_judged(settings, name, by=getpass.getuser(), why=why, force=force)
+        promoted = promote_judged(settings, name, by=system_user(), why=why, force=force)
         out.print(
             f"Version {promoted.version} is champion, in place of {promoted.replaced}. "
             f"Experiment {name} has ended.",

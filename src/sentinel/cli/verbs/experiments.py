@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for, settings_with_versions
+from sentinel.cli.console import (
+    err,
+    out,
+    plain_errors,
+    settings_for,
+    settings_with_versions,
+    system_user,
+)
 from sentinel.cli.options import Workspace
 
 if TYPE_CHECKING:
@@ -64,7 +70,7 @@ def start(
         from sentinel.sources.progress import progress_bar
 
         with progress_bar(err) as progress:
-            made = run(settings, wanted, by=by or getpass.getuser(), why=why, progress=progress)
+            made = run(settings, wanted, by=by or system_user(), why=why, progress=progress)
         if made.gate is not None:
             gate_report(out, made.gate)
         out.print(f"Experiment {name} runs from now on.", markup=False)
@@ -91,7 +97,7 @@ def stop(name: Name, why: Why, by: By = "", workspace: Workspace = None) -> None
     from sentinel.pipeline.experiments import stop as run
 
     with plain_errors():
-        _, found = run(settings_for(workspace), name, by=by or getpass.getuser(), why=why)
+        _, found = run(settings_for(workspace), name, by=by or system_user(), why=why)
         out.print(f"Experiment {name} with version {found.version} is stopped.", markup=False)
 
 
@@ -111,7 +117,7 @@ def share(
 
     with plain_errors():
         settings = settings_for(workspace)
-        line_up_report(out, run(settings, name, share, by=by or getpass.getuser(), why=why))
+        line_up_report(out, run(settings, name, share, by=by or system_user(), why=why))
 
 
 def history(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for, settings_with_versions
+from sentinel.cli.console import (
+    err,
+    out,
+    plain_errors,
+    settings_for,
+    settings_with_versions,
+    system_user,
+)
 from sentinel.cli.options import Workspace
 
 
@@ -133,7 +139,7 @@ def retrain(
                         report.version,
                         report=report,
                         dry_run=dry_run,
-                        by=getpass.getuser(),
+                        by=system_user(),
                         progress=progress,
                     )
                 promotion_report(out, promoted)
@@ -198,7 +204,7 @@ def promote(
                 report=report,
                 dry_run=dry_run,
                 despite_experiments=despite_experiments,
-                by=getpass.getuser(),
+                by=system_user(),
                 progress=progress,
             )
         promotion_report(out, result)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sentinel.cli.console import out, plain_errors, settings_for
+from sentinel.cli.console import out, plain_errors, settings_for, system_user
 from sentinel.cli.options import Workspace
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def apply(
         if file is None and version is None:
             raise ConfigurationError("Name a file with the policy, or --version N to go back.")
         terms = None if file is None else _terms(settings, file, version)
-        made, workings = run(settings, terms, by=by or getpass.getuser(), why=why, version=version)
+        made, workings = run(settings, terms, by=by or system_user(), why=why, version=version)
         out.print(f"Version {made.version} of the policy holds from now on.", markup=False)
         workings_report(out, workings, settings.money, allowed=made.terms.exploring is not None)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sentinel.cli.console import err, out, plain_errors, settings_for, settings_with_versions
+from sentinel.cli.console import (
+    err,
+    out,
+    plain_errors,
+    settings_for,
+    settings_with_versions,
+    system_user,
+)
 from sentinel.cli.options import Workspace
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
@@ -84,7 +90,7 @@ def approve(
         own = signing_key_of(settings) if key is None else key_in(key)
         with progress_bar(err) as progress:
             promoted = approve_and_promote(
-                settings, version, own, by=by or getpass.getuser(), why=why, progress=progress
+                settings, version, own, by=by or system_user(), why=why, progress=progress
             )
         out.print(f"Version {version} is approved.", markup=False, highlight=False)
         if promoted is not None:
@@ -105,7 +111,7 @@ def retire(
         settings = settings_with_versions(workspace, version)
         from sentinel.pipeline.retirement import retire as run
 
-        run(settings, version, by=by or getpass.getuser(), why=why)
+        run(settings, version, by=by or system_user(), why=why)
         out.print(f"Version {version} is retired.", markup=False, highlight=False)
 
 
