@@ -12,7 +12,7 @@ from sentinel.access.own_key import OwnKey
 from sentinel.dashboard import waterfall, words
 from sentinel.dashboard.api_types import Decision
 from sentinel.dashboard.client import ScoringApi, api_url
-from sentinel.dashboard.login.door import USER_HEADER
+from sentinel.dashboard.login.door import USER_HEADER, name_in
 from sentinel.domain import Unavailable
 from sentinel.settings import load_settings
 
@@ -47,7 +47,7 @@ def begin(pages: Sequence[StreamlitPage]) -> None:
 
 def user() -> str:
     """Who is logged in; empty where nobody has to be."""
-    return st.context.headers.get(USER_HEADER) or ""
+    return name_in(st.context.headers.get(USER_HEADER) or "")
 
 
 def clock(us: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,8 +26,6 @@ _KINDS: Final = {
     "card_id": "Card",
     "merchant_id": "Merchant",
 }
-_USER_CHARACTERS: Final = 90
-"""Of a user's name in the id of a label, which has at most 128."""
 _NONE_WAITS: Final = "No payment that was held for review waits for a verdict."
 _MOST_JUDGED: Final = 200
 """Payments that this session gave a verdict on, and does not offer again before the index knows."""
@@ -177,7 +174,7 @@ def _verdict(api: ScoringApi, opened: Decision, labels: Sequence[RecordedLabel])
 
 def _judge(api: ScoringApi, opened: Decision, verdict: Verdict) -> None:
     """Record a verdict on a payment, and close it."""
-    label_id = f"{(frame.user() or 'dashboard')[:_USER_CHARACTERS]}-{uuid.uuid4().hex}"
+    label_id = words.verdict_id(frame.user() or "dashboard")
     try:
         api.give_verdict(opened.transaction_id, verdict, label_id)
     except Unavailable as error:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 HEALTH: Final = "/_stcore/health"
 USER_HEADER: Final = "x-sentinel-user"
-"""Says to the pages who is logged in; what a browser sends under this name is dropped."""
+"""Says to the pages who is logged in; what a browser sends under this name is dropped. See
+`header_of`."""
 
 MOST_LOGINS_WAITING: Final = 16
 """Logins that wait for their turn, of known browsers and of others each."""
@@ -52,6 +53,24 @@ _HEADERS: Final = {
 _LOCK_TO_TLS: Final = "max-age=31536000"
 _LOGGED_OUT: Final = 1_000
 """Of so many sessions, the latest, it is known that their users logged out themselves."""
+
+
+def header_of(name: str) -> bytes:
+    """A name as a header has it, which is ASCII: other letters in percent encoding.
+
+    >>> header_of("ann@example.com"), header_of("ça")
+    (b'ann@example.com', b'%C3%A7a')
+    """
+    return quote(name, safe="@+").encode()
+
+
+def name_in(header: str) -> str:
+    """The name that `header_of` wrote.
+
+    >>> name_in(header_of("ça va+1%").decode())
+    'ça va+1%'
+    """
+    return unquote(header)
 
 
 class Door:
@@ -299,7 +318,7 @@ class Door:
             return scope
         own = [pair for pair in scope["headers"] if pair[0].lower() != USER_HEADER.encode()]
         if name:
-            own.append((USER_HEADER.encode(), name.encode("ascii", "replace")))
+            own.append((USER_HEADER.encode(), header_of(name)))
         return {**scope, "headers": own}
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
