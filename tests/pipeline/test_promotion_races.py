@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from sentinel.domain import GateWaits, Unavailable, WorkspaceError
+from sentinel.domain import GateWaits, ModelFormatError, Unavailable, WorkspaceError
 from sentinel.experiments.lineup import Experiment, LineUp
 from sentinel.experiments.store import change_line_up
 from sentinel.models.artifact import load_manifest
@@ -25,10 +25,12 @@ from sentinel.pipeline import promotion
 from sentinel.pipeline.experiment_judging import promote_experiment
 from sentinel.pipeline.gate import GateReport
 from sentinel.pipeline.promotion import promote, promote_challenger, rollback
+from sentinel.pipeline.registered import registry_of
 from sentinel.pipeline.registry_fetch import fetch_version
 from sentinel.pipeline.registry_files import RegistryInFiles, open_registry
 from sentinel.pipeline.registry_http import RegisteredVersion
 from sentinel.pipeline.registry_sync import bring_champion, sync_champion
+from sentinel.pipeline.retirement import retire
 from sentinel.pipeline.served import changing, crown, folder_of, untold_rollback
 from sentinel.pipeline.signing import adopt_what_serves, sign_versions
 from sentinel.pipeline.trials import Trial, Trials
@@ -275,3 +277,39 @@ def test_a_pass_that_was_taken_back_since_the_look_promotes_nobody(
     trials.withdraw("3", trial.procedure)  # another process promoted it, and went back
     with pytest.raises(GateWaits):
         promote(serving, "3", report=looked, dry_run=True)
+
+
+def test_a_rollback_needs_no_database_of_mlflow_that_is_damaged(serving: Settings) -> None:
+    database = serving.workspace / "mlflow.db"
+    whole = database.read_bytes()
+    database.write_bytes(b"no database at all, whatever its name says" * 100)
+    view, away = registry_of(serving)
+    assert view.champions == ("1", "2")
+    assert "cannot be used (file is not a database)" in away
+    with pytest.raises(Unavailable, match="restore it from a backup"):
+        promote(serving, "3", report=passed("3", "2"))
+    back = rollback(serving)
+    assert (back.version, served(serving)) == ("1", "1")
+    assert "file is not a database" in back.untold
+    database.write_bytes(whole)
+    assert followed(serving) == "1"
+    assert Registry.of(serving).champions() == ["1"]
+
+
+def test_a_rollback_goes_past_a_damaged_champion_once_that_is_retired(serving: Settings) -> None:
+    let_through(serving, "3")
+    Registry.of(serving).crown(["1", "2", "3"])
+    assert sync_champion(serving) == "3"
+    damaged = [folder_of(serving, "2") / "model.txt"]
+    for found in (serving.workspace / "mlartifacts").rglob("model.txt"):
+        if found.read_bytes() == damaged[0].read_bytes():
+            damaged.append(found)
+    assert len(damaged) == 2
+    for file in damaged:
+        file.write_bytes(b"tree")
+    with pytest.raises(ModelFormatError, match="`sentinel models retire 2 --why TEXT`"):
+        rollback(serving)
+    assert served(serving) == "3"
+    retire(serving, "2", by="ann", why="its files are damaged")
+    assert rollback(serving).version == "1"
+    assert served(serving) == "1"

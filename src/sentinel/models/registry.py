@@ -7,6 +7,7 @@ here: see `sentinel.pipeline.follow`.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -82,6 +83,12 @@ def translated(uri: str, doing: str) -> Iterator[None]:
         if getattr(error, "response", None) is not None:
             raise _failing(uri, doing, error) from error
         raise away(uri, error) from error
+    except Exception as error:
+        # Of the workspace's own database: MLflow's own library of databases wraps its errors.
+        cause = getattr(error, "orig", error)
+        if not isinstance(cause, sqlite3.Error):
+            raise
+        raise away(uri, cause) from error
 
 
 def _failing(uri: str, doing: str, error: Exception) -> Unavailable:

@@ -137,7 +137,8 @@ def away(uri: str, error: Exception) -> Unavailable:
     if uri.startswith("sqlite:"):
         return Unavailable(
             f"MLflow's database {uri.removeprefix('sqlite:///')} cannot be used ({reason}). See "
-            "that it can be written and that no other program holds it, and try again."
+            "that it can be written and that no other program holds it, and try again. If it is "
+            "damaged, restore it from a backup; `sentinel rollback` works without it."
         )
     return Unavailable(
         f"MLflow does not answer at {uri} ({reason}). Start it with `sentinel mlflow` (`sentinel "

@@ -17,6 +17,7 @@ import numpy as np
 
 from sentinel.domain import (
     GateWaits,
+    ModelFormatError,
     ModelNotSigned,
     NoModel,
     SentinelError,
@@ -252,10 +253,10 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
             if not is_whole(folder, run_id):
                 if away is not None:
                     raise away
-                fetch_version(settings, version, to_serve=True)
+                _fetch_earlier(settings, version)
             elif not is_signed(settings, folder, version, run_id, to_serve=True):
                 if away is None:
-                    fetch_version(settings, version, to_serve=True)
+                    _fetch_earlier(settings, version)
             # Says what is wrong where the folder alone has to do.
             check_folder(folder, trusted_keys_of(settings), version=version, to_serve=True)
             try:
@@ -263,7 +264,7 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
             except ModelNotSigned:  # it may have been approved elsewhere since it served here
                 if away is not None:
                     raise
-                fetch_version(settings, version, to_serve=True)
+                _fetch_earlier(settings, version)
                 check_approved(settings, folder, version)
             _step_back(settings, champions)
             _withdraw_trials(settings, champions[-1])
@@ -284,6 +285,17 @@ def rollback(settings: Settings, *, progress: ProgressCallback = no_progress) ->
         untold="" if away is None else str(away),
         unscored=unscored,
     )
+
+
+def _fetch_earlier(settings: Settings, version: str) -> None:
+    """Fetch the champion before, which may be damaged for good."""
+    try:
+        fetch_version(settings, version, to_serve=True)
+    except ModelFormatError as error:
+        raise ModelFormatError(
+            f"{error} That one goes back to this version. `sentinel models retire {version} --why "
+            "TEXT` takes it out of use; a rollback then goes to the champion before it."
+        ) from error
 
 
 def _still_holds(
