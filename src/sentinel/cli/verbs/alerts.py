@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sentinel.cli.console import out, plain_errors, settings_for, system_user
-from sentinel.cli.options import Workspace
+from sentinel.cli.options import Workspace, said
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
@@ -30,7 +30,9 @@ def list_(as_json: AsJson = False, workspace: Workspace = None) -> None:
 
 def acknowledge(
     name: Annotated[str, typer.Argument(help="Name of an alert that fires.")],
-    why: Annotated[str, typer.Option(help="What you do about it, for the others who look.")],
+    why: Annotated[
+        str, typer.Option(help="What you do about it, for the others who look.", callback=said)
+    ],
     by: Annotated[str, typer.Option(help="Who does it; default: the user of the system.")] = "",
     hours: Annotated[
         float, typer.Option(help="It is told again after so long, if it still fires.", min=0.1)

@@ -11,11 +11,13 @@ from typing import Annotated, Final
 import typer
 
 from sentinel.cli.console import err, out, plain_errors, settings_for, system_user
-from sentinel.cli.options import Workspace
+from sentinel.cli.options import Workspace, said
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
-Why = Annotated[str, typer.Option(help="Why; shown beside the changes that it is about.")]
+Why = Annotated[
+    str, typer.Option(help="Why; shown beside the changes that it is about.", callback=said)
+]
 By = Annotated[str, typer.Option(help="Who says so; default: the user of the system.")]
 Feature = Annotated[str, typer.Option(help="Feature; `*` and `?` stand for any signs.")]
 SegmentName = Annotated[str, typer.Option(help="Segment; `*` and `?` stand for any signs.")]

@@ -14,7 +14,7 @@ from sentinel.cli.console import (
     settings_with_versions,
     system_user,
 )
-from sentinel.cli.options import Workspace
+from sentinel.cli.options import Workspace, said
 
 if TYPE_CHECKING:
     from sentinel.experiments.lineup import Experiment
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Name = Annotated[
     str, typer.Argument(help="Names it in the log, and draws its cards: another name draws others.")
 ]
-Why = Annotated[str, typer.Option(help="Why, for those who read the history.")]
+Why = Annotated[str, typer.Option(help="Why, for those who read the history.", callback=said)]
 By = Annotated[str, typer.Option(help="Who does it; default: the user of the system.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 

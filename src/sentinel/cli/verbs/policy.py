@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sentinel.cli.console import out, plain_errors, settings_for, system_user
-from sentinel.cli.options import Workspace
+from sentinel.cli.options import Workspace, said
 
 if TYPE_CHECKING:
     from sentinel.policy.versions import Terms
@@ -66,7 +66,7 @@ def preview(
 
 
 def apply(
-    why: Annotated[str, typer.Option(help="Why, for those who read the history.")],
+    why: Annotated[str, typer.Option(help="Why, for those who read the history.", callback=said)],
     file: File = None,
     version: Annotated[
         int | None,

@@ -15,7 +15,7 @@ from sentinel.cli.console import (
     settings_with_versions,
     system_user,
 )
-from sentinel.cli.options import Workspace
+from sentinel.cli.options import Workspace, said
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
@@ -68,7 +68,7 @@ def show(
 
 def approve(
     version: Annotated[str, typer.Argument(help="Version; the gate let it through.")],
-    why: Annotated[str, typer.Option(help="Why; it is signed with it.")],
+    why: Annotated[str, typer.Option(help="Why; it is signed with it.", callback=said)],
     key: Annotated[
         Path | None,
         typer.Option(help="File with your private key; default: the key of these settings."),
@@ -99,7 +99,7 @@ def approve(
 
 def retire(
     version: Annotated[str, typer.Argument(help="Version.")],
-    why: Annotated[str, typer.Option(help="Why; the registry keeps it.")],
+    why: Annotated[str, typer.Option(help="Why; the registry keeps it.", callback=said)],
     by: Annotated[str, typer.Option(help="Who does it; default: the user of the system.")] = "",
     workspace: Workspace = None,
 ) -> None:
