@@ -96,7 +96,7 @@ def exact(transaction: Transaction) -> tuple[bytes, str]:
 @given(payments)
 @example({"transaction_id": "t", "amount_minor": 1, "attributes": {"age": "x"}})
 @example({"transaction_id": "t", "amount_minor": 1, "attributes": {"a": None, "b": True, "c": 2}})
-@example({"transaction_id": "t", "amount_minor": 1, "attributes": {str(i): i for i in range(501)}})
+@example({"transaction_id": "t", "amount_minor": 1, "attributes": {str(i): i for i in range(505)}})
 def test_a_payment_is_read_alike(body: dict[str, Any]) -> None:
     text = json.dumps(body).encode()
     decoder = msgspec.json.Decoder(PredictRequest)
@@ -125,6 +125,21 @@ def test_a_batch_that_is_too_long_says_so() -> None:
     code, fields = outcome(lambda: read_payments(text, RECEIVED_US, READING, 3))
     assert (code, fields) == ("invalid_transaction", {"transactions": "more than 3"})
     assert len(msgspec.json.decode(text, type=BatchRequest).transactions) == 4
+
+
+def test_a_payment_may_bring_all_attributes_that_features_read() -> None:
+    wide = ReadingRules(numbers=frozenset(f"f_{i}" for i in range(1_500)))
+    body: dict[str, Any] = {"transaction_id": "t", "amount_minor": 1}
+    body["attributes"] = {f"f_{i}": i for i in range(1_500)} | {f"g_{i}": i for i in range(500)}
+    read = read_payment(json.dumps(body).encode(), RECEIVED_US, wide)
+    assert len(read.attributes) == 2_000
+    body["attributes"]["one more"] = 1
+    with pytest.raises(InvalidTransaction) as refused:
+        read_payment(json.dumps(body).encode(), RECEIVED_US, wide)
+    assert refused.value.fields == {
+        "attributes": "are 2,001, and may be 2,000: the 1,500 that features read, and 500 others; "
+        "leave out what no feature reads"
+    }
 
 
 def test_foreign_fields_are_all_named_and_the_right_ones_once() -> None:

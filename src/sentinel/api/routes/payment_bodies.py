@@ -27,6 +27,7 @@ from sentinel.ingest.names import name_flaw, shown_name
 from sentinel.ingest.values import BadValue
 
 MAX_ATTRIBUTES: Final = 500
+"""Attributes of a payment beside those that features read."""
 
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
@@ -74,15 +75,19 @@ class ReadingRules:
         categories: Attributes that it reads as text.
         guard: What the deployment does with ids and card numbers.
         tokens: Whether some fields become tokens.
+        most_attributes: So many may a payment have: all that the plan reads, and some more.
     """
 
     numbers: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     guard: Guard = field(default_factory=Guard)
     tokens: bool = field(init=False)
+    most_attributes: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", bool(self.guard.fields))
+        read = len(self.numbers | self.categories)
+        object.__setattr__(self, "most_attributes", MAX_ATTRIBUTES + read)
 
     def kind_of(self, attribute: str) -> str | None:
         """How the plan reads an attribute: number, category, or None, if it does not."""
@@ -146,8 +151,12 @@ def _attributes(
     at: str,
     problems: dict[str, str],
 ) -> dict[str, AttributeValue]:
-    if len(given) > MAX_ATTRIBUTES:
-        problems[at + "attributes"] = f"more than {MAX_ATTRIBUTES}"
+    if len(given) > rules.most_attributes:
+        read = rules.most_attributes - MAX_ATTRIBUTES
+        problems[at + "attributes"] = (
+            f"are {len(given):,}, and may be {rules.most_attributes:,}: the {read:,} that features "
+            f"read, and {MAX_ATTRIBUTES} others; leave out what no feature reads"
+        )
         return {}
     plain: dict[str, AttributeValue] = {}
     for name, value in given.items():

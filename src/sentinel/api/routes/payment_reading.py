@@ -19,7 +19,6 @@ from sentinel.api.problems import invalid
 from sentinel.api.routes.payment_bodies import (
     EPOCH,
     ID_FIELDS,
-    MAX_ATTRIBUTES,
     BatchRequest,
     PredictRequest,
     ReadingRules,
@@ -296,7 +295,7 @@ def _usual(payment: _Payment, received_at_us: int, rules: ReadingRules) -> Trans
     else:
         if not attributes.keys() <= _good_names and not _learn_names(attributes):
             return None
-        if len(attributes) > MAX_ATTRIBUTES:
+        if len(attributes) > rules.most_attributes:
             return None
         numbers, categories, good = rules.numbers, rules.categories, _good_texts
         fresh: list[str] = []
