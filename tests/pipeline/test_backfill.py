@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,11 @@ from sentinel.ledger.log import append_import, read_log
 from sentinel.pipeline.apply import apply_definitions
 from sentinel.pipeline.backfill import backfill
 from sentinel.pipeline.feature_parts import FeatureParts
+from sentinel.pipeline.fold_memory import KEPT_FREE, free_memory
 from sentinel.pipeline.verify import verify
 from sentinel.pipeline.workspace import ledger_reader, ledger_writer
 from sentinel.settings import Settings
+from sentinel.state.budget import process_memory
 from sentinel.state.embedded import restore
 
 
@@ -127,6 +130,26 @@ def test_an_increment_continues_where_the_last_one_ended(
     assert (again.new_rows, again.sequence) == (0, step.sequence)
     assert same(vectors(again.parts), vectors(backfill(workspace).parts))
     assert verify(shorter).agree
+
+
+def test_records_without_room_in_memory_are_told_of_before_they_are_made(
+    workspace: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < free_memory() <= process_memory()
+    little = int(KEPT_FREE * process_memory()) + 1_000_000
+    for module in ("backfill", "verify"):
+        monkeypatch.setattr(f"sentinel.pipeline.{module}.free_memory", lambda: little)
+    with pytest.raises(DefinitionError) as refused:
+        backfill(workspace)
+    said = str(refused.value)
+    assert re.search(r"The view '\w+' takes the most: [\d,]+ entities so far, [\d,]+ bytes", said)
+    assert "fewer windows or longer hops" in said
+    monkeypatch.undo()
+    whole = backfill(workspace)
+    assert whole.new_rows > 0
+    monkeypatch.setattr("sentinel.pipeline.verify.free_memory", lambda: little)
+    with pytest.raises(DefinitionError, match="need more memory than there is"):
+        verify(workspace)
 
 
 def test_a_backfill_that_was_killed_goes_on(workspace: Settings) -> None:

@@ -25,6 +25,7 @@ from sentinel.ledger.log import DEFAULT_MAX_ROWS, LogBatch, read_log, whole_log
 from sentinel.ledger.timeline import LogOf, timeline_at
 from sentinel.log.schema import KIND_TRANSACTION
 from sentinel.pipeline.feature_parts import FeatureParts, Part, PartsManifest, PartWriter
+from sentinel.pipeline.fold_memory import check_memory, free_memory
 from sentinel.pipeline.workspace import ledger_reader, only_one
 from sentinel.settings import Settings
 from sentinel.sources.progress import ProgressCallback, no_progress
@@ -82,7 +83,7 @@ def backfill(
         progress: Told of the stages "labels" and "backfill", in log entries.
 
     Raises:
-        DefinitionError: No plan was applied yet.
+        DefinitionError: No plan was applied yet, or its records need more memory than there is.
         WorkspaceError: There is no ledger, or another process backfills the same plan.
     """
     started = time.monotonic()
@@ -178,6 +179,7 @@ class _Backfill:
         rows = min(part_rows, batch_rows(state.program))
         entries = read_log(self._ledger, state.sequence, until, min(rows, DEFAULT_MAX_ROWS))
         for first, batch in _joined(entries, rows):
+            check_memory(state.arena, batch, free_memory())
             writer.add(first, batch, folding.step(batch))
             is_payment = pc.equal(batch.column("kind"), KIND_TRANSACTION)
             state.known.add(batch.column("transaction_id").filter(is_payment).to_pylist())

@@ -42,6 +42,7 @@ from sentinel.log.schema import (
     attribute_columns,
 )
 from sentinel.pipeline.feature_parts import FeatureParts
+from sentinel.pipeline.fold_memory import check_memory, free_memory
 from sentinel.pipeline.served_columns import ServedColumns
 from sentinel.pipeline.workspace import ledger_reader
 from sentinel.settings import Settings
@@ -190,6 +191,7 @@ class _Replay:
         self, first_sequence: int, batch: pa.RecordBatch
     ) -> tuple[npt.NDArray[np.int64], list[str], Vectors]:
         """Sequences, ids and vectors of a batch's transactions."""
+        check_memory(self._arena, batch, free_memory())
         kinds = batch.column("kind").to_numpy(zero_copy_only=False)
         places = np.flatnonzero(kinds == KIND_TRANSACTION)
         vectors = np.empty((len(places), self._program.n_features), dtype=np.float32)
