@@ -75,6 +75,24 @@ def test_a_label_for_an_unknown_transaction_waits_for_it(client: httpx.Client) -
     assert known_frauds(client, "K-early") == 1
 
 
+def test_a_label_for_a_void_transaction_is_kept_and_said_to_have_no_effect(
+    client: httpx.Client,
+) -> None:
+    body = payment(card_id="K-void", event_time=MOMENT)
+    client.post("/predict", json=body)
+    void = {"transaction_ids": [body["transaction_id"]], "reason": "sent twice"}
+    assert client.post("/voids", json=void).status_code == 200
+    about = f"/decisions/{body['transaction_id']}"
+    for _ in range(100):
+        if client.get(about).json()["void"] is not None:
+            break
+        time.sleep(0.1)
+    label = {"transaction_id": body["transaction_id"], "verdict": "fraud"}
+    receipt = client.post("/labels", json=label).json()["labels"][0]
+    assert (receipt["known_transaction"], receipt["void"]) == (True, True)
+    assert known_frauds(client, "K-void") == 0
+
+
 def test_decisions_can_be_filtered_and_paged(client: httpx.Client) -> None:
     bodies = [payment(card_id="K-page") for _ in range(5)]
     for body in bodies:

@@ -69,11 +69,13 @@ class LabelReceipt:
         label: As recorded.
         repeated: It was in the log already; nothing was added.
         known_transaction: Whether the log holds the transaction; if not, the label waits for it.
+        void: Whether the transaction was declared void, so that the label has no effect.
     """
 
     label: Label
     repeated: bool
     known_transaction: bool
+    void: bool = False
 
 
 @dataclass(slots=True)
@@ -84,11 +86,13 @@ class _Found:
         through: They held the log up to here, at least.
         labels: Recorded labels with the request's label ids.
         transactions: What the labels are about.
+        void: Those of the request's transactions that are void.
     """
 
     through: int
     labels: dict[str, Label]
     transactions: dict[str, Transaction]
+    void: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -229,7 +233,10 @@ class LabelRecorder:
             _check(labels, recorded)
             ids = {label.transaction_id for label in labels}
             return _Found(
-                through, recorded, lookup.transactions(i for i in ids if known.holds_id(i))
+                through,
+                recorded,
+                lookup.transactions(i for i in ids if known.holds_id(i)),
+                set(lookup.index.voids_of(ids)),
             )
 
         def done(found: _Found | None, error: Exception | None) -> None:
@@ -251,6 +258,7 @@ class LabelRecorder:
             else:
                 request.found.labels.update(found.labels)
                 request.found.transactions.update(found.transactions)
+                request.found.void |= found.void
             request.through = found.through
             self._writer.turn.run_job(partial(self._record, request))
 
@@ -345,6 +353,7 @@ class LabelRecorder:
                     label=earlier or label,
                     repeated=earlier is not None,
                     known_transaction=self._transaction(request, label.transaction_id) is not None,
+                    void=label.transaction_id in request.found.void,
                 )
             )
         return receipts

@@ -58,6 +58,7 @@ class LabelReceiptItem(msgspec.Struct, kw_only=True):
         verdict: As recorded.
         repeated: It was recorded before.
         known_transaction: False: it waits for its transaction.
+        void: True: its transaction was declared void, so that it is kept and has no effect.
     """
 
     label_id: str | int
@@ -65,6 +66,7 @@ class LabelReceiptItem(msgspec.Struct, kw_only=True):
     verdict: Verdict
     repeated: bool
     known_transaction: bool
+    void: bool
 
 
 class LabelsAnswer(msgspec.Struct, kw_only=True):
@@ -157,7 +159,8 @@ class LabelRoute:
                 summary="Record verdicts",
                 text=(
                     "One label, or several under `labels`. A later label corrects an earlier one; "
-                    "a label for an unknown transaction waits for it. Give each a "
+                    "a label for an unknown transaction waits for it, and one for a void one has "
+                    "no effect. Give each a "
                     "`label_id`: the same one sent again is answered with `repeated` and stored "
                     "once. Without one it is stored again, which changes no feature and no "
                     "training."
@@ -203,6 +206,7 @@ class LabelRoute:
                     verdict=receipt.label.verdict,
                     repeated=receipt.repeated,
                     known_transaction=receipt.known_transaction,
+                    void=receipt.void,
                 )
             )
             if i % ROWS_AT_ONCE == 0:

@@ -152,10 +152,10 @@ def _attributes(
     problems: dict[str, str],
 ) -> dict[str, AttributeValue]:
     if len(given) > rules.most_attributes:
-        read = rules.most_attributes - MAX_ATTRIBUTES
+        of_features = rules.most_attributes - MAX_ATTRIBUTES
         problems[at + "attributes"] = (
-            f"are {len(given):,}, and may be {rules.most_attributes:,}: the {read:,} that features "
-            f"read, and {MAX_ATTRIBUTES} others; leave out what no feature reads"
+            f"are {len(given):,}, and may be {rules.most_attributes:,}: the {of_features:,} "
+            f"that features read, and {MAX_ATTRIBUTES} others; leave out what no feature reads"
         )
         return {}
     plain: dict[str, AttributeValue] = {}
