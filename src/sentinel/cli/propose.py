@@ -61,7 +61,7 @@ def run(
         goes_on: Whether `sentinel up` goes on by itself.
     """
     with progress_bar(err) as progress:
-        examined = examine(paths, progress)
+        examined = examine(paths, progress, answers.encoding)
     roles = settle(examined, answers)
     while roles.questions and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
         out.print(summary(roles), markup=False)

@@ -33,6 +33,7 @@ _TEXTS: Final = {
     "--amount-unit": "amount_unit",
     "--currency": "currency",
     "--label": "label",
+    "--encoding": "encoding",
 }
 
 

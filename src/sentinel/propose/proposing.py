@@ -84,17 +84,20 @@ class Proposal:
         return not self.roles.questions
 
 
-def examine(paths: Sequence[Path], progress: ProgressCallback = no_progress) -> Examined:
+def examine(
+    paths: Sequence[Path], progress: ProgressCallback = no_progress, encoding: str = ""
+) -> Examined:
     """Find the payments at some paths and read all of their rows once.
 
     Args:
         paths: Files, folders, globs or archives.
         progress: Told of the rows read.
+        encoding: Of their text; empty: told by its letters.
 
     Raises:
-        ConfigurationError: There is no table, or it has no rows.
+        ConfigurationError: There is no table, it has no rows, or its text is not of that encoding.
     """
-    tables = reading.look(paths)
+    tables = reading.look(paths, encoding)
     # Of several files the payments name the table, whichever was given first.
     name = name_of(paths[0] if len(paths) == 1 else Path(tables.paths[0]))
     profile, broken = reading.profile_table(tables.main, name, progress)
@@ -151,8 +154,9 @@ def propose(
     Raises:
         ConfigurationError: There is no table, or an answer names a column that is not there.
     """
-    examined = examine(paths, progress)
-    return write_down(examined, settle(examined, answers or Answers()), workspace)
+    answers = answers or Answers()
+    examined = examine(paths, progress, answers.encoding)
+    return write_down(examined, settle(examined, answers), workspace)
 
 
 def write_down(examined: Examined, roles: Roles, workspace: Path) -> Proposal:

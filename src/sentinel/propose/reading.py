@@ -73,13 +73,17 @@ class Tables:
         return sum(path.stat().st_size for path in {file.path for file in self.main.files})
 
 
-def look(paths: Sequence[Path]) -> Tables:
+def look(paths: Sequence[Path], encoding: str = "") -> Tables:
     """Find the payments among the files at some paths.
 
     Files with the same columns are one table. Of several tables the largest holds the payments.
 
+    Args:
+        paths: Files, folders, globs or archives.
+        encoding: Of their text; empty: told by its letters.
+
     Raises:
-        ConfigurationError: There is no table.
+        ConfigurationError: There is no table, or its text is not of that encoding.
     """
     maps: list[LabelMap] = []
     groups: dict[frozenset[str], list[tuple[Path, SniffedTable]]] = {}
@@ -89,7 +93,7 @@ def look(paths: Sequence[Path]) -> Tables:
             maps.append(found)
             continue
         try:
-            table = sniff(path)
+            table = sniff(path, encoding)
         except ConfigurationError:
             if _is_empty(path):
                 continue
@@ -108,7 +112,9 @@ def look(paths: Sequence[Path]) -> Tables:
     others = tuple((path.name, t) for key, g in groups.items() if key != best for path, t in g)
     whole = len(groups) == 1 and not maps
     shown = list(paths) if whole else members
-    main = sniff([_found(path) for path in shown]) if len(members) > 1 else groups[best][0][1]
+    main = groups[best][0][1]
+    if len(members) > 1:
+        main = sniff([_found(path) for path in shown], encoding)
     named = tuple(_found(path).resolve().as_posix() for path in shown)
     return Tables(main, named, maps[0] if maps else None, others)
 

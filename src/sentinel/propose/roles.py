@@ -202,6 +202,7 @@ class Answers:
         entities: Entity to its columns; to nothing, if no column is that entity.
         use: Columns suspected of leaking that are taken all the same.
         exclude: Columns that are left out.
+        encoding: Of the text of the files.
     """
 
     id: tuple[str, ...] = ()
@@ -219,6 +220,7 @@ class Answers:
     entities: dict[str, tuple[str, ...]] = field(default_factory=dict)
     use: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    encoding: str = ""
 
 
 @dataclass

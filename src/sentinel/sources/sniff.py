@@ -86,14 +86,16 @@ class SniffedTable:
         return found
 
 
-def sniff(path: Path | str | Sequence[Path | str]) -> SniffedTable:
+def sniff(path: Path | str | Sequence[Path | str], encoding: str = "") -> SniffedTable:
     """Open a file, a folder or a glob of which nothing is known.
 
     Args:
         path: As in ``find_files``.
+        encoding: Of its text, if somebody knows it; a byte order mark decides all the same.
 
     Raises:
-        ConfigurationError: There is no table, or all files are empty.
+        ConfigurationError: There is no table, all files are empty, or the text is not of that
+            encoding.
     """
     paths = [path] if isinstance(path, Path | str) else list(path)
     files = find_files([Path(item) for item in paths])
@@ -103,7 +105,11 @@ def sniff(path: Path | str | Sequence[Path | str]) -> SniffedTable:
         raise ConfigurationError(f"{files[0].path} is empty: there is no row to look at.")
     layout = CsvLayout()
     if first.format == "csv":
-        layout = _layout_of(first, notes)
+        layout = _layout_of(first, notes, encoding)
+    elif encoding and first.format == "json":
+        layout = CsvLayout(encoding=encoding)
+    elif encoding:
+        notes.append(f"{first.name} is {first.format}, which has no encoding: {encoding} is unused")
     layout = _named_apart(replace(first, layout=layout), notes)
     files = tuple(replace(file, layout=layout) for file in files)
     columns = columns_of(files)
@@ -146,15 +152,23 @@ def _size(file: TableFile) -> int:
         return len(first_bytes(file.path, file.member))
 
 
-def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
+def _layout_of(file: TableFile, notes: list[str], told: str = "") -> CsvLayout:
     with translated(file):
         start = first_bytes(file.path, file.member, _HEAD_BYTES)
-    encoding, mark = encoding_of(start, "utf8")
+    if told:
+        CsvLayout(encoding=told)  # which refuses what nobody knows
+    encoding, mark = encoding_of(start, told or "utf8")
     start = start[mark:]
     declared = "utf8" if mark else encoding
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(start)
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if told:
+            line = start[: error.start].count(b"\n") + 1
+            raise ConfigurationError(
+                f"{file.path}: line {line} is no {told} text ({error.reason}). Leave the encoding "
+                "out to have it told by the letters, or name the one that the file is written in."
+            ) from None
         declared, script = _older_encoding(start)
         text = codecs.getincrementaldecoder(declared)().decode(start)
         notes.append(f"{NO_UTF8}; it is read as {declared} ({script})")
@@ -164,9 +178,9 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
     if any(line.lower().lstrip('"').startswith("sep=") for line in whole[:1]):
         delimiter = whole[0].rstrip("\n").strip('"')[4:].replace("\\t", "\t") or ","
         whole = whole[1:]
-        told, skip = True, 0
+        by_line, skip = True, 0
     else:
-        told = False
+        by_line = False
         delimiter, skip = ",", 0
     quote = _quote_of(whole)
     escape = _escape_of(whole, quote)
@@ -174,7 +188,7 @@ def _layout_of(file: TableFile, notes: list[str]) -> CsvLayout:
         notes.append(f"a quote inside a field is written {escape}{quote}")
         whole = [line.replace(escape + escape, "").replace(escape + quote, "") for line in whole]
     width = 1
-    if told:
+    if by_line:
         rows = _split(whole, delimiter, quote)
     else:
         best: tuple[float, int, int] = (0.0, 0, 0)

@@ -59,6 +59,10 @@ def propose(
         list[str] | None, typer.Option(help="Take in a column that is suspected of leaking.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave a column out.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of the text, such as cp850; default: told by its letters."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the proposal as JSON.")] = False,
 ) -> None:
     """Read a table, and write a mapping and feature definitions for it into a workspace.
@@ -88,6 +92,7 @@ def propose(
         "--ip": ip,
         "--use": use,
         "--exclude": exclude,
+        "--encoding": encoding,
     }
     with plain_errors():
         folder = settings_for(workspace or workspace_of(files[0])).workspace
