@@ -260,6 +260,8 @@ def test_names_of_attributes_are_held_to_the_same(tmp_path: Path, name: str) -> 
     with pytest.raises(ConfigurationError, match="a name holds") as refused:
         source_in(tmp_path, **change, attributes={})
     assert "4111111111111111" not in str(refused.value)
+    if "\n" in name:
+        assert 'rename = { "two\\nlines" = "two lines" }.' in str(refused.value)
     source_in(tmp_path, **change, attributes={"rename": {name: "other"}})
 
 

@@ -115,11 +115,27 @@ def name_flaw(name: str) -> Flaw | None:
     if not 0 < len(name) <= MAX_ID_LENGTH:
         return Flaw("invalid_name", f"a name must have 1 to {MAX_ID_LENGTH} characters")
     if holds_control(name):
-        return Flaw(CONTROL_CHARACTER.code, "a name holds a control character")
+        return Flaw(
+            CONTROL_CHARACTER.code,
+            "a name holds a control character, such as a line break; give it one without",
+        )
     if holds_card_number(name):
         return Flaw("card_number", "a name holds what looks like a raw card number; leave it out")
     secret = secret_of(name)
     return None if secret is None else secret_flaw(secret)
+
+
+def good_name(name: str) -> str:
+    r"""A name like another one that an attribute can have: in one line, and not too long.
+
+    Names that hold a card number or name a secret stay flawed, see `name_flaw`.
+
+    >>> good_name("merchant category\ncode"), good_name("mcc")
+    ('merchant category code', 'mcc')
+    """
+    if not holds_control(name) and len(name) <= MAX_ID_LENGTH:
+        return name
+    return " ".join(_UNSHOWN.sub(" ", name).split())[:MAX_ID_LENGTH].rstrip()
 
 
 def secret_flaw(secret: str) -> Flaw:

@@ -8,7 +8,9 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow.compute as pc
 
-from sentinel.domain import ENTITY_COLUMNS
+from sentinel.domain import ENTITY_COLUMNS, MAX_ID_LENGTH
+from sentinel.ingest.cards import holds_card_number
+from sentinel.ingest.names import good_name
 from sentinel.propose import names
 from sentinel.propose.column_profile import ColumnProfile
 from sentinel.propose.entities import PERSONAL, depends, has_decimal_comma
@@ -24,6 +26,7 @@ OWN_NAMES: Final = {
 MAX_CATEGORIES: Final = 100
 
 _EXACT: Final = 2.0**53
+_SHOWN: Final = 4
 _RARE: Final = 3.0
 _LONG_TEXT: Final = 80
 _GROUPED: Final = re.compile(r"^[-+]?\d{1,3}(,\d{3})+(\.\d+)?$")
@@ -67,6 +70,14 @@ def choose_attributes(roles: Roles, answers: Answers) -> None:
             )
         )
     roles.attributes = tuple(attributes)
+    renamed = [f"{a.column!r} is {a.name!r}" for a in attributes if a.column not in ("", a.name)]
+    if renamed:
+        more = f" and {len(renamed) - _SHOWN} more" if len(renamed) > _SHOWN else ""
+        roles.notes.append(
+            "Attributes have other names than their columns where a name holds a line break, is "
+            "too long, or is another column's but for its letter case: "
+            f"{', '.join(renamed[:_SHOWN])}{more}. Live payments bring them by these names."
+        )
 
 
 def _with_commas(roles: Roles, used: set[str]) -> set[str]:
@@ -109,9 +120,11 @@ def _with_groups(roles: Roles, free: list[ColumnProfile]) -> set[str]:
 
 def _free_name(name: str, taken: set[str]) -> str:
     """A name that no other attribute has in any letter case."""
-    wanted = name or "unnamed"
+    base = wanted = good_name(name) or "unnamed"
+    end = "_given"
     while wanted.lower() in taken:
-        wanted += "_given" if not wanted.endswith("_given") else "_"
+        wanted = base[: MAX_ID_LENGTH - len(end)] + end
+        end += "_"
     taken.add(wanted.lower())
     return wanted
 
@@ -127,6 +140,8 @@ def _useless(roles: Roles, column: ColumnProfile, *, is_number: bool) -> str:
     profile = roles.profile
     if column.type == "empty":
         return "empty"
+    if holds_card_number(column.name):
+        return "its name holds what looks like a card number"
     if column.type == "nested":
         return "nested: only plain values can be attributes"
     if column.constant:

@@ -22,6 +22,7 @@ Columns of a label chunk (a source that has labels of their own):
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,8 +33,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sentinel.domain import ENTITY_COLUMNS, ConfigurationError
-from sentinel.ingest.names import FORBIDDEN_FIELD, name_flaw, shown_name
+from sentinel.ingest.names import FORBIDDEN_FIELD, good_name, name_flaw, shown_name
 from sentinel.ingest.tokens import TokenField
+from sentinel.ingest.values import Flaw
 from sentinel.log.schema import ATTRIBUTE_PREFIX, KIND_LABEL, KIND_TRANSACTION
 from sentinel.sources.observed import Observed
 
@@ -268,13 +270,28 @@ def check_attribute_names(names: Sequence[str]) -> None:
             raise ConfigurationError("An attribute has an empty name; name it, or exclude it.")
         flaw = name_flaw(name)
         if flaw is not None:
-            raise ConfigurationError(
-                f"The attribute {shown_name(name)!r} {flaw.message}. In a mapping, "
-                "attributes.exclude leaves a column out"
-                + ("." if flaw.code == FORBIDDEN_FIELD else ", and attributes.rename renames it.")
-            )
+            raise ConfigurationError(_flawed(name, flaw))
         if name.lower() in seen:
             raise ConfigurationError(
                 f"Attributes {seen[name.lower()]!r} and {name!r} clash: rename or exclude one."
             )
         seen[name.lower()] = name
+
+
+def _flawed(name: str, flaw: Flaw) -> str:
+    """What is to be said of a name that an attribute cannot have."""
+    if flaw.code == FORBIDDEN_FIELD:
+        return (
+            f"The attribute {shown_name(name)!r} {flaw.message}. In a mapping, attributes.exclude "
+            "leaves a column out."
+        )
+    better = good_name(name)
+    such = "attributes.rename renames it"
+    if better != name and name_flaw(better) is None:
+        # JSON writes texts as TOML does, but for one character.
+        written = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007F")
+        such += f": rename = {{ {written} = {json.dumps(better, ensure_ascii=False)} }}"
+    return (
+        f"The attribute {shown_name(name)!r} cannot have this name: {flaw.message}. In a mapping, "
+        f"attributes.exclude leaves a column out, and {such}."
+    )
