@@ -47,15 +47,19 @@ def choose_entities(roles: Roles, answers: Answers) -> None:
             taken[entity] = _entity(profile, entity, columns, "as you said")
     used = roles.used() | {c for e in taken.values() for c in e.columns} | set(answers.exclude)
     free = [c for c in profile.columns.values() if c.name not in used and _could_be(profile, c)]
+    # What names a payment together with another column may name its merchant by itself.
+    joined = roles.id.columns if roles.id and len(roles.id.columns) > 1 else ()
+    parts = [c for name in joined if _could_be(profile, c := profile.columns[name])]
     for entity in ENTITY_COLUMNS:
         if entity in taken or entity in closed:
             continue
-        found = [f for c in free if (f := _by_name(entity, c)) is not None]
+        named = [c for c in parts if c.name not in answers.exclude]
+        found = [f for c in (*free, *named) if (f := _by_name(entity, c)) is not None]
         found.sort(key=lambda f: (-f.points, f.column.place))
         if found:
             column = found[0].column
             taken[entity] = _entity(profile, entity, (column.name,), _named_reason(column, entity))
-            free.remove(column)
+            (free if column in free else parts).remove(column)
     _composite_card(profile, taken)
     if not roles.known:
         _by_values(roles, taken, closed, free)

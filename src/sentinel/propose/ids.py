@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from sentinel.propose import names
@@ -16,6 +19,10 @@ _LONGEST: Final = 64
 _BY_NAME: Final = 3
 _OF_ITS_OWN: Final = 0.97
 """Share of different values from which a column names rows of which some stand there twice."""
+_LEAST_EXPECTED: Final = 30.0
+"""Rows with the same pair that chance would make, from which it is none that there are none."""
+_MOST_PARTS: Final = 16
+"""Columns that are tried as parts of an id: those with the most values."""
 
 
 def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
@@ -60,6 +67,10 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
                 _take_repeated(roles, twice, "rows that share a value are the same row twice")
                 return
     if not unique:
+        pair = _pair(roles)
+        if pair is not None:
+            roles.id = Id(pair, "together they name each row, and neither does alone")
+            return
         roles.id = Id((), "no column has a value of its own in every row", _prefix(profile))
         if nearly:
             name = nearly[0].name
@@ -79,6 +90,58 @@ def choose_id(roles: Roles, answers: Answers, joined_by: str = "") -> None:
     if _points(best) >= _BY_NAME:
         reason += ", and its name"
     roles.id = Id((best.name,), reason, tokenize=best.card_like)
+
+
+def _pair(roles: Roles) -> tuple[str, str] | None:
+    """Two columns that name every row together, by more than chance; None if no two do.
+
+    If their values had nothing to do with each other, rows with the same pair would be expected:
+    pairs of rows that share the first value, times the chance that two rows share the second. Where
+    many are expected and there is none, one column counts within the other.
+    """
+    profile, used = roles.profile, roles.used()
+    found: list[tuple[int, int, tuple[str, str]]] = []
+    parts = [
+        column
+        for column in profile.columns.values()
+        if column.name not in used
+        and column.given >= _OF_ITS_OWN * column.rows
+        and column.distinct > 1
+        and not column.card_like
+        and not names.has(column.name, names.LATER | names.AMOUNT | names.MONEY_BESIDE)
+        and _could_name(profile, column)
+    ]
+    parts.sort(key=lambda column: -column.distinct)
+    codes = {column.name: _codes(profile, column.name) for column in parts[:_MOST_PARTS]}
+    for first, second in combinations(codes, 2):
+        one, other = codes[first], codes[second]
+        both = (one >= 0) & (other >= 0)
+        rows = int(both.sum())
+        if rows < _OF_ITS_OWN * len(one):
+            continue
+        expected = _shared(one[both]) * _shared(other[both]) * rows * (rows - 1) / 2
+        if expected < _LEAST_EXPECTED:
+            continue
+        together = one[both] * (int(other.max()) + 1) + other[both]
+        if len(np.unique(together)) < rows:
+            continue
+        columns = sorted((first, second), key=lambda name: profile.columns[name].place)
+        points = sum(_points(profile.columns[name]) for name in columns)
+        places = sum(profile.columns[name].place for name in columns)
+        found.append((-points, places, (columns[0], columns[1])))
+    return min(found)[2] if found else None
+
+
+def _codes(profile: TableProfile, column: str) -> npt.NDArray[np.int64]:
+    """A number for each value of a column of the sample, -1 where there is none."""
+    indices = profile.texts(column).dictionary_encode().indices
+    return np.asarray(pc.fill_null(indices, -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _shared(codes: npt.NDArray[np.int64]) -> float:
+    """The chance that two different rows have the same value."""
+    counts = np.bincount(codes).astype(np.float64)
+    return float((counts * (counts - 1)).sum() / max(len(codes) * (len(codes) - 1), 1))
 
 
 def names_payments(profile: TableProfile) -> list[ColumnProfile]:

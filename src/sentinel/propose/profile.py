@@ -16,6 +16,7 @@ from sentinel.sources.columns import flat
 
 SAMPLE_ROWS: Final = 200_000
 SAMPLE_CELLS: Final = 8_000_000
+_LAST_ROWS: Final = 3
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -29,6 +30,7 @@ class TableProfile:
         columns: The columns in the file's order, by name.
         sample: Up to 200,000 rows as text, in the file's order; all rows of a smaller table.
         sample_rows: int64, the sampled rows' numbers, from 0.
+        last_rows: The last rows with their numbers, from 0: column to trimmed text.
         remembered: What was worked out of the sample before, by what it is.
     """
 
@@ -37,6 +39,7 @@ class TableProfile:
     columns: Mapping[str, ColumnProfile]
     sample: pa.Table
     sample_rows: npt.NDArray[np.int64]
+    last_rows: tuple[tuple[int, Mapping[str, str | None]], ...] = ()
     remembered: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -83,6 +86,7 @@ class TableProfiler:
         self._parts: list[pa.Table] = []
         self._ranks: list[npt.NDArray[np.uint64]] = []
         self._numbers: list[npt.NDArray[np.int64]] = []
+        self._last: list[tuple[int, Mapping[str, str | None]]] = []
 
     @property
     def rows(self) -> int:
@@ -101,6 +105,12 @@ class TableProfiler:
             if name not in texts:
                 column.missing(batch.num_rows)
         self._sample(texts, batch.num_rows)
+        start = max(0, batch.num_rows - _LAST_ROWS)
+        ends = {name: column.slice(start).to_pylist() for name, column in texts.items()}
+        for place in range(batch.num_rows - start):
+            cells = {name: values[place] for name, values in ends.items()}
+            self._last.append((self._rows + start + place, cells))
+        del self._last[:-_LAST_ROWS]
         self._rows += batch.num_rows
 
     def finish(self) -> TableProfile:
@@ -113,7 +123,9 @@ class TableProfiler:
             for name, column in columns.items():
                 if column.unique and pc.count_distinct(sample.column(name)).as_py() < column.given:
                     columns[name] = replace(column, unique=False)
-        return TableProfile(self._name, self._rows, columns, sample.select(names), numbers)
+        return TableProfile(
+            self._name, self._rows, columns, sample.select(names), numbers, tuple(self._last)
+        )
 
     def _sample(self, texts: dict[str, pa.Array], rows: int) -> None:
         most = self._most or max(1_000, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(texts))))

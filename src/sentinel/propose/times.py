@@ -24,6 +24,7 @@ from sentinel.propose.time_formats import (
     varies,
 )
 from sentinel.propose.time_parts import calendar_parts, date_and_clock, told_date_and_clock
+from sentinel.propose.totals import total_of
 from sentinel.sources.time_patterns import swapped
 
 DEFAULT_START: Final = "2024-01-01"
@@ -32,6 +33,12 @@ _FEW: Final = 0.05
 _EITHER_WAY: Final = (
     "Rows where both are 12 or less would be misread: write them in one order in the file first."
 )
+_LEAST_IN_ORDER: Final = 100
+"""Rows in order from which a file counts as one that was."""
+_IN_ORDER: Final = 0.98
+_BACK_SECONDS: Final = 86_400.0
+_BACK_SHARE: Final = 0.01
+"""Time goes back if it does so by a day, and by this share of the history, or more."""
 UNIT_WORDS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
@@ -42,9 +49,10 @@ def choose_time(roles: Roles, answers: Answers) -> None:
         return
     if answers.timezone and not roles.time.timezone:
         roles.time = replace(roles.time, timezone=answers.timezone)
+    _stops_being_in_order(roles, roles.time)
     seconds = moments(roles.profile, roles.time)
-    unread = int((~np.isfinite(seconds)).sum())
-    if not unread:
+    unread = int((~np.isfinite(seconds)).sum()) - _total(roles, roles.time)
+    if unread <= 0:
         return
     columns = " and ".join(map(repr, roles.time.columns))
     some = "" if roles.profile.complete else f" of a sample of {len(seconds):,}"
@@ -56,6 +64,48 @@ def choose_time(roles: Roles, answers: Answers) -> None:
         roles.notes.append(note)
     else:
         roles.notes.insert(0, note + _why_unread(roles.profile, roles.time))
+
+
+def _total(roles: Roles, time: Time) -> int:
+    """Name the row of totals at the end, if there is one; 1 if its time is one that is unread."""
+    profile = roles.profile
+    total = total_of(profile)
+    if total is None:
+        return 0
+    timeless = total.given.isdisjoint(time.columns)
+    is_one = f"Row {total.row + 1:,} is a total ({total.column!r} says {total.text!r}), no payment"
+    if timeless:
+        roles.notes.append(f"{is_one}: it has no time, and the import lists it among the rejects.")
+        return int(len(profile.sample_rows) > 0 and total.row in profile.sample_rows)
+    roles.notes.insert(
+        0, f"{is_one}. It has a time, so that the import would take it: delete it from the file."
+    )
+    return 0
+
+
+def _stops_being_in_order(roles: Roles, time: Time) -> None:
+    """Say at which row a file that is in the order of its times stops being so, if it does."""
+    profile = roles.profile
+    every = moments(profile, time)
+    known = np.isfinite(every)
+    seconds, rows = every[known], profile.sample_rows[known]
+    if len(seconds) < _LEAST_IN_ORDER:
+        return
+    latest = np.maximum.accumulate(seconds)
+    step = max(_BACK_SECONDS, _BACK_SHARE * float(np.ptp(seconds)))
+    back = np.flatnonzero(seconds < latest - step)
+    if not len(back) or back[0] < max(_LEAST_IN_ORDER, _BACK_SHARE * len(seconds)):
+        return
+    at = int(back[0])
+    if (np.diff(seconds[:at]) >= 0).mean() < _IN_ORDER:
+        return
+    days = (latest[at] - seconds[at]) / 86_400
+    about = "" if profile.complete else "about "
+    roles.notes.append(
+        f"The file is in the order of {' and '.join(map(repr, time.columns))} up to {about}row "
+        f"{rows[at]:,}; row {rows[at] + 1:,} lies {days:,.1f} days before the latest until then. "
+        "The import brings payments in order; look whether two exports stand one behind the other."
+    )
 
 
 def _why_unread(profile: TableProfile, time: Time) -> str:
