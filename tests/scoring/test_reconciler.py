@@ -192,6 +192,18 @@ def one_of(replayed: ReplayedState) -> Callable[[int, str], ReplayedRecord]:
     return lambda view, key: replayed.records([(view, key)])[0]
 
 
+def read_before(log: Log, payment: Transaction) -> Callable[[int, str], ReplayedRecord]:
+    """A record of the log as it was read just before a payment was decided on."""
+    replayed = log.replayed()
+
+    def read(view: int, key: str) -> ReplayedRecord:
+        (found,) = replayed.records([(view, key)])
+        log.decide([payment])
+        return found
+
+    return read
+
+
 def put_in_place(log: Log, record: Record, replayed: Callable[[int, str], ReplayedRecord]) -> None:
     """Put a record in place anew, and note it as the scorer does whose turn it is."""
     name, (view, key) = state_name(PLAN.hash), record
@@ -273,15 +285,8 @@ def test_a_label_that_waited_for_a_payment_under_way_counts_when_the_log_is_foll
     log.label((100, Verdict.FRAUD))
     log.follow(loaded)
     log.decide(some(12, 15))
-    replayed, record = log.replayed(), (0, "c0")
-
-    def decided_behind(view: int, key: str) -> ReplayedRecord:
-        """The log as it was read before a payment came that was called fraud before."""
-        (found,) = replayed.records([(view, key)])
-        log.decide([payment(100, 100_000_000, customer="c0")])
-        return found
-
-    put_in_place(log, record, decided_behind)
+    # That payment was called fraud before.
+    put_in_place(log, (0, "c0"), read_before(log, payment(100, 100_000_000, customer="c0")))
     log.decide([payment(101, 101_000_000, customer="c0")])
     log.follow(loaded)
     log.decide([payment(102, 102_000_000, customer="c0")])
@@ -298,15 +303,8 @@ def test_what_a_label_did_before_a_record_was_put_in_place_from_a_log_that_corre
     log.label((100, Verdict.FRAUD))
     log.follow(loaded)
     log.label((100, Verdict.LEGITIMATE))
-    replayed, record = log.replayed(), (0, "c0")
-
-    def decided_behind(view: int, key: str) -> ReplayedRecord:
-        """The log with a correction that is not followed yet, before a payment came."""
-        (found,) = replayed.records([(view, key)])
-        log.decide([payment(101, 101_000_000, customer="c0")])
-        return found
-
-    put_in_place(log, record, decided_behind)
+    # The correction is read, and not followed yet.
+    put_in_place(log, (0, "c0"), read_before(log, payment(101, 101_000_000, customer="c0")))
     log.decide([payment(102, 102_000_000, customer="c0")])
     log.follow(loaded)
     log.decide([payment(103, 103_000_000, customer="c0")])
