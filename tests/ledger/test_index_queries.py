@@ -90,6 +90,19 @@ def test_a_decision_comes_whole_from_the_ledger(tmp_path: Path) -> None:
         index.close()
 
 
+def test_others_go_first_between_the_groups_of_a_long_look_up(tmp_path: Path) -> None:
+    with new_ledger(tmp_path) as ledger:
+        for n in range(20):
+            append_decisions(ledger, [transaction(n, LIVE_US + n)])
+        index = LedgerIndex(tmp_path / "index.db", ledger)
+        index.catch_up()
+        pauses: list[None] = []
+        lookup = TransactionLookup(index, lambda: pauses.append(None))
+        assert len(lookup.recorded([f"tx-{n}" for n in range(20)])) == 20
+        assert len(pauses) >= 20
+        index.close()
+
+
 def test_pages_follow_each_other_without_gap_or_repeat(index: LedgerIndex) -> None:
     seen: list[int] = []
     before = None

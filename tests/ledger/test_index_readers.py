@@ -149,6 +149,16 @@ def test_a_filter_that_finds_nothing_reads_few_decisions(
     assert steps(where) < steps(None) / 2
 
 
+def test_a_long_page_is_found_in_pieces_and_others_go_first_in_between(
+    reader: IndexReader,
+) -> None:
+    pauses: list[None] = []
+    page = reader.decisions_page(limit=1000, between=lambda: pauses.append(None))
+    assert page == reader.decisions_page(limit=1000)
+    assert len(page.decisions) == 1000
+    assert len(pauses) >= 2 * (1000 // 64)
+
+
 def test_a_look_up_ends_when_its_time_is_over(reader: IndexReader) -> None:
     began = time.monotonic()
     with pytest.raises(LookupTooSlow, match="Ask for less"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 
@@ -61,6 +62,40 @@ def test_a_thread_pauses_while_a_single_payment_is_decided_and_not_for_ever() ->
         turn.done()
         assert not singles_are_decided(turn)
         assert free < min(waiting, at_work)
+
+    asyncio.run(claim())
+
+
+def test_threads_with_long_work_get_no_more_pieces_together_than_one_does() -> None:
+    async def claim() -> None:
+        queue, turn, pace = await parts()
+        queue.add(pending(), batched=False)
+        turn.schedule()
+        await asyncio.sleep(0.01)
+        assert singles_are_decided(turn)
+        began = time.perf_counter()
+        await asyncio.gather(*(seconds_of(pace.give_way, 25) for _ in range(4)))
+        assert time.perf_counter() - began >= 4 * 25 * 0.002
+
+    asyncio.run(claim())
+
+
+def test_a_piece_waits_for_that_of_another_thread_and_not_for_work_that_has_ended() -> None:
+    async def claim() -> None:
+        _, _, pace = await parts()
+        begun, ended = threading.Event(), threading.Event()
+
+        def work() -> None:
+            pace.give_way()
+            begun.set()
+            ended.wait()  # its piece is never given back
+
+        other = threading.Thread(target=work)
+        other.start()
+        await asyncio.to_thread(begun.wait)
+        assert await seconds_of(pace.give_way, 10) < 1.0
+        ended.set()
+        other.join()
 
     asyncio.run(claim())
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from sentinel.domain import Overloaded
+from sentinel.spare_time import lower_thread_priority
 
 T = TypeVar("T")
 
@@ -31,7 +32,9 @@ class LargeBodies:
     """One thread for large bodies, in the order in which they come."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="large-bodies", initializer=lower_thread_priority
+        )
         self._waiting_bytes = 0
 
     async def read(self, body: bytes, read: Callable[[], T]) -> T:

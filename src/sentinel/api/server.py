@@ -30,6 +30,7 @@ from sentinel.arrow_alone import keep_pandas_out
 from sentinel.domain import ConfigurationError
 from sentinel.scoring.runtime import ScoringRuntime
 from sentinel.settings import ApiSettings, Settings
+from sentinel.spare_time import wake_quickly
 from sentinel.telemetry.starting import StartingFile
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ async def _serve(
                 )
                 _spare_the_collector()
                 sys.setswitchinterval(_SWITCH_SECONDS)
+                wake_quickly()
                 host, port = listeners[0].getsockname()[:2]
                 _write_address(address_file, host, port)
                 if ready is not None:

@@ -30,6 +30,7 @@ MAX_PAGE: Final = 1000
 """Most decisions in one page."""
 
 _IDS_AT_ONCE: Final = 500
+_ROWS_AT_ONCE: Final = 64
 _FIND: Final = f"""
 SELECT {CORE}, 'imported' FROM imported WHERE transaction_id IN (?) UNION ALL
 SELECT {CORE}, 'live' FROM decisions WHERE transaction_id IN (?)"""
@@ -99,6 +100,7 @@ class IndexQueries:
         *,
         limit: int = 100,
         before: int | None = None,
+        between: Between = go_on,
     ) -> DecisionsPage:
         """Decisions, latest first.
 
@@ -106,6 +108,7 @@ class IndexQueries:
             where: Which ones; default: all.
             limit: Most decisions in the page, 1 to MAX_PAGE.
             before: Only decisions with a sequence below this: the page's ``next_before``.
+            between: Called between two pieces of the work.
 
         Raises:
             InvalidQuery: The limit is out of range.
@@ -124,17 +127,22 @@ class IndexQueries:
         for query, values in page_queries(where, since, until, beyond):
             try:
                 for row in self._cursor(query, [*values, limit + 1 - len(found)]):
-                    found.append(row)  # noqa: PERF402 -- those before an error count
+                    found.append(row)  # those before an error count
+                    if len(found) % _ROWS_AT_ONCE == 0:
+                        between()
             except sqlite3.Error as error:
                 if primary_code(error) != sqlite3.SQLITE_INTERRUPT or not found:
                     raise self._error(error) from error
                 complete = False
             if not complete or len(found) > limit:
                 break
-        decisions = tuple(map(_decision, found[:limit]))
+        decisions: list[IndexedDecision] = []
+        for first in range(0, min(len(found), limit), _ROWS_AT_ONCE):
+            between()
+            decisions += map(_decision, found[first : min(first + _ROWS_AT_ONCE, limit)])
         more = len(found) > limit or not complete
         return DecisionsPage(
-            decisions=decisions,
+            decisions=tuple(decisions),
             next_before=decisions[-1].sequence if more else None,
             complete=complete,
         )

@@ -20,6 +20,7 @@ from sentinel.domain import Overloaded
 from sentinel.ledger.index_file import connect
 from sentinel.ledger.index_queries import IndexQueries
 from sentinel.ledger.sqlite_errors import cannot_open
+from sentinel.spare_time import lower_thread_priority
 
 T = TypeVar("T")
 
@@ -90,7 +91,9 @@ class IndexReaders:
         self._asked = 0
         self._own = threading.local()
         self._opened: list[IndexReader] = []
-        self._threads = ThreadPoolExecutor(readers, thread_name_prefix="index-reader")
+        self._threads = ThreadPoolExecutor(
+            readers, thread_name_prefix="index-reader", initializer=lower_thread_priority
+        )
 
     async def ask(self, question: Callable[[IndexReader], T]) -> T:
         """The answer to a question, asked in a reader's thread.

@@ -19,12 +19,13 @@ from sentinel.ledger.index_values import Explain
 from sentinel.ledger.lookup import TransactionLookup
 from sentinel.scoring.repeats import conflict, is_void, same_payment
 from sentinel.scoring.threads import Done, Threads
-from sentinel.spare_time import Between, go_on
+from sentinel.spare_time import Between, go_on, lower_thread_priority
 
 T = TypeVar("T")
 
 _THREADS: Final = 2
 _AT_ONCE: Final = 256
+_ROWS_AT_ONCE: Final = 64
 
 
 class RecordedAnswer(NamedTuple):
@@ -66,7 +67,9 @@ class Lookups:
         self._render = render
         self._own = threading.local()
         self._opened: list[TransactionLookup] = []
-        self._threads: Threads[Any] = Threads("look-up", _THREADS, loop.call_soon_threadsafe)
+        self._threads: Threads[Any] = Threads(
+            "look-up", _THREADS, loop.call_soon_threadsafe, lower_thread_priority
+        )
         self._asked: deque[tuple[Transaction, Done[RecordedAnswer]]] = deque()
 
     def run(self, work: Callable[[TransactionLookup], T], done: Done[T]) -> None:
@@ -111,7 +114,9 @@ class Lookups:
             voids = lookup.index.voids_of(found)
         except Exception as error:  # noqa: BLE001 -- callers that wait get the error
             return [partial(done, None, error) for _, done in asked]
-        for transaction, done in asked:
+        for n, (transaction, done) in enumerate(asked):
+            if n % _ROWS_AT_ONCE == 0:
+                self.between()
             recorded = found.get(transaction.transaction_id)
             if recorded is None:
                 answer = RecordedAnswer(None, through)

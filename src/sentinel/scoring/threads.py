@@ -8,6 +8,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from sentinel.spare_time import wake_quickly
+
 T = TypeVar("T")
 
 Done = Callable[[T | None, Exception | None], None]
@@ -21,13 +23,19 @@ class Threads(Generic[T]):
         name: Of the threads.
         count: How many.
         call_soon: Runs a callable on the event loop; safe to call from any thread.
+        set_up: Called first in each thread.
     """
 
     def __init__(
-        self, name: str, count: int, call_soon: Callable[[Callable[[], None]], Any]
+        self,
+        name: str,
+        count: int,
+        call_soon: Callable[[Callable[[], None]], Any],
+        set_up: Callable[[], None] = wake_quickly,
     ) -> None:
         self._queue: SimpleQueue[tuple[Callable[[], T], Done[T]] | None] = SimpleQueue()
         self._call_soon = call_soon
+        self._set_up = set_up
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True)
             for n in range(count)
@@ -47,6 +55,7 @@ class Threads(Generic[T]):
             thread.join()
 
     def _run(self) -> None:
+        self._set_up()
         while (queued := self._queue.get()) is not None:
             work, done = queued
             try:

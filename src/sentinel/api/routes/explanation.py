@@ -33,6 +33,7 @@ from sentinel.scoring.fetching import ModelFetcher
 from sentinel.scoring.past_models import Found, PastModels
 from sentinel.scoring.past_policies import PastPolicies
 from sentinel.scoring.runtime import ScoringRuntime
+from sentinel.spare_time import lower_thread_priority
 
 T = TypeVar("T")
 
@@ -70,7 +71,9 @@ class ExplanationRoute:
         self._models = PastModels(runtime.settings, lambda: runtime.writer.scorer.panel.models)
         self._policies = PastPolicies(runtime.settings)
         self._fetcher = ModelFetcher(runtime.settings)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="explanations")
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="explanations", initializer=lower_thread_priority
+        )
         self._asked = 0
 
     def router(self) -> APIRouter:
