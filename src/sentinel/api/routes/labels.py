@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Annotated, Final
@@ -12,7 +13,8 @@ import msgspec
 
 from sentinel.access.principals import NOBODY, Principal
 from sentinel.api.body import MOST_NAMED, Id, parse
-from sentinel.api.large import ROWS_AT_ONCE, LargeBodies
+from sentinel.api.json_lists import list_pieces
+from sentinel.api.large import LARGE_BYTES, ROWS_AT_ONCE, LargeBodies
 from sentinel.api.problems import invalid
 from sentinel.api.routes.raw import RawRoute
 from sentinel.domain import InvalidTransaction, Label, Verdict, id_for_display
@@ -153,6 +155,7 @@ class LabelRoute:
         self._guard = guard
         self._label_decoder = msgspec.json.Decoder(LabelRequest)
         self._labels_decoder = msgspec.json.Decoder(LabelsRequest)
+        self._list_decoder = msgspec.json.Decoder(list[LabelRequest])
         self.routes = (
             RawRoute(
                 path="/labels",
@@ -181,9 +184,10 @@ class LabelRoute:
 
     def _read(self, body: bytes, now_us: int, principal: Principal) -> list[Label]:
         """The labels of a body that holds one, or several under `labels`."""
+        give_way = self._runtime.writer.pace.give_way
         if b'"labels"' in body:
             try:
-                requests = parse(self._labels_decoder, body).labels
+                requests = self._listed(body, give_way)
             except InvalidTransaction as error:
                 try:  # one label may have that word for a value
                     requests, at = [parse(self._label_decoder, body)], ""
@@ -193,8 +197,20 @@ class LabelRoute:
                 at = "labels[{}]."
         else:
             requests, at = [parse(self._label_decoder, body)], ""
-        give_way = self._runtime.writer.pace.give_way
         return labels_of(requests, now_us, self._guard, at, principal, give_way)
+
+    def _listed(self, body: bytes, between: Between) -> list[LabelRequest]:
+        """The labels of a body that holds several, those of a large one in pieces."""
+        pieces = list_pieces(body, "labels") if len(body) >= LARGE_BYTES else None
+        if pieces is not None:
+            requests: list[LabelRequest] = []
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                for piece in pieces:
+                    requests += self._list_decoder.decode(piece)
+                    between()
+                if 0 < len(requests) <= MAX_LABELS:
+                    return requests
+        return parse(self._labels_decoder, body).labels
 
     def _answer(self, receipts: Sequence[LabelReceipt]) -> bytes:
         items: list[LabelReceiptItem] = []

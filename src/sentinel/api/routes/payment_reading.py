@@ -7,6 +7,7 @@ payments that have nothing unusual about them, in a fraction of the time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Final
 
@@ -14,6 +15,7 @@ import msgspec
 
 from sentinel.access.principals import Principal
 from sentinel.api.body import Moment, TextId, parse
+from sentinel.api.json_lists import list_pieces
 from sentinel.api.large import LARGE_BYTES, ROWS_AT_ONCE
 from sentinel.api.problems import invalid
 from sentinel.api.routes.payment_bodies import (
@@ -83,6 +85,7 @@ class _RawPayments(msgspec.Struct, forbid_unknown_fields=True):
 
 _decode_payment: Final = msgspec.json.Decoder(_Payment).decode
 _decode_payments: Final = msgspec.json.Decoder(_Payments).decode
+_decode_list: Final = msgspec.json.Decoder(list[_Payment]).decode
 _decode_raw_payments: Final = msgspec.json.Decoder(_RawPayments).decode
 _request_decoder: Final = msgspec.json.Decoder(PredictRequest)
 _batch_decoder: Final = msgspec.json.Decoder(BatchRequest)
@@ -217,12 +220,24 @@ def check_sender(
 
 
 def _payments_of(body: bytes, most: int, between: Between) -> list[_Payment]:
-    """The payments of a batch; those of a large body are decoded one by one.
-
-    A decoder holds the interpreter until it is done: 30 ms for the 5 MB of ten thousand payments.
-    """
+    """The payments of a batch, those of a large body in pieces; none if there are too many."""
     if len(body) < LARGE_BYTES:
         return _decode_payments(body).transactions
+    pieces = list_pieces(body, "transactions")
+    if pieces is not None:
+        payments: list[_Payment] = []
+        with suppress(*_UNUSUAL):
+            for piece in pieces:
+                payments += _decode_list(piece)
+                if len(payments) > most:
+                    return []
+                between()
+            return payments
+    return _payments_one_by_one(body, most, between)
+
+
+def _payments_one_by_one(body: bytes, most: int, between: Between) -> list[_Payment]:
+    """The same for any body: the decoder finds where each payment ends, all at once."""
     pieces = _decode_raw_payments(body).transactions
     payments: list[_Payment] = []
     for first in range(0, len(pieces) if len(pieces) <= most else 0, ROWS_AT_ONCE):
