@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sentinel.api.json_lists import PIECE_BYTES, list_pieces
 from sentinel.api.large import LARGE_BYTES
 from sentinel.api.problems import ProblemError
+from sentinel.api.routes.payment_bodies import ReadingRules
 from sentinel.api.routes.payment_reading import read_payments
 from sentinel.domain import InvalidTransaction
-from sentinel.ingest.values import ReadingRules
 
 RECEIVED_US = 1_700_000_000_000_000
 READING = ReadingRules()
