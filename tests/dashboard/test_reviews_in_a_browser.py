@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from testkit.browsing import dashboard_with_user, log_in, visit
 from testkit.scratch import Server, serving
+from testkit.servers import wait_until
 from tests.dashboard import stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -50,6 +51,13 @@ def decisions(server: Server, **asked: Any) -> list[dict[str, Any]]:
     return found
 
 
+def labels_of(server: Server, decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """As the index has them, which follows the log."""
+    detail = httpx.get(f"{server.url}/decisions/{decision['transaction_id']}", timeout=60).json()
+    found: list[dict[str, Any]] = detail["labels"]
+    return found
+
+
 def row_of(page: Page, decision: dict[str, Any]) -> Locator:
     return page.locator(f'tr[data-sequence="{decision["sequence"]}"]')
 
@@ -78,8 +86,8 @@ def test_a_verdict_is_recorded_with_its_user_and_the_payment_waits_no_more(
     said = f"{payment['transaction_id']} is {verdict}: recorded at"
     expect(page.get_by_text(said)).to_be_visible()
     expect(row_of(page, payment)).to_have_count(0)
-    detail = httpx.get(f"{server.url}/decisions/{payment['transaction_id']}", timeout=60).json()
-    (label,) = detail["labels"]
+    wait_until(lambda: labels_of(server, payment) != [], 60, "the label is in the index")
+    (label,) = labels_of(server, payment)
     assert (label["verdict"], label["origin"]) == (verdict, "analyst")
     assert label["label_id"].startswith("ann-")
 
