@@ -80,22 +80,16 @@ def test_threads_with_long_work_get_no_more_pieces_together_than_one_does() -> N
     asyncio.run(claim())
 
 
-def test_a_piece_waits_for_that_of_another_thread_and_not_for_work_that_has_ended() -> None:
+def test_pieces_of_threads_that_do_not_ask_again_come_one_after_the_other() -> None:
     async def claim() -> None:
         _, _, pace = await parts()
-        begun, ended = threading.Event(), threading.Event()
-
-        def work() -> None:
-            pace.give_way()
-            begun.set()
-            ended.wait()  # its piece is never given back
-
-        other = threading.Thread(target=work)
-        other.start()
-        await asyncio.to_thread(begun.wait)
-        assert await seconds_of(pace.give_way, 10) < 1.0
-        ended.set()
-        other.join()
+        threads = [threading.Thread(target=pace.give_way) for _ in range(40)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        assert time.perf_counter() - began >= 39 * 0.000_5
 
     asyncio.run(claim())
 

@@ -115,7 +115,7 @@ class Lookups:
         except Exception as error:  # noqa: BLE001 -- callers that wait get the error
             return [partial(done, None, error) for _, done in asked]
         for n, (transaction, done) in enumerate(asked):
-            if n % _ROWS_AT_ONCE == 0:
+            if n and n % _ROWS_AT_ONCE == 0:
                 self.between()
             recorded = found.get(transaction.transaction_id)
             if recorded is None:
